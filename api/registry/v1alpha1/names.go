@@ -1,0 +1,76 @@
+package v1alpha1
+
+// The namespace and the objects in it. Users and platform components know them
+// by name; see docs/objects.md.
+const (
+	Namespace = "d8-system"
+
+	SecretState    = "registry-state"
+	SecretLayout   = "registry-bashible-config"
+	SecretRegistry = "deckhouse-registry"
+	// SecretPKI holds the CA that in-cluster clients trust. Its key is in
+	// SecretState as well: the PKI is part of the state.
+	SecretPKI = "registry-pki"
+	// SecretBootstrap is the image pull secret of our own workloads.
+	SecretBootstrap = "registry-bootstrap"
+	// SecretProxy is the one Secret that the in-cluster proxy reads: its layout, users and leaf.
+	SecretProxy = "registry-incluster-proxy-config"
+	// SecretAgent is the one Secret that agents read: layout key of SecretLayout.
+	SecretAgent = SecretLayout
+
+	ServiceRegistry       = "registry"
+	DeploymentProxy       = "registry-incluster-proxy"
+	DeploymentController  = "registry-controller"
+	DaemonSetAgent        = "registry-agent"
+	DeploymentDeckhouse   = "deckhouse"
+	ConfigMapImageAddress = "registry-image-address"
+	ModuleName            = "registry"
+	ModuleWeight          = 38
+	ModuleConfigName      = "deckhouse"
+)
+
+// Labels, annotations and taints.
+const (
+	// AnnotationVersion on Nodes, proxy pods and the proxy's Deployment is the
+	// hash of the layout that is served.
+	AnnotationVersion = "registry.deckhouse.io/version"
+	// AnnotationGeneration on proxy pods is the generation that is served.
+	AnnotationGeneration = "registry.deckhouse.io/generation"
+	// AnnotationExclude on a Node is the operator's word that the barrier goes
+	// without it.
+	AnnotationExclude = "registry.deckhouse.io/exclude"
+	// AnnotationRepoint on a workload, with "false", opts out of re-pointing.
+	AnnotationRepoint = "registry.deckhouse.io/repoint"
+	// AnnotationRegistryChecksum on the pod template of Deployment
+	// d8-system/deckhouse makes it restart with the registry.
+	AnnotationRegistryChecksum = "checksum/registry-version"
+	// LabelRequiredImages on a ConfigMap, with "true", adds its
+	// images_digests.json to the image check.
+	LabelRequiredImages = "registry.deckhouse.io/required-images"
+	// LabelContainerdConfig on a Node is "default" or "custom".
+	LabelContainerdConfig = "node.deckhouse.io/containerd-config-registry"
+	LabelNodeGroup        = "node.deckhouse.io/group"
+	// LabelManagedBy with ManagedBy marks every object that is ours.
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	ManagedBy      = "registry-controller"
+	// LabelHeritage with Heritage marks the platform's workloads.
+	LabelHeritage = "heritage"
+	Heritage      = "deckhouse"
+
+	TaintNotConverged = "registry.deckhouse.io/not-converged"
+)
+
+// Conditions, in the order of the plans; Ready is always last.
+const (
+	ConditionImages     = "RegistryContainsRequiredImages"
+	ConditionPreflight  = "ContainerdConfigPreflightReady"
+	ConditionTransition = "TransitionContainerdConfigReady"
+	ConditionProxy      = "InClusterProxyReady"
+	ConditionSwitch     = "DeckhouseRegistrySwitchReady"
+	ConditionFinal      = "FinalContainerdConfigReady"
+	ConditionCleanup    = "CleanupInClusterProxy"
+	ConditionReady      = "Ready"
+
+	ReasonReady      = "Ready"
+	ReasonProcessing = "Processing"
+)

@@ -1,0 +1,124 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// RegistryNode is one node as the registry module sees it. The controller
+// creates it, owned by the Node of the same name, and writes the spec; the
+// node's agent writes the status and nothing else.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=rnode
+// +kubebuilder:printcolumn:name="Wanted",type=integer,JSONPath=`.spec.generation`
+// +kubebuilder:printcolumn:name="Serving",type=integer,JSONPath=`.status.generation`
+// +kubebuilder:printcolumn:name="Preflight",type=string,JSONPath=`.status.preflight`
+// +kubebuilder:printcolumn:name="Containerd",type=string,JSONPath=`.status.containerd.version`
+// +kubebuilder:printcolumn:name="Directory",type=string,priority=1,JSONPath=`.status.containerd.effectiveDirectory`
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type RegistryNode struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   RegistryNodeSpec   `json:"spec,omitempty"`
+	Status RegistryNodeStatus `json:"status,omitempty"`
+}
+
+// RegistryNodeSpec is what the controller asks of the node.
+type RegistryNodeSpec struct {
+	// Generation is the layout generation that was published last. It is here
+	// to be read next to status.generation; the layout itself is in Secret
+	// registry-bashible-config.
+	// +optional
+	Generation int64 `json:"generation,omitempty"`
+	// NodeGroup is the value of the Node's label node.deckhouse.io/group.
+	// +optional
+	NodeGroup string `json:"nodeGroup,omitempty"`
+	// Legacy orders the node back to the legacy containerd format. The agent
+	// obeys only while its last good layout is Unmanaged too.
+	// +optional
+	Legacy bool `json:"legacy,omitempty"`
+}
+
+// RegistryNodeStatus is the agent's report. It is about what the node's own
+// containerd was seen doing, not about what was written.
+type RegistryNodeStatus struct {
+	// Generation is the highest layout generation proved on this node.
+	// +optional
+	Generation int64 `json:"generation,omitempty"`
+	// Version is the hash of that layout, as in the Node's annotation
+	// registry.deckhouse.io/version.
+	// +optional
+	Version string `json:"version,omitempty"`
+	// NodeUID and BootID are those of the node when the report was made. The
+	// report counts only while they equal those of the Node object.
+	// +optional
+	NodeUID string `json:"nodeUID,omitempty"`
+	// +optional
+	BootID string `json:"bootID,omitempty"`
+	// AgentVersion is the version of the agent that reports.
+	// +optional
+	AgentVersion string `json:"agentVersion,omitempty"`
+	// Preflight says whether containerd's configuration leaves room for ours.
+	// +kubebuilder:validation:Enum=Ready;Custom;Unsupported
+	// +optional
+	Preflight string `json:"preflight,omitempty"`
+	// +optional
+	Containerd ContainerdStatus `json:"containerd,omitempty"`
+	// Legacy is true when the node has no entry of ours in containerd's host
+	// directory.
+	// +optional
+	Legacy bool `json:"legacy,omitempty"`
+	// Redirects are the names whose redirect to the agent was proved, or not.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Redirects []RedirectStatus `json:"redirects,omitempty"`
+	// Upstreams are the registries of the layout as reached from this node.
+	// +optional
+	Upstreams []UpstreamStatus `json:"upstreams,omitempty"`
+	// Message says what the node waits for or what is wrong; empty when the
+	// node serves spec.generation.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// ContainerdStatus is what the agent found of the node's containerd.
+type ContainerdStatus struct {
+	// +optional
+	Version string `json:"version,omitempty"`
+	// SourceDirectory is where users and scripts write host directories.
+	// +optional
+	SourceDirectory string `json:"sourceDirectory,omitempty"`
+	// EffectiveDirectory is where this containerd really reads them.
+	// +optional
+	EffectiveDirectory string `json:"effectiveDirectory,omitempty"`
+}
+
+// RedirectStatus is the proof that containerd asks the agent for a name.
+type RedirectStatus struct {
+	Name   string `json:"name"`
+	Proved bool   `json:"proved"`
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// UpstreamStatus is whether a registry answered from this node.
+type UpstreamStatus struct {
+	// Registry is scheme, host and path; never credentials.
+	Registry string `json:"registry"`
+	Reached  bool   `json:"reached"`
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// RegistryNodeList is a list of RegistryNode.
+//
+// +kubebuilder:object:root=true
+type RegistryNodeList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []RegistryNode `json:"items"`
+}

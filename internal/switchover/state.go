@@ -1,0 +1,107 @@
+package switchover
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// State is all that a switch remembers, stored in Secret registry-state before
+// anything that follows from it is written anywhere else.
+type State struct {
+	// Schema is the version of this document's encoding, 1.
+	Schema int `json:"schema"`
+	// Active is the last target that was Ready. Zero until the controller has
+	// seen the installation's registry for the first time.
+	Active Target `json:"active"`
+	// Target is the wish being worked on, or Active when there is nothing to do.
+	Target Target `json:"target"`
+	// WishHash identifies the wish that Target was resolved from: mode and
+	// parameters. It is not a secret and is shown to users as part of key hash.
+	WishHash string `json:"wishHash,omitempty"`
+	// Passed are the steps of Target's plan that were seen done, by name and
+	// not by index, so that an upgrade that inserts a step moves nothing.
+	Passed []Passed `json:"passed,omitempty"`
+	// Desired is what the controller wants the cluster to look like. Only
+	// Final and Cleanup take anything out of it.
+	Desired Desired `json:"desired"`
+	// SafeGeneration is the generation of the last union that every counting
+	// node was seen to serve. A node without a valid report for it is tainted.
+	SafeGeneration int64 `json:"safeGeneration,omitempty"`
+	// Bases are all names ever handed out and not yet pruned, sorted.
+	Bases []layout.Name `json:"bases,omitempty"`
+	// Checked is the last image check that passed.
+	Checked *Checked `json:"checked,omitempty"`
+	// Excluded are nodes that the barrier does without, as long as they stay
+	// NotReady.
+	Excluded []Exclusion `json:"excluded,omitempty"`
+	// Legacy is true from the moment that the user's deletion of
+	// registry-bashible-config was seen in Unmanaged and Ready, until the next
+	// switch.
+	Legacy bool `json:"legacy,omitempty"`
+	// Started is when the target was set, CleaningSince when Cleanup first
+	// asked for the proxy to go; both by the controller's clock.
+	Started       time.Time `json:"started,omitzero"`
+	CleaningSince time.Time `json:"cleaningSince,omitzero"`
+	// Conditions are what the user sees, in the plan's order, Ready last.
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Passed says that a step was done at a generation.
+type Passed struct {
+	Step       string `json:"step"`
+	Generation int64  `json:"generation"`
+}
+
+// Checked identifies an image check that passed: a fingerprint over upstream
+// and references, how many they were, and when.
+type Checked struct {
+	Fingerprint string    `json:"fingerprint"`
+	Items       int       `json:"items"`
+	At          time.Time `json:"at"`
+}
+
+// Exclusion is a node that the barrier of a generation went without.
+type Exclusion struct {
+	Node       string `json:"node"`
+	UID        string `json:"uid"`
+	Generation int64  `json:"generation"`
+}
+
+// Desired is what the controller wants to be true. It accumulates: the old
+// registry, its name and its pull secret stay in it until Final takes them out.
+type Desired struct {
+	// Layout is what nodes and proxies route by. Generation 0: nothing is
+	// published and no node is touched.
+	Layout layout.Layout `json:"layout"`
+	// Check is the image check that the controller should run; its report
+	// arrives in World.Check. Zero: none.
+	Check CheckRequest `json:"check,omitzero"`
+	// Proxy is whether the in-cluster proxy and Service registry should exist.
+	Proxy bool `json:"proxy,omitempty"`
+	// Registry is what Secret deckhouse-registry should say. Zero: it is the
+	// user's.
+	Registry Target `json:"registry,omitzero"`
+	// PullSecrets are the targets whose names and credentials image pull
+	// secrets hold, the wanted one first. Empty: they are the user's.
+	PullSecrets []Target `json:"pullSecrets,omitempty"`
+	// Workloads is what platform workloads should be re-pointed to, from any
+	// of State.Bases. Zero: they are left alone.
+	Workloads layout.Name `json:"workloads,omitzero"`
+	// Own is the registry whose real address our own Deployments and DaemonSet
+	// name; they never name the fixed address.
+	Own upstream.Upstream `json:"own,omitzero"`
+	// Legacy orders nodes back to the legacy containerd format.
+	Legacy bool `json:"legacy,omitempty"`
+}
+
+// CheckRequest asks for an image check.
+type CheckRequest struct {
+	Upstream upstream.Upstream `json:"upstream,omitzero"`
+	// Images are to be found below the upstream's path: "module@sha256:..." or
+	// "name:tag", sorted, each once.
+	Images []string `json:"images,omitempty"`
+}

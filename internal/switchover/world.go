@@ -1,0 +1,212 @@
+package switchover
+
+import (
+	"time"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// World is what the controller saw in one look at the cluster. Nothing in it
+// is a decision. What is about progress (Proxy, Platform) was measured against
+// the stored State.Desired, so that a step becomes done only by what a pass
+// later than the one that asked for it observes.
+type World struct {
+	Now      time.Time
+	Settings Settings
+	Wish     Wish
+	// Installation is the registry that Secret deckhouse-registry names while
+	// the Secret is the user's. Zero when the Secret is missing, malformed or
+	// names the fixed address, which is never anyone's real registry;
+	// InstallationProblem then says which.
+	Installation        upstream.Upstream
+	InstallationProblem string
+	Published           Published
+	Nodes               []Node
+	Check               CheckReport
+	Census              Census
+	Proxy               Proxy
+	Platform            Platform
+}
+
+// Settings are the operator's knobs. Zero values are not defaults: use
+// DefaultSettings.
+type Settings struct {
+	// NotReadyFor is how long a node must have been NotReady without a break
+	// before a barrier may go without it.
+	NotReadyFor time.Duration
+	// ProxyIdle is how long no in-cluster client may have used the proxy
+	// before Cleanup stops it, ProxyIdleMax how long Cleanup waits at most.
+	ProxyIdle, ProxyIdleMax time.Duration
+	// RecheckNames is how often names kept for the sake of references are
+	// looked at again after Ready.
+	RecheckNames time.Duration
+}
+
+// DefaultSettings are those of the documentation.
+func DefaultSettings() Settings {
+	return Settings{
+		NotReadyFor:  60 * time.Second,
+		ProxyIdle:    10 * time.Minute,
+		ProxyIdleMax: time.Hour,
+		RecheckNames: 10 * time.Minute,
+	}
+}
+
+// Published is the layout as it lies in Secret registry-bashible-config.
+type Published struct {
+	// Layout is meaningful only if Found and Problem is empty.
+	Layout layout.Layout
+	Found  bool
+	// Problem says why the Secret's content cannot be read.
+	Problem string
+}
+
+// Node is one Node object together with what its agent reported.
+type Node struct {
+	Name, UID, BootID string
+	ControlPlane      bool
+	Schedulable       bool
+	// NotReadyFor is how long the controller itself has seen the node NotReady
+	// without a break; 0 for a Ready node.
+	NotReadyFor time.Duration
+	// Agent is whether the agent DaemonSet wants a pod here. Only such nodes
+	// can count.
+	Agent bool
+	// Unsupported says why the node can take no part ("container runtime
+	// cri-o://1.30 is not containerd"); empty for others.
+	Unsupported string
+	// Exclude is the operator's annotation registry.deckhouse.io/exclude.
+	Exclude bool
+	// Approved is whether the node holds a containerd restart approval: such a
+	// node is never excluded.
+	Approved bool
+	// Tainted is whether the node carries our not-converged taint.
+	Tainted bool
+	Report  Report
+}
+
+// Report is RegistryNode.status as far as a switch depends on it. The zero
+// Report means that no agent of this node object ever reported.
+type Report struct {
+	// UID and BootID are those of the node when the report was made. A report
+	// is valid only while they equal the Node's.
+	UID, BootID string
+	// Generation is the highest layout generation that the node was seen to
+	// serve through its own containerd.
+	Generation int64
+	// Version is the hash of that layout, as shown to users.
+	Version   string
+	Preflight Preflight
+	// Legacy is whether the node is back in the legacy containerd format, or
+	// never left it.
+	Legacy bool
+	// Message says what the node waits for; empty when nothing.
+	Message string
+}
+
+// Preflight is what the agent found in the node's containerd configuration.
+type Preflight string
+
+// The outcomes of a preflight. The empty one means that none was made yet.
+const (
+	PreflightReady       Preflight = "Ready"
+	PreflightCustom      Preflight = "Custom"      // a registry section of the user's would clash
+	PreflightUnsupported Preflight = "Unsupported" // not writable, or no containerd
+)
+
+// CheckReport is the state of the image check. It counts for a request only if
+// Fingerprint equals the request's.
+type CheckReport struct {
+	Fingerprint string
+	// Total is how many items there are, Done how many were found.
+	Total, Done int
+	// Failures are items that were not found, first five kept, with FailureCount in all.
+	Failures     []CheckFailure
+	FailureCount int
+	// Problem is set when the registry as a whole refuses us: the error of the
+	// first request, credentials and signed queries removed.
+	Problem string
+	// At is when the check ended; zero while it runs.
+	At time.Time
+}
+
+// CheckFailure is one image that was not found.
+type CheckFailure struct {
+	Source string // who needs it: "deckhouse/containers/deckhouse", "module/prometheus/alertmanager"
+	Image  string
+	Error  string
+}
+
+// Census is every image reference in use under a known base.
+type Census struct {
+	// Live is whether it was made by LISTs of this pass, templates first, then
+	// pods. Final believes no other, nor a check not made after it.
+	Live bool
+	// Problem says why the census is not complete; nothing shrinks then.
+	Problem string
+	// References are sorted by name, then by user.
+	References []Reference
+	// Required are the listed images of ConfigMaps
+	// registry.deckhouse.io/required-images and our own, in the form of
+	// CheckRequest.Images, sorted.
+	Required []string
+}
+
+// Reference is one image somewhere in the cluster.
+type Reference struct {
+	// Name is the base that the image starts with, Image the rest: ":tag",
+	// "alpha@sha256:..." or "alpha:tag".
+	Name  layout.Name
+	Image string
+	// User says where: "Deployment d8-monitoring/prometheus", "Pod a/b".
+	User string
+	// Movable is whether we may re-point it: a platform workload's template
+	// that is ours to patch and has not opted out.
+	Movable bool
+	// OwnWorkload marks our own controller, proxy and agent.
+	OwnWorkload bool
+}
+
+// Proxy is the in-cluster proxy as observed.
+type Proxy struct {
+	Exists bool // Deployment or Service
+	// Wanted is one per schedulable control-plane node, at least one; Ready is
+	// how many serve at least Generation.
+	Wanted, Ready int
+	// Generation is the lowest layout generation that the ready ones loaded.
+	Generation int64
+	// Pulled is the layout generation at which an image was pulled through the
+	// Service with the read-only user and the published CA.
+	Pulled int64
+	// Message says what is missing in the words of a rollout; empty when nothing.
+	Message string
+	// Missing names control-plane nodes that are cordoned or lost and
+	// therefore not waited for.
+	Missing []string
+	// SecondWay is how nodes would reach it; zero until the Service has an IP.
+	SecondWay layout.SecondWay
+	// LastUse is when an in-cluster client last used it; Clients names the
+	// last ones.
+	LastUse time.Time
+	Clients []string
+}
+
+// Platform is how far Deckhouse and its components are with Desired.Registry,
+// PullSecrets, Workloads and Own.
+type Platform struct {
+	// Target is the one it was measured against; a step ignores progress
+	// towards another.
+	Target Target
+	// Refused is the answer of a policy engine or quota to the dry-run of all
+	// patches; nothing was changed then.
+	Refused string
+	// Moved is whether pull secrets, deckhouse-registry, Deployment
+	// d8-system/deckhouse, every workload that we may re-point and our own are
+	// on the target and available.
+	Moved bool
+	// Message is the progress: which part, which workload.
+	Message string
+	// Left are workloads that we may not re-point, with the reason.
+	Left []string
+}

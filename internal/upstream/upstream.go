@@ -1,0 +1,72 @@
+package upstream
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+)
+
+// Scheme is how an upstream is spoken to.
+type Scheme string
+
+// The two schemes. Objects that users see spell them in lower case, except
+// ModuleConfig, which spells them in upper case.
+const (
+	HTTPS Scheme = "https"
+	HTTP  Scheme = "http"
+)
+
+// Upstream is one registry that images can be pulled from. It is a value:
+// comparable with ==, never changed after Parse. Two credentials for one
+// address are two upstreams.
+type Upstream struct {
+	// Host is a DNS name or IP address with an optional port, in lower case:
+	// "registry.example.com", "10.0.0.1:5000".
+	Host string `json:"host"`
+	// Path is the repository prefix below which the platform's images lie,
+	// without leading or trailing slash: "deckhouse/ee". It may be empty.
+	Path string `json:"path,omitempty"`
+	// Scheme is HTTPS or HTTP.
+	Scheme Scheme `json:"scheme"`
+	// CA is one or more PEM certificates, or empty for the system's roots. It
+	// is always empty with HTTP.
+	CA string `json:"ca,omitempty"`
+	// Credentials are empty for anonymous access.
+	Credentials Credentials `json:"credentials,omitzero"`
+}
+
+// IsZero reports whether there is no upstream at all.
+func (u Upstream) IsZero() bool { return u == Upstream{} }
+
+// Base is what image references of this upstream start with: host and path.
+func (u Upstream) Base() string {
+	if u.Path == "" {
+		return u.Host
+	}
+	return u.Host + "/" + u.Path
+}
+
+// ID names the upstream by content: the first 16 hex digits of a SHA-256 over
+// all its fields, credentials included. It is safe to print.
+func (u Upstream) ID() string {
+	data, err := json.Marshal(u)
+	if err != nil {
+		// Strings only: encoding them cannot fail.
+		panic(err)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}
+
+// String is the address without anything secret.
+func (u Upstream) String() string { return string(u.Scheme) + "://" + u.Base() }
+
+// GoString keeps %#v from printing the credentials.
+func (u Upstream) GoString() string { return "upstream.Upstream(" + u.String() + ")" }
+
+// SameRegistry reports whether both name the same place, whatever their
+// credentials and CA.
+func (u Upstream) SameRegistry(o Upstream) bool {
+	return u.Scheme == o.Scheme && strings.EqualFold(u.Host, o.Host) && u.Path == o.Path
+}
