@@ -26,13 +26,14 @@ containerd_tags=no_btrfs,no_devmapper,no_zfs,no_aufs
 parts() {
 	cat <<EOF
 etcd|hack/parts/etcd|go.etcd.io/etcd/server/v3||-s -w|2
-kube-apiserver|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kube-apiserver||$k8s_ldflags|11
+kube-apiserver|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kube-apiserver||$k8s_ldflags|8
 kubectl|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kubectl||$k8s_ldflags|2
 containerd|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/containerd|$containerd_tags|$containerd_ldflags|3
 containerd-shim-runc-v2|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2|$containerd_tags|$containerd_ldflags|1
 ctr|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/ctr|$containerd_tags|$containerd_ldflags|1
 registry|hack/parts/distribution|github.com/distribution/distribution/v3/cmd/registry||-s -w|2
 golangci-lint|tools|github.com/golangci/golangci-lint/v2/cmd/golangci-lint||-s -w|5
+gotestsum|tools|gotest.tools/gotestsum||-s -w|1
 controller-gen|tools|sigs.k8s.io/controller-tools/cmd/controller-gen||-s -w|1
 yq|tools|github.com/mikefarah/yq/v4||-s -w|1
 EOF

@@ -1,0 +1,60 @@
+# Everything a newcomer needs: `make help`. Two commands do all the set-up on a
+# fresh machine: `make demo` (the main job) and `make test`.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PARTS   := $(CURDIR)/.parts/bin
+CLUSTER := etcd kube-apiserver kubectl registry containerd containerd-shim-runc-v2 ctr yq
+PKG     ?= ./...
+RUN     ?= .
+
+.PHONY: help
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: parts build ## The main job on real parts, from nothing: KEEP=1 leaves it running, BREAK=order|final-early must fail, STORY=name runs another story
+	@KEEP="$(KEEP)" BREAK="$(BREAK)" STORY="$(STORY)" bin/demo
+
+.PHONY: test
+test: lint parts ## Lint, then every test this machine can run; names what it skipped
+	@hack/test.sh $(PKG)
+
+.PHONY: lint
+lint: ## golangci-lint over every module, import rules included
+	@hack/parts.sh golangci-lint
+	@$(PARTS)/golangci-lint run ./...
+	@cd test/containerd && $(PARTS)/golangci-lint run --config $(CURDIR)/.golangci.yaml ./...
+
+.PHONY: fix
+fix: ## Let golangci-lint repair what it can
+	@hack/parts.sh golangci-lint
+	@$(PARTS)/golangci-lint run --fix ./...
+
+.PHONY: build
+build: ## Build our programs into bin/
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/... ./demo
+
+.PHONY: parts
+parts: ## Build the real components into .parts, once (about 20 min cold on 2 cores)
+	@hack/parts.sh $(CLUSTER) gotestsum
+
+.PHONY: generate
+generate: ## Deep copies and CRDs from the API types
+	@hack/parts.sh controller-gen
+	@$(PARTS)/controller-gen object paths=./api/...
+	@$(PARTS)/controller-gen crd paths=./api/... output:crd:artifacts:config=deploy/crds
+
+.PHONY: verify
+verify: generate ## What is generated is committed, and go.mod is tidy
+	@go mod tidy -diff
+	@git diff --exit-code -- api deploy/crds go.mod go.sum
+
+.PHONY: bench
+bench: ## Benchmarks
+	@go test -run '^$$' -bench . -benchmem $(PKG)
+
+.PHONY: clean
+clean: ## Remove what the build made, the real parts included
+	@rm -rf bin .parts .demo
