@@ -1,0 +1,240 @@
+package pki
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"slices"
+	"time"
+)
+
+// How long certificates live. A leaf is reissued when a third of its life is
+// left; a CA is never replaced here, only by a rotation.
+const (
+	CALife   = 10 * 365 * 24 * time.Hour
+	LeafLife = 365 * 24 * time.Hour
+	// backdate spares clients whose clocks run behind ours.
+	backdate = time.Hour
+)
+
+const (
+	caName   = "registry-ca"
+	leafName = "registry-distribution"
+	service  = "registry.d8-system.svc"
+)
+
+// ErrExpired says that a CA is past its end: everything below it is refused by
+// clients already, and only a rotation helps.
+var ErrExpired = errors.New("the CA has expired")
+
+// KeyPair is a certificate and its private key, PEM-encoded. Nothing prints
+// the key.
+type KeyPair struct {
+	Cert string `json:"cert"`
+	Key  string `json:"key"`
+}
+
+// IsZero reports whether there is nothing in it.
+func (p KeyPair) IsZero() bool { return p == KeyPair{} }
+
+// String hides the key.
+func (p KeyPair) String() string {
+	if p.IsZero() {
+		return "none"
+	}
+	return "redacted"
+}
+
+// GoString hides the key from %#v.
+func (p KeyPair) GoString() string { return "pki.KeyPair(" + p.String() + ")" }
+
+// LogValue hides the key from slog.
+func (p KeyPair) LogValue() slog.Value { return slog.StringValue(p.String()) }
+
+// ServiceNames are the names under which the in-cluster proxy is called: by
+// the service's short and cluster-domain form, and by IP from nodes, whose DNS
+// knows neither.
+func ServiceNames(clusterDomain string, ips ...string) []string {
+	names := []string{service}
+	if clusterDomain != "" {
+		names = append(names, service+"."+clusterDomain)
+	}
+	for _, ip := range ips {
+		if net.ParseIP(ip) != nil {
+			names = append(names, ip)
+		}
+	}
+	return names
+}
+
+// EnsureCA returns the CA it was given if it can still sign, else a new one;
+// the second result says which. A CA that is valid but past its end is an
+// ErrExpired: replacing it silently would cut off every client.
+func EnsureCA(now time.Time, ca KeyPair) (KeyPair, bool, error) {
+	cert, _, err := ca.parse()
+	switch {
+	case err != nil || !cert.IsCA:
+		fresh, err := NewCA(now)
+		return fresh, true, err
+	case now.After(cert.NotAfter):
+		return ca, false, fmt.Errorf("%s: %w", cert.NotAfter.Format(time.DateOnly), ErrExpired)
+	}
+	return ca, false, nil
+}
+
+// NewCA makes a CA, ECDSA P-256, that lives for CALife.
+func NewCA(now time.Time) (KeyPair, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return KeyPair{}, fmt.Errorf("make CA key: %w", err)
+	}
+	template := &x509.Certificate{
+		Subject:               pkix.Name{CommonName: caName},
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              now.Add(CALife),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLenZero:        true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	return sign(template, template, key, key)
+}
+
+// EnsureLeaf returns the leaf it was given if it chains to the CA, names
+// exactly names (DNS names or IPs) and has more than a third of its life left;
+// else a new one. The second result says which.
+func EnsureLeaf(now time.Time, ca, leaf KeyPair, names []string) (KeyPair, bool, error) {
+	if leaf.serves(now, ca, names) {
+		return leaf, false, nil
+	}
+	caCert, caKey, err := ca.parse()
+	if err != nil {
+		return KeyPair{}, false, fmt.Errorf("read CA: %w", err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return KeyPair{}, false, fmt.Errorf("make leaf key: %w", err)
+	}
+	end := now.Add(LeafLife)
+	if end.After(caCert.NotAfter) {
+		end = caCert.NotAfter
+	}
+	template := &x509.Certificate{
+		Subject:               pkix.Name{CommonName: leafName},
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              end,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
+	fresh, err := sign(template, caCert, key, caKey)
+	return fresh, true, err
+}
+
+// NewPassword is 256 random bits, in characters that need no quoting in TOML,
+// YAML, a shell or a URL.
+func NewPassword() (string, error) {
+	bits := make([]byte, 32)
+	if _, err := rand.Read(bits); err != nil {
+		return "", fmt.Errorf("make a password: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(bits), nil
+}
+
+func (p KeyPair) serves(now time.Time, ca KeyPair, names []string) bool {
+	cert, _, err := p.parse()
+	if err != nil {
+		return false
+	}
+	caCert, _, err := ca.parse()
+	if err != nil {
+		return false
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(caCert)
+	_, err = cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	if err != nil {
+		return false
+	}
+	// The CA may be younger than a leaf's usual life: a leaf that ends with
+	// its CA is as long as it can be.
+	life := cert.NotAfter.Sub(cert.NotBefore)
+	if cert.NotAfter.Sub(now) < life/3 && !cert.NotAfter.Equal(caCert.NotAfter) {
+		return false
+	}
+	have := slices.Clone(cert.DNSNames)
+	for _, ip := range cert.IPAddresses {
+		have = append(have, ip.String())
+	}
+	want := make([]string, 0, len(names))
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			name = ip.String()
+		}
+		want = append(want, name)
+	}
+	slices.Sort(have)
+	slices.Sort(want)
+	return slices.Equal(have, want)
+}
+
+// parse decodes both halves and makes sure that they belong together.
+func (p KeyPair) parse() (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	block, _ := pem.Decode([]byte(p.Cert))
+	if block == nil {
+		return nil, nil, errors.New("the certificate is no PEM")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, nil, fmt.Errorf("parse certificate: %w", err)
+	}
+	block, _ = pem.Decode([]byte(p.Key))
+	if block == nil {
+		return nil, nil, errors.New("the key is no PEM")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, nil, errors.New("the key is no PKCS #8 key") // the cause may quote the key
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok || !key.PublicKey.Equal(cert.PublicKey) {
+		return nil, nil, errors.New("certificate and key do not belong together")
+	}
+	return cert, key, nil
+}
+
+func sign(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) (KeyPair, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return KeyPair{}, fmt.Errorf("make a serial number: %w", err)
+	}
+	template.SerialNumber = serial
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		return KeyPair{}, fmt.Errorf("sign %s: %w", template.Subject.CommonName, err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return KeyPair{}, fmt.Errorf("encode key of %s: %w", template.Subject.CommonName, err)
+	}
+	return KeyPair{
+		Cert: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		Key:  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})),
+	}, nil
+}
