@@ -1,0 +1,173 @@
+package regauth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// A token without expires_in lives 60 s, says the token specification.
+	defaultTokenLife = 60 * time.Second
+	// tokenFetchLimit bounds a fetch, which outlives the request that began it
+	// because others may wait for it.
+	tokenFetchLimit = 15 * time.Second
+	maxTokenAnswer  = 1 << 20
+	maxTokens       = 4096
+)
+
+// tokenRequest is what a token server is asked.
+type tokenRequest struct{ realm, service, scope string }
+
+// tokens keeps one token per scope, with one fetch in flight per scope.
+type tokens struct {
+	fetch func(context.Context, tokenRequest) (string, time.Duration, error)
+	now   func() time.Time
+
+	flight singleflight.Group
+	mu     sync.Mutex
+	byID   map[string]cached
+}
+
+type cached struct {
+	token string
+	until time.Time
+}
+
+// get returns the kept token of the scope or fetches one.
+func (s *tokens) get(ctx context.Context, scope string, req tokenRequest) (string, error) {
+	if token, ok := s.kept(scope); ok {
+		return token, nil
+	}
+	result := s.flight.DoChan(scope+"\n"+req.realm+"\n"+req.scope, func() (any, error) {
+		if token, ok := s.kept(scope); ok {
+			return token, nil // fetched while we came here
+		}
+		// Who began the fetch may leave; the others must not fail with it.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenFetchLimit)
+		defer cancel()
+		token, life, err := s.fetch(ctx, req)
+		if err != nil {
+			return "", err
+		}
+		s.keep(scope, token, life)
+		return token, nil
+	})
+	select {
+	case <-ctx.Done():
+		return "", fmt.Errorf("wait for a token: %w", context.Cause(ctx))
+	case r := <-result:
+		token, _ := r.Val.(string)
+		return token, r.Err
+	}
+}
+
+func (s *tokens) kept(scope string) (string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.byID[scope]
+	return c.token, ok && s.now().Before(c.until)
+}
+
+// keep remembers a token for nine tenths of its life, so that it does not
+// expire on the way.
+func (s *tokens) keep(scope, token string, life time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if s.byID == nil {
+		s.byID = make(map[string]cached)
+	}
+	if len(s.byID) >= maxTokens {
+		clear(s.byID) // more repositories than any platform has: start over
+	}
+	s.byID[scope] = cached{token: token, until: now.Add(life - life/10)}
+}
+
+// forget drops the token of a scope if it is still the given one: another
+// request may have fetched a better one already.
+func (s *tokens) forget(scope, token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID[scope].token == token {
+		delete(s.byID, scope)
+	}
+}
+
+// fetchToken asks the realm. The realm may be another host, as is usual, but
+// our password goes there only over a scheme as good as the registry's own.
+// Redirects are not followed: they would take the password further.
+func (t *Transport) fetchToken(ctx context.Context, ask tokenRequest) (string, time.Duration, error) {
+	realm, err := url.Parse(ask.realm)
+	if err != nil {
+		return "", 0, errors.New("token realm is not a URL")
+	}
+	if err := ValidateHop(t.origin, realm); err != nil {
+		return "", 0, fmt.Errorf("token realm: %w", err)
+	}
+	if t.origin.Scheme == "https" && realm.Scheme != "https" {
+		return "", 0, fmt.Errorf("token realm %s: %w: not https, the registry is", realm.Host, ErrForbiddenHop)
+	}
+	query := realm.Query()
+	if ask.service != "" {
+		query.Set("service", ask.service)
+	}
+	for s := range strings.FieldsSeq(ask.scope) {
+		query.Add("scope", s)
+	}
+	realm.RawQuery = query.Encode()
+	realm.Fragment = ""
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, realm.String(), nil)
+	if err != nil {
+		return "", 0, errors.New("token realm is not a URL")
+	}
+	if h := t.basicHeader(); h != "" {
+		req.Header.Set("Authorization", h)
+	}
+	resp, err := t.next.RoundTrip(req)
+	if err != nil {
+		return "", 0, fmt.Errorf("token server %s: %w", realm.Host, err)
+	}
+	defer discard(resp)
+	return readToken(realm.Host, resp)
+}
+
+func readToken(host string, resp *http.Response) (string, time.Duration, error) {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "", 0, &RefusedError{Host: "token server " + host, Status: resp.StatusCode, Reason: "credentials refused"}
+	default:
+		return "", 0, fmt.Errorf("token server %s: %s", host, resp.Status)
+	}
+	var answer struct {
+		Token       string `json:"token"`
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int    `json:"expires_in"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxTokenAnswer)).Decode(&answer); err != nil {
+		// The decoder's own error may quote the answer, and so the token.
+		return "", 0, fmt.Errorf("token server %s: the answer is not JSON", host)
+	}
+	token := answer.Token
+	if token == "" {
+		token = answer.AccessToken
+	}
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", 0, fmt.Errorf("token server %s: no usable token in the answer", host)
+	}
+	life := time.Duration(answer.ExpiresIn) * time.Second
+	if answer.ExpiresIn <= 0 {
+		life = defaultTokenLife
+	}
+	return token, min(life, 24*time.Hour), nil
+}

@@ -1,0 +1,190 @@
+package regauth
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// RefusedError says that a registry or its token server refused our
+// credentials. It is our failure, never the client's.
+type RefusedError struct {
+	Host   string // who refused
+	Status int    // 401 or 403; 0 when nothing could be sent at all
+	Reason string // a few words, nothing secret
+}
+
+// Error names the host and the reason.
+func (e *RefusedError) Error() string {
+	if e.Status == 0 {
+		return e.Host + ": " + e.Reason
+	}
+	return fmt.Sprintf("%s: %s (%d %s)", e.Host, e.Reason, e.Status, http.StatusText(e.Status))
+}
+
+// Transport is an http.RoundTripper that speaks to one upstream with its
+// credentials. It learns from the first challenge how the registry wants them
+// and keeps tokens, per scope, until shortly before they expire.
+//
+// A 401 or 403 that it returns means that the credentials were refused.
+// Requests must be to the upstream's own origin; others are refused with an
+// error, because the credentials are not for them.
+type Transport struct {
+	origin *url.URL
+	creds  upstream.Credentials
+	next   http.RoundTripper
+	tokens tokens
+
+	mu      sync.Mutex
+	learned way
+}
+
+// way is how the registry wants credentials.
+type way struct {
+	basic          bool
+	realm, service string // Bearer
+}
+
+// NewTransport authenticates requests to u and sends them through next.
+func NewTransport(u upstream.Upstream, next http.RoundTripper) *Transport {
+	t := &Transport{
+		origin: &url.URL{Scheme: string(u.Scheme), Host: u.Host},
+		creds:  u.Credentials,
+		next:   next,
+	}
+	t.tokens = tokens{fetch: t.fetchToken, now: time.Now}
+	return t
+}
+
+// RoundTrip sends the request with what is known, and once more when the
+// registry asks for something else: a first challenge, or a token that it
+// forgot before its time.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !SameOrigin(req.URL, t.origin) {
+		return nil, fmt.Errorf("%s is not %s: its credentials are not for it", req.URL.Host, t.origin.Host)
+	}
+	scope := scopeOf(req.URL.Path)
+	header, err := t.authorization(req, scope)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := t.send(req, header)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	next, wanted, ok := t.learn(resp.Header, scope)
+	if !ok {
+		return resp, nil // nothing else to offer: refused
+	}
+	if next.basic && header == t.basicHeader() {
+		return resp, nil
+	}
+	t.tokens.forget(scope, strings.TrimPrefix(header, "Bearer "))
+	header, err = t.authorizationFor(req, next, scope, wanted)
+	if err != nil {
+		discard(resp)
+		return nil, err
+	}
+	discard(resp)
+	return t.send(req, header)
+}
+
+func (t *Transport) send(req *http.Request, authorization string) (*http.Response, error) {
+	out := req.Clone(req.Context()) // a RoundTripper must not change what it was given
+	out.Header.Del("Authorization")
+	if authorization != "" {
+		out.Header.Set("Authorization", authorization)
+	}
+	return t.next.RoundTrip(out)
+}
+
+// authorization is what the next request carries, by what was learned so far;
+// empty before the first challenge.
+func (t *Transport) authorization(req *http.Request, scope string) (string, error) {
+	t.mu.Lock()
+	known := t.learned
+	t.mu.Unlock()
+	return t.authorizationFor(req, known, scope, scope)
+}
+
+func (t *Transport) authorizationFor(req *http.Request, w way, scope, wanted string) (string, error) {
+	switch {
+	case w.basic:
+		return t.basicHeader(), nil
+	case w.realm != "":
+		token, err := t.tokens.get(req.Context(), scope, tokenRequest{realm: w.realm, service: w.service, scope: wanted})
+		if err != nil {
+			return "", err
+		}
+		return "Bearer " + token, nil
+	default:
+		return "", nil
+	}
+}
+
+// learn picks from the challenges of a 401 what we can answer, Bearer before
+// Basic as registries that offer both prefer it. ok is false when there is
+// nothing to answer with. wanted is the scope to ask for.
+func (t *Transport) learn(header http.Header, scope string) (w way, wanted string, ok bool) {
+	var basic bool
+	for _, c := range parseChallenges(header) {
+		switch {
+		case c.scheme == "bearer" && c.params["realm"] != "":
+			w = way{realm: c.params["realm"], service: c.params["service"]}
+			wanted = scope
+			if s := c.params["scope"]; scope == "" || strings.HasPrefix(s, scope) {
+				wanted = s // the registry may want more than pull for a pull, never another repository
+			}
+			t.remember(w)
+			return w, wanted, true
+		case c.scheme == "basic":
+			basic = true
+		}
+	}
+	if !basic || t.creds.IsZero() {
+		return way{}, "", false
+	}
+	w = way{basic: true}
+	t.remember(w)
+	return w, "", true
+}
+
+func (t *Transport) remember(w way) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.learned = w
+}
+
+func (t *Transport) basicHeader() string {
+	if t.creds.IsZero() {
+		return ""
+	}
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(t.creds.Username+":"+t.creds.Password))
+}
+
+// scopeOf is the token scope of a pull request; empty for /v2/ itself.
+func scopeOf(path string) string {
+	rest, ok := strings.CutPrefix(path, "/v2/")
+	if !ok {
+		return ""
+	}
+	for _, part := range []string{"/manifests/", "/blobs/", "/referrers/", "/tags/list"} {
+		if i := strings.LastIndex(rest, part); i > 0 {
+			return "repository:" + rest[:i] + ":pull"
+		}
+	}
+	return ""
+}
+
+// discard lets the connection be used again, without reading for ever.
+func discard(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // a failure only costs the connection
+	_ = resp.Body.Close()
+}

@@ -1,0 +1,84 @@
+package regauth
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Role is what a user is for.
+type Role string
+
+// The roles. Both may pull; they are told apart in reports and can be rotated
+// one without the other.
+const (
+	RoleClient Role = "client" // in-cluster clients
+	RoleNode   Role = "node"   // containerd on nodes, the second way
+)
+
+// User is somebody who may pull. Passwords are 256 random bits, so one round
+// of SHA-256 without salt is enough.
+type User struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"` // of the password, in hex
+	Role   Role   `json:"role"`
+}
+
+// Users is an immutable set of users. A name may occur more than once: during
+// a rotation the old and the new password are both good. A nil Users knows
+// nobody.
+type Users struct{ entries []entry }
+
+type entry struct {
+	user           User
+	name, password [sha256.Size]byte
+}
+
+// ParseUsers reads the YAML list of key "users" of the proxy's Secret.
+func ParseUsers(data []byte) (*Users, error) {
+	var list []User
+	if err := yaml.UnmarshalStrict(data, &list); err != nil {
+		return nil, fmt.Errorf("parse users: %w", err)
+	}
+	return NewUsers(list)
+}
+
+// NewUsers checks and takes a list of users.
+func NewUsers(list []User) (*Users, error) {
+	u := &Users{}
+	for i, user := range list {
+		sum, err := hex.DecodeString(user.SHA256)
+		switch {
+		case user.Name == "":
+			return nil, fmt.Errorf("user %d: no name", i)
+		case err != nil || len(sum) != sha256.Size:
+			return nil, fmt.Errorf("user %q: sha256 is not 64 hex digits", user.Name)
+		case user.Role != RoleClient && user.Role != RoleNode:
+			return nil, fmt.Errorf("user %q: unknown role %q", user.Name, user.Role)
+		}
+		u.entries = append(u.entries, entry{user: user, name: sha256.Sum256([]byte(user.Name)), password: [sha256.Size]byte(sum)})
+	}
+	return u, nil
+}
+
+// Verify compares with every user, in a time that tells nothing about which of
+// them exist or how much of a password was right.
+func (u *Users) Verify(name, password string) (User, bool) {
+	if u == nil {
+		return User{}, false
+	}
+	nameSum, passwordSum := sha256.Sum256([]byte(name)), sha256.Sum256([]byte(password))
+	found := -1
+	for i := range u.entries {
+		e := &u.entries[i]
+		same := subtle.ConstantTimeCompare(e.name[:], nameSum[:]) & subtle.ConstantTimeCompare(e.password[:], passwordSum[:])
+		found = subtle.ConstantTimeSelect(same, i, found)
+	}
+	if found < 0 {
+		return User{}, false
+	}
+	return u.entries[found].user, true
+}

@@ -1,0 +1,198 @@
+package testregistry
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// Options are what a registry is for its whole life; see Faults for what
+// changes.
+type Options struct {
+	TLS bool
+	// Username and Password are asked for when set: as Basic, or by the token
+	// server with Bearer.
+	Username, Password string
+	// Bearer makes the registry hand out tokens. Without a Username anybody
+	// gets one.
+	Bearer bool
+	// TokenTTL is the life of a token; 0 means 5 minutes.
+	TokenTTL time.Duration
+	// RedirectBlobs answers GETs of blobs with 307 to a second server, on
+	// another port of this host name ("127.0.0.1", "localhost").
+	RedirectBlobs string
+}
+
+// Registry is one registry, and if told so a second server for its blobs.
+type Registry struct {
+	opts  Options
+	cert  tls.Certificate
+	ca    string
+	addr  string
+	store http.Handler
+	blobs registry.BlobHandler
+
+	mu     sync.Mutex
+	server *httptest.Server
+	faults Faults
+	left   int // how often faults still strikes; below 0: always
+	log    []*Request
+	bytes  map[string]int64
+	tokens map[string]grant
+	held   []net.Conn
+	closed chan struct{}
+
+	cdn *httptest.Server
+}
+
+// New starts a registry that stops with the test.
+func New(t testing.TB, o Options) *Registry {
+	t.Helper()
+	r := &Registry{
+		opts:   o,
+		blobs:  registry.NewInMemoryBlobHandler(),
+		bytes:  map[string]int64{},
+		tokens: map[string]grant{},
+		closed: make(chan struct{}),
+	}
+	r.store = registry.New(registry.WithBlobHandler(r.blobs), registry.Logger(log.New(io.Discard, "", 0)),
+		registry.WithReferrersSupport(true))
+	cert, ca, err := SelfSigned("localhost", "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cert, r.ca = cert, ca
+	r.addr = "127.0.0.1:0"
+	r.Start(t)
+	if o.RedirectBlobs != "" {
+		r.cdn = r.serve(t, "127.0.0.1:0", http.HandlerFunc(r.serveCDN))
+	}
+	t.Cleanup(func() {
+		close(r.closed)
+		r.Stop()
+		if r.cdn != nil {
+			r.cdn.CloseClientConnections()
+			r.cdn.Close()
+		}
+	})
+	return r
+}
+
+// Start listens, again on the same port after Stop.
+func (r *Registry) Start(t testing.TB) {
+	t.Helper()
+	s := r.serve(t, r.addr, http.HandlerFunc(r.serveRegistry))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.server, r.addr = s, s.Listener.Addr().String()
+}
+
+// Stop closes the port and cuts every connection: the registry is dead.
+func (r *Registry) Stop() {
+	r.mu.Lock()
+	s, held := r.server, r.held
+	r.server, r.held = nil, nil
+	r.mu.Unlock()
+	for _, c := range held {
+		_ = c.Close()
+	}
+	if s != nil {
+		s.CloseClientConnections()
+		s.Close()
+	}
+}
+
+func (r *Registry) serve(t testing.TB, addr string, h http.Handler) *httptest.Server {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	_ = s.Listener.Close() // the one that httptest made; ours keeps its port over Stop and Start
+	s.Listener = &holdingListener{Listener: l, registry: r}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	if r.opts.TLS {
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{r.cert}, MinVersion: tls.VersionTLS12}
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
+	return s
+}
+
+// Host is the address of the registry, "127.0.0.1:port".
+func (r *Registry) Host() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.addr
+}
+
+// CDNHost is the address of the server that blobs are redirected to.
+func (r *Registry) CDNHost() string {
+	_, port, err := net.SplitHostPort(r.cdn.Listener.Addr().String())
+	if err != nil {
+		panic(err) // a listener's own address
+	}
+	return net.JoinHostPort(r.opts.RedirectBlobs, port)
+}
+
+// CA is the PEM that clients need to trust the registry; empty without TLS.
+func (r *Registry) CA() string {
+	if !r.opts.TLS {
+		return ""
+	}
+	return r.ca
+}
+
+// Upstream is the registry below path, with its CA and credentials.
+func (r *Registry) Upstream(path string) upstream.Upstream {
+	return upstream.Upstream{
+		Host: r.Host(), Path: path, Scheme: r.scheme(), CA: r.CA(),
+		Credentials: upstream.Credentials{Username: r.opts.Username, Password: r.opts.Password},
+	}
+}
+
+func (r *Registry) scheme() upstream.Scheme {
+	if r.opts.TLS {
+		return upstream.HTTPS
+	}
+	return upstream.HTTP
+}
+
+// holdingListener accepts and then says nothing while the fault HangOnAccept
+// is set.
+type holdingListener struct {
+	net.Listener
+	registry *Registry
+}
+
+func (l *holdingListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil || !l.registry.hold(c) {
+			return c, err
+		}
+	}
+}
+
+func (r *Registry) hold(c net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.faults.HangOnAccept {
+		return false
+	}
+	r.held = append(r.held, c)
+	return true
+}
