@@ -42,8 +42,9 @@ type Layout struct {
 	// Generation orders layouts: a reader never goes back to a lower one.
 	// 0 means that nothing was ever published.
 	Generation int64
-	// Mode is the mode being worked on, "Direct" or "Unmanaged".
-	Mode string
+	// Mode is the mode being worked on, "Direct" or "Unmanaged"; ActiveMode is
+	// the last one that was Ready. A lost state is rebuilt from them.
+	Mode, ActiveMode string
 	// Active and Target are the upstreams of the last mode that was Ready and
 	// of the one being worked on. A node must reach Target's before it
 	// reports; Active's real address stays usable when the agent is down.

@@ -14,6 +14,10 @@ import (
 type State struct {
 	// Schema is the version of this document's encoding, 1.
 	Schema int `json:"schema"`
+	// Generation is the highest generation ever taken. Each change of Target
+	// and each change of Desired.Layout takes the next one, so it is at least
+	// Desired.Layout.Generation, and outlives a layout that is withdrawn.
+	Generation int64 `json:"generation"`
 	// Active is the last target that was Ready. Zero until the controller has
 	// seen the installation's registry for the first time.
 	Active Target `json:"active"`
@@ -38,14 +42,11 @@ type State struct {
 	// Excluded are nodes that the barrier does without, as long as they stay
 	// NotReady.
 	Excluded []Exclusion `json:"excluded,omitempty"`
-	// Legacy is true from the moment that the user's deletion of
-	// registry-bashible-config was seen in Unmanaged and Ready, until the next
-	// switch.
-	Legacy bool `json:"legacy,omitempty"`
-	// Started is when the target was set, CleaningSince when Cleanup first
-	// asked for the proxy to go; both by the controller's clock.
-	Started       time.Time `json:"started,omitzero"`
+	// CleaningSince is when Cleanup first wanted the proxy to go, NamesChecked
+	// when names kept for the sake of references were last looked at; both by
+	// the controller's clock.
 	CleaningSince time.Time `json:"cleaningSince,omitzero"`
+	NamesChecked  time.Time `json:"namesChecked,omitzero"`
 	// Conditions are what the user sees, in the plan's order, Ready last.
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
@@ -76,14 +77,15 @@ type Exclusion struct {
 type Desired struct {
 	// Layout is what nodes and proxies route by. Generation 0: nothing is
 	// published and no node is touched.
-	Layout layout.Layout `json:"layout"`
-	// Check is the image check that the controller should run; its report
-	// arrives in World.Check. Zero: none.
-	Check CheckRequest `json:"check,omitzero"`
+	Layout layout.Layout `json:"layout,omitzero"`
+	// Shrunk is the generation of the last layout that lacks a name or an
+	// upstream of the one before it. See State.MayPublish.
+	Shrunk int64 `json:"shrunk,omitempty"`
 	// Proxy is whether the in-cluster proxy and Service registry should exist.
 	Proxy bool `json:"proxy,omitempty"`
-	// Registry is what Secret deckhouse-registry should say. Zero: it is the
-	// user's.
+	// Registry is what Secret deckhouse-registry should say. Zero: it is left
+	// alone, because it is the user's (Unmanaged) or because a lost state does
+	// not tell yet.
 	Registry Target `json:"registry,omitzero"`
 	// PullSecrets are the targets whose names and credentials image pull
 	// secrets hold, the wanted one first. Empty: they are the user's.
@@ -92,13 +94,16 @@ type Desired struct {
 	// of State.Bases. Zero: they are left alone.
 	Workloads layout.Name `json:"workloads,omitzero"`
 	// Own is the registry whose real address our own Deployments and DaemonSet
-	// name; they never name the fixed address.
+	// name; they never name the fixed address. Zero: they are left alone.
 	Own upstream.Upstream `json:"own,omitzero"`
-	// Legacy orders nodes back to the legacy containerd format.
+	// Legacy orders nodes back to the legacy containerd format: from the moment
+	// that the user's deletion of registry-bashible-config was seen in
+	// Unmanaged and Ready, until the next switch publishes a layout again.
 	Legacy bool `json:"legacy,omitempty"`
 }
 
-// CheckRequest asks for an image check.
+// CheckRequest asks for an image check. It is not stored: it follows from
+// State and World. See Protocol.CheckRequest.
 type CheckRequest struct {
 	Upstream upstream.Upstream `json:"upstream,omitzero"`
 	// Images are to be found below the upstream's path: "module@sha256:..." or

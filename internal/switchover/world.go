@@ -15,18 +15,22 @@ type World struct {
 	Now      time.Time
 	Settings Settings
 	Wish     Wish
-	// Installation is the registry that Secret deckhouse-registry names while
-	// the Secret is the user's. Zero when the Secret is missing, malformed or
-	// names the fixed address, which is never anyone's real registry;
-	// InstallationProblem then says which.
+	// Installation is the registry that Secret deckhouse-registry names, whoever
+	// wrote it. Zero when the Secret is missing, malformed or names the fixed
+	// address, which is never anyone's real registry; InstallationProblem then
+	// says which. Advance heeds it only while the Secret is the user's.
 	Installation        upstream.Upstream
 	InstallationProblem string
 	Published           Published
 	Nodes               []Node
-	Check               CheckReport
-	Census              Census
-	Proxy               Proxy
-	Platform            Platform
+	// Check is how far the check of Protocol.CheckRequest is.
+	Check  CheckReport
+	Census Census
+	// FinalCheck is a complete check of Protocol.CheckRequest made in this pass
+	// after the live census. The zero value means that none was made.
+	FinalCheck CheckReport
+	Proxy      Proxy
+	Platform   Platform
 }
 
 // Settings are the operator's knobs. Zero values are not defaults: use
@@ -41,6 +45,9 @@ type Settings struct {
 	// RecheckNames is how often names kept for the sake of references are
 	// looked at again after Ready.
 	RecheckNames time.Duration
+	// NoTaint leaves nodes that did not converge untainted. Nodes that join
+	// then count from the start.
+	NoTaint bool
 }
 
 // DefaultSettings are those of the documentation.
@@ -67,6 +74,7 @@ type Node struct {
 	Name, UID, BootID string
 	ControlPlane      bool
 	Schedulable       bool
+	Ready             bool
 	// NotReadyFor is how long the controller itself has seen the node NotReady
 	// without a break; 0 for a Ready node.
 	NotReadyFor time.Duration
@@ -141,7 +149,7 @@ type CheckFailure struct {
 // Census is every image reference in use under a known base.
 type Census struct {
 	// Live is whether it was made by LISTs of this pass, templates first, then
-	// pods. Final believes no other, nor a check not made after it.
+	// pods. Final believes no other; Protocol.NeedsLive says when to make one.
 	Live bool
 	// Problem says why the census is not complete; nothing shrinks then.
 	Problem string

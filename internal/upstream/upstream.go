@@ -48,7 +48,9 @@ func (u Upstream) Base() string {
 }
 
 // ID names the upstream by content: the first 16 hex digits of a SHA-256 over
-// all its fields, credentials included. It is safe to print.
+// all its fields, credentials included. It is for maps and for Secrets, not for
+// logs, metrics or objects that everybody reads: who knows the rest of the
+// fields could guess a short password from it. Print String instead.
 func (u Upstream) ID() string {
 	data, err := json.Marshal(u)
 	if err != nil {

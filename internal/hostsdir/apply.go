@@ -1,0 +1,274 @@
+package hostsdir
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Result is what Apply did, or what Check found to do. Paths are relative to
+// the folder.
+type Result struct {
+	Written   []string   // files, in the order of writing; the ownership file is among them
+	Removed   []string   // directories that are no longer ours
+	Conflicts []Conflict // hosts that we could not take
+}
+
+// Changed reports whether anything was written or removed.
+func (r Result) Changed() bool { return len(r.Written)+len(r.Removed) > 0 }
+
+// Conflict is a directory of somebody else in the way of ours.
+type Conflict struct {
+	Host      string // the host that we want
+	Directory string // the directory in the way, relative to the folder
+	Reason    string // a sentence for the operator
+}
+
+// Apply makes the folder look like the tree. It may be stopped at any
+// operation, by an error or a crash: what containerd reads is complete at any
+// moment, and the next Apply goes on from there.
+func Apply(fsys FS, tree Tree) (Result, error) { return run(fsys, tree, true) }
+
+// Check is Apply without writing anything.
+func Check(fsys FS, tree Tree) (Result, error) { return run(fsys, tree, false) }
+
+// pass is one Apply under way.
+type pass struct {
+	fsys  FS
+	write bool // false in Check
+	res   Result
+}
+
+func run(fsys FS, tree Tree, write bool) (Result, error) {
+	p := &pass{fsys: fsys, write: write}
+	known, listed, err := p.owned()
+	if err != nil {
+		return p.res, err
+	}
+	ours, err := p.claim(tree, known)
+	if err != nil {
+		return p.res, err
+	}
+	wanted := make([]string, 0, len(ours))
+	for _, d := range ours {
+		wanted = append(wanted, d.Host)
+	}
+	slices.Sort(wanted)
+	// Before the first directory exists it is known to be ours, and after the
+	// last one is gone it is forgotten: a crash in between leaves no orphan.
+	if err := p.remember(listed, union(known, wanted)); err != nil {
+		return p.res, err
+	}
+	for _, d := range ours {
+		if err := p.put(d); err != nil {
+			return p.res, err
+		}
+	}
+	for _, host := range known {
+		if slices.Contains(wanted, host) {
+			continue
+		}
+		if err := p.drop(host); err != nil {
+			return p.res, err
+		}
+	}
+	return p.res, p.remember(union(known, wanted), wanted)
+}
+
+// claim is the part of the tree that we may write, and notes who is in the way
+// of the rest.
+func (p *pass) claim(tree Tree, known []string) (Tree, error) {
+	var ours Tree
+	for _, d := range tree {
+		if !hostName.MatchString(d.Host) {
+			return nil, fmt.Errorf("apply host directories: %q is no registry host", d.Host)
+		}
+		if s := shadow(d.Host); s != "" {
+			switch _, err := p.fsys.Lstat(s); {
+			case err == nil:
+				p.conflict(d.Host, s, "containerd prefers this directory to ours; remove it")
+				if !d.Fixed {
+					continue
+				}
+			case !errors.Is(err, fs.ErrNotExist):
+				return nil, fmt.Errorf("look at host directory %s: %w", s, err)
+			}
+		}
+		foreign, err := p.foreign(d, known)
+		if err != nil {
+			return nil, err
+		}
+		if foreign {
+			p.conflict(d.Host, d.Host, "somebody else made this directory; it was left as it is")
+			continue
+		}
+		ours = append(ours, d)
+	}
+	return ours, nil
+}
+
+func (p *pass) conflict(host, dir, reason string) {
+	p.res.Conflicts = append(p.res.Conflicts, Conflict{Host: host, Directory: dir, Reason: reason})
+}
+
+// foreign reports whether a directory exists and is not ours. Ours are those
+// on the list, those with our marker (the list was lost), and the fixed
+// address, which is nobody else's.
+func (p *pass) foreign(d Directory, known []string) (bool, error) {
+	info, err := p.fsys.Lstat(d.Host)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at host directory %s: %w", d.Host, err)
+	}
+	if !info.IsDir() {
+		return true, nil // a symbolic link, above all
+	}
+	if d.Fixed || slices.Contains(known, d.Host) {
+		return false, nil
+	}
+	marked, err := p.marked(d.Host)
+	return !marked, err
+}
+
+func (p *pass) marked(host string) (bool, error) {
+	data, err := p.fsys.ReadFile(path.Join(host, fileHosts))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read hosts.toml of %s: %w", host, err)
+	}
+	return bytes.HasPrefix(data, []byte(marker)), nil
+}
+
+// put makes one directory look as wanted: certificates, then hosts.toml, then
+// away with certificates that hosts.toml no longer names.
+func (p *pass) put(d Directory) error {
+	if _, err := p.fsys.Lstat(d.Host); errors.Is(err, fs.ErrNotExist) && p.write {
+		if err := p.fsys.Mkdir(d.Host, 0o755); err != nil {
+			return fmt.Errorf("make host directory %s: %w", d.Host, err)
+		}
+		if err := p.fsys.Sync("."); err != nil {
+			return fmt.Errorf("make host directory %s: %w", d.Host, err)
+		}
+	}
+	changed := false
+	for _, f := range d.Files {
+		wrote, err := p.putFile(path.Join(d.Host, f.Name), f.Data)
+		if err != nil {
+			return err
+		}
+		changed = changed || wrote
+	}
+	for _, name := range ourFiles() {
+		if slices.ContainsFunc(d.Files, func(f File) bool { return f.Name == name }) {
+			continue
+		}
+		removed, err := p.remove(path.Join(d.Host, name))
+		if err != nil {
+			return err
+		}
+		changed = changed || removed
+	}
+	if !changed || !p.write {
+		return nil
+	}
+	if err := p.fsys.Sync(d.Host); err != nil {
+		return fmt.Errorf("save host directory %s: %w", d.Host, err)
+	}
+	return nil
+}
+
+// putFile replaces a file in one step if content or mode differ. The temporary
+// name is always the same: one agent writes, and a crash leaves at most one.
+func (p *pass) putFile(name string, data []byte) (bool, error) {
+	info, err := p.fsys.Lstat(name)
+	if err == nil && info.Mode() == 0o600 {
+		old, err := p.fsys.ReadFile(name)
+		if err == nil && bytes.Equal(old, data) {
+			return false, nil
+		}
+	}
+	p.res.Written = append(p.res.Written, name)
+	if !p.write {
+		return true, nil
+	}
+	temp := name + tempSuffix
+	if err := p.fsys.WriteFile(temp, data, 0o600); err != nil {
+		return false, fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := p.fsys.Rename(temp, name); err != nil {
+		return false, fmt.Errorf("write %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// drop takes our files out of a directory, hosts.toml first, and the directory
+// with them unless somebody put more into it.
+func (p *pass) drop(host string) error {
+	info, err := p.fsys.Lstat(host)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove host directory %s: %w", host, err)
+	}
+	if !info.IsDir() {
+		return nil // replaced by hand with something that is not ours
+	}
+	p.res.Removed = append(p.res.Removed, host)
+	if !p.write {
+		return nil
+	}
+	files := ourFiles()
+	slices.Reverse(files)
+	for _, name := range files {
+		for _, n := range []string{name, name + tempSuffix} {
+			if _, err := p.remove(path.Join(host, n)); err != nil {
+				return err
+			}
+		}
+	}
+	rest, err := p.fsys.ReadDir(host)
+	if err != nil {
+		return fmt.Errorf("remove host directory %s: %w", host, err)
+	}
+	if len(rest) == 0 {
+		if err := p.fsys.Remove(host); err != nil {
+			return fmt.Errorf("remove host directory %s: %w", host, err)
+		}
+	}
+	if err := p.fsys.Sync("."); err != nil {
+		return fmt.Errorf("remove host directory %s: %w", host, err)
+	}
+	return nil
+}
+
+func (p *pass) remove(name string) (bool, error) {
+	if _, err := p.fsys.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if !p.write {
+		return true, nil
+	}
+	if err := p.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("remove %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// ourFiles are all names that we ever write into a host's directory, in the
+// order of writing.
+func ourFiles() []string { return []string{fileAgentCA, fileSecondCA, fileServerCA, fileHosts} }
+
+func union(a, b []string) []string {
+	out := append(slices.Clone(a), b...)
+	slices.SortFunc(out, strings.Compare)
+	return slices.Compact(out)
+}

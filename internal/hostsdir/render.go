@@ -1,0 +1,255 @@
+package hostsdir
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// TokenHeader carries the node token from containerd to the agent, so that no
+// other process of the node can pull with the cluster's credentials.
+const TokenHeader = "X-Registry-Node-Token"
+
+// Options are what a tree needs beside the layout. They differ from node to
+// node and do not change while the node lives.
+type Options struct {
+	AgentURL string // https with host and port: "https://127.0.0.1:5001"
+	Token    string // value of TokenHeader
+	AgentCA  string // PEM; what the agent's certificate chains to
+}
+
+// String keeps the token out of logs.
+func (o Options) String() string { return "hostsdir.Options(" + o.AgentURL + ")" }
+
+// GoString keeps the token out of %#v.
+func (o Options) GoString() string { return o.String() }
+
+var tokenValue = regexp.MustCompile(`^[0-9A-Za-z_=-]{16,256}$`)
+
+// Render is the tree of a layout: one directory per host, however many names
+// the host has. A layout without routes is an empty tree. Credentials of
+// upstreams are in no tree: only the agent uses them.
+func Render(l layout.Layout, o Options) (Tree, error) {
+	agent, err := o.agent()
+	if err != nil {
+		return nil, fmt.Errorf("render host directories: %w", err)
+	}
+	hosts := map[string]bool{}
+	for _, r := range l.Routes {
+		hosts[r.Name.Host] = true
+	}
+	tree := make(Tree, 0, len(hosts))
+	for host := range hosts {
+		if !hostName.MatchString(host) {
+			return nil, fmt.Errorf("render host directories: %q is no registry host", host)
+		}
+		var dir Directory
+		if host == layout.Fixed().Host {
+			dir, err = fixedAddress(l.SecondWay, agent)
+		} else {
+			dir, err = realAddress(host, l, agent)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("render host directory %s: %w", host, err)
+		}
+		tree = append(tree, dir)
+	}
+	slices.SortFunc(tree, func(a, b Directory) int { return strings.Compare(a.Host, b.Host) })
+	return tree, nil
+}
+
+// fixedAddress sends containerd to the agent, then to the in-cluster proxy,
+// and at last to the agent again: without `server` containerd would ask the
+// node's DNS for a name that only the cluster knows, and report that.
+func fixedAddress(second layout.SecondWay, agent endpoint) (Directory, error) {
+	dir := Directory{Host: layout.Fixed().Host, Fixed: true, Files: []File{{fileAgentCA, agent.certificates}}}
+	hosts := []endpoint{agent}
+	if second != (layout.SecondWay{}) {
+		e, err := secondWay(second)
+		if err != nil {
+			return Directory{}, fmt.Errorf("second way: %w", err)
+		}
+		hosts = append(hosts, e)
+		dir.Files = append(dir.Files, File{fileSecondCA, e.certificates})
+	}
+	dir.Files = append(dir.Files, File{fileHosts, hostsTOML(agent, hosts)})
+	return dir, nil
+}
+
+// realAddress sends containerd to the agent and, where the agent has no route
+// or is down, to the registry itself, with whatever credentials the pod has.
+func realAddress(host string, l layout.Layout, agent endpoint) (Directory, error) {
+	server, err := registryItself(host, l)
+	if err != nil {
+		return Directory{}, err
+	}
+	dir := Directory{Host: host, Files: []File{{fileAgentCA, agent.certificates}}}
+	if server.ca != "" {
+		dir.Files = append(dir.Files, File{fileServerCA, server.certificates})
+	}
+	dir.Files = append(dir.Files, File{fileHosts, hostsTOML(server, []endpoint{agent})})
+	return dir, nil
+}
+
+// registryItself is the registry behind a real address. Several upstreams may
+// share the host during a switch (other credentials, path or CA): the target's
+// scheme wins, and every CA of that scheme is trusted.
+func registryItself(host string, l layout.Layout) (endpoint, error) {
+	candidates := []upstream.Upstream{l.Target, l.Active}
+	for _, r := range l.Routes {
+		candidates = append(candidates, r.Upstreams...)
+	}
+	candidates = slices.DeleteFunc(candidates, func(u upstream.Upstream) bool { return u.Host != host })
+	// A name that is kept for the sake of references, served by the target
+	// only: nothing is known of its own registry but the address.
+	scheme := upstream.HTTPS
+	if len(candidates) > 0 {
+		scheme = candidates[0].Scheme
+	}
+	switch scheme {
+	case upstream.HTTP, upstream.HTTPS:
+	default:
+		return endpoint{}, fmt.Errorf("scheme %q is neither http nor https", scheme)
+	}
+	e := endpoint{url: string(scheme) + "://" + host}
+	if host == "docker.io" {
+		e.url = "https://registry-1.docker.io" // what containerd itself makes of it
+	}
+	var seen []string
+	for _, u := range candidates {
+		if u.Scheme != upstream.HTTPS || scheme != upstream.HTTPS || u.CA == "" || slices.Contains(seen, u.CA) {
+			continue
+		}
+		seen = append(seen, u.CA)
+		data, err := certificates(u.CA)
+		if err != nil {
+			return endpoint{}, err
+		}
+		e.ca, e.certificates = fileServerCA, append(e.certificates, data...)
+	}
+	return e, nil
+}
+
+// endpoint is one `host` of a hosts.toml. Everything in it has been checked to
+// need no escaping in TOML.
+type endpoint struct {
+	url          string
+	ca           string // file name; empty for the system's roots
+	certificates []byte // content of ca
+	header       string // "" for none
+	value        string
+}
+
+func (o Options) agent() (endpoint, error) {
+	u, err := url.Parse(o.AgentURL)
+	if err != nil {
+		return endpoint{}, errors.New("the agent's address is no URL")
+	}
+	if u.Scheme != "https" || !validAddress(u.Host) || o.AgentURL != "https://"+u.Host {
+		return endpoint{}, fmt.Errorf("the agent's address %q is not https://ip:port", o.AgentURL)
+	}
+	if !tokenValue.MatchString(o.Token) {
+		return endpoint{}, errors.New("the node token is empty or has characters that it must not have")
+	}
+	data, err := certificates(o.AgentCA)
+	if err != nil {
+		return endpoint{}, fmt.Errorf("the agent's CA: %w", err)
+	}
+	return endpoint{url: o.AgentURL, ca: fileAgentCA, certificates: data, header: TokenHeader, value: o.Token}, nil
+}
+
+func secondWay(s layout.SecondWay) (endpoint, error) {
+	if !validAddress(s.Host) {
+		return endpoint{}, fmt.Errorf("%q is not ip:port", s.Host)
+	}
+	data, err := certificates(s.CA)
+	if err != nil {
+		return endpoint{}, err
+	}
+	if strings.Contains(s.Credentials.Username, ":") {
+		return endpoint{}, errors.New("a user name with a colon cannot be sent")
+	}
+	e := endpoint{url: "https://" + s.Host, ca: fileSecondCA, certificates: data}
+	if !s.Credentials.IsZero() {
+		pair := s.Credentials.Username + ":" + s.Credentials.Password
+		// Base64 has no character that TOML could mistake for something else.
+		e.header, e.value = "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair))
+	}
+	return e, nil
+}
+
+// validAddress is for addresses that nodes dial without any DNS.
+func validAddress(address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || net.ParseIP(host) == nil {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0 && net.JoinHostPort(host, port) == address
+}
+
+// certificates re-encodes PEM certificates, so that nothing else that was
+// around them reaches the node's disk.
+func certificates(text string) ([]byte, error) {
+	var out []byte
+	for rest := []byte(text); ; {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("the CA has a %q block, want certificates only", block.Type)
+		}
+		// containerd fails every pull of the host when a file has none it can read.
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return nil, fmt.Errorf("read a certificate of the CA: %w", err)
+		}
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("the CA holds no PEM certificate")
+	}
+	return out, nil
+}
+
+// marker is the first line of every hosts.toml of ours.
+const marker = "# Written by registry-agent, which undoes changes made by hand.\n"
+
+// hostsTOML writes what containerd reads. `[host]` comes before the hosts:
+// without it older versions lose their order.
+func hostsTOML(server endpoint, hosts []endpoint) []byte {
+	var b strings.Builder
+	b.WriteString(marker)
+	fmt.Fprintf(&b, "server = %q\n", server.url)
+	server.write(&b, "")
+	b.WriteString("\n[host]\n")
+	for _, h := range hosts {
+		table := fmt.Sprintf("host.%q", h.url)
+		fmt.Fprintf(&b, "\n[%s]\n", table)
+		h.write(&b, table+".")
+	}
+	return []byte(b.String())
+}
+
+// write is the part that `server` and every host have in common.
+func (e endpoint) write(b *strings.Builder, prefix string) {
+	b.WriteString("capabilities = [\"pull\", \"resolve\"]\n")
+	if e.ca != "" {
+		fmt.Fprintf(b, "ca = %q\n", e.ca)
+	}
+	if e.header != "" {
+		fmt.Fprintf(b, "\n[%sheader]\n%s = %q\n", prefix, e.header, e.value)
+	}
+}

@@ -1,0 +1,216 @@
+package precheck
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// manifestTypes are asked for together: what containerd accepts.
+var manifestTypes = []string{
+	"application/vnd.oci.image.index.v1+json",
+	"application/vnd.docker.distribution.manifest.list.v2+json",
+	"application/vnd.oci.image.manifest.v1+json",
+	"application/vnd.docker.distribution.manifest.v2+json",
+}
+
+// indexLimit is more than any index is long; registries accept 4 MiB.
+const indexLimit = 4 << 20
+
+// Refusals that users meet; the registry's name goes before them.
+var (
+	errNotFound = errors.New("not found")
+	errTimeout  = errors.New("Request timeout") //nolint:revive,staticcheck // the wording that users of the module know
+)
+
+// refusedError is an answer that will be the same for every image.
+type refusedError struct{ err error }
+
+func (e *refusedError) Error() string { return e.err.Error() }
+func (e *refusedError) Unwrap() error { return e.err }
+
+// refusesAll reports whether an error is about the registry and not about one
+// image.
+func refusesAll(err error) bool {
+	var refusal *refusedError
+	return errors.As(err, &refusal) || errors.Is(err, errTimeout)
+}
+
+type registry struct {
+	upstream upstream.Upstream
+	client   *http.Client
+}
+
+func (c Checker) open(u upstream.Upstream) (registry, error) {
+	transport, err := c.Transport(u)
+	if err != nil {
+		return registry{}, &refusedError{fmt.Errorf("set up the connection: %w", err)}
+	}
+	return registry{upstream: u, client: &http.Client{
+		Transport: transport,
+		// Redirects are the transport's business: it knows where credentials
+		// may go.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// ping asks whether the registry lets us in at all.
+func (r registry) ping(ctx context.Context) error {
+	resp, err := r.do(ctx, http.MethodGet, "/v2/")
+	if err != nil {
+		return err
+	}
+	return r.verdict(resp)
+}
+
+// has asks for the manifest of one image: HEAD, and for an index also GET when
+// it must have certain architectures.
+func (r registry) has(ctx context.Context, image string, architectures []string) error {
+	path, digest, err := manifestPath(r.upstream.Path, image)
+	if err != nil {
+		return err
+	}
+	resp, err := r.do(ctx, http.MethodHead, path)
+	if err != nil {
+		return err
+	}
+	if err := r.verdict(resp); err != nil {
+		return err
+	}
+	if got := resp.Header.Get("Docker-Content-Digest"); digest != "" && got != "" && got != digest {
+		return fmt.Errorf("the registry has %s under this digest", got)
+	}
+	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	if len(architectures) == 0 || !slices.Contains(manifestTypes[:2], strings.TrimSpace(kind)) {
+		return nil
+	}
+	return r.hasArchitectures(ctx, path, architectures)
+}
+
+func (r registry) hasArchitectures(ctx context.Context, path string, want []string) error {
+	resp, err := r.do(ctx, http.MethodGet, path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return r.verdict(resp)
+	}
+	var index struct {
+		Manifests []struct {
+			Platform struct {
+				Architecture string `json:"architecture"`
+				OS           string `json:"os"`
+			} `json:"platform"`
+		} `json:"manifests"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, indexLimit)).Decode(&index); err != nil {
+		return fmt.Errorf("read the index: %w", err)
+	}
+	var missing []string
+	for _, architecture := range want {
+		found := false
+		for _, m := range index.Manifests {
+			found = found || m.Platform.Architecture == architecture && m.Platform.OS != "windows"
+		}
+		if !found {
+			missing = append(missing, architecture)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("the index has no %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+func (r registry) do(ctx context.Context, method, path string) (*http.Response, error) {
+	target := url.URL{Scheme: string(r.upstream.Scheme), Host: r.upstream.Host, Path: path}
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	req.Header["Accept"] = manifestTypes
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return nil, &refusedError{err}
+	}
+	return resp, nil
+}
+
+// verdict turns a status into an error and closes the body.
+func (r registry) verdict(resp *http.Response) error {
+	defer func() { _ = resp.Body.Close() }()
+	switch code := resp.StatusCode; {
+	case code >= 200 && code < 300:
+		return nil
+	case code == http.StatusNotFound:
+		return errNotFound
+	case code == http.StatusUnauthorized, code == http.StatusForbidden:
+		return &refusedError{fmt.Errorf("%d %s: the credentials were refused", code, http.StatusText(code))}
+	case code == http.StatusTooManyRequests, code >= 500:
+		return &refusedError{fmt.Errorf("%d %s", code, http.StatusText(code))}
+	default:
+		return fmt.Errorf("%d %s", code, http.StatusText(code))
+	}
+}
+
+var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// manifestPath is where the manifest of an image below base lies, and its
+// digest if it is named by one.
+func manifestPath(base, image string) (path, digest string, err error) {
+	name, reference, byDigest := strings.Cut(image, "@")
+	if byDigest {
+		if !digestForm.MatchString(reference) {
+			return "", "", fmt.Errorf("%q is no digest", reference)
+		}
+		digest = reference
+		name, _, _ = strings.Cut(name, ":") // name:tag@digest means the digest
+	} else {
+		name, reference, _ = strings.Cut(image, ":")
+		if reference == "" {
+			reference = "latest"
+		}
+	}
+	repository := strings.Trim(base+"/"+strings.Trim(name, "/"), "/")
+	if repository == "" {
+		return "", "", fmt.Errorf("%q names no repository", image)
+	}
+	return "/v2/" + repository + "/manifests/" + reference, digest, nil
+}
+
+// join is base and image as a reference: no slash before a tag or digest.
+func join(base, image string) string {
+	if strings.HasPrefix(image, ":") || strings.HasPrefix(image, "@") {
+		return base + image
+	}
+	return base + "/" + image
+}
+
+// query is what may carry signatures and tokens in an error's URL.
+var query = regexp.MustCompile(`\?[^\s"']*`)
+
+// safe is an error in one line that a condition may show: without URLs that
+// carry signatures and without the credentials, whatever put them there.
+func safe(err error, u upstream.Upstream) string {
+	var wrapped *url.Error
+	text := err.Error()
+	if errors.As(err, &wrapped) {
+		text = strings.Replace(text, wrapped.Error(), wrapped.Err.Error(), 1)
+	}
+	text = query.ReplaceAllString(text, "")
+	if p := u.Credentials.Password; p != "" {
+		text = strings.ReplaceAll(text, p, "redacted")
+		text = strings.ReplaceAll(text, url.QueryEscape(p), "redacted")
+	}
+	return strings.Join(strings.Fields(text), " ")
+}

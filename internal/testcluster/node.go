@@ -1,0 +1,194 @@
+package testcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Where a node's processes find things, inside.
+const (
+	nodeParts = "/run/parts" // the real parts
+	nodeOurs  = "/run/ours"  // the product's binaries
+	nodeSock  = "/run/containerd/containerd.sock"
+	// pullWithin is how long one pull may take. containerd itself gives up
+	// earlier on every host that does not answer.
+	pullWithin = 2 * time.Minute
+)
+
+// containerdConfig says where things are, and nothing about registries: what
+// containerd does with host directories is stock.
+const containerdConfig = `version = 3
+root = "/var/lib/containerd"
+state = "/run/containerd"
+
+[grpc]
+  address = "` + nodeSock + `"
+
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = "native"
+
+[plugins.'io.containerd.internal.v1.opt']
+  path = "/var/lib/containerd/opt"
+`
+
+// Node is one node: namespaces, a containerd, and what the agent needs.
+type Node struct {
+	Name         string
+	ControlPlane bool
+	Space        *Space
+
+	run        *Run
+	containerd *Process
+	restarts   int
+	sockets    *os.File // folder of containerd's socket, as the host sees it
+	conn       *grpc.ClientConn
+	images     runtimeapi.ImageServiceClient
+	runtime    runtimeapi.RuntimeServiceClient
+}
+
+// newNode makes a node's namespaces; ours is the folder of the product's
+// binaries, trust the PEM of all CAs that the node's system trusts.
+func newNode(ctx context.Context, r *Run, n *Network, b Binaries, ours, name, trust string) (*Node, error) {
+	dir := r.Path("spaces", name)
+	for _, sub := range []string{"run/parts", "run/ours", "run/containerd", "var/lib/containerd", "var/log", "var/tmp", "etc/containerd"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil { //nolint:gosec // G301: as on a real node
+			return nil, fmt.Errorf("make node %s: %w", name, err)
+		}
+	}
+	for file, content := range map[string]string{
+		"etc/containerd/config.toml":         containerdConfig,
+		"etc/ssl/certs/ca-certificates.crt":  trust,
+		"etc/os-release":                     "NAME=demo\nID=debian\nVERSION_ID=\"12\"\n",
+		"etc/hostname":                       name + "\n",
+		"etc/containerd/certs.d/.keep-empty": "",
+	} {
+		if err := writeFile(filepath.Join(dir, file), []byte(content), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "etc/containerd/certs.d/.keep-empty")); err != nil {
+		return nil, fmt.Errorf("make node %s: %w", name, err)
+	}
+	folders := []Folder{{b.Dir, "./run/parts"}, {"./var", "/var"}, {"./run", "/run"}}
+	if ours != "" {
+		folders = append([]Folder{{ours, "./run/ours"}}, folders...)
+	}
+	space, err := n.NewSpace(ctx, name, folders...)
+	if err != nil {
+		return nil, err
+	}
+	space.parts = nodeParts
+	sockets, err := os.Open(filepath.Join(dir, "run", "containerd"))
+	if err != nil {
+		return nil, fmt.Errorf("make node %s: %w", name, err)
+	}
+	return &Node{Name: name, Space: space, run: r, sockets: sockets}, nil
+}
+
+// StartContainerd starts the node's containerd and returns when it answers.
+func (n *Node) StartContainerd(ctx context.Context) error {
+	process, err := n.run.StartProcess(Command{
+		Name: "containerd-" + n.Name, Space: n.Space,
+		Path: nodeParts + "/containerd", Args: []string{"--config=/etc/containerd/config.toml"},
+	})
+	if err != nil {
+		return err
+	}
+	if n.containerd != nil {
+		n.restarts++
+	}
+	n.containerd = process
+	if n.conn == nil {
+		if err := n.connect(); err != nil {
+			return err
+		}
+	}
+	return process.WaitReady(ctx, func(ctx context.Context) error {
+		_, err := n.runtime.Version(ctx, &runtimeapi.VersionRequest{})
+		return err
+	})
+}
+
+// connect prepares the CRI client. The socket's path may be longer than a
+// socket address can be, hence the way through an open folder.
+func (n *Node) connect() error {
+	path := "/proc/self/fd/" + strconv.Itoa(int(n.sockets.Fd())) + "/containerd.sock"
+	conn, err := grpc.NewClient("passthrough:///"+n.Name,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		}))
+	if err != nil {
+		return fmt.Errorf("connect to containerd of %s: %w", n.Name, err)
+	}
+	n.run.OnClose(func() { _ = conn.Close() })
+	n.conn, n.images, n.runtime = conn, runtimeapi.NewImageServiceClient(conn), runtimeapi.NewRuntimeServiceClient(conn)
+	return nil
+}
+
+// ContainerdVersion asks the node's containerd.
+func (n *Node) ContainerdVersion(ctx context.Context) (string, error) {
+	v, err := n.runtime.Version(ctx, &runtimeapi.VersionRequest{})
+	if err != nil {
+		return "", fmt.Errorf("version of containerd on %s: %w", n.Name, err)
+	}
+	return v.RuntimeVersion, nil
+}
+
+// ContainerdRestarts is how often containerd was started again.
+func (n *Node) ContainerdRestarts() int { return n.restarts }
+
+// ContainerdPID is the process id of the node's containerd, as the host and
+// the node's agent see it.
+func (n *Node) ContainerdPID() int { return n.containerd.PID }
+
+// Pull is one CRI PullImage, as the kubelet does it: user and password of the
+// pull secret, no server address.
+func (n *Node) Pull(ctx context.Context, reference string, auth Login) error {
+	ctx, cancel := context.WithTimeout(ctx, pullWithin)
+	defer cancel()
+	req := &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: reference, UserSpecifiedImage: reference}}
+	if auth != (Login{}) {
+		req.Auth = &runtimeapi.AuthConfig{Username: auth.Username, Password: auth.Password}
+	}
+	_, err := n.images.PullImage(ctx, req)
+	return err
+}
+
+// Forget removes an image under all its names, and with it its content.
+func (n *Node) Forget(ctx context.Context, image Image) error {
+	spec := &runtimeapi.ImageSpec{Image: image.ConfigDigest}
+	if _, err := n.images.RemoveImage(ctx, &runtimeapi.RemoveImageRequest{Image: spec}); err != nil {
+		return fmt.Errorf("remove %s from %s: %w", image.Name, n.Name, err)
+	}
+	status, err := n.images.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: spec})
+	if err != nil {
+		return fmt.Errorf("look for %s on %s: %w", image.Name, n.Name, err)
+	}
+	if status.Image != nil {
+		return fmt.Errorf("%s is still on %s after its removal", image.Name, n.Name)
+	}
+	return nil
+}
+
+// HostDirectories is where the node's containerd looks for hosts.toml, as the
+// host sees it.
+func (n *Node) HostDirectories() string {
+	return filepath.Join(n.Space.Dir, "etc", "containerd", "certs.d")
+}
+
+// Close lets go of the socket's folder.
+func (n *Node) Close() error { return errors.Join(n.sockets.Close()) }
+
+// Login is a user name and a password of a pull secret.
+type Login struct{ Username, Password string }
