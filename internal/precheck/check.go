@@ -92,6 +92,7 @@ func newRound(req Request) *round {
 func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	reg, err := c.open(r.req.Upstream)
 	if err == nil {
+		defer reg.client.CloseIdleConnections()
 		err = c.wayIn(ctx, reg, r)
 	}
 	r.mu.Lock()
