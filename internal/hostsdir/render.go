@@ -122,6 +122,8 @@ func registryItself(host string, l layout.Layout) (endpoint, error) {
 	default:
 		return endpoint{}, fmt.Errorf("scheme %q is neither http nor https", scheme)
 	}
+	// What may be asked of a registry itself is not for us to limit: no
+	// capabilities, which means all.
 	e := endpoint{url: string(scheme) + "://" + host}
 	if host == "docker.io" {
 		e.url = "https://registry-1.docker.io" // what containerd itself makes of it
@@ -149,6 +151,7 @@ type endpoint struct {
 	certificates []byte // content of ca
 	header       string // "" for none
 	value        string
+	pullOnly     bool // one of ours: containerd pushes elsewhere
 }
 
 func (o Options) agent() (endpoint, error) {
@@ -166,7 +169,7 @@ func (o Options) agent() (endpoint, error) {
 	if err != nil {
 		return endpoint{}, fmt.Errorf("the agent's CA: %w", err)
 	}
-	return endpoint{url: o.AgentURL, ca: fileAgentCA, certificates: data, header: TokenHeader, value: o.Token}, nil
+	return endpoint{url: o.AgentURL, ca: fileAgentCA, certificates: data, header: TokenHeader, value: o.Token, pullOnly: true}, nil
 }
 
 func secondWay(s layout.SecondWay) (endpoint, error) {
@@ -180,7 +183,7 @@ func secondWay(s layout.SecondWay) (endpoint, error) {
 	if strings.Contains(s.Credentials.Username, ":") {
 		return endpoint{}, errors.New("a user name with a colon cannot be sent")
 	}
-	e := endpoint{url: "https://" + s.Host, ca: fileSecondCA, certificates: data}
+	e := endpoint{url: "https://" + s.Host, ca: fileSecondCA, certificates: data, pullOnly: true}
 	if !s.Credentials.IsZero() {
 		pair := s.Credentials.Username + ":" + s.Credentials.Password
 		// Base64 has no character that TOML could mistake for something else.
@@ -245,7 +248,9 @@ func hostsTOML(server endpoint, hosts []endpoint) []byte {
 
 // write is the part that `server` and every host have in common.
 func (e endpoint) write(b *strings.Builder, prefix string) {
-	b.WriteString("capabilities = [\"pull\", \"resolve\"]\n")
+	if e.pullOnly {
+		b.WriteString("capabilities = [\"pull\", \"resolve\"]\n")
+	}
 	if e.ca != "" {
 		fmt.Fprintf(b, "ca = %q\n", e.ca)
 	}
