@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"log/slog"
 	"strings"
 )
 
@@ -66,6 +67,9 @@ func (u Upstream) String() string { return string(u.Scheme) + "://" + u.Base() }
 
 // GoString keeps %#v from printing the credentials.
 func (u Upstream) GoString() string { return "upstream.Upstream(" + u.String() + ")" }
+
+// LogValue keeps slog's JSON handler from encoding the credentials.
+func (u Upstream) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
 // SameRegistry reports whether both name the same place, whatever their
 // credentials and CA.
