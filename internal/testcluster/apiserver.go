@@ -39,6 +39,10 @@ type Binaries struct{ Dir, Assets string }
 // FindBinaries looks in dir, and for the API server and etcd in
 // KUBEBUILDER_ASSETS first.
 func FindBinaries(dir string) (Binaries, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return Binaries{}, fmt.Errorf("folder of the real parts: %w", err)
+	}
 	b := Binaries{Dir: dir, Assets: os.Getenv("KUBEBUILDER_ASSETS")}
 	var missing []error
 	for _, name := range []string{"etcd", "kube-apiserver", "registry", "containerd"} {

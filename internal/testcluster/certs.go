@@ -72,11 +72,11 @@ func (a *authority) issue(subject pkix.Name, names ...string) (cert, key []byte,
 	if err != nil {
 		return nil, nil, fmt.Errorf("certificate of %s: %w", subject.CommonName, err)
 	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(leaf)
+	keyDER, err := x509.MarshalECPrivateKey(leaf)
 	if err != nil {
 		return nil, nil, fmt.Errorf("key of %s: %w", subject.CommonName, err)
 	}
-	return encodeCert(der), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), nil
+	return encodeCert(der), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), nil
 }
 
 // issueFiles writes tls.crt and tls.key of a server into dir.

@@ -138,7 +138,10 @@ func layerOf(seed uint64, name string) (layer []byte, diffID string, err error) 
 		return nil, "", err
 	}
 	_, err = zip.Write(plain.Bytes())
-	return packed.Bytes(), digestOf(plain.Bytes()), errors.Join(err, zip.Close())
+	if err := errors.Join(err, zip.Close()); err != nil {
+		return nil, "", err
+	}
+	return packed.Bytes(), digestOf(plain.Bytes()), nil
 }
 
 // Fill lays the images out in the storage of a distribution registry, as the

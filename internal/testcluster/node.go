@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -26,7 +27,8 @@ const (
 )
 
 // containerdConfig says where things are, and nothing about registries: what
-// containerd does with host directories is stock.
+// containerd does with host directories is stock. Snapshots are copies, for not
+// every file system can hold overlays.
 const containerdConfig = `version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -35,6 +37,10 @@ state = "/run/containerd"
   address = "` + nodeSock + `"
 
 [plugins.'io.containerd.cri.v1.images']
+  snapshotter = "native"
+
+[[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
+  platform = "linux/` + runtime.GOARCH + `"
   snapshotter = "native"
 
 [plugins.'io.containerd.internal.v1.opt']
@@ -53,7 +59,7 @@ type Node struct {
 	sockets    *os.File // folder of containerd's socket, as the host sees it
 	conn       *grpc.ClientConn
 	images     runtimeapi.ImageServiceClient
-	runtime    runtimeapi.RuntimeServiceClient
+	cri        runtimeapi.RuntimeServiceClient
 }
 
 // newNode makes a node's namespaces; ours is the folder of the product's
@@ -114,7 +120,7 @@ func (n *Node) StartContainerd(ctx context.Context) error {
 		}
 	}
 	return process.WaitReady(ctx, func(ctx context.Context) error {
-		_, err := n.runtime.Version(ctx, &runtimeapi.VersionRequest{})
+		_, err := n.cri.Version(ctx, &runtimeapi.VersionRequest{})
 		return err
 	})
 }
@@ -132,13 +138,13 @@ func (n *Node) connect() error {
 		return fmt.Errorf("connect to containerd of %s: %w", n.Name, err)
 	}
 	n.run.OnClose(func() { _ = conn.Close() })
-	n.conn, n.images, n.runtime = conn, runtimeapi.NewImageServiceClient(conn), runtimeapi.NewRuntimeServiceClient(conn)
+	n.conn, n.images, n.cri = conn, runtimeapi.NewImageServiceClient(conn), runtimeapi.NewRuntimeServiceClient(conn)
 	return nil
 }
 
 // ContainerdVersion asks the node's containerd.
 func (n *Node) ContainerdVersion(ctx context.Context) (string, error) {
-	v, err := n.runtime.Version(ctx, &runtimeapi.VersionRequest{})
+	v, err := n.cri.Version(ctx, &runtimeapi.VersionRequest{})
 	if err != nil {
 		return "", fmt.Errorf("version of containerd on %s: %w", n.Name, err)
 	}

@@ -83,6 +83,9 @@ func newRegistry(ctx context.Context, r *Run, n *Network, b Binaries, ca *author
 	return g, writeFile(filepath.Join(dir, "config.yaml"), config, 0o600)
 }
 
+// storage is where its images lie.
+func (g *Registry) storage() string { return filepath.Join(g.dir(), "storage") }
+
 func (g *Registry) dir() string { return g.run.Path(g.Space.Name) }
 
 func (g *Registry) auth(ctx context.Context, ca *authority, dir string) (map[string]any, error) {

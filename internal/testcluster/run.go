@@ -97,7 +97,7 @@ func (r *Run) OnClose(f func()) {
 	r.closers = append(r.closers, f)
 }
 
-// Close stops every process, last started first, and removes the folder. It may
+// Close kills every process, last started first, and removes the folder. It may
 // be called more than once. With keepFiles the folder stays, for a look at logs.
 func (r *Run) Close(keepFiles bool) error {
 	r.mu.Lock()
@@ -111,20 +111,18 @@ func (r *Run) Close(keepFiles bool) error {
 	for i := len(closers) - 1; i >= 0; i-- {
 		closers[i]()
 	}
-	var errs []error
+	// Nothing they could still write matters: the folder goes too.
 	for i := len(processes) - 1; i >= 0; i-- {
-		if err := processes[i].Stop(); err != nil {
-			errs = append(errs, err)
-		}
+		processes[i].Kill()
 	}
 	if keepFiles {
 		// The processes are gone: nothing is left to be found by a later run.
-		return errors.Join(append(errs, os.Remove(r.Path(ownerFile)))...)
+		return os.Remove(r.Path(ownerFile))
 	}
 	if err := os.RemoveAll(r.Dir); err != nil {
-		errs = append(errs, fmt.Errorf("remove the run's folder: %w", err))
+		return fmt.Errorf("remove the run's folder: %w", err)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // record appends a process to a ledger file of the run.

@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -44,13 +43,9 @@ func startTokenServer(ctx context.Context, r *Run, space *Space, ca *authority, 
 		return nil, err
 	}
 	block, _ := pem.Decode(keyPEM)
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := x509.ParseECPrivateKey(block.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("key for tokens: %w", err)
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, errors.New("key for tokens: not an ECDSA key")
 	}
 	t := &tokenServer{
 		realm: "https://" + net.JoinHostPort(host, tokenPort) + "/token", service: host,

@@ -1,0 +1,132 @@
+package testcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Options say what a cluster is made of.
+type Options struct {
+	// Binaries are the real parts; Ours is the folder of the product's, may be
+	// empty.
+	Binaries Binaries
+	Ours     string
+	// Registries are started and filled with Images.
+	Registries []RegistryOptions
+	// Images are the names of the platform's images, Tags the tags of some.
+	Images []string
+	Tags   map[string]string
+	// ControlPlane and Workers are the names of the nodes.
+	ControlPlane, Workers []string
+}
+
+// Cluster is what a run consists of.
+type Cluster struct {
+	Run        *Run
+	Network    *Network
+	API        *APIServer
+	Platform   *Platform
+	Registries []*Registry
+	Nodes      []*Node
+	options    Options
+	log        *slog.Logger
+}
+
+// Start starts everything: registries, API server, nodes. On an error the
+// caller still closes the run.
+func Start(ctx context.Context, r *Run, o Options, log *slog.Logger) (*Cluster, error) {
+	c := &Cluster{Run: r, options: o, log: log}
+	var err error
+	if c.Platform, err = NewPlatform(r.Path("blobs"), o.Images, o.Tags); err != nil {
+		return nil, err
+	}
+	if c.Network, err = NewNetwork(ctx, r); err != nil {
+		return nil, err
+	}
+	authority, err := newAuthority("registries")
+	if err != nil {
+		return nil, err
+	}
+	for _, ro := range o.Registries {
+		g, err := newRegistry(ctx, r, c.Network, o.Binaries, authority, ro)
+		if err != nil {
+			return nil, err
+		}
+		c.Registries = append(c.Registries, g)
+		if err := c.Platform.Fill(g.storage(), g.Path); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range append(append([]string{}, o.ControlPlane...), o.Workers...) {
+		n, err := newNode(ctx, r, c.Network, o.Binaries, o.Ours, name, authority.PEM)
+		if err != nil {
+			return nil, err
+		}
+		n.ControlPlane = len(c.Nodes) < len(o.ControlPlane)
+		c.Nodes = append(c.Nodes, n)
+	}
+	return c, c.startProcesses(ctx)
+}
+
+// startProcesses starts the slow ones side by side.
+func (c *Cluster) startProcesses(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		c.API, err = StartAPIServer(ctx, c.Run, c.Network, c.options.Binaries)
+		return err
+	})
+	for _, g := range c.Registries {
+		group.Go(func() error { return g.Start(ctx) })
+	}
+	for _, n := range c.Nodes {
+		group.Go(func() error { return n.StartContainerd(ctx) })
+	}
+	return group.Wait()
+}
+
+// Node finds a node by name.
+func (c *Cluster) Node(name string) (*Node, error) {
+	for _, n := range c.Nodes {
+		if n.Name == name {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no node %q", name)
+}
+
+// NodeByIP finds the node that an address of an access log belongs to.
+func (c *Cluster) NodeByIP(ip string) (string, bool) {
+	for _, n := range c.Nodes {
+		if n.Space.IP.String() == ip {
+			return n.Name, true
+		}
+	}
+	return "", false
+}
+
+// Downloads are all blobs that all registries sent so far.
+func (c *Cluster) Downloads() ([]Download, error) {
+	var all []Download
+	var errs []error
+	for _, g := range c.Registries {
+		d, err := g.Log.Downloads()
+		all = append(all, d...)
+		errs = append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+// RegistryOf finds the registry that a reference names.
+func (c *Cluster) RegistryOf(reference string) *Registry {
+	for _, g := range c.Registries {
+		if strings.HasPrefix(reference, g.Host+"/") {
+			return g
+		}
+	}
+	return nil
+}
