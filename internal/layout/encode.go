@@ -1,0 +1,246 @@
+package layout
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// document is the encoding: the documented keys of the node configuration, and
+// ours (schema, generation, active, target, secondWay, mirrors[].path).
+type document struct {
+	Schema     int             `json:"schema"`
+	Generation int64           `json:"generation"`
+	Mode       string          `json:"mode"`
+	Version    string          `json:"version"`
+	ImagesBase string          `json:"imagesBase"`
+	Active     *registry       `json:"active,omitempty"`
+	Target     *registry       `json:"target,omitempty"`
+	SecondWay  *mirror         `json:"secondWay,omitempty"`
+	Hosts      map[string]host `json:"hosts"`
+}
+
+type registry struct {
+	Mode   string `json:"mode,omitempty"`
+	mirror `json:",inline"`
+}
+
+type host struct {
+	Mirrors []mirror `json:"mirrors"`
+}
+
+type mirror struct {
+	Host   string `json:"host"`
+	Scheme string `json:"scheme,omitempty"`
+	CA     string `json:"ca,omitempty"`
+	Auth   *auth  `json:"auth,omitempty"`
+	// Path is the repository prefix, on both sides, where nothing is rewritten.
+	Path     string    `json:"path,omitempty"`
+	Rewrites []rewrite `json:"rewrites,omitempty"`
+}
+
+type auth struct {
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+	Auth     string `json:"auth,omitempty"`
+}
+
+// rewrite turns the name's path into the upstream's. From is an anchored
+// regular expression that matches the name's path literally.
+type rewrite struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// Encode writes the layout as YAML, deterministically. Only valid layouts have
+// an encoding.
+func Encode(l Layout) ([]byte, error) {
+	if err := l.Validate(); err != nil {
+		return nil, fmt.Errorf("encode layout: %w", err)
+	}
+	doc := l.document()
+	doc.Version = l.Version()
+	data, err := yaml.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("encode layout: %w", err)
+	}
+	return data, nil
+}
+
+// Decode reads what Encode wrote. Fields that it does not know are ignored; an
+// unknown schema, a name without upstream and anything malformed is an error.
+func Decode(data []byte) (Layout, error) {
+	var doc document
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return Layout{}, fmt.Errorf("decode layout: %w: %w", ErrInvalid, withoutValues(err))
+	}
+	l := Layout{Schema: doc.Schema, Generation: doc.Generation, Mode: doc.Mode}
+	if doc.Schema != Schema {
+		return Layout{}, fmt.Errorf("decode layout: %w: schema %d, this program knows %d", ErrInvalid, doc.Schema, Schema)
+	}
+	if doc.Active != nil {
+		l.ActiveMode, l.Active = doc.Active.Mode, doc.Active.upstream(doc.Active.Path)
+		if doc.Active.Host == "" {
+			l.Active = upstream.Upstream{}
+		}
+	}
+	if doc.Target != nil {
+		l.Target = doc.Target.upstream(doc.Target.Path)
+	}
+	if w := doc.SecondWay; w != nil {
+		l.SecondWay = SecondWay{Host: w.Host, CA: w.CA, Credentials: w.Auth.credentials()}
+	}
+	routes, err := decodeRoutes(doc.Hosts)
+	if err != nil {
+		return Layout{}, fmt.Errorf("decode layout: %w: %w", ErrInvalid, err)
+	}
+	l.Routes = routes
+	if err := l.Validate(); err != nil {
+		return Layout{}, fmt.Errorf("decode layout: %w", err)
+	}
+	return l, nil
+}
+
+// Version is a SHA-256 in hex over generation and content. It leaves passwords
+// out: it is shown on Nodes, where a short one could be guessed from it. The
+// generation tells two layouts apart that differ in nothing else.
+func (l Layout) Version() string {
+	for i, r := range l.Routes {
+		if i == 0 {
+			l.Routes = slices.Clone(l.Routes)
+		}
+		ups := slices.Clone(r.Upstreams)
+		for j := range ups {
+			ups[j] = withoutPassword(ups[j])
+		}
+		l.Routes[i].Upstreams = ups
+	}
+	l.Active, l.Target = withoutPassword(l.Active), withoutPassword(l.Target)
+	l.SecondWay.Credentials.Password = ""
+	data, err := json.Marshal(l.document())
+	if err != nil {
+		// Strings, numbers and maps of strings: encoding them cannot fail.
+		panic(err)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func withoutPassword(u upstream.Upstream) upstream.Upstream {
+	u.Credentials.Password = ""
+	return u
+}
+
+func (l Layout) document() document {
+	doc := document{
+		Schema:     l.Schema,
+		Generation: l.Generation,
+		Mode:       l.Mode,
+		ImagesBase: Fixed().String(),
+		Hosts:      map[string]host{},
+	}
+	if l.Mode == "Unmanaged" {
+		doc.ImagesBase = l.Target.Base()
+	}
+	if l.ActiveMode != "" || !l.Active.IsZero() {
+		doc.Active = &registry{Mode: l.ActiveMode, mirror: mirrorOf(l.Active, l.Active.Path)}
+	}
+	if !l.Target.IsZero() {
+		doc.Target = &registry{mirror: mirrorOf(l.Target, l.Target.Path)}
+	}
+	if w := l.SecondWay; w != (SecondWay{}) {
+		doc.SecondWay = &mirror{Host: w.Host, CA: w.CA, Auth: authOf(w.Credentials)}
+	}
+	for _, r := range l.Routes {
+		h := doc.Hosts[r.Name.Host]
+		for _, u := range r.Upstreams {
+			h.Mirrors = append(h.Mirrors, mirrorOf(u, r.Name.Path))
+		}
+		doc.Hosts[r.Name.Host] = h
+	}
+	return doc
+}
+
+func mirrorOf(u upstream.Upstream, namePath string) mirror {
+	m := mirror{Host: u.Host, Scheme: string(u.Scheme), CA: u.CA, Auth: authOf(u.Credentials)}
+	if namePath == u.Path {
+		m.Path = u.Path
+	} else {
+		m.Rewrites = []rewrite{{From: "^" + regexp.QuoteMeta(namePath), To: u.Path}}
+	}
+	return m
+}
+
+func authOf(c upstream.Credentials) *auth {
+	if c.IsZero() {
+		return nil
+	}
+	a := &auth{Username: c.Username, Password: c.Password}
+	if c.Password != "" {
+		a.Auth = base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
+	}
+	return a
+}
+
+func (a *auth) credentials() upstream.Credentials {
+	if a == nil {
+		return upstream.Credentials{}
+	}
+	return upstream.Credentials{Username: a.Username, Password: a.Password}
+}
+
+func (m mirror) upstream(path string) upstream.Upstream {
+	return upstream.Upstream{
+		Host: m.Host, Path: path, Scheme: upstream.Scheme(m.Scheme), CA: m.CA, Credentials: m.Auth.credentials(),
+	}
+}
+
+func decodeRoutes(hosts map[string]host) ([]Route, error) {
+	var routes []Route
+	for key, h := range hosts {
+		if len(h.Mirrors) == 0 {
+			return nil, fmt.Errorf("name %q: no upstream serves it", key)
+		}
+		for _, m := range h.Mirrors {
+			from, to := m.Path, m.Path
+			switch {
+			case len(m.Rewrites) == 1 && m.Path == "" && strings.HasPrefix(m.Rewrites[0].From, "^"):
+				// Dots are all that a valid path has to quote.
+				from = strings.ReplaceAll(m.Rewrites[0].From[1:], `\.`, ".")
+				to = m.Rewrites[0].To
+			case len(m.Rewrites) > 0:
+				return nil, fmt.Errorf("name %q: expected one rewrite from an anchored path, or none and a path", key)
+			}
+			name := Name{Host: key, Path: from}
+			i := slices.IndexFunc(routes, func(r Route) bool { return r.Name == name })
+			if i < 0 {
+				i = len(routes)
+				routes = append(routes, Route{Name: name})
+			}
+			routes[i].Upstreams = append(routes[i].Upstreams, m.upstream(to))
+		}
+	}
+	slices.SortFunc(routes, func(a, b Route) int { return a.Name.Compare(b.Name) })
+	return routes, nil
+}
+
+var errorLine = regexp.MustCompile(`line \d+`)
+
+// withoutValues keeps a parser's error from repeating the line that it could
+// not read: it may hold a password.
+func withoutValues(err error) error {
+	if line := errorLine.FindString(err.Error()); line != "" {
+		return fmt.Errorf("not the expected YAML at %s", line)
+	}
+	return errors.New("not the expected YAML")
+}

@@ -1,0 +1,95 @@
+package layout
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// Name is what image references start with: a host and, on a path boundary, a
+// repository prefix. It is a comparable value.
+type Name struct {
+	Host string `json:"host"`           // as in image references: "registry.d8-system.svc:5001"
+	Path string `json:"path,omitempty"` // without leading or trailing slash: "system/deckhouse"; may be empty
+}
+
+// Fixed is the one address that names every platform image outside Unmanaged.
+func Fixed() Name { return Name{Host: "registry.d8-system.svc:5001", Path: "system/deckhouse"} }
+
+// NameOf is the real address of an upstream as a name.
+func NameOf(u upstream.Upstream) Name { return Name{Host: u.Host, Path: u.Path} }
+
+// String is host and path with a slash between, as image references start.
+func (n Name) String() string {
+	if n.Path == "" {
+		return n.Host
+	}
+	return n.Host + "/" + n.Path
+}
+
+// Compare orders names by host, then by path.
+func (n Name) Compare(o Name) int {
+	return cmp.Or(strings.Compare(n.Host, o.Host), strings.Compare(n.Path, o.Path))
+}
+
+// Reference is the image reference of what MatchName calls the rest.
+func (n Name) Reference(rest string) string {
+	if rest == "" || rest[0] == ':' || rest[0] == '@' {
+		return n.String() + rest
+	}
+	return n.String() + "/" + rest
+}
+
+// MatchName finds the name that an image reference starts with, on a path
+// boundary: the longest one, if several do. Rest is what follows it: ":tag",
+// "@sha256:...", "alpha:tag" or "alpha@sha256:...".
+//
+// The reference is read as containerd's CRI reads it: without a host it is one
+// of Docker Hub, and so are those with a first part that cannot be a host.
+func MatchName(names []Name, reference string) (n Name, rest string, ok bool) {
+	host, repo, suffix := splitReference(reference)
+	for _, candidate := range names {
+		below, match := under(candidate, host, repo)
+		if match && (!ok || len(candidate.Path) > len(n.Path)) {
+			n, rest, ok = candidate, below+suffix, true
+		}
+	}
+	return n, rest, ok
+}
+
+// Match finds the route's name that an image reference starts with; see
+// MatchName.
+func (l Layout) Match(reference string) (n Name, rest string, ok bool) {
+	return MatchName(l.Names(), reference)
+}
+
+func under(n Name, host, repo string) (below string, ok bool) {
+	if !strings.EqualFold(n.Host, host) {
+		return "", false
+	}
+	if n.Path == "" || n.Path == repo {
+		return strings.TrimPrefix(repo, n.Path), true
+	}
+	return strings.CutPrefix(repo, n.Path+"/")
+}
+
+// splitReference takes "host/repo:tag@digest" apart; suffix is ":tag@digest".
+func splitReference(reference string) (host, repo, suffix string) {
+	end := len(reference)
+	if i := strings.IndexByte(reference, '@'); i >= 0 {
+		end = i
+	}
+	if i := strings.LastIndexByte(reference[:end], ':'); i > strings.LastIndexByte(reference[:end], '/') {
+		end = i
+	}
+	repo, suffix = reference[:end], reference[end:]
+	first, others, found := strings.Cut(repo, "/")
+	switch {
+	case found && (strings.ContainsAny(first, ".:") || first == "localhost"):
+		return first, others, suffix
+	case found:
+		return "docker.io", repo, suffix
+	}
+	return "docker.io", "library/" + repo, suffix
+}

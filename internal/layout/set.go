@@ -1,0 +1,148 @@
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// Names are the names that the layout routes, sorted.
+func (l Layout) Names() []Name {
+	names := make([]Name, len(l.Routes))
+	for i, r := range l.Routes {
+		names[i] = r.Name
+	}
+	return names
+}
+
+// Upstreams are the upstreams of all routes, each once, in order of first use.
+func (l Layout) Upstreams() []upstream.Upstream {
+	var all []upstream.Upstream
+	for _, r := range l.Routes {
+		for _, u := range r.Upstreams {
+			if !slices.Contains(all, u) {
+				all = append(all, u)
+			}
+		}
+	}
+	return all
+}
+
+// Route finds the route of a name.
+func (l Layout) Route(n Name) (Route, bool) {
+	for _, r := range l.Routes {
+		if r.Name == n {
+			return r, true
+		}
+	}
+	return Route{}, false
+}
+
+// SameContent reports whether both say the same, whatever their generations.
+func (l Layout) SameContent(o Layout) bool {
+	return l.Schema == o.Schema && l.Mode == o.Mode && l.ActiveMode == o.ActiveMode &&
+		l.Active == o.Active && l.Target == o.Target && l.SecondWay == o.SecondWay &&
+		slices.EqualFunc(l.Routes, o.Routes, func(a, b Route) bool {
+			return a.Name == b.Name && slices.Equal(a.Upstreams, b.Upstreams)
+		})
+}
+
+// Covers reports whether each name of o is here, served by at least the
+// upstreams that serve it there: going from o to l takes nothing away.
+func (l Layout) Covers(o Layout) bool {
+	for _, theirs := range o.Routes {
+		ours, ok := l.Route(theirs.Name)
+		if !ok {
+			return false
+		}
+		for _, u := range theirs.Upstreams {
+			if !slices.Contains(ours.Upstreams, u) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Cross routes every name to every upstream: a name's own registry first, the
+// others behind it in the given order. The routes are sorted and share nothing
+// with the arguments.
+func Cross(names []Name, upstreams []upstream.Upstream) []Route {
+	names = slices.Clone(names)
+	slices.SortFunc(names, Name.Compare)
+	names = slices.Compact(names)
+	routes := make([]Route, 0, len(names))
+	for _, n := range names {
+		own := make([]upstream.Upstream, 0, len(upstreams))
+		var others []upstream.Upstream
+		for _, u := range upstreams {
+			switch {
+			case slices.Contains(own, u) || slices.Contains(others, u):
+			case NameOf(u) == n:
+				own = append(own, u)
+			default:
+				others = append(others, u)
+			}
+		}
+		routes = append(routes, Route{Name: n, Upstreams: append(own, others...)})
+	}
+	return routes
+}
+
+// ErrInvalid is wrapped by what Validate returns.
+var ErrInvalid = errors.New("invalid layout")
+
+// Validate checks what every reader may rely on. It returns an error that
+// wraps ErrInvalid.
+func (l Layout) Validate() error {
+	switch {
+	case l.Schema != Schema:
+		return fmt.Errorf("%w: schema %d, this program knows %d", ErrInvalid, l.Schema, Schema)
+	case l.Generation <= 0:
+		return fmt.Errorf("%w: generation %d", ErrInvalid, l.Generation)
+	case l.Mode == "":
+		return fmt.Errorf("%w: no mode", ErrInvalid)
+	case len(l.Routes) == 0:
+		return fmt.Errorf("%w: no hosts", ErrInvalid)
+	}
+	if err := l.Target.Validate(); err != nil {
+		return fmt.Errorf("%w: target: %w", ErrInvalid, err)
+	}
+	if !l.Active.IsZero() {
+		if err := l.Active.Validate(); err != nil {
+			return fmt.Errorf("%w: active: %w", ErrInvalid, err)
+		}
+	}
+	for i, r := range l.Routes {
+		if i > 0 && l.Routes[i-1].Name.Compare(r.Name) >= 0 {
+			return fmt.Errorf("%w: name %s is not in order", ErrInvalid, r.Name)
+		}
+		if err := r.validate(); err != nil {
+			return fmt.Errorf("%w: name %q: %w", ErrInvalid, r.Name, err)
+		}
+	}
+	return nil
+}
+
+func (r Route) validate() error {
+	if r.Name != Fixed() {
+		address := upstream.Upstream{Host: r.Name.Host, Path: r.Name.Path, Scheme: upstream.HTTPS}
+		if err := address.Validate(); err != nil {
+			return err
+		}
+	}
+	if len(r.Upstreams) == 0 {
+		return errors.New("no upstream serves it")
+	}
+	for i, u := range r.Upstreams {
+		if slices.Contains(r.Upstreams[:i], u) {
+			return fmt.Errorf("upstream %s is there twice", u)
+		}
+		if err := u.Validate(); err != nil {
+			return fmt.Errorf("upstream %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
