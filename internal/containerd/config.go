@@ -1,0 +1,120 @@
+package containerd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// document is the little that we read of a configuration file, or of
+// `containerd config dump`.
+type document struct {
+	Imports []string `toml:"imports"`
+	Plugins struct {
+		Images plugin `toml:"io.containerd.cri.v1.images"`
+		// V1 is the name in files in the format of containerd 1.x, which 2.x
+		// migrates as it reads.
+		V1 plugin `toml:"io.containerd.grpc.v1.cri"`
+	} `toml:"plugins"`
+}
+
+type plugin struct {
+	Registry registrySection `toml:"registry"`
+}
+
+type registrySection struct {
+	ConfigPath string         `toml:"config_path"`
+	Mirrors    map[string]any `toml:"mirrors"`
+	Configs    map[string]any `toml:"configs"`
+	Auths      map[string]any `toml:"auths"`
+}
+
+// custom names the settings that a user made in the old format.
+func (r registrySection) custom() []string {
+	var out []string
+	for name, table := range map[string]map[string]any{"mirrors": r.Mirrors, "configs": r.Configs, "auths": r.Auths} {
+		if len(table) > 0 {
+			out = append(out, "registry."+name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// configFile is one file of the configuration, with what was found in it.
+type configFile struct {
+	path    string // as containerd sees it
+	doc     document
+	problem string // why it cannot be parsed; never its content
+}
+
+// files reads the main file and everything that it imports, as containerd
+// would. root is put before every path. Missing files are no problem:
+// containerd starts without a main file.
+func files(root, main string, imports []string) []configFile {
+	var out []configFile
+	seen := map[string]bool{}
+	var visit func(path string)
+	visit = func(path string) {
+		if seen[path] || len(out) > 1000 {
+			return
+		}
+		seen[path] = true
+		f := configFile{path: path}
+		data, err := os.ReadFile(filepath.Join(root, path))
+		if errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		if err != nil {
+			f.problem = "cannot be read"
+		} else if err := toml.Unmarshal(data, &f.doc); err != nil {
+			f.problem = position(err)
+		}
+		out = append(out, f)
+		for _, p := range matches(root, filepath.Dir(path), f.doc.Imports) {
+			visit(p)
+		}
+	}
+	visit(main)
+	for _, p := range matches(root, filepath.Dir(main), imports) {
+		visit(p)
+	}
+	return out
+}
+
+// matches expands import patterns relative to the directory of the importing
+// file.
+func matches(root, dir string, patterns []string) []string {
+	var out []string
+	for _, p := range patterns {
+		if !filepath.IsAbs(p) {
+			p = filepath.Join(dir, p)
+		}
+		found, err := filepath.Glob(filepath.Join(root, p))
+		if err != nil {
+			continue // containerd itself refuses a bad pattern; its dump says so
+		}
+		for _, f := range found {
+			out = append(out, "/"+strings.TrimPrefix(strings.TrimPrefix(f, filepath.Clean(root)), "/"))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// position says where a file stops being TOML. The parser's own words may
+// quote the file, and with it somebody's password.
+func position(err error) string {
+	var decode *toml.DecodeError
+	if errors.As(err, &decode) {
+		row, column := decode.Position()
+		return fmt.Sprintf("is not valid TOML at line %d, column %d", row, column)
+	}
+	return "is not valid TOML"
+}

@@ -1,0 +1,75 @@
+package containerdtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const inside = "REGISTRY_TEST_ISOLATED"
+
+// Isolate runs the tests of a package, which run stands for, in a network
+// and mount namespace of their own, so that 127.0.0.1:5001 is theirs. Without root they
+// run where they are, and those that need more skip. Call it from TestMain.
+func Isolate(run func() int) int {
+	if os.Geteuid() != 0 {
+		return run()
+	}
+	if os.Getenv(inside) != "" {
+		if err := loopbackUp(); err != nil {
+			fmt.Fprintln(os.Stderr, "bring up loopback:", err)
+			return 1
+		}
+		return run()
+	}
+	// The signal of a parent's death is bound to the thread that made the child.
+	runtime.LockOSThread()
+	cmd := exec.Command(os.Args[0], os.Args[1:]...) //nolint:noctx // lives as long as this process, by Pdeathsig
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "no namespaces of our own:", err)
+		return run()
+	}
+	// The child gets the terminal's signals itself and cleans up.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for s := range signals {
+			if s == syscall.SIGTERM {
+				_ = cmd.Process.Signal(s)
+			}
+		}
+	}()
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return exit.ExitCode()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tests in their own namespaces:", err)
+		return 1
+	}
+	return 0
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
+}

@@ -1,0 +1,184 @@
+package containerd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
+)
+
+// Preflight says whether containerd's configuration leaves room for ours.
+type Preflight string
+
+// What preflight may find. Ready is the only one in which we write anything.
+const (
+	Ready       Preflight = "Ready"
+	Custom      Preflight = "Custom"      // a registry section of the user's is in the way
+	Unsupported Preflight = "Unsupported" // another runtime, an old version, a read-only directory
+)
+
+// Directories of containerd 2.x and of the platform's users.
+const (
+	DefaultSource    = "/etc/containerd/registry.d"
+	defaultEffective = "/etc/containerd/certs.d"
+	defaultDropIns   = "/etc/containerd/conf.d/*.toml"
+)
+
+// Facts are what one look at containerd found.
+type Facts struct {
+	Runtime, Version string
+	// Instance names this run of containerd: another one after a restart.
+	Instance string
+	// Effective is the directory in which this containerd really looks for
+	// host directories, as containerd sees it. Empty when there is none.
+	Effective string
+	// Folder is the same directory as this program reaches it, through the
+	// root of containerd's own mount namespace.
+	Folder    string
+	Preflight Preflight
+	// Message is a sentence for the operator; empty when Ready.
+	Message string
+}
+
+// Options say where to look and override what would be discovered.
+type Options struct {
+	// Socket is where containerd listens, as this program reaches it.
+	Socket string
+	// Effective, when set, is believed instead of containerd's configuration.
+	Effective string
+}
+
+// Discover looks at the containerd behind the client. An error means that it
+// could not be asked just now; everything else is in the Facts.
+func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
+	runtime, version, err := c.Version(ctx)
+	if err != nil {
+		return Facts{}, err
+	}
+	f := Facts{Runtime: runtime, Version: version}
+	if runtime != "containerd" {
+		return f.refuse(Unsupported, "the container runtime is %s %s, not containerd", runtime, version), nil
+	}
+	if major(version) < 2 {
+		return f.refuse(Unsupported, "containerd %s has no host directory that this agent can use yet; containerd 2 is needed", version), nil
+	}
+	p, err := Running(ctx, o.Socket)
+	if err != nil {
+		return f, err
+	}
+	f.Instance = p.Instance()
+	return f.configure(ctx, p, o.Effective), nil
+}
+
+// configure reads the configuration of one process.
+func (f Facts) configure(ctx context.Context, p Process, override string) Facts {
+	dump, err := dumpConfig(ctx, p)
+	if err != nil {
+		for _, file := range files(p.Root(), p.Config, []string{defaultDropIns}) {
+			if file.problem != "" {
+				return f.refuse(Custom, "%s %s; containerd would not start with it", file.path, file.problem)
+			}
+		}
+		return f.refuse(Unsupported, "containerd's configuration cannot be read: %v", err)
+	}
+	registry := dump.Plugins.Images.Registry
+	if custom := registry.custom(); len(custom) > 0 {
+		return f.refuse(Custom, "%s has %s; move it to %s/HOST/hosts.toml",
+			culprit(p.Root(), p.Config, dump.Imports), strings.Join(custom, ", "), DefaultSource)
+	}
+	// containerd 2 looks at the first directory only, except with
+	// use_local_image_pull; the first is right in both cases.
+	f.Effective = filepath.SplitList(registry.ConfigPath + ":")[0]
+	if f.Effective == "" {
+		f.Effective = defaultEffective
+	}
+	if override != "" {
+		f.Effective = override
+	}
+	if !filepath.IsAbs(f.Effective) {
+		return f.refuse(Unsupported, "config_path %q is not absolute", f.Effective)
+	}
+	f.Folder = filepath.Join(p.Root(), f.Effective)
+	if err := writable(f.Folder); err != nil {
+		return f.refuse(Unsupported, "%s cannot be written: %v", f.Effective, err)
+	}
+	f.Preflight = Ready
+	return f
+}
+
+func (f Facts) refuse(p Preflight, format string, args ...any) Facts {
+	f.Preflight, f.Message = p, fmt.Sprintf(format, args...)
+	return f
+}
+
+// major is 2 for "v2.4.2" and "2.1.0-rc.1"; -1 for what is no version.
+func major(version string) int {
+	first, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
+	n, err := strconv.Atoi(first)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// dumpConfig asks containerd's own binary how it understands its files: with
+// defaults, imports and migrations, as after its next start.
+func dumpConfig(ctx context.Context, p Process) (document, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, p.Binary, "--config", p.Config, "config", "dump")
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Dir = "/"
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: p.Root()}
+	}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	// Its standard error quotes the configuration, passwords included.
+	if err := cmd.Run(); err != nil {
+		return document{}, fmt.Errorf("run %s config dump: %w", p.Binary, err)
+	}
+	var doc document
+	if err := toml.Unmarshal(out.Bytes(), &doc); err != nil {
+		return document{}, errors.New("`containerd config dump` " + position(err))
+	}
+	return doc, nil
+}
+
+// culprit is the file that holds registry settings in the old format.
+func culprit(root, main string, imports []string) string {
+	for _, file := range files(root, main, imports) {
+		if len(file.doc.Plugins.Images.Registry.custom())+len(file.doc.Plugins.V1.Registry.custom()) > 0 {
+			return file.path
+		}
+	}
+	return "containerd's configuration"
+}
+
+// writable asks the kernel without touching anything: the nearest directory
+// that exists must take new entries.
+func writable(dir string) error {
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil && !info.IsDir():
+			return fmt.Errorf("%s is not a directory", dir)
+		case err == nil:
+			return unix.Access(dir, unix.W_OK|unix.X_OK)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		dir = filepath.Dir(dir)
+	}
+}
