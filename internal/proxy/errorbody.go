@@ -1,0 +1,101 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// maxErrorBody is more than any registry says about an error, in bytes.
+const maxErrorBody = 64 << 10
+
+// replaceErrorBody relays an upstream's OCI error with the client's name in
+// it. What is no OCI error is replaced by one: it may hold anything.
+func replaceErrorBody(resp *http.Response, theirs string, pull Pull) {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	_ = resp.Body.Close()
+	body := errorBody{}
+	if err != nil || json.Unmarshal(data, &body) != nil || len(body.Errors) == 0 {
+		body = errorBody{Errors: []errorEntry{{Code: codeOf(resp.StatusCode, pull.Kind), Message: http.StatusText(resp.StatusCode)}}}
+	}
+	for i := range body.Errors {
+		e := &body.Errors[i]
+		e.Message = rename(e.Message, theirs, pull.Repository)
+		e.Detail = renameIn(e.Detail, theirs, pull.Repository)
+	}
+	data, err = json.Marshal(body)
+	if err != nil {
+		data = []byte(`{"errors":[{"code":"UNKNOWN"}]}`)
+	}
+	resp.Header.Set("Content-Type", "application/json")
+	resp.Header.Del("Content-Range")
+	resp.Header.Del("Content-Encoding")
+	resp.Header.Del("Content-Length")
+	if resp.Request.Method != http.MethodHead {
+		resp.Header.Set("Content-Length", strconv.Itoa(len(data)))
+	}
+	resp.ContentLength = int64(len(data))
+	resp.Body = io.NopCloser(bytes.NewReader(data))
+}
+
+// renameIn maps every string in a decoded JSON value.
+func renameIn(value any, theirs, ours string) any {
+	switch v := value.(type) {
+	case string:
+		return rename(v, theirs, ours)
+	case []any:
+		for i := range v {
+			v[i] = renameIn(v[i], theirs, ours)
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = renameIn(v[k], theirs, ours)
+		}
+	}
+	return value
+}
+
+func rename(s, theirs, ours string) string {
+	if theirs == ours {
+		return s
+	}
+	return strings.ReplaceAll(s, theirs, ours)
+}
+
+func codeOf(status int, kind Kind) string {
+	switch {
+	case status == http.StatusNotFound && kind == KindBlobs:
+		return CodeBlobUnknown
+	case status == http.StatusNotFound && kind == KindManifests:
+		return CodeManifestUnknown
+	case status == http.StatusNotFound:
+		return CodeNameUnknown
+	case status == http.StatusTooManyRequests:
+		return CodeTooManyRequests
+	default:
+		return CodeUnknown
+	}
+}
+
+// firstError is the upstream's own word in an error body, for the reason that
+// we give; empty when there is none. It is cut, and kept to one line.
+func firstError(data []byte) string {
+	body := errorBody{}
+	if json.Unmarshal(data, &body) != nil || len(body.Errors) == 0 {
+		return ""
+	}
+	text := strings.TrimSuffix(body.Errors[0].Code+": "+body.Errors[0].Message, ": ")
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, text)
+	if len(text) > 200 {
+		text = strings.ToValidUTF8(text[:200], "")
+	}
+	return text
+}

@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/d8-registry/registry/internal/regauth"
+)
+
+// probeLimit is how long an upstream that was dead has to show that it lives,
+// while others could serve.
+const probeLimit = 2 * time.Second
+
+// failover asks one upstream after the other until one gives an answer worth
+// relaying. Pulls have no body, so asking again is always safe before the
+// first byte. All of them together have one budget: containerd 2 gives up
+// after 30 s, and 1.6 never does, so an answer in time is owed to both.
+type failover struct {
+	budget, stall, probe time.Duration
+	metrics              *Metrics
+}
+
+type try struct {
+	target *target
+	probed bool
+}
+
+func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
+	x := exchangeFrom(req.Context())
+	deadline := time.Now().Add(f.budget)
+	var failed failures
+	tries := f.order(x)
+	for i, t := range tries {
+		// A silent upstream gets its share and no more, so that the next ones
+		// have theirs.
+		limit := time.Until(deadline) / time.Duration(len(tries)-i)
+		if t.probed && i < len(tries)-1 {
+			limit = min(limit, probeLimit)
+		}
+		x.record.attempts++
+		resp, failure := f.ask(req, x, t.target, limit)
+		if failure == nil {
+			x.served = t.target
+			x.record.upstream = t.target.upstream.Host
+			return resp, nil
+		}
+		if req.Context().Err() != nil {
+			return nil, context.Cause(req.Context()) // the client has gone; the other upstreams are not to blame
+		}
+		failed = append(failed, *failure)
+	}
+	return failed.answer(req, x)
+}
+
+// order is the route's own, but for those last that were found dead or that
+// just broke this very pull.
+func (f failover) order(x *exchange) []try {
+	if len(x.route.targets) == 1 {
+		return []try{{target: x.route.targets[0]}}
+	}
+	now := time.Now()
+	var first, dead, justBroken []try
+	for _, t := range x.route.targets {
+		if t == x.broken {
+			justBroken = append(justBroken, try{target: t})
+			continue
+		}
+		switch s := t.health.ask(now, f.probe); s {
+		case distrust:
+			dead = append(dead, try{target: t})
+		case trusted, probed:
+			first = append(first, try{target: t, probed: s == probed})
+		}
+	}
+	return slices.Concat(first, dead, justBroken)
+}
+
+// ask sends the request to one upstream. The response that it returns is one
+// to relay, its body watched for silence.
+func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Duration) (*http.Response, *failure) {
+	failure := &failure{target: t}
+	out, ok := t.rewrite(req, x.pull, x.route.name)
+	if !ok {
+		failure.outcome, failure.reason = notFoundThere, "no repository for this name"
+		return nil, failure
+	}
+	p := newPatience(out.Context(), limit)
+	resp, err := t.transport.RoundTrip(out.WithContext(p.ctx))
+	if err != nil {
+		err = p.explain(err)
+		p.end()
+		if req.Context().Err() == nil {
+			f.blame(failure, t, err)
+		}
+		return nil, failure
+	}
+	t.health.answered()
+	failure.outcome, failure.reason = judge(resp, x.pull)
+	if failure.outcome == relayed {
+		if p.headerArrived() {
+			f.metrics.attempt(t.upstream.Host, relayed)
+			resp.Body = p.watch(resp.Body, f.stall)
+			return resp, nil
+		}
+		failure.outcome, failure.reason = broken, errImpatient.Error()
+	}
+	failure.keep(resp, out)
+	p.end()
+	f.metrics.attempt(t.upstream.Host, failure.outcome)
+	return nil, failure
+}
+
+// blame says what an error means: a refusal is an answer, anything else cost
+// us time and will again.
+func (f failover) blame(failure *failure, t *target, err error) {
+	failure.outcome, failure.reason = broken, err.Error()
+	var refused *regauth.RefusedError
+	if errors.As(err, &refused) {
+		failure.outcome = refusedUs
+		t.health.answered()
+	} else {
+		t.health.failed(time.Now(), f.probe)
+	}
+	f.metrics.attempt(t.upstream.Host, failure.outcome)
+}

@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+)
+
+// The allow-lists. What is not here does not pass: in the first no
+// Authorization and no Cookie, in the second no WWW-Authenticate, no
+// Set-Cookie and no Location.
+var (
+	requestHeaders = []string{ //nolint:gochecknoglobals // a constant that Go cannot spell
+		"Accept", "Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
+	}
+	responseHeaders = []string{ //nolint:gochecknoglobals // a constant that Go cannot spell
+		"Accept-Ranges", "Cache-Control", "Content-Encoding", "Content-Length", "Content-Range", "Content-Type",
+		"Docker-Content-Digest", "Docker-Distribution-Api-Version", "Etag", "Last-Modified",
+		"Oci-Filters-Applied", "Oci-Subject", "Ratelimit-Limit", "Ratelimit-Remaining", "Retry-After",
+	}
+)
+
+// keepOnlyPullHeaders makes the request that upstreams get: nothing of the
+// client's but what a pull needs, and no body.
+func keepOnlyPullHeaders(p *httputil.ProxyRequest) {
+	header := only(p.In.Header, requestHeaders)
+	header.Set("User-Agent", userAgent)
+	// A body that is encoded on the way could not be continued by Range.
+	header.Set("Accept-Encoding", "identity")
+	p.Out.Header = header
+	p.Out.Body, p.Out.ContentLength, p.Out.TransferEncoding, p.Out.Trailer = http.NoBody, 0, nil, nil
+}
+
+// keepOnlyPullResponse makes the answer that clients get, with the names that
+// they know.
+func keepOnlyPullResponse(resp *http.Response) error {
+	x := exchangeFrom(resp.Request.Context())
+	links := resp.Header.Values("Link")
+	resp.Header = only(resp.Header, responseHeaders)
+	resp.Header.Set("Docker-Distribution-API-Version", "registry/2.0")
+	resp.Trailer = nil
+	theirs, _ := at(x.served.upstream.Path, x.route.name.Path, x.pull.Repository)
+	for _, link := range links {
+		if mapped, ok := mapLink(link, theirs, x.pull); ok {
+			resp.Header.Add("Link", mapped)
+		}
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		replaceErrorBody(resp, theirs, x.pull)
+		return nil
+	}
+	if x.pull.Kind == KindTags && resp.StatusCode == http.StatusOK && resp.Request.Method != http.MethodHead {
+		return replaceTagsName(resp, x.pull.Repository)
+	}
+	return nil
+}
+
+func only(header http.Header, names []string) http.Header {
+	kept := make(http.Header, len(names))
+	for _, name := range names {
+		if values := header[name]; len(values) > 0 {
+			kept[name] = values
+		}
+	}
+	return kept
+}
+
+// mapLink turns the upstream's `</v2/theirs/tags/list?last=x>; rel="next"`
+// into one with the client's name, and with its ns, which the client follows
+// the link without. A link that leads elsewhere is dropped.
+func mapLink(link, theirs string, pull Pull) (string, bool) {
+	rest, ok := strings.CutPrefix(strings.TrimSpace(link), "<")
+	if !ok {
+		return "", false
+	}
+	address, params, ok := strings.Cut(rest, ">")
+	if !ok {
+		return "", false
+	}
+	to, err := url.Parse(address)
+	if err != nil {
+		return "", false
+	}
+	tail, ok := strings.CutPrefix(to.Path, "/v2/"+theirs+"/")
+	if !ok {
+		return "", false
+	}
+	query := to.Query()
+	query.Del("ns")
+	if pull.namespaced {
+		query.Set("ns", pull.Host)
+	}
+	mapped := url.URL{Path: "/v2/" + pull.Repository + "/" + tail, RawQuery: query.Encode()}
+	return "<" + mapped.String() + ">" + params, true
+}

@@ -1,0 +1,35 @@
+package proxy
+
+import (
+	"go/parser"
+	"go/token"
+	"os"
+	"strings"
+	"testing"
+)
+
+// The data path must not grow a taste for Kubernetes, nor for files.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	files, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := map[string]bool{"layout": true, "upstream": true, "regauth": true}
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), ".go") || strings.HasSuffix(f.Name(), "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), f.Name(), nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, imported := range parsed.Imports {
+			path := strings.Trim(imported.Path.Value, `"`)
+			ours, isOurs := strings.CutPrefix(path, "github.com/d8-registry/registry/internal/")
+			if strings.Contains(path, "k8s.io") || path == "os" || isOurs && !allowed[ours] {
+				t.Errorf("%s imports %s", f.Name(), path)
+			}
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"time"
+)
+
+// Times that switch.md §8 asks for: under 20 s to the first header, and 10 s
+// of silence before a body counts as stalled.
+const (
+	DefaultBudget = 18 * time.Second
+	DefaultStall  = 10 * time.Second
+)
+
+// Config is what the places that use the data path differ in. The zero value
+// works.
+type Config struct {
+	// Log gets the access log and warnings; nil means none.
+	Log *slog.Logger
+	// Metrics may be nil.
+	Metrics *Metrics
+	// DefaultHost is the host of the name for requests without ?ns= whose Host
+	// header is no routed one: in-cluster clients may spell the Service's name
+	// in several ways. Empty means that such requests are answered 404.
+	DefaultHost string
+	// Budget is how long a request may take to its first header, over tokens,
+	// redirects and all upstreams together. 0 means DefaultBudget.
+	Budget time.Duration
+	// Stall is how long a body may be silent before it is continued from
+	// another upstream. 0 means DefaultStall.
+	Stall time.Duration
+	// Probe is how long an upstream that cost a request its time is tried last
+	// before it is tried first again. 0 means DefaultProbe.
+	Probe time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = newMetrics()
+	}
+	if c.Budget == 0 {
+		c.Budget = DefaultBudget
+	}
+	if c.Stall == 0 {
+		c.Stall = DefaultStall
+	}
+	if c.Probe == 0 {
+		c.Probe = DefaultProbe
+	}
+	return c
+}
+
+// New is the data path. Read it top to bottom: that is the order a request
+// meets each part. What is below failover belongs to one upstream, see
+// NewTransport.
+func New(table *Table, cfg Config) http.Handler {
+	cfg = cfg.withDefaults()
+	forward := &httputil.ReverseProxy{
+		Rewrite: keepOnlyPullHeaders,
+		// Around failover and not within: a body that breaks goes on from
+		// the next upstream.
+		Transport:      resume{next: failover{budget: cfg.Budget, stall: cfg.Stall, probe: cfg.Probe, metrics: cfg.Metrics}},
+		ModifyResponse: keepOnlyPullResponse,
+		FlushInterval:  -1, // layers are streamed, never collected
+		BufferPool:     &buffers{},
+		ErrorHandler:   noUpstream,
+		ErrorLog:       slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v2/{$}", pong) // about us; must not depend on any upstream
+	mux.Handle("GET /v2/", routed(table, cfg.DefaultHost, forward))
+	mux.HandleFunc("/v2/", notAllowed)
+	mux.HandleFunc("/", notFound)
+	return logged(cfg.Log, cfg.Metrics, mux)
+}
+
+// routed finds the upstreams for a pull and puts them into the request's
+// context for what comes below.
+func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := recordFrom(r.Context())
+		pull, err := Parse(r)
+		if err != nil {
+			writeOCIError(w, r, err)
+			return
+		}
+		route, ok := table.lookup(pull.Host, pull.Repository)
+		if !ok && !pull.namespaced && defaultHost != "" {
+			pull.Host = defaultHost
+			route, ok = table.lookup(pull.Host, pull.Repository)
+		}
+		rec.pull = pull
+		if !ok {
+			// 404, so that containerd goes on to the name's own registry with
+			// the pod's own credentials.
+			WriteError(w, r, http.StatusNotFound, CodeNameUnknown, "no route for "+pull.Host+"/"+pull.Repository)
+			return
+		}
+		x := &exchange{pull: pull, route: route, record: rec}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	})
+}
+
+// exchange is one pull on its way: what is wanted and who may serve it.
+type exchange struct {
+	pull   Pull
+	route  route
+	record *record
+	// served is who gave the answer being read; broken is who gave one that
+	// ended too early, and is tried last.
+	served, broken *target
+}
+
+type exchangeKey struct{}
+
+func exchangeFrom(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+func pong(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte("{}")) // the client may be gone
+}
+
+func notAllowed(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Allow", "GET, HEAD")
+	WriteError(w, r, http.StatusMethodNotAllowed, CodeUnsupported, "this registry only serves pulls")
+}
+
+func notFound(w http.ResponseWriter, r *http.Request) {
+	WriteError(w, r, http.StatusNotFound, CodeUnsupported, "only /v2/ is served here")
+}
+
+// buffers are reused between copies of bodies. 32 KiB: TLS gives 16 at a time.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, 32<<10)
+}
+
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

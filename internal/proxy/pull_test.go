@@ -1,0 +1,66 @@
+package proxy
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for target, want := range map[string]Pull{
+		"/v2/a/b/manifests/v1?ns=Reg.Example.com:5000":        {Host: "reg.example.com:5000", Repository: "a/b", Kind: KindManifests, Reference: "v1", namespaced: true},
+		"/v2/a/manifests/" + someDigest:                       {Host: "example.com", Repository: "a", Kind: KindManifests, Reference: someDigest},
+		"/v2/a/blobs/" + someDigest + "?ns=[fd00::1]:5001":    {Host: "[fd00::1]:5001", Repository: "a", Kind: KindBlobs, Reference: someDigest, namespaced: true},
+		"/v2/a/tags/list?n=5&last=x&ns=r":                     {Host: "r", Repository: "a", Kind: KindTags, namespaced: true, query: "last=x&n=5"},
+		"/v2/a/referrers/" + someDigest + "?artifactType=x/y": {Host: "example.com", Repository: "a", Kind: KindReferrers, Reference: someDigest, query: "artifactType=x%2Fy"},
+		"/v2/blobs/manifests/manifests/blobs":                 {Host: "example.com", Repository: "blobs/manifests", Kind: KindManifests, Reference: "blobs"},
+	} {
+		got, err := Parse(httptest.NewRequestWithContext(t.Context(), http.MethodGet, target, nil))
+		if err != nil || got != want {
+			t.Errorf("%s: %+v, %v", target, got, err)
+		}
+	}
+}
+
+// Whatever comes in, what goes out is one path of the upstream below its own
+// prefix.
+func FuzzParse(f *testing.F) {
+	for _, seed := range [][3]string{
+		{"/v2/system/deckhouse/tool/manifests/v1", ns, "10.0.0.1"},
+		{"/v2/a/../b/blobs/" + someDigest, "ns=%00", "x"},
+		{"/v2/a/tags/list", "n=1&ns=a&ns=b", "[::1]:5001"},
+		{"/v2//manifests/x", "ns=a/b", ""},
+		{"/v2/a%2f..%2fb/manifests/x", "ns=http://x", "a:b@c"},
+	} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	tg := &target{upstream: upstream.Upstream{Host: "up.example.com", Scheme: upstream.HTTPS, Path: "team/a"}}
+	f.Fuzz(func(t *testing.T, path, query, host string) {
+		req := (&http.Request{Method: http.MethodGet, Host: host, Header: http.Header{}, URL: &url.URL{Path: path, RawQuery: query}}).WithContext(t.Context())
+		p, err := Parse(req)
+		if err != nil {
+			return
+		}
+		if strings.ContainsAny(p.Host+p.Repository+p.Reference, "\x00\r\n %?#\\") || strings.Contains(p.Repository, "..") {
+			t.Fatalf("%+v", p)
+		}
+		out, ok := tg.rewrite(req, p, layout.Name{})
+		if !ok {
+			return
+		}
+		if !strings.HasPrefix(out.URL.Path, "/v2/team/a/") || out.URL.Host != "up.example.com" || out.URL.Query().Has("ns") {
+			t.Fatalf("%q goes to %s", path, out.URL)
+		}
+		if again, err := url.Parse(out.URL.String()); err != nil || again.Path != out.URL.Path {
+			t.Fatalf("%s does not survive: %v", out.URL, err)
+		}
+	})
+}

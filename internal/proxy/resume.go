@@ -1,0 +1,216 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// resume continues a body that broke or went silent, with Range, from the next
+// upstream. It does so only where a digest says that the bytes are the same;
+// the client verifies them, so nothing is collected here.
+type resume struct{ next failover }
+
+func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.next.RoundTrip(req)
+	if err != nil || req.Method != http.MethodGet {
+		return resp, err
+	}
+	x := exchangeFrom(req.Context())
+	digest, ok := digestOf(x.pull, resp)
+	if !ok {
+		return resp, nil
+	}
+	part, ok := partOf(resp)
+	if !ok {
+		return resp, nil
+	}
+	resp.Body = &resumedBody{
+		next: r.next, req: req, exchange: pinned(x, digest), body: resp.Body,
+		part: part, left: patienceFor(x),
+	}
+	return resp, nil
+}
+
+// patienceFor is how often a pull is continued without a byte in between.
+func patienceFor(x *exchange) int { return 2 * len(x.route.targets) }
+
+// pinned is the exchange for the rest of a pull: the same, but by digest also
+// if the client asked for a tag.
+func pinned(x *exchange, digest string) *exchange {
+	rest := *x
+	rest.pull.Reference = digest
+	return &rest
+}
+
+// digestOf is what the body must be; ok is false where nothing says so.
+func digestOf(pull Pull, resp *http.Response) (string, bool) {
+	switch {
+	case pull.Kind != KindBlobs && pull.Kind != KindManifests:
+		return "", false
+	case pull.byDigest():
+		return pull.Reference, true
+	default:
+		said := resp.Header.Get("Docker-Content-Digest")
+		return said, digestPattern.MatchString(said)
+	}
+}
+
+// part is which bytes of the whole a body holds.
+type part struct {
+	at    int64 // the next one to come
+	end   int64 // one past the last; -1 when unknown
+	total int64 // of the whole; -1 when unknown
+}
+
+var contentRange = regexp.MustCompile(`^bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)$`)
+
+// partOf understands 200 and a 206 of one range.
+func partOf(resp *http.Response) (part, bool) {
+	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return part{}, false // offsets would be those of the encoded form
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return part{end: resp.ContentLength, total: resp.ContentLength}, true
+	case http.StatusPartialContent:
+		m := contentRange.FindStringSubmatch(resp.Header.Get("Content-Range"))
+		if m == nil {
+			return part{}, false
+		}
+		first, last, total := number(m[1]), number(m[2]), int64(-1)
+		if m[3] != "*" {
+			total = number(m[3])
+		}
+		return part{at: first, end: last + 1, total: total}, last >= first
+	default:
+		return part{}, false
+	}
+}
+
+func number(s string) int64 {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return -1 // cannot be: the pattern allows 18 digits
+	}
+	return n
+}
+
+// resumedBody reads as one body what may come in several pieces.
+type resumedBody struct {
+	next     failover
+	req      *http.Request
+	exchange *exchange
+	body     io.ReadCloser
+	part     part
+	left     int // continuations, until a byte comes
+}
+
+func (b *resumedBody) Read(p []byte) (int, error) {
+	for {
+		n, err := b.body.Read(p)
+		b.part.at += int64(n)
+		if n > 0 {
+			b.left = patienceFor(b.exchange)
+			if errors.Is(err, io.EOF) && b.complete() {
+				return n, io.EOF
+			}
+			return n, nil // an error comes again with the next Read
+		}
+		switch {
+		case err == nil:
+			return 0, nil
+		case errors.Is(err, io.EOF) && b.complete():
+			return 0, io.EOF
+		case b.req.Context().Err() != nil:
+			return 0, fmt.Errorf("client gone: %w", context.Cause(b.req.Context()))
+		}
+		if err := b.carryOn(err); err != nil {
+			b.exchange.record.err = err
+			return 0, err
+		}
+	}
+}
+
+func (b *resumedBody) complete() bool { return b.part.end < 0 || b.part.at >= b.part.end }
+
+func (b *resumedBody) Close() error { return b.body.Close() }
+
+// carryOn replaces the body with one that goes on where the last one ended.
+func (b *resumedBody) carryOn(why error) error {
+	for b.left > 0 {
+		b.left--
+		x := b.exchange
+		_ = b.body.Close() // it is broken already
+		b.body = http.NoBody
+		x.broken = x.served
+		x.served.health.failed(time.Now(), b.next.probe)
+		x.record.resumed++
+		b.next.metrics.resumed()
+		resp, err := b.next.RoundTrip(b.rest())
+		if err == nil {
+			err = b.join(resp)
+		}
+		if err == nil {
+			return nil
+		}
+		why = errors.Join(why, err)
+		if b.req.Context().Err() != nil {
+			break
+		}
+	}
+	return fmt.Errorf("body of %s ended at byte %d: %w", b.exchange.pull.Reference, b.part.at, why)
+}
+
+// rest is the request for the bytes that are missing.
+func (b *resumedBody) rest() *http.Request {
+	req := b.req.Clone(context.WithValue(b.req.Context(), exchangeKey{}, b.exchange))
+	for _, name := range []string{"If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		req.Header.Del(name)
+	}
+	span := "bytes=" + strconv.FormatInt(b.part.at, 10) + "-"
+	if b.part.end >= 0 {
+		span += strconv.FormatInt(b.part.end-1, 10)
+	}
+	req.Header.Set("Range", span)
+	return req
+}
+
+// join takes over the body of an answer to rest.
+func (b *resumedBody) join(resp *http.Response) error {
+	got, ok := partOf(resp)
+	switch {
+	case !ok:
+		_ = resp.Body.Close()
+		return fmt.Errorf("%s: cannot continue: %s", b.exchange.served.upstream.Host, resp.Status)
+	case got.at > b.part.at, got.total >= 0 && b.part.total >= 0 && got.total != b.part.total:
+		_ = resp.Body.Close()
+		return fmt.Errorf("%s: cannot continue: it has other bytes", b.exchange.served.upstream.Host)
+	}
+	if skip := b.part.at - got.at; skip > 0 {
+		// No Range there: read again what the client has already.
+		if _, err := io.CopyN(io.Discard, resp.Body, skip); err != nil {
+			_ = resp.Body.Close()
+			return fmt.Errorf("%s: cannot continue: %w", b.exchange.served.upstream.Host, err)
+		}
+	}
+	if b.part.end < 0 {
+		b.part.end, b.part.total = got.end, got.total
+	}
+	b.body = resp.Body
+	if b.part.end >= 0 {
+		b.body = limitedBody{io.LimitReader(resp.Body, b.part.end-b.part.at), resp.Body}
+	}
+	return nil
+}
+
+// limitedBody keeps a whole body from overrunning the part that was asked for.
+type limitedBody struct {
+	io.Reader
+	io.Closer
+}

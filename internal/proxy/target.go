@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// DefaultProbe is how long an upstream that cost a request its time is tried
+// last.
+const DefaultProbe = 10 * time.Second
+
+// maxProbe is what repeated failures lengthen it to.
+const maxProbe = time.Minute
+
+// target is one upstream with what is known of it.
+type target struct {
+	upstream  upstream.Upstream
+	transport *Transport
+	health    health
+}
+
+func (t *Table) target(id string, u upstream.Upstream) (*target, error) {
+	if known, ok := t.targets[id]; ok {
+		return known, nil
+	}
+	transport, err := NewTransport(u)
+	if err != nil {
+		return nil, err
+	}
+	return &target{upstream: u, transport: transport}, nil
+}
+
+// rewrite is the client's request as this upstream understands it. ok is false
+// when the upstream has no repository for it.
+func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (*http.Request, bool) {
+	repository, ok := at(t.upstream.Path, name.Path, pull.Repository)
+	if !ok {
+		return nil, false
+	}
+	out := req.Clone(req.Context())
+	out.URL = &url.URL{
+		Scheme:   string(t.upstream.Scheme),
+		Host:     t.upstream.Host,
+		Path:     pull.path(repository),
+		RawQuery: pull.query,
+	}
+	out.Host = ""
+	return out, true
+}
+
+// health remembers that an upstream did not answer in time, so that the next
+// requests do not pay for it again.
+type health struct {
+	mu    sync.Mutex
+	fails int
+	until time.Time // tried last until then; zero when nothing is wrong
+}
+
+// standing is how an upstream is to be treated by one request.
+type standing int
+
+const (
+	trusted  standing = iota // in its place
+	probed                   // in its place, but not for long
+	distrust                 // last
+)
+
+// ask is the standing of the moment. When the time has come one request gets
+// to probe; the others go on avoiding the upstream until that one knows.
+func (h *health) ask(now time.Time, probe time.Duration) standing {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.fails == 0:
+		return trusted
+	case now.Before(h.until):
+		return distrust
+	default:
+		h.until = now.Add(probe)
+		return probed
+	}
+}
+
+func (h *health) failed(now time.Time, probe time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fails = min(h.fails+1, 10)
+	h.until = now.Add(min(probe<<(h.fails-1), max(probe, maxProbe)))
+}
+
+func (h *health) answered() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fails = 0
+}
