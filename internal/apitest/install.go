@@ -152,7 +152,7 @@ func (a *API) WaitForPolicies(ctx context.Context) error {
 			},
 		}}},
 		Validations: []admissionv1.Validation{{
-			Expression: "!object.metadata.generateName.startsWith('apitest-probe-')", Message: "policies are in force"}},
+			Expression: "!object.metadata.?generateName.orValue('').startsWith('apitest-probe-')", Message: "policies are in force"}},
 	}}
 	if err := a.admin.Create(ctx, policy); err != nil {
 		return fmt.Errorf("make the last policy: %w", err)
