@@ -1,0 +1,62 @@
+package regauth
+
+import (
+	"errors"
+	"net/url"
+	"testing"
+)
+
+func TestValidateHop(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"https://registry.example.com", "https://auth.example.com/token", true},
+		{"https://registry.example.com", "https://10.0.0.7:8443/token", true},
+		{"https://registry.example.com", "http://auth.example.com/token", true}, // who cares for the scheme says so himself
+		{"https://registry.example.com", "https://169.254.169.254/token", false},
+		{"https://registry.example.com", "https://[fe80::1]/token", false},
+		{"https://registry.example.com", "https://[::ffff:169.254.169.254]/token", false},
+		{"https://registry.example.com", "https://0.0.0.0/token", false},
+		{"https://registry.example.com", "https://127.0.0.1/token", false},
+		{"https://localhost:5000", "https://127.0.0.1/token", true},
+		{"https://127.0.0.1:5000", "https://127.0.0.1:5001/token", true},
+		{"https://registry.example.com", "https://user:secret@auth.example.com/token", false},
+		{"https://registry.example.com", "file:///etc/passwd", false},
+		{"https://registry.example.com", "https:opaque", false},
+		{"https://registry.example.com", "/relative", false},
+	} {
+		from, err := url.Parse(tc.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := url.Parse(tc.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ValidateHop(from, to); (err == nil) != tc.ok || err != nil && !errors.Is(err, ErrForbiddenHop) {
+			t.Errorf("%s -> %s: %v", tc.from, tc.to, err)
+		}
+	}
+}
+
+func TestSameOrigin(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		a, b string
+		same bool
+	}{
+		{"https://a", "https://a:443/x", true},
+		{"http://a", "http://a:80", true},
+		{"https://a:5000", "https://a:5001", false},
+		{"https://a", "http://a", false},
+		{"https://a", "https://b", false},
+	} {
+		a, errA := url.Parse(tc.a)
+		b, errB := url.Parse(tc.b)
+		if errA != nil || errB != nil || SameOrigin(a, b) != tc.same {
+			t.Errorf("%s, %s: %v", tc.a, tc.b, !tc.same)
+		}
+	}
+}

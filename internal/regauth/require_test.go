@@ -1,0 +1,82 @@
+package regauth
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func hash(password string) string {
+	sum := sha256.Sum256([]byte(password))
+	return hex.EncodeToString(sum[:])
+}
+
+func TestRequire(t *testing.T) {
+	t.Parallel()
+	users, err := ParseUsers(fmt.Appendf(nil, `
+- {name: ro, sha256: %s, role: client}
+- {name: ro, sha256: %s, role: client}
+- {name: node, sha256: %s, role: node}
+`, hash("old"), hash("new"), hash("n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := Require(func() *Users { return users }, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, ok := UserFrom(r.Context())
+		_, _ = fmt.Fprintf(w, "%s %s %v", u.Name, u.Role, ok)
+	}))
+	for _, tc := range []struct{ name, password, want string }{
+		{"ro", "old", "ro client true"}, {"ro", "new", "ro client true"}, {"node", "n", "node node true"},
+		{"ro", "n", ""}, {"node", "new", ""}, {"", "", ""}, {"nobody", "old", ""}, {"ro", "", ""}, {"ro", hash("old"), ""},
+	} {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
+		if tc.name != "" {
+			req.SetBasicAuth(tc.name, tc.password)
+		}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		resp := rec.Result()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tc.want != "" && (resp.StatusCode != 200 || string(body) != tc.want) {
+			t.Errorf("%s/%s: %d %s", tc.name, tc.password, resp.StatusCode, body)
+		}
+		if tc.want == "" && (resp.StatusCode != 401 || !strings.HasPrefix(resp.Header.Get("WWW-Authenticate"), "Basic realm=") || !strings.Contains(string(body), "UNAUTHORIZED")) {
+			t.Errorf("%s/%s: %d %v %s", tc.name, tc.password, resp.StatusCode, resp.Header, body)
+		}
+	}
+}
+
+func TestWithoutUsersNobodyPasses(t *testing.T) {
+	t.Parallel()
+	var none *Users
+	if _, ok := none.Verify("", ""); ok {
+		t.Error("nil users let somebody pass")
+	}
+	empty, err := ParseUsers(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := empty.Verify("", ""); ok {
+		t.Error("empty users let somebody pass")
+	}
+}
+
+func TestUsersThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"{", "- {name: a}", "- {sha256: " + hash("x") + ", role: node}", "- {name: a, sha256: zz, role: node}",
+		"- {name: a, sha256: " + hash("x") + ", role: admin}", "- {name: a, sha256: " + hash("x") + ", role: node, password: x}",
+	} {
+		if _, err := ParseUsers([]byte(text)); err == nil {
+			t.Errorf("%s: no error", text)
+		}
+	}
+}
