@@ -32,6 +32,9 @@ type State struct {
 	// Desired is what the controller wants the cluster to look like. Only
 	// Final and Cleanup take anything out of it.
 	Desired Desired `json:"desired"`
+	// Finalized is the generation of the layout that Final made for Target; 0
+	// while the union stands.
+	Finalized int64 `json:"finalized,omitempty"`
 	// SafeGeneration is the generation of the last union that every counting
 	// node was seen to serve. A node without a valid report for it is tainted.
 	SafeGeneration int64 `json:"safeGeneration,omitempty"`
@@ -58,8 +61,9 @@ type Passed struct {
 }
 
 // Checked identifies an image check that passed: a fingerprint over upstream
-// and references, how many they were, and when.
+// and references, the registry's host, how many images they were, and when.
 type Checked struct {
+	Registry    string    `json:"registry"`
 	Fingerprint string    `json:"fingerprint"`
 	Items       int       `json:"items"`
 	At          time.Time `json:"at"`

@@ -1,0 +1,169 @@
+package switchover
+
+import (
+	"github.com/d8-registry/registry/internal/layout"
+	"slices"
+	"strings"
+)
+
+// rules are what the steps share. They are functions in a struct, so that the
+// property test can leave each of them out and see it missed.
+type rules struct {
+	// valid reports whether a node's report is about the node as it is now.
+	valid func(Node) bool
+	// at reports whether a node with a valid report serves a generation.
+	at func(n Node, generation int64) bool
+	// union is the layout of a switch under way.
+	union func(State) layout.Layout
+	// keep are the names that Final must leave.
+	keep func(*pass) []layout.Name
+	// safeNow reports whether every counting node serves the last proved union.
+	safeNow func(*pass) verdict
+	// mayShrink reports whether Final may take something away.
+	mayShrink func(*pass) verdict
+	// rebuild makes a state from what is published and reported.
+	rebuild func(*pass)
+}
+
+func standardRules() rules {
+	return rules{
+		valid:     validReport,
+		at:        func(n Node, generation int64) bool { return n.Report.Generation >= generation },
+		union:     union,
+		keep:      namesInUse,
+		safeNow:   func(x *pass) verdict { return x.barrier(x.s.SafeGeneration) },
+		mayShrink: mayShrink,
+		rebuild:   rebuild,
+	}
+}
+
+// validReport: a report from before a reboot or a re-imaging says nothing
+// about what the node serves now.
+func validReport(n Node) bool {
+	return n.Report.UID != "" && n.Report.UID == n.UID && n.Report.BootID == n.BootID
+}
+
+// barrier is done when every counting node has a valid report of at least the
+// generation.
+func (x *pass) barrier(generation int64) verdict {
+	waiting, of := x.waitingFor(func(n Node) bool { return x.rules.valid(n) && x.rules.at(n, generation) })
+	if len(waiting) == 0 && of > 0 {
+		return done("")
+	}
+	return wait(x.rolloutMessage(waiting, of))
+}
+
+// waitingFor are the counting nodes that are not as they should be, sorted by
+// name, and how many count at all.
+func (x *pass) waitingFor(ok func(Node) bool) (waiting []Node, of int) {
+	for _, n := range x.w.Nodes {
+		if !x.counts(n) {
+			continue
+		}
+		of++
+		if !ok(n) {
+			waiting = append(waiting, n)
+		}
+	}
+	slices.SortFunc(waiting, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	return waiting, of
+}
+
+// counts reports whether barriers wait for a node. A node that joins counts
+// from its agent's first report: until then our taint keeps pods away.
+func (x *pass) counts(n Node) bool {
+	joins := n.Report.UID != n.UID && n.Tainted && x.s.SafeGeneration > 0 && !x.w.Settings.NoTaint
+	return n.Agent && !joins && !x.excluded(n)
+}
+
+func (x *pass) excluded(n Node) bool {
+	return slices.ContainsFunc(x.s.Excluded, func(e Exclusion) bool { return e.Node == n.Name && e.UID == n.UID })
+}
+
+// exclude decides which nodes barriers go without: those that the operator
+// names, and as many of the NotReady ones as is safe. Those that were excluded
+// stay so until they are Ready again.
+func (x *pass) exclude() {
+	stored := x.s.Excluded
+	was := func(n Node) bool {
+		return slices.ContainsFunc(stored, func(e Exclusion) bool { return e.Node == n.Name && e.UID == n.UID })
+	}
+	settled := x.settledBefore() && !x.s.Desired.Legacy
+	var kept, byHand, candidates []Node
+	total, controlPlane := 0, 0
+	for _, n := range x.w.Nodes {
+		if !n.Agent {
+			continue
+		}
+		total++
+		if n.ControlPlane {
+			controlPlane++
+		}
+		silent := !n.Ready && !n.Approved
+		switch {
+		case n.Exclude:
+			byHand = append(byHand, n)
+		case silent && was(n):
+			kept = append(kept, n)
+		case silent && !settled && n.NotReadyFor >= x.w.Settings.NotReadyFor:
+			candidates = append(candidates, n)
+		}
+	}
+	x.tooMany = nil
+	var chosen []Node
+	chosenControlPlane := 0
+	for _, group := range [][]Node{kept, candidates} {
+		slices.SortFunc(group, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+		for _, n := range group {
+			fits := len(chosen) < max(1, total/10) && (!n.ControlPlane || 2*(chosenControlPlane+1) < controlPlane)
+			if !fits {
+				x.tooMany = append(x.tooMany, n.Name)
+				continue
+			}
+			chosen = append(chosen, n)
+			if n.ControlPlane {
+				chosenControlPlane++
+			}
+		}
+	}
+	x.s.Excluded = exclusions(append(chosen, byHand...), stored, x.s.Desired.Layout.Generation)
+}
+
+func exclusions(nodes []Node, stored []Exclusion, generation int64) []Exclusion {
+	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	var all []Exclusion
+	for _, n := range nodes {
+		e := Exclusion{Node: n.Name, UID: n.UID, Generation: generation}
+		if i := slices.IndexFunc(stored, func(o Exclusion) bool { return o.Node == e.Node && o.UID == e.UID }); i >= 0 {
+			e = stored[i]
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// Tainted are the names of the nodes that should carry the not-converged
+// taint, sorted: those without a valid report of the last proved union. A node
+// that carries it loses it only with a proof of the layout that is wanted now,
+// so that a state restored from an older copy sets nobody free.
+func Tainted(s State, w World) []string { return Standard().Tainted(s, w) }
+
+// Tainted are the nodes that should carry the not-converged taint; see the
+// function of the same name.
+func (p Protocol) Tainted(s State, w World) []string {
+	if s.SafeGeneration == 0 || w.Settings.NoTaint {
+		return nil
+	}
+	var tainted []string
+	for _, n := range w.Nodes {
+		wanted := s.SafeGeneration
+		if n.Tainted {
+			wanted = max(wanted, s.Desired.Layout.Generation)
+		}
+		if n.Agent && !(p.rules.valid(n) && p.rules.at(n, wanted)) {
+			tainted = append(tainted, n.Name)
+		}
+	}
+	slices.Sort(tainted)
+	return tainted
+}

@@ -1,0 +1,51 @@
+package switchover
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// The kinds of broken protocols.
+const (
+	BrokenOrder      = "order"       // the platform is re-pointed before nodes know the new name
+	BrokenFinalEarly = "final-early" // the old goes before the platform has moved, and nobody looks who uses it
+)
+
+// Broken is a protocol that loses pulls. It exists for negative controls only:
+// a demonstration of zero failed pulls proves something if these fail.
+func Broken(kind string) (Protocol, error) {
+	p := Standard()
+	plans := maps.Clone(p.plans)
+	p.plans = plans
+	for mode, plan := range plans {
+		switch kind {
+		case BrokenOrder:
+			plans[mode] = moved(plan, names.ConditionSwitch, names.ConditionTransition)
+		case BrokenFinalEarly:
+			plans[mode] = moved(plan, names.ConditionFinal, names.ConditionSwitch)
+		default:
+			return Protocol{}, fmt.Errorf("unknown kind of broken protocol %q: expected %q or %q", kind, BrokenOrder, BrokenFinalEarly)
+		}
+	}
+	if kind == BrokenFinalEarly {
+		p.rules.mayShrink = func(*pass) verdict { return done("") }
+		p.rules.keep = func(x *pass) []layout.Name { return ownNames(x.s.Target) }
+	}
+	return p, nil
+}
+
+// moved puts a step right before another.
+func moved(plan []step, what, before string) []step {
+	at := func(plan []step, name string) int {
+		return slices.IndexFunc(plan, func(s step) bool { return s.name == name })
+	}
+	plan = slices.Clone(plan)
+	i := at(plan, what)
+	s := plan[i]
+	plan = slices.Delete(plan, i, i+1)
+	return slices.Insert(plan, at(plan, before), s)
+}

@@ -1,0 +1,182 @@
+package switchover
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// Texts are part of what users know: docs/conditions.md and the runbooks quote
+// them.
+
+const (
+	mostNodes    = 10
+	mostUsers    = 10
+	mostFailures = 5
+	versionRunes = 15
+)
+
+func allCheckedMessage(host string, items int) string {
+	return fmt.Sprintf("%s: all %d items are checked", host, items)
+}
+
+func checkMessage(request CheckRequest, report CheckReport) string {
+	host := request.Upstream.Host
+	switch {
+	case report.Fingerprint == "" || report.Fingerprint != request.Fingerprint():
+		return "Initializing"
+	case report.Problem != "":
+		return host + ": " + report.Problem
+	case report.passed(request):
+		return allCheckedMessage(host, report.Total)
+	case report.FailureCount == 0:
+		return fmt.Sprintf("%s: %d of %d items processed", host, report.Done, report.Total)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %d of %d items processed, %d items with errors:\n", host, report.Done, report.Total, report.FailureCount)
+	shown := report.Failures[:min(len(report.Failures), mostFailures)]
+	for _, f := range shown {
+		fmt.Fprintf(&b, "- source: %s\n  image: %s\n  error: %s\n", f.Source, f.Image, f.Error)
+	}
+	if report.FailureCount > len(shown) {
+		b.WriteString("  ...and more\n")
+	}
+	return b.String()
+}
+
+func preflightMessage(unready []Node, of int) string {
+	var b strings.Builder
+	b.WriteString("Check current nodes configuration\n")
+	fmt.Fprintf(&b, "%d/%d node(s) Unready:\n", len(unready), of)
+	writeNodes(&b, unready, func(n Node) string {
+		switch {
+		case n.Unsupported != "":
+			return n.Unsupported
+		case n.Report.Preflight == PreflightUnsupported:
+			return orElse(n.Report.Message, "unsupported containerd configuration")
+		case n.Report.Preflight == PreflightCustom:
+			return "has custom toml merge containerd configuration"
+		}
+		return "unknown containerd configuration, waiting..."
+	})
+	return b.String()
+}
+
+func (x *pass) rolloutMessage(waiting []Node, of int) string {
+	var b strings.Builder
+	b.WriteString("Applying configuration to nodes\n")
+	if !x.w.Published.Found {
+		b.WriteString("Creating Managed configuration...\n")
+	}
+	version := x.s.Desired.Layout.Version()
+	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", of-len(waiting), of)
+	writeNodes(&b, waiting, func(n Node) string {
+		return fmt.Sprintf("%s → %s%s", quoteVersion(n.Report.Version), quoteVersion(version), because(n))
+	})
+	if len(x.tooMany) > 0 {
+		fmt.Fprintf(&b, "More nodes are NotReady than this can go without: %s\n", strings.Join(capped(x.tooMany, mostNodes), ", "))
+	}
+	return b.String()
+}
+
+func legacyMessage(waiting []Node, of int) string {
+	var b strings.Builder
+	b.WriteString("Cleaning Managed configuration...\n")
+	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", of-len(waiting), of)
+	writeNodes(&b, waiting, func(n Node) string {
+		return quoteVersion(n.Report.Version) + " → Unmanaged" + because(n)
+	})
+	return b.String()
+}
+
+// because is the node's own word on why it is not there yet.
+func because(n Node) string {
+	if reason := orElse(n.Unsupported, n.Report.Message); reason != "" {
+		return ": " + reason
+	}
+	return ""
+}
+
+func writeNodes(b *strings.Builder, nodes []Node, say func(Node) string) {
+	for _, n := range nodes[:min(len(nodes), mostNodes)] {
+		fmt.Fprintf(b, "- %s: %s\n", n.Name, say(n))
+	}
+	if more := len(nodes) - mostNodes; more > 0 {
+		fmt.Fprintf(b, "\t...and %d more\n", more)
+	}
+}
+
+func quoteVersion(version string) string {
+	runes := []rune(orElse(version, "unknown"))
+	if len(runes) > versionRunes {
+		runes = append(runes[:versionRunes:versionRunes], '…')
+	}
+	return `"` + string(runes) + `"`
+}
+
+func proxyMessage(p Proxy) string {
+	message := "Incluster-proxy deploying in progress: " +
+		orElse(p.Message, fmt.Sprintf("%d of %d updated Pods are currently available", p.Ready, p.Wanted)) + "."
+	if len(p.Missing) > 0 {
+		message += " Not waited for: " + strings.Join(capped(p.Missing, mostNodes), ", ") + "."
+	}
+	return message
+}
+
+func proxyInUseMessage(p Proxy) string {
+	if len(p.Clients) == 0 {
+		return "Waiting until nobody has used incluster-proxy for a while"
+	}
+	return "Waiting until nobody has used incluster-proxy for a while. Last clients: " + strings.Join(capped(p.Clients, mostUsers), ", ")
+}
+
+func astrayMessage(want layout.Name, left []Reference) string {
+	var users []string
+	for _, r := range left {
+		user := fmt.Sprintf("%s (%s)", r.User, r.Name)
+		if !slices.Contains(users, user) {
+			users = append(users, user)
+		}
+	}
+	return fmt.Sprintf("%d workload(s) to be re-pointed to %s: %s", len(users), want, strings.Join(capped(users, mostUsers), ", "))
+}
+
+func excludedMessage(excluded []Exclusion) string {
+	var nodes []string
+	for _, e := range excluded {
+		nodes = append(nodes, e.Node)
+	}
+	return fmt.Sprintf("%d node(s) not waited for: %s", len(nodes), strings.Join(capped(nodes, mostNodes), ", "))
+}
+
+// keptMessage lists the names that stay only because something refers to them.
+func keptMessage(s State, census Census) string {
+	var b strings.Builder
+	own := ownNames(s.Target)
+	for _, n := range s.Desired.Layout.Names() {
+		if slices.Contains(own, n) {
+			continue
+		}
+		if b.Len() == 0 {
+			fmt.Fprintf(&b, "Names that are still in use and served by %s:\n", s.Target.Upstream.Base())
+		}
+		var users []string
+		for _, r := range census.References {
+			if r.Name == n && !slices.Contains(users, r.User) {
+				users = append(users, r.User)
+			}
+		}
+		fmt.Fprintf(&b, "- %s: %s\n", n, strings.Join(capped(users, mostUsers), ", "))
+	}
+	return b.String()
+}
+
+// capped keeps a list short and says how much is missing.
+func capped(list []string, most int) []string {
+	if len(list) <= most {
+		return list
+	}
+	return append(slices.Clone(list[:most]), fmt.Sprintf("...and %d more", len(list)-most))
+}

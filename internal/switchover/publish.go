@@ -1,0 +1,75 @@
+package switchover
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+const stateSchema = 1
+
+// ErrShrinks says that the wanted layout lacks something that is published,
+// although no Final took it out. It is the last guard before a write; Advance
+// never asks for such a layout.
+var ErrShrinks = errors.New("the layout lacks a published name or upstream and no final step removed it")
+
+// ErrOlder says that what is published is newer than what is wanted.
+var ErrOlder = errors.New("the published layout has a higher generation")
+
+// MayPublish reports whether Desired.Layout may replace the layout that was
+// seen published. The error wraps ErrShrinks or ErrOlder.
+func (s State) MayPublish(seen Published) error {
+	want, have := s.Desired.Layout, seen.Layout
+	switch {
+	case !seen.Found || seen.Problem != "":
+		return nil
+	case have.Generation > want.Generation:
+		return fmt.Errorf("publish generation %d over %d: %w", want.Generation, have.Generation, ErrOlder)
+	case want.Covers(have):
+		return nil
+	case have.Generation < s.Desired.Shrunk && s.Desired.Shrunk <= want.Generation:
+		return nil
+	}
+	return fmt.Errorf("publish generation %d over %d: %w", want.Generation, have.Generation, ErrShrinks)
+}
+
+// Ready reports whether condition Ready is True.
+func (s State) Ready() bool {
+	c := s.condition(names.ConditionReady)
+	return c != nil && c.Status == metav1.ConditionTrue
+}
+
+// condition finds a condition, nil if it is not there.
+func (s State) condition(name string) *metav1.Condition {
+	for i := range s.Conditions {
+		if s.Conditions[i].Type == name {
+			return &s.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// settled reports whether all steps of the plan are passed.
+func (s State) settled(plan []step) bool {
+	for _, step := range plan {
+		if !slices.ContainsFunc(s.Passed, func(p Passed) bool { return p.Step == step.name }) {
+			return false
+		}
+	}
+	return len(plan) > 0
+}
+
+// LogValue keeps slog's JSON handler from encoding credentials.
+func (s State) LogValue() slog.Value {
+	return slog.GroupValue(slog.Int64("generation", s.Generation), slog.Any("active", s.Active), slog.Any("target", s.Target))
+}
+
+// LogValue keeps slog's JSON handler from encoding credentials.
+func (t Target) LogValue() slog.Value {
+	return slog.StringValue(string(t.Mode) + " " + t.Upstream.String())
+}

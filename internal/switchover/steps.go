@@ -1,0 +1,257 @@
+package switchover
+
+import (
+	"fmt"
+	"slices"
+
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// A step may run any number of times. It edits what is wanted, then compares
+// it with what was seen.
+
+// haveImages waits until the target has every image that is in use anywhere.
+// Credentials that fail here never reach a node.
+func haveImages(x *pass) verdict {
+	if x.w.Census.Problem != "" {
+		return wait(x.w.Census.Problem)
+	}
+	request := checkRequest(x.s, x.w)
+	report := x.w.Check
+	if !report.passed(request) {
+		return wait(checkMessage(request, report))
+	}
+	x.s.Checked = &Checked{
+		Registry: request.Upstream.Host, Fingerprint: report.Fingerprint, Items: report.Total, At: report.At,
+	}
+	return done(checkMessage(request, report))
+}
+
+// nodesHaveNoCustomConfig waits until containerd's configuration leaves room
+// for ours on every node. Once a layout is on the nodes it does: what appears
+// later is the node's to report.
+func nodesHaveNoCustomConfig(x *pass) verdict {
+	if !x.s.Desired.Layout.IsZero() {
+		return done("")
+	}
+	unready, of := x.waitingFor(func(n Node) bool {
+		return x.rules.valid(n) && n.Unsupported == "" && n.Report.Preflight == PreflightReady
+	})
+	if len(unready) > 0 || of == 0 {
+		return wait(preflightMessage(unready, of))
+	}
+	return done("")
+}
+
+// nodesKnowOldAndNew publishes the union: every name ever handed out, served by
+// every registry that may be in use. So the death of either registry loses no
+// pull from here to Final.
+func nodesKnowOldAndNew(x *pass) verdict {
+	if x.untouched() {
+		return done("")
+	}
+	want, target := &x.s.Desired, x.s.Target
+	// The pull secrets come first: nothing may be re-pointed without them.
+	want.PullSecrets = withTargets([]Target{target}, append(slices.Clone(want.PullSecrets), x.s.Active)...)
+	x.publish(x.rules.union(x.s))
+	want.Legacy = false
+	x.s.Bases = withNames(x.s.Bases, want.Layout.Names()...)
+	if v := x.barrier(want.Layout.Generation); !v.done {
+		return v
+	}
+	x.s.SafeGeneration = want.Layout.Generation
+	return done("")
+}
+
+// proxyRuns starts the in-cluster proxy and waits until it serves this layout.
+func proxyRuns(x *pass) verdict {
+	want, proxy := &x.s.Desired, x.w.Proxy
+	want.Proxy = true
+	generation := want.Layout.Generation
+	switch {
+	case !proxy.Exists || proxy.Wanted == 0:
+		return wait("Deploying incluster-proxy...")
+	case proxy.Ready < proxy.Wanted, proxy.Message != "":
+		return wait(proxyMessage(proxy))
+	case proxy.Generation < generation:
+		return wait(fmt.Sprintf("Incluster-proxy deployment version mismatch: current %d, expected %d.", proxy.Generation, generation))
+	case want.Layout.SecondWay == layout.SecondWay{}:
+		return wait("Incluster-proxy deploying in progress: Service has no address yet.")
+	case proxy.Pulled < generation:
+		return wait("Incluster-proxy deploying in progress: no image was pulled through the Service yet.")
+	}
+	return done("")
+}
+
+// platformUsesNew re-points the platform, and last our own workloads. It
+// starts only while every counting node knows the new name.
+func platformUsesNew(x *pass) verdict {
+	want, target := &x.s.Desired, x.s.Target
+	if x.untouched() {
+		want.Own = target.Upstream
+		x.s.Bases = withNames(x.s.Bases, target.Name())
+		return verdict{done: true}
+	}
+	if v := x.rules.safeNow(x); !v.done {
+		return v
+	}
+	want.Registry, want.Workloads, want.Own = target, target.Name(), target.Upstream
+	want.PullSecrets = withTargets([]Target{target}, want.PullSecrets...)
+	seen := x.w.Platform
+	switch {
+	case seen.Target != target:
+		return wait("Updating registry for deckhouse components")
+	case seen.Refused != "":
+		return wait("Updating registry for deckhouse components: " + seen.Refused)
+	case !seen.Moved:
+		return wait(orElse(seen.Message, "Updating registry for deckhouse components"))
+	}
+	if left := x.astray(); len(left) > 0 {
+		return wait(astrayMessage(target.Name(), left))
+	}
+	return done("")
+}
+
+// nodesKnowOnlyNew takes the old registry out for good, and the names that
+// nothing refers to. It is the only step that makes a layout smaller, and does
+// so only if all that could contradict was looked at in this pass.
+func nodesKnowOnlyNew(x *pass) verdict {
+	if x.untouched() {
+		return done("")
+	}
+	if x.s.Finalized == 0 {
+		if v := x.rules.mayShrink(x); !v.done {
+			return v
+		}
+		x.shrink(x.rules.keep(x))
+	}
+	if v := x.barrier(x.s.Finalized); !v.done {
+		return v
+	}
+	return done(keptMessage(x.s, x.w.Census))
+}
+
+// proxyIsGone stops the in-cluster proxy once nobody uses it any more.
+func proxyIsGone(x *pass) verdict {
+	want, proxy := &x.s.Desired, x.w.Proxy
+	if want.Proxy && proxy.Exists {
+		if x.s.CleaningSince.IsZero() {
+			x.s.CleaningSince = x.w.Now
+		}
+		used := proxy.LastUse
+		if used.IsZero() {
+			used = x.s.CleaningSince
+		}
+		if x.w.Now.Sub(used) < x.w.Settings.ProxyIdle && x.w.Now.Sub(x.s.CleaningSince) < x.w.Settings.ProxyIdleMax {
+			return wait(proxyInUseMessage(proxy))
+		}
+	}
+	want.Proxy = false
+	if next := want.Layout; next.SecondWay != (layout.SecondWay{}) {
+		next.SecondWay = layout.SecondWay{}
+		x.publish(next)
+	}
+	if proxy.Exists {
+		return wait("Stopping incluster-proxy...")
+	}
+	return done("")
+}
+
+// union is what nodes must know during a switch: all known names × all
+// registries that may be in use.
+func union(s State) layout.Layout {
+	l := s.Desired.Layout
+	ups := l.Upstreams()
+	if l.IsZero() {
+		l.ActiveMode, l.Active = string(s.Active.Mode), s.Active.Upstream
+		if !s.Active.IsZero() {
+			ups = append(ups, s.Active.Upstream)
+		}
+	}
+	l.Mode, l.Target = string(s.Target.Mode), s.Target.Upstream
+	known := withNames(s.Bases, s.Target.Name(), layout.NameOf(s.Target.Upstream))
+	for _, u := range ups {
+		known = withNames(known, layout.NameOf(u))
+	}
+	// The one that served until now stays first where no name is its own.
+	if i := slices.Index(ups, l.Active); i > 0 {
+		ups = slices.Concat(ups[i:i+1], ups[:i], ups[i+1:])
+	}
+	l.Routes = layout.Cross(known, append(ups, s.Target.Upstream))
+	return l
+}
+
+// shrink makes the target the only registry, serving the names in keep.
+func (x *pass) shrink(keep []layout.Name) {
+	target := x.s.Target
+	next := layout.Layout{
+		Mode:       string(target.Mode),
+		ActiveMode: string(target.Mode),
+		Active:     target.Upstream,
+		Target:     target.Upstream,
+		Routes:     layout.Cross(keep, []upstream.Upstream{target.Upstream}),
+	}
+	if slices.Contains(keep, layout.Fixed()) {
+		next.SecondWay = x.s.Desired.Layout.SecondWay
+	}
+	x.publish(next)
+	x.s.Desired.PullSecrets = []Target{target}
+	x.s.Bases = next.Names()
+	x.s.Finalized = x.s.Desired.Layout.Generation
+	x.s.NamesChecked = x.w.Now
+}
+
+// afterReady is what a step still does once the switch has ended.
+func (x *pass) afterReady(step string) (v verdict, changed bool) {
+	if step != names.ConditionFinal {
+		return verdict{}, false
+	}
+	x.orderLegacy()
+	switch {
+	case x.s.Desired.Legacy:
+		return x.legacyBarrier(), true
+	case !x.untouched() && x.namesAreDue() && x.w.Census.Live:
+		// Looked at is looked at: what could not go now is asked again after
+		// the usual time, not in every pass.
+		x.s.NamesChecked = x.w.Now
+		if x.rules.mayShrink(x).done {
+			x.shrink(x.rules.keep(x))
+			return done(keptMessage(x.s, x.w.Census)), true
+		}
+	}
+	return verdict{}, false
+}
+
+// namesAreDue reports whether it is time to look whether names that were kept
+// are still in use.
+func (x *pass) namesAreDue() bool {
+	return len(x.s.Desired.Layout.Routes) > len(ownNames(x.s.Target)) &&
+		x.w.Now.Sub(x.s.NamesChecked) >= x.w.Settings.RecheckNames
+}
+
+// orderLegacy notices that the user deleted the layout's Secret in Unmanaged
+// and Ready, which means: back to the legacy containerd format. An agent obeys
+// only this order, never an absent layout.
+func (x *pass) orderLegacy() {
+	if x.s.Target.Mode != Unmanaged || x.s.Desired.Layout.IsZero() || x.w.Published.Found || x.w.Published.Problem != "" {
+		return
+	}
+	x.s.Desired.Layout, x.s.Desired.Legacy, x.s.SafeGeneration = layout.Layout{}, true, 0
+}
+
+// ownNames are the names that a target needs, whatever else is in use.
+func ownNames(t Target) []layout.Name {
+	return withNames(nil, t.Name(), layout.NameOf(t.Upstream))
+}
+
+// legacyBarrier is done when every counting node is back in the legacy
+// containerd format.
+func (x *pass) legacyBarrier() verdict {
+	waiting, of := x.waitingFor(func(n Node) bool { return x.rules.valid(n) && n.Report.Legacy })
+	if len(waiting) == 0 {
+		return done("")
+	}
+	return wait(legacyMessage(waiting, of))
+}
