@@ -1,0 +1,183 @@
+package containerd
+
+import (
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/proxy"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// path is our data path on a TLS socket, with the hosts directory by which
+// containerd is pointed at it.
+type path struct {
+	table *proxy.Table
+	hosts string
+}
+
+func startPath(t *testing.T, upstreams ...upstream.Upstream) *path {
+	t.Helper()
+	p := &path{table: proxy.NewTable(nil), hosts: t.TempDir()}
+	t.Cleanup(p.table.Close)
+	p.swap(t, 1, upstreams...)
+	server := httptest.NewTLSServer(proxy.New(p.table, proxy.Config{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}))
+	t.Cleanup(server.Close)
+	dir := filepath.Join(p.hosts, layout.Fixed().Host)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "ca.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	write(t, dir, "hosts.toml", fmt.Appendf(nil, `server = %q
+
+[host]
+[host.%q]
+capabilities = ["pull", "resolve"]
+ca = ["ca.crt"]
+`, server.URL, server.URL))
+	return p
+}
+
+func (p *path) swap(t *testing.T, generation int64, upstreams ...upstream.Upstream) {
+	t.Helper()
+	err := p.table.Swap(layout.Layout{
+		Schema: layout.Schema, Generation: generation,
+		Routes: []layout.Route{{Name: layout.Fixed(), Upstreams: upstreams}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pull fetches an image with containerd's resolver and content store, which
+// verifies every digest.
+func (p *path) pull(t *testing.T, ref string) (ocispec.Descriptor, error) {
+	t.Helper()
+	ctx := t.Context()
+	resolver := docker.NewResolver(docker.ResolverOptions{
+		Hosts: config.ConfigureHosts(ctx, config.HostOptions{HostDir: config.HostDirFromRoot(p.hosts)}),
+	})
+	resolved, desc, err := resolver.Resolve(ctx, ref)
+	if err != nil {
+		return desc, fmt.Errorf("resolve: %w", err)
+	}
+	fetcher, err := resolver.Fetcher(ctx, resolved)
+	if err != nil {
+		return desc, fmt.Errorf("make a fetcher: %w", err)
+	}
+	store, err := local.NewStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	handlers := images.Handlers(remotes.FetchHandler(store, fetcher), images.ChildrenHandler(store))
+	return desc, images.Dispatch(ctx, handlers, nil, desc)
+}
+
+func (p *path) mustPull(t *testing.T, ref string, img v1.Image) {
+	t.Helper()
+	desc, err := p.pull(t, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if desc.Digest.String() != want.String() {
+		t.Fatalf("digest %s, want %s", desc.Digest, want)
+	}
+}
+
+const tool = "registry.d8-system.svc:5001/system/deckhouse/tool"
+
+func randomImage(t *testing.T) v1.Image {
+	t.Helper()
+	img, err := random.Image(1<<20, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// containerd knows nothing of the registry's path, CA and credentials.
+func TestPullFromARealRegistry(t *testing.T) {
+	t.Parallel()
+	for name, bearer := range map[string]bool{"basic": false, "bearer": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startRegistry(t, bearer)
+			img := randomImage(t)
+			r.push(t, "team/platform/tool", img)
+			r.push(t, "team/platform", img)
+			p := startPath(t, r.upstream("team/platform"))
+			digest, err := img.Digest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := int64(0)
+			if bearer {
+				before = r.issuer.Issued()
+			}
+			p.mustPull(t, tool+":v1", img)
+			p.mustPull(t, tool+"@"+digest.String(), img)
+			if bearer && r.issuer.Issued()-before != 1 {
+				t.Errorf("%d tokens for one repository", r.issuer.Issued()-before)
+			}
+			p.mustPull(t, "registry.d8-system.svc:5001/system/deckhouse:v1", img)
+			if _, err := p.pull(t, tool+":none"); err == nil {
+				t.Error("an image that does not exist was pulled")
+			}
+		})
+	}
+}
+
+func TestPullWithWrongCredentials(t *testing.T) {
+	t.Parallel()
+	for name, bearer := range map[string]bool{"basic": false, "bearer": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startRegistry(t, bearer)
+			img := randomImage(t)
+			r.push(t, "team/platform/tool", img)
+			bad := r.upstream("team/platform")
+			bad.Credentials.Password = "wrong"
+			p := startPath(t, bad)
+			if _, err := p.pull(t, tool+":v1"); err == nil {
+				t.Fatal("pulled with a wrong password")
+			}
+			p.swap(t, 2, bad, r.upstream("team/platform")) // a rotation: old and new at once
+			p.mustPull(t, tool+":v1", img)
+		})
+	}
+}
+
+// A switch from one registry to another, while the first one dies.
+func TestPullGoesOnWhenARegistryDies(t *testing.T) {
+	t.Parallel()
+	a, b := startRegistry(t, false), startRegistry(t, true)
+	img := randomImage(t)
+	a.push(t, "team/a/tool", img)
+	b.push(t, "mirror/b/c/tool", img)
+	p := startPath(t, a.upstream("team/a"))
+	p.mustPull(t, tool+":v1", img)
+	p.swap(t, 2, a.upstream("team/a"), b.upstream("mirror/b/c"))
+	p.mustPull(t, tool+":v1", img)
+	a.stop()
+	p.mustPull(t, tool+":v1", img)
+	p.swap(t, 3, b.upstream("mirror/b/c"))
+	p.mustPull(t, tool+":v1", img)
+}
