@@ -1,0 +1,44 @@
+// Command registry-controller runs the switch: see internal/controller.
+package main
+
+import (
+	"context"
+	"flag"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/d8-registry/registry/internal/controller"
+)
+
+func main() {
+	os.Exit(run())
+}
+
+func run() int {
+	cfg := controller.Config{}
+	cfg.RegisterFlags(flag.CommandLine)
+	flag.Usage = usage
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	if err := controller.Run(ctx, cfg, log); err != nil {
+		log.Error("controller stopped", "err", err)
+		return 1
+	}
+	return 0
+}
+
+// usage leaves out --protocol: it makes the controller break its promises, for
+// tests that must see them broken.
+func usage() {
+	shown := flag.NewFlagSet(os.Args[0], flag.ContinueOnError)
+	flag.VisitAll(func(f *flag.Flag) {
+		if f.Name != "protocol" {
+			shown.Var(f.Value, f.Name, f.Usage)
+		}
+	})
+	shown.PrintDefaults()
+}

@@ -1,0 +1,248 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// applyOwn moves the module's own workloads to the real address that is
+// wanted, after all others: their pull secret, the agents (whose running pods
+// are not restarted by it), the proxy and at last the controller itself. What
+// is missing altogether is made at once.
+func (r *Reconciler) applyOwn(ctx context.Context, s *sight, doc document) error {
+	if doc.Desired.Own.IsZero() {
+		return nil
+	}
+	if err := r.putData(ctx, s, v1alpha1.SecretBootstrap, corev1.SecretTypeDockerConfigJson, bootstrap(doc)); err != nil {
+		return err
+	}
+	p := r.measure(s, doc)
+	turn := len(p.todo)+len(p.underway) == 0 && !p.secrets && !p.registry
+	agent := s.daemonSet(v1alpha1.DaemonSetAgent)
+	want := r.agentDaemonSet(doc)
+	if agent != nil && !turn {
+		return nil
+	}
+	if agent == nil || !equality.Semantic.DeepDerivative(want.Spec, agent.Spec) || !contains(agent.Labels, want.Labels) {
+		if err := r.applyObject(ctx, want, appsv1.SchemeGroupVersion.WithKind("DaemonSet")); err != nil {
+			return err
+		}
+	}
+	if !turn {
+		return nil
+	}
+	if s.proxy != nil && s.proxy.Spec.Template.Spec.Containers[0].Image != r.ownImage(doc) && doc.Desired.Proxy {
+		return r.applyObject(ctx, r.proxyDeployment(s, doc), appsv1.SchemeGroupVersion.WithKind("Deployment"))
+	}
+	if w, ok := s.controller(); ok {
+		if ro := r.ownRollout(s, w, doc); len(ro.containers)+len(ro.inits) > 0 {
+			r.log.Info("the controller re-points itself", "base", doc.Desired.Own.Base())
+			if err := r.patch(ctx, ro, doc); err != nil {
+				return fmt.Errorf("re-point %s: %w", w, err)
+			}
+		}
+	}
+	return nil
+}
+
+// ownProgress says what our own workloads still wait for; empty when nothing.
+func (r *Reconciler) ownProgress(s *sight, doc document) string {
+	if doc.Desired.Own.IsZero() {
+		return ""
+	}
+	image := r.ownImage(doc)
+	agent := s.daemonSet(v1alpha1.DaemonSetAgent)
+	if agent == nil || agent.Spec.Template.Spec.Containers[0].Image != image {
+		return "Re-pointing DaemonSet d8-system/" + v1alpha1.DaemonSetAgent
+	}
+	if s.proxy != nil && doc.Desired.Proxy {
+		if s.proxy.Spec.Template.Spec.Containers[0].Image != image {
+			return "Re-pointing Deployment d8-system/" + v1alpha1.DeploymentProxy
+		}
+		if waits := rolloutOf(s.proxy, s.world.Proxy.Wanted); waits != "" {
+			return waits
+		}
+	}
+	if w, ok := s.controller(); ok {
+		if ro := r.ownRollout(s, w, doc); len(ro.containers)+len(ro.inits) > 0 {
+			return "Re-pointing " + w.String()
+		}
+	}
+	return ""
+}
+
+func (r *Reconciler) ownRollout(s *sight, w workload, doc document) rollout {
+	ro := rollout{workload: w}
+	ro.containers, ro.inits = rebase(&w.template.Spec, knownBases(doc, &s.world), layout.NameOf(doc.Desired.Own))
+	return ro
+}
+
+// mayUpgrade reports whether our own templates may change in more than what
+// the present switch asks for.
+func mayUpgrade(doc document) bool { return doc.Ready() }
+
+// keepImages keeps the images that a template has.
+func keepImages(want, have *corev1.PodSpec) {
+	for i := range want.Containers {
+		for j := range have.Containers {
+			if want.Containers[i].Name == have.Containers[j].Name {
+				want.Containers[i].Image = have.Containers[j].Image
+			}
+		}
+	}
+}
+
+// bootstrap is the pull secret of our own workloads: every registry whose real
+// address one of their templates may name, the wanted one first.
+func bootstrap(doc document) map[string][]byte {
+	auths := map[string]dockerAuth{}
+	for _, u := range slices.Concat(doc.Desired.Layout.Upstreams(), nil) {
+		auths[u.Host] = newAuth(u.Credentials)
+	}
+	auths[doc.Desired.Own.Host] = newAuth(doc.Desired.Own.Credentials)
+	return map[string][]byte{corev1.DockerConfigJsonKey: mustJSON(dockerConfig{Auths: auths})}
+}
+
+// agentDaemonSet is the agent of every node: serve routes pulls and is locked
+// in, node works on the host and does not listen.
+func (r *Reconciler) agentDaemonSet(doc document) *appsv1.DaemonSet {
+	selector := map[string]string{labelApp: v1alpha1.DaemonSetAgent}
+	labels := ours()
+	labels[labelApp] = v1alpha1.DaemonSetAgent
+	root := int64(0)
+	image := r.ownImage(doc)
+	args := append([]string{"--listen=127.0.0.1:" + strconv.Itoa(r.cfg.AgentPort)}, r.cfg.AgentArgs...)
+	env := []corev1.EnvVar{fieldEnv("NODE_NAME", "spec.nodeName"), fieldEnv("POD_NAME", "metadata.name"), fieldEnv("POD_NAMESPACE", "metadata.namespace")}
+	state := corev1.VolumeMount{Name: "state", MountPath: "/var/lib/registry-agent"}
+	serve := corev1.Container{
+		Name: "serve", Image: image, Command: []string{"registry-agent", "serve"}, Args: args, Env: env,
+		VolumeMounts:    []corev1.VolumeMount{state, {Name: "source", MountPath: "/etc/containerd/registry.d", ReadOnly: true}},
+		SecurityContext: lockedAs(root), // it reads the users' own hosts.toml, 0600
+		Resources:       requests("25m", "40Mi"),
+	}
+	privileged := true
+	node := corev1.Container{
+		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: append([]string{"--host-root=/proc/1/root"}, args...), Env: env,
+		VolumeMounts:    []corev1.VolumeMount{state},
+		SecurityContext: &corev1.SecurityContext{Privileged: &privileged, RunAsUser: &root},
+		Resources:       requests("10m", "20Mi"),
+	}
+	create := corev1.HostPathDirectoryOrCreate
+	return &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.DaemonSetAgent, Labels: labels},
+		Spec: appsv1.DaemonSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: selector},
+			// A switch must not restart what the switch is made with.
+			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec: corev1.PodSpec{
+					ServiceAccountName: "registry-agent",
+					HostNetwork:        true,
+					HostPID:            true,
+					DNSPolicy:          corev1.DNSDefault,
+					PriorityClassName:  "system-node-critical",
+					ImagePullSecrets:   []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
+					Containers:         []corev1.Container{serve, node},
+					Tolerations:        []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+					Affinity:           agentAffinity(),
+					Volumes: []corev1.Volume{
+						{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: &create}}},
+						{Name: "source", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/etc/containerd/registry.d", Type: &create}}},
+					},
+				},
+			},
+		},
+	}
+}
+
+// agentAffinity says the same as wantsAgent.
+func agentAffinity() *corev1.Affinity {
+	not := func(key, value string) corev1.NodeSelectorRequirement {
+		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpNotIn, Values: []string{value}}
+	}
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
+			not(corev1.LabelOSStable, "windows"), not(labelType, "virtual-kubelet"), not(labelCompute, "fargate"), not(labelAgent, "false"),
+		}}},
+	}}}
+}
+
+// applyObject writes one of our own objects by server-side apply: nobody else
+// has a say in it.
+func (r *Reconciler) applyObject(ctx context.Context, object client.Object, kind schema.GroupVersionKind) error {
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		return fmt.Errorf("encode %s %s: %w", kind.Kind, key(object), err)
+	}
+	delete(fields, "status")
+	unstructured.RemoveNestedField(fields, "metadata", "creationTimestamp")
+	u := &unstructured.Unstructured{Object: fields}
+	u.SetGroupVersionKind(kind)
+	if err := r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), owner, client.ForceOwnership); err != nil {
+		return fmt.Errorf("apply %s %s: %w", kind.Kind, key(object), err)
+	}
+	return nil
+}
+
+func (s *sight) daemonSet(name string) *appsv1.DaemonSet {
+	for i := range s.inv.daemonSets {
+		if ds := &s.inv.daemonSets[i]; ds.Namespace == v1alpha1.Namespace && ds.Name == name {
+			return ds
+		}
+	}
+	return nil
+}
+
+// controller is the Deployment that this process runs in, if there is one.
+func (s *sight) controller() (workload, bool) {
+	for _, w := range s.inv.workloads(nothing()) {
+		if w.own && w.GetName() == v1alpha1.DeploymentController {
+			return w, true
+		}
+	}
+	return workload{}, false
+}
+
+func nothing() labels.Selector { return labels.Nothing() }
+
+func fieldEnv(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
+}
+
+func locked() *corev1.SecurityContext { return lockedAs(64535) }
+
+// lockedAs is a container that can do nothing but compute and talk.
+func lockedAs(uid int64) *corev1.SecurityContext {
+	no, yes, nonRoot := false, true, uid != 0
+	return &corev1.SecurityContext{
+		AllowPrivilegeEscalation: &no,
+		ReadOnlyRootFilesystem:   &yes,
+		RunAsNonRoot:             &nonRoot,
+		RunAsUser:                &uid,
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+}
+
+func requests(cpu, memory string) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{Requests: corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory),
+	}}
+}

@@ -1,0 +1,97 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+const disabledMessage = "Module is disabled by ModuleConfig registry."
+
+// applyModule shows in Module registry whether the module is on and whether
+// the wish is fulfilled.
+func (r *Reconciler) applyModule(ctx context.Context, s *sight, doc document) error {
+	var module deckhousev1alpha1.Module
+	err := r.client.Get(ctx, client.ObjectKey{Name: v1alpha1.ModuleName}, &module)
+	if apierrors.IsNotFound(err) {
+		module = deckhousev1alpha1.Module{
+			ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleName, Labels: ours()},
+			Properties: deckhousev1alpha1.ModuleProperties{Weight: v1alpha1.ModuleWeight, Source: "Embedded", Namespace: v1alpha1.Namespace},
+		}
+		err = r.client.Create(ctx, &module)
+		if apierrors.IsAlreadyExists(err) {
+			return errLost // the cache is behind
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make Module registry: %w", err)
+	}
+	want := module.DeepCopy()
+	r.describe(&want.Status, s, doc)
+	if sameStatus(module.Status, want.Status) {
+		return nil
+	}
+	err = r.client.Status().Patch(ctx, want, client.MergeFrom(&module), owner)
+	if err != nil {
+		return fmt.Errorf("write status of Module registry: %w", err)
+	}
+	return nil
+}
+
+func (r *Reconciler) describe(status *deckhousev1alpha1.ModuleStatus, s *sight, doc document) {
+	enabled, ready, message := metav1.ConditionTrue, metav1.ConditionFalse, ""
+	for _, c := range doc.Conditions {
+		if c.Type == v1alpha1.ConditionReady {
+			ready, message = c.Status, c.Message
+		}
+	}
+	status.Phase = deckhousev1alpha1.PhaseReconciling
+	switch {
+	case s.world.Wish.Problem == wishDisabled:
+		enabled, ready, message = metav1.ConditionFalse, metav1.ConditionFalse, disabledMessage
+		status.Phase = deckhousev1alpha1.PhaseAvailable
+	case ready == metav1.ConditionTrue:
+		status.Phase = deckhousev1alpha1.PhaseReady
+	}
+	disabled := ""
+	if enabled == metav1.ConditionFalse {
+		disabled = disabledMessage
+	}
+	now := metav1.NewTime(r.now().Truncate(1e9))
+	setModuleCondition(status, deckhousev1alpha1.ConditionEnabledByModuleManager, enabled, disabled, now)
+	setModuleCondition(status, deckhousev1alpha1.ConditionIsReady, ready, message, now)
+}
+
+func setModuleCondition(status *deckhousev1alpha1.ModuleStatus, kind string, value metav1.ConditionStatus, message string, now metav1.Time) {
+	i := slices.IndexFunc(status.Conditions, func(c deckhousev1alpha1.ModuleCondition) bool { return c.Type == kind })
+	if i < 0 {
+		status.Conditions = append(status.Conditions, deckhousev1alpha1.ModuleCondition{Type: kind})
+		i = len(status.Conditions) - 1
+	}
+	c := &status.Conditions[i]
+	if c.Status != value {
+		c.Status, c.LastTransitionTime = value, now
+	}
+	c.Message = message
+}
+
+func sameStatus(a, b deckhousev1alpha1.ModuleStatus) bool {
+	return a.Phase == b.Phase && slices.EqualFunc(a.Conditions, b.Conditions, func(x, y deckhousev1alpha1.ModuleCondition) bool {
+		return x.Type == y.Type && x.Status == y.Status && x.Message == y.Message
+	})
+}
+
+// moduleReference is what events about the switch are about.
+func moduleReference() client.Object {
+	return &deckhousev1alpha1.Module{
+		TypeMeta:   metav1.TypeMeta{APIVersion: deckhousev1alpha1.GroupVersion().String(), Kind: "Module"},
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleName},
+	}
+}

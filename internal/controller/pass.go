@@ -1,0 +1,193 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/precheck"
+	"github.com/d8-registry/registry/internal/switchover"
+)
+
+// errAgain asks for another pass although no object will change: something
+// outside the cluster did not answer as it should. The queue's back-off says
+// when.
+var errAgain = errors.New("to be asked again")
+
+// Reconciler is the controller's one reconciler. All events lead to the same
+// key, so that passes never overlap; its fields need no lock but for those that
+// watches read.
+type Reconciler struct {
+	cfg      Config
+	protocol switchover.Protocol
+	selector labels.Selector
+	client   client.Client // reads from caches
+	live     client.Reader // reads from the API server
+	checker  *precheck.Runner
+	check    precheck.Checker
+	recorder events.EventRecorder
+	wake     func()
+	now      func() time.Time
+	log      *slog.Logger
+
+	// bases are the names that matter to watches.
+	bases atomic.Pointer[[]layout.Name]
+
+	// What only this process saw. Nothing depends on remembering it: after a
+	// restart it is seen again.
+	notReady  map[types.UID]time.Time
+	proved    int64
+	refused   string
+	tried     map[types.UID]string
+	conflicts map[types.UID]string
+	foreign   string
+}
+
+// Reconcile is one pass, and says when the next one is due if nothing happens
+// before.
+func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	result, err := r.pass(ctx)
+	switch {
+	case errors.Is(err, errLost):
+		// Whoever wrote first has woken us, or will: the watch is behind.
+		r.log.Debug("pass ended", "err", err)
+		return reconcile.Result{}, errLost
+	case err != nil && ctx.Err() == nil && !errors.Is(err, errAgain):
+		r.log.Error("pass ended", "err", err)
+	}
+	return result, err
+}
+
+// pass is what the controller does, in full: look, decide, store, and only
+// then make the cluster look like what was stored.
+func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
+	st, err := r.load(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if st.problem != "" {
+		r.log.Warn("the stored state cannot be read and is rebuilt from what is published", "err", st.problem)
+	}
+	s, err := r.observe(ctx, st)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if r.belongsToAnother(st, s) {
+		return reconcile.Result{}, nil
+	}
+	doc := st.document
+	doc.State = r.protocol.Advance(st.State, s.world)
+	if doc.Target != st.Target {
+		doc.Switch = doc.Generation
+	}
+	if doc, err = r.withIdentity(doc, s, s.world.Now); err != nil {
+		return reconcile.Result{}, err
+	}
+	if doc.Schema > 0 {
+		if _, err := r.save(ctx, st, doc, s.world); err != nil {
+			return reconcile.Result{}, err
+		}
+		r.announce(st.Conditions, doc.Conditions)
+	}
+	r.checker.Want(r.checkRequest(r.protocol.CheckRequest(doc.State, s.world), s, s.inv))
+	err = r.apply(ctx, s, doc)
+	if moduleErr := r.applyModule(ctx, s, doc); err == nil {
+		err = moduleErr
+	}
+	if err == nil && s.again {
+		err = errAgain
+	}
+	return reconcile.Result{RequeueAfter: due(doc, s.world)}, err
+}
+
+// due is when the protocol itself names a time: a node that is about to be
+// left out, a proxy that is about to be unused for long enough, names that are
+// to be looked at again. 0 when none does.
+func due(doc document, w switchover.World) time.Duration {
+	next := nextExclusion(w)
+	sooner := func(at time.Time) {
+		left := max(at.Sub(w.Now), time.Second)
+		if next == 0 || left < next {
+			next = left
+		}
+	}
+	if !doc.CleaningSince.IsZero() && doc.Desired.Proxy && w.Proxy.Exists {
+		used := w.Proxy.LastUse
+		if used.IsZero() {
+			used = doc.CleaningSince
+		}
+		sooner(used.Add(w.Settings.ProxyIdle))
+		sooner(doc.CleaningSince.Add(w.Settings.ProxyIdleMax))
+	}
+	own := []layout.Name{doc.Target.Name(), layout.NameOf(doc.Target.Upstream)}
+	if doc.Ready() && len(doc.Desired.Layout.Routes) > len(slices.Compact(own)) {
+		sooner(doc.NamesChecked.Add(w.Settings.RecheckNames))
+	}
+	return next
+}
+
+// belongsToAnother reports whether the objects that would be ours have another
+// owner: a platform that has a registry module of its own. Nothing is touched
+// then.
+func (r *Reconciler) belongsToAnother(st stored, s *sight) bool {
+	var found []string
+	look := func(kind string, o client.Object) {
+		if o.GetLabels()[v1alpha1.LabelManagedBy] != v1alpha1.ManagedBy {
+			found = append(found, kind+" "+key(o))
+		}
+	}
+	if st.secret != nil {
+		look("Secret", st.secret)
+	}
+	if s.layoutSecret != nil {
+		look("Secret", s.layoutSecret)
+	}
+	if s.proxy != nil {
+		look("Deployment", s.proxy)
+	}
+	if s.service != nil {
+		look("Service", s.service)
+	}
+	if len(found) == 0 {
+		r.foreign = ""
+		return false
+	}
+	if told := found[0]; r.foreign != told {
+		r.foreign = told
+		r.log.Error("objects of the registry module belong to somebody else; nothing is done", "objects", found,
+			"label", v1alpha1.LabelManagedBy+"="+v1alpha1.ManagedBy)
+	}
+	return true
+}
+
+// announce tells by log and Event which steps were reached or lost.
+func (r *Reconciler) announce(before, after []metav1.Condition) {
+	for _, c := range after {
+		was := slices.IndexFunc(before, func(b metav1.Condition) bool { return b.Type == c.Type })
+		if was >= 0 && before[was].Status == c.Status || was < 0 && c.Status != metav1.ConditionTrue {
+			continue
+		}
+		r.log.Info("condition changed", "step", c.Type, "status", string(c.Status))
+		r.eventf(moduleReference(), c.Type, "%s is %s", c.Type, c.Status)
+	}
+}
+
+// eventf tells users what happened to an object. It must carry no secret.
+func (r *Reconciler) eventf(object client.Object, reason, note string, args ...any) {
+	if r.recorder != nil {
+		r.recorder.Eventf(object, nil, corev1.EventTypeNormal, reason, "Switch", note, args...)
+	}
+}

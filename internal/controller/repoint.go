@@ -1,0 +1,162 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+const owner = client.FieldOwner(v1alpha1.ManagedBy)
+
+// repoint begins the rollouts that may begin now. Before the first of them
+// every patch that is still to come is tried without effect: a policy engine
+// or quota that refuses one stops the step with nothing changed.
+func (r *Reconciler) repoint(ctx context.Context, s *sight, doc document) error {
+	p := r.measure(s, doc)
+	next := p.next()
+	if len(next) == 0 {
+		if len(p.todo) == 0 {
+			r.refused = ""
+		}
+		return nil
+	}
+	if doc.Desired.Registry.IsZero() {
+		return nil
+	}
+	for _, ro := range p.todo {
+		if err := r.try(ctx, ro, doc); err != nil {
+			r.refused = ro.String() + ": " + err.Error()
+			return fmt.Errorf("try to re-point %s: %w", ro, err)
+		}
+	}
+	r.refused = ""
+	for _, ro := range next {
+		if r.fought(ro.GetUID()) != "" {
+			continue // found out just now; the next pass lists it
+		}
+		if err := r.patch(ctx, ro, doc); err != nil {
+			return fmt.Errorf("re-point %s: %w", ro, err)
+		}
+		r.log.Info("workload re-pointed", "workload", ro.String(), "base", doc.Desired.Workloads.String())
+		r.eventf(ro.Object, "RegistryRepointed", "images now start with %s", doc.Desired.Workloads)
+	}
+	return nil
+}
+
+// try makes the patch without effect. Before that it asks the API server, by a
+// server-side apply that forces nothing, who owns the images; nobody but known
+// re-appliers is heeded.
+//
+// The patch itself is no server-side apply: that would take a container's image
+// away as soon as a later patch does not repeat it.
+func (r *Reconciler) try(ctx context.Context, ro rollout, doc document) error {
+	id := string(ro.GetUID()) + "/" + ro.GetResourceVersion() + "/" + switchNumber(doc.Switch)
+	if r.tried[ro.GetUID()] == id || r.fought(ro.GetUID()) != "" {
+		return nil
+	}
+	wanted := client.ApplyConfigurationFromUnstructured(change(ro, doc))
+	if err := r.client.Apply(ctx, wanted, owner, client.DryRunAll); apierrors.IsConflict(err) {
+		if manager := conflicting(err); manager != "" {
+			r.conflicts[ro.GetUID()] = manager
+			r.wake()
+			return nil
+		}
+	}
+	if err := r.patch(ctx, ro, doc, client.DryRunAll); err != nil {
+		return err
+	}
+	r.tried[ro.GetUID()] = id
+	return nil
+}
+
+func (r *Reconciler) patch(ctx context.Context, ro rollout, doc document, opts ...client.PatchOption) error {
+	data, err := json.Marshal(change(ro, doc))
+	if err != nil {
+		return fmt.Errorf("encode patch: %w", err)
+	}
+	object, ok := ro.DeepCopyObject().(client.Object)
+	if !ok {
+		return fmt.Errorf("%s is no object", ro)
+	}
+	return r.client.Patch(ctx, object, client.RawPatch(types.StrategicMergePatchType, data), append(opts, owner)...)
+}
+
+func (r *Reconciler) fought(uid types.UID) string { return r.conflicts[uid] }
+
+// conflicting is the known re-applier that a conflict names.
+func conflicting(err error) string {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return ""
+	}
+	for _, cause := range status.Status().Details.Causes {
+		if cause.Type != metav1.CauseTypeFieldManagerConflict {
+			continue
+		}
+		// conflict with "kustomize-controller" using apps/v1
+		if _, rest, ok := strings.Cut(cause.Message, `"`); ok {
+			if manager, _, _ := strings.Cut(rest, `"`); isReapplier(manager) {
+				return manager
+			}
+		}
+	}
+	return ""
+}
+
+// change is the patch of one workload: images, the annotations that tell a
+// later pass what was done, and the UID, so that an object that was deleted
+// and made anew meanwhile is left alone.
+func change(ro rollout, doc document) *unstructured.Unstructured {
+	template := map[string]any{}
+	if len(ro.containers)+len(ro.inits) > 0 {
+		spec := map[string]any{}
+		for field, changes := range map[string]map[string]string{"containers": ro.containers, "initContainers": ro.inits} {
+			if list := containerList(changes); len(list) > 0 {
+				spec[field] = list
+			}
+		}
+		template["spec"] = spec
+	}
+	if ro.checksum != "" {
+		template["metadata"] = map[string]any{"annotations": map[string]any{v1alpha1.AnnotationRegistryChecksum: ro.checksum}}
+	}
+	spec := map[string]any{"template": template}
+	if ro.kind.Kind == "CronJob" {
+		spec = map[string]any{"jobTemplate": map[string]any{"spec": spec}}
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+	u.SetGroupVersionKind(ro.kind)
+	u.SetNamespace(ro.GetNamespace())
+	u.SetName(ro.GetName())
+	u.SetUID(ro.GetUID())
+	u.SetAnnotations(map[string]string{
+		annotationRepointed: switchNumber(doc.Switch),
+		annotationAvailable: strconv.Itoa(int(ro.available())),
+	})
+	return u
+}
+
+func containerList(changes map[string]string) []any {
+	names := make([]string, 0, len(changes))
+	for name := range changes {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	list := make([]any, 0, len(names))
+	for _, name := range names {
+		list = append(list, map[string]any{"name": name, "image": changes[name]})
+	}
+	return list
+}
