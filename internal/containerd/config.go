@@ -108,6 +108,27 @@ func matches(root, dir string, patterns []string) []string {
 	return out
 }
 
+// configDirs are the existing directories that hold, or may hold, files of the
+// configuration.
+func configDirs(root, main string, imports []string) []string {
+	patterns := append([]string{main, defaultDropIns}, imports...)
+	for _, f := range files(root, main, imports) {
+		patterns = append(patterns, f.path)
+	}
+	var out []string
+	for _, p := range patterns {
+		if !filepath.IsAbs(p) {
+			p = filepath.Join(filepath.Dir(main), p)
+		}
+		dir := filepath.Join(root, filepath.Dir(p))
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			out = append(out, dir)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // position says where a file stops being TOML. The parser's own words may
 // quote the file, and with it somebody's password.
 func position(err error) string {

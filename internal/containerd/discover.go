@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,9 +45,13 @@ type Facts struct {
 	// host directories, as containerd sees it. Empty when there is none.
 	Effective string
 	// Folder is the same directory as this program reaches it, through the
-	// root of containerd's own mount namespace.
-	Folder    string
-	Preflight Preflight
+	// root of containerd's own mount namespace; the stock one if there is none
+	// but containerd may not know that yet. Empty for what has no such thing.
+	Folder string
+	// ConfigDirs are the directories in which a new or changed file may change
+	// these facts, as this program reaches them.
+	ConfigDirs []string
+	Preflight  Preflight
 	// Message is a sentence for the operator; empty when Ready.
 	Message string
 }
@@ -83,6 +88,7 @@ func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
 
 // configure reads the configuration of one process.
 func (f Facts) configure(ctx context.Context, p Process, override string) Facts {
+	f.ConfigDirs = configDirs(p.Root(), p.Config, nil)
 	dump, err := dumpConfig(ctx, p)
 	if err != nil {
 		for _, file := range files(p.Root(), p.Config, []string{defaultDropIns}) {
@@ -92,24 +98,26 @@ func (f Facts) configure(ctx context.Context, p Process, override string) Facts 
 		}
 		return f.refuse(Unsupported, "containerd's configuration cannot be read: %v", err)
 	}
+	f.ConfigDirs = configDirs(p.Root(), p.Config, dump.Imports)
 	registry := dump.Plugins.Images.Registry
-	if custom := registry.custom(); len(custom) > 0 {
-		return f.refuse(Custom, "%s has %s; move it to %s/HOST/hosts.toml",
-			culprit(p.Root(), p.Config, dump.Imports), strings.Join(custom, ", "), DefaultSource)
-	}
 	// containerd 2 looks at the first directory only, except with
 	// use_local_image_pull; the first is right in both cases.
 	f.Effective = filepath.SplitList(registry.ConfigPath + ":")[0]
-	if f.Effective == "" {
+	if f.Effective == "" && len(registry.Mirrors) == 0 {
 		f.Effective = defaultEffective
 	}
 	if override != "" {
 		f.Effective = override
 	}
-	if !filepath.IsAbs(f.Effective) {
+	if f.Effective != "" && !filepath.IsAbs(f.Effective) {
 		return f.refuse(Unsupported, "config_path %q is not absolute", f.Effective)
 	}
-	f.Folder = filepath.Join(p.Root(), f.Effective)
+	// Until its next start containerd may go on as before.
+	f.Folder = filepath.Join(p.Root(), cmp.Or(f.Effective, defaultEffective))
+	if custom := registry.custom(); len(custom) > 0 {
+		return f.refuse(Custom, "%s has %s; move it to %s/HOST/hosts.toml",
+			culprit(p.Root(), p.Config, dump.Imports), strings.Join(custom, ", "), DefaultSource)
+	}
 	if err := writable(f.Folder); err != nil {
 		return f.refuse(Unsupported, "%s cannot be written: %v", f.Effective, err)
 	}

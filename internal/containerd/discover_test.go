@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -57,14 +58,14 @@ func TestPreflight(t *testing.T) {
 		{name: "mirrors", config: registry + "[plugins.'io.containerd.cri.v1.images'.registry.mirrors.'x']\nendpoint = ['y']\n",
 			preflight: containerd.Custom, message: []string{"config.toml", "registry.mirrors"}},
 		{name: "both", config: registry + "config_path = '@/certs.d'\n[plugins.'io.containerd.cri.v1.images'.registry.mirrors.'x']\nendpoint = ['y']\n",
-			preflight: containerd.Custom, message: []string{"registry.mirrors"}},
+			effective: "@/certs.d", preflight: containerd.Custom, message: []string{"registry.mirrors"}},
 		{name: "a drop-in", config: "imports = ['d/*.toml']\n", files: map[string]string{"d/user.toml": v1mirror},
 			preflight: containerd.Custom, message: []string{"/d/user.toml has registry.mirrors", "/etc/containerd/registry.d"}},
 		{name: "imported by an import", config: "imports = ['@/d/*.toml']\n",
 			files:     map[string]string{"d/a.toml": "imports = ['more/*.toml']\n", "d/more/b.toml": v1mirror},
 			preflight: containerd.Custom, message: []string{"/d/more/b.toml"}},
 		{name: "passwords", config: registry + "[plugins.'io.containerd.cri.v1.images'.registry.configs.'x'.auth]\npassword = 'PASSWORD'\n",
-			preflight: containerd.Custom, message: []string{"registry.configs"}},
+			effective: "/etc/containerd/certs.d", preflight: containerd.Custom, message: []string{"registry.configs"}},
 		{name: "not TOML", config: "imports = ['@/d/*.toml']\n", files: map[string]string{"d/bad.toml": "x = 1\npassword = \"PASSWORD\n"},
 			preflight: containerd.Custom, message: []string{"/d/bad.toml is not valid TOML at line 2"}},
 		{name: "not writable", config: registry + "config_path = '@/ro/none'\n", preflight: containerd.Unsupported,
@@ -130,7 +131,7 @@ func TestDiscoverNamesTheRun(t *testing.T) {
 	if !strings.HasPrefix(before.Version, "v2.") || before.Runtime != "containerd" {
 		t.Errorf("%s %s", before.Runtime, before.Version)
 	}
-	if again := discover(t, client, c); again.Instance != before.Instance || again != before {
+	if again := discover(t, client, c); !reflect.DeepEqual(again, before) {
 		t.Errorf("%+v, then %+v", before, again)
 	}
 	c.Stop()

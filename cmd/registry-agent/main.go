@@ -1,0 +1,105 @@
+// Command registry-agent is the module's part on every node: `serve` routes
+// pulls on loopback, `node` points containerd there and reports, `all` is both
+// in one process.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/d8-registry/registry/internal/agent/node"
+	"github.com/d8-registry/registry/internal/agent/serve"
+)
+
+const usage = "usage: registry-agent serve|node|all [flags]"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "registry-agent:", err)
+		os.Exit(1) //nolint:gocritic // the context's work is over
+	}
+}
+
+func run(ctx context.Context, args []string, stderr io.Writer) error {
+	if len(args) == 0 {
+		return errors.New(usage)
+	}
+	var s serve.Config
+	var n node.Config
+	flags := flag.NewFlagSet("registry-agent "+args[0], flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	kubeconfig := flags.String("kubeconfig", os.Getenv("KUBECONFIG"), "`file` to reach the API server with; in a pod, none")
+	verbose := flags.Bool("verbose", false, "log every pull")
+	s.RegisterFlags(flags)
+	switch args[0] {
+	case "serve":
+	case "node", "all":
+		n.RegisterFlags(flags)
+		flags.StringVar(&n.NodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the Node")
+	default:
+		return errors.New(usage)
+	}
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q; %s", flags.Arg(0), usage)
+	}
+	kube, err := reach(*kubeconfig)
+	if err != nil {
+		return fmt.Errorf("configure API access: %w", err)
+	}
+	s.Kube, n.Kube = kube, kube
+	n.Listen, n.StateDir, n.Version = s.Listen, s.StateDir, version()
+	level := slog.LevelInfo
+	if *verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+
+	group, ctx := errgroup.WithContext(ctx)
+	if args[0] != "node" {
+		group.Go(func() error { return serve.Run(ctx, s, log.With("part", "serve")) })
+	}
+	if args[0] != "serve" {
+		group.Go(func() error { return node.Run(ctx, n, log.With("part", "node")) })
+	}
+	return group.Wait()
+}
+
+// reach is how the API server is reached: two watches and now and then a
+// report need no limit of our own.
+func reach(kubeconfig string) (*rest.Config, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	cfg.UserAgent = "registry-agent/" + version()
+	cfg.QPS = -1
+	return cfg, nil
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

@@ -1,0 +1,118 @@
+package node
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/d8-registry/registry/internal/containerd"
+	"github.com/d8-registry/registry/internal/hostsdir"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// putHosts makes containerd's host directory that of the layout, and reports
+// whether it is. Where containerd is not one that we may configure nothing is
+// touched; what was there before goes on to count for as long as it is proved.
+func (a *Agent) putHosts(v *view, l layout.Layout, facts *containerd.Facts) bool {
+	tree, err := a.render(l)
+	if err != nil {
+		v.trouble("%v", err)
+		return false
+	}
+	if facts.Preflight != containerd.Ready {
+		return asWanted(facts.Folder, tree)
+	}
+	folder, err := hostsdir.OpenFolder(facts.Folder)
+	if err != nil {
+		v.trouble("%v", err)
+		return false
+	}
+	defer func() { _ = folder.Close() }()
+	res, err := hostsdir.Apply(folder, tree)
+	a.files.watch(watched(facts.Folder, tree), facts.ConfigDirs)
+	if res.Changed() {
+		a.log.Info("host directories written", "written", res.Written, "removed", res.Removed)
+	}
+	if err != nil {
+		v.trouble("%v", err)
+		return false
+	}
+	if res.Changed() && a.applied != nil && same(a.applied, tree) {
+		v.trouble("put back what was changed by hand: %s", strings.Join(append(res.Written, res.Removed...), ", "))
+		v.retry = true // to say so no more
+	}
+	a.applied = tree
+	for _, c := range res.Conflicts {
+		v.trouble("%s: %s is in the way: %s", c.Host, filepath.Join(facts.Effective, c.Directory), c.Reason)
+	}
+	return true
+}
+
+func (a *Agent) render(l layout.Layout) (hostsdir.Tree, error) {
+	token, err := a.folder.Token()
+	if err != nil {
+		return nil, err
+	}
+	ca, err := a.folder.CA()
+	if err != nil {
+		return nil, err
+	}
+	return hostsdir.Render(l, hostsdir.Options{AgentURL: "https://" + a.cfg.Listen, Token: token, AgentCA: ca})
+}
+
+// asWanted looks without writing.
+func asWanted(path string, tree hostsdir.Tree) bool {
+	if _, err := os.Stat(path); err != nil {
+		return errors.Is(err, fs.ErrNotExist) && len(tree) == 0
+	}
+	folder, err := hostsdir.OpenFolder(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = folder.Close() }()
+	res, err := hostsdir.Check(folder, tree)
+	return err == nil && !res.Changed()
+}
+
+// untouched reports whether nothing of ours is in containerd's host directory.
+func untouched(path string) bool { return path == "" || asWanted(path, nil) }
+
+// contentKey names what containerd finds for a host: a proof is good for that.
+func contentKey(folder, host string) string {
+	sum := sha256.New()
+	// The second is the spelling that containerd prefers.
+	for _, dir := range []string{host, strings.ReplaceAll(host, ":", "_") + "_"} {
+		entries, err := os.ReadDir(filepath.Join(folder, dir))
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			data, err := os.ReadFile(filepath.Join(folder, dir, e.Name()))
+			_, _ = fmt.Fprintf(sum, "%s/%s %d %t\n%s", dir, e.Name(), len(data), err == nil, data) // a hash never fails
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+func same(a, b hostsdir.Tree) bool {
+	return slices.EqualFunc(a, b, func(x, y hostsdir.Directory) bool {
+		return x.Host == y.Host && slices.EqualFunc(x.Files, y.Files, func(f, g hostsdir.File) bool {
+			return f.Name == g.Name && string(f.Data) == string(g.Data)
+		})
+	})
+}
+
+// watched are the directories in which a change by hand is to be noticed.
+func watched(folder string, tree hostsdir.Tree) []string {
+	out := []string{folder}
+	for _, d := range tree {
+		out = append(out, filepath.Join(folder, d.Host))
+	}
+	return out
+}

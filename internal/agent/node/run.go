@@ -1,0 +1,182 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/d8-registry/registry/internal/agent/seam"
+	"github.com/d8-registry/registry/internal/containerd"
+	"github.com/d8-registry/registry/internal/hostsdir"
+)
+
+// Agent is the half of the agent that touches the node. One goroutine makes
+// the passes and owns everything without a lock of its own; all others only
+// tell it that something changed.
+type Agent struct {
+	cfg    Config
+	log    *slog.Logger
+	folder seam.Folder
+	cri    *containerd.Client
+	report *reporter
+	files  *watcher
+	wake   chan struct{}
+	now    func() time.Time
+
+	serving atomic.Pointer[served]
+	// forget asks the next pass to look at containerd anew.
+	forget atomic.Bool
+
+	known    *known               // what was found out about containerd
+	proofs   *proofs              // which names containerd was seen asking us for
+	reach    *reach               // which registries answered
+	standing standing             // what was reported last and still holds
+	applied  hostsdir.Tree        // what Apply did last
+	since    map[string]time.Time // when a passing trouble began
+	failures int                  // passes in a row that did not get through
+}
+
+// served is the serving half as it answered last.
+type served struct {
+	client *seam.Client
+	status seam.Status
+}
+
+// Run works until the context ends.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	a, err := newAgent(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = a.cri.Close() }()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { a.followServe(ctx); return nil })
+	group.Go(func() error { a.report.follow(ctx, a.nudge); return nil })
+	group.Go(func() error { a.files.run(ctx, a.fileChanged); return nil })
+	group.Go(func() error {
+		a.cri.Restarts(ctx, func() { a.forget.Store(true); a.nudge() })
+		return nil
+	})
+	group.Go(func() error { a.loop(ctx); return nil })
+	return group.Wait()
+}
+
+func newAgent(cfg Config, log *slog.Logger) (*Agent, error) {
+	if cfg.NodeName == "" {
+		return nil, errors.New("the node's name is not set")
+	}
+	if cfg.ProofInterval <= 0 {
+		cfg.ProofInterval = DefaultProofInterval
+	}
+	if cfg.BootID == "" {
+		id, err := os.ReadFile(kernelBootID)
+		if err != nil {
+			return nil, fmt.Errorf("read the boot id: %w", err)
+		}
+		cfg.BootID = strings.TrimSpace(string(id))
+	}
+	folder, err := seam.Open(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	kube, err := dynamic.NewForConfig(cfg.Kube)
+	if err != nil {
+		return nil, fmt.Errorf("reach the API server: %w", err)
+	}
+	cri, err := containerd.Dial(cfg.Socket)
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{
+		cfg: cfg, log: log, folder: folder, cri: cri, now: time.Now,
+		report: newReporter(kube, cfg.NodeName, log),
+		files:  newWatcher(log),
+		wake:   make(chan struct{}, 1),
+		proofs: newProofs(cri, cfg.ProofInterval),
+		reach:  newReach(cfg.ProofInterval, cfg.Jitter),
+		since:  map[string]time.Time{},
+	}, nil
+}
+
+// nudge asks for a pass; several nudges are one.
+func (a *Agent) nudge() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fileChanged is told of every change in the directories that a pass named.
+func (a *Agent) fileChanged(config bool) {
+	if config {
+		a.forget.Store(true)
+	}
+	a.nudge()
+}
+
+// loop makes a pass whenever something changed, and when the last one asked to
+// be repeated.
+func (a *Agent) loop(ctx context.Context) {
+	for {
+		again := time.NewTimer(a.pass(ctx))
+		select {
+		case <-a.wake:
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return
+		}
+		again.Stop()
+	}
+}
+
+// followServe keeps an open question with the serving half: which generation
+// does it serve? Each answer is reason for a pass.
+func (a *Agent) followServe(ctx context.Context) {
+	for {
+		err := a.listenToServe(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		a.serving.Store(nil)
+		a.nudge()
+		a.log.Debug("the serving half does not answer", "err", err)
+		select {
+		case <-time.After(serveAgain):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// serveAgain is the pause after a failed question: serve has just been started
+// or is about to be.
+const serveAgain = 500 * time.Millisecond
+
+func (a *Agent) listenToServe(ctx context.Context) error {
+	client, err := seam.NewClient("https://"+a.cfg.Listen, a.folder, hostsdir.TokenHeader)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var seen seam.Status
+	for {
+		status, err := client.Wait(ctx, seen)
+		if err != nil {
+			return err
+		}
+		if status != seen {
+			seen = status
+			a.serving.Store(&served{client: client, status: status})
+			a.nudge()
+		}
+	}
+}

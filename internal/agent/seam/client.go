@@ -1,0 +1,137 @@
+package seam
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// Status is what serve says of itself.
+type Status struct {
+	// Generation and Version are those of the layout that requests are routed
+	// by, which is on disk; 0 and "" before the first.
+	Generation int64  `json:"generation"`
+	Version    string `json:"version"`
+	// Ahead is set when the published layout has a lower generation.
+	Ahead bool `json:"ahead"`
+	// Problem says why the published layout is not the one that is served, for
+	// people; empty when it is.
+	Problem string `json:"problem,omitempty"`
+	// Revision changes with every change of the rest; never 0.
+	Revision int64 `json:"revision"`
+}
+
+// Paths and limits of the questions; all of them need the node token.
+const (
+	PathStatus  = "/-/generation"
+	PathProof   = "/-/proof/"
+	PathApplied = "/-/applied/"
+	// MaxWait is how long serve holds a question at most.
+	MaxWait = 50 * time.Second
+)
+
+// ProofRepository is the repository below every name that only proofs ask for.
+const ProofRepository = "registry-proof"
+
+// Client asks serve.
+type Client struct {
+	url    string
+	header string
+	token  string
+	http   *http.Client
+}
+
+// NewClient makes a client of the serve that shares the folder. header is the
+// one that carries the token. It fails until serve was started once.
+func NewClient(address string, folder Folder, header string) (*Client, error) {
+	token, err := folder.Token()
+	if err != nil {
+		return nil, err
+	}
+	ca, err := folder.CA()
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM([]byte(ca)) {
+		return nil, errors.New("the agent's CA holds no certificate")
+	}
+	transport := &http.Transport{
+		TLSClientConfig:     &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+		MaxIdleConnsPerHost: 2,
+		IdleConnTimeout:     time.Minute,
+		// Loopback never goes through the corporate proxy.
+		Proxy: nil,
+	}
+	return &Client{url: address, header: header, token: token, http: &http.Client{Transport: transport, Timeout: MaxWait + 10*time.Second}}, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Wait returns when serve's status is no longer the given revision, or after
+// MaxWait with the present one.
+func (c *Client) Wait(ctx context.Context, seen Status) (Status, error) {
+	query := url.Values{"after": {strconv.FormatInt(seen.Generation, 10)}, "revision": {strconv.FormatInt(seen.Revision, 10)}}
+	var now Status
+	err := c.ask(ctx, http.MethodGet, PathStatus+"?"+query.Encode(), &now)
+	return now, err
+}
+
+// Expect tells serve that a pull of the nonce below the name is on its way.
+func (c *Client) Expect(ctx context.Context, nonce string, name layout.Name) error {
+	return c.ask(ctx, http.MethodPost, PathProof+url.PathEscape(nonce)+"?"+url.Values{"host": {name.Host}, "path": {name.Path}}.Encode(), nil)
+}
+
+// Seen reports whether the nonce arrived, waiting for it if need be; asked
+// once, serve forgets it.
+func (c *Client) Seen(ctx context.Context, nonce string, wait time.Duration) (bool, error) {
+	var answer struct {
+		Seen bool `json:"seen"`
+	}
+	err := c.ask(ctx, http.MethodGet, PathProof+url.PathEscape(nonce)+"?wait="+url.QueryEscape(wait.String()), &answer)
+	return answer.Seen, err
+}
+
+// Applied tells serve that containerd's host directories are those of the
+// generation: names that are not in it may go.
+func (c *Client) Applied(ctx context.Context, generation int64) error {
+	return c.ask(ctx, http.MethodPost, PathApplied+strconv.FormatInt(generation, 10), nil)
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, answer any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.url+path, nil)
+	if err != nil {
+		return fmt.Errorf("ask the serving agent: %w", err)
+	}
+	req.Header.Set(c.header, c.token)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the serving agent: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return fmt.Errorf("ask the serving agent: %w", err)
+	}
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("ask the serving agent: %s", resp.Status)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(data, answer); err != nil {
+		return fmt.Errorf("ask the serving agent: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,40 @@
+package serve
+
+import (
+	"flag"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+// Config is what the serving half needs.
+type Config struct {
+	// Listen is an address of loopback; node and containerd use it as it is.
+	Listen string
+	// StateDir is the folder shared with the other half.
+	StateDir string
+	// Kube reaches the API server. It is only used for the layout.
+	Kube *rest.Config
+	// Namespace and Secret are where the layout is published.
+	Namespace, Secret string
+	// Quiet is how long nobody must have asked for a name that left the layout
+	// before its route goes. 0 means DefaultQuiet.
+	Quiet time.Duration
+}
+
+// Defaults of a real node.
+const (
+	DefaultListen   = "127.0.0.1:5001"
+	DefaultStateDir = "/var/lib/registry-agent"
+	DefaultQuiet    = 30 * time.Second
+)
+
+// RegisterFlags adds the flags of this half.
+func (c *Config) RegisterFlags(fs *flag.FlagSet) {
+	c.Namespace, c.Secret = registryv1alpha1.Namespace, registryv1alpha1.SecretAgent
+	fs.StringVar(&c.Listen, "listen", DefaultListen, "`address` on loopback on which containerd is served")
+	fs.StringVar(&c.StateDir, "state-dir", DefaultStateDir, "`folder` of the agent's own state")
+	fs.DurationVar(&c.Quiet, "quiet", DefaultQuiet, "how long a removed name must be idle before its route goes")
+}
