@@ -45,7 +45,7 @@ func FindBinaries(dir string) (Binaries, error) {
 	}
 	b := Binaries{Dir: dir, Assets: os.Getenv("KUBEBUILDER_ASSETS")}
 	var missing []error
-	for _, name := range []string{"etcd", "kube-apiserver", "registry", "containerd"} {
+	for _, name := range []string{"etcd", "kube-apiserver", "kubectl", "registry", "containerd"} {
 		if info, err := os.Stat(b.path(name)); err != nil || info.IsDir() {
 			missing = append(missing, fmt.Errorf("%s is not there", b.path(name)))
 		}
@@ -54,7 +54,7 @@ func FindBinaries(dir string) (Binaries, error) {
 }
 
 func (b Binaries) path(name string) string {
-	if b.Assets != "" && (name == "etcd" || name == "kube-apiserver") {
+	if b.Assets != "" && (name == "etcd" || name == "kube-apiserver" || name == "kubectl") {
 		if path := filepath.Join(b.Assets, name); isFile(path) {
 			return path
 		}
@@ -93,7 +93,7 @@ func StartAPIServer(ctx context.Context, r *Run, n *Network, b Binaries) (*APISe
 		return nil, err
 	}
 	// The service address of the API server itself.
-	if err := space.AddAddress(ctx, netip.MustParsePrefix(serviceCIDR).Addr().Next()); err != nil {
+	if err := n.RouteService(ctx, netip.MustParsePrefix(serviceCIDR).Addr().Next(), space); err != nil {
 		return nil, err
 	}
 	if err := a.forward(ctx, r); err != nil {
@@ -141,7 +141,9 @@ func (a *APIServer) forward(ctx context.Context, r *Run) error {
 	if err != nil {
 		return fmt.Errorf("port for the API server: %w", err)
 	}
-	r.OnClose(func() { _ = listener.Close() }) // ends the loop below
+	// It outlives the start, whose ctx this is.
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	r.OnClose(func() { stop(); _ = listener.Close() }) // ends the loop below
 	target := net.JoinHostPort(a.Space.IP.String(), apiPort)
 	go func() {
 		for {

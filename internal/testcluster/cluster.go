@@ -2,7 +2,6 @@ package testcluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -23,6 +22,22 @@ type Options struct {
 	Tags   map[string]string
 	// ControlPlane and Workers are the names of the nodes.
 	ControlPlane, Workers []string
+	// Programs are the real processes of pods, by "kind.namespace.name" of
+	// their workload, in lower case.
+	Programs map[string]Program
+}
+
+// Program is the real process behind the pods of a workload. It gets a
+// --kubeconfig with the token of the pod's ServiceAccount.
+type Program struct {
+	Path string
+	Args []string
+	Env  []string
+	// OnNode runs it in the node's namespaces; otherwise every pod gets
+	// namespaces of its own.
+	OnNode bool
+	// Ready returns nil when the pod is ready.
+	Ready func(context.Context, *Space) error
 }
 
 // Cluster is what a run consists of.
@@ -75,6 +90,7 @@ func Start(ctx context.Context, r *Run, o Options, log *slog.Logger) (*Cluster, 
 
 // startProcesses starts the slow ones side by side.
 func (c *Cluster) startProcesses(ctx context.Context) error {
+	whole := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		c.API, err = StartAPIServer(ctx, c.Run, c.Network, c.options.Binaries)
@@ -86,7 +102,15 @@ func (c *Cluster) startProcesses(ctx context.Context) error {
 	for _, n := range c.Nodes {
 		group.Go(func() error { return n.StartContainerd(ctx) })
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	supervise, stop := context.WithCancel(whole)
+	c.Run.OnClose(stop)
+	for _, n := range c.Nodes {
+		go n.superviseContainerd(supervise)
+	}
+	return nil
 }
 
 // Node finds a node by name.
@@ -107,18 +131,6 @@ func (c *Cluster) NodeByIP(ip string) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// Downloads are all blobs that all registries sent so far.
-func (c *Cluster) Downloads() ([]Download, error) {
-	var all []Download
-	var errs []error
-	for _, g := range c.Registries {
-		d, err := g.Log.Downloads()
-		all = append(all, d...)
-		errs = append(errs, err)
-	}
-	return all, errors.Join(errs...)
 }
 
 // RegistryOf finds the registry that a reference names.

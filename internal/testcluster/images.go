@@ -3,7 +3,6 @@ package testcluster
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -49,11 +48,15 @@ type Platform struct {
 const (
 	mediaManifest = "application/vnd.oci.image.manifest.v1+json"
 	mediaConfig   = "application/vnd.oci.image.config.v1+json"
-	mediaLayer    = "application/vnd.oci.image.layer.v1.tar+gzip"
-	// layerBytes is the size of each image's one layer before gzip, which cannot
-	// make it smaller. Small, for two cores pull some thousand of them.
+	mediaLayer    = "application/vnd.oci.image.layer.v1.tar"
+	// layerBytes is the size of each image's one layer. Small, for two cores pull
+	// some thousand of them. It is not packed, so that digests do not depend on
+	// the version of a packer: manifests of the demo name them.
 	layerBytes = 48 << 10
 )
+
+// architecture is that of this machine: containerd pulls no other.
+const architecture = runtime.GOARCH
 
 type descriptor struct {
 	MediaType string `json:"mediaType"`
@@ -65,8 +68,8 @@ type descriptor struct {
 // on the names only: the digests are the same in every run.
 func NewPlatform(dir string, names []string, tags map[string]string) (*Platform, error) {
 	p := &Platform{dir: dir}
-	for i, name := range names {
-		image, err := p.build(uint64(i), name)
+	for _, name := range names {
+		image, err := p.build(name)
 		if err != nil {
 			return nil, fmt.Errorf("make image %s: %w", name, err)
 		}
@@ -86,15 +89,15 @@ func (p *Platform) Image(name string) (Image, error) {
 	return Image{}, fmt.Errorf("the platform has no image %q", name)
 }
 
-func (p *Platform) build(seed uint64, name string) (Image, error) {
-	layer, diffID, err := layerOf(seed, name)
+func (p *Platform) build(name string) (Image, error) {
+	layer, err := layerOf(name)
 	if err != nil {
 		return Image{}, err
 	}
 	config, err := json.Marshal(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux",
+		"architecture": architecture, "os": "linux",
 		"config": map[string]any{"Entrypoint": []string{"/" + filepath.Base(name)}},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{diffID}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{digestOf(layer)}},
 	})
 	if err != nil {
 		return Image{}, err
@@ -119,29 +122,25 @@ func (p *Platform) build(seed uint64, name string) (Image, error) {
 	}, nil
 }
 
-// layerOf is a gzipped tar with one file of noise.
-func layerOf(seed uint64, name string) (layer []byte, diffID string, err error) {
+// layerOf is a tar with one file of noise.
+func layerOf(name string) ([]byte, error) {
 	noise := make([]byte, layerBytes)
-	source := rand.NewChaCha8(sha256.Sum256(fmt.Appendf(nil, "%d %s", seed, name)))
-	if _, err := source.Read(noise); err != nil {
-		return nil, "", err
+	if _, err := rand.NewChaCha8(sha256.Sum256([]byte(name))).Read(noise); err != nil {
+		return nil, err
 	}
-	var plain, packed bytes.Buffer
-	w := tar.NewWriter(&plain)
-	header := &tar.Header{Name: filepath.Base(name), Mode: 0o755, Size: int64(len(noise)), Typeflag: tar.TypeReg}
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	header := &tar.Header{Name: filepath.Base(name), Mode: 0o755, Size: int64(len(noise)), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
 	if err := w.WriteHeader(header); err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	_, writeErr := w.Write(noise)
-	zip := gzip.NewWriter(&packed)
-	if err := errors.Join(writeErr, w.Close()); err != nil {
-		return nil, "", err
+	if _, err := w.Write(noise); err != nil {
+		return nil, err
 	}
-	_, err = zip.Write(plain.Bytes())
-	if err := errors.Join(err, zip.Close()); err != nil {
-		return nil, "", err
+	if err := w.Close(); err != nil {
+		return nil, err
 	}
-	return packed.Bytes(), digestOf(plain.Bytes()), nil
+	return layer.Bytes(), nil
 }
 
 // Fill lays the images out in the storage of a distribution registry, as the

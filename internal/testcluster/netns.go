@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,7 @@ import (
 // Network is a bridge in a namespace of its own, with every other namespace of
 // the run attached to it. Nothing of it is on the host, so two runs never meet.
 type Network struct {
+	mu     sync.Mutex // over what follows, while pods come and go
 	run    *Run
 	bridge *Space
 	last   netip.Addr // the last address handed out
@@ -30,6 +32,7 @@ type Network struct {
 const (
 	networkCIDR = "10.111.0.0/24"
 	serviceCIDR = "10.112.0.0/24"
+	gateway     = "10.111.0.254"
 )
 
 // Space is a network namespace and a mount namespace, kept by a process that
@@ -50,12 +53,31 @@ type Folder struct{ From, To string }
 // NewNetwork makes the bridge.
 func NewNetwork(ctx context.Context, r *Run) (*Network, error) {
 	n := &Network{run: r, last: netip.MustParsePrefix(networkCIDR).Addr(), hosts: []string{"127.0.0.1 localhost"}}
-	bridge, err := n.hold(ctx, "net", nil)
+	// Without redirects, else nodes would remember where a Service was.
+	bridge, err := n.hold(ctx, "net", nil,
+		"echo 1 >/proc/sys/net/ipv4/ip_forward",
+		"echo 0 >/proc/sys/net/ipv4/conf/all/send_redirects",
+		"echo 0 >/proc/sys/net/ipv4/conf/default/send_redirects")
 	if err != nil {
 		return nil, err
 	}
 	n.bridge = bridge
-	return n, bridge.ip(ctx, "link add br0 type bridge", "link set br0 up")
+	bits := strconv.Itoa(netip.MustParsePrefix(networkCIDR).Bits())
+	return n, bridge.ip(ctx, "link add br0 type bridge", "addr add "+gateway+"/"+bits+" dev br0", "link set br0 up")
+}
+
+// RouteService sends what goes to a service address to a namespace, which must
+// hold the address. It is all of a Service's network that is played here.
+func (n *Network) RouteService(ctx context.Context, service netip.Addr, to *Space) error {
+	if err := to.ip(ctx, "addr replace "+service.String()+"/32 dev lo"); err != nil {
+		return err
+	}
+	return n.bridge.ip(ctx, "route replace "+service.String()+" via "+to.IP.String())
+}
+
+// UnrouteService makes a service address unreachable.
+func (n *Network) UnrouteService(ctx context.Context, service netip.Addr) error {
+	return n.bridge.ip(ctx, "route replace unreachable "+service.String())
 }
 
 // AddHost makes a name known in all namespaces made from now on.
@@ -66,6 +88,8 @@ func (n *Network) AddHost(ip netip.Addr, name string) {
 // NewSpace makes namespaces attached to the bridge. Its /etc is its own folder;
 // folders are further ones, which hide what the host has at that path.
 func (n *Network) NewSpace(ctx context.Context, name string, folders ...Folder) (*Space, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	s, err := n.hold(ctx, name, folders)
 	if err != nil {
 		return nil, err
@@ -85,13 +109,12 @@ func (n *Network) NewSpace(ctx context.Context, name string, folders ...Folder) 
 	return s, s.ip(ctx,
 		"addr add "+s.IP.String()+"/"+bits+" dev eth0",
 		"link set eth0 up",
-		// Service addresses are answered by the namespace that holds them.
-		"route add "+serviceCIDR+" dev eth0",
+		"route add "+serviceCIDR+" via "+gateway,
 	)
 }
 
 // hold starts the sleeping process whose namespaces a Space is.
-func (n *Network) hold(ctx context.Context, name string, folders []Folder) (*Space, error) {
+func (n *Network) hold(ctx context.Context, name string, folders []Folder, setUp ...string) (*Space, error) {
 	s := &Space{Name: name, Dir: n.run.Path("spaces", name)}
 	etc := filepath.Join(s.Dir, "etc")
 	for file, content := range map[string]string{
@@ -110,6 +133,7 @@ func (n *Network) hold(ctx context.Context, name string, folders []Folder) (*Spa
 	for _, f := range folders {
 		script = append(script, fmt.Sprintf("mount --rbind %q %q", f.From, f.To))
 	}
+	script = append(script, setUp...)
 	script = append(script, "ip link set lo up", "echo ready", "exec sleep infinity")
 	holder, err := n.run.StartProcess(Command{
 		Name: "ns-" + name, Path: "/bin/sh", Args: []string{"-c", strings.Join(script, "\n")},
@@ -147,15 +171,8 @@ func (s *Space) ip(ctx context.Context, commands ...string) error {
 	return nil
 }
 
-// AddAddress gives the namespace a further address, DropAddress takes it away.
-func (s *Space) AddAddress(ctx context.Context, ip netip.Addr) error {
-	return s.ip(ctx, "addr replace "+ip.String()+"/32 dev eth0")
-}
-
-// DropAddress takes an address away that AddAddress gave.
-func (s *Space) DropAddress(ctx context.Context, ip netip.Addr) error {
-	return s.ip(ctx, "addr del "+ip.String()+"/32 dev eth0")
-}
+// Close ends the namespaces. Processes in them must have ended.
+func (s *Space) Close() { s.holder.Kill() }
 
 // DialContext connects from inside the network namespace. The address must be
 // an IP, for the host's resolver knows nothing of the names inside.
@@ -216,3 +233,6 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 	}
 	return nil
 }
+
+// PID is the process that keeps the namespaces: nsenter takes it.
+func (s *Space) PID() int { return s.holder.PID }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -54,8 +55,9 @@ type Node struct {
 	Space        *Space
 
 	run        *Run
+	mu         sync.Mutex
 	containerd *Process
-	restarts   int
+	starts     int
 	sockets    *os.File // folder of containerd's socket, as the host sees it
 	conn       *grpc.ClientConn
 	images     runtimeapi.ImageServiceClient
@@ -110,10 +112,10 @@ func (n *Node) StartContainerd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n.containerd != nil {
-		n.restarts++
-	}
+	n.mu.Lock()
+	n.starts++
 	n.containerd = process
+	n.mu.Unlock()
 	if n.conn == nil {
 		if err := n.connect(); err != nil {
 			return err
@@ -151,12 +153,30 @@ func (n *Node) ContainerdVersion(ctx context.Context) (string, error) {
 	return v.RuntimeVersion, nil
 }
 
-// ContainerdRestarts is how often containerd was started again.
-func (n *Node) ContainerdRestarts() int { return n.restarts }
+// superviseContainerd starts containerd again when it ends, as an init system
+// would, until ctx ends.
+func (n *Node) superviseContainerd(ctx context.Context) {
+	for {
+		n.mu.Lock()
+		process := n.containerd
+		n.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-process.Done():
+		}
+		if err := n.StartContainerd(ctx); err != nil {
+			_ = pause(ctx, pullAgain) // the end of ctx ends the loop
+		}
+	}
+}
 
-// ContainerdPID is the process id of the node's containerd, as the host and
-// the node's agent see it.
-func (n *Node) ContainerdPID() int { return n.containerd.PID }
+// ContainerdStarts is how often containerd was started.
+func (n *Node) ContainerdStarts() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.starts
+}
 
 // Pull is one CRI PullImage, as the kubelet does it: user and password of the
 // pull secret, no server address.

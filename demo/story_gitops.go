@@ -1,0 +1,8 @@
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+func gitops(context.Context, *demo) error { return errors.New("unfinished") }

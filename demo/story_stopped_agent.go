@@ -1,0 +1,8 @@
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+func stoppedAgent(context.Context, *demo) error { return errors.New("unfinished") }

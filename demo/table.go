@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// showTables prints what happened, phase by phase.
+func (d *demo) showTables() {
+	d.out.title("What happened")
+	rows := [][]string{{"phase", "seconds", "pulls", "failed", "names", "templates", "blobs again", "files fixed/other", "agent restarts", "containerd restarts"}}
+	for _, p := range d.phases {
+		pulls := d.recorder.Pulls(p.title)
+		done := 0
+		for _, pull := range pulls {
+			if pull.Err == nil {
+				done++
+			}
+		}
+		rows = append(rows, []string{
+			p.title, seconds(p.took.Seconds()), strconv.Itoa(done), strconv.Itoa(len(d.recorder.Failed(p.title))), strconv.Itoa(len(p.names)),
+			strconv.Itoa(len(p.changed)), strconv.Itoa(p.repeated), fmt.Sprintf("%d/%d", p.filesFixed, p.filesOther),
+			strconv.Itoa(p.agentRestarts), strconv.Itoa(p.containerd),
+		})
+	}
+	d.out.table(rows)
+	d.showSteps()
+	for _, p := range d.phases {
+		if len(p.changed) > 0 {
+			d.out.line("  templates changed in %q: %s", p.title, strings.Join(p.changed, ", "))
+		}
+	}
+}
+
+// showSteps prints when each step became True, in seconds since its phase began.
+func (d *demo) showSteps() {
+	var order []string
+	for _, p := range d.phases {
+		for _, s := range p.steps {
+			if !slices.Contains(order, s.Step) {
+				order = append(order, s.Step)
+			}
+		}
+	}
+	if len(order) == 0 {
+		return
+	}
+	rows := [][]string{{"seconds until"}}
+	for _, p := range d.phases {
+		if len(p.steps) > 0 {
+			rows[0] = append(rows[0], p.title)
+		}
+	}
+	for _, step := range order {
+		row := []string{step}
+		for _, p := range d.phases {
+			if len(p.steps) == 0 {
+				continue
+			}
+			cell := "-"
+			if i := slices.IndexFunc(p.steps, func(s stepTime) bool { return s.Step == step }); i >= 0 {
+				cell = seconds(p.steps[i].At.Seconds())
+			}
+			row = append(row, cell)
+		}
+		rows = append(rows, row)
+	}
+	d.out.line("")
+	d.out.table(rows)
+}
+
+func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 1, 64) }

@@ -1,0 +1,143 @@
+package testcluster
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	// usesEvery is how often the names in use are read again.
+	usesEvery = 250 * time.Millisecond
+	// pullPause is between two pulls of a node.
+	pullPause = 30 * time.Millisecond
+)
+
+// Puller has every node pull all the time, under every name in use: content
+// that the node does not have, at the first attempt, with the credentials that
+// a pod using the name would have at that moment.
+type Puller struct {
+	cluster  *Cluster
+	client   client.Client
+	recorder *Recorder
+	bases    []string
+	images   []Image
+
+	mu   sync.Mutex
+	uses map[string][]Use
+}
+
+// NewPuller makes a puller of images that no workload runs. Bases are all names
+// that platform images may start with.
+func NewPuller(c *Cluster, cl client.Client, rec *Recorder, bases []string, images []Image) *Puller {
+	return &Puller{cluster: c, client: cl, recorder: rec, bases: bases, images: images}
+}
+
+// Names are the names in use, sorted.
+func (p *Puller) Names() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var names []string
+	for name := range p.uses {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Run pulls until ctx ends.
+func (p *Puller) Run(ctx context.Context) error {
+	if err := p.look(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		for pause(ctx, usesEvery) == nil {
+			if err := p.look(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i, node := range p.cluster.Nodes {
+		group.Go(func() error { return p.pullOn(ctx, node, i) })
+	}
+	return group.Wait()
+}
+
+func (p *Puller) look(ctx context.Context) error {
+	uses, err := Uses(ctx, p.client, p.bases)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.uses = uses
+	return nil
+}
+
+func (p *Puller) pullOn(ctx context.Context, node *Node, offset int) error {
+	for i := offset; pause(ctx, pullPause) == nil; i++ {
+		names := p.Names()
+		if len(names) == 0 {
+			continue
+		}
+		// The image changes with every round, the name with every pull.
+		image := p.images[(i/len(names)+offset*len(p.images)/3)%len(p.images)]
+		err := p.pullOnce(ctx, node, names[i%len(names)], image)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pullOnce returns an error only when the pull could not be tried.
+func (p *Puller) pullOnce(ctx context.Context, node *Node, name string, image Image) error {
+	if err := node.Forget(ctx, image); err != nil {
+		return err
+	}
+	phase := p.recorder.Phase()
+	use, ok := p.anyUse(name)
+	if !ok {
+		return nil // the name went out of use meanwhile
+	}
+	reference := name + "@" + image.Digest
+	started := time.Now()
+	logins, err := Logins(ctx, p.client, use.Namespace, use.Secrets, reference)
+	if err != nil {
+		return err
+	}
+	err = node.Pull(ctx, reference, logins[0])
+	if ctx.Err() != nil {
+		return nil
+	}
+	pull := Pull{Phase: phase, Node: node.Name, Name: name, Reference: reference, Image: image.Digest, At: started, Took: time.Since(started), Err: err}
+	if err != nil {
+		pull.Err = fmt.Errorf("as %s: %w", use.By, err)
+		if lookErr := p.look(ctx); lookErr != nil {
+			return lookErr
+		}
+		_, inUse := p.anyUse(name)
+		pull.Void = !inUse
+	}
+	p.recorder.Add(pull)
+	return nil
+}
+
+// anyUse picks one of the places where a name is in use.
+func (p *Puller) anyUse(name string) (Use, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	uses := p.uses[name]
+	if len(uses) == 0 {
+		return Use{}, false
+	}
+	return uses[rand.IntN(len(uses))], true //nolint:gosec // G404: any will do
+}

@@ -1,0 +1,333 @@
+package testcluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// StandinsNote names what is played, for the output of programs.
+const StandinsNote = "played by internal/testcluster/standins.go: Node readiness, pods and status of Deployments, ReplicaSets, DaemonSets and StatefulSets " +
+	"(a pod runs after a real CRI pull of its images by its node's containerd; ours run as real processes), the address of Service registry"
+
+const (
+	hashLabel    = "pod-template-hash"
+	slotLabel    = "demo.deckhouse.io/slot"
+	ownerLabel   = "demo.deckhouse.io/owner"
+	standinEvery = 250 * time.Millisecond
+)
+
+// Standins play kubelet, scheduler, the workload controllers and kube-proxy, as
+// far as a switch of the registry depends on them. All that is played is in this
+// file; workloads.go reads what to play, pods.go does the real part of it.
+type Standins struct {
+	cluster *Cluster
+	client  client.Client
+	pods    *podRunner
+	log     *slog.Logger
+
+	mu       sync.Mutex
+	notReady map[string]bool      // nodes that a story declared lost
+	service  map[string]types.UID // the pods that Service addresses are routed to
+	written  map[string]string    // statuses as written last
+}
+
+// NewStandins makes the stand-ins; Run plays.
+func NewStandins(c *Cluster, cl client.Client, rec *Recorder, log *slog.Logger) *Standins {
+	return &Standins{
+		cluster: c, client: cl, log: log, pods: newPodRunner(c, cl, rec, log),
+		notReady: map[string]bool{}, service: map[string]types.UID{}, written: map[string]string{},
+	}
+}
+
+// AgentStarts is how often a process of a DaemonSet's pod was started, by node.
+func (s *Standins) AgentStarts() map[string]int { return s.pods.startsByNode() }
+
+// SetReady declares a node Ready or lost.
+func (s *Standins) SetReady(node string, ready bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.notReady[node] = !ready
+}
+
+// Run plays until ctx ends.
+func (s *Standins) Run(ctx context.Context) error {
+	defer s.pods.stopAll()
+	for {
+		if err := s.pass(ctx); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			s.log.Warn("stand-ins", "err", err)
+		}
+		if pause(ctx, standinEvery) != nil {
+			return nil //nolint:nilerr // the end of ctx is the end of the play
+		}
+	}
+}
+
+func (s *Standins) pass(ctx context.Context) error {
+	nodes, err := s.nodes(ctx)
+	if err != nil {
+		return err
+	}
+	workloads, err := listWorkloads(ctx, s.client, nodes)
+	if err != nil {
+		return err
+	}
+	var pods corev1.PodList
+	if err := s.client.List(ctx, &pods); err != nil {
+		return err
+	}
+	byOwner := map[string][]*corev1.Pod{}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		key := pod.Labels[ownerLabel]
+		byOwner[key] = append(byOwner[key], pod)
+	}
+	s.pods.sync(ctx, pods.Items)
+	for _, w := range workloads {
+		key := w.key()
+		if d, ok := w.object.(*appsv1.Deployment); ok {
+			if err := s.replicaSet(ctx, d, &w); err != nil {
+				return err
+			}
+		}
+		if err := s.play(ctx, w, nodes, byOwner[key]); err != nil {
+			return fmt.Errorf("%s %s/%s: %w", w.kind, w.object.GetNamespace(), w.object.GetName(), err)
+		}
+		delete(byOwner, key)
+	}
+	for key, orphans := range byOwner {
+		for _, pod := range orphans {
+			if key != "" {
+				if err := s.remove(ctx, pod); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return s.routeService(ctx, pods.Items)
+}
+
+// nodes keeps the readiness of Nodes as the story wants it.
+func (s *Standins) nodes(ctx context.Context) ([]corev1.Node, error) {
+	var nodes corev1.NodeList
+	if err := s.client.List(ctx, &nodes); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(nodes.Items, func(a, b corev1.Node) int { return strings.Compare(a.Name, b.Name) })
+	for i := range nodes.Items {
+		node := &nodes.Items[i]
+		s.mu.Lock()
+		want := corev1.ConditionTrue
+		if s.notReady[node.Name] {
+			want = corev1.ConditionUnknown
+		}
+		s.mu.Unlock()
+		if j := slices.IndexFunc(node.Status.Conditions, isReady); j >= 0 && node.Status.Conditions[j].Status == want {
+			continue
+		}
+		now := metav1.Now()
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: want, Reason: "Demo", LastHeartbeatTime: now, LastTransitionTime: now}}
+		if err := s.client.Status().Update(ctx, node); err != nil {
+			return nil, err
+		}
+	}
+	return nodes.Items, nil
+}
+
+func isReady(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady }
+
+// replicaSet keeps the one of the current template, and old ones with no
+// replicas: rollout undo goes back to them, so their images are in use.
+func (s *Standins) replicaSet(ctx context.Context, d *appsv1.Deployment, w *workload) error {
+	want := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{
+		Namespace: d.Namespace, Name: d.Name + "-" + w.hash, Labels: map[string]string{hashLabel: w.hash},
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(d, appsv1.SchemeGroupVersion.WithKind("Deployment"))},
+	}}
+	var all appsv1.ReplicaSetList
+	if err := s.client.List(ctx, &all, client.InNamespace(d.Namespace)); err != nil {
+		return err
+	}
+	found := false
+	for i := range all.Items {
+		rs := &all.Items[i]
+		if !metav1.IsControlledBy(rs, d) {
+			continue
+		}
+		n := int32(0)
+		if rs.Name == want.Name {
+			w.owner = *metav1.NewControllerRef(rs, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+			found, n = true, int32(len(w.slots)) //nolint:gosec // G115: a few
+		}
+		if *rs.Spec.Replicas != n {
+			rs.Spec.Replicas = &n
+			if err := s.client.Update(ctx, rs); err != nil {
+				return err
+			}
+		}
+	}
+	if found {
+		return nil
+	}
+	n := int32(len(w.slots)) //nolint:gosec // G115: a few
+	want.Spec = appsv1.ReplicaSetSpec{Replicas: &n, Selector: d.Spec.Selector.DeepCopy(), Template: *w.template.DeepCopy()}
+	if err := s.client.Create(ctx, want); err != nil {
+		return err
+	}
+	w.owner = *metav1.NewControllerRef(want, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+	return nil
+}
+
+// play brings the pods of one workload a step further and writes its status.
+func (s *Standins) play(ctx context.Context, w workload, nodes []corev1.Node, pods []*corev1.Pod) error {
+	bySlot := map[string][]*corev1.Pod{}
+	for _, pod := range pods {
+		bySlot[pod.Labels[slotLabel]] = append(bySlot[pod.Labels[slotLabel]], pod)
+	}
+	updating := false // one slot at a time
+	count := counts{wanted: len(w.slots), total: len(pods)}
+	for i, node := range w.slots {
+		slot := fmt.Sprint(i)
+		if w.kind == "DaemonSet" {
+			slot = node
+		}
+		current, old := split(bySlot[slot], w.hash)
+		delete(bySlot, slot)
+		count.add(current, old)
+		switch {
+		case current == nil && (old == nil || !w.onDelete && w.surge && !updating):
+			updating = true
+			if schedulable(node, w.template, nodes) {
+				if err := s.create(ctx, w, node, slot); err != nil {
+					return err
+				}
+			}
+		case current == nil && !w.onDelete && !updating:
+			updating = true
+			if err := s.remove(ctx, old); err != nil {
+				return err
+			}
+		case current != nil && old != nil && podReady(current):
+			if err := s.remove(ctx, old); err != nil {
+				return err
+			}
+		case current != nil && !podReady(current):
+			updating = true
+		}
+	}
+	for _, rest := range bySlot { // nobody wants these any more
+		for _, pod := range rest {
+			if err := s.remove(ctx, pod); err != nil {
+				return err
+			}
+		}
+	}
+	return s.writeStatus(ctx, w, count)
+}
+
+func (s *Standins) create(ctx context.Context, w workload, node, slot string) error {
+	pod := &corev1.Pod{ObjectMeta: *w.template.ObjectMeta.DeepCopy(), Spec: *w.template.Spec.DeepCopy()}
+	pod.Namespace, pod.GenerateName = w.object.GetNamespace(), w.object.GetName()+"-"
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
+	}
+	pod.Labels[hashLabel], pod.Labels[slotLabel], pod.Labels[ownerLabel] = w.hash, slot, w.key()
+	pod.OwnerReferences = []metav1.OwnerReference{w.owner}
+	pod.Spec.NodeName = node
+	return s.client.Create(ctx, pod)
+}
+
+// remove stops what the pod runs, then the pod is gone: there is no kubelet to
+// wait for.
+func (s *Standins) remove(ctx context.Context, pod *corev1.Pod) error {
+	s.pods.stop(pod)
+	return client.IgnoreNotFound(s.client.Delete(ctx, pod, client.GracePeriodSeconds(0)))
+}
+
+// counts is how far a workload is.
+type counts struct{ wanted, total, updated, ready int }
+
+func (c *counts) add(current, old *corev1.Pod) {
+	if current != nil {
+		c.updated++
+	}
+	if current != nil && podReady(current) || old != nil && podReady(old) {
+		c.ready++
+	}
+}
+
+// writeStatus writes the fields of all kinds; the API server drops those that a
+// kind does not have.
+func (s *Standins) writeStatus(ctx context.Context, w workload, c counts) error {
+	status := map[string]any{
+		"observedGeneration": w.object.GetGeneration(),
+		"replicas":           c.total, "updatedReplicas": c.updated, "readyReplicas": c.ready, "availableReplicas": c.ready, "unavailableReplicas": max(0, c.wanted-c.ready),
+		"desiredNumberScheduled": c.wanted, "currentNumberScheduled": c.total, "updatedNumberScheduled": c.updated,
+		"numberReady": c.ready, "numberAvailable": c.ready, "numberUnavailable": max(0, c.wanted-c.ready), "numberMisscheduled": 0,
+	}
+	patch, err := json.Marshal(map[string]any{"status": status})
+	if err != nil {
+		return err
+	}
+	if s.written[w.key()] == string(patch) {
+		return nil
+	}
+	s.written[w.key()] = string(patch)
+	return s.client.Status().Patch(ctx, w.object, client.RawPatch(types.MergePatchType, patch))
+}
+
+// routeService sends the address of Service registry to the newest ready pod
+// behind it, as kube-proxy would.
+func (s *Standins) routeService(ctx context.Context, pods []corev1.Pod) error {
+	var services corev1.ServiceList
+	if err := s.client.List(ctx, &services, client.InNamespace("d8-system")); err != nil {
+		return err
+	}
+	for _, service := range services.Items {
+		address, err := netip.ParseAddr(service.Spec.ClusterIP)
+		if err != nil {
+			continue // headless
+		}
+		var newest *corev1.Pod
+		for i := range pods {
+			pod := &pods[i]
+			if pod.Namespace == service.Namespace && podReady(pod) && len(service.Spec.Selector) > 0 &&
+				labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(pod.Labels)) &&
+				(newest == nil || newest.CreationTimestamp.Before(&pod.CreationTimestamp)) {
+				newest = pod
+			}
+		}
+		if err := s.route(ctx, service.Name, address, newest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Standins) route(ctx context.Context, service string, address netip.Addr, pod *corev1.Pod) error {
+	uid := types.UID("")
+	if pod != nil {
+		uid = pod.UID
+	}
+	if was, known := s.service[service]; known && was == uid {
+		return nil
+	}
+	s.service[service] = uid
+	if pod == nil {
+		return s.cluster.Network.UnrouteService(ctx, address)
+	}
+	return s.cluster.Network.RouteService(ctx, address, s.pods.space(pod))
+}
