@@ -59,7 +59,7 @@ var byDigest = regexp.MustCompile(`@(sha256:[0-9a-f]{64})`)
 // runningImages are the digests that workloads name.
 func runningImages() map[string]bool {
 	used := map[string]bool{}
-	for _, file := range []string{"workloads.yaml", "controller.yaml"} {
+	for _, file := range []string{"workloads.yaml", "controller.yaml", "gitops.yaml"} {
 		data, err := manifests.ReadFile(file)
 		if err != nil {
 			panic(err) // embedded

@@ -43,7 +43,7 @@ func TestManifestsNameTheImages(t *testing.T) {
 			t.Errorf("images.yaml: %s is %s, want %s (go test ./demo -update)", name, digest, right[name])
 		}
 	}
-	for _, file := range []string{"workloads.yaml", "controller.yaml"} {
+	for _, file := range []string{"workloads.yaml", "controller.yaml", "gitops.yaml"} {
 		data, err := manifests.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ var (
 
 func rewrite(t *testing.T, right map[string]string) {
 	t.Helper()
-	for _, file := range []string{"workloads.yaml", "controller.yaml"} {
+	for _, file := range []string{"workloads.yaml", "controller.yaml", "gitops.yaml"} {
 		data, err := os.ReadFile(file) //nolint:gosec // G304: two files of this folder
 		if err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -32,8 +33,8 @@ type phase struct {
 	took   time.Duration
 	steps  []stepTime
 	direct bool // both before and after it the mode is Direct
-	// starts is true when agents are expected to start in it.
-	starts bool
+	least  int  // pulls per node and name; minPulls if 0
+	extra  []promise
 
 	names         []string // in use at its end
 	changed       []string // workloads whose template changed
@@ -87,27 +88,34 @@ func (d *demo) play(ctx context.Context, p *phase, do func(context.Context, *pha
 func (d *demo) enoughPulls(ctx context.Context, p *phase) error {
 	ctx, cancel := context.WithTimeout(ctx, pullsWithin)
 	defer cancel()
-	return d.until(ctx, fmt.Sprintf("%d pulls per node and name", minPulls), func(context.Context) error {
+	return d.until(ctx, "enough pulls", func(context.Context) error {
 		if len(d.recorder.Failed(p.title)) > 0 && d.options.broken != "" {
 			return nil // a negative control has shown what it is for
 		}
-		return d.missingPulls(p.title, d.puller.Names())
+		return d.missingPulls(p, d.puller.Names())
 	})
 }
 
-func (d *demo) missingPulls(phase string, names []string) error {
-	done := d.recorder.Done(phase)
+func (d *demo) missingPulls(p *phase, names []string) error {
+	done := d.recorder.Done(p.title)
 	for _, node := range d.cluster.Nodes {
 		for _, name := range names {
-			if n := done[node.Name][name]; n < minPulls {
-				return fmt.Errorf("%s pulled %d times as %s, want %d", node.Name, n, name, minPulls)
+			if n := done[node.Name][name]; n < p.want() && d.puller.Asks(node.Name, name) {
+				return fmt.Errorf("%s pulled %d times as %s, want %d", node.Name, n, name, p.want())
 			}
 		}
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("no name is in use")
+		return errors.New("no name is in use")
 	}
 	return nil
+}
+
+func (p *phase) want() int {
+	if p.least == 0 {
+		return minPulls
+	}
+	return p.least
 }
 
 func (d *demo) snapshot(ctx context.Context) (snapshot, error) {

@@ -258,7 +258,7 @@ func (r *podRunner) runOnce(ctx context.Context, pod *corev1.Pod, node *Node, sp
 	return process.Stop()
 }
 
-// Pause stops the node's agent until Resume.
+// pause stops the processes of pods on a node, or lets them start again.
 func (r *podRunner) pause(node string, paused bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

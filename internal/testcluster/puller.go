@@ -31,12 +31,13 @@ type Puller struct {
 
 	mu   sync.Mutex
 	uses map[string][]Use
+	only map[string]string // the one name that a node is asked for
 }
 
 // NewPuller makes a puller of images that no workload runs. Bases are all names
 // that platform images may start with.
 func NewPuller(c *Cluster, cl client.Client, rec *Recorder, bases []string, images []Image) *Puller {
-	return &Puller{cluster: c, client: cl, recorder: rec, bases: bases, images: images}
+	return &Puller{cluster: c, client: cl, recorder: rec, bases: bases, images: images, only: map[string]string{}}
 }
 
 // Names are the names in use, sorted.
@@ -49,6 +50,25 @@ func (p *Puller) Names() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Only has a node pull under one name; empty: under all again.
+func (p *Puller) Only(node, name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.only[node] = name
+}
+
+// Asks reports whether a node is asked to pull under a name.
+func (p *Puller) Asks(node, name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.only[node] == "" || p.only[node] == name
+}
+
+// namesFor are the names that a node is asked to pull under now.
+func (p *Puller) namesFor(node string) []string {
+	return slices.DeleteFunc(p.Names(), func(name string) bool { return !p.Asks(node, name) })
 }
 
 // Run pulls until ctx ends.
@@ -84,7 +104,7 @@ func (p *Puller) look(ctx context.Context) error {
 
 func (p *Puller) pullOn(ctx context.Context, node *Node, offset int) error {
 	for i := offset; pause(ctx, pullPause) == nil; i++ {
-		names := p.Names()
+		names := p.namesFor(node.Name)
 		if len(names) == 0 {
 			continue
 		}

@@ -64,6 +64,12 @@ func (s *Standins) SetReady(node string, ready bool) {
 	s.notReady[node] = !ready
 }
 
+// StopAgent stops the processes of pods on a node, StartAgent starts them again.
+func (s *Standins) StopAgent(node string) { s.pods.pause(node, true) }
+
+// StartAgent undoes StopAgent.
+func (s *Standins) StartAgent(node string) { s.pods.pause(node, false) }
+
 // Run plays until ctx ends.
 func (s *Standins) Run(ctx context.Context) error {
 	defer s.pods.stopAll()
