@@ -1,0 +1,219 @@
+package deploy
+
+import (
+	"strings"
+	"testing"
+)
+
+// row is one value of spec.settings.registry, as YAML, and the message that
+// refuses it, empty where it is accepted.
+type row struct {
+	name, registry, want string
+}
+
+// inDirect is a section with mode Direct and these fields.
+func inDirect(fields string) string { return "{mode: Direct, direct: {" + fields + "}}" }
+
+// withRepo is inDirect with a good imagesRepo.
+func withRepo(fields string) string {
+	return inDirect("imagesRepo: registry.example.com/deckhouse, " + fields)
+}
+
+func repo(imagesRepo string) string { return inDirect("imagesRepo: " + imagesRepo) }
+
+const (
+	wantSpecified  = "registry: when mode is 'Direct', 'direct' section must be specified."
+	wantOmitted    = "registry: when mode is not 'Direct', 'direct' section must be omitted."
+	wantRepo       = "registry.direct: 'imagesRepo' is required."
+	wantPassword   = "registry.direct: 'password' is required when 'username' is provided."
+	wantUsername   = "registry.direct: 'username' is required when 'password' is provided."
+	wantExclusive  = "registry.direct: 'license' and 'username'/'password' are mutually exclusive."
+	wantObject     = "registry: must be an object with 'mode'."
+	wantForm       = "registry.direct: 'imagesRepo' must be host[:port][/path], without scheme, credentials, tag and digest."
+	wantPort       = "registry.direct: the port in 'imagesRepo' must be a number from 1 to 65535."
+	wantHost       = "registry.direct: the host in 'imagesRepo' must be a DNS name or an IPv4 address."
+	wantSegment    = "registry.direct: each segment of the path in 'imagesRepo' must consist of letters, digits, '.', '_' and '-', and be neither '.' nor '..'."
+	wantSpace      = "registry.direct: 'imagesRepo' must be without white space and without a slash at its end."
+	wantReserved   = "registry.direct: 'imagesRepo' names the module's own address registry.d8-system.svc; expected the address of the real registry."
+	wantPEM        = "registry.direct: 'ca' must be certificates in PEM form, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, and nothing else in PEM form."
+	wantUnmanaged  = "registry: 'unmanaged' section must be omitted: in mode 'Unmanaged' the registry cannot be changed. Switch to 'Direct', change it there, and switch back to 'Unmanaged'."
+	wantNoDots     = "registry.direct: the host in 'imagesRepo' has no dot and therefore needs a port."
+	wantUnknownKey = "'; expected 'imagesRepo', 'scheme', 'license', 'username', 'password' and 'ca'."
+)
+
+func wantControl(field string) string {
+	return "registry.direct: '" + field + "' must not contain line breaks and other control characters."
+}
+
+func wantString(field string) string { return "registry.direct: '" + field + "' must be a string." }
+
+// rows are all that is known to be right and wrong about the section.
+func rows(t *testing.T) []row {
+	t.Helper()
+	all := [][]row{modeRows(), typeRows(), repoRows(), credentialRows(), caRows(t)}
+	var flat []row
+	for _, r := range all {
+		flat = append(flat, r...)
+	}
+	return flat
+}
+
+func modeRows() []row {
+	return []row{
+		{"seed Direct", `
+mode: Direct
+direct:
+  imagesRepo: registry.deckhouse.io/deckhouse/ee
+  scheme: HTTPS
+  license: <LICENSE_KEY> # Replace with your license key
+`, ""},
+		{"seed Unmanaged", "mode: Unmanaged", ""},
+		{"empty section", "{}", ""},
+		{"Direct without section", "{mode: Direct}", wantSpecified},
+		{"Direct with null section", "{mode: Direct, direct: null}", wantSpecified},
+		{"Direct with empty section", inDirect(""), wantRepo},
+		{"Unmanaged with direct", "{mode: Unmanaged, direct: {imagesRepo: a.b/c}}", wantOmitted},
+		{"Unmanaged with null direct", "{mode: Unmanaged, direct: null}", wantOmitted},
+		{"Unmanaged with wrong direct", "{mode: Unmanaged, direct: {imagesRepo: 7, x: y}}", wantOmitted},
+		{"no mode with direct", "{direct: {imagesRepo: a.b/c}}", wantOmitted},
+		{"Direct with unmanaged", "{mode: Direct, direct: {imagesRepo: a.b/c}, unmanaged: {imagesRepo: a.b/c}}",
+			"registry: when mode is not 'Unmanaged', 'unmanaged' section must be omitted."},
+		{"Unmanaged with unmanaged", "{mode: Unmanaged, unmanaged: {imagesRepo: a.b/c}}", wantUnmanaged},
+		{"no mode with unmanaged", "{unmanaged: {imagesRepo: a.b/c}}", wantUnmanaged},
+		{"Direct with proxy", "{mode: Direct, direct: {imagesRepo: a.b/c}, proxy: {imagesRepo: a.b/c}}",
+			"registry: when mode is not 'Proxy', 'proxy' section must be omitted."},
+		{"Unmanaged with proxy", "{mode: Unmanaged, proxy: {ttl: 5m}}",
+			"registry: when mode is not 'Proxy', 'proxy' section must be omitted."},
+		{"Proxy", "{mode: Proxy, proxy: {imagesRepo: a.b/c}}",
+			"registry: mode 'Proxy' is not supported yet; expected 'Direct' or 'Unmanaged'."},
+		{"Local", "{mode: Local}",
+			"registry: mode 'Local' is not supported yet; expected 'Direct' or 'Unmanaged'."},
+		{"unknown mode", "{mode: Managed}", "Unknown registry mode: Managed; expected 'Direct' or 'Unmanaged'."},
+		{"mode in lower case", "{mode: direct, direct: {imagesRepo: a.b/c}}",
+			"Unknown registry mode: direct; expected 'Direct' or 'Unmanaged'."},
+		{"empty mode", `{mode: ""}`, "Unknown registry mode: ; expected 'Direct' or 'Unmanaged'."},
+		{"mode with a space", `{mode: "Direct "}`, "Unknown registry mode: Direct ; expected 'Direct' or 'Unmanaged'."},
+		{"mode of two lines", `{mode: "Direct\nx"}`, "Unknown registry mode; expected 'Direct' or 'Unmanaged'."},
+		{"a megabyte of mode", "{mode: " + strings.Repeat("M", 1<<20) + "}",
+			"Unknown registry mode: " + strings.Repeat("M", 40) + "…; expected 'Direct' or 'Unmanaged'."},
+		{"unknown key", "{mode: Unmanaged, local: {}}", "registry: unknown field 'local'; expected 'mode' and 'direct'."},
+		{"unknown key in direct", withRepo("checkMode: Relax"), "registry.direct: unknown field 'checkMode" + wantUnknownKey},
+		{"misspelt key in direct", inDirect("imageRepo: a.b/c"), "registry.direct: unknown field 'imageRepo" + wantUnknownKey},
+		{"ttl in direct", withRepo("ttl: 1m"), "registry.direct: unknown field 'ttl" + wantUnknownKey},
+	}
+}
+
+// typeRows have every other type of JSON where an object or a string belongs.
+func typeRows() []row {
+	all := []row{
+		{"bool for direct in Unmanaged", "{mode: Unmanaged, direct: false}", wantOmitted},
+	}
+	for name, value := range map[string]string{
+		"string": "text", "number": "7", "float": "1.5", "list": "[a]", "empty list": "[]", "bool": "true", "null": "null", "object": "{a: b}",
+	} {
+		if name != "object" {
+			all = append(all, row{name + " for registry", value, wantObject})
+		}
+		if name != "string" {
+			all = append(all, row{name + " for mode", "{mode: " + value + "}", "registry: 'mode' must be a string."})
+		}
+		if name != "object" && name != "null" {
+			all = append(all, row{name + " for direct", "{mode: Direct, direct: " + value + "}", "registry.direct: must be an object."})
+		}
+		if name == "string" {
+			continue
+		}
+		all = append(all, row{name + " for imagesRepo", repo(value), wantString("imagesRepo")})
+		for _, field := range []string{"scheme", "license", "username", "password", "ca"} {
+			all = append(all, row{name + " for " + field, withRepo(field + ": " + value), wantString(field)})
+		}
+	}
+	return all
+}
+
+func repoRows() []row {
+	const long = "registry.direct: 'imagesRepo' is longer than 255 characters."
+	all := []row{
+		{"empty imagesRepo", repo(`""`), wantRepo},
+		{"255 characters", repo("a.b/" + strings.Repeat("c", 251)), ""},
+		{"256 characters", repo("a.b/" + strings.Repeat("c", 252)), long},
+		{"a megabyte of imagesRepo", repo("a.b/" + strings.Repeat("c", 1<<20)), long},
+	}
+	for want, repos := range map[string][]string{
+		"": {
+			"a.b", "registry.deckhouse.io/deckhouse/ce", "registry.example.com:5000/a/b", "10.0.0.1:5000/a", "10.0.0.1", "localhost/a",
+			"registry:5000/a", "a.b/c.d_e-f/..g", "a.b/...", "Registry.Example.COM/Path", "xn--80ak6aa92e.com/a", "0.0.0.0", "1.2.3.4a/b",
+			"a.b:1", "a.b:65535", "registry.d8-system.svc2/a", "registry.d8-system/a",
+		},
+		wantSpace: {"a.b/c/", "a.b/", "'a.b/c '", "' a.b/c'", `"a.b/c\n"`, `"a.b/c\t"`, `"a.b/\0"`, "'a.b/c d'", `"a.b/c\x1b[31m"`},
+		wantForm: {
+			"https://a.b/c", "http://a.b/c", "user:password@a.b/c", "'a.b/c@sha256:0000'", "oci://a.b",
+		},
+		wantPort: {
+			"'a.b:0/c'", "'a.b:99999/c'", "'a.b:65536'", "'a.b:/c'", "'a.b:port/c'", "'a.b:080/c'", "'a.b:-1'", "'a.b:1:2'", "'[::1]:5000/a'",
+			"'::1'", "'a.b:123456789012345678901234567890'",
+		},
+		wantHost: {
+			"'/a'", "a..b/c", ".a.b/c", "a.b./c", "-a.b/c", "a-.b/c", "a_b.c/d", "256.1.1.1/a", "1.2.3/a", "01.2.3.4/a", "1.2.3.4.5",
+			"a.123", strings.Repeat("a", 64) + ".b/c", "приклад.рф/a", "a%2eb.c", "a.b\\c/d", "'a.b,c'", "'$(id).b'", "'a.b#c'",
+		},
+		wantNoDots:   {"registry/a", "a", "deckhouse/ee"},
+		wantReserved: {"registry.d8-system.svc", "registry.d8-system.svc:5001/system/deckhouse", "REGISTRY.D8-system.svc/a", "registry.d8-system.svc.cluster.local:5001/a"},
+		wantSegment: {
+			"a.b/../c", "a.b/..", "a.b/.", "a.b/c/./d", "a.b//c", "a.b/c:tag", "a.b/ü", "a.b/c%2f", "'a.b/c?x'", "'a.b/c#d'", "a.b/c\\d", "'a.b/$(id)'",
+			"'a.b/c;d'", "'a.b/c\"d'", "'a.b/c*'",
+		},
+	} {
+		for _, r := range repos {
+			all = append(all, row{"imagesRepo " + r, repo(r), want})
+		}
+	}
+	return all
+}
+
+func credentialRows() []row {
+	all := []row{
+		{"scheme HTTP", withRepo("scheme: HTTP"), ""},
+		{"scheme HTTPS", withRepo("scheme: HTTPS"), ""},
+		{"scheme in lower case", withRepo("scheme: https"), "registry.direct: Invalid scheme 'https'; expected 'HTTP' or 'HTTPS'"},
+		{"scheme ftp", withRepo("scheme: FTP"), "registry.direct: Invalid scheme 'FTP'; expected 'HTTP' or 'HTTPS'"},
+		{"empty scheme", withRepo(`scheme: ""`), "registry.direct: Invalid scheme ''; expected 'HTTP' or 'HTTPS'"},
+		{"a megabyte of scheme", withRepo("scheme: " + strings.Repeat("S", 1<<20)),
+			"registry.direct: Invalid scheme '" + strings.Repeat("S", 40) + "…'; expected 'HTTP' or 'HTTPS'"},
+		{"license", withRepo("license: key"), ""},
+		{"username and password", withRepo("username: u, password: p"), ""},
+		{"empty credentials", withRepo(`license: "", username: "", password: ""`), ""},
+		{"password of any language", withRepo("username: u, password: 'пароль \U0001F511 \"$(id)'"), ""},
+		{"username without password", withRepo("username: u"), wantPassword},
+		{"username with empty password", withRepo(`username: u, password: ""`), wantPassword},
+		{"password without username", withRepo("password: p"), wantUsername},
+		{"password with empty username", withRepo(`username: "", password: p`), wantUsername},
+		{"license and both", withRepo("license: key, username: u, password: p"), wantExclusive},
+		{"license and username", withRepo("license: key, username: u"), wantExclusive},
+		{"license and password", withRepo("license: key, password: p"), wantExclusive},
+		{"colon in username", withRepo("username: 'a:b', password: p"), "registry.direct: 'username' must not contain ':'."},
+		{"longest license", withRepo("license: " + strings.Repeat("k", 4096)), ""},
+		{"longest license in bytes", withRepo("license: " + strings.Repeat("я", 2049)), "registry.direct: 'license' is longer than 4096 bytes."},
+		{"longest password in bytes", withRepo("username: u, password: " + strings.Repeat("я", 2049)), "registry.direct: 'password' is longer than 4096 bytes."},
+		{"longest username in bytes", withRepo("password: p, username: " + strings.Repeat("я", 128)), "registry.direct: 'username' is longer than 255 bytes."},
+	}
+	for name, control := range map[string]string{
+		"newline": `\n`, "carriage return": `\r`, "tab": `\t`, "NUL": `\0`, "escape": `\e`, "DEL": `\x7f`, "C1": `\x85`, "final newline": `\n`,
+	} {
+		value := `"a` + control + `b"`
+		if name == "final newline" {
+			value = `"ab` + control + `"`
+		}
+		all = append(all,
+			row{name + " in license", withRepo("license: " + value), wantControl("license")},
+			row{name + " in username", withRepo("password: p, username: " + value), wantControl("username")},
+			row{name + " in password", withRepo("username: u, password: " + value), wantControl("password")},
+		)
+	}
+	for field, other := range map[string]string{"license": "", "username": "password: p, ", "password": "username: u, "} {
+		limit := map[string]string{"license": "4096", "username": "255", "password": "4096"}[field]
+		all = append(all, row{"a megabyte of " + field, withRepo(other + field + ": " + strings.Repeat("x", 1<<20)),
+			"registry.direct: '" + field + "' is longer than " + limit + " bytes."})
+	}
+	return all
+}
