@@ -87,6 +87,18 @@ func TestProbeOfAHealedUpstream(t *testing.T) {
 	}
 }
 
+// Who probes an upstream that is still dead pays a little, not its whole share.
+func TestProbeOfADeadUpstreamIsShort(t *testing.T) {
+	t.Parallel()
+	a, b, _ := pair(t, testregistry.Options{})
+	s := start(t, Config{Budget: 2400 * time.Millisecond, Probe: 1}, a.Upstream("team/a"), b.Upstream("team/b"))
+	a.SetFaults(testregistry.Faults{Hang: true})
+	wantStatus(t, s.get(manifestPath), http.StatusOK)
+	if got := s.get(manifestPath); got.status != http.StatusOK || got.took < 300*time.Millisecond || got.took > 900*time.Millisecond {
+		t.Errorf("%d after %s, want about 300 ms", got.status, got.took)
+	}
+}
+
 func TestOnlyOneRequestProbes(t *testing.T) {
 	t.Parallel()
 	var h health

@@ -10,9 +10,9 @@ import (
 	"github.com/d8-registry/registry/internal/regauth"
 )
 
-// probeLimit is how long an upstream that was dead has to show that it lives,
-// while others could serve.
-const probeLimit = 2 * time.Second
+// probeShare is the part of the budget that an upstream that was dead has to
+// show that it lives, while others could serve: a bit over 2 s.
+const probeShare = 8
 
 // failover asks one upstream after the other until one gives an answer worth
 // relaying. Pulls have no body, so asking again is always safe before the
@@ -38,7 +38,7 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 		// have theirs.
 		limit := time.Until(deadline) / time.Duration(len(tries)-i)
 		if t.probed && i < len(tries)-1 {
-			limit = min(limit, probeLimit)
+			limit = min(limit, f.budget/probeShare)
 		}
 		x.record.attempts++
 		resp, failure := f.ask(req, x, t.target, limit)

@@ -41,6 +41,10 @@ func TestBrokenBodyGoesOnElsewhere(t *testing.T) {
 				if got.err != nil || !bytes.Equal(got.body, content[1000:250001]) {
 					t.Errorf("range: %d bytes, %v", len(got.body), got.err)
 				}
+				all := b.Requests()
+				if last := all[len(all)-1].Header.Get("Range"); !noRange && !strings.HasSuffix(last, "-250000") {
+					t.Errorf("asked for %s, more than the client wants", last)
+				}
 			})
 		}
 	}

@@ -1,0 +1,31 @@
+// Command registry-proxy is the in-cluster proxy: see internal/gateway.
+package main
+
+import (
+	"context"
+	"flag"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/d8-registry/registry/internal/gateway"
+)
+
+func main() {
+	os.Exit(run())
+}
+
+func run() int {
+	cfg := gateway.Config{}
+	cfg.RegisterFlags(flag.CommandLine)
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	if err := gateway.Run(ctx, cfg, log); err != nil {
+		log.Error("proxy stopped", "err", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,130 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+// Annotations on our own Pod, beside v1alpha1.AnnotationGeneration and
+// v1alpha1.AnnotationVersion.
+const (
+	annotationLastUse    = "registry.deckhouse.io/last-use"    // RFC 3339
+	annotationLastClient = "registry.deckhouse.io/last-client" // comma-separated addresses
+	annotationMessage    = "registry.deckhouse.io/message"     // what is wrong with the Secret; absent when nothing is
+)
+
+const (
+	retryFirst = time.Second
+	retryMost  = time.Minute
+)
+
+// reporter writes annotations on our own Pod. It can never fail a pull: nobody
+// waits for it.
+type reporter struct {
+	client         kubernetes.Interface
+	namespace, pod string
+	every          time.Duration
+	log            *slog.Logger
+	usage          *usage
+	status         func() status
+	changed        chan struct{} // gets a token when the status is another
+	now            func() time.Time
+}
+
+// statusChanged makes a report due at once.
+func (r *reporter) statusChanged() {
+	select {
+	case r.changed <- struct{}{}:
+	default: // one is waiting already, and will see the newest status
+	}
+}
+
+// run reports until the context ends: a change of status at once, a use at
+// most every so often, a failure again after a while.
+func (r *reporter) run(ctx context.Context) {
+	var (
+		sent  map[string]any
+		use   time.Time // when a use was last reported
+		due   <-chan time.Time
+		retry time.Duration
+	)
+	r.statusChanged()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.changed:
+		case <-due:
+		case <-r.usage.used:
+			if wait := r.every - r.now().Sub(use); wait > 0 || retry > 0 {
+				if due == nil {
+					due = time.After(wait)
+				}
+				continue
+			}
+		}
+		due = nil
+		want := r.annotations()
+		if maps.Equal(want, sent) {
+			continue
+		}
+		if err := r.patch(ctx, want); err != nil {
+			retry = min(max(2*retry, retryFirst), retryMost)
+			due = time.After(retry)
+			r.log.Warn("report on our Pod failed", "err", err, "again", retry)
+			continue
+		}
+		if want[annotationLastUse] != sent[annotationLastUse] {
+			use = r.now()
+		}
+		sent, retry = want, 0
+	}
+}
+
+// annotations are all that we report; nil removes one. Before the first layout
+// that takes back what an earlier process in this Pod claimed to serve. Its
+// last use stays, until there is a later one: it was one.
+func (r *reporter) annotations() map[string]any {
+	s := r.status()
+	want := map[string]any{
+		v1alpha1.AnnotationGeneration: nil, v1alpha1.AnnotationVersion: nil,
+		annotationMessage: nil,
+	}
+	if s.generation > 0 {
+		want[v1alpha1.AnnotationGeneration] = strconv.FormatInt(s.generation, 10)
+		want[v1alpha1.AnnotationVersion] = s.version
+	}
+	if s.problem != nil {
+		want[annotationMessage] = s.problem.Error()
+	}
+	if at, clients := r.usage.latest(); !at.IsZero() {
+		want[annotationLastUse] = at.UTC().Format(time.RFC3339)
+		want[annotationLastClient] = clients
+	}
+	return want
+}
+
+func (r *reporter) patch(ctx context.Context, annotations map[string]any) error {
+	data, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": annotations}})
+	if err != nil {
+		return fmt.Errorf("encode the report: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err = r.client.CoreV1().Pods(r.namespace).Patch(ctx, r.pod, types.MergePatchType, data, metav1.PatchOptions{FieldManager: "registry-proxy"})
+	if err != nil {
+		return fmt.Errorf("patch pod %s/%s: %w", r.namespace, r.pod, err)
+	}
+	return nil
+}
