@@ -55,7 +55,21 @@ func (r *Registry) authorized(w http.ResponseWriter, req *http.Request) bool {
 
 func (r *Registry) passwordGood(req *http.Request) bool {
 	name, password, ok := req.BasicAuth()
-	return ok && name == r.opts.Username && password == r.opts.Password
+	r.mu.Lock()
+	other, known := r.others[name]
+	r.mu.Unlock()
+	return ok && (name == r.opts.Username && password == r.opts.Password || known && password == other)
+}
+
+// AddUser lets somebody else in beside Options.Username, as when credentials
+// are rotated.
+func (r *Registry) AddUser(name, password string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.others == nil {
+		r.others = map[string]string{}
+	}
+	r.others[name] = password
 }
 
 func (r *Registry) granted(token, scope string) bool {

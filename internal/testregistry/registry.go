@@ -50,6 +50,7 @@ type Registry struct {
 	log    []*Request
 	bytes  map[string]int64
 	tokens map[string]grant
+	others map[string]string // users added later: name -> password
 	held   []net.Conn
 	closed chan struct{}
 
