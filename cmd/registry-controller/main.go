@@ -18,9 +18,11 @@ func main() {
 
 func run() int {
 	cfg := controller.Config{}
-	cfg.RegisterFlags(flag.CommandLine)
-	flag.Usage = usage
-	flag.Parse()
+	// A set of our own: controller-runtime puts flags into the common one.
+	flags := flag.NewFlagSet(os.Args[0], flag.ExitOnError)
+	cfg.RegisterFlags(flags)
+	flags.Usage = func() { usage(flags) }
+	_ = flags.Parse(os.Args[1:]) // it exits on errors
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
@@ -33,9 +35,9 @@ func run() int {
 
 // usage leaves out --protocol: it makes the controller break its promises, for
 // tests that must see them broken.
-func usage() {
+func usage(flags *flag.FlagSet) {
 	shown := flag.NewFlagSet(os.Args[0], flag.ContinueOnError)
-	flag.VisitAll(func(f *flag.Flag) {
+	flags.VisitAll(func(f *flag.Flag) {
 		if f.Name != "protocol" {
 			shown.Var(f.Value, f.Name, f.Usage)
 		}
