@@ -68,7 +68,7 @@ func (r *Reconciler) putRegistryNode(ctx context.Context, node *corev1.Node, hav
 // applyNodes shows on Node objects what users look for there, and keeps pods
 // away from nodes that have not proved what every pod may need.
 func (r *Reconciler) applyNodes(ctx context.Context, s *sight, doc document) error {
-	tainted := switchover.Tainted(doc.State, s.world)
+	tainted := r.protocol.Tainted(doc.State, s.world)
 	for i := range s.nodes {
 		have := &s.nodes[i]
 		want := have.DeepCopy()

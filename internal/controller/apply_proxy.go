@@ -193,5 +193,5 @@ func proxyAffinity(selector map[string]string) *corev1.Affinity {
 
 // ownImage is our image under the registry's real address.
 func (r *Reconciler) ownImage(doc document) string {
-	return layoutJoin(layout.NameOf(doc.Desired.Own), r.cfg.Image)
+	return layout.NameOf(doc.Desired.Own).Reference(r.cfg.Image)
 }

@@ -108,7 +108,8 @@ func every[T, L any, P interface {
 			return fmt.Errorf("list %T: %w", page, err)
 		}
 		*to = append(*to, items(page)...)
-		if token = page.GetContinue(); token == "" {
+		// A cache answers in one, with a token that it does not understand.
+		if token = page.GetContinue(); token == "" || !l.live {
 			return nil
 		}
 	}
@@ -277,7 +278,7 @@ func (r *Reconciler) sources(inv *inventory, census switchover.Census) map[strin
 		for _, list := range [][]corev1.Container{d.Spec.Template.Spec.InitContainers, d.Spec.Template.Spec.Containers} {
 			for _, container := range list {
 				for _, ref := range census.References {
-					if container.Image == layoutJoin(ref.Name, ref.Image) {
+					if container.Image == ref.Name.Reference(ref.Image) {
 						sources[ref.Image] = "deckhouse/containers/" + container.Name
 					}
 				}

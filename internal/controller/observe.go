@@ -214,14 +214,6 @@ func knownBases(doc document, w *switchover.World) []layout.Name {
 			bases = append(bases, layout.NameOf(u))
 		}
 	}
-	slices.SortFunc(bases, func(a, b layout.Name) int {
-		if a.String() < b.String() {
-			return -1
-		}
-		if a == b {
-			return 0
-		}
-		return 1
-	})
+	slices.SortFunc(bases, layout.Name.Compare)
 	return slices.Compact(bases)
 }

@@ -64,11 +64,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	case errors.Is(err, errLost):
 		// Whoever wrote first has woken us, or will: the watch is behind.
 		r.log.Debug("pass ended", "err", err)
-		return reconcile.Result{}, errLost
-	case err != nil && ctx.Err() == nil && !errors.Is(err, errAgain):
-		r.log.Error("pass ended", "err", err)
+	case errors.Is(err, errAgain):
+	case ctx.Err() != nil:
+		return reconcile.Result{}, nil //nolint:nilerr // the process ends
+	default:
+		return result, err
 	}
-	return result, err
+	return reconcile.Result{Requeue: true}, nil //nolint:staticcheck // RequeueAfter has no back-off, and an error is logged as one
 }
 
 // pass is what the controller does, in full: look, decide, store, and only
@@ -90,8 +92,8 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	}
 	doc := st.document
 	doc.State = r.protocol.Advance(st.State, s.world)
-	if doc.Target != st.Target {
-		doc.Switch = doc.Generation
+	if r := doc.Desired.Registry; r == doc.Target && r != st.Desired.Registry {
+		doc.Switch = doc.Generation // the platform begins to move
 	}
 	if doc, err = r.withIdentity(doc, s, s.world.Now); err != nil {
 		return reconcile.Result{}, err

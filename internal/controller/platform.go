@@ -64,7 +64,7 @@ func (r *Reconciler) measure(s *sight, doc document) progress {
 		ro.containers, ro.inits = rebase(&w.template.Spec, bases, doc.Desired.Workloads)
 		moves := len(ro.containers)+len(ro.inits) > 0
 		patched := w.GetAnnotations()[annotationRepointed] == number
-		if isDeckhouse(w) && !patched && w.template.Annotations[v1alpha1.AnnotationRegistryChecksum] != checksum(doc) {
+		if isDeckhouse(w) && !patched && !doc.Desired.Registry.IsZero() && w.template.Annotations[v1alpha1.AnnotationRegistryChecksum] != checksum(doc) {
 			ro.checksum = checksum(doc)
 		}
 		if moves {

@@ -32,9 +32,6 @@ func (r *Reconciler) repoint(ctx context.Context, s *sight, doc document) error 
 		}
 		return nil
 	}
-	if doc.Desired.Registry.IsZero() {
-		return nil
-	}
 	for _, ro := range p.todo {
 		if err := r.try(ctx, ro, doc); err != nil {
 			r.refused = ro.String() + ": " + err.Error()

@@ -47,8 +47,9 @@ type document struct {
 	PKI certificates `json:"pki,omitzero"`
 	// Users are those of the in-cluster proxy.
 	Users []user `json:"users,omitempty"`
-	// Switch is the generation at which the target was set. It numbers
-	// switches: a workload is re-pointed once in each.
+	// Switch is the generation at which the platform began to move to the
+	// present target. It numbers switches: a workload is re-pointed once in
+	// each.
 	Switch int64 `json:"switch,omitempty"`
 
 	// raw is what was read, with the fields that this version does not know.

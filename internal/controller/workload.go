@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -195,20 +194,12 @@ func rebase(spec *corev1.PodSpec, bases []layout.Name, name layout.Name) (contai
 		for i := range list {
 			have, rest, ok := layout.MatchName(bases, list[i].Image)
 			if ok && have != name {
-				changes[list[i].Name] = layoutJoin(name, rest)
+				changes[list[i].Name] = name.Reference(rest)
 			}
 		}
 		return changes
 	}
 	return change(spec.Containers), change(spec.InitContainers)
-}
-
-// layoutJoin is a name and the rest of a reference below it.
-func layoutJoin(name layout.Name, rest string) string {
-	if strings.HasPrefix(rest, ":") || strings.HasPrefix(rest, "@") {
-		return name.String() + rest
-	}
-	return name.String() + "/" + rest
 }
 
 // podsOf are the pods that the workload made and that still run.
@@ -240,6 +231,3 @@ func waitsForImage(pod *corev1.Pod) bool {
 func imageReasons() []string {
 	return []string{"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable"}
 }
-
-// uidOf is for maps.
-func uidOf(o metav1.Object) types.UID { return o.GetUID() }
