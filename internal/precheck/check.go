@@ -129,13 +129,10 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 // and a registry that locks accounts sees one wrong password and not 157.
 func (c Checker) wayIn(ctx context.Context, reg registry, r *round) error {
 	r.mu.Lock()
-	var first string
-	if len(r.pending) > 0 {
-		first = r.pending[0]
-	}
+	first := r.pending[:min(len(r.pending), 1)]
 	r.mu.Unlock()
-	if first != "" {
-		refusal := c.one(ctx, reg, first, nil)
+	if len(first) > 0 {
+		refusal := c.one(ctx, reg, first[0], nil)
 		if ctx.Err() == nil && !refusesAll(refusal) {
 			return nil
 		}
