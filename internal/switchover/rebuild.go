@@ -37,6 +37,8 @@ func (x *pass) lost() bool {
 		return true
 	case found && published.Generation == stored.Generation && !published.SameContent(stored):
 		return true
+	case found && x.s.MayPublish(x.w.Published) != nil:
+		return true // rebuilt from an older look at it
 	case stored.IsZero() && !x.s.Desired.Legacy:
 		return reported > 0 && reported >= x.s.Generation
 	case stored.IsZero():

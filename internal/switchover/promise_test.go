@@ -1,0 +1,233 @@
+package switchover
+
+import (
+	"fmt"
+	"slices"
+
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// The promises, and what the world may count on for them: entitled are the
+// registries of which one must live. A registry is one of them from the moment
+// that every counting node was seen to know it, until Final takes it out.
+
+func (s *sim) violate(format string, args ...any) {
+	if s.violation == "" {
+		s.violation = fmt.Sprintf(format, args...)
+		s.logf("VIOLATION: %s", s.violation)
+	}
+}
+
+func (s *sim) watch(old, next State) {
+	newly := func(step string) bool {
+		has := func(st State) bool {
+			return slices.ContainsFunc(st.Passed, func(p Passed) bool { return p.Step == step })
+		}
+		return has(next) && !has(old)
+	}
+	target := s.bit(next.Target.Upstream)
+	if newly(names.ConditionTransition) && !next.Desired.Layout.IsZero() && next.Finalized == 0 {
+		s.entitled |= target
+		s.safe = next.SafeGeneration
+	}
+	if newly(names.ConditionPreflight) {
+		s.unseen = nil
+		for _, n := range s.nodes {
+			if !n.ready {
+				s.unseen = append(s.unseen, n.uid)
+			}
+		}
+	}
+	if newly(names.ConditionProxy) {
+		s.entitledProxy |= target
+	}
+	if next.Finalized != 0 && old.Finalized == 0 && s.isAlive(next.Target.Upstream) {
+		s.entitled, s.entitledProxy = target, target
+	}
+	if next.Desired.Legacy && !old.Desired.Legacy {
+		s.safe = 0
+	}
+	if next.Active != old.Active && old.Schema != 0 && next.Ready() {
+		if next.Desired.Layout.IsZero() {
+			s.entitled = s.bit(next.Active.Upstream)
+		} else if s.deployment.template != next.Target.Name() {
+			s.violate("Ready for %s while the platform uses %s", next.Target.Name(), s.deployment.template)
+		}
+	}
+}
+
+// promise is checked after every step of time.
+func (s *sim) promise() {
+	for _, n := range s.nodes {
+		if n.ready {
+			s.promiseOn(n)
+		}
+	}
+	if s.registry.Mode == Direct && s.entitledProxy&s.aliveBits() != 0 && !(s.proxy && s.proxyServes()) {
+		s.violate("deckhouse-registry names the fixed address and no proxy serves it")
+	}
+}
+
+func (s *sim) promiseOn(n *simNode) {
+	guarded := n.tainted || n.fresh
+	var refs [12]layout.Name
+	used := append(refs[:0], n.pods...)
+	used = append(append(used, n.bare...), layout.NameOf(s.own))
+	if !guarded {
+		used = append(used, s.deployment.template)
+		if s.foreign != (layout.Name{}) {
+			used = append(used, s.foreign)
+		}
+		for _, o := range s.nodes {
+			if o.ready {
+				used = append(used, o.pods...)
+			}
+		}
+	}
+	for i, name := range used {
+		if slices.Contains(used[:i], name) {
+			continue
+		}
+		entitled := s.entitled
+		_, routed := n.mem.Route(name)
+		switch {
+		case s.safe == 0 || guarded && !routed && name != layout.Fixed():
+			entitled = s.serving(name)
+		case guarded:
+			entitled = s.upstreamsOf(n.mem)
+		}
+		if entitled&s.aliveBits() != 0 && !s.pulls(n, name) {
+			s.violate("%s cannot pull %s; its layout %d%s, alive %04b, entitled %04b",
+				n.name, name, n.mem.Generation, describeLayout(n.mem), s.aliveBits(), entitled)
+		}
+	}
+}
+
+// serving are the registries whose own name it is and that still take us.
+func (s *sim) serving(name layout.Name) (bits uint) {
+	for i, u := range s.ups {
+		if layout.NameOf(u) == name && (i != 1 || s.stored.Active.Upstream == u) {
+			bits |= 1 << i
+		}
+	}
+	return bits & s.entitled
+}
+
+func (s *sim) upstreamsOf(l layout.Layout) (bits uint) {
+	for _, r := range l.Routes {
+		for _, u := range r.Upstreams {
+			bits |= s.bit(u)
+		}
+	}
+	return bits
+}
+
+// pulls: through the agent, or from the real host with the pod's own secret.
+func (s *sim) pulls(n *simNode, name layout.Name) bool {
+	if r, ok := n.mem.Route(name); ok && slices.ContainsFunc(r.Upstreams, s.isAlive) {
+		return true
+	}
+	for i, u := range s.ups {
+		if s.alive[i] && layout.NameOf(u) == name &&
+			(slices.Contains(s.bootstrap, u) || slices.ContainsFunc(s.secrets, func(t Target) bool { return t == Target{Mode: Unmanaged, Upstream: u} })) {
+			return true
+		}
+	}
+	return false
+}
+
+// settlesDown lets the cluster work in peace and wants it to become Ready,
+// with nothing left of the way there.
+func (s *sim) settlesDown() {
+	s.logf("QUIET from here")
+	s.late = nil
+	for _, n := range s.nodes {
+		if !n.ready {
+			n.ready, n.fresh, n.freshAt = true, true, s.tick
+			s.boot(n)
+		}
+		n.custom = false
+	}
+	calm := 0
+	for range 80 {
+		s.tick++
+		if s.round(); s.violation != "" {
+			return
+		}
+		if s.unsettled() != "" {
+			calm = 0
+		} else if calm++; calm > 1 {
+			return
+		}
+	}
+	s.violate("does not settle: %s", s.unsettled())
+}
+
+func (s *sim) round() {
+	for _, u := range s.ups {
+		if u == s.stored.Target.Upstream || u == s.wish.Upstream {
+			s.alive[s.index(u)] = true
+		}
+	}
+	for range 10 {
+		if s.control(); len(s.work) == 0 {
+			break
+		}
+		s.promise()
+	}
+	for _, n := range s.nodes {
+		s.agentReads(n, s.layout)
+		s.agentReports(n)
+		s.podsReplaced(n)
+	}
+	s.proxyLoads()
+	s.census = s.look()
+	s.now = s.now.Add(61e9)
+	s.promise()
+}
+
+// unsettled says what is not yet as it should end, if anything.
+func (s *sim) unsettled() string {
+	st := s.stored
+	target := st.Target
+	switch {
+	case !st.Ready():
+		return fmt.Sprint("not Ready: ", st.Conditions)
+	case st.Active != target:
+		return "Ready, and the target is not active"
+	case s.wish.Mode == Direct && target != Target(Target{Mode: Direct, Upstream: s.wish.Upstream}):
+		return "the target is not what the user wants"
+	case s.wish.Mode == Unmanaged && target.Mode != Unmanaged:
+		return "the mode is not what the user wants"
+	case st.Desired.Layout.IsZero():
+		return ""
+	case s.deployment.template != target.Name():
+		return "the platform is elsewhere"
+	case s.registry != target:
+		return "deckhouse-registry is something else"
+	case s.own != target.Upstream && !s.t.noOwn:
+		return "own workloads are elsewhere"
+	case s.proxy != (target.Mode == Direct):
+		return fmt.Sprint("proxy ", s.proxy)
+	case !s.found || s.layout.Generation != st.Desired.Layout.Generation:
+		return "the layout is not published"
+	case len(s.layout.Upstreams()) != 1 || s.layout.Upstreams()[0] != target.Upstream:
+		return "an old registry is left"
+	case len(s.secrets) != 1:
+		return "an old pull secret is left"
+	}
+	used := s.look()
+	for _, name := range s.layout.Names() {
+		inUse := slices.ContainsFunc(used, func(r Reference) bool { return r.Name == name })
+		if !inUse && !slices.Contains(ownNames(target), name) {
+			return "name " + name.String() + " is left, and nothing uses it"
+		}
+	}
+	for _, n := range s.nodes {
+		if n.tainted || n.mem.Generation != s.layout.Generation {
+			return n.name + " is not there"
+		}
+	}
+	return ""
+}

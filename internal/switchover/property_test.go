@@ -1,0 +1,88 @@
+package switchover
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	histories = flag.Int("histories", 2000, "how many histories of random users to run")
+	seed      = flag.Uint64("seed", 0, "the only history to run, with its trail; 0: all of them")
+)
+
+const ticks = 160
+
+// history runs one history: users and the world do what they like, then all is
+// quiet. It returns what went wrong.
+func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
+	s := newSim(seed, p, t)
+	s.trail = trail
+	rng := rand.New(rand.NewPCG(seed, 2))
+	// Each history knows only some kinds of trouble: a rare sequence is then
+	// less often drowned by the others.
+	events := workEvents()
+	for i := range events {
+		events[i].weight = events[i].weight * (1 + rng.IntN(4)) / 2
+	}
+	for _, e := range troubleEvents() {
+		if rng.IntN(2) == 0 {
+			e.weight *= 1 + rng.IntN(3)
+			events = append(events, e)
+		}
+	}
+	total := 0
+	for _, e := range events {
+		total += e.weight
+	}
+	for s.tick = 1; s.tick <= ticks; s.tick++ {
+		pick := rng.IntN(total)
+		for _, e := range events {
+			if pick -= e.weight; pick < 0 {
+				e.do(s)
+				break
+			}
+		}
+		s.now = s.now.Add(time.Duration(rng.IntN(10)) * time.Second)
+		if s.promise(); s.violation != "" {
+			return s.violation
+		}
+	}
+	s.settlesDown()
+	return s.violation
+}
+
+// TestRandomUsers is the promise: whatever users and the world do, every
+// counting node pulls every reference in use, Ready never lies, and in peace
+// the switch ends.
+func TestRandomUsers(t *testing.T) {
+	t.Parallel()
+	if *seed != 0 {
+		fail(t, *seed, Standard(), tamper{})
+		return
+	}
+	start := time.Now()
+	for i := range uint64(*histories) {
+		if history(i+1, Standard(), tamper{}, nil) != "" {
+			fail(t, i+1, Standard(), tamper{})
+			return
+		}
+	}
+	t.Logf("%d histories in %v", *histories, time.Since(start).Round(time.Millisecond))
+}
+
+// fail runs a history again and tells it.
+func fail(t *testing.T, seed uint64, p Protocol, tm tamper) {
+	t.Helper()
+	var trail []string
+	problem := history(seed, p, tm, &trail)
+	text := fmt.Sprintf("seed %d: %s\n%s\nrepeat: go test -run %s -seed %d", seed, problem, strings.Join(trail, "\n"), t.Name(), seed)
+	if problem == "" {
+		t.Log(text)
+		return
+	}
+	t.Error(text)
+}

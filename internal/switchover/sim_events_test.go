@@ -1,0 +1,329 @@
+package switchover
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// event is something that happens to the cluster; it does nothing where it
+// cannot happen.
+type event struct {
+	weight int
+	do     func(*sim)
+}
+
+// work is what the cluster does by itself.
+func workEvents() []event {
+	return []event{
+		{40, (*sim).control},
+		{20, func(s *sim) { s.agentReads(s.anyNode(), s.layout) }},
+		{20, func(s *sim) { s.agentReports(s.anyNode()) }},
+		{16, func(s *sim) { s.podsReplaced(s.anyNode()) }},
+		{8, func(s *sim) { s.census = s.look() }},
+		{8, (*sim).proxyLoads},
+	}
+}
+
+// troubleEvents is what users and the world do to it.
+func troubleEvents() []event {
+	return []event{
+		{6, (*sim).userEdits},
+		{2, (*sim).userReverts},
+		{2, (*sim).userRemovesTheWish},
+		{2, (*sim).userEditsTheSecret},
+		{2, (*sim).userUndoesTheRollout},
+		{1, (*sim).userDeletesTheLayout},
+		{2, (*sim).userCleansTheNode},
+		{3, (*sim).registryDies},
+		{2, (*sim).registryReturns},
+		{4, (*sim).crash},
+		{3, (*sim).failover},
+		{2, (*sim).oldLeaderWakes},
+		{2, func(s *sim) { s.agentReads(s.anyNode(), s.layoutBefore) }},
+		{2, (*sim).nodeDown},
+		{3, (*sim).nodeUp},
+		{2, (*sim).nodeReboots},
+		{1, (*sim).nodeReimaged},
+		{1, (*sim).nodeJoins},
+		{1, (*sim).barePod},
+		{1, (*sim).stateLost},
+		{1, (*sim).stateRestored},
+	}
+}
+
+func (s *sim) anyNode() *simNode { return s.nodes[s.rng.IntN(len(s.nodes))] }
+
+func (s *sim) agentReads(n *simNode, l layout.Layout) {
+	switch {
+	case !n.ready || n.custom:
+		return
+	case n.legacyWanted && n.mem.Mode != string(Direct):
+		s.goLegacy(n)
+		return
+	case !s.found && s.t.absentIsOrder:
+		s.goLegacy(n)
+		return
+	case !s.found || l.IsZero():
+		return // absent changes nothing
+	case l.Generation <= n.mem.Generation && !s.t.agentsGoBack:
+		return
+	case l.Generation == n.mem.Generation && l.SameContent(n.mem):
+		return
+	}
+	n.mem, n.legacy = l, false
+	if !s.t.lateDisk {
+		n.disk = l
+	}
+	s.logf("%s: serves layout %d", n.name, l.Generation)
+}
+
+func (s *sim) goLegacy(n *simNode) {
+	if !n.mem.IsZero() {
+		s.logf("%s: returns to the legacy format", n.name)
+	}
+	n.mem, n.disk, n.legacy = layout.Layout{}, layout.Layout{}, true
+}
+
+// agentReports: first the report that is on its way arrives, then the next one
+// starts, if the target can be reached from the node.
+func (s *sim) agentReports(n *simNode) {
+	if n.inFlight.UID != "" {
+		if n.report.Generation != n.inFlight.Generation || n.report.BootID != n.inFlight.BootID {
+			s.logf("%s: reports %d", n.name, n.inFlight.Generation)
+		}
+		n.report, n.inFlight = n.inFlight, Report{}
+		return
+	}
+	if !n.ready {
+		return
+	}
+	r := Report{
+		UID: n.uid, BootID: fmt.Sprint(n.boot), Generation: n.report.Generation, Version: n.report.Version,
+		Preflight: PreflightReady, Legacy: n.legacy,
+	}
+	if n.report.UID != n.uid || n.report.BootID != r.BootID || s.t.agentsGoBack {
+		r.Generation, r.Version = 0, ""
+	}
+	if n.custom {
+		r.Preflight = PreflightCustom
+	}
+	if !n.mem.IsZero() && s.isAlive(n.mem.Target) {
+		r.Generation, r.Version = n.mem.Generation, contentHash(n.mem)
+	}
+	if s.rng.IntN(3) == 0 {
+		n.inFlight = r
+		return
+	}
+	if n.report != r {
+		s.logf("%s: reports %d", n.name, r.Generation)
+	}
+	n.report = r
+}
+
+// podsReplaced is a rollout coming to a node. From a tainted node pods go
+// elsewhere.
+func (s *sim) podsReplaced(n *simNode) {
+	if !n.ready || n.fresh {
+		return
+	}
+	if n.tainted {
+		if slices.ContainsFunc(n.pods, func(p layout.Name) bool { return p != s.deployment.template }) {
+			n.pods = nil
+		}
+		return
+	}
+	if len(n.pods) == 1 && n.pods[0] == s.deployment.template {
+		return
+	}
+	n.pods = []layout.Name{s.deployment.template}
+	s.logf("%s: pod replaced, now uses %s", n.name, s.deployment.template.Host)
+}
+
+func (s *sim) proxyLoads() {
+	if s.proxy && s.proxySecret.Generation > s.proxyLoaded.Generation {
+		s.proxyLoaded = s.proxySecret
+		s.logf("proxy: serves layout %d", s.proxyLoaded.Generation)
+	}
+}
+
+func (s *sim) userEdits() {
+	wishes := []Wish{{Mode: Unmanaged}}
+	for _, u := range s.ups {
+		wishes = append(wishes, Wish{Mode: Direct, Upstream: u})
+	}
+	s.setWish(wishes[s.rng.IntN(len(wishes))])
+}
+
+func (s *sim) setWish(w Wish) {
+	s.wishBefore, s.wish = s.wish, w
+	s.logf("USER: %s(%s%s) %s", w.Mode, w.Upstream.Host, w.Upstream.Credentials.Password, w.Problem)
+}
+
+func (s *sim) userReverts() { s.setWish(s.wishBefore) }
+
+func (s *sim) userRemovesTheWish() {
+	s.setWish(Wish{Problem: "ModuleConfig deckhouse is missing"})
+}
+
+// userEditsTheSecret names another registry where Secret deckhouse-registry is
+// the user's. Before the first switch the pull secrets and workloads are the
+// user's as well.
+func (s *sim) userEditsTheSecret() {
+	st := s.stored
+	if !st.Ready() || st.Active.Mode != Unmanaged || !st.Desired.Registry.IsZero() || len(s.work) > 0 {
+		return
+	}
+	u := s.ups[s.rng.IntN(len(s.ups))]
+	s.registry = Target{Mode: Unmanaged, Upstream: u}
+	s.logf("USER: deckhouse-registry says %s%s", u.Host, u.Credentials.Password)
+	if st.Desired.Layout.IsZero() {
+		s.secrets = withTargets([]Target{s.registry}, s.secrets...)
+		s.checked |= s.bit(u)
+	}
+}
+
+func (s *sim) userUndoesTheRollout() {
+	if s.deployment.previous == (layout.Name{}) {
+		return
+	}
+	s.deployment.template, s.deployment.previous = s.deployment.previous, s.deployment.template
+	s.logf("USER: rollout undo, back to %s", s.deployment.template.Host)
+}
+
+func (s *sim) userDeletesTheLayout() {
+	if s.found {
+		s.found = false
+		s.version++
+		s.logf("USER: deletes the layout")
+	}
+}
+
+func (s *sim) userCleansTheNode() { s.anyNode().custom = false }
+
+func (s *sim) registryDies() {
+	i := s.rng.IntN(len(s.ups))
+	if s.aliveBits()&^(1<<i) != 0 && s.alive[i] {
+		s.alive[i] = false
+		s.logf("REGISTRY %s%s dies", s.ups[i].Host, s.ups[i].Credentials.Password)
+	}
+}
+
+func (s *sim) registryReturns() {
+	i := s.rng.IntN(len(s.ups))
+	if !s.alive[i] {
+		s.alive[i] = true
+		s.logf("REGISTRY %s%s returns", s.ups[i].Host, s.ups[i].Credentials.Password)
+	}
+}
+
+func (s *sim) crash() {
+	s.logf("CRASH of the controller, %d writes undone", len(s.work))
+	s.work, s.started = nil, s.now
+}
+
+// failover leaves the old leader in front of its write of the layout.
+func (s *sim) failover() {
+	if len(s.work) < 5 {
+		return
+	}
+	want, version := s.stored.Desired.Layout, s.version
+	if want.IsZero() {
+		return
+	}
+	s.logf("FAILOVER: the old leader pauses before publishing %d", want.Generation)
+	s.late = func() {
+		if version == s.version || s.t.noFence {
+			s.publish(want, "OLD LEADER")
+		}
+	}
+	s.work, s.started = nil, s.now
+}
+
+func (s *sim) oldLeaderWakes() {
+	if s.late != nil {
+		s.late()
+		s.late = nil
+	}
+}
+
+func (s *sim) nodeDown() {
+	if n := s.anyNode(); n.ready {
+		n.ready, n.downSince = false, s.now
+		s.logf("%s: NotReady", n.name)
+		if s.rng.IntN(2) == 0 {
+			s.now = s.now.Add(2 * time.Minute)
+		}
+	}
+}
+
+func (s *sim) nodeUp() {
+	if n := s.anyNode(); !n.ready {
+		n.ready, n.fresh, n.freshAt = true, true, s.tick
+		if s.rng.IntN(2) == 0 {
+			s.boot(n)
+		}
+		s.logf("%s: Ready again, serves %d", n.name, n.mem.Generation)
+	}
+}
+
+func (s *sim) boot(n *simNode) {
+	n.boot++
+	n.mem, n.fresh, n.freshAt = n.disk, true, s.tick
+}
+
+func (s *sim) nodeReboots() {
+	if n := s.anyNode(); n.ready {
+		s.boot(n)
+		s.logf("%s: reboots, serves %d from disk", n.name, n.mem.Generation)
+	}
+}
+
+func (s *sim) nodeReimaged() {
+	if n := s.anyNode(); n.ready {
+		n.disk, n.pods, n.bare, n.custom, n.legacy = layout.Layout{}, nil, nil, false, false
+		s.boot(n)
+		s.logf("%s: re-imaged under the same name", n.name)
+	}
+}
+
+func (s *sim) nodeJoins() {
+	if len(s.nodes) < 4 {
+		s.nodes = append(s.nodes, s.newNode(len(s.nodes)))
+		s.logf("%s: joins", s.nodes[3].name)
+		return
+	}
+	gone := s.nodes[3]
+	s.nodes[3] = s.newNode(3)
+	s.nodes[3].report = gone.report // the old RegistryNode is not collected yet
+	s.logf("%s: replaced by a new one", gone.name)
+}
+
+func (s *sim) barePod() {
+	n := s.anyNode()
+	if n.ready && !n.tainted && !n.fresh {
+		n.bare = []layout.Name{s.deployment.template}
+		s.logf("%s: a bare pod uses %s", n.name, s.deployment.template.Host)
+	}
+}
+
+// stateLost and stateRestored leave the layout alone: losing both at once
+// leaves only ModuleConfig, which cannot know every name.
+func (s *sim) stateLost() {
+	nothingPublished := s.stored.Desired.Layout.IsZero()
+	if s.found == nothingPublished || nothingPublished && (len(s.work) > 0 || len(s.stored.Bases) > 1) {
+		return // before the first switch only the state knows which registries the user has left
+	}
+	s.stored, s.work, s.started = State{}, nil, s.now
+	s.logf("STATE is lost")
+}
+
+func (s *sim) stateRestored() {
+	if len(s.older) == 0 || !s.found {
+		return
+	}
+	s.stored, s.work, s.started = s.older[s.rng.IntN(len(s.older))], nil, s.now
+	s.logf("STATE is restored from an older copy: %s", describe(s.stored))
+}

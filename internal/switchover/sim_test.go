@@ -1,0 +1,326 @@
+package switchover
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// A simulated cluster: nodes with memory, disk and a report, pods and
+// templates, registries that die, and a controller whose writes happen one by
+// one, in the order of the real one, so that it can be killed between any two.
+
+type simNode struct {
+	name, uid    string
+	boot         int
+	controlPlane bool
+	ready        bool
+	downSince    time.Time
+	mem, disk    layout.Layout
+	report       Report
+	inFlight     Report // a report on its way to the API server
+	tainted      bool
+	// fresh: it just joined, booted or came back, and the controller could not
+	// taint it yet.
+	fresh        bool
+	freshAt      int
+	pods         []layout.Name // of the platform's Deployment, by the name of their image
+	bare         []layout.Name // that no template replaces
+	custom       bool          // somebody's registry configuration is in containerd's
+	legacy       bool
+	legacyWanted bool
+	rebooted     bool // since the last report
+}
+
+type simDeployment struct{ template, previous layout.Name }
+
+// tamper leaves a rule out. The zero value leaves none.
+type tamper struct {
+	protocol      func(*sim, *Protocol) // rules of the product
+	agentsGoBack  bool                  // agents take any layout, also an older one
+	storeLast     bool                  // objects are written before the state
+	noFence       bool                  // the layout is written whatever lies there
+	oneSecret     bool                  // pull secrets hold only the wanted registry
+	noTaint       bool                  // nobody taints
+	lateDisk      bool                  // agents report before the layout is on disk
+	oneBase       bool                  // only workloads under the active base are known
+	noOwn         bool                  // own workloads stay where they are
+	staleCensus   bool                  // Final believes a cached look
+	absentIsOrder bool                  // agents take an absent layout for an order
+}
+
+type sim struct {
+	rng   *rand.Rand
+	p     Protocol
+	t     tamper
+	now   time.Time
+	tick  int
+	trail *[]string
+
+	wish, wishBefore Wish
+	stored           State
+	older            []State // copies that somebody may restore
+	started          time.Time
+	work             []func() bool // writes of this pass; false ends it
+
+	layout, layoutBefore layout.Layout // Secret registry-bashible-config, now and before
+	found                bool
+	version              int // its resourceVersion
+	late                 func()
+
+	registry    Target // Secret deckhouse-registry
+	secrets     []Target
+	bootstrap   []upstream.Upstream
+	own         upstream.Upstream
+	deployment  simDeployment
+	foreign     layout.Name // what GitOps keeps naming; zero: nobody does
+	proxy       bool
+	proxySecret layout.Layout
+	proxyLoaded layout.Layout
+	lastUse     time.Time
+	nodes       []*simNode
+	census      []Reference // as cached
+	uids        int
+
+	ups    []upstream.Upstream // A, A with rotated credentials, B, C
+	alive  []bool
+	hashes map[int64]string // generation -> content, for the test without generations
+
+	// What the promise is about; see promise_test.go.
+	entitled, entitledProxy, checked uint
+	safe                             int64
+	unseen                           []string // nodes that were away at the preflight
+	violation                        string
+}
+
+func simUpstreams() []upstream.Upstream {
+	of := func(host, path, password string) upstream.Upstream {
+		return upstream.Upstream{Host: host, Path: path, Scheme: upstream.HTTPS,
+			Credentials: upstream.Credentials{Username: "u", Password: password}}
+	}
+	return []upstream.Upstream{of("a.io", "x/ee", "1"), of("a.io", "x/ee", "2"), of("b.io", "mirror", "1"), of("c.io", "", "1")}
+}
+
+func newSim(seed uint64, p Protocol, t tamper) *sim {
+	s := &sim{
+		rng: rand.New(rand.NewPCG(seed, 1)), p: p, t: t,
+		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), ups: simUpstreams(),
+		alive: []bool{true, true, true, true}, hashes: map[int64]string{},
+	}
+	if t.protocol != nil {
+		t.protocol(s, &s.p)
+	}
+	a := s.ups[0]
+	s.started = s.now
+	s.registry = Target{Mode: Unmanaged, Upstream: a}
+	s.secrets = []Target{s.registry}
+	s.own, s.bootstrap = a, []upstream.Upstream{a}
+	s.deployment.template = layout.NameOf(a)
+	s.wish = Wish{Mode: Unmanaged}
+	s.entitled, s.checked = 1, 1
+	if s.rng.IntN(3) == 0 {
+		s.foreign = layout.NameOf(a)
+	}
+	for i := range 3 {
+		n := s.newNode(i)
+		n.controlPlane, n.custom = i == 0, s.rng.IntN(8) == 0
+		n.pods = []layout.Name{s.deployment.template}
+		s.nodes = append(s.nodes, n)
+	}
+	s.census = s.look()
+	return s
+}
+
+func (s *sim) newNode(i int) *simNode {
+	s.uids++
+	return &simNode{name: fmt.Sprintf("node%d", i), uid: fmt.Sprint("u", s.uids), ready: true, fresh: true, freshAt: s.tick}
+}
+
+func (s *sim) logf(format string, args ...any) {
+	if s.trail != nil {
+		*s.trail = append(*s.trail, fmt.Sprintf("%4d  ", s.tick)+fmt.Sprintf(format, args...))
+	}
+}
+
+func (s *sim) index(u upstream.Upstream) int { return slices.Index(s.ups, u) }
+
+func (s *sim) bit(u upstream.Upstream) uint {
+	if i := s.index(u); i >= 0 {
+		return 1 << i
+	}
+	return 0
+}
+
+func (s *sim) aliveBits() (bits uint) {
+	for i, alive := range s.alive {
+		if alive {
+			bits |= 1 << i
+		}
+	}
+	return bits
+}
+
+func (s *sim) isAlive(u upstream.Upstream) bool { return s.bit(u)&s.aliveBits() != 0 }
+
+// look is every image reference there is under a known base.
+func (s *sim) look() []Reference {
+	refs := make([]Reference, 0, 12)
+	add := func(n layout.Name, user string, movable, own bool) {
+		if n != (layout.Name{}) {
+			refs = append(refs, Reference{Name: n, Image: "alpha@sha256:1", User: user, Movable: movable, OwnWorkload: own})
+		}
+	}
+	add(s.deployment.template, "Deployment a/alpha", true, false)
+	add(s.deployment.previous, "ReplicaSet a/alpha-1", false, false)
+	add(s.foreign, "Deployment b/foreign", false, false)
+	add(layout.NameOf(s.own), "DaemonSet d8-system/registry-agent", false, true)
+	for _, n := range s.nodes {
+		for _, pod := range n.pods {
+			add(pod, "Pod a/alpha-1", false, false)
+		}
+		for _, pod := range n.bare {
+			add(pod, "Pod a/bare", false, false)
+		}
+	}
+	return refs
+}
+
+// under keeps the references that the controller can recognise.
+func (s *sim) under(refs []Reference, bases []layout.Name) []Reference {
+	if s.t.oneBase {
+		bases = []layout.Name{s.stored.Active.Name(), s.stored.Target.Name()}
+	}
+	return slices.DeleteFunc(slices.Clone(refs), func(r Reference) bool { return !slices.Contains(bases, r.Name) })
+}
+
+// observe is what the controller sees. What is not asked of the API server
+// directly may be older than what is there.
+func (s *sim) observe() (w World, version int) {
+	w = World{Now: s.now, Settings: DefaultSettings(), Wish: s.wish}
+	if s.registry.Mode == Unmanaged {
+		w.Installation = s.registry.Upstream
+	} else {
+		w.InstallationProblem = "the Secret names the fixed address"
+	}
+	w.Published, version = Published{Layout: s.layout, Found: s.found}, s.version
+	if s.found && !s.layoutBefore.IsZero() && s.rng.IntN(8) == 0 {
+		w.Published.Layout, version = s.layoutBefore, s.version-1
+	}
+	for _, n := range s.nodes {
+		seen := Node{
+			Name: n.name, UID: n.uid, BootID: fmt.Sprint(n.boot), ControlPlane: n.controlPlane, Schedulable: true,
+			Ready: n.ready, Agent: true, Tainted: n.tainted, Report: n.report,
+		}
+		if !n.ready {
+			since := n.downSince
+			if s.started.After(since) {
+				since = s.started // a new controller has seen less
+			}
+			seen.NotReadyFor = s.now.Sub(since)
+		}
+		w.Nodes = append(w.Nodes, seen)
+	}
+	w.Census.References = s.under(s.census, s.stored.Bases)
+	s.observeProgress(&w)
+	s.observeChecks(&w)
+	return w, version
+}
+
+func (s *sim) observeProgress(w *World) {
+	want := s.stored.Desired
+	if s.proxy {
+		w.Proxy = Proxy{
+			Exists: true, Wanted: 1, Ready: 1, Generation: s.proxyLoaded.Generation, LastUse: s.lastUse,
+			SecondWay: layout.SecondWay{Host: "10.96.0.17:5001", CA: "ca"},
+		}
+		if s.proxyServes() {
+			w.Proxy.Pulled = s.proxyLoaded.Generation
+		}
+	}
+	moved := s.registry == want.Registry && slices.Equal(s.secrets, want.PullSecrets) && s.own == want.Own
+	if s.t.oneSecret || s.t.noOwn {
+		moved = s.registry == want.Registry
+	}
+	if slices.Contains(s.knownBases(), s.deployment.template) && s.deployment.template != want.Workloads {
+		moved = false
+	}
+	for _, n := range s.nodes {
+		for _, pod := range n.pods {
+			if n.ready && pod != s.deployment.template {
+				moved = false
+			}
+		}
+	}
+	w.Platform = Platform{Target: want.Registry, Moved: moved && !want.Registry.IsZero()}
+}
+
+func (s *sim) knownBases() []layout.Name {
+	if s.t.oneBase {
+		return []layout.Name{s.stored.Active.Name(), s.stored.Target.Name()}
+	}
+	return s.stored.Bases
+}
+
+func (s *sim) observeChecks(w *World) {
+	if request := s.p.CheckRequest(s.stored, *w); !request.IsZero() && s.rng.IntN(4) > 0 {
+		w.Check = s.check(request)
+	}
+	if !s.p.NeedsLive(s.stored, *w) {
+		return
+	}
+	w.Census.Live = true
+	if !s.t.staleCensus {
+		w.Census.References = s.under(s.look(), s.stored.Bases)
+	}
+	w.FinalCheck = s.check(s.p.CheckRequest(s.stored, *w))
+}
+
+func (s *sim) check(request CheckRequest) CheckReport {
+	report := CheckReport{Fingerprint: request.Fingerprint(), Total: len(request.Images)}
+	if !s.isAlive(request.Upstream) {
+		report.Problem = "connection refused"
+		return report
+	}
+	s.checked |= s.bit(request.Upstream)
+	report.Done, report.At = report.Total, s.now
+	return report
+}
+
+func (s *sim) proxyServes() bool {
+	r, ok := s.proxyLoaded.Route(layout.Fixed())
+	return ok && slices.ContainsFunc(r.Upstreams, s.isAlive)
+}
+
+// control is one step of the controller: a whole look at the cluster and the
+// write of the state, or one of the writes that follow from it.
+func (s *sim) control() {
+	for len(s.work) > 0 {
+		write := s.work[0]
+		s.work = s.work[1:]
+		if write() {
+			return
+		}
+	}
+	w, version := s.observe()
+	next := s.p.Advance(s.stored, w)
+	store := func() bool { return s.store(next) }
+	writes := []func() bool{
+		func() bool { return s.writeTaints(next, w) },
+		func() bool { return s.writeSecrets(next) },
+		func() bool { return s.writeLayout(next, w.Published, version) },
+		func() bool { return s.writeProxy(next) },
+		func() bool { return s.writeRegistry(next) },
+		func() bool { return s.writeDeployment(next) },
+		func() bool { return s.writeOwn(next) },
+	}
+	if s.t.storeLast {
+		s.work = append(writes, store)
+		return
+	}
+	s.work = writes
+	store()
+}
