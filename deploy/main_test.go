@@ -111,9 +111,8 @@ func store(t *testing.T, api *apitest.API, o *unstructured.Unstructured) {
 
 // waitFor returns when ready does, or after some seconds; the caller then
 // finds out what is wrong.
-func waitFor(t *testing.T, ready func() bool) {
-	t.Helper()
-	_ = wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, 5*time.Second, true,
+func waitFor(ctx context.Context, ready func() bool) {
+	_ = wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, 5*time.Second, true,
 		func(context.Context) (bool, error) { return ready(), nil })
 }
 

@@ -150,6 +150,6 @@ func settle(t *testing.T, api *apitest.API, w write, name, spec, want string) {
 		err = w.do(t, api.Client(), moduleConfig(t, name, spec))
 		return (err == nil) == (want == "")
 	}
-	waitFor(t, try)
+	waitFor(t.Context(), try)
 	check(t, err, want)
 }
