@@ -26,7 +26,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
-var server apitest.Server //nolint:gochecknoglobals // one API server for the package
+var server apitest.Server
 
 func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
 
@@ -62,7 +62,7 @@ func startInstance(t *testing.T, change func(*Config)) *instance {
 	if change != nil {
 		change(&cfg)
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	i.stop = stop
 	go func() { i.ended <- Run(ctx, cfg, slog.New(slog.NewTextHandler(t.Output(), nil))) }()
 	select {
@@ -103,12 +103,13 @@ func (i *instance) put(data map[string][]byte) {
 // eventually waits for what a watch brings.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.After(15 * time.Second)
 	for !ok() {
-		if time.Now().After(deadline) {
+		select {
+		case <-deadline:
 			t.Fatalf("never: %s", what)
+		case <-time.After(20 * time.Millisecond):
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -24,10 +24,12 @@ func BenchmarkBlob(b *testing.B) {
 		}
 	}))
 	defer up.Close()
+	client := &http.Transport{MaxIdleConnsPerHost: 64}
+	defer client.CloseIdleConnections()
 	server := benchServer(b, up.Listener.Addr().String())
 	b.SetBytes(size)
 	for b.Loop() {
-		fetch(b, server.URL+blobPath(someDigest))
+		fetch(b, client, server.URL+blobPath(someDigest))
 	}
 }
 
@@ -37,10 +39,12 @@ func BenchmarkManifest(b *testing.B) {
 		_, _ = w.Write(make([]byte, 1500)) // a test server's client is the proxy, which stays
 	}))
 	defer up.Close()
+	client := &http.Transport{MaxIdleConnsPerHost: 64}
+	defer client.CloseIdleConnections()
 	server := benchServer(b, up.Listener.Addr().String())
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			fetch(b, server.URL+manifestPath)
+			fetch(b, client, server.URL+manifestPath)
 		}
 	})
 }
@@ -63,12 +67,12 @@ func benchServer(b *testing.B, upstreamHost string) *httptest.Server {
 	return server
 }
 
-func fetch(b *testing.B, url string) {
+func fetch(b *testing.B, client *http.Transport, url string) {
 	req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	resp, err := http.DefaultTransport.RoundTrip(req)
+	resp, err := client.RoundTrip(req)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -87,8 +87,8 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 		failure.outcome, failure.reason = notFoundThere, "no repository for this name"
 		return nil, failure
 	}
-	p := newPatience(out.Context(), limit)
-	resp, err := t.transport.RoundTrip(out.WithContext(p.ctx))
+	p := newPatience(req.Context(), limit)
+	resp, err := t.transport.RoundTrip(out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
 	if err != nil {
 		err = p.explain(err)
 		p.end()

@@ -102,7 +102,7 @@ func TestTruncatedBodyIsNeverPassedOffAsWhole(t *testing.T) {
 	a, _, img := pair(t, testregistry.Options{})
 	s := start(t, Config{Budget: time.Second}, a.Upstream("team/a"))
 	first := true
-	a.SetFaults(testregistry.Faults{CutAfter: 100_000, Match: func(r *http.Request) bool {
+	a.SetFaults(testregistry.Faults{CutAfter: 100_000, Match: func(*http.Request) bool {
 		defer func() { first = false }()
 		if !first {
 			go a.Stop() // dead for good while the body is under way

@@ -22,7 +22,7 @@ func TestSwapUnderAPull(t *testing.T) {
 	done := make(chan answer)
 	go func() { done <- s.get(blobPath(digest)) }()
 	for len(a.Requests()) == 0 {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	s.swap(2, b.Upstream("team/b"))
 	wantStatus(t, s.get(manifestPath), http.StatusOK)

@@ -18,11 +18,9 @@ func hash(password string) string {
 
 func TestRequire(t *testing.T) {
 	t.Parallel()
-	users, err := ParseUsers(fmt.Appendf(nil, `
-- {name: ro, sha256: %s, role: client}
-- {name: ro, sha256: %s, role: client}
-- {name: node, sha256: %s, role: node}
-`, hash("old"), hash("new"), hash("n")))
+	users, err := NewUsers([]User{
+		{"ro", hash("old"), RoleClient}, {"ro", hash("new"), RoleClient}, {"node", hash("n"), RoleNode},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +58,7 @@ func TestWithoutUsersNobodyPasses(t *testing.T) {
 	if _, ok := none.Verify("", ""); ok {
 		t.Error("nil users let somebody pass")
 	}
-	empty, err := ParseUsers(nil)
+	empty, err := NewUsers(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,12 +69,31 @@ func TestWithoutUsersNobodyPasses(t *testing.T) {
 
 func TestUsersThatAreRefused(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{
-		"{", "- {name: a}", "- {sha256: " + hash("x") + ", role: node}", "- {name: a, sha256: zz, role: node}",
-		"- {name: a, sha256: " + hash("x") + ", role: admin}", "- {name: a, sha256: " + hash("x") + ", role: node, password: x}",
+	for _, user := range []User{
+		{}, {Name: "a"}, {SHA256: hash("x"), Role: RoleNode}, {"a", "zz", RoleNode}, {"a", hash("x")[:62], RoleNode}, {"a", hash("x"), "admin"},
 	} {
-		if _, err := ParseUsers([]byte(text)); err == nil {
-			t.Errorf("%s: no error", text)
+		if _, err := NewUsers([]User{user}); err == nil {
+			t.Errorf("%+v: no error", user)
+		}
+	}
+}
+
+func TestParseUsers(t *testing.T) {
+	t.Parallel()
+	good := fmt.Sprintf("- {name: ro, sha256: %s, role: client}\n- name: node\n  sha256: %s\n  role: node\n", hash("a"), hash("b"))
+	users, err := ParseUsers([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u, ok := users.Verify("node", "b"); !ok || u.Role != RoleNode {
+		t.Errorf("%+v %v", u, ok)
+	}
+	if users, err := ParseUsers(nil); err != nil || len(users.entries) != 0 {
+		t.Errorf("empty: %v", err)
+	}
+	for _, text := range []string{"{", "name: a", "- {name: a, sha256: hunter2-secret, role: node}", "- {name: a, sha256: " + hash("x") + ", role: node, hunter2-secret: x}"} {
+		if _, err := ParseUsers([]byte(text)); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }

@@ -1,12 +1,15 @@
 package regauth
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // Role is what a user is for.
@@ -22,9 +25,9 @@ const (
 // User is somebody who may pull. Passwords are 256 random bits, so one round
 // of SHA-256 without salt is enough.
 type User struct {
-	Name   string `json:"name"`
-	SHA256 string `json:"sha256"` // of the password, in hex
-	Role   Role   `json:"role"`
+	Name   string `json:"name" yaml:"name"`
+	SHA256 string `json:"sha256" yaml:"sha256"` // of the password, in hex
+	Role   Role   `json:"role" yaml:"role"`
 }
 
 // Users is an immutable set of users. A name may occur more than once: during
@@ -37,11 +40,14 @@ type entry struct {
 	name, password [sha256.Size]byte
 }
 
-// ParseUsers reads the YAML list of key "users" of the proxy's Secret.
+// ParseUsers reads the YAML list of key "users" of the proxy's Secret. Unknown
+// fields are an error: a user is never taken for less than was meant.
 func ParseUsers(data []byte) (*Users, error) {
 	var list []User
-	if err := yaml.UnmarshalStrict(data, &list); err != nil {
-		return nil, fmt.Errorf("parse users: %w", err)
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&list); err != nil && !errors.Is(err, io.EOF) {
+		return nil, errors.New("parse users: not a YAML list of name, sha256 and role")
 	}
 	return NewUsers(list)
 }

@@ -1,7 +1,6 @@
 package testregistry
 
 import (
-	"context"
 	"crypto/tls"
 	"io"
 	"log"
@@ -116,7 +115,7 @@ func (r *Registry) Stop() {
 
 func (r *Registry) serve(t testing.TB, addr string, h http.Handler) *httptest.Server {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func startRegistry(t *testing.T, bearer bool) *realRegistry {
 
 func (r *realRegistry) run(t *testing.T, binary, config string) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	cmd := exec.CommandContext(ctx, binary, "serve", config)
 	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
 	var output bytes.Buffer
