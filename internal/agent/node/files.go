@@ -30,15 +30,19 @@ func newWatcher(log *slog.Logger) *watcher {
 	return &watcher{log: log, fs: w}
 }
 
-// watch says which directories matter from now on. Those that do not exist, or
-// no longer, are asked for again at the next call.
-func (w *watcher) watch(hosts, config []string) {
+// watchHosts and watchConfig say which directories matter from now on. Those
+// that do not exist, or no longer, are asked for again at the next call.
+func (w *watcher) watchHosts(dirs []string)  { w.watch(&w.hosts, dirs) }
+func (w *watcher) watchConfig(dirs []string) { w.watch(&w.config, dirs) }
+
+func (w *watcher) watch(list *[]string, dirs []string) {
 	if w.fs == nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	wanted := append(slices.Clone(hosts), config...)
+	*list = dirs
+	wanted := append(slices.Clone(w.hosts), w.config...)
 	for _, old := range w.fs.WatchList() {
 		if !slices.Contains(wanted, old) {
 			_ = w.fs.Remove(old) // gone already
@@ -47,7 +51,6 @@ func (w *watcher) watch(hosts, config []string) {
 	for _, dir := range wanted {
 		_ = w.fs.Add(dir) // not there yet; its parent is watched
 	}
-	w.hosts, w.config = hosts, config
 }
 
 // settle is how long a burst of changes may go on before it is one.

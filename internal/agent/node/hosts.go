@@ -10,11 +10,21 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/d8-registry/registry/internal/containerd"
 	"github.com/d8-registry/registry/internal/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
 )
+
+// healed is what was put back last, and when.
+type healed struct {
+	at   time.Time
+	what string
+}
+
+// healedFor is how long the report tells of it.
+const healedFor = time.Minute
 
 // putHosts makes containerd's host directory that of the layout, and reports
 // whether it is. Where containerd is not one that we may configure nothing is
@@ -35,7 +45,7 @@ func (a *Agent) putHosts(v *view, l layout.Layout, facts *containerd.Facts) bool
 	}
 	defer func() { _ = folder.Close() }()
 	res, err := hostsdir.Apply(folder, tree)
-	a.files.watch(watched(facts.Folder, tree), facts.ConfigDirs)
+	a.files.watchHosts(watched(facts.Folder, tree))
 	if res.Changed() {
 		a.log.Info("host directories written", "written", res.Written, "removed", res.Removed)
 	}
@@ -44,10 +54,12 @@ func (a *Agent) putHosts(v *view, l layout.Layout, facts *containerd.Facts) bool
 		return false
 	}
 	if res.Changed() && a.applied != nil && same(a.applied, tree) {
-		v.trouble("put back what was changed by hand: %s", strings.Join(append(res.Written, res.Removed...), ", "))
-		v.retry = true // to say so no more
+		a.healed = healed{at: a.now(), what: strings.Join(append(res.Written, res.Removed...), ", ")}
 	}
 	a.applied = tree
+	if a.healed.what != "" && a.now().Sub(a.healed.at) < healedFor {
+		v.trouble("put back what was changed by hand: %s", a.healed.what)
+	}
 	for _, c := range res.Conflicts {
 		v.trouble("%s: %s is in the way: %s", c.Host, filepath.Join(facts.Effective, c.Directory), c.Reason)
 	}

@@ -50,7 +50,7 @@ func (a *Agent) pass(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return later
 	}
-	if !v.hold {
+	if !v.hold && own != nil {
 		if err := a.report.write(ctx, v.status); err != nil {
 			a.log.Warn("report not written", "err", err)
 			v.retry = true
@@ -61,6 +61,9 @@ func (a *Agent) pass(ctx context.Context) time.Duration {
 		return min(soon<<(a.failures-1), later)
 	}
 	a.failures = 0
+	if len(v.problems) > 0 {
+		return later
+	}
 	return a.cfg.ProofInterval / 2
 }
 
@@ -113,11 +116,21 @@ type known struct {
 	at    time.Time
 }
 
+// stale is soon true for a configuration that somebody should be repairing.
+func (k *known) stale(now time.Time, interval time.Duration) bool {
+	if k == nil {
+		return true
+	}
+	if k.facts.Preflight != containerd.Ready {
+		interval = min(interval, later)
+	}
+	return now.Sub(k.at) >= interval
+}
+
 // lookAtContainerd asks containerd's binary for its configuration only when it
 // may have changed: it takes a process to do so.
 func (a *Agent) lookAtContainerd(ctx context.Context, v *view) *containerd.Facts {
-	stale := a.forget.Swap(false) || a.known == nil || a.now().Sub(a.known.at) >= a.cfg.ProofInterval
-	if stale {
+	if a.forget.Swap(false) || a.known.stale(a.now(), a.cfg.ProofInterval) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		facts, err := containerd.Discover(ctx, a.cri, containerd.Options{Socket: a.cfg.Socket, Effective: a.cfg.HostsDir})
@@ -132,6 +145,7 @@ func (a *Agent) lookAtContainerd(ctx context.Context, v *view) *containerd.Facts
 			return nil
 		}
 		a.known = &known{facts: facts, at: a.now()}
+		a.files.watchConfig(facts.ConfigDirs)
 	}
 	a.passing("containerd", false)
 	f := &a.known.facts
@@ -167,7 +181,7 @@ func (a *Agent) lookAtServe(v *view, facts *containerd.Facts) (layout.Layout, *s
 	case errors.Is(err, fs.ErrNotExist) && s.status.Generation == 0:
 		// Nothing was ever published: nothing is written on any node.
 		v.status.Legacy = facts != nil && untouched(facts.Folder)
-		a.files.watch(nil, a.configDirs())
+		a.files.watchHosts(nil)
 		return layout.Layout{}, nil
 	case err != nil:
 		v.retry = true
@@ -179,13 +193,6 @@ func (a *Agent) lookAtServe(v *view, facts *containerd.Facts) (layout.Layout, *s
 		return layout.Layout{}, nil
 	}
 	return l, s
-}
-
-func (a *Agent) configDirs() []string {
-	if a.known == nil {
-		return nil
-	}
-	return a.known.facts.ConfigDirs
 }
 
 // bring gets the node to where the layout wants it, and notes how far it came.
@@ -202,7 +209,7 @@ func (a *Agent) bring(ctx context.Context, v *view, l layout.Layout, s *served, 
 			v.trouble("%v", err)
 		}
 	}
-	proved := a.prove(ctx, v, l, s, facts)
+	proved := a.prove(ctx, v, l, s, facts, wanted)
 	reached := a.reachTarget(ctx, v, l)
 	if wanted && proved && (reached || a.standing.generation == l.Generation) {
 		a.standing = standing{generation: l.Generation, version: s.status.Version, names: names(l)}
@@ -211,18 +218,26 @@ func (a *Agent) bring(ctx context.Context, v *view, l layout.Layout, s *served, 
 }
 
 // prove makes containerd ask the serving half for every name. A name that this
-// node relied on and that fails takes the report back.
-func (a *Agent) prove(ctx context.Context, v *view, l layout.Layout, s *served, facts *containerd.Facts) bool {
+// node relied on and that fails takes the report back. While the host
+// directories are not as wanted only those are asked for: all others would end
+// up at somebody's real registry.
+func (a *Agent) prove(ctx context.Context, v *view, l layout.Layout, s *served, facts *containerd.Facts, wanted bool) bool {
 	all := true
 	for _, n := range l.Names() {
-		key := facts.Instance + " " + contentKey(facts.Folder, n.Host)
-		err := a.proofs.prove(ctx, s.client, n, key, nonce(v.status.NodeUID, l.Generation))
+		relied := slices.Contains(a.standing.names, n.String())
+		err := errNotSetUp
+		if wanted || relied {
+			key := facts.Instance + " " + contentKey(facts.Folder, n.Host)
+			err = a.proofs.prove(ctx, s.client, n, key, nonce(v.status.NodeUID, l.Generation))
+		}
 		r := registryv1alpha1.RedirectStatus{Name: n.String(), Proved: err == nil}
 		if err != nil {
 			all = false
 			r.Message = err.Error()
-			v.trouble("%s: %v", n, err)
-			if slices.Contains(a.standing.names, n.String()) && ctx.Err() == nil {
+			if !errors.Is(err, errNotSetUp) {
+				v.trouble("%s: %v", n, err)
+			}
+			if relied && ctx.Err() == nil {
 				a.standing = standing{}
 			}
 		}

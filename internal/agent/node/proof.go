@@ -43,8 +43,11 @@ func newProofs(cri puller, interval time.Duration) *proofs {
 	return &proofs{cri: cri, interval: interval, now: time.Now, good: map[layout.Name]good{}}
 }
 
-// errNotSeen is for people: it is what makes a node not converge.
-var errNotSeen = errors.New("containerd does not come to the agent for this name")
+// Why a name is not proved, for people: it is what makes a node not converge.
+var (
+	errNotSeen  = errors.New("containerd does not come to the agent for this name")
+	errNotSetUp = errors.New("the host directory is not set up")
+)
 
 // pullTime is longer than containerd takes for a host that does not answer.
 const pullTime = 15 * time.Second
@@ -59,18 +62,7 @@ func (p *proofs) prove(ctx context.Context, serve expecter, n layout.Name, key, 
 	if err := serve.Expect(ctx, nonce, n); err != nil {
 		return err
 	}
-	pull, cancel := context.WithTimeout(ctx, pullTime)
-	defer cancel()
-	// The pull itself always fails: there is nothing to pull. What counts is
-	// whether the serving half saw it.
-	ref := n.Reference(seam.ProofRepository + ":" + nonce)
-	if _, err := p.cri.PullImage(pull, ref); err == nil {
-		// Somebody else's registry has everything. Leave nothing behind.
-		if err := p.cri.RemoveImage(ctx, ref); err != nil {
-			return fmt.Errorf("proof: %w", err)
-		}
-	}
-	seen, err := serve.Seen(ctx, nonce, 0)
+	seen, err := p.pull(ctx, serve, n.Reference(seam.ProofRepository+":"+nonce), nonce)
 	if err != nil {
 		return err
 	}
@@ -79,6 +71,34 @@ func (p *proofs) prove(ctx context.Context, serve expecter, n layout.Name, key, 
 	}
 	p.good[n] = good{key: key, at: p.now()}
 	return nil
+}
+
+// pull starts a pull that the serving half lets hang as soon as it arrives, and
+// calls it off then. If it ends by itself, containerd went elsewhere.
+func (p *proofs) pull(ctx context.Context, serve expecter, ref, nonce string) (bool, error) {
+	pull, callOff := context.WithTimeout(ctx, pullTime)
+	defer callOff()
+	waiting, stopWaiting := context.WithCancel(ctx)
+	defer stopWaiting()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := p.cri.PullImage(pull, ref)
+		ended <- err
+		stopWaiting()
+	}()
+	seen, err := serve.Seen(waiting, nonce, pullTime)
+	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+		seen, err = serve.Seen(ctx, nonce, 0)
+	}
+	callOff()
+	if <-ended == nil {
+		// Somebody's mirror has everything. Leave nothing behind.
+		err = errors.Join(err, p.cri.RemoveImage(ctx, ref))
+	}
+	if err != nil {
+		return false, fmt.Errorf("prove %s: %w", ref, err)
+	}
+	return seen, nil
 }
 
 // nonce is a tag that nobody else will ever ask for.

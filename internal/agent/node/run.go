@@ -40,6 +40,7 @@ type Agent struct {
 	reach    *reach               // which registries answered
 	standing standing             // what was reported last and still holds
 	applied  hostsdir.Tree        // what Apply did last
+	healed   healed               // what was changed by hand
 	since    map[string]time.Time // when a passing trouble began
 	failures int                  // passes in a row that did not get through
 }

@@ -79,10 +79,15 @@ func NewClient(address string, folder Folder, header string) (*Client, error) {
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Wait returns when serve's status is no longer the given revision, or after
-// MaxWait with the present one.
+// Wait returns when serve's status is no longer the one that was seen, or after
+// MaxWait with the present one. To a caller that has seen nothing everything is
+// new.
 func (c *Client) Wait(ctx context.Context, seen Status) (Status, error) {
-	query := url.Values{"after": {strconv.FormatInt(seen.Generation, 10)}, "revision": {strconv.FormatInt(seen.Revision, 10)}}
+	query := url.Values{}
+	if seen != (Status{}) {
+		query.Set("after", strconv.FormatInt(seen.Generation, 10))
+		query.Set("revision", strconv.FormatInt(seen.Revision, 10))
+	}
 	var now Status
 	err := c.ask(ctx, http.MethodGet, PathStatus+"?"+query.Encode(), &now)
 	return now, err
@@ -93,8 +98,8 @@ func (c *Client) Expect(ctx context.Context, nonce string, name layout.Name) err
 	return c.ask(ctx, http.MethodPost, PathProof+url.PathEscape(nonce)+"?"+url.Values{"host": {name.Host}, "path": {name.Path}}.Encode(), nil)
 }
 
-// Seen reports whether the nonce arrived, waiting for it if need be; asked
-// once, serve forgets it.
+// Seen reports whether the nonce arrived, waiting for it if need be. serve
+// forgets it with its answer.
 func (c *Client) Seen(ctx context.Context, nonce string, wait time.Duration) (bool, error) {
 	var answer struct {
 		Seen bool `json:"seen"`

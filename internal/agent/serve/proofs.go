@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +16,8 @@ import (
 // proofs are the pulls that node announced: seen or not yet. A nonce counts
 // once, for one name, and only with the node token, which outer handlers check.
 type proofs struct {
-	now func() time.Time
+	now  func() time.Time
+	hold time.Duration // how long a proof's pull is kept waiting at most
 
 	mu      sync.Mutex
 	pending map[string]*proof
@@ -33,11 +33,14 @@ type proof struct {
 const (
 	proofLife  = 5 * time.Minute
 	maxPending = 1000
+	proofHold  = 10 * time.Second
 )
 
 var nonceForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{15,127}$`)
 
-func newProofs() *proofs { return &proofs{now: time.Now, pending: map[string]*proof{}} }
+func newProofs() *proofs {
+	return &proofs{now: time.Now, hold: proofHold, pending: map[string]*proof{}}
+}
 
 // expect announces a nonce; false if it is malformed, known, or one too many.
 func (p *proofs) expect(nonce string, name layout.Name) bool {
@@ -77,7 +80,8 @@ func prefix(n layout.Name) string {
 	return n.Path + "/"
 }
 
-// seen waits for a nonce to arrive, and forgets it.
+// seen waits for a nonce to arrive, and forgets it with the answer. A caller
+// that goes away may ask again.
 func (p *proofs) seen(ctx context.Context, nonce string, wait time.Duration) bool {
 	p.mu.Lock()
 	known := p.pending[nonce]
@@ -87,22 +91,16 @@ func (p *proofs) seen(ctx context.Context, nonce string, wait time.Duration) boo
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	arrived := false
 	select {
 	case <-known.seen:
-		arrived = true
 	case <-timer.C:
-		select { // both may be true
-		case <-known.seen:
-			arrived = true
-		default:
-		}
 	case <-ctx.Done():
+		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.pending, nonce)
-	return arrived
+	return known.used
 }
 
 // isProof tells pulls of proofs from all others.
@@ -110,26 +108,18 @@ func isProof(pull proxy.Pull) bool {
 	return pull.Repository == seam.ProofRepository || strings.HasSuffix(pull.Repository, "/"+seam.ProofRepository)
 }
 
-// Every proof gets the same answer: an image for no platform. containerd finds
-// nothing to pull in it and stops there, where a 404 would send it on to the
-// second way or to the real registry, with a pull that nobody needs.
-const (
-	proofIndex       = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
-	proofIndexDigest = "sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2"
-)
-
-// serve answers a pull of a proof, and notes that it came.
+// serve notes that a proof came, and keeps the caller waiting: node calls the
+// pull off as soon as it knows. So nothing comes of it, where a 404 would send
+// containerd on to the second way or to the real registry, with a pull that
+// nobody needs, and an image, however empty, would stay on the node.
 func (p *proofs) serve(w http.ResponseWriter, r *http.Request, pull proxy.Pull) {
-	known := pull.Kind == proxy.KindManifests && (pull.Reference == proofIndexDigest || p.arrived(pull.Reference, pull.Host, pull.Repository))
-	if !known {
-		proxy.WriteError(w, r, http.StatusNotFound, proxy.CodeManifestUnknown, "no such proof")
-		return
+	if pull.Kind == proxy.KindManifests && p.arrived(pull.Reference, pull.Host, pull.Repository) {
+		timer := time.NewTimer(p.hold)
+		defer timer.Stop()
+		select {
+		case <-r.Context().Done():
+		case <-timer.C:
+		}
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/vnd.oci.image.index.v1+json")
-	h.Set("Docker-Content-Digest", proofIndexDigest)
-	h.Set("Content-Length", strconv.Itoa(len(proofIndex)))
-	if r.Method != http.MethodHead {
-		_, _ = w.Write([]byte(proofIndex)) // containerd may be gone
-	}
+	proxy.WriteError(w, r, http.StatusNotFound, proxy.CodeManifestUnknown, "this is only a proof")
 }

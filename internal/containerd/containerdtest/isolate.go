@@ -7,9 +7,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 const inside = "REGISTRY_TEST_ISOLATED"
@@ -22,8 +21,8 @@ func Isolate(run func() int) int {
 		return run()
 	}
 	if os.Getenv(inside) != "" {
-		if err := loopbackUp(); err != nil {
-			fmt.Fprintln(os.Stderr, "bring up loopback:", err)
+		if err := network(); err != nil {
+			fmt.Fprintln(os.Stderr, "set up the tests' own network:", err)
 			return 1
 		}
 		return run()
@@ -60,16 +59,14 @@ func Isolate(run func() int) int {
 	return 0
 }
 
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
+// network gives the namespace a loopback, and an address with a default route,
+// which kube-apiserver looks for even when it is told to stay on loopback.
+func network() error {
+	for _, args := range []string{"link set lo up", "addr add 192.0.2.1/32 dev lo", "route add default dev lo src 192.0.2.1"} {
+		out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput() //nolint:noctx // tests only, and it never waits
+		if err != nil {
+			return fmt.Errorf("ip %s: %w: %s", args, err, out)
+		}
 	}
-	defer func() { _ = unix.Close(fd) }()
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
+	return nil
 }

@@ -1,0 +1,210 @@
+package node_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/agent/node"
+	"github.com/d8-registry/registry/internal/agent/serve"
+	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/internal/containerd"
+	"github.com/d8-registry/registry/internal/containerd/containerdtest"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/testregistry"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+var server apitest.Server
+
+// Tests run in a network and mount namespace of their own.
+func TestMain(m *testing.M) {
+	os.Exit(containerdtest.Isolate(func() int { return server.Main(m) }))
+}
+
+const fixedHost = "registry.d8-system.svc:5001"
+
+// world is one node: a real containerd, both halves of the agent, a real API
+// server with the node's RegistryNode and the layout's Secret.
+type world struct {
+	t          *testing.T
+	api        *apitest.API
+	kube       *rest.Config // the agent's
+	namespace  string
+	name       string
+	uid        string
+	containerd *containerdtest.Containerd
+	cri        *containerd.Client
+	node       node.Config
+	serve      serve.Config
+	secret     *corev1.Secret
+	generation int64
+	stopNode   func()
+	stopServe  func()
+}
+
+// newWorld prepares a node whose agent is not started yet.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	c := containerdtest.New(t)
+	api := server.Start(t)
+	w := &world{t: t, api: api, kube: api.Config(), namespace: api.Namespace(t), containerd: c}
+	w.name = w.namespace + "-node" // unique in the shared API server
+	w.cri = c.Start(t)
+	owner := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.name}}
+	w.must(api.Client().Create(t.Context(), owner))
+	w.uid = string(owner.UID)
+	w.must(api.Client().Create(t.Context(), &registryv1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{
+		Name:            w.name,
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: w.name, UID: owner.UID}},
+	}}))
+	listen := freePort(t)
+	state := t.TempDir()
+	w.serve = serve.Config{Listen: listen, StateDir: state, Namespace: w.namespace, Secret: registryv1alpha1.SecretAgent, Quiet: 300 * time.Millisecond}
+	w.node = node.Config{
+		Listen: listen, StateDir: state, NodeName: w.name, Socket: c.Socket, SourceDir: "/etc/containerd/registry.d",
+		BootID: "boot-1", ProofInterval: time.Minute, Version: "test",
+	}
+	return w
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	w.startServe()
+	w.startNode()
+}
+
+func (w *world) startServe() {
+	w.serve.Kube = w.kube
+	w.stopServe = w.background("serve", func(ctx context.Context, log *slog.Logger) error { return serve.Run(ctx, w.serve, log) })
+}
+
+func (w *world) startNode() {
+	w.node.Kube = w.kube
+	w.stopNode = w.background("node", func(ctx context.Context, log *slog.Logger) error { return node.Run(ctx, w.node, log) })
+}
+
+// background runs one half until the test ends or it is stopped.
+func (w *world) background(part string, run func(context.Context, *slog.Logger) error) func() {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan error, 1)
+	log := slog.New(slog.NewTextHandler(&testLog{w.t}, nil)).With("part", part)
+	go func() { done <- run(ctx, log) }()
+	stop := func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("%s: %v", part, err)
+		}
+		done <- nil
+	}
+	w.t.Cleanup(stop)
+	return stop
+}
+
+type testLog struct{ t *testing.T }
+
+func (l *testLog) Write(p []byte) (int, error) {
+	l.t.Log(strings.TrimRight(string(p), "\n"))
+	return len(p), nil
+}
+
+// publish writes the next generation as the controller does.
+func (w *world) publish(target upstream.Upstream, names []layout.Name, upstreams ...upstream.Upstream) {
+	w.t.Helper()
+	w.generation++
+	upstreams = append([]upstream.Upstream{target}, upstreams...)
+	l := layout.Layout{
+		Schema: layout.Schema, Generation: w.generation, Mode: "Direct", Active: target, Target: target,
+		Routes: layout.Cross(names, upstreams),
+	}
+	w.publishLayout(l)
+}
+
+func (w *world) publishLayout(l layout.Layout) {
+	w.t.Helper()
+	data, err := layout.Encode(l)
+	w.must(err)
+	if w.secret == nil {
+		w.secret = &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: registryv1alpha1.SecretAgent},
+			Data:       map[string][]byte{"config": data},
+		}
+		w.must(w.api.Client().Create(w.t.Context(), w.secret))
+		return
+	}
+	w.secret.Data["config"] = data
+	w.must(w.api.Client().Update(w.t.Context(), w.secret))
+}
+
+// until waits for a report that is as wanted.
+func (w *world) until(what string, good func(registryv1alpha1.RegistryNodeStatus) bool) registryv1alpha1.RegistryNodeStatus {
+	w.t.Helper()
+	var last registryv1alpha1.RegistryNodeStatus
+	deadline := time.Now().Add(40 * time.Second)
+	for time.Now().Before(deadline) {
+		var n registryv1alpha1.RegistryNode
+		w.must(w.api.Client().Get(w.t.Context(), client.ObjectKey{Name: w.name}, &n))
+		if last = n.Status; good(last) {
+			return last
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	w.t.Fatalf("waited in vain for %s; last report %+v", what, last)
+	return last
+}
+
+func (w *world) reported() registryv1alpha1.RegistryNodeStatus {
+	w.t.Helper()
+	return w.until(fmt.Sprintf("generation %d", w.generation), func(s registryv1alpha1.RegistryNodeStatus) bool {
+		return s.Generation == w.generation
+	})
+}
+
+// pull is a first attempt of a reference that containerd does not have.
+func (w *world) pull(ref string) error {
+	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	defer cancel()
+	if err := w.cri.RemoveImage(ctx, ref); err != nil {
+		return err
+	}
+	_, err := w.cri.PullImage(ctx, ref)
+	return err
+}
+
+// registry is a TLS registry with a private CA and credentials, which has
+// PATH/app:v1 in it.
+func registry(t *testing.T, path string) (*testregistry.Registry, upstream.Upstream) {
+	t.Helper()
+	r := testregistry.New(t, testregistry.Options{TLS: true, Username: "user", Password: "password"})
+	r.PushRandom(t, path+"/app", "v1", 1, 256)
+	return r, r.Upstream(path)
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
