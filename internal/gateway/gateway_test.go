@@ -233,11 +233,11 @@ func TestProxyFromTheSecretToThePull(t *testing.T) {
 // Told to stop, it is not ready any more, serves on for a while, and lets a
 // pull that is under way end.
 func TestDrain(t *testing.T) {
-	i := startInstance(t, func(c *Config) { c.DrainDelay = 500 * time.Millisecond })
+	i := startInstance(t, func(c *Config) { c.DrainDelay, c.Drain = 3*time.Second, 20*time.Second })
 	good := content(t, 1, i.registry.Upstream("team"))
 	i.put(good)
 	eventually(t, "ready", func() bool { return i.readyz() == http.StatusOK })
-	i.registry.SetFaults(testregistry.Faults{Latency: time.Second})
+	i.registry.SetFaults(testregistry.Faults{Latency: 5 * time.Second})
 	done := make(chan int, 1)
 	go func() {
 		code, _ := i.pull(string(good["tls.crt"]), "ro", clientPassword, manifest)

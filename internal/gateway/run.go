@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/connrotation"
 
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/proxy"
@@ -95,15 +95,15 @@ func newClient(kubeconfig string) (kubernetes.Interface, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the API server: %w", err)
 	}
-	transport, err := rest.HTTPClientFor(config)
+	// Its connections are closed by hand: those with a watch that has just ended
+	// count as busy, and are not closed as idle ones.
+	dialer := connrotation.NewDialer((&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext)
+	config.Dial = dialer.DialContext
+	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a client of the API server: %w", err)
 	}
-	client, err := kubernetes.NewForConfigAndClient(config, transport)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a client of the API server: %w", err)
-	}
-	return client, func() { utilnet.CloseIdleConnectionsFor(transport.Transport) }, nil
+	return client, dialer.CloseAll, nil
 }
 
 // clientServer has no limit for a whole request: layers are large and links

@@ -35,7 +35,7 @@ func TestNextUpstreamServes(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/tls=%v", tc.name, secure), func(t *testing.T) {
 				t.Parallel()
 				a, b, img := pair(t, testregistry.Options{TLS: secure, Username: "u", Password: "p"})
-				s := start(t, Config{Budget: 2 * time.Second}, a.Upstream("team/a"), b.Upstream("team/b"))
+				s := start(t, Config{Budget: 8 * time.Second}, a.Upstream("team/a"), b.Upstream("team/b"))
 				tc.harm(a)
 				wantStatus(t, s.get(manifestPath), http.StatusOK)
 				wantStatus(t, s.do(http.MethodHead, manifestPath), http.StatusOK)

@@ -26,7 +26,7 @@ func TestBrokenBodyGoesOnElsewhere(t *testing.T) {
 				t.Parallel()
 				a, b, img := pair(t, testregistry.Options{TLS: true, Username: "u", Password: "p"})
 				// The first is tried again at once, so that it breaks each time.
-				s := start(t, Config{Stall: 300 * time.Millisecond, Probe: 1}, a.Upstream("team/a"), b.Upstream("team/b"))
+				s := start(t, Config{Stall: time.Second, Probe: 1}, a.Upstream("team/a"), b.Upstream("team/b"))
 				a.SetFaults(faults)
 				b.SetFaults(testregistry.Faults{NoRange: noRange})
 				digest, content := blob(t, img)
@@ -89,7 +89,7 @@ func TestOneUpstreamThatCutsAllTheTime(t *testing.T) {
 func TestBodyThatNobodyCanEnd(t *testing.T) {
 	t.Parallel()
 	a, b, img := pair(t, testregistry.Options{})
-	s := start(t, Config{Budget: time.Second, Stall: 200 * time.Millisecond}, a.Upstream("team/a"), b.Upstream("team/b"))
+	s := start(t, Config{Budget: 8 * time.Second, Stall: 200 * time.Millisecond}, a.Upstream("team/a"), b.Upstream("team/b"))
 	a.SetFaults(testregistry.Faults{CutAfter: 100_000, Times: 1})
 	b.SetFaults(testregistry.Faults{Status: 404})
 	digest, content := blob(t, img)
