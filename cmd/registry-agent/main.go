@@ -48,13 +48,11 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	kubeconfig := flags.String("kubeconfig", os.Getenv("KUBECONFIG"), "`file` to reach the API server with; in a pod, none")
 	verbose := flags.Bool("verbose", false, "log every pull")
+	// Both halves know all flags: one list of arguments serves the whole pod.
 	s.RegisterFlags(flags)
-	switch args[0] {
-	case "serve":
-	case "node", "all":
-		n.RegisterFlags(flags)
-		flags.StringVar(&n.NodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the Node")
-	default:
+	n.RegisterFlags(flags)
+	flags.StringVar(&n.NodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the Node")
+	if args[0] != "serve" && args[0] != "node" && args[0] != "all" {
 		return errors.New(usage)
 	}
 	if err := flags.Parse(args[1:]); err != nil {

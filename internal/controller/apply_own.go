@@ -138,8 +138,9 @@ func (r *Reconciler) agentDaemonSet(doc document) *appsv1.DaemonSet {
 	}
 	privileged := true
 	node := corev1.Container{
-		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: append([]string{"--host-root=/proc/1/root"}, args...), Env: env,
-		VolumeMounts:    []corev1.VolumeMount{state},
+		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: args, Env: env,
+		// containerd's files are reached through its own /proc/PID/root.
+		VolumeMounts:    []corev1.VolumeMount{state, {Name: "containerd", MountPath: "/run/containerd"}},
 		SecurityContext: &corev1.SecurityContext{Privileged: &privileged, RunAsUser: &root},
 		Resources:       requests("10m", "20Mi"),
 	}
@@ -165,6 +166,7 @@ func (r *Reconciler) agentDaemonSet(doc document) *appsv1.DaemonSet {
 					Volumes: []corev1.Volume{
 						{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: &create}}},
 						{Name: "source", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/etc/containerd/registry.d", Type: &create}}},
+						{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd"}}},
 					},
 				},
 			},

@@ -43,6 +43,9 @@ func (a *Agent) pass(ctx context.Context) time.Duration {
 
 	facts := a.lookAtContainerd(ctx, v)
 	if l, s := a.lookAtServe(v, facts); s != nil && facts != nil {
+		if l.Generation != a.seen {
+			a.seen, a.failing = l.Generation, time.Time{} // a new try
+		}
 		a.bring(ctx, v, l, s, facts)
 	}
 	v.status.Generation, v.status.Version = a.standing.generation, a.standing.version
@@ -56,11 +59,19 @@ func (a *Agent) pass(ctx context.Context) time.Duration {
 			v.retry = true
 		}
 	}
+	return a.next(v)
+}
+
+// next is when to look again: soon after a trouble began, and less and less
+// often while it lasts.
+func (a *Agent) next(v *view) time.Duration {
 	if v.retry || v.hold {
-		a.failures = min(a.failures+1, 6)
-		return min(soon<<(a.failures-1), later)
+		if a.failing.IsZero() {
+			a.failing = a.now()
+		}
+		return max(soon, min(a.now().Sub(a.failing)/2, later))
 	}
-	a.failures = 0
+	a.failing = time.Time{}
 	if len(v.problems) > 0 {
 		return later
 	}

@@ -42,7 +42,8 @@ type Agent struct {
 	applied  hostsdir.Tree        // what Apply did last
 	healed   healed               // what was changed by hand
 	since    map[string]time.Time // when a passing trouble began
-	failures int                  // passes in a row that did not get through
+	failing  time.Time            // since when passes do not get through
+	seen     int64                // the generation of the last pass
 }
 
 // served is the serving half as it answered last.

@@ -62,7 +62,12 @@ func Isolate(run func() int) int {
 // network gives the namespace a loopback, and an address with a default route,
 // which kube-apiserver looks for even when it is told to stay on loopback.
 func network() error {
-	for _, args := range []string{"link set lo up", "addr add 192.0.2.1/32 dev lo", "route add default dev lo src 192.0.2.1"} {
+	// The rest of the world is out of reach at once, name servers above all.
+	for _, args := range []string{
+		"link set lo up", "addr add 192.0.2.1/32 dev lo", "route add default dev lo src 192.0.2.1",
+		"route add unreachable 8.0.0.0/5", "route add unreachable 16.0.0.0/4", "route add unreachable 32.0.0.0/3",
+		"route add unreachable 64.0.0.0/2", "route add unreachable 128.0.0.0/1",
+	} {
 		out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput() //nolint:noctx // tests only, and it never waits
 		if err != nil {
 			return fmt.Errorf("ip %s: %w: %s", args, err, out)
