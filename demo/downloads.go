@@ -25,6 +25,36 @@ func (d *demo) blobs() blobs {
 	return b
 }
 
+// everyPullWasSent compares the puller's pulls of the whole run with what the
+// registries' logs say: a pull that ends between the two looks only adds to the
+// latter.
+func (d *demo) everyPullWasSent(p *phase) error {
+	pulled := 0
+	for _, pull := range d.recorder.All() {
+		if pull.Err == nil && pull.By == "" {
+			pulled += blobsPerImage
+		}
+	}
+	b := d.blobs()
+	sent := 0
+	for _, g := range d.cluster.Registries {
+		all, err := g.Log.Downloads()
+		if err != nil {
+			return err
+		}
+		for _, dl := range all {
+			if b.spare[dl.Digest] {
+				sent++
+			}
+		}
+	}
+	p.expect("every pull was sent by a registry, by its log", sent >= pulled, "%d blobs were sent, %d were pulled", sent, pulled)
+	return nil
+}
+
+// blobsPerImage are a config and a layer.
+const blobsPerImage = 2
+
 // measureDownloads reads from the registries' logs what was sent during a phase.
 func (d *demo) measureDownloads(p *phase) error {
 	b := d.blobs()
@@ -44,14 +74,13 @@ func (d *demo) measureDownloads(p *phase) error {
 	for _, dl := range during {
 		switch {
 		case b.spare[dl.Digest]:
-			p.spareBlobs++
-			p.spareBytes += dl.Bytes
+			p.bytes += dl.Bytes
 		case b.running[dl.Digest] && seen[sent{dl.Client, dl.Digest}]:
 			p.repeated++
 		}
 		seen[sent{dl.Client, dl.Digest}] = true
 	}
-	return nil
+	return d.everyPullWasSent(p)
 }
 
 var byDigest = regexp.MustCompile(`@(sha256:[0-9a-f]{64})`)

@@ -12,9 +12,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/d8-registry/registry/internal/testcluster"
 )
@@ -36,6 +38,7 @@ type demo struct {
 	out      *screen
 	cluster  *testcluster.Cluster
 	client   client.Client
+	view     *testcluster.View
 	recorder *testcluster.Recorder
 	puller   *testcluster.Puller
 	standins *testcluster.Standins
@@ -89,6 +92,7 @@ func setUp(ctx context.Context, r *testcluster.Run, b testcluster.Binaries, o op
 // startCluster starts the real parts and the stand-ins.
 func (d *demo) startCluster(ctx, background context.Context, r *testcluster.Run, o testcluster.Options) error {
 	log := slog.New(slog.NewTextHandler(openLog(r), nil))
+	ctrllog.SetLogger(logr.FromSlogHandler(log.Handler()))
 	begin := time.Now()
 	cluster, err := testcluster.Start(background, r, o, log)
 	if err != nil {
@@ -109,8 +113,11 @@ func (d *demo) startCluster(ctx, background context.Context, r *testcluster.Run,
 	if err := cluster.CreateNodes(ctx, d.client); err != nil {
 		return err
 	}
-	d.standins = testcluster.NewStandins(cluster, d.client, d.recorder, log)
-	d.puller = testcluster.NewPuller(cluster, d.client, d.recorder, d.bases(), d.spareImages())
+	if d.view, err = testcluster.NewView(background, cluster.API.Admin); err != nil {
+		return err
+	}
+	d.standins = testcluster.NewStandins(cluster, d.client, d.view, d.recorder, log)
+	d.puller = testcluster.NewPuller(cluster, d.client, d.view, d.recorder, d.bases(), d.spareImages())
 	d.background(background, d.standins.Run)
 	d.out.line("           %s", testcluster.StandinsNote)
 	return nil
@@ -176,7 +183,7 @@ func (d *demo) programs(ours string) map[string]testcluster.Program {
 		"deployment.d8-system.registry-controller": controller,
 		// The node's own paths: its namespaces are the host of this agent.
 		"daemonset.d8-system.registry-agent": {
-			Path: "/run/ours/registry-agent", Args: []string{"all", "--host-root=/"}, OnNode: true,
+			Path: "/run/ours/registry-agent", Args: []string{"all"}, OnNode: true,
 		},
 		"deployment.d8-system.registry-incluster-proxy": {
 			Path: filepath.Join(ours, "registry-proxy"),

@@ -10,9 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// few pulls per node and name are enough in stories of many phases.
-const few = 5
-
 // plans are the steps of the switches to the modes, in order.
 func plans(mode string) []string {
 	if mode == "Direct" {
@@ -43,14 +40,14 @@ func changes() []change {
 
 // begin waits until the controller knows the installation.
 func (d *demo) begin(ctx context.Context) error {
-	return d.play(ctx, &phase{title: "Unmanaged on A", least: few}, func(ctx context.Context, p *phase) error {
+	return d.play(ctx, &phase{title: "Unmanaged on A", short: true}, func(ctx context.Context, p *phase) error {
 		return d.waitReady(ctx, p, "")
 	})
 }
 
 // switched is a phase that reaches a wish.
 func (d *demo) switched(ctx context.Context, title, file string) error {
-	return d.play(ctx, &phase{title: title, least: few}, func(ctx context.Context, p *phase) error {
+	return d.play(ctx, &phase{title: title, short: true}, func(ctx context.Context, p *phase) error {
 		return d.switchTo(ctx, p, file)
 	})
 }

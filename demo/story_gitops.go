@@ -44,7 +44,7 @@ func (d *demo) tellGitops(ctx context.Context) error {
 		}
 	})
 	for _, s := range []struct{ title, file string }{{"Direct on A", "direct-a.yaml"}, {"registry B", "direct-b.yaml"}} {
-		if err := d.play(ctx, &phase{title: s.title, least: few}, func(ctx context.Context, p *phase) error {
+		if err := d.play(ctx, &phase{title: s.title, short: true}, func(ctx context.Context, p *phase) error {
 			if err := d.switchTo(ctx, p, s.file); err != nil {
 				return err
 			}
@@ -57,7 +57,7 @@ func (d *demo) tellGitops(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := d.play(ctx, &phase{title: "A switched off", least: minPulls}, func(_ context.Context, _ *phase) error {
+	if err := d.play(ctx, &phase{title: "A switched off"}, func(_ context.Context, _ *phase) error {
 		d.cluster.Registries[0].Stop()
 		return nil
 	}); err != nil {

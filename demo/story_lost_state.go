@@ -53,7 +53,7 @@ func (d *demo) loseAt(ctx context.Context, c change, step string, restore bool) 
 	if restore {
 		what = "restored from before"
 	}
-	p := &phase{title: c.name + ", state " + what + " " + stepName(step), least: few}
+	p := &phase{title: c.name + ", state " + what + " " + stepName(step), short: true}
 	return d.play(ctx, p, func(ctx context.Context, p *phase) error {
 		if err := d.apply(ctx, c.file); err != nil {
 			return err

@@ -42,7 +42,7 @@ func (d *demo) revertAt(ctx context.Context, c change, step string) error {
 	if err != nil {
 		return err
 	}
-	p := &phase{title: c.name + ", reverted " + stepName(step), least: few}
+	p := &phase{title: c.name + ", reverted " + stepName(step), short: true}
 	return d.play(ctx, p, func(ctx context.Context, p *phase) error {
 		if err := d.apply(ctx, c.file); err != nil {
 			return err

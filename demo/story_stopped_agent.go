@@ -27,7 +27,7 @@ func (d *demo) tellStoppedAgent(ctx context.Context) error {
 	if err := d.switched(ctx, "Direct on A", "direct-a.yaml"); err != nil {
 		return err
 	}
-	if err := d.play(ctx, &phase{title: "agent stopped", direct: true, least: few}, func(_ context.Context, p *phase) error {
+	if err := d.play(ctx, &phase{title: "agent stopped", direct: true, short: true}, func(_ context.Context, p *phase) error {
 		// Real addresses need the agent: pods have no credentials for them.
 		d.puller.Only(stopped, fixedName)
 		d.standins.StopAgent(stopped)
@@ -36,10 +36,10 @@ func (d *demo) tellStoppedAgent(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := d.play(ctx, &phase{title: "registry B without that agent", direct: true, least: few}, d.switchWithout); err != nil {
+	if err := d.play(ctx, &phase{title: "registry B without that agent", direct: true, short: true}, d.switchWithout); err != nil {
 		return err
 	}
-	return d.play(ctx, &phase{title: "agent back", least: few}, func(ctx context.Context, p *phase) error {
+	return d.play(ctx, &phase{title: "agent back", short: true}, func(ctx context.Context, p *phase) error {
 		d.standins.StartAgent(stopped)
 		d.standins.SetReady(stopped, true)
 		ctx, cancel := context.WithTimeout(ctx, readyWithin)

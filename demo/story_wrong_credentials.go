@@ -21,7 +21,7 @@ func (d *demo) tellWrongCredentials(ctx context.Context) error {
 	if err := d.begin(ctx); err != nil {
 		return err
 	}
-	if err := d.play(ctx, &phase{title: "wrong licence key", least: few}, func(ctx context.Context, p *phase) error {
+	if err := d.play(ctx, &phase{title: "wrong licence key", short: true}, func(ctx context.Context, p *phase) error {
 		before, err := d.registryNodes(ctx)
 		if err != nil {
 			return err
@@ -43,7 +43,7 @@ func (d *demo) tellWrongCredentials(ctx context.Context) error {
 	}
 	wrong := d.phases[len(d.phases)-1]
 	wrong.expect("no host directory changed", wrong.filesFixed+wrong.filesOther == 0, "%d files", wrong.filesFixed+wrong.filesOther)
-	return d.play(ctx, &phase{title: "right licence key", least: few}, func(ctx context.Context, p *phase) error {
+	return d.play(ctx, &phase{title: "right licence key", short: true}, func(ctx context.Context, p *phase) error {
 		return d.switchTo(ctx, p, "direct-a.yaml")
 	})
 }

@@ -10,7 +10,7 @@ import (
 // showTables prints what happened, phase by phase.
 func (d *demo) showTables() {
 	d.out.title("What happened")
-	rows := [][]string{{"phase", "seconds", "pulls", "failed", "names", "templates", "blobs again", "files fixed/other", "agent restarts", "containerd restarts"}}
+	rows := [][]string{{"phase", "seconds", "pulls", "failed", "MB", "names", "templates", "blobs again", "files fixed/other", "agent restarts", "containerd restarts"}}
 	for _, p := range d.phases {
 		pulls := d.recorder.Pulls(p.title)
 		done := 0
@@ -20,7 +20,7 @@ func (d *demo) showTables() {
 			}
 		}
 		rows = append(rows, []string{
-			p.title, seconds(p.took.Seconds()), strconv.Itoa(done), strconv.Itoa(len(d.recorder.Failed(p.title))), strconv.Itoa(len(p.names)),
+			p.title, decimal(p.took.Seconds()), strconv.Itoa(done), strconv.Itoa(len(d.recorder.Failed(p.title))), decimal(float64(p.bytes) / 1e6), strconv.Itoa(len(p.names)),
 			strconv.Itoa(len(p.changed)), strconv.Itoa(p.repeated), fmt.Sprintf("%d/%d", p.filesFixed, p.filesOther),
 			strconv.Itoa(p.agentRestarts), strconv.Itoa(p.containerd),
 		})
@@ -61,7 +61,7 @@ func (d *demo) showSteps() {
 			}
 			cell := "-"
 			if i := slices.IndexFunc(p.steps, func(s stepTime) bool { return s.Step == step }); i >= 0 {
-				cell = seconds(p.steps[i].At.Seconds())
+				cell = decimal(p.steps[i].At.Seconds())
 			}
 			row = append(row, cell)
 		}
@@ -71,4 +71,4 @@ func (d *demo) showSteps() {
 	d.out.table(rows)
 }
 
-func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 1, 64) }
+func decimal(s float64) string { return strconv.FormatFloat(s, 'f', 1, 64) }

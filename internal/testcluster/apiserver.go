@@ -167,6 +167,7 @@ func (a *APIServer) forward(ctx context.Context, r *Run) error {
 		return fmt.Errorf("read the kubeconfig: %w", err)
 	}
 	a.Admin.QPS = -1
+	a.Admin.WarningHandler = rest.NoWarnings{}
 	return nil
 }
 

@@ -27,9 +27,10 @@ const (
 	pullWithin = 2 * time.Minute
 )
 
-// containerdConfig says where things are, and nothing about registries: what
-// containerd does with host directories is stock. Snapshots are copies, for not
-// every file system can hold overlays.
+// containerdConfig says where things are; what containerd does with host
+// directories is stock. The path has to be named: without it, 2.4 looks into a
+// folder "/etc/containerd/certs.d:/etc/docker/certs.d", colon included. Snapshots
+// are copies, for not every file system can hold overlays.
 const containerdConfig = `version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -39,6 +40,9 @@ state = "/run/containerd"
 
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = "native"
+
+[plugins.'io.containerd.cri.v1.images'.registry]
+  config_path = "/etc/containerd/registry.d"
 
 [[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
   platform = "linux/` + runtime.GOARCH + `"
@@ -68,24 +72,20 @@ type Node struct {
 // binaries, trust the PEM of all CAs that the node's system trusts.
 func newNode(ctx context.Context, r *Run, n *Network, b Binaries, ours, name, trust string) (*Node, error) {
 	dir := r.Path("spaces", name)
-	for _, sub := range []string{"run/parts", "run/ours", "run/containerd", "var/lib/containerd", "var/log", "var/tmp", "etc/containerd"} {
+	for _, sub := range []string{"run/parts", "run/ours", "run/containerd", "var/lib/containerd", "var/log", "var/tmp", "etc/containerd/registry.d"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil { //nolint:gosec // G301: as on a real node
 			return nil, fmt.Errorf("make node %s: %w", name, err)
 		}
 	}
 	for file, content := range map[string]string{
-		"etc/containerd/config.toml":         containerdConfig,
-		"etc/ssl/certs/ca-certificates.crt":  trust,
-		"etc/os-release":                     "NAME=demo\nID=debian\nVERSION_ID=\"12\"\n",
-		"etc/hostname":                       name + "\n",
-		"etc/containerd/certs.d/.keep-empty": "",
+		"etc/containerd/config.toml":        containerdConfig,
+		"etc/ssl/certs/ca-certificates.crt": trust,
+		"etc/os-release":                    "NAME=demo\nID=debian\nVERSION_ID=\"12\"\n",
+		"etc/hostname":                      name + "\n",
 	} {
 		if err := writeFile(filepath.Join(dir, file), []byte(content), 0o644); err != nil {
 			return nil, err
 		}
-	}
-	if err := os.Remove(filepath.Join(dir, "etc/containerd/certs.d/.keep-empty")); err != nil {
-		return nil, fmt.Errorf("make node %s: %w", name, err)
 	}
 	folders := []Folder{{b.Dir, "./run/parts"}, {"./var", "/var"}, {"./run", "/run"}}
 	if ours != "" {
@@ -210,7 +210,7 @@ func (n *Node) Forget(ctx context.Context, image Image) error {
 // HostDirectories is where the node's containerd looks for hosts.toml, as the
 // host sees it.
 func (n *Node) HostDirectories() string {
-	return filepath.Join(n.Space.Dir, "etc", "containerd", "certs.d")
+	return filepath.Join(n.Space.Dir, "etc", "containerd", "registry.d")
 }
 
 // Close lets go of the socket's folder.

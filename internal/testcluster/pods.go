@@ -3,6 +3,7 @@ package testcluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -16,6 +17,8 @@ import (
 const (
 	// pullAgain is the pause after a failed pull of a pod's image.
 	pullAgain = time.Second
+	// mostCrashes of one pod's process are too many: the run is told.
+	mostCrashes = 3
 	// tokenSeconds is the life of a process's ServiceAccount token.
 	tokenSeconds = 24 * 3600
 )
@@ -33,6 +36,7 @@ type podRunner struct {
 	runs   map[types.UID]*podRun
 	starts map[string]int
 	paused map[string]bool // nodes whose agent is stopped
+	broken chan error      // processes that do not stay up
 }
 
 type podRun struct {
@@ -46,6 +50,7 @@ func newPodRunner(c *Cluster, cl client.Client, rec *Recorder, log *slog.Logger)
 	return &podRunner{
 		cluster: c, client: cl, recorder: rec, log: log, programs: c.options.Programs,
 		runs: map[types.UID]*podRun{}, starts: map[string]int{}, paused: map[string]bool{},
+		broken: make(chan error, 1),
 	}
 }
 
@@ -212,7 +217,7 @@ func (r *podRunner) runProgram(ctx context.Context, pod *corev1.Pod, node *Node,
 			"SSL_CERT_FILE=/dev/null", "SSL_CERT_DIR=/dev/null",
 		}, program.Env...),
 	}
-	for ctx.Err() == nil {
+	for crashes := 0; ctx.Err() == nil; {
 		if err := r.waitUnpaused(ctx, node, program); err != nil {
 			return nil //nolint:nilerr // the pod is to end
 		}
@@ -221,10 +226,22 @@ func (r *podRunner) runProgram(ctx context.Context, pod *corev1.Pod, node *Node,
 		}
 		if ctx.Err() == nil && !r.isPaused(node, program) {
 			r.log.Warn("a process ended by itself and is started again", "pod", pod.Name)
+			if crashes++; crashes == mostCrashes {
+				r.crashed(command)
+			}
 			_ = pause(ctx, pullAgain) // the end of ctx ends the loop
 		}
 	}
 	return nil
+}
+
+// crashed tells of a process that does not stay up, with the end of its log.
+func (r *podRunner) crashed(command Command) {
+	p := Process{Name: command.Name, Log: r.cluster.Run.Path("logs", command.Name+".log")}
+	select {
+	case r.broken <- errors.Join(fmt.Errorf("%s ended %d times by itself", command.Name, mostCrashes), p.tail()):
+	default: // one is enough
+	}
 }
 
 // runOnce starts the process, reports the pod ready once it answers, and stops

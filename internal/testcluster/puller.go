@@ -14,7 +14,7 @@ import (
 
 const (
 	// usesEvery is how often the names in use are read again.
-	usesEvery = 250 * time.Millisecond
+	usesEvery = 100 * time.Millisecond
 	// pullPause is between two pulls of a node.
 	pullPause = 30 * time.Millisecond
 )
@@ -25,6 +25,7 @@ const (
 type Puller struct {
 	cluster  *Cluster
 	client   client.Client
+	view     client.Reader
 	recorder *Recorder
 	bases    []string
 	images   []Image
@@ -36,8 +37,8 @@ type Puller struct {
 
 // NewPuller makes a puller of images that no workload runs. Bases are all names
 // that platform images may start with.
-func NewPuller(c *Cluster, cl client.Client, rec *Recorder, bases []string, images []Image) *Puller {
-	return &Puller{cluster: c, client: cl, recorder: rec, bases: bases, images: images, only: map[string]string{}}
+func NewPuller(c *Cluster, cl client.Client, view *View, rec *Recorder, bases []string, images []Image) *Puller {
+	return &Puller{cluster: c, client: cl, view: view, recorder: rec, bases: bases, images: images, only: map[string]string{}}
 }
 
 // Names are the names in use, sorted.
@@ -73,13 +74,13 @@ func (p *Puller) namesFor(node string) []string {
 
 // Run pulls until ctx ends.
 func (p *Puller) Run(ctx context.Context) error {
-	if err := p.look(ctx); err != nil {
+	if err := p.look(ctx, p.view); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		for pause(ctx, usesEvery) == nil {
-			if err := p.look(ctx); err != nil && ctx.Err() == nil {
+			if err := p.look(ctx, p.view); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
@@ -91,8 +92,8 @@ func (p *Puller) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (p *Puller) look(ctx context.Context) error {
-	uses, err := Uses(ctx, p.client, p.bases)
+func (p *Puller) look(ctx context.Context, reader client.Reader) error {
+	uses, err := Uses(ctx, reader, p.bases)
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func (p *Puller) pullOnce(ctx context.Context, node *Node, name string, image Im
 	pull := Pull{Phase: phase, Node: node.Name, Name: name, Reference: reference, Image: image.Digest, At: started, Took: time.Since(started), Err: err}
 	if err != nil {
 		pull.Err = fmt.Errorf("as %s: %w", use.By, err)
-		if lookErr := p.look(ctx); lookErr != nil {
+		if lookErr := p.look(ctx, p.client); lookErr != nil {
 			return lookErr
 		}
 		_, inUse := p.anyUse(name)

@@ -61,6 +61,13 @@ func (r *Recorder) Add(p Pull) {
 	r.pulls = append(r.pulls, p)
 }
 
+// All are the pulls of all phases.
+func (r *Recorder) All() []Pull {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.pulls)
+}
+
 // Pulls are those of a phase, in the order in which they ended.
 func (r *Recorder) Pulls(phase string) []Pull {
 	r.mu.Lock()

@@ -25,10 +25,12 @@ const StandinsNote = "played by internal/testcluster/standins.go: Node readiness
 	"(a pod runs after a real CRI pull of its images by its node's containerd; ours run as real processes), the address of Service registry"
 
 const (
-	hashLabel    = "pod-template-hash"
-	slotLabel    = "demo.deckhouse.io/slot"
-	ownerLabel   = "demo.deckhouse.io/owner"
-	standinEvery = 250 * time.Millisecond
+	hashLabel  = "pod-template-hash"
+	slotLabel  = "demo.deckhouse.io/slot"
+	ownerLabel = "demo.deckhouse.io/owner"
+	// standinPause is between two passes, standinEvery the longest time without.
+	standinPause = 50 * time.Millisecond
+	standinEvery = time.Second
 )
 
 // Standins play kubelet, scheduler, the workload controllers and kube-proxy, as
@@ -37,6 +39,7 @@ const (
 type Standins struct {
 	cluster *Cluster
 	client  client.Client
+	view    *View
 	pods    *podRunner
 	log     *slog.Logger
 
@@ -47,9 +50,9 @@ type Standins struct {
 }
 
 // NewStandins makes the stand-ins; Run plays.
-func NewStandins(c *Cluster, cl client.Client, rec *Recorder, log *slog.Logger) *Standins {
+func NewStandins(c *Cluster, cl client.Client, view *View, rec *Recorder, log *slog.Logger) *Standins {
 	return &Standins{
-		cluster: c, client: cl, log: log, pods: newPodRunner(c, cl, rec, log),
+		cluster: c, client: cl, view: view, log: log, pods: newPodRunner(c, cl, rec, log),
 		notReady: map[string]bool{}, service: map[string]types.UID{}, written: map[string]string{},
 	}
 }
@@ -70,17 +73,28 @@ func (s *Standins) StopAgent(node string) { s.pods.pause(node, true) }
 // StartAgent undoes StopAgent.
 func (s *Standins) StartAgent(node string) { s.pods.pause(node, false) }
 
-// Run plays until ctx ends.
+// Run plays until ctx ends. It returns early when a process of a pod does not
+// stay up.
 func (s *Standins) Run(ctx context.Context) error {
 	defer s.pods.stopAll()
 	for {
-		if err := s.pass(ctx); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+		select {
+		case err := <-s.pods.broken:
+			return err
+		default:
+		}
+		if err := s.pass(ctx); err != nil && ctx.Err() == nil && !behind(err) {
 			s.log.Warn("stand-ins", "err", err)
 		}
-		if pause(ctx, standinEvery) != nil {
+		if pause(ctx, standinPause) != nil || s.view.Wait(ctx, standinEvery) != nil {
 			return nil //nolint:nilerr // the end of ctx is the end of the play
 		}
 	}
+}
+
+// behind reports an error that comes from a view older than the cluster.
+func behind(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err)
 }
 
 func (s *Standins) pass(ctx context.Context) error {
@@ -88,12 +102,12 @@ func (s *Standins) pass(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	workloads, err := listWorkloads(ctx, s.client, nodes)
+	workloads, err := listWorkloads(ctx, s.view, nodes)
 	if err != nil {
 		return err
 	}
 	var pods corev1.PodList
-	if err := s.client.List(ctx, &pods); err != nil {
+	if err := s.view.List(ctx, &pods); err != nil {
 		return err
 	}
 	byOwner := map[string][]*corev1.Pod{}
@@ -130,7 +144,7 @@ func (s *Standins) pass(ctx context.Context) error {
 // nodes keeps the readiness of Nodes as the story wants it.
 func (s *Standins) nodes(ctx context.Context) ([]corev1.Node, error) {
 	var nodes corev1.NodeList
-	if err := s.client.List(ctx, &nodes); err != nil {
+	if err := s.view.List(ctx, &nodes); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(nodes.Items, func(a, b corev1.Node) int { return strings.Compare(a.Name, b.Name) })
@@ -146,6 +160,7 @@ func (s *Standins) nodes(ctx context.Context) ([]corev1.Node, error) {
 			continue
 		}
 		now := metav1.Now()
+		node = node.DeepCopy()
 		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: want, Reason: "Demo", LastHeartbeatTime: now, LastTransitionTime: now}}
 		if err := s.client.Status().Update(ctx, node); err != nil {
 			return nil, err
@@ -164,7 +179,7 @@ func (s *Standins) replicaSet(ctx context.Context, d *appsv1.Deployment, w *work
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(d, appsv1.SchemeGroupVersion.WithKind("Deployment"))},
 	}}
 	var all appsv1.ReplicaSetList
-	if err := s.client.List(ctx, &all, client.InNamespace(d.Namespace)); err != nil {
+	if err := s.view.List(ctx, &all, client.InNamespace(d.Namespace)); err != nil {
 		return err
 	}
 	found := false
@@ -179,6 +194,7 @@ func (s *Standins) replicaSet(ctx context.Context, d *appsv1.Deployment, w *work
 			found, n = true, int32(len(w.slots)) //nolint:gosec // G115: a few
 		}
 		if *rs.Spec.Replicas != n {
+			rs = rs.DeepCopy()
 			rs.Spec.Replicas = &n
 			if err := s.client.Update(ctx, rs); err != nil {
 				return err
@@ -191,7 +207,7 @@ func (s *Standins) replicaSet(ctx context.Context, d *appsv1.Deployment, w *work
 	n := int32(len(w.slots)) //nolint:gosec // G115: a few
 	want.Spec = appsv1.ReplicaSetSpec{Replicas: &n, Selector: d.Spec.Selector.DeepCopy(), Template: *w.template.DeepCopy()}
 	if err := s.client.Create(ctx, want); err != nil {
-		return err
+		return err // already there: the view is behind, the next pass sees it
 	}
 	w.owner = *metav1.NewControllerRef(want, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
 	return nil
@@ -246,14 +262,18 @@ func (s *Standins) play(ctx context.Context, w workload, nodes []corev1.Node, po
 
 func (s *Standins) create(ctx context.Context, w workload, node, slot string) error {
 	pod := &corev1.Pod{ObjectMeta: *w.template.ObjectMeta.DeepCopy(), Spec: *w.template.Spec.DeepCopy()}
-	pod.Namespace, pod.GenerateName = w.object.GetNamespace(), w.object.GetName()+"-"
+	// The name follows from what the pod is: a view behind makes no second one.
+	pod.Namespace, pod.Name = w.object.GetNamespace(), fmt.Sprintf("%s-%s-%s", w.object.GetName(), w.hash, slot)
 	if pod.Labels == nil {
 		pod.Labels = map[string]string{}
 	}
 	pod.Labels[hashLabel], pod.Labels[slotLabel], pod.Labels[ownerLabel] = w.hash, slot, w.key()
 	pod.OwnerReferences = []metav1.OwnerReference{w.owner}
 	pod.Spec.NodeName = node
-	return s.client.Create(ctx, pod)
+	if err := s.client.Create(ctx, pod); !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	return nil
 }
 
 // remove stops what the pod runs, then the pod is gone: there is no kubelet to
@@ -292,14 +312,14 @@ func (s *Standins) writeStatus(ctx context.Context, w workload, c counts) error 
 		return nil
 	}
 	s.written[w.key()] = string(patch)
-	return s.client.Status().Patch(ctx, w.object, client.RawPatch(types.MergePatchType, patch))
+	return s.client.Status().Patch(ctx, w.object.DeepCopyObject().(client.Object), client.RawPatch(types.MergePatchType, patch))
 }
 
 // routeService sends the address of Service registry to the newest ready pod
 // behind it, as kube-proxy would.
 func (s *Standins) routeService(ctx context.Context, pods []corev1.Pod) error {
 	var services corev1.ServiceList
-	if err := s.client.List(ctx, &services, client.InNamespace("d8-system")); err != nil {
+	if err := s.view.List(ctx, &services, client.InNamespace("d8-system")); err != nil {
 		return err
 	}
 	for _, service := range services.Items {
