@@ -30,11 +30,12 @@ var server apitest.Server
 
 func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
 
-// instance is a running proxy in a namespace of its own.
+// instance is a running proxy in d8-system, with the rights of deploy/rbac. There
+// is one at a time: all read the same Secret.
 type instance struct {
 	t               *testing.T
 	api             kubernetes.Interface // the controller's side
-	namespace       string
+	namespace, pod  string
 	clients, health string
 	stop            context.CancelFunc
 	ended           chan error
@@ -48,15 +49,20 @@ func startInstance(t *testing.T, change func(*Config)) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &instance{t: t, api: admin, namespace: api.Namespace(t), ended: make(chan error, 1)}
+	i := &instance{t: t, api: admin, namespace: v1alpha1.Namespace, pod: strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")), ended: make(chan error, 1)}
 	i.registry = testregistry.New(t, testregistry.Options{TLS: true, Username: "up", Password: "upstream-secret", Bearer: true})
 	i.registry.PushRandom(t, "team/tool", "v1", 2, 300_000)
-	process := api.As(t, apitest.Process{ServiceAccount: "registry-proxy", Namespace: i.namespace, Pod: "proxy-1"})
-	i.allow()
+	process := api.As(t, apitest.Process{ServiceAccount: "registry-proxy", Namespace: i.namespace, Pod: i.pod})
+	t.Cleanup(func() {
+		err := admin.CoreV1().Secrets(i.namespace).Delete(context.WithoutCancel(t.Context()), v1alpha1.SecretProxy, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			t.Error(err)
+		}
+	})
 	at := make(chan [2]string, 1)
 	cfg := Config{
 		Kubeconfig: apitest.Kubeconfig(t, process), Listen: "127.0.0.1:0", Health: "127.0.0.1:0",
-		Namespace: i.namespace, Pod: "proxy-1", Secret: v1alpha1.SecretProxy, Drain: 5 * time.Second, ReportEvery: time.Minute,
+		Namespace: i.namespace, Pod: i.pod, Secret: v1alpha1.SecretProxy, Drain: 5 * time.Second, ReportEvery: time.Minute,
 		listening: func(clients, health string) { at <- [2]string{clients, health} },
 	}
 	if change != nil {
@@ -115,7 +121,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func (i *instance) annotation(name string) string {
 	i.t.Helper()
-	pod, err := i.api.CoreV1().Pods(i.namespace).Get(i.t.Context(), "proxy-1", metav1.GetOptions{})
+	pod, err := i.api.CoreV1().Pods(i.namespace).Get(i.t.Context(), i.pod, metav1.GetOptions{})
 	if err != nil {
 		i.t.Fatal(err)
 	}

@@ -100,6 +100,9 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 	t.health.answered()
 	failure.outcome, failure.reason = judge(resp, x.pull)
 	if failure.outcome == relayed {
+		failure.outcome, failure.reason = verify(resp, x.pull)
+	}
+	if failure.outcome == relayed {
 		if p.headerArrived() {
 			f.metrics.attempt(t.upstream.Host, relayed)
 			resp.Body = p.watch(resp.Body, f.stall)

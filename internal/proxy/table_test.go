@@ -74,6 +74,7 @@ func TestMetricsAreBoundedAndForgotten(t *testing.T) {
 	s.get(blobPath(digest))
 	s.get("/v2/other/manifests/v1?" + ns)
 	s.swap(2, b.Upstream("team/b"))
+	s.logged() // every request is counted
 	families, err := s.reg.Gather()
 	if err != nil {
 		t.Fatal(err)
