@@ -2,9 +2,12 @@ package node_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -17,10 +20,12 @@ import (
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/agent/node"
+	"github.com/d8-registry/registry/internal/agent/seam"
 	"github.com/d8-registry/registry/internal/agent/serve"
 	"github.com/d8-registry/registry/internal/apitest"
 	"github.com/d8-registry/registry/internal/containerd"
 	"github.com/d8-registry/registry/internal/containerd/containerdtest"
+	"github.com/d8-registry/registry/internal/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/testregistry"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -77,6 +82,15 @@ func newWorld(t *testing.T) *world {
 		BootID: "boot-1", ProofInterval: time.Minute, Version: "test",
 	}
 	return w
+}
+
+// asAgent gives the agent the rights and the identity that it has in a cluster,
+// where there is one layout for all: one test per package can have it.
+func (w *world) asAgent() {
+	w.t.Helper()
+	w.namespace = registryv1alpha1.Namespace
+	w.serve.Namespace = w.namespace
+	w.kube = w.api.As(w.t, apitest.Process{ServiceAccount: "registry-agent", Node: w.name})
 }
 
 func (w *world) must(err error) {
@@ -177,6 +191,40 @@ func (w *world) reported() registryv1alpha1.RegistryNodeStatus {
 	return w.until(fmt.Sprintf("generation %d", w.generation), func(s registryv1alpha1.RegistryNodeStatus) bool {
 		return s.Generation == w.generation
 	})
+}
+
+func (w *world) eventually(what string, good func() bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !good() {
+		if time.Now().After(deadline) {
+			w.t.Fatal("waited in vain for", what)
+		}
+		time.Sleep(500 * time.Millisecond) // longer than the quiet time: asking is a use
+	}
+}
+
+// routed reports whether the serving half has a route for a name, asked as
+// containerd asks.
+func (w *world) routed(n layout.Name) bool {
+	w.t.Helper()
+	folder, err := seam.Open(w.node.StateDir)
+	w.must(err)
+	ca, err := folder.CA()
+	w.must(err)
+	token, err := folder.Token()
+	w.must(err)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(ca))
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodHead, "https://"+w.node.Listen+"/v2/"+n.Path+"/app/manifests/v1?ns="+n.Host, nil)
+	w.must(err)
+	req.Header.Set(hostsdir.TokenHeader, token)
+	resp, err := transport.RoundTrip(req)
+	w.must(err)
+	w.must(resp.Body.Close())
+	return resp.StatusCode != http.StatusNotFound
 }
 
 // pull is a first attempt of a reference that containerd does not have.

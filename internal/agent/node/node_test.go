@@ -14,7 +14,9 @@ import (
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/apitest"
 	"github.com/d8-registry/registry/internal/containerd/containerdtest"
+	"github.com/d8-registry/registry/internal/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // TestSwitch is the life of a node through a change of credentials, of the
@@ -22,6 +24,7 @@ import (
 func TestSwitch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.asAgent()
 	choke := apitest.NewChoke(t, w.kube)
 	w.kube = choke.Config()
 	rA, a := registry(t, "team/a")
@@ -79,6 +82,7 @@ func TestSwitch(t *testing.T) {
 		t.Errorf("A's directory: %v", err)
 	}
 	w.must(w.pull(fixed.Reference("app:v1")))
+	w.eventually("the route of A's name", func() bool { return !w.routed(nameA) })
 
 	// One write per phase: the first look and four generations.
 	if writes := choke.Writes(); len(writes) != 5 {
@@ -282,4 +286,112 @@ func TestUsersDirectoryStays(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(w.containerd.HostsDir, a.Host, "hosts.toml")); err != nil || string(got) != theirs {
 		t.Errorf("%s, %v", got, err)
 	}
+}
+
+// TestCrashBetweenWrites stops the writing of host directories at each
+// operation, as a kill -9 would, while containerd pulls: a name that worked
+// goes on to work.
+func TestCrashBetweenWrites(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, a := registry(t, "team/a")
+	_, b := registry(t, "mirror/b")
+	w.start()
+	fixed, nameA, nameB := layout.Fixed(), layout.NameOf(a), layout.NameOf(b)
+	w.publish(b, []layout.Name{fixed, nameA, nameB}, a) // the agent routes all of them
+	w.reported()
+	w.stopNode()
+
+	folder, err := hostsdir.OpenFolder(w.containerd.HostsDir)
+	w.must(err)
+	defer func() { _ = folder.Close() }()
+	ca, err := os.ReadFile(filepath.Join(w.containerd.HostsDir, fixed.Host, "ca.crt"))
+	w.must(err)
+	token, err := os.ReadFile(filepath.Join(w.node.StateDir, "token"))
+	w.must(err)
+	tree := func(l layout.Layout) hostsdir.Tree {
+		tree, err := hostsdir.Render(l, hostsdir.Options{AgentURL: "https://" + w.node.Listen, Token: strings.TrimSpace(string(token)), AgentCA: string(ca)})
+		w.must(err)
+		return tree
+	}
+	onlyA := layout.Layout{Target: a, Routes: layout.Cross([]layout.Name{fixed, nameA}, []upstream.Upstream{a})}
+	both := layout.Layout{Target: b, Routes: layout.Cross([]layout.Name{fixed, nameA, nameB}, []upstream.Upstream{b, a})}
+	second := both
+	second.SecondWay = layout.SecondWay{Host: "192.0.2.1:1", CA: string(ca), Credentials: upstream.Credentials{Username: "n", Password: "p"}}
+	onlyB := layout.Layout{Target: b, Routes: layout.Cross([]layout.Name{fixed, nameB}, []upstream.Upstream{b})}
+
+	stops := 0
+	for _, step := range []struct {
+		from, to layout.Layout
+		works    []layout.Name
+	}{
+		{onlyA, both, []layout.Name{fixed, nameA}},
+		{both, second, []layout.Name{fixed, nameA, nameB}},
+		{second, both, []layout.Name{fixed, nameA, nameB}},
+		{both, onlyB, []layout.Name{fixed, nameB}},
+	} {
+		for n := 0; ; n++ {
+			_, err := hostsdir.Apply(folder, tree(step.from))
+			w.must(err)
+			_, stopped := hostsdir.Apply(&killed{FS: folder, left: n}, tree(step.to))
+			for _, name := range step.works {
+				if err := w.pull(name.Reference("app:v1")); err != nil {
+					t.Errorf("stopped at operation %d: %v", n, err)
+				}
+			}
+			if stopped == nil {
+				break
+			}
+			stops++
+		}
+	}
+	if stops < 20 {
+		t.Errorf("only %d operations were stopped at", stops)
+	}
+}
+
+// killed does nothing any more after so many operations.
+type killed struct {
+	hostsdir.FS
+	left int
+}
+
+var errKilled = errors.New("killed")
+
+func (k *killed) alive() error {
+	if k.left--; k.left < 0 {
+		return errKilled
+	}
+	return nil
+}
+
+func (k *killed) Mkdir(name string, perm fs.FileMode) error {
+	if err := k.alive(); err != nil {
+		return err
+	}
+	return k.FS.Mkdir(name, perm)
+}
+
+func (k *killed) WriteFile(name string, data []byte, perm fs.FileMode) error {
+	if err := k.alive(); err != nil {
+		if k.left == -1 {
+			_ = k.FS.WriteFile(name, data[:len(data)/2], perm)
+		}
+		return err
+	}
+	return k.FS.WriteFile(name, data, perm)
+}
+
+func (k *killed) Rename(from, to string) error {
+	if err := k.alive(); err != nil {
+		return err
+	}
+	return k.FS.Rename(from, to)
+}
+
+func (k *killed) Remove(name string) error {
+	if err := k.alive(); err != nil {
+		return err
+	}
+	return k.FS.Remove(name)
 }
