@@ -48,12 +48,12 @@ func (s *sim) watch(old, next State) {
 	if next.Desired.Legacy && !old.Desired.Legacy {
 		s.safe = 0
 	}
-	if next.Active != old.Active && old.Schema != 0 && next.Ready() {
-		if next.Desired.Layout.IsZero() {
-			s.entitled = s.bit(next.Active.Upstream)
-		} else if s.deployment.template != next.Target.Name() {
-			s.violate("Ready for %s while the platform uses %s", next.Target.Name(), s.deployment.template)
-		}
+	if next.Active != old.Active {
+		s.switches++
+	}
+	moved := next.Active != old.Active && old.Schema != 0 && !next.Desired.Layout.IsZero()
+	if moved && next.Ready() && s.deployment.template != next.Target.Name() {
+		s.violate("Ready for %s while the platform uses %s", next.Target.Name(), s.deployment.template)
 	}
 }
 
@@ -72,8 +72,7 @@ func (s *sim) promise() {
 func (s *sim) promiseOn(n *simNode) {
 	guarded := n.tainted || n.fresh
 	var refs [12]layout.Name
-	used := append(refs[:0], n.pods...)
-	used = append(append(used, n.bare...), layout.NameOf(s.own))
+	used := append(append(refs[:0], n.pods...), n.bare...)
 	if !guarded {
 		used = append(used, s.deployment.template)
 		if s.foreign != (layout.Name{}) {
@@ -85,22 +84,28 @@ func (s *sim) promiseOn(n *simNode) {
 			}
 		}
 	}
+	s.promiseOf(n, guarded, layout.NameOf(s.own), true)
 	for i, name := range used {
-		if slices.Contains(used[:i], name) {
-			continue
+		if !slices.Contains(used[:i], name) {
+			s.promiseOf(n, guarded, name, false)
 		}
-		entitled := s.entitled
-		_, routed := n.mem.Route(name)
-		switch {
-		case s.safe == 0 || guarded && !routed && name != layout.Fixed():
-			entitled = s.serving(name)
-		case guarded:
-			entitled = s.upstreamsOf(n.mem)
-		}
-		if entitled&s.aliveBits() != 0 && !s.pulls(n, name) {
-			s.violate("%s cannot pull %s; its layout %d%s, alive %04b, entitled %04b",
-				n.name, name, n.mem.Generation, describeLayout(n.mem), s.aliveBits(), entitled)
-		}
+	}
+}
+
+func (s *sim) promiseOf(n *simNode, guarded bool, name layout.Name, own bool) {
+	entitled := s.entitled
+	_, routed := n.mem.Route(name)
+	switch {
+	case s.safe == 0 || guarded && !routed && own:
+		entitled = s.serving(name)
+	case guarded && !routed && name != layout.Fixed():
+		return // kubelet tries again until the agent runs
+	case guarded:
+		entitled = s.upstreamsOf(n.mem)
+	}
+	if entitled&s.aliveBits() != 0 && !s.pulls(n, name, own) {
+		s.violate("%s cannot pull %s (own %v); its layout %d%s, alive %04b, entitled %04b",
+			n.name, name, own, n.mem.Generation, describeLayout(n.mem), s.aliveBits(), entitled)
 	}
 }
 
@@ -124,13 +129,15 @@ func (s *sim) upstreamsOf(l layout.Layout) (bits uint) {
 }
 
 // pulls: through the agent, or from the real host with the pod's own secret.
-func (s *sim) pulls(n *simNode, name layout.Name) bool {
+func (s *sim) pulls(n *simNode, name layout.Name, own bool) bool {
 	if r, ok := n.mem.Route(name); ok && slices.ContainsFunc(r.Upstreams, s.isAlive) {
 		return true
 	}
 	for i, u := range s.ups {
-		if s.alive[i] && layout.NameOf(u) == name &&
-			(slices.Contains(s.bootstrap, u) || slices.ContainsFunc(s.secrets, func(t Target) bool { return t == Target{Mode: Unmanaged, Upstream: u} })) {
+		if !s.alive[i] || layout.NameOf(u) != name {
+			continue
+		}
+		if own && slices.Contains(s.bootstrap, u) || !own && slices.Contains(s.secrets, Target{Mode: Unmanaged, Upstream: u}) {
 			return true
 		}
 	}
@@ -170,11 +177,12 @@ func (s *sim) round() {
 			s.alive[s.index(u)] = true
 		}
 	}
-	for range 10 {
-		if s.control(); len(s.work) == 0 {
-			break
-		}
+	for range 2 {
+		s.pass()
 		s.promise()
+		for s.write() {
+			s.promise()
+		}
 	}
 	for _, n := range s.nodes {
 		s.agentReads(n, s.layout)

@@ -79,6 +79,7 @@ func rebuild(x *pass) {
 	want := Desired{
 		Proxy:       s.Desired.Proxy || x.w.Proxy.Exists,
 		PullSecrets: s.Desired.PullSecrets,
+		Bootstrap:   withUpstreams(s.Desired.Bootstrap, s.Active.Upstream),
 		Shrunk:      s.Desired.Shrunk,
 	}
 	ups := stored.Upstreams()
@@ -93,6 +94,7 @@ func rebuild(x *pass) {
 		want.Layout.Schema, want.Layout.Generation = layout.Schema, s.Generation
 		want.Layout.Routes = layout.Cross(s.Bases, first(newer.Active, ups))
 	}
+	want.Bootstrap = withUpstreams(want.Bootstrap, want.Layout.Upstreams()...)
 	for _, u := range want.Layout.Upstreams() {
 		want.PullSecrets = withTargets(want.PullSecrets, Target{Mode: Direct, Upstream: u}, Target{Mode: Unmanaged, Upstream: u})
 	}

@@ -4,13 +4,14 @@ import (
 	"slices"
 
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // sameDesired reports whether both want the same.
 func sameDesired(a, b Desired) bool {
 	return a.Layout.Generation == b.Layout.Generation && a.Layout.SameContent(b.Layout) &&
 		a.Proxy == b.Proxy && a.Registry == b.Registry && slices.Equal(a.PullSecrets, b.PullSecrets) &&
-		a.Workloads == b.Workloads && a.Own == b.Own && a.Legacy == b.Legacy
+		a.Workloads == b.Workloads && a.Own == b.Own && slices.Equal(a.Bootstrap, b.Bootstrap) && a.Legacy == b.Legacy
 }
 
 // withNames returns a sorted union of names; it changes neither argument.
@@ -34,6 +35,18 @@ func withTargets(some []Target, more ...Target) []Target {
 	for _, t := range more {
 		if !t.IsZero() && !slices.Contains(all, t) {
 			all = append(slices.Clip(all), t)
+		}
+	}
+	return all
+}
+
+// withUpstreams appends the upstreams that are missing and not zero; it
+// changes neither argument.
+func withUpstreams(some []upstream.Upstream, more ...upstream.Upstream) []upstream.Upstream {
+	all := some
+	for _, u := range more {
+		if !u.IsZero() && !slices.Contains(all, u) {
+			all = append(slices.Clip(all), u)
 		}
 	}
 	return all

@@ -15,15 +15,32 @@ type event struct {
 	do     func(*sim)
 }
 
-// work is what the cluster does by itself.
+// workEvents is what the cluster does by itself.
 func workEvents() []event {
 	return []event{
-		{40, (*sim).control},
-		{20, func(s *sim) { s.agentReads(s.anyNode(), s.layout) }},
-		{20, func(s *sim) { s.agentReports(s.anyNode()) }},
-		{16, func(s *sim) { s.podsReplaced(s.anyNode()) }},
+		{30, (*sim).control},
+		{10, func(s *sim) { s.agentReads(s.anyNode(), s.layout) }},
+		{10, func(s *sim) { s.agentReports(s.anyNode()) }},
+		{8, func(s *sim) { s.podsReplaced(s.anyNode()) }},
+		{20, (*sim).nodesWork},
 		{8, func(s *sim) { s.census = s.look() }},
 		{8, (*sim).proxyLoads},
+		{2, func(s *sim) { s.now = s.now.Add(11 * time.Minute) }},
+	}
+}
+
+// nodesWork lets every node do one thing.
+func (s *sim) nodesWork() {
+	what := s.rng.IntN(3)
+	for _, n := range s.nodes {
+		switch what {
+		case 0:
+			s.agentReads(n, s.layout)
+		case 1:
+			s.agentReports(n)
+		case 2:
+			s.podsReplaced(n)
+		}
 	}
 }
 
@@ -111,7 +128,10 @@ func (s *sim) agentReports(n *simNode) {
 		r.Preflight = PreflightCustom
 	}
 	if !n.mem.IsZero() && s.isAlive(n.mem.Target) {
-		r.Generation, r.Version = n.mem.Generation, contentHash(n.mem)
+		r.Generation, r.Version = n.mem.Generation, "some version"
+		if s.t.agentsGoBack {
+			r.Version = contentHash(n.mem)
+		}
 	}
 	if s.rng.IntN(3) == 0 {
 		n.inFlight = r
@@ -182,6 +202,7 @@ func (s *sim) userEditsTheSecret() {
 	if st.Desired.Layout.IsZero() {
 		s.secrets = withTargets([]Target{s.registry}, s.secrets...)
 		s.checked |= s.bit(u)
+		s.entitled = 0 // nobody promised anything about this move
 	}
 }
 
@@ -194,7 +215,7 @@ func (s *sim) userUndoesTheRollout() {
 }
 
 func (s *sim) userDeletesTheLayout() {
-	if s.found {
+	if s.found && s.stored.Schema != 0 {
 		s.found = false
 		s.version++
 		s.logf("USER: deletes the layout")

@@ -95,6 +95,7 @@ type sim struct {
 	safe                             int64
 	unseen                           []string // nodes that were away at the preflight
 	violation                        string
+	switches                         int // how many were ended
 }
 
 func simUpstreams() []upstream.Upstream {
@@ -132,6 +133,9 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 		s.nodes = append(s.nodes, n)
 	}
 	s.census = s.look()
+	if s.rng.IntN(4) > 0 {
+		s.userEdits()
+	}
 	return s
 }
 
@@ -241,21 +245,24 @@ func (s *sim) observeProgress(w *World) {
 			w.Proxy.Pulled = s.proxyLoaded.Generation
 		}
 	}
-	moved := s.registry == want.Registry && slices.Equal(s.secrets, want.PullSecrets) && s.own == want.Own
+	moved := s.own == want.Own
+	if !want.Registry.IsZero() {
+		moved = moved && s.registry == want.Registry && slices.Equal(s.secrets, want.PullSecrets)
+	}
 	if s.t.oneSecret || s.t.noOwn {
 		moved = s.registry == want.Registry
 	}
-	if slices.Contains(s.knownBases(), s.deployment.template) && s.deployment.template != want.Workloads {
+	if want.Workloads != (layout.Name{}) && slices.Contains(s.knownBases(), s.deployment.template) && s.deployment.template != want.Workloads {
 		moved = false
 	}
 	for _, n := range s.nodes {
 		for _, pod := range n.pods {
-			if n.ready && pod != s.deployment.template {
+			if want.Workloads != (layout.Name{}) && n.ready && pod != s.deployment.template {
 				moved = false
 			}
 		}
 	}
-	w.Platform = Platform{Target: want.Registry, Moved: moved && !want.Registry.IsZero()}
+	w.Platform = Platform{Target: want.Registry, Moved: moved}
 }
 
 func (s *sim) knownBases() []layout.Name {
@@ -266,8 +273,10 @@ func (s *sim) knownBases() []layout.Name {
 }
 
 func (s *sim) observeChecks(w *World) {
-	if request := s.p.CheckRequest(s.stored, *w); !request.IsZero() && s.rng.IntN(4) > 0 {
-		w.Check = s.check(request)
+	if s.rng.IntN(4) > 0 {
+		if request := s.p.CheckRequest(s.stored, *w); !request.IsZero() {
+			w.Check = s.check(request)
+		}
 	}
 	if !s.p.NeedsLive(s.stored, *w) {
 		return
@@ -298,18 +307,30 @@ func (s *sim) proxyServes() bool {
 // control is one step of the controller: a whole look at the cluster and the
 // write of the state, or one of the writes that follow from it.
 func (s *sim) control() {
+	if !s.write() {
+		s.pass()
+	}
+}
+
+// write does the next write that changes something.
+func (s *sim) write() bool {
 	for len(s.work) > 0 {
 		write := s.work[0]
 		s.work = s.work[1:]
 		if write() {
-			return
+			return true
 		}
 	}
+	return false
+}
+
+func (s *sim) pass() {
 	w, version := s.observe()
+	seen := s.tick
 	next := s.p.Advance(s.stored, w)
 	store := func() bool { return s.store(next) }
 	writes := []func() bool{
-		func() bool { return s.writeTaints(next, w) },
+		func() bool { return s.writeTaints(next, w, seen) },
 		func() bool { return s.writeSecrets(next) },
 		func() bool { return s.writeLayout(next, w.Published, version) },
 		func() bool { return s.writeProxy(next) },

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/d8-registry/registry/internal/layout"
-	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // Each write reports whether it changed anything, which takes a step of time.
@@ -17,7 +16,9 @@ func (s *sim) store(next State) bool {
 	}
 	s.watch(s.stored, next)
 	s.stored = next
-	s.hashes[next.Desired.Layout.Generation] = contentHash(next.Desired.Layout)
+	if s.t.agentsGoBack {
+		s.hashes[next.Desired.Layout.Generation] = contentHash(next.Desired.Layout)
+	}
 	return true
 }
 
@@ -43,11 +44,11 @@ func contentHash(l layout.Layout) string {
 	return fmt.Sprint(l.Mode, l.ActiveMode, describeLayout(l))
 }
 
-func (s *sim) writeTaints(next State, w World) bool {
+func (s *sim) writeTaints(next State, w World, seen int) bool {
 	tainted := s.p.Tainted(next, w)
 	changed := false
 	for _, n := range s.nodes {
-		if n.freshAt < s.tick && slices.ContainsFunc(w.Nodes, func(seen Node) bool { return seen.UID == n.uid }) {
+		if n.freshAt < seen && slices.ContainsFunc(w.Nodes, func(o Node) bool { return o.UID == n.uid }) {
 			n.fresh = false
 		}
 		if n.legacyWanted != next.Desired.Legacy {
@@ -63,16 +64,20 @@ func (s *sim) writeTaints(next State, w World) bool {
 
 func (s *sim) writeSecrets(next State) bool {
 	want := next.Desired
-	bootstrap := []upstream.Upstream{}
-	if !want.Own.IsZero() && !s.t.noOwn {
-		bootstrap = append(bootstrap, want.Own)
-	}
-	for _, t := range want.PullSecrets {
-		bootstrap = append(bootstrap, t.Upstream)
+	bootstrap := slices.Clone(want.Bootstrap)
+	if s.t.noOwn {
+		bootstrap = nil
+		for _, t := range want.PullSecrets {
+			bootstrap = append(bootstrap, t.Upstream)
+		}
 	}
 	changed := len(bootstrap) > 0 && !slices.Equal(bootstrap, s.bootstrap)
 	if changed {
 		s.bootstrap = bootstrap
+	}
+	if u := next.Active.Upstream; s.entitled == 0 && u == s.registry.Upstream && slices.Contains(s.bootstrap, u) {
+		s.entitled = s.bit(next.Active.Upstream)
+		s.entitledProxy = s.entitled
 	}
 	secrets := want.PullSecrets
 	if s.t.oneSecret && len(secrets) > 0 {

@@ -100,6 +100,10 @@ type Desired struct {
 	// Own is the registry whose real address our own Deployments and DaemonSet
 	// name; they never name the fixed address. Zero: they are left alone.
 	Own upstream.Upstream `json:"own,omitzero"`
+	// Bootstrap are the registries whose credentials the pull secret of our own
+	// workloads holds, under their real addresses, the wanted one first: old and
+	// new until Final.
+	Bootstrap []upstream.Upstream `json:"bootstrap,omitempty"`
 	// Legacy orders nodes back to the legacy containerd format: from the moment
 	// that the user's deletion of registry-bashible-config was seen in
 	// Unmanaged and Ready, until the next switch publishes a layout again.

@@ -26,6 +26,11 @@ func haveImages(x *pass) verdict {
 	x.s.Checked = &Checked{
 		Registry: request.Upstream.Host, Fingerprint: report.Fingerprint, Items: report.Total, At: report.At,
 	}
+	if x.untouched() {
+		// The user has moved the cluster already: a switch that starts before
+		// this one ends must start from there.
+		x.s.Active = x.s.Target
+	}
 	return done(checkMessage(request, report))
 }
 
@@ -55,6 +60,7 @@ func nodesKnowOldAndNew(x *pass) verdict {
 	want, target := &x.s.Desired, x.s.Target
 	// The pull secrets come first: nothing may be re-pointed without them.
 	want.PullSecrets = withTargets([]Target{target}, append(slices.Clone(want.PullSecrets), x.s.Active)...)
+	want.Bootstrap = withUpstreams([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
 	x.publish(x.rules.union(x.s))
 	want.Legacy = false
 	x.s.Bases = withNames(x.s.Bases, want.Layout.Names()...)
@@ -91,8 +97,12 @@ func platformUsesNew(x *pass) verdict {
 	want, target := &x.s.Desired, x.s.Target
 	if x.untouched() {
 		want.Own = target.Upstream
+		want.Bootstrap = withUpstreams([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
 		x.s.Bases = withNames(x.s.Bases, target.Name())
-		return verdict{done: true}
+		if !x.w.Platform.Moved && !slices.Equal(want.Bootstrap, []upstream.Upstream{target.Upstream}) {
+			return wait(orElse(x.w.Platform.Message, "Updating the module's own workloads"))
+		}
+		return done("")
 	}
 	if v := x.rules.safeNow(x); !v.done {
 		return v
@@ -119,6 +129,7 @@ func platformUsesNew(x *pass) verdict {
 // so only if all that could contradict was looked at in this pass.
 func nodesKnowOnlyNew(x *pass) verdict {
 	if x.untouched() {
+		x.s.Desired.Bootstrap = []upstream.Upstream{x.s.Target.Upstream}
 		return done("")
 	}
 	if x.s.Finalized == 0 {
@@ -198,6 +209,7 @@ func (x *pass) shrink(keep []layout.Name) {
 	}
 	x.publish(next)
 	x.s.Desired.PullSecrets = []Target{target}
+	x.s.Desired.Bootstrap = []upstream.Upstream{target.Upstream}
 	x.s.Bases = next.Names()
 	x.s.Finalized = x.s.Desired.Layout.Generation
 	x.s.NamesChecked = x.w.Now

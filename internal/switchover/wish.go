@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // Hash identifies what is asked for: a SHA-256 in hex over mode and
@@ -48,6 +49,7 @@ func (x *pass) first() {
 	x.s.Active = installed
 	x.s.Bases = withNames(x.s.Bases, installed.Name())
 	x.s.Desired.Own = installed.Upstream
+	x.s.Desired.Bootstrap = []upstream.Upstream{installed.Upstream}
 	x.setTarget(installed)
 }
 

@@ -1,0 +1,185 @@
+package switchover
+
+import (
+	"flag"
+	"slices"
+	"testing"
+
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+var (
+	dropHistories = flag.Int("drop-histories", 5000, "how many histories to look for what a dropped rule breaks")
+	dropSeed      = flag.Bool("drop-trail", false, "tell the history in which a dropped rule is caught")
+)
+
+// rule is something without which the promises do not hold. Each is left out
+// alone, and the property test must notice.
+type rule struct {
+	name string
+	t    tamper
+	// harmless says why nothing breaks without it alone; then nothing may.
+	harmless string
+}
+
+func product(edit func(*rules)) func(*sim, *Protocol) {
+	return func(_ *sim, p *Protocol) { edit(&p.rules) }
+}
+
+// byContent is a barrier that compares what nodes serve, not how new it is.
+func byContent(s *sim, p *Protocol) {
+	p.rules.at = func(n Node, generation int64) bool {
+		return n.Report.Version != "" && n.Report.Version == s.hashes[generation]
+	}
+}
+
+// notCrossed is a union in which every name has only its own registries.
+func notCrossed(st State) layout.Layout {
+	l := union(st)
+	for i, r := range l.Routes {
+		var own []upstream.Upstream
+		for _, u := range r.Upstreams {
+			if r.Name == layout.Fixed() || layout.NameOf(u) == r.Name {
+				own = append(own, u)
+			}
+		}
+		if len(own) > 0 {
+			l.Routes[i].Upstreams = own
+		}
+	}
+	return l
+}
+
+// fromScratch starts over from what deckhouse-registry and ModuleConfig say.
+func fromScratch(x *pass) {
+	generation := max(x.s.Generation, x.highestReport(), x.w.Published.Layout.Generation)
+	x.s = State{Generation: generation}
+	x.first()
+}
+
+// doneAtOnce believes a step as soon as it has asked.
+func doneAtOnce(_ *sim, p *Protocol) {
+	for mode, plan := range p.plans {
+		plan = slices.Clone(plan)
+		for i, s := range plan {
+			if s.name == names.ConditionImages {
+				continue
+			}
+			plan[i].do = func(x *pass) verdict { s.do(x); return done("") }
+		}
+		p.plans[mode] = plan
+	}
+}
+
+func rulesToDrop() []rule {
+	return []rule{
+		{name: "R1 generations: barriers and agents compare content", t: tamper{agentsGoBack: true, protocol: byContent}},
+		{name: "R2 the state is stored before anything is written", t: tamper{storeLast: true}},
+		{name: "R3 the layout is written only over the one that was seen", t: tamper{noFence: true}},
+		{name: "R4 every name is served by every upstream", t: tamper{protocol: product(func(r *rules) { r.union = notCrossed })}},
+		{name: "R5 names in use are kept", t: tamper{protocol: product(func(r *rules) {
+			r.keep = func(x *pass) []layout.Name { return ownNames(x.s.Target) }
+		})}},
+		{name: "R6 workloads are matched against every base", t: tamper{oneBase: true}},
+		{name: "R7 own workloads move with the switch", t: tamper{noOwn: true}},
+		{name: "R8 Final looks before it takes away", t: tamper{protocol: product(func(r *rules) {
+			r.mayShrink = func(*pass) verdict { return done("") }
+		})}},
+		{name: "R8 Final looks at the cluster, not at a cache", t: tamper{staleCensus: true}},
+		{name: "R8 Final checks the target again", t: tamper{protocol: product(func(r *rules) {
+			r.mayShrink = func(x *pass) verdict {
+				if v := x.rules.safeNow(x); !v.done || !x.w.Census.Live {
+					return wait("")
+				}
+				return done("")
+			}
+		})}},
+		{name: "R9 pull secrets hold old and new", t: tamper{oneSecret: true}},
+		{name: "R10 nodes that did not converge are tainted", t: tamper{noTaint: true}},
+		{name: "R11 a layout is on disk before it is reported", t: tamper{lateDisk: true}},
+		{name: "R12 the barrier is looked at when relied upon", t: tamper{protocol: product(func(r *rules) {
+			r.safeNow = func(*pass) verdict { return done("") }
+		})}},
+		{name: "R13 a lost state is rebuilt from what is published", t: tamper{protocol: product(func(r *rules) { r.rebuild = fromScratch })}},
+		{name: "R14 reports are about the node as it is now", t: tamper{protocol: product(func(r *rules) {
+			r.valid = func(n Node) bool { return n.Report.UID != "" }
+		})}},
+		{name: "a step is done by what a later pass sees", t: tamper{protocol: doneAtOnce}},
+		{name: "an absent layout changes nothing", t: tamper{absentIsOrder: true}},
+	}
+}
+
+func TestDroppedRulesAreCaught(t *testing.T) {
+	t.Parallel()
+	for _, r := range rulesToDrop() {
+		t.Run(r.name, func(t *testing.T) {
+			expect(t, r, Standard())
+		})
+	}
+}
+
+// expect wants the property test to catch what is broken, or not to if it is
+// harmless.
+func expect(t *testing.T, r rule, p Protocol) {
+	t.Helper()
+	n := *dropHistories
+	if r.harmless != "" {
+		n = *histories
+	}
+	bad := search(t, n, p, r.t)
+	switch {
+	case bad == 0 && r.harmless == "":
+		t.Errorf("not caught in %d histories", n)
+	case bad == 0:
+		t.Logf("harmless because %s", r.harmless)
+	case r.harmless != "":
+		t.Errorf("said to be harmless because %s; caught by history %d: %s", r.harmless, bad, history(bad, p, r.t, nil))
+	default:
+		var trail []string
+		t.Logf("caught by history %d: %s", bad, history(bad, p, r.t, &trail))
+		if *dropSeed {
+			for _, line := range trail {
+				t.Log(line)
+			}
+		}
+	}
+}
+
+// swaps are the plans with two neighbouring steps swapped.
+func TestSwappedStepsAreCaught(t *testing.T) {
+	t.Parallel()
+	harmless := map[string]string{
+		"Direct: RegistryContainsRequiredImages and ContainerdConfigPreflightReady": "neither asks anything of the cluster",
+	}
+	for _, mode := range []Mode{Direct, Unmanaged} {
+		plan := Standard().plans[mode]
+		for i := range len(plan) - 1 {
+			swapped := slices.Clone(plan)
+			swapped[i], swapped[i+1] = swapped[i+1], swapped[i]
+			p := Standard()
+			p.plans[mode] = swapped
+			name := string(mode) + ": " + plan[i].name + " and " + plan[i+1].name
+			t.Run(name, func(t *testing.T) {
+				expect(t, rule{name: name, harmless: harmless[name]}, p)
+			})
+		}
+	}
+}
+
+func TestBrokenProtocolsAreCaught(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{BrokenOrder, BrokenFinalEarly} {
+		t.Run(kind, func(t *testing.T) {
+			p, err := Broken(kind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			expect(t, rule{name: kind}, p)
+		})
+	}
+	if _, err := Broken("otherwise"); err == nil {
+		t.Error("an unknown kind is taken")
+	}
+}
