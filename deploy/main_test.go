@@ -73,18 +73,20 @@ func serverSideApply() write {
 	}}
 }
 
+// deniedBy is what stands before a policy's message in an error.
+const deniedBy = " denied request: "
+
 // check fails unless err is a refusal with exactly this message, or nil for
 // an empty one.
 func check(t *testing.T, err error, want string) {
 	t.Helper()
-	const before = " denied request: "
 	switch {
 	case want == "" && err != nil:
 		t.Errorf("refused: %v", err)
 	case want != "" && err == nil:
 		t.Errorf("accepted, want %q", want)
 	case want != "":
-		if _, got, _ := strings.Cut(err.Error(), before); got != want {
+		if _, got, _ := strings.Cut(err.Error(), deniedBy); got != want {
 			t.Errorf("refused with\n  %v\nwant\n  %s", err, want)
 		}
 	}

@@ -183,7 +183,7 @@ func TestControllerCreatesItsSecretsOnly(t *testing.T) {
 		{"pull secret", ns, "deckhouse-registry", corev1.SecretTypeDockerConfigJson, ""},
 		{"pull secret of another name", ns, "pull", corev1.SecretTypeDockerConfigJson, outside},
 		{"another type", ns, "deckhouse-registry", corev1.SecretTypeOpaque, outside},
-		{"state", v1alpha1.Namespace, "registry-state", "registry/state", ""},
+		{"PKI", v1alpha1.Namespace, "registry-pki", "registry/pki", ""},
 		{"somebody's", v1alpha1.Namespace, "somebody", corev1.SecretTypeOpaque, inside},
 		{"token", v1alpha1.Namespace, "registry-token", corev1.SecretTypeServiceAccountToken, token},
 		{"token elsewhere", ns, "deckhouse-registry", corev1.SecretTypeServiceAccountToken, outside},

@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/utils/ptr"
@@ -141,9 +142,10 @@ func (a *API) waitEstablished(ctx context.Context) error {
 // force. The API server reads policies in the order in which they were
 // written, so it writes one more, which refuses one ConfigMap, and tries.
 func (a *API) WaitForPolicies(ctx context.Context) error {
-	meta := metav1.ObjectMeta{GenerateName: "apitest-"}
-	probe := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, GenerateName: "apitest-probe-"}}
-	policy := &admissionv1.ValidatingAdmissionPolicy{ObjectMeta: meta, Spec: admissionv1.ValidatingAdmissionPolicySpec{
+	// A name of its own: an earlier one, deleted by now, may still be in force.
+	name := "apitest-" + rand.String(10)
+	probe := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: name}}
+	policy := &admissionv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: admissionv1.ValidatingAdmissionPolicySpec{
 		MatchConstraints: &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{{
 			RuleWithOperations: admissionv1.RuleWithOperations{
 				Operations: []admissionv1.OperationType{admissionv1.Create},
@@ -152,14 +154,14 @@ func (a *API) WaitForPolicies(ctx context.Context) error {
 			},
 		}}},
 		Validations: []admissionv1.Validation{{
-			Expression: "!object.metadata.?generateName.orValue('').startsWith('apitest-probe-')", Message: "policies are in force"}},
+			Expression: "object.metadata.?name.orValue('') != '" + name + "'", Message: "policies are in force"}},
 	}}
 	if err := a.admin.Create(ctx, policy); err != nil {
 		return fmt.Errorf("make the last policy: %w", err)
 	}
-	binding := &admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: policy.Name},
+	binding := &admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
-			PolicyName: policy.Name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny}}}
+			PolicyName: name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny}}}
 	if err := a.admin.Create(ctx, binding); err != nil {
 		return fmt.Errorf("bind the last policy: %w", err)
 	}
