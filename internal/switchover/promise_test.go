@@ -96,7 +96,11 @@ func (s *sim) promiseOf(n *simNode, guarded bool, name layout.Name, own bool) {
 	entitled := s.entitled
 	_, routed := n.mem.Route(name)
 	switch {
-	case s.safe == 0 || guarded && !routed && own:
+	case guarded && s.safe > 0 && n.proved >= s.safe:
+		// It had everything; a reboot does not take it away.
+	case own && (s.safe == 0 || guarded && !routed):
+		entitled = s.bit(s.own)
+	case s.safe == 0:
 		entitled = s.serving(name)
 	case guarded && !routed && name != layout.Fixed():
 		return // kubelet tries again until the agent runs
@@ -109,10 +113,10 @@ func (s *sim) promiseOf(n *simNode, guarded bool, name layout.Name, own bool) {
 	}
 }
 
-// serving are the registries whose own name it is and that still take us.
+// serving are the registries whose own name it is, of those that count.
 func (s *sim) serving(name layout.Name) (bits uint) {
 	for i, u := range s.ups {
-		if layout.NameOf(u) == name && (i != 1 || s.stored.Active.Upstream == u) {
+		if layout.NameOf(u) == name {
 			bits |= 1 << i
 		}
 	}

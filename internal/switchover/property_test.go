@@ -17,7 +17,8 @@ var (
 	seed      = flag.Uint64("seed", 0, "the only history to run, with its trail; 0: all of them")
 )
 
-const ticks = 160
+// ticks is how many things happen in a history.
+const ticks = 120
 
 // history runs one history: users and the world do what they like, then all is
 // quiet. It returns what went wrong.
@@ -27,35 +28,53 @@ func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	// Each history knows only some kinds of trouble: a rare sequence is then
 	// less often drowned by the others.
-	events := workEvents()
-	for i := range events {
-		events[i].weight = events[i].weight * (1 + rng.IntN(4)) / 2
-	}
+	var trouble []event
 	for i, e := range troubleEvents() {
 		if i == 0 || rng.IntN(2) == 0 {
 			e.weight *= 1 + rng.IntN(2)
-			events = append(events, e)
+			trouble = append(trouble, e)
 		}
 	}
+	work := workEvents()
+	if rng.IntN(2) == 0 {
+		s.setWish(Wish{Mode: Direct, Upstream: s.ups[rng.IntN(len(s.ups))]})
+		s.settlesDown()
+	}
+	often := 4 + rng.IntN(12)
+	for end := s.tick + ticks; s.tick < end && s.violation == ""; s.tick++ {
+		steps := len(s.stored.Passed)
+		switch {
+		case rng.IntN(often) == 0:
+			something(rng, trouble).do(s)
+		default:
+			something(rng, work).do(s)
+		}
+		s.promise()
+		// The worst moment is right after a step.
+		if len(s.stored.Passed) != steps && rng.IntN(3) == 0 {
+			something(rng, trouble).do(s)
+			s.promise()
+		}
+		s.now = s.now.Add(time.Duration(rng.IntN(10)) * time.Second)
+	}
+	if s.violation == "" {
+		s.settlesDown()
+	}
+	return s.violation
+}
+
+func something(rng *rand.Rand, events []event) event {
 	total := 0
 	for _, e := range events {
 		total += e.weight
 	}
-	for s.tick = 1; s.tick <= ticks; s.tick++ {
-		pick := rng.IntN(total)
-		for _, e := range events {
-			if pick -= e.weight; pick < 0 {
-				e.do(s)
-				break
-			}
-		}
-		s.now = s.now.Add(time.Duration(rng.IntN(10)) * time.Second)
-		if s.promise(); s.violation != "" {
-			return s.violation
+	pick := rng.IntN(total)
+	for _, e := range events {
+		if pick -= e.weight; pick < 0 {
+			return e
 		}
 	}
-	s.settlesDown()
-	return s.violation
+	return events[0]
 }
 
 // TestRandomUsers is the promise: whatever users and the world do, every

@@ -51,7 +51,7 @@ func troubleEvents() []event {
 		{2, (*sim).userReverts},
 		{2, (*sim).userRemovesTheWish},
 		{2, (*sim).userEditsTheSecret},
-		{2, (*sim).userUndoesTheRollout},
+		{3, (*sim).userUndoesTheRollout},
 		{1, (*sim).userDeletesTheLayout},
 		{2, (*sim).userCleansTheNode},
 		{3, (*sim).registryDies},
@@ -65,7 +65,7 @@ func troubleEvents() []event {
 		{2, (*sim).nodeReboots},
 		{1, (*sim).nodeReimaged},
 		{1, (*sim).nodeJoins},
-		{1, (*sim).barePod},
+		{2, (*sim).barePod},
 		{1, (*sim).stateLost},
 		{1, (*sim).stateRestored},
 	}
@@ -101,7 +101,7 @@ func (s *sim) goLegacy(n *simNode) {
 	if !n.mem.IsZero() {
 		s.logf("%s: returns to the legacy format", n.name)
 	}
-	n.mem, n.disk, n.legacy = layout.Layout{}, layout.Layout{}, true
+	n.mem, n.disk, n.legacy, n.proved = layout.Layout{}, layout.Layout{}, true, 0
 }
 
 // agentReports: first the report that is on its way arrives, then the next one
@@ -111,7 +111,7 @@ func (s *sim) agentReports(n *simNode) {
 		if n.report.Generation != n.inFlight.Generation || n.report.BootID != n.inFlight.BootID {
 			s.logf("%s: reports %d", n.name, n.inFlight.Generation)
 		}
-		n.report, n.inFlight = n.inFlight, Report{}
+		n.arrives(n.inFlight)
 		return
 	}
 	if !n.ready {
@@ -140,7 +140,14 @@ func (s *sim) agentReports(n *simNode) {
 	if n.report != r {
 		s.logf("%s: reports %d", n.name, r.Generation)
 	}
-	n.report = r
+	n.arrives(r)
+}
+
+func (n *simNode) arrives(r Report) {
+	n.report, n.inFlight = r, Report{}
+	if r.UID == n.uid && r.BootID == fmt.Sprint(n.boot) && !n.legacy {
+		n.proved = max(n.proved, r.Generation)
+	}
 }
 
 // podsReplaced is a rollout coming to a node. From a tainted node pods go
@@ -149,6 +156,7 @@ func (s *sim) podsReplaced(n *simNode) {
 	if !n.ready || n.fresh {
 		return
 	}
+	n.disk = n.mem
 	if n.tainted {
 		if slices.ContainsFunc(n.pods, func(p layout.Name) bool { return p != s.deployment.template }) {
 			n.pods = nil
@@ -226,6 +234,9 @@ func (s *sim) userCleansTheNode() { s.anyNode().custom = false }
 
 func (s *sim) registryDies() {
 	i := s.rng.IntN(len(s.ups))
+	if s.rng.IntN(2) == 0 {
+		i = max(0, s.index(s.stored.Target.Upstream))
+	}
 	if s.aliveBits()&^(1<<i) != 0 && s.alive[i] {
 		s.alive[i] = false
 		s.logf("REGISTRY %s%s dies", s.ups[i].Host, s.ups[i].Credentials.Password)
@@ -304,7 +315,7 @@ func (s *sim) nodeReboots() {
 
 func (s *sim) nodeReimaged() {
 	if n := s.anyNode(); n.ready {
-		n.disk, n.pods, n.bare, n.custom, n.legacy = layout.Layout{}, nil, nil, false, false
+		n.disk, n.pods, n.bare, n.custom, n.legacy, n.proved = layout.Layout{}, nil, nil, false, false, 0
 		s.boot(n)
 		s.logf("%s: re-imaged under the same name", n.name)
 	}

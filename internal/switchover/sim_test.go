@@ -33,7 +33,7 @@ type simNode struct {
 	custom       bool          // somebody's registry configuration is in containerd's
 	legacy       bool
 	legacyWanted bool
-	rebooted     bool // since the last report
+	proved       int64 // highest generation reported since it was installed
 }
 
 type simDeployment struct{ template, previous layout.Name }
