@@ -75,7 +75,7 @@ func TestPreflight(t *testing.T) {
 		{name: "relative", config: registry + "config_path = 'certs.d'\n", preflight: containerd.Unsupported,
 			effective: "certs.d", message: []string{"not absolute"}},
 	} {
-		t.Run(test.name, func(t *testing.T) { //nolint:paralleltest // one configuration file
+		t.Run(test.name, func(t *testing.T) { // one after the other: one configuration file
 			if err := os.RemoveAll(filepath.Join(c.Dir, "d")); err != nil {
 				t.Fatal(err)
 			}

@@ -180,7 +180,7 @@ func (w *world) until(what string, good func(registryv1alpha1.RegistryNodeStatus
 		if last = n.Status; good(last) {
 			return last
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 	}
 	w.t.Fatalf("waited in vain for %s; last report %+v", what, last)
 	return last
@@ -200,7 +200,7 @@ func (w *world) eventually(what string, good func() bool) {
 		if time.Now().After(deadline) {
 			w.t.Fatal("waited in vain for", what)
 		}
-		time.Sleep(500 * time.Millisecond) // longer than the quiet time: asking is a use
+		<-time.After(500 * time.Millisecond) // longer than the quiet time: asking is a use
 	}
 }
 

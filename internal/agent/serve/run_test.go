@@ -309,7 +309,7 @@ func TestProofs(t *testing.T) {
 	defer func() { <-done }()
 	go func() {
 		defer close(done)
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 		pull(a.token, "late.1.ABCDEFGHIJKLMNOP", fixedHost, "system/deckhouse")
 	}()
 	if seen, err := c.Seen(t.Context(), "late.1.ABCDEFGHIJKLMNOP", 10*time.Second); err != nil || !seen {

@@ -29,7 +29,7 @@ func Isolate(run func() int) int {
 	}
 	// The signal of a parent's death is bound to the thread that made the child.
 	runtime.LockOSThread()
-	cmd := exec.Command(os.Args[0], os.Args[1:]...) //nolint:noctx // lives as long as this process, by Pdeathsig
+	cmd := exec.Command(os.Args[0], os.Args[1:]...) //nolint:noctx,gosec // this very program, for as long as this process lives
 	cmd.Env = append(os.Environ(), inside+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}

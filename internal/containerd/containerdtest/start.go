@@ -86,7 +86,7 @@ func (c *Containerd) Configure(t testing.TB, extra string) {
 func (c *Containerd) Write(t testing.TB, name, text string) {
 	t.Helper()
 	path := filepath.Join(c.Dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		t.Fatal(err)
 	}
 	var out []byte
@@ -110,7 +110,7 @@ func (c *Containerd) Start(t testing.TB) *containerd.Client {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	c.cmd = exec.Command(c.binary, "--config", c.ConfigFile)
+	c.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), c.binary, "--config", c.ConfigFile) // ends in Stop
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.cmd.Start(); err != nil {
