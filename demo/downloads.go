@@ -72,6 +72,9 @@ func (d *demo) measureDownloads(p *phase) error {
 		during = append(during, all[p.before.downloads[i]:]...)
 	}
 	for _, dl := range during {
+		if _, node := d.cluster.NodeByIP(dl.Client); !node {
+			p.viaProxy++
+		}
 		switch {
 		case b.spare[dl.Digest]:
 			p.bytes += dl.Bytes

@@ -37,9 +37,12 @@ type phase struct {
 	steps  []stepTime
 	direct bool // both before and after it the mode is Direct
 	short  bool // one of many phases: fewer pulls are enough
+	starts bool // an agent that was stopped comes back
 	extra  []promise
 
 	names         []string // in use at its end
+	missing       error    // too few pulls
+	viaProxy      int      // blobs sent to the in-cluster proxy
 	changed       []string // workloads whose template changed
 	repeated      int      // blobs of running images sent to a node that had them
 	bytes         int64    // of the puller's images, as sent by the registries
@@ -76,6 +79,7 @@ func (d *demo) play(ctx context.Context, p *phase, do func(context.Context, *pha
 	}
 	p.took = time.Since(p.began)
 	p.names = d.puller.Names()
+	p.missing = d.missingPulls(p, p.names)
 	if err := d.measure(ctx, p); err != nil {
 		return err
 	}
@@ -83,16 +87,22 @@ func (d *demo) play(ctx context.Context, p *phase, do func(context.Context, *pha
 	if doErr != nil {
 		return fmt.Errorf("%s: %w", p.title, doErr)
 	}
+	if d.shown(p) {
+		return fmt.Errorf("%s: %w", p.title, errShown)
+	}
 	return nil
 }
+
+// errShown ends a story with a broken protocol.
+var errShown = errors.New("pulls failed, as they must with a broken protocol")
 
 // enoughPulls waits until each node pulled often enough under each name in use.
 func (d *demo) enoughPulls(ctx context.Context, p *phase) error {
 	ctx, cancel := context.WithTimeout(ctx, pullsWithin)
 	defer cancel()
 	return d.until(ctx, "enough pulls", func(context.Context) error {
-		if len(d.recorder.Failed(p.title)) > 0 && d.options.broken != "" {
-			return nil // a negative control has shown what it is for
+		if d.shown(p) {
+			return nil
 		}
 		return d.missingPulls(p, d.puller.Names())
 	})
@@ -218,7 +228,7 @@ func (d *demo) measure(ctx context.Context, p *phase) error {
 		}
 	}
 	for node, n := range after.agents {
-		if was := p.before.agents[node]; was > 0 {
+		if was := p.before.agents[node]; was > 0 && !p.starts {
 			p.agentRestarts += n - was
 		}
 	}

@@ -39,9 +39,8 @@ func (d *demo) promises(p *phase) []promise {
 	}
 	failed := d.recorder.Failed(p.title)
 	add("no pull failed", len(failed) == 0, "%d failed", len(failed))
-	missing := d.missingPulls(p, p.names)
 	perNode, perName := p.want()
-	add(fmt.Sprintf("every node pulled at least %d times, %d under every name in use", perNode, perName), missing == nil, "%v", missing)
+	add(fmt.Sprintf("every node pulled at least %d times, %d under every name in use", perNode, perName), p.missing == nil, "%v", p.missing)
 	add("no blob of a running image was downloaded again", p.repeated == 0, "%d were", p.repeated)
 	add("no agent was restarted", p.agentRestarts == 0, "%d restarts", p.agentRestarts)
 	add("no containerd was restarted", p.containerd == 0, "%d restarts", p.containerd)

@@ -36,10 +36,12 @@ func (d *demo) tellStoppedAgent(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	alone := d.phases[len(d.phases)-1]
+	alone.expect("without its agent a node pulls through the in-cluster proxy", alone.viaProxy > 0, "the proxy was sent no blob")
 	if err := d.play(ctx, &phase{title: "registry B without that agent", direct: true, short: true}, d.switchWithout); err != nil {
 		return err
 	}
-	return d.play(ctx, &phase{title: "agent back", short: true}, func(ctx context.Context, p *phase) error {
+	return d.play(ctx, &phase{title: "agent back", short: true, starts: true}, func(ctx context.Context, p *phase) error {
 		d.standins.StartAgent(stopped)
 		d.standins.SetReady(stopped, true)
 		ctx, cancel := context.WithTimeout(ctx, readyWithin)
