@@ -21,6 +21,7 @@ func (r *Reconciler) apply(ctx context.Context, s *sight, doc document) error {
 	for _, step := range []func(context.Context, *sight, document) error{
 		r.applyIdentity,
 		r.applyPullSecrets,
+		r.applyBootstrap,
 		r.applyLayout,
 		r.applyRegistryNodes,
 		r.applyNodes,

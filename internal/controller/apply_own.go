@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,9 +27,6 @@ import (
 func (r *Reconciler) applyOwn(ctx context.Context, s *sight, doc document) error {
 	if doc.Desired.Own.IsZero() {
 		return nil
-	}
-	if err := r.putData(ctx, s, v1alpha1.SecretBootstrap, corev1.SecretTypeDockerConfigJson, bootstrap(doc)); err != nil {
-		return err
 	}
 	p := r.measure(s, doc)
 	turn := len(p.todo)+len(p.underway) == 0 && !p.secrets && !p.registry
@@ -109,14 +105,23 @@ func keepImages(want, have *corev1.PodSpec) {
 }
 
 // bootstrap is the pull secret of our own workloads: every registry whose real
-// address one of their templates may name, the wanted one first.
+// address one of their templates may name, the first of a host winning.
 func bootstrap(doc document) map[string][]byte {
 	auths := map[string]dockerAuth{}
-	for _, u := range slices.Concat(doc.Desired.Layout.Upstreams(), nil) {
-		auths[u.Host] = newAuth(u.Credentials)
+	for _, u := range doc.Desired.Bootstrap {
+		if _, taken := auths[u.Host]; !taken {
+			auths[u.Host] = newAuth(u.Credentials)
+		}
 	}
-	auths[doc.Desired.Own.Host] = newAuth(doc.Desired.Own.Credentials)
 	return map[string][]byte{corev1.DockerConfigJsonKey: mustJSON(dockerConfig{Auths: auths})}
+}
+
+// applyBootstrap writes it. Templates that name a registry come after it.
+func (r *Reconciler) applyBootstrap(ctx context.Context, s *sight, doc document) error {
+	if len(doc.Desired.Bootstrap) == 0 {
+		return nil
+	}
+	return r.putData(ctx, s, v1alpha1.SecretBootstrap, corev1.SecretTypeDockerConfigJson, bootstrap(doc))
 }
 
 // agentDaemonSet is the agent of every node: serve routes pulls and is locked
@@ -165,6 +170,7 @@ func (r *Reconciler) agentDaemonSet(doc document) *appsv1.DaemonSet {
 					Affinity:           agentAffinity(),
 					Volumes: []corev1.Volume{
 						{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: &create}}},
+						{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd"}}},
 						{Name: "source", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/etc/containerd/registry.d", Type: &create}}},
 						{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd"}}},
 					},

@@ -148,8 +148,9 @@ func (r *Reconciler) proxyDeployment(s *sight, doc document) *appsv1.Deployment 
 			{Name: "metrics", ContainerPort: 5002, Protocol: corev1.ProtocolTCP},
 		},
 		ReadinessProbe: &corev1.Probe{
-			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromString("metrics")}},
-			PeriodSeconds: 5,
+			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromString("metrics")}},
+			// All numbers are spelled out: DeepDerivative takes 0 for a wish.
+			PeriodSeconds: 5, TimeoutSeconds: 1, SuccessThreshold: 1, FailureThreshold: 3,
 		},
 		SecurityContext: locked(),
 		Resources:       requests("25m", "40Mi"),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -49,18 +50,9 @@ func (r *Reconciler) withIdentity(doc document, s *sight, now time.Time) (docume
 	if !doc.Desired.Proxy && doc.PKI.CA.IsZero() {
 		return doc, nil
 	}
-	ca := doc.PKI.CA
-	if ca.IsZero() {
-		if secret := s.own(v1alpha1.SecretPKI); secret != nil {
-			ca = pki.KeyPair{Cert: string(secret.Data[keyCACert]), Key: string(secret.Data[keyCAKey])}
-		}
-	}
-	ca, fresh, err := pki.EnsureCA(now, ca)
+	ca, err := r.authority(doc, s, now)
 	if err != nil {
-		return doc, fmt.Errorf("CA of the module: %w", err)
-	}
-	if fresh {
-		r.log.Info("a CA was made")
+		return doc, err
 	}
 	doc.PKI.CA = ca
 	names := pki.ServiceNames(r.cfg.ClusterDomain)
@@ -91,6 +83,30 @@ func (r *Reconciler) withIdentity(doc document, s *sight, now time.Time) (docume
 	}
 	doc.Users = users
 	return doc, nil
+}
+
+// authority is the module's CA: the stored one, else the one that is shown, and
+// only if there is neither a new one.
+func (r *Reconciler) authority(doc document, s *sight, now time.Time) (pki.KeyPair, error) {
+	var shown pki.KeyPair
+	if secret := s.own(v1alpha1.SecretPKI); secret != nil {
+		shown = pki.KeyPair{Cert: string(secret.Data[keyCACert]), Key: string(secret.Data[keyCAKey])}
+	}
+	ca := doc.PKI.CA
+	if ca.IsZero() {
+		ca = shown
+	}
+	good, fresh, err := pki.EnsureCA(now, ca)
+	if errors.Is(err, pki.ErrDamaged) && !shown.IsZero() && shown != ca {
+		good, fresh, err = pki.EnsureCA(now, shown)
+	}
+	if err != nil {
+		return ca, fmt.Errorf("CA of the module: %w", err)
+	}
+	if fresh {
+		r.log.Info("a CA was made")
+	}
+	return good, nil
 }
 
 // own is a Secret of d8-system by name.

@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
@@ -302,7 +303,11 @@ func (s *simulator) gateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	users, err := regauth.ParseUsers(secret.Data[keyUsers])
+	var list []regauth.User
+	if err := yaml.Unmarshal(secret.Data[keyUsers], &list); err != nil {
+		return err
+	}
+	users, err := regauth.NewUsers(list)
 	if err != nil {
 		return err
 	}

@@ -33,8 +33,12 @@ const (
 )
 
 // ErrExpired says that a CA is past its end: everything below it is refused by
-// clients already, and only a rotation helps.
-var ErrExpired = errors.New("the CA has expired")
+// clients already, and only a rotation helps. ErrDamaged says that what should
+// be a CA cannot sign.
+var (
+	ErrExpired = errors.New("the CA has expired")
+	ErrDamaged = errors.New("this is no CA that can sign")
+)
 
 // KeyPair is a certificate and its private key, PEM-encoded. Nothing prints
 // the key.
@@ -76,15 +80,21 @@ func ServiceNames(clusterDomain string, ips ...string) []string {
 	return names
 }
 
-// EnsureCA returns the CA it was given if it can still sign, else a new one;
-// the second result says which. A CA that is valid but past its end is an
-// ErrExpired: replacing it silently would cut off every client.
+// EnsureCA returns the CA it was given, or a new one if there is none; the
+// second result says which. One that is past its end is an ErrExpired, one that
+// cannot sign an ErrDamaged: replacing either silently would cut off every
+// client that trusts it.
 func EnsureCA(now time.Time, ca KeyPair) (KeyPair, bool, error) {
-	cert, _, err := ca.parse()
-	switch {
-	case err != nil || !cert.IsCA:
+	if ca.IsZero() {
 		fresh, err := NewCA(now)
 		return fresh, true, err
+	}
+	cert, _, err := ca.parse()
+	switch {
+	case err != nil:
+		return ca, false, fmt.Errorf("%w: %w", ErrDamaged, err)
+	case !cert.IsCA:
+		return ca, false, fmt.Errorf("%w: it is a leaf", ErrDamaged)
 	case now.After(cert.NotAfter):
 		return ca, false, fmt.Errorf("%s: %w", cert.NotAfter.Format(time.DateOnly), ErrExpired)
 	}

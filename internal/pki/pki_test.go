@@ -36,7 +36,7 @@ func TestCAIsKeptWhileItCanSign(t *testing.T) {
 	}
 }
 
-func TestCAIsReplacedWhenUnreadable(t *testing.T) {
+func TestADamagedCAIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	ca, other := newCA(t), newCA(t)
 	leaf, _, err := EnsureLeaf(start, ca, KeyPair{}, []string{"a"})
@@ -50,7 +50,7 @@ func TestCAIsReplacedWhenUnreadable(t *testing.T) {
 		"leaf, not a CA": leaf,
 	} {
 		got, changed, err := EnsureCA(start, broken)
-		if err != nil || !changed || got == broken {
+		if !errors.Is(err, ErrDamaged) || changed || got != broken {
 			t.Errorf("%s: changed %v, %v", name, changed, err)
 		}
 	}

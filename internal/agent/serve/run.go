@@ -130,7 +130,7 @@ func newCertificate(folder seam.Folder, host string) (*certificate, error) {
 	}
 	now := time.Now()
 	ca, fresh, err := pki.EnsureCA(now, ca)
-	if errors.Is(err, pki.ErrExpired) {
+	if errors.Is(err, pki.ErrExpired) || errors.Is(err, pki.ErrDamaged) {
 		// Nobody but this node's containerd trusts it, and node tells it of
 		// the new one before the next proof.
 		ca, err = pki.NewCA(now)
