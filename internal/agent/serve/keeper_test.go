@@ -249,7 +249,32 @@ func TestCertificateStaysWhenTheLeafIsRenewed(t *testing.T) {
 	}
 }
 
-// pulls asks the table through the real data path: 404 means no route.
+// TestDamagedCAIsReplaced: only this node's containerd trusts it, and node tells
+// containerd of the new one.
+func TestDamagedCAIsReplaced(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"ca.crt", "ca.key"} {
+		dir := t.TempDir()
+		folder := open(t, dir)
+		first, err := newCertificate(folder, "127.0.0.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		second, err := newCertificate(folder, "127.0.0.1")
+		if err != nil {
+			t.Fatalf("%s damaged: %v", name, err)
+		}
+		saved, err := folder.CA()
+		if err != nil || saved != second.ca.Cert || saved == first.ca.Cert {
+			t.Errorf("%s damaged: the new CA is not on disk (%v)", name, err)
+		}
+	}
+}
+
+// routed asks through the real data path: 404 means no route.
 func routed(k *keeper, host, repository string) bool {
 	h := &handler{token: "t", keeper: k, proofs: newProofs(), pulls: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		proxy.New(k.table, proxy.Config{}).ServeHTTP(w, r)
