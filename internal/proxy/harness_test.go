@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -12,7 +13,10 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/d8-registry/registry/internal/layout"
@@ -151,9 +155,19 @@ func blob(t *testing.T, img v1.Image) (digest string, content []byte) {
 	return hash.String(), content
 }
 
-// anImage is made once: compressing is what these tests would spend their time
-// with.
-var anImage = sync.OnceValues(func() (v1.Image, error) { return random.Image(300_000, 2) })
+// anImage is made once, of layers that are not compressed: compressing is what
+// these tests would spend their time with.
+var anImage = sync.OnceValues(func() (v1.Image, error) {
+	var layers []v1.Layer
+	for range 2 {
+		data := make([]byte, 300_000)
+		if _, err := rand.Read(data); err != nil {
+			return nil, err
+		}
+		layers = append(layers, static.NewLayer(data, types.OCIUncompressedLayer))
+	}
+	return mutate.AppendLayers(empty.Image, layers...)
+})
 
 // pair are two registries with the same image below different paths.
 func pair(t *testing.T, o testregistry.Options) (a, b *testregistry.Registry, img v1.Image) {
