@@ -11,8 +11,6 @@ import (
 
 // TestKubectl applies the documentation's YAML as it is printed, the way users
 // do, and goes through the one trap on the way back.
-//
-//nolint:paralleltest // there is one ModuleConfig deckhouse
 func TestKubectl(t *testing.T) {
 	api := server.Start(t)
 	direct, unmanaged := readFile(t, "direct.yaml"), readFile(t, "unmanaged.yaml")

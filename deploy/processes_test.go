@@ -70,8 +70,7 @@ func TestAgentReportsOnItsOwnNodeOnly(t *testing.T) {
 
 // TestAgentPolicyStandsAlone: rights that somebody adds by another role do not
 // open what the policy closes.
-//
-//nolint:paralleltest // other tests are about what the agent may not do
+// Not in parallel: other tests are about what the agent may not do.
 func TestAgentPolicyStandsAlone(t *testing.T) {
 	api := server.Start(t)
 	agent := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-agent", Node: "alone"}))

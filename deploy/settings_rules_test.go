@@ -18,8 +18,7 @@ import (
 // TestEachSettingsRuleCounts installs the policy once per rule, each time
 // without that rule and for a ModuleConfig of another name, and demands that
 // the table notices.
-//
-//nolint:paralleltest // it slows down every write of a ModuleConfig
+// Not in parallel: it slows down every write of a ModuleConfig.
 func TestEachSettingsRuleCounts(t *testing.T) {
 	api := server.Start(t)
 	var whole admissionv1.ValidatingAdmissionPolicy
@@ -104,8 +103,7 @@ func outcome(t *testing.T, api *apitest.API, name string, section any) string {
 
 // TestOldMistakesStopNobody: an object from before the policy is wrong. What
 // does not touch its registry section is none of the policy's business.
-//
-//nolint:paralleltest // it takes the policy away for a moment
+// Not in parallel: it takes the policy away for a moment.
 func TestOldMistakesStopNobody(t *testing.T) {
 	api := server.Start(t)
 	unbound(t, api, "registry-settings", func() {

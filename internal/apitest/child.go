@@ -25,7 +25,7 @@ type child struct {
 }
 
 // startChild starts a binary with its output in dir/name.log.
-func startChild(dir, binary string, args []string) (*child, error) {
+func startChild(ctx context.Context, dir, binary string, args []string) (*child, error) {
 	c := &child{name: filepath.Base(binary), exited: make(chan struct{})}
 	c.log = filepath.Join(dir, c.name+".log")
 	out, err := os.OpenFile(c.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -33,7 +33,7 @@ func startChild(dir, binary string, args []string) (*child, error) {
 		return nil, fmt.Errorf("start %s: %w", c.name, err)
 	}
 	// Its life is bound to ours by Pdeathsig and ends by stop, not by a context.
-	c.cmd = exec.CommandContext(context.Background(), binary, args...) //nolint:gosec // our own binary
+	c.cmd = exec.CommandContext(context.WithoutCancel(ctx), binary, args...)
 	c.cmd.Stdout, c.cmd.Stderr = out, out
 	// A process group of its own: Ctrl-C reaches us first, and the server is
 	// still there for the clean-up of tests.

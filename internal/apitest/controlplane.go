@@ -19,6 +19,9 @@ import (
 // compiling other tests.
 const startTimeout = 2 * time.Minute
 
+// requestTimeout is that of one question whether a process is ready.
+const requestTimeout = 5 * time.Second
+
 // ControlPlane is a running etcd with a running kube-apiserver.
 type ControlPlane struct {
 	config          *rest.Config
@@ -75,13 +78,13 @@ func launch(ctx context.Context, dir string, listen net.IP) (_ *ControlPlane, er
 		}
 	}()
 	etcdURL := "http://127.0.0.1:" + ports[0]
-	if plane.etcd, err = startChild(dir, etcdBinary, etcdArgs(dir, etcdURL, "http://127.0.0.1:"+ports[1])); err != nil {
+	if plane.etcd, err = startChild(ctx, dir, etcdBinary, etcdArgs(dir, etcdURL, "http://127.0.0.1:"+ports[1])); err != nil {
 		return nil, err
 	}
-	if err = waitReady(ctx, plane.etcd, http.DefaultClient, etcdURL+"/health"); err != nil {
+	if err = waitReady(ctx, plane.etcd, &http.Client{Timeout: requestTimeout}, etcdURL+"/health"); err != nil {
 		return nil, err
 	}
-	if plane.apiserver, err = startChild(dir, apiserverBinary, apiserverArgs(dir, etcdURL, bind, ports[2])); err != nil {
+	if plane.apiserver, err = startChild(ctx, dir, apiserverBinary, apiserverArgs(dir, etcdURL, bind, ports[2])); err != nil {
 		return nil, err
 	}
 	plane.config = &rest.Config{

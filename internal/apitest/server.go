@@ -58,7 +58,8 @@ func (s *Server) Start(tb testing.TB) *API {
 	defer s.mu.Unlock()
 	if !s.started {
 		s.started = true
-		s.err = s.start()
+		// Shared by tests, so the first test's end must not stop it.
+		s.err = s.start(context.WithoutCancel(tb.Context()))
 	}
 	if s.err != nil {
 		tb.Fatalf("start API server: %v", s.err)
@@ -66,12 +67,10 @@ func (s *Server) Start(tb testing.TB) *API {
 	return s.api
 }
 
-func (s *Server) start() (err error) {
+func (s *Server) start(ctx context.Context) (err error) {
 	if s.stopped {
 		return errors.New("already stopped")
 	}
-	// Shared by tests, so no test's context may end it.
-	ctx := context.Background()
 	if s.dir, err = makeDir(); err != nil {
 		return err
 	}
