@@ -52,7 +52,8 @@ func (s *sim) watch(old, next State) {
 		s.switches++
 	}
 	moved := next.Active != old.Active && old.Schema != 0 && !next.Desired.Layout.IsZero()
-	if moved && next.Ready() && s.deployment.template != next.Target.Name() {
+	seen := s.census[0].Name == s.deployment.template // the cache is not behind
+	if moved && next.Ready() && seen && s.deployment.template != next.Target.Name() {
 		s.violate("Ready for %s while the platform uses %s", next.Target.Name(), s.deployment.template)
 	}
 }
@@ -163,6 +164,7 @@ func (s *sim) settlesDown() {
 	calm := 0
 	for range 80 {
 		s.tick++
+		s.revive()
 		if s.round(); s.violation != "" {
 			return
 		}
@@ -175,12 +177,17 @@ func (s *sim) settlesDown() {
 	s.violate("does not settle: %s", s.unsettled())
 }
 
-func (s *sim) round() {
-	for _, u := range s.ups {
+// revive repairs what the switch cannot do without.
+func (s *sim) revive() {
+	for i, u := range s.ups {
 		if u == s.stored.Target.Upstream || u == s.wish.Upstream {
-			s.alive[s.index(u)] = true
+			s.alive[i] = true
 		}
 	}
+}
+
+// round lets everybody work once.
+func (s *sim) round() {
 	for range 2 {
 		s.pass()
 		s.promise()

@@ -36,9 +36,15 @@ func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
 		}
 	}
 	work := workEvents()
-	if rng.IntN(2) == 0 {
+	// Half of them start after a switch, or after a switch and back.
+	if start := rng.IntN(4); start > 1 {
 		s.setWish(Wish{Mode: Direct, Upstream: s.ups[rng.IntN(len(s.ups))]})
 		s.settlesDown()
+		if start > 2 {
+			s.setWish(Wish{Mode: Unmanaged})
+			s.settlesDown()
+		}
+		s.userEdits()
 	}
 	often := 4 + rng.IntN(12)
 	for end := s.tick + ticks; s.tick < end && s.violation == ""; s.tick++ {
@@ -51,8 +57,13 @@ func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
 		}
 		s.promise()
 		// The worst moment is right after a step.
-		if len(s.stored.Passed) != steps && rng.IntN(3) == 0 {
-			something(rng, trouble).do(s)
+		if len(s.stored.Passed) != steps {
+			switch rng.IntN(6) {
+			case 0:
+				something(rng, trouble).do(s)
+			case 1:
+				s.registryDies()
+			}
 			s.promise()
 		}
 		s.now = s.now.Add(time.Duration(rng.IntN(10)) * time.Second)

@@ -26,6 +26,7 @@ func workEvents() []event {
 		{8, func(s *sim) { s.census = s.look() }},
 		{8, (*sim).proxyLoads},
 		{2, func(s *sim) { s.now = s.now.Add(11 * time.Minute) }},
+		{6, (*sim).round},
 	}
 }
 
@@ -50,7 +51,7 @@ func troubleEvents() []event {
 		{6, (*sim).userEdits},
 		{2, (*sim).userReverts},
 		{2, (*sim).userRemovesTheWish},
-		{2, (*sim).userEditsTheSecret},
+		{4, (*sim).userEditsTheSecret},
 		{3, (*sim).userUndoesTheRollout},
 		{1, (*sim).userDeletesTheLayout},
 		{2, (*sim).userCleansTheNode},
@@ -77,7 +78,7 @@ func (s *sim) agentReads(n *simNode, l layout.Layout) {
 	switch {
 	case !n.ready || n.custom:
 		return
-	case n.legacyWanted && n.mem.Mode != string(Direct):
+	case n.legacyOrder > 0 && (n.mem.Mode != string(Direct) || n.mem.Generation < n.legacyOrder):
 		s.goLegacy(n)
 		return
 	case !s.found && s.t.absentIsOrder:

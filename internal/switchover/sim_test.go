@@ -26,14 +26,14 @@ type simNode struct {
 	tainted      bool
 	// fresh: it just joined, booted or came back, and the controller could not
 	// taint it yet.
-	fresh        bool
-	freshAt      int
-	pods         []layout.Name // of the platform's Deployment, by the name of their image
-	bare         []layout.Name // that no template replaces
-	custom       bool          // somebody's registry configuration is in containerd's
-	legacy       bool
-	legacyWanted bool
-	proved       int64 // highest generation reported since it was installed
+	fresh       bool
+	freshAt     int
+	pods        []layout.Name // of the platform's Deployment, by the name of their image
+	bare        []layout.Name // that no template replaces
+	custom      bool          // somebody's registry configuration is in containerd's
+	legacy      bool
+	legacyOrder int64 // the generation of the order back to the legacy format; 0: none
+	proved      int64 // highest generation reported since it was installed
 }
 
 type simDeployment struct{ template, previous layout.Name }

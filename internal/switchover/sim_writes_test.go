@@ -51,8 +51,12 @@ func (s *sim) writeTaints(next State, w World, seen int) bool {
 		if n.freshAt < seen && slices.ContainsFunc(w.Nodes, func(o Node) bool { return o.UID == n.uid }) {
 			n.fresh = false
 		}
-		if n.legacyWanted != next.Desired.Legacy {
-			n.legacyWanted, changed = next.Desired.Legacy, true
+		order := int64(0)
+		if next.Desired.Legacy {
+			order = next.Generation
+		}
+		if n.legacyOrder != order {
+			n.legacyOrder, changed = order, true
 		}
 		if want := slices.Contains(tainted, n.name) && !s.t.noTaint; want != n.tainted {
 			s.logf("controller: taint of %s: %v", n.name, want)

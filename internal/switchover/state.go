@@ -106,7 +106,9 @@ type Desired struct {
 	Bootstrap []upstream.Upstream `json:"bootstrap,omitempty"`
 	// Legacy orders nodes back to the legacy containerd format: from the moment
 	// that the user's deletion of registry-bashible-config was seen in
-	// Unmanaged and Ready, until the next switch publishes a layout again.
+	// Unmanaged and Ready, until the next switch publishes a layout again. The
+	// order's generation is State.Generation: a node obeys if its last good
+	// layout is Unmanaged or older than that (it may have been away).
 	Legacy bool `json:"legacy,omitempty"`
 }
 
