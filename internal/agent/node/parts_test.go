@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/agent/seam"
 	"github.com/d8-registry/registry/internal/containerd"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -185,6 +186,26 @@ func TestSilentServe(t *testing.T) {
 	v = &view{}
 	if a.lookAtServe(v, nil); v.hold || len(v.problems) != 1 || a.standing.generation != 0 {
 		t.Errorf("after a while: %+v, %+v", v, a.standing)
+	}
+}
+
+// TestServeLostItsDisk: nobody may rely on a generation that is not served.
+func TestServeLostItsDisk(t *testing.T) {
+	t.Parallel()
+	folder, err := seam.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for generation, want := range map[int64]int64{0: 0, 4: 0, 5: 5, 6: 5} {
+		now := time.Now()
+		a := agentAt(&now)
+		a.folder = folder
+		a.standing = standing{generation: 5}
+		a.serving.Store(&served{status: seam.Status{Generation: generation}})
+		a.lookAtServe(&view{}, nil)
+		if a.standing.generation != want {
+			t.Errorf("serving %d: %d stands, want %d", generation, a.standing.generation, want)
+		}
 	}
 }
 

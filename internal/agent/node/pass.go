@@ -184,6 +184,9 @@ func (a *Agent) lookAtServe(v *view, facts *containerd.Facts) (layout.Layout, *s
 		return layout.Layout{}, nil
 	}
 	a.passing("serve", false)
+	if s.status.Generation < a.standing.generation {
+		a.standing = standing{} // its disk was lost: what it does not serve is not proved
+	}
 	if s.status.Problem != "" {
 		v.trouble("%s", s.status.Problem)
 	}
