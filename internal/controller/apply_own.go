@@ -137,8 +137,8 @@ func (r *Reconciler) agentDaemonSet(doc document) *appsv1.DaemonSet {
 	state := corev1.VolumeMount{Name: "state", MountPath: "/var/lib/registry-agent"}
 	serve := corev1.Container{
 		Name: "serve", Image: image, Command: []string{"registry-agent", "serve"}, Args: args, Env: env,
-		VolumeMounts:    []corev1.VolumeMount{state, {Name: "source", MountPath: "/etc/containerd/registry.d", ReadOnly: true}},
-		SecurityContext: lockedAs(root), // it reads the users' own hosts.toml, 0600
+		VolumeMounts:    []corev1.VolumeMount{state},
+		SecurityContext: lockedAs(root), // its files are 0600 root
 		Resources:       requests("25m", "40Mi"),
 	}
 	privileged := true
@@ -170,8 +170,6 @@ func (r *Reconciler) agentDaemonSet(doc document) *appsv1.DaemonSet {
 					Affinity:           agentAffinity(),
 					Volumes: []corev1.Volume{
 						{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: &create}}},
-						{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd"}}},
-						{Name: "source", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/etc/containerd/registry.d", Type: &create}}},
 						{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd"}}},
 					},
 				},

@@ -33,7 +33,7 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 	got := bothSwitches(t, func(c *cluster, reached func() bool) {
 		for moment := apitest.Before; !reached(); moment = 1 - moment {
 			// One for each life: what is struck stays cut off for good.
-			choke := apitest.NewChoke(t, c.api.Config())
+			choke := apitest.NewChoke(c.t, c.api.Config())
 			struck := choke.Strike(1, moment)
 			stop := c.start(choke.Config())
 			deadline := time.After(patience)
@@ -44,7 +44,7 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 					kills++
 					break waiting
 				case <-deadline:
-					t.Fatalf("neither a write nor the end of the switch\n%v", c.state())
+					c.t.Fatalf("neither a write nor the end of the switch\n%v", c.state())
 				case <-time.After(20 * time.Millisecond):
 					if reached() {
 						break waiting
@@ -53,7 +53,7 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 			}
 			stop()
 			lives++
-			t.Logf("%s %v", moment, choke.Writes())
+			c.t.Logf("%s %v", moment, choke.Writes())
 		}
 	})
 	t.Logf("the controller was killed %d times in %d lives", kills, lives)
@@ -70,7 +70,13 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 
 // bothSwitches goes to Direct on B and back to Unmanaged, each by the given way
 // of running a controller.
-func bothSwitches(t *testing.T, run func(c *cluster, reached func() bool)) outcome {
+func bothSwitches(t *testing.T, run func(c *cluster, reached func() bool)) (out outcome) {
+	t.Helper()
+	t.Run("both switches", func(t *testing.T) { out = switchBoth(t, run) }) // so that its stand-ins stop with it
+	return out
+}
+
+func switchBoth(t *testing.T, run func(c *cluster, reached func() bool)) outcome {
 	t.Helper()
 	c := newCluster(t)
 	stop := c.start(nil)
