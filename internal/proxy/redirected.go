@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 
@@ -26,7 +25,7 @@ func (r redirected) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 		to, err := r.follow(req, resp.Header.Get("Location"))
-		discard(resp)
+		regauth.Discard(resp)
 		if err != nil {
 			return nil, fmt.Errorf("redirect of %s: %w", req.URL.Host, err)
 		}
@@ -70,10 +69,4 @@ func isRedirect(status int) bool {
 	default:
 		return false
 	}
-}
-
-// discard lets the connection be used again, without reading for ever.
-func discard(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // a failure only costs the connection
-	_ = resp.Body.Close()
 }

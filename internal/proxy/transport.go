@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -40,9 +39,11 @@ func NewTransport(u upstream.Upstream) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	origin := &url.URL{Scheme: string(u.Scheme), Host: u.Host}
+	dialer := newDialer(origin)
 	base := &http.Transport{
-		Proxy:               http.ProxyFromEnvironment, // never for loopback
-		DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		Proxy:               dialer.proxy,
+		DialContext:         dialer.dial,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConnsPerHost: 32,
@@ -57,7 +58,7 @@ func NewTransport(u upstream.Upstream) (*Transport, error) {
 		upstream: u,
 		base:     base,
 		chain: redirected{
-			origin:     &url.URL{Scheme: string(u.Scheme), Host: u.Host},
+			origin:     origin,
 			authorized: regauth.NewTransport(u, base),
 			plain:      base,
 		},
@@ -85,7 +86,7 @@ func (t *Transport) Ping(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", t.upstream.Host, err)
 	}
-	discard(resp)
+	regauth.Discard(resp)
 	if resp.StatusCode >= http.StatusInternalServerError {
 		return fmt.Errorf("reach %s: %s", t.upstream.Host, resp.Status)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"strings"
 )
 
 // ErrForbiddenHop is returned for an address that an upstream names (a token
@@ -13,8 +14,9 @@ var ErrForbiddenHop = errors.New("forbidden address")
 
 // ValidateHop says whether a registry at from may send us to to. A registry,
 // or who speaks in its name, must not make us ask the node's own services or
-// the cloud's metadata address. The path and the query of to are never part of
-// the error: signed URLs are secrets.
+// the cloud's metadata address. What a DNS name leads to is only known when it
+// is dialled: see ForbiddenAddress. The path and the query of to are never
+// part of the error: signed URLs are secrets.
 func ValidateHop(from, to *url.URL) error {
 	if to.Scheme != "https" && to.Scheme != "http" {
 		return fmt.Errorf("%w: scheme %q", ErrForbiddenHop, to.Scheme)
@@ -22,21 +24,51 @@ func ValidateHop(from, to *url.URL) error {
 	if to.Hostname() == "" || to.User != nil || to.Opaque != "" {
 		return fmt.Errorf("%w: not a plain host", ErrForbiddenHop)
 	}
-	ip, err := netip.ParseAddr(to.Hostname())
-	if err != nil {
-		return nil // a DNS name
+	if IsLoopback(to.Hostname()) && IsLoopback(from.Hostname()) {
+		return nil
 	}
-	ip = ip.Unmap()
-	if ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || (ip.IsLoopback() && !isLoopback(from)) {
+	ip, err := netip.ParseAddr(to.Hostname())
+	if IsLoopback(to.Hostname()) || err == nil && ForbiddenAddress(ip) {
 		return fmt.Errorf("%w: %s", ErrForbiddenHop, to.Host)
 	}
 	return nil
 }
 
+// ForbiddenAddress reports whether an address is one that no registry may send
+// us to: this machine, its links, a cloud's metadata. Private networks are
+// where registries live.
+func ForbiddenAddress(ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
+	if ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() {
+		return true
+	}
+	switch ip.String() {
+	case "100.100.100.200", "fd00:ec2::254", "fd20:ce::254": // metadata that is not link-local: Alibaba's, AWS's and Google's for IPv6
+		return true
+	default:
+		return false
+	}
+}
+
+// IsLoopback reports whether a host name or IP, without a port, says of itself
+// that it is this machine.
+func IsLoopback(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().IsLoopback()
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	switch host {
+	case "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback":
+		return true
+	default:
+		return strings.HasSuffix(host, ".localhost") // RFC 6761
+	}
+}
+
 // SameOrigin reports whether both are the same scheme, host and port, which is
-// how far credentials may go.
+// how far credentials may go. Host names know no case.
 func SameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && a.Hostname() == b.Hostname() && port(a) == port(b)
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
 }
 
 func port(u *url.URL) string {
@@ -48,9 +80,4 @@ func port(u *url.URL) string {
 	default:
 		return "80"
 	}
-}
-
-func isLoopback(u *url.URL) bool {
-	ip, err := netip.ParseAddr(u.Hostname())
-	return u.Hostname() == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }

@@ -20,6 +20,15 @@ func TestValidateHop(t *testing.T) {
 		{"https://registry.example.com", "https://[::ffff:169.254.169.254]/token", false},
 		{"https://registry.example.com", "https://0.0.0.0/token", false},
 		{"https://registry.example.com", "https://127.0.0.1/token", false},
+		{"https://registry.example.com", "https://[::ffff:127.0.0.1]/token", false},
+		{"https://registry.example.com", "https://100.100.100.200/latest", false},
+		{"https://registry.example.com", "https://192.168.1.2/token", true},
+		{"https://10.0.0.2:5000", "http://localhost:10255/pods", false},
+		{"https://registry.example.com", "https://LocalHost./token", false},
+		{"https://registry.example.com", "https://a.localhost/token", false},
+		{"https://registry.example.com", "https://ip6-localhost/token", false},
+		{"https://127.0.0.1:5000", "https://localhost/token", true},
+		{"https://127.0.0.1:5000", "https://169.254.169.254/token", false},
 		{"https://localhost:5000", "https://127.0.0.1/token", true},
 		{"https://127.0.0.1:5000", "https://127.0.0.1:5001/token", true},
 		{"https://registry.example.com", "https://user:secret@auth.example.com/token", false},
@@ -52,6 +61,7 @@ func TestSameOrigin(t *testing.T) {
 		{"https://a:5000", "https://a:5001", false},
 		{"https://a", "http://a", false},
 		{"https://a", "https://b", false},
+		{"https://a.example.com", "https://A.Example.com:443/x", true},
 	} {
 		a, errA := url.Parse(tc.a)
 		b, errB := url.Parse(tc.b)

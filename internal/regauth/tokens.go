@@ -137,7 +137,7 @@ func (t *Transport) fetchToken(ctx context.Context, ask tokenRequest) (string, t
 	if err != nil {
 		return "", 0, fmt.Errorf("token server %s: %w", realm.Host, err)
 	}
-	defer discard(resp)
+	defer Discard(resp)
 	return readToken(realm.Host, resp)
 }
 

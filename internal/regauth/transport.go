@@ -89,10 +89,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.tokens.forget(scope, strings.TrimPrefix(header, "Bearer "))
 	header, err = t.authorizationFor(req, next, scope, wanted)
 	if err != nil {
-		discard(resp)
+		Discard(resp)
 		return nil, err
 	}
-	discard(resp)
+	Discard(resp)
 	return t.send(req, header)
 }
 
@@ -183,8 +183,8 @@ func scopeOf(path string) string {
 	return ""
 }
 
-// discard lets the connection be used again, without reading for ever.
-func discard(resp *http.Response) {
+// Discard lets the connection be used again, without reading for ever.
+func Discard(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // a failure only costs the connection
 	_ = resp.Body.Close()
 }
