@@ -249,6 +249,27 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+func TestNameHolds(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, host, repository string
+		want                   bool
+	}{
+		{"r.io:5000/a/b", "r.io:5000", "a/b", true},
+		{"r.io:5000/a/b", "R.io:5000", "a/b/c", true},
+		{"r.io:5000/a/b", "r.io:5000", "a/bc", false},
+		{"r.io:5000/a/b", "r.io:5000", "a", false},
+		{"r.io:5000/a/b", "r.io", "a/b", false},
+		{"r.io", "r.io", "anything/at/all", true},
+		{"r.io", "q.io", "anything", false},
+	} {
+		host, path, _ := strings.Cut(tc.name, "/")
+		if got := (layout.Name{Host: host, Path: path}).Holds(tc.host, tc.repository); got != tc.want {
+			t.Errorf("%s, %s/%s: %v", tc.name, tc.host, tc.repository, got)
+		}
+	}
+}
+
 func TestLogsShowNoPassword(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder

@@ -33,6 +33,13 @@ func (n Name) Compare(o Name) int {
 	return cmp.Or(strings.Compare(n.Host, o.Host), strings.Compare(n.Path, o.Path))
 }
 
+// Holds reports whether a repository of a host is under the name: is it, or
+// begins with it on a path boundary. Hosts know no case.
+func (n Name) Holds(host, repository string) bool {
+	_, ok := n.below(host, repository)
+	return ok
+}
+
 // Reference is the image reference of what MatchName calls the rest.
 func (n Name) Reference(rest string) string {
 	if rest == "" || rest[0] == ':' || rest[0] == '@' {
@@ -50,7 +57,7 @@ func (n Name) Reference(rest string) string {
 func MatchName(names []Name, reference string) (n Name, rest string, ok bool) {
 	host, repo, suffix := splitReference(reference)
 	for _, candidate := range names {
-		below, match := under(candidate, host, repo)
+		below, match := candidate.below(host, repo)
 		if match && (!ok || len(candidate.Path) > len(n.Path)) {
 			n, rest, ok = candidate, below+suffix, true
 		}
@@ -64,7 +71,8 @@ func (l Layout) Match(reference string) (n Name, rest string, ok bool) {
 	return MatchName(l.Names(), reference)
 }
 
-func under(n Name, host, repo string) (below string, ok bool) {
+// below is what of a repository follows the name, without the slash between.
+func (n Name) below(host, repo string) (rest string, ok bool) {
 	if !strings.EqualFold(n.Host, host) {
 		return "", false
 	}

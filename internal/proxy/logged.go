@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -79,8 +78,7 @@ func (rec *record) log(log *slog.Logger, r *http.Request) {
 	log.LogAttrs(r.Context(), level, "pull", attrs...)
 }
 
-// countingWriter notes the status and counts bytes without getting in the way:
-// Unwrap keeps Flush, ReadFrom keeps sendfile.
+// countingWriter notes the status and counts bytes without getting in the way.
 type countingWriter struct {
 	http.ResponseWriter
 	record *record
@@ -103,15 +101,7 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom is io.ReaderFrom, with the underlying writer's own if it has one.
-func (w *countingWriter) ReadFrom(r io.Reader) (int64, error) {
-	w.note(http.StatusOK)
-	n, err := io.Copy(w.ResponseWriter, r)
-	w.record.bytes += n
-	return n, err
-}
-
-// Unwrap is for http.ResponseController.
+// Unwrap is for http.ResponseController, which flushes.
 func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *countingWriter) note(status int) {

@@ -118,8 +118,7 @@ func (t *Table) Match(host, repository string) (layout.Name, bool) {
 // it on a path boundary.
 func (t *Table) lookup(host, repository string) (route, bool) {
 	for _, r := range t.snapshot.Load().hosts[host] {
-		p := r.name.Path
-		if p == "" || repository == p || strings.HasPrefix(repository, p+"/") {
+		if r.name.Holds(host, repository) {
 			return r, true
 		}
 	}

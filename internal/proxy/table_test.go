@@ -50,6 +50,22 @@ func TestSwapThatFailsChangesNothing(t *testing.T) {
 	wantStatus(t, s.get(manifestPath), http.StatusOK)
 }
 
+// Before the first layout nobody knows what is routed: 503, where 404 would be
+// believed.
+func TestWithoutALayout(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{DefaultHost: fixedHost})
+	got := s.get(manifestPath)
+	wantStatus(t, got, http.StatusServiceUnavailable)
+	if code := got.errors(t)[0].Code; code != CodeUnavailable {
+		t.Errorf("code %s", code)
+	}
+	wantStatus(t, s.get("/v2/"), http.StatusOK)
+	wantStatus(t, s.get("/v2/x/blobs/uploads?"+ns), http.StatusMethodNotAllowed)
+	s.swap(1, upstream.Upstream{Host: "127.0.0.1:1", Scheme: upstream.HTTPS})
+	wantStatus(t, s.get("/v2/other/tool/manifests/v1?"+ns), http.StatusNotFound)
+}
+
 // Two credentials for one host are two upstreams, kept apart.
 func TestRotatedCredentials(t *testing.T) {
 	t.Parallel()
