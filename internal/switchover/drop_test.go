@@ -3,6 +3,7 @@ package switchover
 import (
 	"flag"
 	"slices"
+	"strings"
 	"testing"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -135,7 +136,9 @@ func expect(t *testing.T, r rule, p Protocol) {
 	case bad == 0:
 		t.Logf("harmless because %s", r.harmless)
 	case r.harmless != "":
-		t.Errorf("said to be harmless because %s; caught by history %d: %s", r.harmless, bad, history(bad, p, r.t, nil))
+		var trail []string
+		problem := history(bad, p, r.t, &trail)
+		t.Errorf("said to be harmless because %s; caught by history %d: %s\n%s", r.harmless, bad, problem, strings.Join(trail, "\n"))
 	default:
 		var trail []string
 		t.Logf("caught by history %d: %s", bad, history(bad, p, r.t, &trail))
@@ -151,7 +154,7 @@ func expect(t *testing.T, r rule, p Protocol) {
 func TestSwappedStepsAreCaught(t *testing.T) {
 	t.Parallel()
 	harmless := map[string]string{
-		"Unmanaged: FinalContainerdConfigReady and CleanupInClusterProxy": "Switch has moved the proxy's clients, and nodes need it only when their agent is down",
+		"Unmanaged: FinalContainerdConfigReady and CleanupInClusterProxy":           "Switch has moved the proxy's clients, and nodes need it only when their agent is down",
 		"Direct: RegistryContainsRequiredImages and ContainerdConfigPreflightReady": "neither asks anything of the cluster",
 	}
 	for _, mode := range []Mode{Direct, Unmanaged} {

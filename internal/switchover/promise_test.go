@@ -45,6 +45,9 @@ func (s *sim) watch(old, next State) {
 	if next.Finalized != 0 && old.Finalized == 0 && s.isAlive(next.Target.Upstream) {
 		s.entitled, s.entitledProxy = target, target
 	}
+	if to := next.Desired.Workloads; to != old.Desired.Workloads && to != (layout.Name{}) {
+		s.startsToMove(next, to)
+	}
 	if next.Desired.Legacy && !old.Desired.Legacy {
 		s.safe = 0
 	}
@@ -55,6 +58,19 @@ func (s *sim) watch(old, next State) {
 	seen := s.census[0].Name == s.deployment.template // the cache is not behind
 	if moved && next.Ready() && seen && s.deployment.template != next.Target.Name() {
 		s.violate("Ready for %s while the platform uses %s", next.Target.Name(), s.deployment.template)
+	}
+}
+
+// startsToMove: some pods tolerate every taint, so that a node that counts must
+// know the new name before any template has it.
+func (s *sim) startsToMove(next State, to layout.Name) {
+	for _, n := range s.nodes {
+		_, knows := n.mem.Route(to)
+		joins := n.report.UID != n.uid
+		excluded := slices.ContainsFunc(next.Excluded, func(e Exclusion) bool { return e.UID == n.uid })
+		if !knows && n.ready && !joins && !excluded {
+			s.violate("the platform is re-pointed to %s, and %s, which counts, does not know it", to, n.name)
+		}
 	}
 }
 

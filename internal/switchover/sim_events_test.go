@@ -54,6 +54,7 @@ func troubleEvents() []event {
 		{4, (*sim).userEditsTheSecret},
 		{3, (*sim).userUndoesTheRollout},
 		{1, (*sim).userDeletesTheLayout},
+		{3, (*sim).oldManifestApplied},
 		{2, (*sim).userCleansTheNode},
 		{3, (*sim).registryDies},
 		{2, (*sim).registryReturns},
@@ -224,10 +225,26 @@ func (s *sim) userUndoesTheRollout() {
 }
 
 func (s *sim) userDeletesTheLayout() {
-	if s.found && s.stored.Schema != 0 {
+	if s.found && s.stored.Desired.Layout.Generation >= s.layout.Generation { // see stateLost
 		s.found = false
 		s.version++
 		s.logf("USER: deletes the layout")
+	}
+}
+
+// oldManifestApplied is GitOps that comes back with a name that nodes know.
+func (s *sim) oldManifestApplied() {
+	for _, name := range s.stored.Desired.Layout.Names() {
+		known := s.found
+		for _, n := range s.nodes {
+			_, routed := n.mem.Route(name)
+			known = known && routed
+		}
+		if _, published := s.layout.Route(name); known && published && s.rng.IntN(2) == 0 {
+			s.foreign = name
+			s.logf("USER: a foreign workload names %s", name.Host)
+			return
+		}
 	}
 }
 

@@ -98,6 +98,9 @@ func platformUsesNew(x *pass) verdict {
 	if x.untouched() {
 		want.Own = target.Upstream
 		want.Bootstrap = withUpstreams([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
+		if len(want.PullSecrets) > 0 { // ours since an earlier switch
+			want.PullSecrets = withTargets([]Target{target}, want.PullSecrets...)
+		}
 		x.s.Bases = withNames(x.s.Bases, target.Name())
 		if !x.w.Platform.Moved && !slices.Equal(want.Bootstrap, []upstream.Upstream{target.Upstream}) {
 			return wait(orElse(x.w.Platform.Message, "Updating the module's own workloads"))
@@ -130,6 +133,9 @@ func platformUsesNew(x *pass) verdict {
 func nodesKnowOnlyNew(x *pass) verdict {
 	if x.untouched() {
 		x.s.Desired.Bootstrap = []upstream.Upstream{x.s.Target.Upstream}
+		if len(x.s.Desired.PullSecrets) > 0 {
+			x.s.Desired.PullSecrets = []Target{x.s.Target}
+		}
 		return done("")
 	}
 	if x.s.Finalized == 0 {
