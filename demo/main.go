@@ -93,8 +93,7 @@ func play(ctx context.Context, r *testcluster.Run, b testcluster.Binaries, o opt
 		if err != nil {
 			out.failure(err)
 		}
-		d.invite()
-		<-ctx.Done()
+		return errors.Join(err, d.keep(ctx))
 	}
 	return err
 }
@@ -103,12 +102,14 @@ type options struct {
 	root      string
 	story     string
 	broken    string // kind of broken protocol, a negative control
-	keep      bool
-	keepFiles bool
+	keep      bool   // leave the cluster running until Ctrl-C
+	keepFiles bool   // leave the run's folder, for a look at its logs
 }
 
+func on(value string) bool { return value != "" && value != "0" && value != "false" }
+
 func optionsFrom(env func(string) string) (options, error) {
-	o := options{root: ".", story: env("STORY"), broken: env("BREAK"), keep: env("KEEP") != "", keepFiles: env("KEEP_FILES") != ""}
+	o := options{root: ".", story: env("STORY"), broken: env("BREAK"), keep: on(env("KEEP")), keepFiles: on(env("KEEP_FILES"))}
 	if o.story == "" {
 		o.story = "main"
 	}

@@ -20,7 +20,7 @@ type screen struct {
 }
 
 func newScreen(f *os.File) *screen {
-	return &screen{w: f, start: time.Now(), colours: term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""} //nolint:gosec // G115: a file descriptor
+	return &screen{w: f, start: time.Now(), colours: term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""}
 }
 
 const (

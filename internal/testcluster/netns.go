@@ -163,7 +163,7 @@ func (s *Space) ip(ctx context.Context, commands ...string) error {
 	for _, c := range commands {
 		argv := append(s.enter(), "ip")
 		argv = append(argv, strings.Fields(c)...)
-		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // G204: our own words
+		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %s in %s: %w: %s", c, s.Name, err, strings.TrimSpace(string(out)))
 		}

@@ -219,7 +219,7 @@ func (r *podRunner) runProgram(ctx context.Context, pod *corev1.Pod, node *Node,
 	}
 	for crashes := 0; ctx.Err() == nil; {
 		if err := r.waitUnpaused(ctx, node, program); err != nil {
-			return nil //nolint:nilerr // the pod is to end
+			return nil // the pod is to end
 		}
 		if err := r.runOnce(ctx, pod, node, space, command, program); err != nil {
 			return err

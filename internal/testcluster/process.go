@@ -48,7 +48,7 @@ type Process struct {
 // StartProcess starts a command; its output goes to logs/NAME.log.
 func (r *Run) StartProcess(c Command) (*Process, error) {
 	logFile := r.Path("logs", c.Name+".log")
-	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // G304: the run's own folder
+	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
 	}
@@ -57,7 +57,7 @@ func (r *Run) StartProcess(c Command) (*Process, error) {
 	if c.Space != nil {
 		argv = append(c.Space.enter(), argv...)
 	}
-	cmd := exec.Command(argv[0], argv[1:]...) //nolint:gosec,noctx // G204: our own parts; Stop ends it, in order
+	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // Stop ends it, in order
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Dir = c.Dir
 	if cmd.Dir == "" {

@@ -15,7 +15,7 @@ import (
 const (
 	// usesEvery is how often the names in use are read again.
 	usesEvery = 100 * time.Millisecond
-	// pullPause is between two pulls of a node.
+	// pullPause is between two pulls of a node, if nothing else is set.
 	pullPause = 30 * time.Millisecond
 )
 
@@ -33,12 +33,13 @@ type Puller struct {
 	mu   sync.Mutex
 	uses map[string][]Use
 	only map[string]string // the one name that a node is asked for
+	gap  time.Duration     // between two pulls of a node
 }
 
 // NewPuller makes a puller of images that no workload runs. Bases are all names
 // that platform images may start with.
 func NewPuller(c *Cluster, cl client.Client, view *View, rec *Recorder, bases []string, images []Image) *Puller {
-	return &Puller{cluster: c, client: cl, view: view, recorder: rec, bases: bases, images: images, only: map[string]string{}}
+	return &Puller{cluster: c, client: cl, view: view, recorder: rec, bases: bases, images: images, only: map[string]string{}, gap: pullPause}
 }
 
 // Names are the names in use, sorted.
@@ -51,6 +52,19 @@ func (p *Puller) Names() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// SetPause sets the pause between two pulls of a node.
+func (p *Puller) SetPause(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gap = d
+}
+
+func (p *Puller) pause() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gap
 }
 
 // Only has a node pull under one name; empty: under all again.
@@ -104,7 +118,7 @@ func (p *Puller) look(ctx context.Context, reader client.Reader) error {
 }
 
 func (p *Puller) pullOn(ctx context.Context, node *Node, offset int) error {
-	for i := offset; pause(ctx, pullPause) == nil; i++ {
+	for i := offset; pause(ctx, p.pause()) == nil; i++ {
 		names := p.namesFor(node.Name)
 		if len(names) == 0 {
 			continue

@@ -163,7 +163,7 @@ func RemoveLeftovers(parent string, log *slog.Logger) error {
 
 // alive returns the recorded processes of a ledger file that still exist.
 func alive(ledger string) []int {
-	data, err := os.ReadFile(ledger) //nolint:gosec // G304: a file of a run's folder
+	data, err := os.ReadFile(ledger)
 	if err != nil {
 		return nil
 	}

@@ -31,6 +31,8 @@ const (
 	// standinPause is between two passes, standinEvery the longest time without.
 	standinPause = 50 * time.Millisecond
 	standinEvery = time.Second
+	// mostBehind passes in a row may fail because the view is behind.
+	mostBehind = 10
 )
 
 // Standins play kubelet, scheduler, the workload controllers and kube-proxy, as
@@ -46,14 +48,14 @@ type Standins struct {
 	mu       sync.Mutex
 	notReady map[string]bool      // nodes that a story declared lost
 	service  map[string]types.UID // the pods that Service addresses are routed to
-	written  map[string]string    // statuses as written last
+	written  map[types.UID]string // statuses as written last
 }
 
 // NewStandins makes the stand-ins; Run plays.
 func NewStandins(c *Cluster, cl client.Client, view *View, rec *Recorder, log *slog.Logger) *Standins {
 	return &Standins{
 		cluster: c, client: cl, view: view, log: log, pods: newPodRunner(c, cl, rec, log),
-		notReady: map[string]bool{}, service: map[string]types.UID{}, written: map[string]string{},
+		notReady: map[string]bool{}, service: map[string]types.UID{}, written: map[types.UID]string{},
 	}
 }
 
@@ -77,17 +79,21 @@ func (s *Standins) StartAgent(node string) { s.pods.pause(node, false) }
 // stay up.
 func (s *Standins) Run(ctx context.Context) error {
 	defer s.pods.stopAll()
-	for {
+	for stuck := 0; ; {
 		select {
 		case err := <-s.pods.broken:
 			return err
 		default:
 		}
-		if err := s.pass(ctx); err != nil && ctx.Err() == nil && !behind(err) {
+		err := s.pass(ctx)
+		if stuck++; err == nil {
+			stuck = 0
+		}
+		if err != nil && ctx.Err() == nil && (!behind(err) || stuck > mostBehind) {
 			s.log.Warn("stand-ins", "err", err)
 		}
 		if pause(ctx, standinPause) != nil || s.view.Wait(ctx, standinEvery) != nil {
-			return nil //nolint:nilerr // the end of ctx is the end of the play
+			return nil // the end of ctx is the end of the play
 		}
 	}
 }
@@ -108,6 +114,9 @@ func (s *Standins) pass(ctx context.Context) error {
 	}
 	var pods corev1.PodList
 	if err := s.view.List(ctx, &pods); err != nil {
+		return err
+	}
+	if err := s.collect(ctx, workloads); err != nil {
 		return err
 	}
 	byOwner := map[string][]*corev1.Pod{}
@@ -171,6 +180,29 @@ func (s *Standins) nodes(ctx context.Context) ([]corev1.Node, error) {
 
 func isReady(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady }
 
+// collect deletes ReplicaSets whose Deployment is gone, as the garbage collector
+// would.
+func (s *Standins) collect(ctx context.Context, workloads []workload) error {
+	exists := map[types.UID]bool{}
+	for _, w := range workloads {
+		exists[w.object.GetUID()] = true
+	}
+	var all appsv1.ReplicaSetList
+	if err := s.view.List(ctx, &all); err != nil {
+		return err
+	}
+	for i := range all.Items {
+		owner := metav1.GetControllerOf(&all.Items[i])
+		if owner == nil || exists[owner.UID] {
+			continue
+		}
+		if err := s.client.Delete(ctx, &all.Items[i]); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // replicaSet keeps the one of the current template, and old ones with no
 // replicas: rollout undo goes back to them, so their images are in use.
 func (s *Standins) replicaSet(ctx context.Context, d *appsv1.Deployment, w *workload) error {
@@ -191,7 +223,7 @@ func (s *Standins) replicaSet(ctx context.Context, d *appsv1.Deployment, w *work
 		n := int32(0)
 		if rs.Name == want.Name {
 			w.owner = *metav1.NewControllerRef(rs, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
-			found, n = true, int32(len(w.slots)) //nolint:gosec // G115: a few
+			found, n = true, int32(len(w.slots))
 		}
 		if *rs.Spec.Replicas != n {
 			rs = rs.DeepCopy()
@@ -204,7 +236,7 @@ func (s *Standins) replicaSet(ctx context.Context, d *appsv1.Deployment, w *work
 	if found {
 		return nil
 	}
-	n := int32(len(w.slots)) //nolint:gosec // G115: a few
+	n := int32(len(w.slots))
 	want.Spec = appsv1.ReplicaSetSpec{Replicas: &n, Selector: d.Spec.Selector.DeepCopy(), Template: *w.template.DeepCopy()}
 	if err := s.client.Create(ctx, want); err != nil {
 		return err // already there: the view is behind, the next pass sees it
@@ -308,10 +340,10 @@ func (s *Standins) writeStatus(ctx context.Context, w workload, c counts) error 
 	if err != nil {
 		return err
 	}
-	if s.written[w.key()] == string(patch) {
+	if s.written[w.object.GetUID()] == string(patch) {
 		return nil
 	}
-	s.written[w.key()] = string(patch)
+	s.written[w.object.GetUID()] = string(patch)
 	return s.client.Status().Patch(ctx, w.object.DeepCopyObject().(client.Object), client.RawPatch(types.MergePatchType, patch))
 }
 
