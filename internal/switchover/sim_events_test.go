@@ -158,7 +158,9 @@ func (s *sim) podsReplaced(n *simNode) {
 	if !n.ready || n.fresh {
 		return
 	}
-	n.disk = n.mem
+	if s.rng.IntN(4) == 0 {
+		n.disk = n.mem // at the latest
+	}
 	if n.tainted {
 		if slices.ContainsFunc(n.pods, func(p layout.Name) bool { return p != s.deployment.template }) {
 			n.pods = nil

@@ -87,6 +87,9 @@ func (x *pass) setTarget(t Target) {
 	if t.Mode != x.s.Target.Mode {
 		x.s.Conditions = nil
 	}
+	if t.Mode != Unmanaged && x.registryIsUsers() && !x.w.Installation.IsZero() {
+		x.s.Desired.Registry = x.s.Active // ours from now on, and healed
+	}
 	x.fresh = true
 	x.s.Target, x.s.Passed, x.s.Finalized = t, nil, 0
 	x.s.CleaningSince = time.Time{}
@@ -96,10 +99,6 @@ func (x *pass) setTarget(t Target) {
 			x.s.Passed = append(x.s.Passed, Passed{Step: step.name, Generation: x.s.Desired.Layout.Generation})
 		}
 		x.s.Finalized = x.s.Desired.Layout.Generation
-		return
-	}
-	if x.s.Desired.Registry.IsZero() && (t.Mode != Unmanaged || x.s.Active.Mode != Unmanaged) {
-		x.s.Desired.Registry = x.s.Active // ours from now on
 	}
 }
 
