@@ -180,14 +180,16 @@ func (c *cluster) platform() {
 	c.node("master", true)
 	c.node("worker", false)
 	a := c.upstreamA()
-	c.create(&corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretRegistry},
-		Type:       corev1.SecretTypeDockerConfigJson,
-		Data: map[string][]byte{
-			keyAddress: []byte(a.Host), keyPath: []byte("/" + a.Path), keyScheme: []byte(a.Scheme), keyCA: []byte(a.CA),
-			corev1.DockerConfigJsonKey: mustJSON(dockerConfig{Auths: map[string]dockerAuth{a.Host: newAuth(a.Credentials)}}),
-		},
-	})
+	for _, namespace := range []string{v1alpha1.Namespace, "d8-monitoring"} {
+		c.create(&corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.SecretRegistry},
+			Type:       corev1.SecretTypeDockerConfigJson,
+			Data: map[string][]byte{
+				keyAddress: []byte(a.Host), keyPath: []byte("/" + a.Path), keyScheme: []byte(a.Scheme), keyCA: []byte(a.CA),
+				corev1.DockerConfigJsonKey: mustJSON(dockerConfig{Auths: map[string]dockerAuth{a.Host: newAuth(a.Credentials)}}),
+			},
+		})
+	}
 	base := layout.NameOf(a)
 	c.create(deployment(v1alpha1.Namespace, "deckhouse", base.Reference(":v1")))
 	c.create(deployment("d8-monitoring", "prometheus", base.Reference("@"+c.digest("alpha"))))

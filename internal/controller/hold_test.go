@@ -23,8 +23,14 @@ var holds = []struct {
 		func(c *cluster) { c.b.SetFaults(testregistry.Faults{Status: http.StatusServiceUnavailable}) },
 		func(c *cluster) { c.b.SetFaults(testregistry.Faults{}) }},
 	{v1alpha1.ConditionPreflight,
-		func(c *cluster) { c.sim.set(func(s *simulator) { s.nodes["worker"] = "Custom" }) },
-		func(c *cluster) { c.sim.set(func(s *simulator) { delete(s.nodes, "worker") }) }},
+		func(c *cluster) {
+			c.sim.set(func(s *simulator) { s.nodes["worker"] = "Custom" })
+			c.eventually("it is reported", func() bool { return c.registryNode("worker").Status.Preflight == "Custom" })
+		},
+		func(c *cluster) {
+			c.sim.set(func(s *simulator) { delete(s.nodes, "worker") })
+			c.eventually("it is reported", func() bool { return c.registryNode("worker").Status.Preflight == "Ready" })
+		}},
 	{v1alpha1.ConditionTransition,
 		func(c *cluster) { c.sim.set(func(s *simulator) { s.silent["worker"] = true }) },
 		func(c *cluster) { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) }},
