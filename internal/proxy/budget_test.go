@@ -104,7 +104,7 @@ func TestOnlyOneRequestProbes(t *testing.T) {
 	t.Parallel()
 	var h health
 	now := time.Unix(1000, 0)
-	h.failed(now, time.Second)
+	h.failed(now, time.Second, false)
 	if got := h.ask(now, time.Second); got != distrust {
 		t.Fatalf("after a failure: %v", got)
 	}
@@ -115,16 +115,25 @@ func TestOnlyOneRequestProbes(t *testing.T) {
 	if got := h.ask(now, time.Second); got != distrust {
 		t.Fatalf("while one probes: %v", got)
 	}
-	h.failed(now, time.Second)
+	h.failed(now, time.Second, false)
 	if got := h.ask(now.Add(time.Second), time.Second); got != distrust {
 		t.Fatalf("a second failure must be remembered for longer: %v", got)
 	}
-	h.answered()
+	h.served(false)
 	if got := h.ask(now, time.Second); got != trusted {
 		t.Fatalf("after an answer: %v", got)
 	}
+	h.failed(now, time.Second, true)
+	h.served(false)
+	if got := h.ask(now, time.Second); got != distrust {
+		t.Fatalf("a manifest after a layer that failed: %v", got)
+	}
+	h.served(true)
+	if got := h.ask(now, time.Second); got != trusted {
+		t.Fatalf("after a layer: %v", got)
+	}
 	for range 100 {
-		h.failed(now, time.Second)
+		h.failed(now, time.Second, false)
 	}
 	if h.until.After(now.Add(maxProbe)) {
 		t.Fatalf("remembered for %s", h.until.Sub(now))

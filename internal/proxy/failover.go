@@ -93,22 +93,26 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 		err = p.explain(err)
 		p.end()
 		if req.Context().Err() == nil {
-			f.blame(failure, t, err)
+			f.blame(failure, t, err, layerOf(req, x.pull))
 		}
 		return nil, failure
 	}
-	t.health.answered()
 	failure.outcome, failure.reason = judge(resp, x.pull)
 	if failure.outcome == relayed {
-		failure.outcome, failure.reason = verify(resp, x.pull)
+		failure.outcome, failure.reason = collect(resp, x.pull)
 	}
 	if failure.outcome == relayed {
 		if p.headerArrived() {
+			t.health.served(layerOf(req, x.pull))
 			f.metrics.attempt(t.upstream.Host, relayed)
 			resp.Body = p.watch(resp.Body, f.stall)
 			return resp, nil
 		}
 		failure.outcome, failure.reason = broken, errImpatient.Error()
+	}
+	if failure.outcome == broken && req.Context().Err() == nil {
+		failure.reason = p.explain(errors.New(failure.reason)).Error()
+		t.health.failed(time.Now(), f.probe, layerOf(req, x.pull))
 	}
 	failure.keep(resp, out)
 	p.end()
@@ -116,16 +120,21 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 	return nil, failure
 }
 
+// layerOf reports whether a pull is one of a layer, which registries often have
+// served by other machines than the rest.
+func layerOf(req *http.Request, pull Pull) bool {
+	return pull.Kind == KindBlobs && req.Method == http.MethodGet
+}
+
 // blame says what an error means: a refusal is an answer, anything else cost
 // us time and will again.
-func (f failover) blame(failure *failure, t *target, err error) {
+func (f failover) blame(failure *failure, t *target, err error, layer bool) {
 	failure.outcome, failure.reason = broken, err.Error()
 	var refused *regauth.RefusedError
 	if errors.As(err, &refused) {
 		failure.outcome = refusedUs
-		t.health.answered()
 	} else {
-		t.health.failed(time.Now(), f.probe)
+		t.health.failed(time.Now(), f.probe, layer)
 	}
 	f.metrics.attempt(t.upstream.Host, failure.outcome)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"mime"
 	"net/http"
 	"strings"
 )
@@ -33,6 +34,10 @@ func judge(resp *http.Response, pull Pull) (outcome, string) {
 		return refusedUs, "credentials refused: " + resp.Status
 	case code == http.StatusTooManyRequests:
 		return rateLimited, resp.Status
+	case code == http.StatusProxyAuthRequired:
+		// Not the registry: the HTTP proxy before it, which containerd must not
+		// take us for.
+		return broken, "the HTTP proxy on the way refused: " + resp.Status
 	case code == http.StatusPreconditionFailed, code == http.StatusRequestedRangeNotSatisfiable, code == http.StatusNotModified:
 		return relayed, ""
 	case code >= 200 && code < 300:
@@ -41,12 +46,22 @@ func judge(resp *http.Response, pull Pull) (outcome, string) {
 			len(said) == len(pull.Reference) && said != pull.Reference {
 			return wrongDigest, "answered with another digest"
 		}
+		if isPage(resp) && (said == "" || said != pull.Reference) {
+			return serverError, "answered with a web page"
+		}
 		return relayed, ""
 	case code >= 400 && code < 500 && code != http.StatusRequestTimeout:
 		return rejected, resp.Status
 	default:
 		return serverError, resp.Status
 	}
+}
+
+// isPage reports whether an answer is for people: a host that is no registry
+// any more, or who stands before it, answers everything with 200 and a page.
+func isPage(resp *http.Response) bool {
+	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	return err == nil && (kind == "text/html" || kind == "application/xhtml+xml")
 }
 
 // failure is why one upstream did not serve.

@@ -32,13 +32,22 @@ func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body = &resumedBody{
 		next: r.next, req: req, exchange: pinned(x, digest), body: resp.Body,
-		part: part, left: patienceFor(x),
+		part: part,
 	}
 	return resp, nil
 }
 
-// patienceFor is how often a pull is continued without a byte in between.
-func patienceFor(x *exchange) int { return 2 * len(x.route.targets) }
+// breather is how long to wait before all upstreams are asked again, by how
+// often they were asked in vain: a registry that restarts is back within
+// seconds, and a client in mid-body has that time. ok is false when it is
+// enough.
+func breather(vain int) (wait time.Duration, ok bool) {
+	waits := []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second}
+	if vain >= len(waits) {
+		return 0, false
+	}
+	return waits[vain], true
+}
 
 // pinned is the exchange for the rest of a pull: the same, but by digest also
 // if the client asked for a tag.
@@ -108,7 +117,8 @@ type resumedBody struct {
 	exchange *exchange
 	body     io.ReadCloser
 	part     part
-	left     int // continuations, until a byte comes
+	tried    int // continuations since the last byte
+	vain     int // how often since then all upstreams had been asked
 }
 
 func (b *resumedBody) Read(p []byte) (int, error) {
@@ -116,7 +126,7 @@ func (b *resumedBody) Read(p []byte) (int, error) {
 		n, err := b.body.Read(p)
 		b.part.at += int64(n)
 		if n > 0 {
-			b.left = patienceFor(b.exchange)
+			b.tried, b.vain = 0, 0
 			if errors.Is(err, io.EOF) && b.complete() {
 				return n, io.EOF
 			}
@@ -143,28 +153,47 @@ func (b *resumedBody) Close() error { return b.body.Close() }
 
 // carryOn replaces the body with one that goes on where the last one ended.
 func (b *resumedBody) carryOn(why error) error {
-	for b.left > 0 {
-		b.left--
-		x := b.exchange
-		_ = b.body.Close() // it is broken already
-		b.body = http.NoBody
+	x := b.exchange
+	_ = b.body.Close() // it is broken already
+	b.body = http.NoBody
+	x.served.health.failed(time.Now(), b.next.probe, x.pull.Kind == KindBlobs)
+	var last error
+	for b.rested() {
+		b.tried++
 		x.broken = x.served
-		x.served.health.failed(time.Now(), b.next.probe)
 		x.record.resumed++
 		b.next.metrics.resumed()
 		resp, err := b.next.RoundTrip(b.rest())
-		if err == nil {
-			err = b.join(resp)
-		}
-		if err == nil {
+		if err != nil {
+			b.tried = max(b.tried, len(x.route.targets)) // it has asked them all
+		} else if err = b.join(resp); err == nil {
 			return nil
 		}
-		why = errors.Join(why, err)
-		if b.req.Context().Err() != nil {
-			break
-		}
+		last = err // not all: a long outage has many
 	}
-	return fmt.Errorf("body of %s ended at byte %d: %w", b.exchange.pull.Reference, b.part.at, why)
+	return fmt.Errorf("body of %s ended at byte %d: %w", x.pull.Reference, b.part.at, errors.Join(why, last))
+}
+
+// rested reports whether to go on: at once while there is an upstream that has
+// not been tried since the last byte, after a while when there is none, and not
+// at all when that was often enough or the client has gone.
+func (b *resumedBody) rested() bool {
+	if b.tried < len(b.exchange.route.targets) {
+		return b.req.Context().Err() == nil
+	}
+	wait, ok := breather(b.vain)
+	if !ok {
+		return false
+	}
+	b.vain++
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-b.req.Context().Done():
+		return false
+	}
 }
 
 // rest is the request for the bytes that are missing.

@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,6 +86,47 @@ func TestOneUpstreamThatCutsAllTheTime(t *testing.T) {
 	a.SetFaults(testregistry.Faults{CutAfter: 50_000, Match: isBlob})
 	digest, content := blob(t, img)
 	wantBlob(t, s.get(blobPath(digest)), content)
+}
+
+// The only registry restarts while a layer is under way: the client waits and
+// has its layer, instead of starting the pull again.
+func TestTheOnlyUpstreamRestartsInMidBody(t *testing.T) {
+	t.Parallel()
+	a, _, img := pair(t, testregistry.Options{})
+	s := start(t, Config{}, a.Upstream("team/a"))
+	var restarted sync.WaitGroup
+	requests := 0
+	a.SetFaults(testregistry.Faults{CutAfter: 100_000, Match: func(*http.Request) bool {
+		if requests++; requests == 2 { // the first has been cut
+			restarted.Go(func() {
+				a.Stop()
+				<-time.After(time.Second)
+				a.Start(t)
+			})
+		}
+		return requests <= 2
+	}})
+	digest, content := blob(t, img)
+	wantBlob(t, s.get(blobPath(digest)), content)
+	restarted.Wait()
+}
+
+// A client that leaves while we wait is not waited for.
+func TestBreatherEndsWithTheClient(t *testing.T) {
+	t.Parallel()
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	b := &resumedBody{
+		req:      (&http.Request{}).WithContext(ctx),
+		exchange: &exchange{route: route{targets: []*target{{}}}}, tried: 1, vain: 4,
+	}
+	if begin := time.Now(); b.rested() || time.Since(begin) > 2*time.Second {
+		t.Errorf("waited %s for nobody", time.Since(begin))
+	}
+	b.vain = 5
+	if b.rested() {
+		t.Error("never enough")
+	}
 }
 
 func TestBodyThatNobodyCanEnd(t *testing.T) {

@@ -9,8 +9,9 @@ import (
 	"strconv"
 )
 
-// maxTagsBody is a list of some hundred thousand tags, in bytes.
-const maxTagsBody = 16 << 20
+// maxTagsBody is a list of some ten thousand tags, in bytes: it is in memory as
+// a whole. Registries with more answer in pages.
+const maxTagsBody = 2 << 20
 
 // replaceTagsName puts the client's name into the answer of tags/list, the one
 // good answer that carries the repository's.

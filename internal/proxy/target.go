@@ -58,6 +58,7 @@ func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (*http.
 type health struct {
 	mu    sync.Mutex
 	fails int
+	layer bool      // a layer is among what failed
 	until time.Time // tried last until then; zero when nothing is wrong
 }
 
@@ -86,15 +87,21 @@ func (h *health) ask(now time.Time, probe time.Duration) standing {
 	}
 }
 
-func (h *health) failed(now time.Time, probe time.Duration) {
+// failed is told that a request for a layer, or for something else, lost time.
+func (h *health) failed(now time.Time, probe time.Duration, layer bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fails = min(h.fails+1, 10)
+	h.layer = h.layer || layer
 	h.until = now.Add(min(probe<<(h.fails-1), max(probe, maxProbe)))
 }
 
-func (h *health) answered() {
+// served is told of a good answer. A manifest says nothing of the machine that
+// layers come from: after each one the next layer would wait again.
+func (h *health) served(layer bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.fails = 0
+	if layer || !h.layer {
+		h.fails, h.layer = 0, false
+	}
 }

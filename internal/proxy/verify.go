@@ -15,6 +15,34 @@ import (
 // a manifest, in bytes. Larger ones are relayed unverified.
 const maxManifest = 4 << 20
 
+// collect reads what will not be streamed, while the time for the header still
+// runs: a manifest by digest, which is verified; tags and errors, which are
+// rewritten.
+func collect(resp *http.Response, pull Pull) (outcome, string) {
+	switch {
+	case resp.Request.Method != http.MethodGet:
+		return relayed, ""
+	case resp.StatusCode >= http.StatusBadRequest:
+		return readWhole(resp, maxErrorBody, "error")
+	case resp.StatusCode == http.StatusOK && pull.Kind == KindTags:
+		return readWhole(resp, maxTagsBody, "list of tags")
+	default:
+		return verify(resp, pull)
+	}
+}
+
+func readWhole(resp *http.Response, limit int64, what string) (outcome, string) {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	switch {
+	case err != nil:
+		return broken, fmt.Sprintf("read the %s: %v", what, err)
+	case int64(len(data)) > limit:
+		return serverError, fmt.Sprintf("the %s is larger than %d bytes", what, limit)
+	}
+	resp.Body = limitedBody{bytes.NewReader(data), resp.Body}
+	return relayed, ""
+}
+
 // verify reads a manifest that was asked for by digest and compares. containerd
 // does the same, but then fails the pull and asks no other host; here the next
 // upstream is asked. Layers are not read: they are streamed.
