@@ -147,8 +147,10 @@ func TestProofIsWithdrawn(t *testing.T) {
 	w.containerd.Stop()
 	w.containerd.Configure(t, "[plugins.'io.containerd.cri.v1.images'.registry]\n  config_path = \"@/elsewhere\"\n")
 	w.containerd.Start(t)
-	s := w.until("the report's withdrawal", func(s registryv1alpha1.RegistryNodeStatus) bool { return s.Generation == 0 })
-	if s.Version != "" || s.Redirects[0].Proved || s.Message == "" {
+	s := w.until("the report's withdrawal", func(s registryv1alpha1.RegistryNodeStatus) bool {
+		return s.Generation == 0 && len(s.Redirects) == 1 && !s.Redirects[0].Proved
+	})
+	if s.Version != "" || !strings.Contains(s.Message, "does not come to the agent") {
 		t.Errorf("%+v", s)
 	}
 
