@@ -35,7 +35,7 @@ import (
 )
 
 // patience is for one step of a story; a healthy one takes a fraction of it.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // cluster is a cluster without kubelets: a real API server, real registries,
 // and stand-ins for what no controller of ours does.

@@ -1,0 +1,158 @@
+package controller
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+func bare() *Reconciler {
+	return &Reconciler{cfg: Config{Image: ":own"}, selector: labels.SelectorFromSet(labels.Set{"heritage": "deckhouse"})}
+}
+
+func inNS(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "ns", Name: name} }
+
+func spec(image string) corev1.PodSpec {
+	return corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: image}}}
+}
+
+func podTemplate(image string) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{Spec: spec(image)}
+}
+
+var old = layout.Name{Host: "r.io", Path: "d8"}
+
+func TestTheCensusFindsEveryReference(t *testing.T) {
+	t.Parallel()
+	done := []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+	suspended := true
+	static := corev1.Pod{ObjectMeta: inNS("static"), Spec: spec("other.io/x:1")}
+	static.Spec.InitContainers = []corev1.Container{{Image: "r.io/d8/init:1"}}
+	static.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Image: "r.io/d8/debug:1"}}}
+	static.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "r.io/d8/volume:1"}}}}
+	inv := &inventory{
+		namespaces:  map[string]labels.Set{"ns": {"heritage": "deckhouse"}},
+		deployments: []appsv1.Deployment{{ObjectMeta: inNS("d"), Spec: appsv1.DeploymentSpec{Template: podTemplate("r.io/d8:v1")}}},
+		daemonSets:  []appsv1.DaemonSet{{ObjectMeta: inNS("ds"), Spec: appsv1.DaemonSetSpec{Template: podTemplate("r.io/d8/a@sha256:" + strings.Repeat("a", 64))}}},
+		stateful:    []appsv1.StatefulSet{{ObjectMeta: inNS("sts"), Spec: appsv1.StatefulSetSpec{Template: podTemplate("registry.d8-system.svc:5001/system/deckhouse/b:2")}}},
+		cronJobs:    []batchv1.CronJob{{ObjectMeta: inNS("cron"), Spec: batchv1.CronJobSpec{JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: podTemplate("r.io/d8/c")}}}}},
+		jobs: []batchv1.Job{
+			{ObjectMeta: inNS("finished"), Spec: batchv1.JobSpec{Template: podTemplate("r.io/d8/gone:1")}, Status: batchv1.JobStatus{Conditions: done}},
+			{ObjectMeta: inNS("suspended"), Spec: batchv1.JobSpec{Suspend: &suspended, Template: podTemplate("r.io/d8/job:1")}},
+		},
+		replicaSets: []appsv1.ReplicaSet{{ObjectMeta: inNS("rs"), Spec: appsv1.ReplicaSetSpec{Template: podTemplate("r.io/d8/revision:1")}}},
+		revisions: []appsv1.ControllerRevision{{ObjectMeta: inNS("rev"),
+			Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"x","image":"r.io/d8/controllerrevision:1"}]}}}}`)}}},
+		pods: []corev1.Pod{
+			static,
+			{ObjectMeta: inNS("finished"), Spec: spec("r.io/d8/done:1"), Status: corev1.PodStatus{Phase: corev1.PodSucceeded}},
+			{ObjectMeta: inNS("boundary"), Spec: spec("r.io/d8extra/x:1")},
+			{ObjectMeta: inNS("elsewhere"), Spec: spec("r.io:5000/d8/x:1")},
+		},
+		live: true,
+	}
+	census := bare().census(inv, []layout.Name{old, layout.Fixed()}, document{})
+	var got []string
+	for _, r := range census.References {
+		got = append(got, fmt.Sprintf("%s|%s|%s|%t", r.Name, r.Image, r.User, r.Movable))
+	}
+	want := []string{
+		"r.io/d8|controllerrevision:1|ControllerRevision ns/rev|false",
+		"r.io/d8|c|CronJob ns/cron|true",
+		"r.io/d8|a@sha256:" + strings.Repeat("a", 64) + "|DaemonSet ns/ds|true",
+		"r.io/d8|:v1|Deployment ns/d|true",
+		"r.io/d8|job:1|Job ns/suspended|false",
+		"r.io/d8|debug:1|Pod ns/static|false",
+		"r.io/d8|init:1|Pod ns/static|false",
+		"r.io/d8|volume:1|Pod ns/static|false",
+		"r.io/d8|revision:1|ReplicaSet ns/rs|false",
+		"registry.d8-system.svc:5001/system/deckhouse|b:2|StatefulSet ns/sts|true",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if !census.Live || census.Problem != "" {
+		t.Errorf("live %v, problem %q", census.Live, census.Problem)
+	}
+}
+
+func TestALiveCensusBelievesNoUnobservedTemplate(t *testing.T) {
+	t.Parallel()
+	d := appsv1.Deployment{ObjectMeta: inNS("d"), Spec: appsv1.DeploymentSpec{Template: podTemplate("r.io/d8:v1")}}
+	d.Generation = 2
+	d.Status.ObservedGeneration = 1
+	for _, live := range []bool{true, false} {
+		census := bare().census(&inventory{deployments: []appsv1.Deployment{d}, live: live}, []layout.Name{old}, document{})
+		if (census.Problem != "") != live {
+			t.Errorf("live %v: problem %q", live, census.Problem)
+		}
+	}
+}
+
+func TestRequiredImages(t *testing.T) {
+	t.Parallel()
+	inv := &inventory{required: []corev1.ConfigMap{
+		{ObjectMeta: inNS("good"), Data: map[string]string{"images_digests.json": `{"m":{"b":"sha256:2","a":"sha256:1"},"n":{"a":"sha256:1"}}`}},
+		{ObjectMeta: inNS("bad"), Data: map[string]string{"images_digests.json": `[]`}},
+	}}
+	r := bare()
+	census := r.census(inv, nil, document{})
+	if got := strings.Join(census.Required, " "); got != ":own @sha256:1 @sha256:2" {
+		t.Errorf("required are %s", got)
+	}
+	if !strings.Contains(census.Problem, "ConfigMap ns/bad") {
+		t.Errorf("problem %q", census.Problem)
+	}
+	if got := r.sources(inv, census)["@sha256:1"]; got != "module/m/a" {
+		t.Errorf("sha256:1 is needed by %q", got)
+	}
+}
+
+func TestWhatIsNotOursToMove(t *testing.T) {
+	t.Parallel()
+	yes := true
+	applied := func(manager string) []metav1.ManagedFieldsEntry {
+		return []metav1.ManagedFieldsEntry{{Manager: manager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: &metav1.FieldsV1{
+			Raw: []byte(`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"main\"}":{".":{},"f:image":{}}}}}}}`),
+		}}}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*appsv1.Deployment)
+		want   string
+	}{
+		{"nothing special", func(*appsv1.Deployment) {}, ""},
+		{"opted out", func(d *appsv1.Deployment) { d.Annotations = map[string]string{v1alpha1.AnnotationRepoint: "false"} }, "is false"},
+		{"made by a custom resource", func(d *appsv1.Deployment) {
+			d.OwnerReferences = []metav1.OwnerReference{{APIVersion: "monitoring.coreos.com/v1", Kind: "Prometheus", Name: "main", Controller: &yes}}
+		}, "made by Prometheus main"},
+		{"owned by Kubernetes' own", func(d *appsv1.Deployment) {
+			d.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "x", Controller: &yes}}
+		}, ""},
+		{"flux", func(d *appsv1.Deployment) { d.ManagedFields = applied("kustomize-controller") }, "applied by kustomize-controller"},
+		{"argo", func(d *appsv1.Deployment) { d.ManagedFields = applied("argocd-controller") }, "applied by argocd-controller"},
+		{"helm", func(d *appsv1.Deployment) { d.ManagedFields = applied("helm") }, ""},
+		{"flux, but not its images", func(d *appsv1.Deployment) {
+			d.ManagedFields = applied("kustomize-controller")
+			d.ManagedFields[0].FieldsV1.Raw = []byte(`{"f:spec":{"f:replicas":{}}}`)
+		}, ""},
+		{"moved once", func(d *appsv1.Deployment) { d.Annotations = map[string]string{annotationRepointed: "5"} }, "changed back"},
+		{"moved in another switch", func(d *appsv1.Deployment) { d.Annotations = map[string]string{annotationRepointed: "4"} }, ""},
+	} {
+		d := &appsv1.Deployment{ObjectMeta: inNS("d")}
+		c.change(d)
+		if got := bare().mayMove(workload{Object: d}, 5); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}

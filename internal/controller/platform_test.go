@@ -1,0 +1,181 @@
+package controller
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/switchover"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// fleet is a platform of Deployments and DaemonSets on the old name; moved ones
+// are on the fixed address.
+func fleet(names ...string) *sight {
+	s := &sight{inv: &inventory{namespaces: map[string]labels.Set{v1alpha1.Namespace: {"heritage": "deckhouse"}}}, world: switchover.World{Settings: switchover.DefaultSettings()}}
+	for _, n := range names {
+		name, state, _ := strings.Cut(n, ":")
+		image, annotations := old.Reference(":1"), map[string]string(nil)
+		if state != "" {
+			image, annotations = layout.Fixed().Reference(":1"), map[string]string{annotationRepointed: "5", annotationAvailable: "1"}
+		}
+		available := int32(1)
+		if state == "rolling" {
+			available = 0
+		}
+		m := metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name, Annotations: annotations}
+		selector := &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}
+		if strings.HasPrefix(name, "ds") {
+			s.inv.daemonSets = append(s.inv.daemonSets, appsv1.DaemonSet{ObjectMeta: m,
+				Spec:   appsv1.DaemonSetSpec{Selector: selector, Template: podTemplate(image)},
+				Status: appsv1.DaemonSetStatus{DesiredNumberScheduled: 1, UpdatedNumberScheduled: 1, NumberAvailable: available}})
+		} else {
+			s.inv.deployments = append(s.inv.deployments, appsv1.Deployment{ObjectMeta: m,
+				Spec:   appsv1.DeploymentSpec{Selector: selector, Template: podTemplate(image)},
+				Status: appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: available}})
+		}
+		if state == "stuck" {
+			pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name + "-1", Labels: selector.MatchLabels}, Spec: spec(image)}
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}
+			s.inv.pods = append(s.inv.pods, pod)
+		}
+	}
+	return s
+}
+
+func moving() document {
+	u := upstream.Upstream{Host: "r.io", Path: "d8", Scheme: upstream.HTTPS}
+	doc := document{Switch: 5}
+	doc.Bases = []layout.Name{old, layout.Fixed()}
+	doc.Desired.Workloads = layout.Fixed()
+	doc.Desired.Registry = switchover.Target{Mode: switchover.Direct, Upstream: u}
+	return doc
+}
+
+func TestWhichRolloutsMayBegin(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ have, want string }{
+		{"a b deckhouse ds1", "deckhouse"},
+		{"a b deckhouse:rolling ds1", ""},
+		{"a b deckhouse:done ds1", "a b"},
+		{"a b c d e ds1", "a b c"},
+		{"a:rolling b:rolling c d e", "c"},
+		{"a:rolling b:rolling c:rolling d", ""},
+		{"a:stuck b c", ""}, // stop at the first that does not come up
+		{"a:rolling ds1", ""},
+		{"a:done ds1 ds2 ds3 ds4", "ds1 ds2 ds3"},
+		{"a:done ds1:rolling ds2 ds3 ds4", "ds2 ds3"},
+		{"a:done ds1:done", ""},
+	} {
+		p := bare().measure(fleet(strings.Fields(c.have)...), moving())
+		var got []string
+		for _, ro := range p.next() {
+			got = append(got, ro.GetName())
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v may begin, want %q", c.have, got, c.want)
+		}
+	}
+}
+
+func TestWhatTheUserReadsOfTheSwitch(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ have, want string }{
+		{"deckhouse a", "Applying new registry to deckhouse-controller"},
+		{"deckhouse:rolling a", "Waiting for deckhouse-controller to become ready: 0 of 1 updated Pods are available"},
+		{"a:stuck b", "1 workload(s) to re-point, 1 under way\n- Deployment d8-system/a: Pod a-1 waits for its image"},
+	} {
+		s := fleet(strings.Fields(c.have)...)
+		doc := moving()
+		s.registrySecret = registryChange(s, doc)
+		if got := bare().measure(s, doc).platform(doc); got.Message != c.want || got.Moved || got.Target != doc.Desired.Registry {
+			t.Errorf("%s: %q, want %q", c.have, got.Message, c.want)
+		}
+	}
+}
+
+func TestAWorkloadIsDoneWhenItIsAsAvailableAsBefore(t *testing.T) {
+	t.Parallel()
+	three := int32(3)
+	for _, c := range []struct {
+		name   string
+		change func(*appsv1.Deployment)
+		want   string
+	}{
+		{"all of it", func(*appsv1.Deployment) {}, ""},
+		{"not observed", func(d *appsv1.Deployment) { d.Generation = 9 }, "not observed"},
+		{"not updated", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 2 }, "2 of 3 Pods have been updated"},
+		{"old ones run", func(d *appsv1.Deployment) { d.Status.Replicas = 4 }, "1 outdated"},
+		{"not available", func(d *appsv1.Deployment) { d.Status.AvailableReplicas = 2 }, "2 of 3 updated Pods are available"},
+		{"as broken as before", func(d *appsv1.Deployment) {
+			d.Annotations[annotationAvailable] = "0"
+			d.Status.AvailableReplicas, d.Status.Replicas = 0, 4
+		}, ""},
+		{"as half available as before", func(d *appsv1.Deployment) {
+			d.Annotations[annotationAvailable] = "2"
+			d.Status.AvailableReplicas = 2
+		}, ""},
+		{"paused: template only", func(d *appsv1.Deployment) { d.Spec.Paused = true; d.Status.UpdatedReplicas = 0 }, ""},
+	} {
+		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "d", Annotations: map[string]string{annotationAvailable: "3"}}, Spec: appsv1.DeploymentSpec{Replicas: &three}}
+		d.Status = appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 3}
+		c.change(d)
+		s := &sight{inv: &inventory{}}
+		if got, _ := s.waits(workload{Object: d, template: &d.Spec.Template}); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+			t.Errorf("%s: waits for %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestPodsOnAbsentNodesDoNotCount(t *testing.T) {
+	t.Parallel()
+	s := fleet("ds1:rolling")
+	s.inv.daemonSets[0].Status = appsv1.DaemonSetStatus{DesiredNumberScheduled: 2, UpdatedNumberScheduled: 1, NumberAvailable: 1}
+	s.inv.daemonSets[0].Annotations[annotationAvailable] = "2"
+	s.inv.pods = []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: "ds1-1", Labels: map[string]string{"app": "ds1"}}, Spec: corev1.PodSpec{NodeName: "down"}}}
+	for notReady, done := range map[time.Duration]bool{0: false, time.Hour: true} {
+		s.world.Nodes = []switchover.Node{{Name: "down", Ready: notReady == 0, NotReadyFor: notReady}}
+		if p := bare().measure(s, moving()); (len(p.underway) == 0) != done {
+			t.Errorf("NotReady for %v: %d under way", notReady, len(p.underway))
+		}
+	}
+}
+
+func TestOwnTemplates(t *testing.T) {
+	t.Parallel()
+	r := bare()
+	r.cfg.AgentPort = 5001
+	doc := moving()
+	doc.Desired.Own = doc.Desired.Registry.Upstream
+	for _, template := range []corev1.PodTemplateSpec{r.agentDaemonSet(doc).Spec.Template, r.proxyDeployment(fleet(), doc).Spec.Template} {
+		volumes := map[string]bool{}
+		for _, v := range template.Spec.Volumes {
+			if volumes[v.Name] {
+				t.Errorf("volume %s twice", v.Name)
+			}
+			volumes[v.Name] = true
+		}
+		for _, container := range template.Spec.Containers {
+			for _, mount := range container.VolumeMounts {
+				if !volumes[mount.Name] {
+					t.Errorf("%s mounts %s, which is not there", container.Name, mount.Name)
+				}
+			}
+			if container.Image != "r.io/d8:own" {
+				t.Errorf("%s runs %s: our own workloads never name the fixed address", container.Name, container.Image)
+			}
+			text := fmt.Sprint(container.Args, container.Env)
+			if strings.Contains(text, "SECRET") {
+				t.Errorf("%s has a secret in %s", container.Name, text)
+			}
+		}
+	}
+}
