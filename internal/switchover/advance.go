@@ -3,6 +3,7 @@ package switchover
 import (
 	"slices"
 
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -35,6 +36,10 @@ type pass struct {
 // before it makes anything else look like State.Desired.
 func (p Protocol) Advance(s State, w World) State {
 	x := &pass{Protocol: p, w: w, was: s, s: s}
+	if problem := x.unreadable(); problem != "" {
+		x.reportUnreadable(problem)
+		return x.s
+	}
 	if !x.begin() {
 		x.reportUnknown()
 		return x.s
@@ -67,6 +72,7 @@ func (x *pass) run() {
 	if reached == len(plan) {
 		x.settle(plan, verdicts)
 	}
+	x.s.Desired.Repoint = x.mayRepoint(plan, reached)
 	x.report(plan, verdicts, reached)
 }
 
@@ -100,6 +106,14 @@ func (x *pass) settle(plan []step, verdicts []verdict) {
 // settledBefore reports whether the switch had ended before this pass.
 func (x *pass) settledBefore() bool {
 	return !x.fresh && x.was.settled(x.plans[x.s.Target.Mode])
+}
+
+// mayRepoint reports whether rollouts may begin: from Switch on, and only while
+// every counting node knows the name. It is asked anew in every pass.
+func (x *pass) mayRepoint(plan []step, reached int) bool {
+	at := slices.IndexFunc(plan, func(s step) bool { return s.name == names.ConditionSwitch })
+	return !x.untouched() && at >= 0 && reached >= at &&
+		x.s.Desired.Workloads == x.s.Target.Name() && x.rules.safeNow(x).done
 }
 
 // learnSecondWay takes the in-cluster proxy's address into the layout as soon

@@ -1,6 +1,7 @@
 package switchover
 
 import (
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,6 +76,17 @@ func (x *pass) ready(all bool) metav1.Condition {
 	}
 	c.Message = strings.Join(lines, "\n")
 	return x.timed(c)
+}
+
+// reportUnreadable is what to say when going on would be guessing.
+func (x *pass) reportUnreadable(problem string) {
+	c := metav1.Condition{
+		Type: names.ConditionReady, Status: metav1.ConditionFalse, Reason: names.ReasonProcessing, Message: problem,
+	}
+	c = x.timed(c)
+	x.s.Conditions = append(slices.DeleteFunc(slices.Clone(x.s.Conditions), func(o metav1.Condition) bool {
+		return o.Type == names.ConditionReady
+	}), c)
 }
 
 // reportUnknown is what to say when nothing names a registry.

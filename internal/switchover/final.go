@@ -37,6 +37,9 @@ func mayShrink(x *pass) verdict {
 // rolled back to, bare pods. They go on working, served by the target.
 func namesInUse(x *pass) []layout.Name {
 	kept := ownNames(x.s.Target)
+	if x.s.Desired.Proxy {
+		kept = withNames(kept, layout.Fixed()) // its clients may still come
+	}
 	for _, r := range x.w.Census.References {
 		kept = withNames(kept, r.Name)
 	}

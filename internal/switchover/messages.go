@@ -73,7 +73,11 @@ func (x *pass) rolloutMessage(waiting []Node, of int) string {
 	version := x.s.Desired.Layout.Version()
 	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", of-len(waiting), of)
 	writeNodes(&b, waiting, func(n Node) string {
-		return fmt.Sprintf("%s → %s%s", quoteVersion(n.Report.Version), quoteVersion(version), because(n))
+		because := because(n)
+		if n.Report.Generation > x.s.Desired.Layout.Generation {
+			because = fmt.Sprintf(": reports generation %d, which was never published", n.Report.Generation)
+		}
+		return fmt.Sprintf("%s → %s%s", quoteVersion(n.Report.Version), quoteVersion(version), because)
 	})
 	if len(x.tooMany) > 0 {
 		fmt.Fprintf(&b, "More nodes are NotReady than this can go without: %s\n", strings.Join(capped(x.tooMany, mostNodes), ", "))
@@ -159,18 +163,28 @@ func keptMessage(s State, census Census) string {
 		if slices.Contains(own, n) {
 			continue
 		}
-		if b.Len() == 0 {
-			fmt.Fprintf(&b, "Names that are still in use and served by %s:\n", s.Target.Upstream.Base())
-		}
 		var users []string
 		for _, r := range census.References {
 			if r.Name == n && !slices.Contains(users, r.User) {
 				users = append(users, r.User)
 			}
 		}
+		if len(users) == 0 {
+			continue // kept for the proxy's clients, until Cleanup
+		}
+		if b.Len() == 0 {
+			fmt.Fprintf(&b, "Names that are still in use and served by %s:\n", s.Target.Upstream.Base())
+		}
 		fmt.Fprintf(&b, "- %s: %s\n", n, strings.Join(capped(users, mostUsers), ", "))
 	}
 	return b.String()
+}
+
+func leftMessage(left []string) string {
+	if len(left) == 0 {
+		return ""
+	}
+	return "Not re-pointed: " + strings.Join(capped(left, mostUsers), ", ")
 }
 
 // capped keeps a list short and says how much is missing.

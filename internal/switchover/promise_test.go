@@ -45,7 +45,7 @@ func (s *sim) watch(old, next State) {
 	if next.Finalized != 0 && old.Finalized == 0 && s.isAlive(next.Target.Upstream) {
 		s.entitled, s.entitledProxy = target, target
 	}
-	if to := next.Desired.Workloads; to != old.Desired.Workloads && to != (layout.Name{}) {
+	if to := next.Desired.Workloads; next.Desired.Repoint && s.deployment.template != to {
 		s.startsToMove(next, to)
 	}
 	if next.Desired.Legacy && !old.Desired.Legacy {
@@ -81,7 +81,8 @@ func (s *sim) promise() {
 			s.promiseOn(n)
 		}
 	}
-	if s.registry.Mode == Direct && s.entitledProxy&s.aliveBits() != 0 && !(s.proxy && s.proxyServes()) {
+	clients := s.registry.Mode == Direct || s.proxy && !s.proxyLoaded.IsZero() // some are slow to leave
+	if clients && s.entitledProxy&s.aliveBits() != 0 && !(s.proxy && s.proxyServes()) {
 		s.violate("deckhouse-registry names the fixed address and no proxy serves it")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 const stateSchema = 1
@@ -42,6 +43,18 @@ func (s State) MayPublish(seen Published) error {
 func (s State) Ready() bool {
 	c := s.condition(names.ConditionReady)
 	return c != nil && c.Status == metav1.ConditionTrue
+}
+
+// KnownNames are all names that workloads may have been given by us: what to
+// match image references against.
+func (s State) KnownNames() []layout.Name {
+	known := withNames(s.Bases, s.Desired.Layout.Names()...)
+	for _, t := range []Target{s.Active, s.Target} {
+		if !t.IsZero() {
+			known = withNames(known, t.Name(), layout.NameOf(t.Upstream))
+		}
+	}
+	return known
 }
 
 // condition finds a condition, nil if it is not there.

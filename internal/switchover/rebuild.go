@@ -1,8 +1,10 @@
 package switchover
 
 import (
+	"fmt"
 	"slices"
 
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -13,14 +15,48 @@ func (x *pass) published() (layout.Layout, bool) {
 	return p.Layout, p.Found && p.Problem == "" && !p.Layout.IsZero()
 }
 
+// maxGeneration bounds what is believed: it leaves room to count on.
+const maxGeneration = 1 << 53
+
 // highestReport is the highest generation that any node ever reported, valid
-// or not.
+// or not. A node that was believed once against an intact state must follow
+// from then on: otherwise one broken node keeps every switch from ending.
 func (x *pass) highestReport() int64 {
 	var highest int64
 	for _, n := range x.w.Nodes {
-		highest = max(highest, n.Report.Generation)
+		if n.Report.Generation <= maxGeneration && !slices.Contains(x.s.Ahead, n.UID) {
+			highest = max(highest, n.Report.Generation)
+		}
 	}
 	return highest
+}
+
+// rememberAhead notes the nodes whose word alone calls the state lost.
+func (x *pass) rememberAhead() {
+	published, found := x.published()
+	if stored := x.s.Desired.Layout; !found || published.Generation != stored.Generation || !published.SameContent(stored) {
+		return
+	}
+	ahead := slices.Clone(x.s.Ahead)
+	for _, n := range x.w.Nodes {
+		if n.Report.Generation > published.Generation && !slices.Contains(ahead, n.UID) {
+			ahead = append(ahead, n.UID)
+		}
+	}
+	x.s.Ahead = ahead
+}
+
+// unreadable says why nothing can be decided without guessing, if so.
+func (x *pass) unreadable() string {
+	s := x.s
+	switch {
+	case s.Schema > stateSchema:
+		return fmt.Sprintf("The stored state has schema %d, this program knows %d: it was written by a newer version. Nothing is changed.", s.Schema, stateSchema)
+	case s.Active.IsZero() && s.Target.IsZero() && x.w.Published.Found && x.w.Published.Problem != "":
+		return "The stored state is lost and Secret " + names.Namespace + "/" + names.SecretLayout + " cannot be read: " + x.w.Published.Problem +
+			". Nodes keep what they have. Restore one of them; deleting the Secret starts anew from ModuleConfig and Secret " + names.SecretRegistry + "."
+	}
+	return ""
 }
 
 // lost reports whether the stored state is missing or older than what it led
@@ -54,7 +90,9 @@ func rebuild(x *pass) {
 	s := &x.s
 	stored := s.Desired.Layout
 	published, found := x.published()
-	s.Generation = max(s.Generation, published.Generation*btoi(found), x.highestReport()) + 1
+	generation := max(s.Generation, published.Generation*btoi(found), x.highestReport()) + 1
+	x.rememberAhead()
+	s.Generation = generation
 	s.Passed, s.Finalized, s.Checked, s.WishHash = nil, 0, nil, ""
 	s.Bases = withNames(withNames(s.Bases, layout.Fixed()), stored.Names()...)
 
@@ -98,8 +136,8 @@ func rebuild(x *pass) {
 	for _, u := range want.Layout.Upstreams() {
 		want.PullSecrets = withTargets(want.PullSecrets, Target{Mode: Direct, Upstream: u}, Target{Mode: Unmanaged, Upstream: u})
 	}
-	// Registry, Workloads and Own stay empty: what they should say is not known
-	// before Switch, and what they say now works.
+	// Registry and Workloads stay empty until Switch, Own until every node
+	// knows its name: what they should say is not known, and what they say now works.
 	s.Desired = want
 }
 

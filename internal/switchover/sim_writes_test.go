@@ -147,7 +147,7 @@ func (s *sim) writeProxy(next State) bool {
 	if want.Proxy && (s.proxySecret.Generation != want.Layout.Generation || !s.proxySecret.SameContent(want.Layout)) {
 		s.proxySecret, changed = want.Layout, true
 	}
-	if s.proxy != want.Proxy {
+	if s.proxy != want.Proxy && (!want.Proxy || !want.Own.IsZero()) {
 		s.logf("controller: proxy %v", want.Proxy)
 		s.proxy, changed = want.Proxy, true
 		s.proxyLoaded = layout.Layout{}
@@ -171,7 +171,7 @@ func (s *sim) writeDeployment(next State) bool {
 	if s.t.oneBase {
 		bases = []layout.Name{next.Active.Name(), next.Target.Name()}
 	}
-	if want == (layout.Name{}) || s.deployment.template == want || !slices.Contains(bases, s.deployment.template) {
+	if want == (layout.Name{}) || !next.Desired.Repoint || s.deployment.template == want || !slices.Contains(bases, s.deployment.template) {
 		return false
 	}
 	s.logf("controller: re-points the Deployment from %s to %s", s.deployment.template.Host, want.Host)

@@ -45,6 +45,9 @@ type State struct {
 	// Excluded are nodes that the barrier does without, as long as they stay
 	// NotReady.
 	Excluded []Exclusion `json:"excluded,omitempty"`
+	// Ahead are nodes, by UID, that reported a generation which was never
+	// published. Each is believed once.
+	Ahead []string `json:"ahead,omitempty"`
 	// CleaningSince is when Cleanup first wanted the proxy to go, NamesChecked
 	// when names kept for the sake of references were last looked at; both by
 	// the controller's clock.
@@ -97,6 +100,10 @@ type Desired struct {
 	// Workloads is what platform workloads should be re-pointed to, from any
 	// of State.Bases. Zero: they are left alone.
 	Workloads layout.Name `json:"workloads,omitzero"`
+	// Repoint is whether rollouts to Workloads may begin now. It is false while
+	// a counting node does not know the name, and from a change of mind until
+	// the new target's turn has come.
+	Repoint bool `json:"repoint,omitempty"`
 	// Own is the registry whose real address our own Deployments and DaemonSet
 	// name; they never name the fixed address. Zero: they are left alone.
 	Own upstream.Upstream `json:"own,omitzero"`

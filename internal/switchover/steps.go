@@ -3,6 +3,7 @@ package switchover
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
@@ -25,6 +26,9 @@ func haveImages(x *pass) verdict {
 	}
 	x.s.Checked = &Checked{
 		Registry: request.Upstream.Host, Fingerprint: report.Fingerprint, Items: report.Total, At: report.At,
+	}
+	if x.s.Desired.Layout.IsZero() {
+		x.makeOwn()
 	}
 	if x.untouched() {
 		// The user has moved the cluster already: a switch that starts before
@@ -68,7 +72,19 @@ func nodesKnowOldAndNew(x *pass) verdict {
 		return v
 	}
 	x.s.SafeGeneration = want.Layout.Generation
+	x.makeOwn()
 	return done("")
+}
+
+// makeOwn says where our own workloads come from if a lost state left it open:
+// without agents and proxy no step goes on. Where a layout is published that
+// is safe only once every node knows the name.
+func (x *pass) makeOwn() {
+	want := &x.s.Desired
+	if want.Own.IsZero() {
+		want.Own = x.s.Target.Upstream
+		want.Bootstrap = withUpstreams(want.Bootstrap, want.Own)
+	}
 }
 
 // proxyRuns starts the in-cluster proxy and waits until it serves this layout.
@@ -124,7 +140,7 @@ func platformUsesNew(x *pass) verdict {
 	if left := x.astray(); len(left) > 0 {
 		return wait(astrayMessage(target.Name(), left))
 	}
-	return done("")
+	return done(leftMessage(seen.Left))
 }
 
 // nodesKnowOnlyNew takes the old registry out for good, and the names that
@@ -173,6 +189,7 @@ func proxyIsGone(x *pass) verdict {
 	if proxy.Exists {
 		return wait("Stopping incluster-proxy...")
 	}
+	x.s.NamesChecked = time.Time{} // the fixed name was kept for its clients
 	return done("")
 }
 
@@ -223,18 +240,22 @@ func (x *pass) shrink(keep []layout.Name) {
 
 // afterReady is what a step still does once the switch has ended.
 func (x *pass) afterReady(step string) (v verdict, changed bool) {
-	if step != names.ConditionFinal {
+	switch step {
+	case names.ConditionSwitch:
+		return done(leftMessage(x.w.Platform.Left)), true
+	case names.ConditionFinal:
+	default:
 		return verdict{}, false
 	}
 	x.orderLegacy()
 	switch {
 	case x.s.Desired.Legacy:
 		return x.legacyBarrier(), true
-	case !x.untouched() && x.namesAreDue() && x.w.Census.Live:
-		// Looked at is looked at: what could not go now is asked again after
-		// the usual time, not in every pass.
+	case !x.untouched() && x.namesAreDue():
+		// Due is done: what could not be looked at or could not go now is asked
+		// again after the usual time, not in every pass.
 		x.s.NamesChecked = x.w.Now
-		if x.rules.mayShrink(x).done {
+		if x.w.Census.Live && x.rules.mayShrink(x).done {
 			x.shrink(x.rules.keep(x))
 			return done(keptMessage(x.s, x.w.Census)), true
 		}
@@ -245,8 +266,7 @@ func (x *pass) afterReady(step string) (v verdict, changed bool) {
 // namesAreDue reports whether it is time to look whether names that were kept
 // are still in use.
 func (x *pass) namesAreDue() bool {
-	return len(x.s.Desired.Layout.Routes) > len(ownNames(x.s.Target)) &&
-		x.w.Now.Sub(x.s.NamesChecked) >= x.w.Settings.RecheckNames
+	return x.keepsNames() && x.w.Now.Sub(x.s.NamesChecked) >= x.w.Settings.RecheckNames
 }
 
 // orderLegacy notices that the user deleted the layout's Secret in Unmanaged
@@ -256,7 +276,15 @@ func (x *pass) orderLegacy() {
 	if x.s.Target.Mode != Unmanaged || x.s.Desired.Layout.IsZero() || x.w.Published.Found || x.w.Published.Problem != "" {
 		return
 	}
+	if x.keepsNames() {
+		return // somebody needs them: the layout is published again
+	}
 	x.s.Desired.Layout, x.s.Desired.Legacy, x.s.SafeGeneration = layout.Layout{}, true, 0
+}
+
+// keepsNames reports whether the layout has more names than the target needs.
+func (x *pass) keepsNames() bool {
+	return len(x.s.Desired.Layout.Routes) > len(ownNames(x.s.Target))
 }
 
 // ownNames are the names that a target needs, whatever else is in use.

@@ -194,8 +194,8 @@ type Proxy struct {
 	Missing []string
 	// SecondWay is how nodes would reach it; zero until the Service has an IP.
 	SecondWay layout.SecondWay
-	// LastUse is when an in-cluster client last used it; Clients names the
-	// last ones.
+	// LastUse is when an in-cluster client was last seen using it, by the
+	// controller's clock; Clients names the last ones.
 	LastUse time.Time
 	Clients []string
 }
@@ -215,6 +215,7 @@ type Platform struct {
 	Moved bool
 	// Message is the progress: which part, which workload.
 	Message string
-	// Left are workloads that we may not re-point, with the reason.
+	// Left are workloads that we may not re-point, with the reason; users see
+	// them in the message of the step.
 	Left []string
 }
