@@ -136,17 +136,6 @@ func (p *pass) foreign(d Directory, known []string) (bool, error) {
 	return !marked, err
 }
 
-func (p *pass) marked(host string) (bool, error) {
-	data, err := p.fsys.ReadFile(path.Join(host, fileHosts))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read hosts.toml of %s: %w", host, err)
-	}
-	return bytes.HasPrefix(data, []byte(marker)), nil
-}
-
 // put makes one directory look as wanted: certificates, then hosts.toml, then
 // away with certificates that hosts.toml no longer names.
 func (p *pass) put(d Directory) error {
@@ -160,12 +149,22 @@ func (p *pass) put(d Directory) error {
 	}
 	changed := false
 	for _, f := range d.Files {
+		if f.Name == fileHosts {
+			// After a power cut too its certificates must be there.
+			if err := p.save(d.Host, changed); err != nil {
+				return err
+			}
+		}
 		wrote, err := p.putFile(path.Join(d.Host, f.Name), f.Data)
 		if err != nil {
 			return err
 		}
 		changed = changed || wrote
 	}
+	if err := p.save(d.Host, changed); err != nil {
+		return err
+	}
+	changed = false
 	for _, name := range ourFiles() {
 		if slices.ContainsFunc(d.Files, func(f File) bool { return f.Name == name }) {
 			continue
@@ -176,11 +175,16 @@ func (p *pass) put(d Directory) error {
 		}
 		changed = changed || removed
 	}
+	return p.save(d.Host, changed)
+}
+
+// save returns when what changed in a directory is on disk.
+func (p *pass) save(host string, changed bool) error {
 	if !changed || !p.write {
 		return nil
 	}
-	if err := p.fsys.Sync(d.Host); err != nil {
-		return fmt.Errorf("save host directory %s: %w", d.Host, err)
+	if err := p.fsys.Sync(host); err != nil {
+		return fmt.Errorf("save host directory %s: %w", host, err)
 	}
 	return nil
 }

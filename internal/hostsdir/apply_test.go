@@ -16,7 +16,7 @@ import (
 
 const (
 	fixed     = "registry.d8-system.svc:5001"
-	ownership = "deckhouse_hosts_state.json"
+	ownership = ".registry-agent-owned.json"
 )
 
 func registryA(t testing.TB) upstream.Upstream {
@@ -172,6 +172,67 @@ func TestForeignDirectoriesStay(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, fixed, "hosts.toml")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("our hosts.toml stayed: %v", err)
+	}
+}
+
+// TestReplacedDirectoriesAreTheirs: a list, ours or that of whoever used this
+// folder before, is no leave to delete what carries no marker of ours.
+func TestReplacedDirectoriesAreTheirs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	folder := open(t, dir)
+	tree := render(t, published(t, registryA(t)))
+	apply(t, folder, tree)
+	const theirs = "[host.\"https://mirror.example.com\"]\n"
+	put(t, dir, "a.example.com/hosts.toml", theirs)
+	put(t, dir, "a.example.com/ca.crt", "theirs")
+	put(t, dir, "deckhouse_hosts_state.json", `["legacy.example.com"]`)
+	put(t, dir, "legacy.example.com/hosts.toml", theirs)
+	put(t, dir, "legacy.example.com/ca.crt", "theirs")
+	// Theirs, although it is on our list: a link as hosts.toml.
+	put(t, dir, ownership, `["a.example.com", "linked.example.com", "`+fixed+`"]`)
+	put(t, dir, "linked.example.com/ca.crt", "theirs")
+	if err := os.Symlink("/etc/hostname", filepath.Join(dir, "linked.example.com", "hosts.toml")); err != nil {
+		t.Fatal(err)
+	}
+
+	res := apply(t, folder, tree)
+	if len(res.Conflicts) != 1 || res.Conflicts[0].Host != "a.example.com" {
+		t.Errorf("conflicts %+v", res.Conflicts)
+	}
+	apply(t, folder, nil)
+	for name, text := range map[string]string{
+		"a.example.com/hosts.toml": theirs, "a.example.com/ca.crt": "theirs",
+		"legacy.example.com/hosts.toml": theirs, "legacy.example.com/ca.crt": "theirs",
+		"linked.example.com/ca.crt": "theirs", "deckhouse_hosts_state.json": `["legacy.example.com"]`,
+	} {
+		if got := read(t, dir, name); got != text {
+			t.Errorf("%s became %q", name, got)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, fixed)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the fixed address stayed: %v", err)
+	}
+}
+
+// TestLostListLeavesNoOrphans: the names may have left the layout meanwhile.
+func TestLostListLeavesNoOrphans(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(t *testing.T, dir string){
+		"lost":   func(t *testing.T, dir string) { remove(t, dir, ownership) },
+		"broken": func(t *testing.T, dir string) { put(t, dir, ownership, "{") },
+	} {
+		dir := t.TempDir()
+		folder := open(t, dir)
+		apply(t, folder, render(t, published(t, registryA(t), registryB())))
+		lose(t, dir)
+		res := apply(t, folder, render(t, published(t, registryB())))
+		if !slices.Equal(res.Removed, []string{"a.example.com"}) {
+			t.Errorf("%s: removed %q", name, res.Removed)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "a.example.com")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

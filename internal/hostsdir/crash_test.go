@@ -13,6 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/d8-registry/registry/internal/hostsdir"
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 // failing lets the n-th operation that changes something fail, as a full disk
@@ -148,6 +149,56 @@ func readable(t *testing.T, dir string) {
 			if ca != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(read(t, dir, filepath.Join(e.Name(), ca)))) {
 				t.Errorf("%s/%s holds no certificate", e.Name(), ca)
 			}
+		}
+	}
+}
+
+// recorded notes the operations that a power cut could reorder.
+type recorded struct {
+	hostsdir.FS
+	log []string
+}
+
+func (r *recorded) Rename(from, to string) error {
+	r.log = append(r.log, "rename "+to)
+	return r.FS.Rename(from, to)
+}
+
+func (r *recorded) Remove(name string) error {
+	r.log = append(r.log, "remove "+name)
+	return r.FS.Remove(name)
+}
+
+func (r *recorded) Sync(name string) error {
+	r.log = append(r.log, "sync "+name)
+	return r.FS.Sync(name)
+}
+
+// TestPowerCutKeepsTheOrder: a hosts.toml whose certificate is not on disk
+// fails every pull of its host, so each is on disk before the next step.
+func TestPowerCutKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	folder := &recorded{FS: open(t, t.TempDir())}
+	with := published(t, registryB())
+	without := with
+	without.SecondWay = layout.SecondWay{}
+	apply(t, folder, render(t, with))
+	apply(t, folder, render(t, without))
+	for _, order := range [][]string{
+		{"rename " + fixed + "/second-way.crt", "sync " + fixed, "rename " + fixed + "/hosts.toml"},
+		{"rename " + fixed + "/hosts.toml", "sync " + fixed, "remove " + fixed + "/second-way.crt", "sync " + fixed},
+	} {
+		at := -1
+		for _, want := range order {
+			next := slices.Index(folder.log[at+1:], want)
+			if next < 0 {
+				t.Fatalf("no %q after operation %d of %q", want, at, folder.log)
+			}
+			at += 1 + next
+		}
+		first := slices.Index(folder.log, order[0])
+		if i := slices.Index(folder.log[first:], order[1]); i > slices.Index(folder.log[first:], order[2]) {
+			t.Errorf("%q came after %q: %q", order[1], order[2], folder.log)
 		}
 	}
 }

@@ -14,7 +14,7 @@ const (
 	fileServerCA  = "registry.crt"
 	fileHosts     = "hosts.toml"
 	tempSuffix    = ".registry-agent" // neither .crt nor .cert nor .key: containerd loads those
-	ownershipFile = "deckhouse_hosts_state.json"
+	ownershipFile = ".registry-agent-owned.json"
 )
 
 // Tree is what we want in containerd's host directory, sorted by host.

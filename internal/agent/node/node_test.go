@@ -64,7 +64,7 @@ func TestSwitch(t *testing.T) {
 	w.reported()
 	after := snapshot(t, w.containerd.HostsDir)
 	for _, line := range before {
-		if !slices.Contains(after, line) && !strings.HasPrefix(line, "deckhouse_hosts_state.json") {
+		if !slices.Contains(after, line) && !strings.HasPrefix(line, ".registry-agent-owned.json") {
 			t.Errorf("another registry rewrote %s", line)
 		}
 	}
