@@ -75,6 +75,9 @@ func (r *reporter) run(ctx context.Context) {
 			}
 		}
 		due = nil
+		if r.usage.busy() {
+			due = time.After(r.every) // nothing else would tell that it goes on
+		}
 		want := r.annotations()
 		if maps.Equal(want, sent) {
 			continue

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,7 +55,7 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 		usage: usage, status: loaded.status, changed: make(chan struct{}, 1), now: time.Now,
 	}
 	path := proxy.New(table, proxy.Config{Log: log, Metrics: metrics, DefaultHost: layout.Fixed().Host})
-	clients := clientServer(regauth.Require(loaded.users.Load, usage.counted(path)), loaded, log)
+	clients := proxy.NewServer(regauth.Require(loaded.users.Load, usage.counted(path)), loaded.cert.GetCertificate, log)
 	health := &health{ready: loaded.ready}
 	probes := &http.Server{Handler: health.handler(registry), ReadHeaderTimeout: 10 * time.Second}
 	clientsAt, healthAt, err := listen(ctx, cfg)
@@ -73,12 +72,11 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 		return nil
 	})
 	group.Go(func() error { report.run(ctx); return nil })
-	group.Go(func() error { return served("clients", clients.ServeTLS(clientsAt, "", "")) })
 	group.Go(func() error { return served("health", probes.Serve(healthAt)) })
+	group.Go(func() error { <-ctx.Done(); health.draining.Store(true); return nil })
 	group.Go(func() error {
-		<-ctx.Done()
-		health.draining.Store(true)
-		return drain(ctx, cfg, log, clients, probes)
+		err := proxy.Serve(ctx, clients, clientsAt, proxy.Drain{Delay: cfg.DrainDelay, Limit: cfg.Drain}, log)
+		return errors.Join(err, probes.Close()) // the last thing that is asked is whether we are ready
 	})
 	return group.Wait()
 }
@@ -106,22 +104,6 @@ func newClient(kubeconfig string) (kubernetes.Interface, func(), error) {
 	return client, dialer.CloseAll, nil
 }
 
-// clientServer has no limit for a whole request: layers are large and links
-// thin. HTTP/1.1 only: a connection per layer is faster than streams of one.
-func clientServer(h http.Handler, loaded *loaded, log *slog.Logger) *http.Server {
-	var http1 http.Protocols
-	http1.SetHTTP1(true)
-	return &http.Server{
-		Handler:           h,
-		TLSConfig:         &tls.Config{GetCertificate: loaded.cert.GetCertificate, MinVersion: tls.VersionTLS12},
-		Protocols:         &http1,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-}
-
 func listen(ctx context.Context, cfg Config) (clients, health net.Listener, err error) {
 	var l net.ListenConfig
 	clients, err = l.Listen(ctx, "tcp", cfg.Listen)
@@ -144,22 +126,4 @@ func served(what string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("serve %s: %w", what, err)
-}
-
-// drain lets requests in flight end. It begins when ctx has ended, so its own
-// limits are not ctx's.
-func drain(ctx context.Context, cfg Config, log *slog.Logger, clients, probes *http.Server) error {
-	log.Info("stopping", "delay", cfg.DrainDelay, "drain", cfg.Drain)
-	ctx = context.WithoutCancel(ctx)
-	delay := time.NewTimer(cfg.DrainDelay)
-	defer delay.Stop()
-	<-delay.C
-	limited, cancel := context.WithTimeout(ctx, cfg.Drain)
-	defer cancel()
-	err := clients.Shutdown(limited)
-	if err != nil {
-		log.Warn("requests in flight were cut", "err", err)
-		err = clients.Close()
-	}
-	return errors.Join(err, probes.Close())
 }

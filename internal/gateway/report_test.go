@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+// A download that goes on is reported again and again, at most once a minute:
+// the controller removes a proxy that nobody has used for a while.
+func TestLongDownloadsStayReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}})
+		u := newUsage(time.Now)
+		r := &reporter{
+			client: client, namespace: "n", pod: "p", every: time.Minute, log: slog.New(slog.DiscardHandler),
+			usage: u, status: func() status { return status{} }, changed: make(chan struct{}, 1), now: time.Now,
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer stop()
+		go r.run(ctx)
+		synctest.Wait()
+		reported := func() time.Duration {
+			synctest.Wait()
+			pod, err := client.CoreV1().Pods("n").Get(t.Context(), "p", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			at, err := time.Parse(time.RFC3339, pod.Annotations[annotationLastUse])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(at)
+		}
+		ended := u.note("10.0.0.1:1")
+		before := len(client.Actions())
+		time.Sleep(30*time.Minute + time.Second)
+		if age := reported(); age > time.Minute+time.Second {
+			t.Errorf("last use is reported as %s ago, with a download under way", age)
+		}
+		if n := len(client.Actions()) - before; n > 32 {
+			t.Errorf("%d writes within 30 minutes", n)
+		}
+		ended()
+		time.Sleep(2 * time.Minute)
+		if age := reported(); age < time.Minute || age > 2*time.Minute+time.Second {
+			t.Errorf("reported as %s ago, 2 minutes after its end", age)
+		}
+		writes := len(client.Actions())
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := len(client.Actions()) - writes; n > 0 {
+			t.Errorf("%d actions while nothing happens", n)
+		}
+	})
+}
