@@ -39,9 +39,9 @@ func Missing() []string {
 	if os.Geteuid() != 0 {
 		missing = append(missing, "root: network and mount namespaces are made")
 	}
-	for tool, from := range map[string]string{"ip": "iproute2", "nsenter": "util-linux", "mount": "mount", "sleep": "coreutils"} {
-		if !found(tool) {
-			missing = append(missing, fmt.Sprintf("%s (Debian package %s)", tool, from))
+	for _, tool := range []struct{ name, from string }{{"ip", "iproute2"}, {"nsenter", "util-linux"}, {"mount", "mount"}, {"sleep", "coreutils"}} {
+		if !found(tool.name) {
+			missing = append(missing, fmt.Sprintf("%s (Debian package %s)", tool.name, tool.from))
 		}
 	}
 	return missing
