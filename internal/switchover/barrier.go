@@ -151,7 +151,7 @@ func Tainted(s State, w World) []string { return Standard().Tainted(s, w) }
 // Tainted are the nodes that should carry the not-converged taint; see the
 // function of the same name.
 func (p Protocol) Tainted(s State, w World) []string {
-	if s.SafeGeneration == 0 || w.Settings.NoTaint {
+	if w.Settings.NoTaint {
 		return nil
 	}
 	var tainted []string
@@ -160,7 +160,7 @@ func (p Protocol) Tainted(s State, w World) []string {
 		if n.Tainted {
 			wanted = max(wanted, s.Desired.Layout.Generation)
 		}
-		if n.Agent && !(p.rules.valid(n) && p.rules.at(n, wanted)) {
+		if n.Agent && wanted > 0 && !(p.rules.valid(n) && p.rules.at(n, wanted)) {
 			tainted = append(tainted, n.Name)
 		}
 	}
