@@ -63,8 +63,8 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// pull routes one request of a pull. Without a layout it is 503: containerd
-// goes on to the next host, where 404 would make it believe us.
+// pull routes one request of a pull. It takes no lock that is held while the
+// disk is written to: a slow disk must not keep a pull waiting.
 func (h *handler) pull(w http.ResponseWriter, r *http.Request) {
 	pull, err := proxy.Parse(r)
 	if err != nil {
@@ -73,10 +73,6 @@ func (h *handler) pull(w http.ResponseWriter, r *http.Request) {
 	}
 	if isProof(pull) {
 		h.proofs.serve(w, r, pull)
-		return
-	}
-	if status, _ := h.keeper.look(); status.Generation == 0 {
-		proxy.WriteError(w, r, http.StatusServiceUnavailable, proxy.CodeUnavailable, "the agent has no layout yet")
 		return
 	}
 	h.keeper.retired.used(pull.Host, pull.Repository)

@@ -3,7 +3,6 @@ package serve
 import (
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -99,8 +98,7 @@ func (r *retirement) used(host, repository string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for n := range r.last {
-		below := n.Path == "" || repository == n.Path || strings.HasPrefix(repository, n.Path+"/")
-		if n.Host == host && below {
+		if n.Holds(host, repository) {
 			r.last[n] = r.now()
 		}
 	}

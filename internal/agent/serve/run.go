@@ -2,12 +2,10 @@ package serve
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -61,17 +59,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("listen for containerd: %w", err)
 	}
-	server := &http.Server{
-		Handler:           h.routes(),
-		TLSConfig:         &tls.Config{GetCertificate: certificate.reloader.GetCertificate, MinVersion: tls.VersionTLS12},
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // handshakes that others break off
-	}
+	server := proxy.NewServer(h.routes(), certificate.reloader.GetCertificate, log)
 	log.Info("agent serves", "address", listener.Addr().String())
 
-	group.Go(func() error { return serve(server, listener) })
-	group.Go(func() error { return drain(ctx, server) })
+	// No delay: nobody but this node's containerd comes here, and it has a second way.
+	group.Go(func() error { return proxy.Serve(ctx, server, listener, proxy.Drain{Limit: drainFor}, log) })
 	group.Go(func() error { return every(ctx, keeper.retired.quiet/6, func() error { keeper.sweep(); return nil }) })
 	group.Go(func() error { return every(ctx, leafEvery, certificate.renew) })
 	group.Go(func() error {
@@ -79,24 +71,6 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return nil
 	})
 	return group.Wait()
-}
-
-func serve(server *http.Server, listener net.Listener) error {
-	if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve containerd: %w", err)
-	}
-	return nil
-}
-
-// drain lets pulls under way end before the process does.
-func drain(ctx context.Context, server *http.Server) error {
-	<-ctx.Done()
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainFor)
-	defer cancel()
-	if err := server.Shutdown(limit); err != nil {
-		return server.Close()
-	}
-	return nil
 }
 
 func every(ctx context.Context, interval time.Duration, do func() error) error {
