@@ -33,7 +33,7 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 	got := bothSwitches(t, func(c *cluster, reached func() bool) {
 		for moment := apitest.Before; !reached(); moment = 1 - moment {
 			// One for each life: what is struck stays cut off for good.
-			choke := apitest.NewChoke(c.t, c.api.Config())
+			choke := apitest.NewChoke(c.t, c.cfg.REST)
 			struck := choke.Strike(1, moment)
 			stop := c.start(choke.Config())
 			deadline := time.After(patience)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,6 +64,9 @@ func (r *Reconciler) describe(status *deckhousev1alpha1.ModuleStatus, s *sight, 
 	disabled := ""
 	if enabled == metav1.ConditionFalse {
 		disabled = disabledMessage
+	}
+	if r.trouble != "" {
+		message = strings.TrimSpace(message + "\n" + r.trouble)
 	}
 	now := metav1.NewTime(r.now().Truncate(1e9))
 	setModuleCondition(status, deckhousev1alpha1.ConditionEnabledByModuleManager, enabled, disabled, now)

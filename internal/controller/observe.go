@@ -62,6 +62,9 @@ func (r *Reconciler) observe(ctx context.Context, st stored) (*sight, error) {
 	r.observeProxy(ctx, s, st.document)
 	s.progress = r.measure(s, st.document)
 	w.Platform = s.progress.platform(st.document)
+	if r.trouble != "" && !w.Platform.Moved {
+		w.Platform.Message += "\n" + r.trouble
+	}
 	if r.protocol.NeedsLive(st.State, *w) {
 		return s, r.lookLive(ctx, s, st.document, bases)
 	}

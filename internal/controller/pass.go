@@ -5,10 +5,12 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -51,6 +53,7 @@ type Reconciler struct {
 	notReady  map[types.UID]time.Time
 	proved    int64
 	refused   string
+	trouble   string // why the last apply ended
 	tried     map[types.UID]string
 	conflicts map[types.UID]string
 	foreign   string
@@ -106,6 +109,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	}
 	r.checker.Want(r.checkRequest(r.protocol.CheckRequest(doc.State, s.world), s, s.inv))
 	err = r.apply(ctx, s, doc)
+	r.trouble = trouble(err)
 	if moduleErr := r.applyModule(ctx, s, doc); err == nil {
 		err = moduleErr
 	}
@@ -115,14 +119,25 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	return reconcile.Result{RequeueAfter: due(doc, s.world)}, err
 }
 
+// trouble is an error as users may read it: what was tried, and in one word how
+// the API server refused. Its full answer may quote what we sent.
+func trouble(err error) string {
+	var status apierrors.APIStatus
+	if err == nil || errors.Is(err, errLost) || !errors.As(err, &status) {
+		return ""
+	}
+	tried, _, _ := strings.Cut(err.Error(), status.Status().Message)
+	return tried + string(status.Status().Reason)
+}
+
 // due is when the protocol itself names a time: a node that is about to be
 // left out, a proxy that is about to be unused for long enough, names that are
 // to be looked at again. 0 when none does.
 func due(doc document, w switchover.World) time.Duration {
 	next := nextExclusion(w)
 	sooner := func(at time.Time) {
-		left := max(at.Sub(w.Now), time.Second)
-		if next == 0 || left < next {
+		// What is past was acted upon in this pass.
+		if left := at.Sub(w.Now); left > 0 && (next == 0 || left < next) {
 			next = left
 		}
 	}

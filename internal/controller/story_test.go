@@ -67,7 +67,7 @@ func TestTheMainJob(t *testing.T) {
 		t.Errorf("deckhouse-registry is read back as %v, %s", u, problem)
 	}
 	for _, l := range c.sim.history {
-		t.Logf("generation %d: %s, %d routes", l.Generation, l.Mode, len(l.Routes))
+		t.Logf("generation %d: %s, %v", l.Generation, l.Mode, l.Names())
 	}
 }
 
