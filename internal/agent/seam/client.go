@@ -24,6 +24,8 @@ type Status struct {
 	Version    string `json:"version"`
 	// Ahead is set when the published layout has a lower generation.
 	Ahead bool `json:"ahead"`
+	// Absent is set when the API server was asked and has no layout.
+	Absent bool `json:"absent,omitempty"`
 	// Problem says why the published layout is not the one that is served, for
 	// people; empty when it is.
 	Problem string `json:"problem,omitempty"`
@@ -36,6 +38,7 @@ const (
 	PathStatus  = "/-/generation"
 	PathProof   = "/-/proof/"
 	PathApplied = "/-/applied/"
+	PathForget  = "/-/forget/"
 	// MaxWait is how long serve holds a question at most.
 	MaxWait = 50 * time.Second
 )
@@ -112,6 +115,13 @@ func (c *Client) Seen(ctx context.Context, nonce string, wait time.Duration) (bo
 // generation: names that are not in it may go.
 func (c *Client) Applied(ctx context.Context, generation int64) error {
 	return c.ask(ctx, http.MethodPost, PathApplied+strconv.FormatInt(generation, 10), nil)
+}
+
+// Forget tells serve that nothing on the node sends containerd to it any more,
+// and that it should be as before the first layout. serve lets go of the
+// generation when no pull has come for a while.
+func (c *Client) Forget(ctx context.Context, generation int64) error {
+	return c.ask(ctx, http.MethodPost, PathForget+strconv.FormatInt(generation, 10), nil)
 }
 
 func (c *Client) ask(ctx context.Context, method, path string, answer any) error {

@@ -55,6 +55,20 @@ func (f Folder) Layout() (layout.Layout, error) {
 // SaveLayout returns when the layout is on disk, as it was published.
 func (f Folder) SaveLayout(published []byte) error { return f.write(fileLayout, published) }
 
+// Forget removes the layout and what belongs to it. The token and the
+// certificate stay: a later layout uses them again.
+func (f Folder) Forget() error {
+	for _, name := range []string{fileRetired, fileLayout} {
+		if err := os.Remove(filepath.Join(f.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget layout: %w", err)
+		}
+	}
+	if err := f.sync(); err != nil {
+		return fmt.Errorf("forget layout: %w", err)
+	}
+	return nil
+}
+
 // Retired are the names that SaveRetired saved last.
 func (f Folder) Retired() ([]layout.Name, error) {
 	data, err := f.read(fileRetired)
@@ -161,6 +175,11 @@ func (f Folder) write(name string, data []byte) (err error) {
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
+	return f.sync()
+}
+
+// sync returns when renames and removals are on disk.
+func (f Folder) sync() error {
 	dir, err := os.Open(f.dir)
 	if err != nil {
 		return err

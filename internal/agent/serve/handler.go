@@ -32,7 +32,8 @@ func (h *handler) routes() http.Handler {
 	inner.HandleFunc("GET "+seam.PathStatus, h.status)
 	inner.HandleFunc("POST "+seam.PathProof+"{nonce}", h.expect)
 	inner.HandleFunc("GET "+seam.PathProof+"{nonce}", h.seen)
-	inner.HandleFunc("POST "+seam.PathApplied+"{generation}", h.applied)
+	inner.HandleFunc("POST "+seam.PathApplied+"{generation}", h.told(h.keeper.applied))
+	inner.HandleFunc("POST "+seam.PathForget+"{generation}", h.told(h.keeper.forget))
 	inner.HandleFunc("/v2/", h.pull)
 
 	outer := http.NewServeMux()
@@ -75,8 +76,7 @@ func (h *handler) pull(w http.ResponseWriter, r *http.Request) {
 		h.proofs.serve(w, r, pull)
 		return
 	}
-	h.keeper.retired.used(pull.Host, pull.Repository)
-	defer h.keeper.retired.used(pull.Host, pull.Repository)
+	defer h.keeper.retired.use(pull.Host, pull.Repository)()
 	h.pulls.ServeHTTP(w, r)
 }
 
@@ -130,14 +130,17 @@ func (h *handler) seen(w http.ResponseWriter, r *http.Request) {
 	write(w, map[string]bool{"seen": h.proofs.seen(r.Context(), r.PathValue("nonce"), min(wait, seam.MaxWait))})
 }
 
-func (h *handler) applied(w http.ResponseWriter, r *http.Request) {
-	generation, err := strconv.ParseInt(r.PathValue("generation"), 10, 64)
-	if err != nil {
-		http.Error(w, "malformed generation", http.StatusBadRequest)
-		return
+// told passes on what node says of a generation.
+func (h *handler) told(what func(generation int64)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		generation, err := strconv.ParseInt(r.PathValue("generation"), 10, 64)
+		if err != nil {
+			http.Error(w, "malformed generation", http.StatusBadRequest)
+			return
+		}
+		what(generation)
+		w.WriteHeader(http.StatusNoContent)
 	}
-	h.keeper.applied(generation)
-	w.WriteHeader(http.StatusNoContent)
 }
 
 func write(w http.ResponseWriter, answer any) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/d8-registry/registry/internal/agent/seam"
 	"github.com/d8-registry/registry/internal/layout"
@@ -23,11 +24,21 @@ type keeper struct {
 	retired *retirement
 	log     *slog.Logger
 
-	mu      sync.Mutex
+	mu      sync.Mutex // held while the disk is written
 	current layout.Layout
 	version string // of current
+	absent  bool   // the API server was asked, and has no layout
+	legacy  order  // to forget the layout
+
+	public  sync.Mutex // never held for longer than it takes to look
 	status  seam.Status
 	changed chan struct{} // closed, and replaced, when status changes
+}
+
+// order is to forget the layout of a generation, given at a time.
+type order struct {
+	generation int64
+	at         time.Time
 }
 
 // newKeeper starts from what is on disk. An unreadable file is as good as none:
@@ -62,6 +73,7 @@ func newKeeper(folder seam.Folder, table *proxy.Table, log *slog.Logger) *keeper
 func (k *keeper) offer(published []byte, found bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.absent = !found
 	if !found || len(published) == 0 {
 		k.note(false, k.missing(found))
 		return nil
@@ -110,11 +122,17 @@ func (k *keeper) take(l layout.Layout, published []byte) error {
 		_, kept := l.Route(n)
 		return kept
 	})
-	if err := errors.Join(k.retired.add(gone, l), k.folder.SaveLayout(published)); err != nil {
+	// In this order: without the list of what left it, the next layout would
+	// cut off names that hosts.toml still sends here.
+	err := k.retired.add(gone, l)
+	if err == nil {
+		err = k.folder.SaveLayout(published)
+	}
+	if err != nil {
 		k.note(false, err.Error())
 		return err
 	}
-	k.current, k.version = l, l.Version()
+	k.current, k.version, k.legacy = l, l.Version(), order{}
 	k.route(k.retired.names())
 	k.note(false, "")
 	k.log.Info("serving a new layout", "generation", l.Generation, "mode", l.Mode, "names", len(l.Routes), "target", l.Target.String())
@@ -128,6 +146,9 @@ func (k *keeper) route(retired []layout.Name) {
 	l := k.current
 	l.Routes = slices.Clone(l.Routes)
 	for _, n := range retired {
+		if _, stays := l.Route(n); stays {
+			continue // the layout without it could not be saved
+		}
 		l.Routes = append(l.Routes, layout.Route{Name: n, Upstreams: []upstream.Upstream{l.Target}})
 	}
 	if err := k.table.Swap(l); err != nil {
@@ -139,8 +160,11 @@ func (k *keeper) route(retired []layout.Name) {
 func (k *keeper) note(ahead bool, problem string) {
 	next := seam.Status{
 		Generation: k.current.Generation, Version: k.version,
-		Ahead: ahead, Problem: problem, Revision: k.status.Revision,
+		Ahead: ahead, Absent: k.absent, Problem: problem,
 	}
+	k.public.Lock()
+	defer k.public.Unlock()
+	next.Revision = k.status.Revision
 	if next == k.status {
 		return
 	}
@@ -155,8 +179,8 @@ func (k *keeper) note(ahead bool, problem string) {
 
 // look is the present status, and a channel that closes when it changes.
 func (k *keeper) look() (seam.Status, <-chan struct{}) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.public.Lock()
+	defer k.public.Unlock()
 	return k.status, k.changed
 }
 
@@ -170,9 +194,35 @@ func (k *keeper) applied(generation int64) {
 	}
 }
 
-// sweep lets go of the names that may go now, see retirement.
+// forget is told that containerd no longer comes here at all and that the node
+// is to be as it was before the first layout. Only a layout that is published
+// nowhere is forgotten.
+func (k *keeper) forget(generation int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.absent && generation == k.current.Generation && k.legacy.generation != generation {
+		k.legacy = order{generation: generation, at: k.retired.now()}
+	}
+}
+
+// sweep lets go of the names that may go now, see retirement, and of the whole
+// layout if that is what node asked for.
 func (k *keeper) sweep() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.retired.sweep()
+	if k.legacy.generation == 0 || !k.absent || !k.retired.still(k.legacy.at) {
+		return
+	}
+	if err := k.folder.Forget(); err != nil {
+		k.log.Warn("the layout stays", "err", err)
+		return
+	}
+	if err := k.table.Swap(layout.Layout{}); err != nil {
+		k.log.Error("routes stay as they were", "err", err) // an empty table has nothing to refuse
+	}
+	k.log.Info("back to before the first layout", "generation", k.current.Generation)
+	k.current, k.version, k.legacy = layout.Layout{}, "", order{}
+	k.retired.forget()
+	k.note(false, "")
 }

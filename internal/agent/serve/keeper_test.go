@@ -2,8 +2,6 @@ package serve
 
 import (
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -272,16 +270,4 @@ func TestDamagedCAIsReplaced(t *testing.T) {
 			t.Errorf("%s damaged: the new CA is not on disk (%v)", name, err)
 		}
 	}
-}
-
-// routed asks through the real data path: 404 means no route.
-func routed(k *keeper, host, repository string) bool {
-	h := &handler{token: "t", keeper: k, proofs: newProofs(), pulls: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		proxy.New(k.table, proxy.Config{}).ServeHTTP(w, r)
-	})}
-	req := httptest.NewRequest(http.MethodGet, "/v2/"+repository+"/manifests/x?ns="+host, nil)
-	req.Header.Set("X-Registry-Node-Token", "t")
-	w := httptest.NewRecorder()
-	h.routes().ServeHTTP(w, req)
-	return w.Code != http.StatusNotFound
 }

@@ -13,7 +13,7 @@ import (
 // retirement holds the names that left the layout. Things are removed in the
 // opposite order of how they were added: first hosts.toml, which is node's to
 // say, then pulls under way, which are many requests each, then the route.
-// keeper's lock covers everything but used.
+// keeper's lock covers everything but requests, which never wait for the disk.
 type retirement struct {
 	folder seam.Folder
 	route  func([]layout.Name)
@@ -24,12 +24,17 @@ type retirement struct {
 	list         []layout.Name
 	acknowledged bool
 
-	mu   sync.Mutex
-	last map[layout.Name]time.Time // when a request for the name began or ended last
+	mu      sync.Mutex
+	last    map[layout.Name]time.Time // when a request for the name began or ended last
+	lastAny time.Time                 // the same, of all requests
+	open    map[request]int           // requests under way; layers can take minutes
 }
 
+// request is what requests are told apart by.
+type request struct{ host, repository string }
+
 func newRetirement(folder seam.Folder, route func([]layout.Name), log *slog.Logger) *retirement {
-	return &retirement{folder: folder, route: route, log: log, quiet: DefaultQuiet, now: time.Now, last: map[layout.Name]time.Time{}}
+	return &retirement{folder: folder, route: route, log: log, quiet: DefaultQuiet, now: time.Now, last: map[layout.Name]time.Time{}, open: map[request]int{}}
 }
 
 // restore continues after a restart: a name on its way out is routed until
@@ -93,13 +98,28 @@ func (r *retirement) acknowledge() {
 	}
 }
 
-// used notes a request for a name on its way out, at its begin and its end.
-func (r *retirement) used(host, repository string) {
+// use notes the begin of a request, and its end when what it returns is called.
+func (r *retirement) use(host, repository string) (end func()) {
+	q := request{host, repository}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.open[q]++
+	r.note(q)
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.open[q]--; r.open[q] == 0 {
+			delete(r.open, q)
+		}
+		r.note(q)
+	}
+}
+
+func (r *retirement) note(q request) {
+	r.lastAny = r.now()
 	for n := range r.last {
-		if n.Holds(host, repository) {
-			r.last[n] = r.now()
+		if n.Holds(q.host, q.repository) {
+			r.last[n] = r.lastAny
 		}
 	}
 }
@@ -131,5 +151,27 @@ func (r *retirement) sweep() {
 func (r *retirement) idle(n layout.Name) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for q := range r.open {
+		if n.Holds(q.host, q.repository) {
+			return false
+		}
+	}
 	return r.now().Sub(r.last[n]) >= r.quiet
+}
+
+// still reports whether nobody at all was served since a moment, for the quiet
+// time.
+func (r *retirement) still(since time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lastAny.After(since) {
+		since = r.lastAny
+	}
+	return len(r.open) == 0 && r.now().Sub(since) >= r.quiet
+}
+
+// forget drops every name, of which the other half has taken all away.
+func (r *retirement) forget() {
+	r.acknowledged = false
+	r.keep(nil)
 }

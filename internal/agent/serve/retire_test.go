@@ -124,3 +124,44 @@ func TestNextRemovalWaitsAgain(t *testing.T) {
 		t.Error("it never goes")
 	}
 }
+
+// TestLongLayerKeepsTheRoute: a request under way is a use, however long it
+// takes, also one that began before the name was on its way out.
+func TestLongLayerKeepsTheRoute(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	k := keeperIn(t, t.TempDir())
+	k.retired.now = func() time.Time { return now }
+	if err := k.offer(encode(t, withOld(1)), true); err != nil {
+		t.Fatal(err)
+	}
+	first := k.retired.use("a.example.com", "team/app")
+	if err := k.offer(encode(t, published(2, dead("new"))), true); err != nil {
+		t.Fatal(err)
+	}
+	second := k.retired.use("a.example.com", "team/app")
+	k.applied(2)
+	second()
+	now = now.Add(time.Hour)
+	k.sweep()
+	if !k.routed("a.example.com", "team/app") {
+		t.Error("the route went while a layer was on its way")
+	}
+	first()
+	now = now.Add(DefaultQuiet - time.Second)
+	k.sweep()
+	if !k.routed("a.example.com", "team/app") {
+		t.Error("the next layer of the same pull finds no route")
+	}
+	now = now.Add(time.Second)
+	k.sweep()
+	if k.routed("a.example.com", "team/app") || len(k.retired.open) != 0 {
+		t.Errorf("it never goes; under way: %v", k.retired.open)
+	}
+}
+
+// routed looks without being a use.
+func (k *keeper) routed(host, repository string) bool {
+	_, ok := k.table.Match(host, repository)
+	return ok
+}
