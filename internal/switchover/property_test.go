@@ -63,6 +63,8 @@ func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
 				something(rng, trouble).do(s)
 			case 1:
 				s.registryDies()
+			case 2:
+				s.oldManifestApplied()
 			}
 			s.promise()
 		}

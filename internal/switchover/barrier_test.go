@@ -1,0 +1,166 @@
+package switchover
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+func TestExclusions(t *testing.T) {
+	t.Parallel()
+	down := func(n *Node) { n.Ready, n.NotReadyFor = false, time.Minute }
+	for name, c := range map[string]struct {
+		nodes, controlPlane int
+		edit                func(nodes []Node)
+		stored              []Exclusion
+		want, tooMany       string
+	}{
+		"nobody":                      {nodes: 3, controlPlane: 1, edit: func([]Node) {}},
+		"one of three":                {nodes: 3, controlPlane: 1, edit: func(n []Node) { down(&n[2]) }, want: "n02"},
+		"not for long":                {nodes: 3, controlPlane: 1, edit: func(n []Node) { n[2].Ready, n[2].NotReadyFor = false, 59*time.Second }},
+		"two of three":                {nodes: 3, controlPlane: 1, edit: func(n []Node) { down(&n[1]); down(&n[2]) }, want: "n01", tooMany: "n02"},
+		"a tenth":                     {nodes: 30, controlPlane: 3, edit: func(n []Node) { down(&n[9]); down(&n[8]); down(&n[7]); down(&n[6]) }, want: "n06 n07 n08", tooMany: "n09"},
+		"the control plane":           {nodes: 3, controlPlane: 1, edit: func(n []Node) { down(&n[0]) }, tooMany: "n00"},
+		"one of two":                  {nodes: 30, controlPlane: 2, edit: func(n []Node) { down(&n[0]) }, tooMany: "n00"},
+		"one of three control planes": {nodes: 30, controlPlane: 3, edit: func(n []Node) { down(&n[0]) }, want: "n00"},
+		"two of three control planes": {nodes: 30, controlPlane: 3, edit: func(n []Node) { down(&n[0]); down(&n[1]) }, want: "n00", tooMany: "n01"},
+		"two of five control planes":  {nodes: 30, controlPlane: 5, edit: func(n []Node) { down(&n[0]); down(&n[1]); down(&n[2]) }, want: "n00 n01", tooMany: "n02"},
+		"with a restart approval":     {nodes: 3, controlPlane: 1, edit: func(n []Node) { down(&n[2]); n[2].Approved = true }},
+		"without agent":               {nodes: 3, controlPlane: 1, edit: func(n []Node) { down(&n[2]); n[2].Agent = false }},
+		"by the operator, beyond all": {nodes: 3, controlPlane: 1, edit: func(n []Node) { n[0].Exclude = true; n[1].Exclude = true; down(&n[2]) }, want: "n00 n01 n02"},
+		"stored, by a controller that just started": {nodes: 3, controlPlane: 1, edit: func(n []Node) { n[2].Ready = false },
+			stored: []Exclusion{{Node: "n02", UID: "u02", Generation: 7}}, want: "n02"},
+		"stored first": {nodes: 3, controlPlane: 1, edit: func(n []Node) { down(&n[1]); n[2].Ready = false },
+			stored: []Exclusion{{Node: "n02", UID: "u02", Generation: 7}}, want: "n02", tooMany: "n01"},
+		"stored, and Ready again": {nodes: 3, controlPlane: 1, edit: func([]Node) {}, stored: []Exclusion{{Node: "n02", UID: "u02"}}},
+		"stored, and another node now": {nodes: 3, controlPlane: 1, edit: func(n []Node) { n[2].Ready = false },
+			stored: []Exclusion{{Node: "n02", UID: "old"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var nodes []Node
+			for i := range c.nodes {
+				nodes = append(nodes, Node{Name: fmt.Sprintf("n%02d", i), UID: fmt.Sprintf("u%02d", i), Ready: true, Agent: true, ControlPlane: i < c.controlPlane})
+			}
+			c.edit(nodes)
+			slices.Reverse(nodes)
+			x := &pass{Protocol: Standard(), w: World{Settings: DefaultSettings(), Nodes: nodes}, s: State{Target: Target{Mode: Direct}, Excluded: c.stored}}
+			x.exclude()
+			var got []string
+			for _, e := range x.s.Excluded {
+				got = append(got, e.Node)
+			}
+			if strings.Join(got, " ") != c.want || strings.Join(x.tooMany, " ") != c.tooMany {
+				t.Errorf("excluded %v, too many %v; want %q, %q", got, x.tooMany, c.want, c.tooMany)
+			}
+		})
+	}
+}
+
+func TestBarrier(t *testing.T) {
+	t.Parallel()
+	good := Node{Name: "good", UID: "g", BootID: "b", Ready: true, Agent: true, Report: Report{UID: "g", BootID: "b", Generation: 7}}
+	other := func(edit func(*Node)) Node {
+		n := good
+		n.Name, n.UID, n.Report.UID = "other", "o", "o"
+		edit(&n)
+		return n
+	}
+	for name, c := range map[string]struct {
+		node Node
+		want bool
+	}{
+		"serves it":            {other(func(*Node) {}), true},
+		"serves a later one":   {other(func(n *Node) { n.Report.Generation = 9 }), true},
+		"serves an older one":  {other(func(n *Node) { n.Report.Generation = 6 }), false},
+		"silent":               {other(func(n *Node) { n.Report = Report{} }), false},
+		"rebooted":             {other(func(n *Node) { n.BootID = "b2" }), false},
+		"another node by now":  {other(func(n *Node) { n.UID = "new" }), false},
+		"joins, tainted":       {other(func(n *Node) { n.Report = Report{}; n.Tainted = true }), true},
+		"re-imaged, tainted":   {other(func(n *Node) { n.BootID = "b2"; n.Tainted = true }), false},
+		"no agent wanted":      {other(func(n *Node) { n.Report = Report{}; n.Agent = false }), true},
+		"just became NotReady": {other(func(n *Node) { n.Report = Report{}; n.Ready = false }), false},
+	} {
+		x := &pass{Protocol: Standard(), w: World{Nodes: []Node{good, c.node}, Settings: DefaultSettings()}, s: State{SafeGeneration: 5}}
+		if got := x.barrier(7); got.done != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	x := &pass{Protocol: Standard(), s: State{SafeGeneration: 5}}
+	if x.barrier(0).done {
+		t.Error("a cluster without nodes, as an empty cache shows it, satisfies the barrier")
+	}
+}
+
+func TestTainted(t *testing.T) {
+	t.Parallel()
+	node := func(name string, generation int64, tainted bool) Node {
+		return Node{Name: name, UID: name, BootID: "b", Agent: true, Tainted: tainted, Report: Report{UID: name, BootID: "b", Generation: generation}}
+	}
+	rebooted, windows := node("rebooted", 7, false), node("windows", 0, false)
+	rebooted.BootID, windows.Agent = "b2", false
+	w := World{Nodes: []Node{
+		node("there", 7, false), node("further", 9, false), node("behind", 4, false), node("silent", 0, false),
+		node("on its way", 5, true), node("back", 7, true), node("between", 5, false), rebooted, windows,
+	}}
+	s := State{SafeGeneration: 5}
+	s.Desired.Layout.Generation = 7
+	if got := strings.Join(Tainted(s, w), ","); got != "behind,on its way,rebooted,silent" {
+		t.Errorf("tainted: %s", got)
+	}
+	// A restored state that knows no proof yet sets nobody free, and taints nobody.
+	s.SafeGeneration = 0
+	if got := strings.Join(Tainted(s, w), ","); got != "on its way" {
+		t.Errorf("with nothing proved: %s", got)
+	}
+	w.Settings.NoTaint = true
+	if got := Tainted(s, w); got != nil {
+		t.Errorf("switched off: %v", got)
+	}
+	if got := Tainted(State{}, World{Nodes: w.Nodes[:4]}); got != nil {
+		t.Errorf("before any switch: %v", got)
+	}
+}
+
+// TestASilentNode: one that is Ready is waited for and named; once NotReady it
+// is left out and named in Ready's message.
+func TestASilentNode(t *testing.T) {
+	t.Parallel()
+	c := newScene(t, 3)
+	silent := &c.w.Nodes[2]
+	c.wish(Direct, registryB())
+	c.until(names.ConditionTransition)
+	quiet := func() { silent.Report = Report{UID: silent.UID, BootID: silent.BootID, Preflight: PreflightReady} }
+	for range 3 {
+		quiet()
+		c.advance()
+		c.has(names.ConditionTransition, "node-02")
+	}
+	silent.Ready, silent.NotReadyFor = false, 2*time.Minute
+	for range 10 {
+		c.step()
+		quiet()
+	}
+	if !c.s.Ready() {
+		t.Fatalf("the switch waits for a node that is away:\n%s", c.conditions())
+	}
+	if got := c.message(names.ConditionReady); got != "1 node(s) not waited for: node-02" {
+		t.Errorf("Ready says %q", got)
+	}
+	if got := Tainted(c.s, c.w); !slices.Equal(got, []string{"node-02"}) {
+		t.Errorf("tainted: %v", got)
+	}
+	silent.Ready, silent.NotReadyFor, silent.Tainted = true, 0, true
+	c.step()
+	if len(c.s.Excluded) != 0 || c.message(names.ConditionReady) != "" {
+		t.Errorf("still left out: %v", c.s.Excluded)
+	}
+	c.step()
+	if got := Tainted(c.s, c.w); got != nil {
+		t.Errorf("caught up and tainted: %v", got)
+	}
+}

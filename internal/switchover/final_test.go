@@ -1,0 +1,246 @@
+package switchover
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// atFinal is a cluster on its way from A to B where only Final is left.
+func atFinal(t *testing.T) *scene {
+	t.Helper()
+	c := newScene(t, 2)
+	c.w.Census.References = append(c.w.Census.References,
+		Reference{Name: layout.NameOf(registryA()), Image: "beta:1", User: "Deployment d8-b/flux"})
+	c.wish(Direct, registryB())
+	for range 30 {
+		c.checked()
+		c.advance() // without a close look
+		c.report()
+		c.proxyFollows()
+		c.platformFollows()
+		if (&pass{s: c.s}).passed(names.ConditionSwitch) {
+			return c
+		}
+	}
+	t.Fatalf("never comes to Final:\n%s", c.conditions())
+	return nil
+}
+
+func TestFinalLooksFirst(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]struct {
+		edit func(*scene)
+		want string
+	}{
+		"no close look":      {func(c *scene) { c.w.Census.Live = false }, "Looking for images in use"},
+		"incomplete":         {func(c *scene) { c.w.Census.Problem = "list pods: forbidden" }, "list pods: forbidden"},
+		"a node rebooted":    {func(c *scene) { c.w.Nodes[1].BootID = "b2" }, "node-01"},
+		"no check":           {func(c *scene) { c.w.FinalCheck = CheckReport{} }, "Initializing"},
+		"an image is absent": {func(c *scene) { c.w.FinalCheck.FailureCount = 1; c.w.FinalCheck.Done-- }, "156 of 157 items processed, 1 items with errors"},
+		"check of less": {func(c *scene) {
+			c.w.Census.References = append(slices.Clone(c.w.Census.References), Reference{Name: layout.Fixed(), Image: "new:1", User: "Pod x/y"})
+		}, "Initializing"},
+	} {
+		c := atFinal(t)
+		union := c.s.Desired.Layout
+		if c.looks(); !c.w.Census.Live {
+			t.Fatalf("%s: no close look is asked for", name)
+		}
+		o.edit(c)
+		c.advance()
+		c.has(names.ConditionFinal, o.want)
+		if !sameLayout(c.s, State{Desired: Desired{Layout: union}}) || len(c.s.Desired.PullSecrets) < 2 || c.s.Finalized != 0 {
+			t.Errorf("%s: something was taken away: %+v", name, c.s.Desired)
+		}
+	}
+}
+
+func TestFinalKeepsWhatIsInUse(t *testing.T) {
+	t.Parallel()
+	c := atFinal(t)
+	for i := range 12 {
+		c.w.Census.References = append(c.w.Census.References,
+			Reference{Name: layout.NameOf(registryA()), Image: "beta:1", User: fmt.Sprintf("Pod d8-b/flux-%02d", i)})
+	}
+	c.settle()
+	l := c.s.Desired.Layout
+	if got := l.Names(); !slices.Equal(got, []layout.Name{layout.NameOf(registryA()), layout.NameOf(registryB()), layout.Fixed()}) {
+		t.Errorf("names %v", got)
+	}
+	if got := l.Upstreams(); !slices.Equal(got, []upstream.Upstream{registryB()}) {
+		t.Errorf("upstreams %v", got)
+	}
+	want := "Names that are still in use and served by b.example:5000/mirror:\n" +
+		"- a.example/deckhouse/ee: Deployment d8-b/flux, Pod d8-b/flux-00, Pod d8-b/flux-01, Pod d8-b/flux-02, Pod d8-b/flux-03, " +
+		"Pod d8-b/flux-04, Pod d8-b/flux-05, Pod d8-b/flux-06, Pod d8-b/flux-07, Pod d8-b/flux-08, ...and 3 more\n"
+	if got := c.message(names.ConditionFinal); got != want {
+		t.Errorf("Final says %q, want %q", got, want)
+	}
+	if !c.s.Ready() {
+		t.Error("what we may not touch keeps the switch from being Ready")
+	}
+
+	// Looked at again every ten minutes, and no earlier.
+	c.w.Census.References = slices.DeleteFunc(c.w.Census.References, func(r Reference) bool { return !r.Movable })
+	c.w.Now = c.s.NamesChecked.Add(time.Minute)
+	if c.p.NeedsLive(c.s, c.w) {
+		t.Error("names are looked at in every pass")
+	}
+	c.w.Now = c.s.NamesChecked.Add(11 * time.Minute)
+	c.step()
+	if _, ok := c.s.Desired.Layout.Route(layout.NameOf(registryA())); ok || !c.s.Ready() || c.message(names.ConditionFinal) != "" {
+		t.Errorf("a name that nothing uses is left: %v\n%s", c.s.Desired.Layout.Names(), c.conditions())
+	}
+	if slices.Contains(c.s.Bases, layout.NameOf(registryA())) {
+		t.Error("it is still one of the bases")
+	}
+}
+
+// TestNamesAreNotLookedAtForEver: while a node is behind nothing can go, and
+// nothing is looked at in each pass.
+func TestNamesAreNotLookedAtForEver(t *testing.T) {
+	t.Parallel()
+	c := atFinal(t)
+	c.settle()
+	c.w.Nodes[1].BootID = "rebooted"
+	c.w.Now = c.w.Now.Add(11 * time.Minute)
+	if c.p.NeedsLive(c.s, c.w) {
+		t.Error("looks, although nothing may go")
+	}
+	c.advance()
+	if !c.s.NamesChecked.Equal(c.w.Now) {
+		t.Error("it stays due for ever")
+	}
+}
+
+func TestReadyIsFalseWhileAWorkloadIsAstray(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 1)
+	c.w.Census.References[0].Name = layout.NameOf(registryA()) // a rollout undo
+	c.advance()
+	if c.s.Ready() || !c.s.Desired.Repoint {
+		t.Errorf("Ready with a workload elsewhere:\n%s", c.conditions())
+	}
+	c.has(names.ConditionReady, "Deployment d8-a/alpha (a.example/deckhouse/ee)")
+	c.platformFollows()
+	if c.advance(); !c.s.Ready() {
+		t.Errorf("not Ready again:\n%s", c.conditions())
+	}
+}
+
+// TestCleanup: the proxy goes when nobody has used it for a while, or after the
+// longest wait; and then the fixed name that was kept for its clients.
+func TestCleanup(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 1)
+	c.wish(Unmanaged, upstream.Upstream{})
+	c.until(names.ConditionCleanup)
+	busy := func(ago time.Duration) {
+		c.w.Proxy = Proxy{Exists: true, LastUse: c.w.Now.Add(-ago), Clients: []string{"10.1.2.3"}}
+		c.advance()
+	}
+	busy(time.Minute)
+	c.has(names.ConditionCleanup, "Last clients: 10.1.2.3")
+	if _, ok := c.s.Desired.Layout.Route(layout.Fixed()); !ok || !c.s.Desired.Proxy {
+		t.Error("the proxy's clients have lost it")
+	}
+	c.w.Now = c.w.Now.Add(30 * time.Minute)
+	if busy(9 * time.Minute); !c.s.Desired.Proxy {
+		t.Error("stopped under use")
+	}
+	patient := *c
+	patient.w.Now = patient.w.Now.Add(31 * time.Minute)
+	patient.w.Proxy.LastUse = patient.w.Now
+	if patient.advance(); patient.s.Desired.Proxy {
+		t.Error("waits for ever")
+	}
+	if busy(11 * time.Minute); c.s.Desired.Proxy || c.s.Ready() {
+		t.Errorf("not stopped, or Ready too early:\n%s", c.conditions())
+	}
+	c.has(names.ConditionCleanup, "Stopping incluster-proxy...")
+	c.report()
+	c.w.Proxy = Proxy{}
+	c.advance()
+	c.looks()
+	c.advance()
+	if got := c.s.Desired.Layout.Names(); !slices.Equal(got, []layout.Name{layout.NameOf(registryA())}) || !c.s.Ready() {
+		t.Errorf("names %v\n%s", got, c.conditions())
+	}
+	if c.s.Desired.Layout.SecondWay != (layout.SecondWay{}) {
+		t.Error("the second way leads to a proxy that is gone")
+	}
+}
+
+// TestAdvanceIsPure: it changes neither argument, and what it returns survives
+// being stored.
+func TestAdvanceIsPure(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(25) {
+		p := Standard()
+		checked := tamper{protocol: func(_ *sim, p *Protocol) {
+			standard := p.rules.union
+			p.rules.union = func(s State) layout.Layout {
+				if back := stored(t, s); !reflect.DeepEqual(stored(t, back), back) {
+					t.Errorf("stored %+v, read %+v", s, back)
+				}
+				before := stored(t, s)
+				l := standard(s)
+				if after := stored(t, s); !reflect.DeepEqual(after, before) {
+					t.Errorf("the stored state changed: %+v", after)
+				}
+				return l
+			}
+		}}
+		if problem := history(seed+1, p, checked, nil); problem != "" {
+			t.Fatalf("seed %d: %s", seed+1, problem)
+		}
+	}
+	c := atFinal(t)
+	c.looks()
+	s, w := stored(t, c.s), fmt.Sprintf("%+v", c.w)
+	next := Advance(c.s, c.w)
+	if !reflect.DeepEqual(stored(t, c.s), s) || fmt.Sprintf("%+v", c.w) != w {
+		t.Error("Advance changed its arguments")
+	}
+	if again := Advance(c.s, c.w); !reflect.DeepEqual(again, next) {
+		t.Error("the same arguments, another result")
+	}
+}
+
+// stored is a state after it was written and read.
+func stored(t *testing.T, s State) State {
+	t.Helper()
+	data, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back State
+	if err := json.Unmarshal(data, &back); err != nil {
+		t.Fatal(err)
+	}
+	return back
+}
+
+func TestLogsShowNoPassword(t *testing.T) {
+	t.Parallel()
+	c := atFinal(t)
+	c.s.Target.Upstream.Credentials.Password = "S3CRET"
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "state", c.s, "target", c.s.Target)
+	if strings.Contains(log.String(), "S3CRET") || !strings.Contains(log.String(), "b.example") {
+		t.Error(log.String())
+	}
+	if strings.Contains(c.conditions(), "S3CRET") {
+		t.Error("a condition shows the password")
+	}
+}

@@ -1,0 +1,155 @@
+package switchover
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"testing"
+
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+func TestMayPublish(t *testing.T) {
+	t.Parallel()
+	of := func(generation int64, ups ...upstream.Upstream) layout.Layout {
+		return layout.Layout{Generation: generation, Routes: layout.Cross([]layout.Name{layout.Fixed()}, ups)}
+	}
+	a, b := registryA(), registryB()
+	for name, c := range map[string]struct {
+		want   layout.Layout
+		shrunk int64
+		seen   Published
+		err    error
+	}{
+		"the first":              {want: of(2, a)},
+		"unreadable":             {want: of(2, a), seen: Published{Found: true, Problem: "x", Layout: of(9, b)}},
+		"more":                   {want: of(3, a, b), seen: Published{Found: true, Layout: of(2, a)}},
+		"the same":               {want: of(3, a, b), seen: Published{Found: true, Layout: of(3, a, b)}},
+		"older":                  {want: of(3, a, b), seen: Published{Found: true, Layout: of(4, a)}, err: ErrOlder},
+		"less":                   {want: of(4, b), seen: Published{Found: true, Layout: of(3, a, b)}, err: ErrShrinks},
+		"less, by Final":         {want: of(4, b), shrunk: 4, seen: Published{Found: true, Layout: of(3, a, b)}},
+		"less, by a Final since": {want: of(6, b), shrunk: 4, seen: Published{Found: true, Layout: of(3, a, b)}},
+		"less, long after Final": {want: of(6, b), shrunk: 4, seen: Published{Found: true, Layout: of(5, a, b)}, err: ErrShrinks},
+	} {
+		s := State{Desired: Desired{Layout: c.want, Shrunk: c.shrunk}}
+		if err := s.MayPublish(c.seen); !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+			t.Errorf("%s: %v, want %v", name, err, c.err)
+		}
+	}
+}
+
+func TestLostStateIsRebuilt(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 2)
+	c.wish(Direct, registryB())
+	c.until(names.ConditionSwitch)
+	before := c.s
+	for name, stored := range map[string]State{"lost": {}, "the one from before": direct(t, 2).s} {
+		t.Run(name, func(t *testing.T) {
+			w := c.w
+			got := Advance(stored, w)
+			union := got.Desired.Layout
+			if got.Generation <= before.Generation || !union.Covers(before.Desired.Layout) || got.MayPublish(w.Published) != nil {
+				t.Errorf("rebuilt %d %v from %d %v", got.Generation, union.Routes, before.Generation, before.Desired.Layout.Routes)
+			}
+			if got.Target != before.Target || got.Active.Upstream != registryA() || !got.Desired.Proxy || got.SafeGeneration != w.Published.Layout.Generation {
+				t.Errorf("target %v, active %v, desired %+v", got.Target, got.Active, got.Desired)
+			}
+			for _, u := range union.Upstreams() {
+				if !slices.Contains(got.Desired.PullSecrets, Target{Mode: Unmanaged, Upstream: u}) || !slices.Contains(got.Desired.Bootstrap, u) {
+					t.Errorf("credentials of %v are gone", u)
+				}
+			}
+			if got.Ready() || len(got.Passed) != 0 || !slices.Contains(got.Bases, layout.Fixed()) {
+				t.Errorf("it goes on as if nothing had happened: %+v", got.Passed)
+			}
+			again := Advance(got, w)
+			if again.Generation != got.Generation {
+				t.Error("it is rebuilt in every pass")
+			}
+		})
+	}
+	c.s = State{}
+	c.settle()
+	if c.s.Desired.Own != registryB() || c.s.Active != c.s.Target {
+		t.Errorf("after a lost state: %+v", c.s.Desired)
+	}
+}
+
+func TestAnAbsentWishAndALostState(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 1)
+	target := c.s.Target
+	c.s, c.w.Wish = State{}, Wish{Problem: "ModuleConfig deckhouse is missing"}
+	c.w.Installation, c.w.InstallationProblem = upstream.Upstream{}, "the Secret names the fixed address"
+	c.settle()
+	if c.s.Target != target {
+		t.Errorf("target %v, was %v", c.s.Target, target)
+	}
+	c.has(names.ConditionReady, "ModuleConfig deckhouse is missing")
+}
+
+// TestAnImpossibleGeneration: what one node says neither overflows nor starts
+// every switch anew.
+func TestAnImpossibleGeneration(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 2)
+	generation := c.s.Generation
+	c.w.Nodes[1].Report.Generation = math.MaxInt64
+	if c.advance(); c.s.Generation != generation {
+		t.Fatalf("generation %d after an impossible report, was %d", c.s.Generation, generation)
+	}
+	c.w.Nodes[1].Report.Generation = generation + 100
+	if c.advance(); c.s.Generation != generation+101 {
+		t.Fatalf("a higher report is not believed: generation %d", c.s.Generation)
+	}
+	for range 3 {
+		c.w.Nodes[1].Report.Generation = c.s.Generation + 1
+		if c.advance(); c.s.Generation != generation+101 {
+			t.Fatalf("the same node is believed again: generation %d", c.s.Generation)
+		}
+	}
+}
+
+func TestNothingNamesARegistry(t *testing.T) {
+	t.Parallel()
+	c := newScene(t, 1)
+	c.w.Installation, c.w.InstallationProblem = upstream.Upstream{}, "Secret deckhouse-registry has no address"
+	for range 3 {
+		c.advance()
+		c.want(`Ready False "Processing" "The registry of this cluster is not known: Secret deckhouse-registry has no address. Nothing is published. ` +
+			`Restore that Secret with the real registry's address and credentials, or name the registry in ModuleConfig deckhouse (spec.settings.registry.direct)."`)
+		if !c.s.Desired.Layout.IsZero() || !c.s.Desired.Own.IsZero() {
+			t.Errorf("something is wanted: %+v", c.s.Desired)
+		}
+	}
+	// The advice helps.
+	c.wish(Direct, registryB())
+	c.w.Nodes[0].Report.Preflight = ""
+	c.step()
+	if c.step(); c.s.Desired.Own != registryB() || !slices.Contains(c.s.Desired.Bootstrap, registryB()) {
+		t.Errorf("no agent can be made: %+v", c.s.Desired)
+	}
+	c.w.Nodes[0].Report.Preflight = PreflightReady
+	c.settle()
+}
+
+func TestWhatCannotBeReadIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 1)
+	newer := c.s
+	newer.Schema = 2
+	if got := Advance(newer, c.w); got.Ready() || got.Schema != 2 || got.Generation != newer.Generation || !sameDesired(got.Desired, newer.Desired) {
+		t.Errorf("a newer state is changed: %+v", got)
+	}
+	c.w.Published = Published{Found: true, Problem: "schema 2, this program knows 1"}
+	got := Advance(State{}, c.w)
+	if got.Ready() || !got.Target.IsZero() || !got.Desired.Layout.IsZero() {
+		t.Errorf("guessed: %+v", got)
+	}
+	if got := Advance(c.s, c.w); !got.Ready() || got.Generation != c.s.Generation {
+		t.Error("with a state at hand the unreadable layout is simply written again")
+	}
+}

@@ -1,0 +1,217 @@
+package switchover
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// scene is a cluster of a few nodes that does what it is told, for tests that
+// look at one thing.
+type scene struct {
+	t *testing.T
+	p Protocol
+	s State
+	w World
+}
+
+func registryA() upstream.Upstream {
+	return upstream.Upstream{Host: "a.example", Path: "deckhouse/ee", Scheme: upstream.HTTPS}
+}
+
+func registryB() upstream.Upstream {
+	return upstream.Upstream{Host: "b.example:5000", Path: "mirror", Scheme: upstream.HTTPS,
+		Credentials: upstream.Credentials{Username: "u", Password: "p"}}
+}
+
+func newScene(t *testing.T, nodes int) *scene {
+	t.Helper()
+	c := &scene{t: t, p: Standard()}
+	c.w = World{Now: time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC), Settings: DefaultSettings(), Installation: registryA()}
+	for i := range nodes {
+		uid := fmt.Sprintf("uid-%02d", i)
+		c.w.Nodes = append(c.w.Nodes, Node{
+			Name: fmt.Sprintf("node-%02d", i), UID: uid, BootID: "boot", Ready: true, Agent: true, Schedulable: true, ControlPlane: i == 0,
+			Report: Report{UID: uid, BootID: "boot", Preflight: PreflightReady},
+		})
+	}
+	c.w.Census.References = []Reference{{Name: layout.NameOf(registryA()), Image: "alpha@sha256:1", User: "Deployment d8-a/alpha", Movable: true}}
+	return c
+}
+
+// advance is one pass; the layout is published as the controller would.
+func (c *scene) advance() {
+	c.t.Helper()
+	c.w.Now = c.w.Now.Add(time.Second)
+	c.s = c.p.Advance(c.s, c.w)
+	if want := c.s.Desired.Layout; !want.IsZero() {
+		if err := c.s.MayPublish(c.w.Published); err != nil {
+			c.t.Fatal(err)
+		}
+		c.w.Published = Published{Layout: want, Found: true}
+	}
+}
+
+func (c *scene) wish(mode Mode, u upstream.Upstream) { c.w.Wish = Wish{Mode: mode, Upstream: u} }
+
+// checked lets the check that is wanted pass.
+func (c *scene) checked() {
+	request := c.p.CheckRequest(c.s, c.w)
+	c.w.Check = CheckReport{Fingerprint: request.Fingerprint(), Total: 157, Done: 157, At: c.w.Now}
+}
+
+// report lets nodes report what is published.
+func (c *scene) report() {
+	for i := range c.w.Nodes {
+		c.w.Nodes[i].Report.Generation = c.s.Desired.Layout.Generation
+		c.w.Nodes[i].Report.Version = c.s.Desired.Layout.Version()
+	}
+}
+
+// proxyFollows lets the in-cluster proxy be as it is wanted.
+func (c *scene) proxyFollows() {
+	g := c.s.Desired.Layout.Generation
+	if !c.s.Desired.Proxy {
+		c.w.Proxy = Proxy{}
+		return
+	}
+	c.w.Proxy = Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g, Pulled: g,
+		SecondWay: layout.SecondWay{Host: "10.96.0.17:5001", CA: "ca"}}
+}
+
+// platformFollows lets the platform be where it is wanted.
+func (c *scene) platformFollows() {
+	want := c.s.Desired
+	c.w.Platform = Platform{Target: want.Registry, Moved: true}
+	if want.Repoint {
+		for i, r := range c.w.Census.References {
+			if r.Movable {
+				c.w.Census.References[i].Name = want.Workloads
+			}
+		}
+	}
+}
+
+// stays puts the platform back to where it was.
+func (c *scene) stays() {
+	c.w.Platform = Platform{}
+	for i := range c.w.Census.References {
+		c.w.Census.References[i].Name = layout.NameOf(registryA())
+	}
+}
+
+// looks lets the controller look closely where it should.
+func (c *scene) looks() {
+	c.w.Census.Live, c.w.FinalCheck = false, CheckReport{}
+	if c.p.NeedsLive(c.s, c.w) {
+		c.w.Census.Live = true
+		request := c.p.CheckRequest(c.s, c.w)
+		c.w.FinalCheck = CheckReport{Fingerprint: request.Fingerprint(), Total: 157, Done: 157, At: c.w.Now}
+	}
+}
+
+// settle lets everything work until the switch is Ready.
+func (c *scene) settle() {
+	c.t.Helper()
+	for range 30 {
+		if c.step(); c.s.Ready() && c.s.Active == c.s.Target {
+			return
+		}
+	}
+	c.t.Fatalf("does not become Ready:\n%s", c.conditions())
+}
+
+func (c *scene) step() {
+	c.t.Helper()
+	c.checked()
+	c.looks()
+	c.advance()
+	c.report()
+	c.proxyFollows()
+	c.platformFollows()
+	c.w.Now = c.w.Now.Add(11 * time.Minute)
+}
+
+// until goes on until a step waits, and leaves it waiting.
+func (c *scene) until(step string) {
+	c.t.Helper()
+	for range 30 {
+		if x := (&pass{s: c.s}); c.s.Target.Mode == c.w.Wish.Mode && nextStep(c.p, x) == step {
+			return
+		}
+		c.step()
+	}
+	c.t.Fatalf("never waits at %s:\n%s", step, c.conditions())
+}
+
+func nextStep(p Protocol, x *pass) string {
+	for _, s := range p.plans[x.s.Target.Mode] {
+		if !x.passed(s.name) {
+			return s.name
+		}
+	}
+	return ""
+}
+
+func (c *scene) conditions() string {
+	var b strings.Builder
+	for _, o := range c.s.Conditions {
+		fmt.Fprintf(&b, "%s %s %q %q\n", o.Type, o.Status, o.Reason, o.Message)
+	}
+	return b.String()
+}
+
+func (c *scene) want(conditions string) {
+	c.t.Helper()
+	if got := c.conditions(); strings.TrimSpace(got) != strings.TrimSpace(conditions) {
+		c.t.Errorf("conditions:\n%s\nwant:\n%s", got, conditions)
+	}
+}
+
+func (c *scene) message(condition string) string {
+	c.t.Helper()
+	o := c.s.condition(condition)
+	if o == nil {
+		c.t.Fatalf("no condition %s:\n%s", condition, c.conditions())
+	}
+	return o.Message
+}
+
+func (c *scene) since(condition string) metav1.Time {
+	c.t.Helper()
+	return c.s.condition(condition).LastTransitionTime
+}
+
+func (c *scene) has(condition, text string) {
+	c.t.Helper()
+	if got := c.message(condition); !strings.Contains(got, text) {
+		c.t.Errorf("%s says %q, want %q in it", condition, got, text)
+	}
+}
+
+// direct is a cluster that is Ready in Direct on registry A.
+func direct(t *testing.T, nodes int) *scene {
+	t.Helper()
+	c := newScene(t, nodes)
+	c.wish(Direct, registryA())
+	c.settle()
+	return c
+}
+
+// back is a cluster that was in Direct and is Ready in Unmanaged again.
+func back(t *testing.T, nodes int) *scene {
+	t.Helper()
+	c := direct(t, nodes)
+	c.wish(Unmanaged, upstream.Upstream{})
+	c.settle()
+	c.w.Installation = registryA()
+	c.step() // prunes what was kept for the proxy's clients
+	c.step()
+	return c
+}
