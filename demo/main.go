@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -57,7 +56,7 @@ func run() (status int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	out := newScreen(os.Stdout)
-	r, err := testcluster.NewRun(o.root+"/.demo", slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r, err := testcluster.NewRun(o.root+"/.demo", slog.New(slog.DiscardHandler))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return exitBroken

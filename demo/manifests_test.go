@@ -73,7 +73,7 @@ func rewrite(t *testing.T, right map[string]string) {
 			name := named.FindStringSubmatch(s)[2]
 			return "@" + right[name] + " # " + name
 		})
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil { //nolint:gosec // G306: part of the repository
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,7 +94,7 @@ func rewrite(t *testing.T, right map[string]string) {
 			return `"` + image + `": "` + right[module+"/"+image] + `"`
 		}))
 	}
-	if err := os.WriteFile("images.yaml", []byte(text.String()), 0o644); err != nil { //nolint:gosec // G306: part of the repository
+	if err := os.WriteFile("images.yaml", []byte(text.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -198,7 +198,7 @@ func hostFiles(n *testcluster.Node, files map[string]string) error {
 		if err != nil {
 			return err
 		}
-		inode := info.Sys().(*syscall.Stat_t).Ino //nolint:errcheck // Linux
+		inode := info.Sys().(*syscall.Stat_t).Ino
 		rel, err := filepath.Rel(root, path)
 		files[n.Name+" "+rel] = fmt.Sprint(inode, info.ModTime().UnixNano())
 		return err

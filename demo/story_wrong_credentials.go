@@ -76,7 +76,7 @@ func (d *demo) registryNodes(ctx context.Context) (string, error) {
 	}
 	var text strings.Builder
 	for _, item := range list.Items {
-		generation, _, _ := unstructured.NestedInt64(item.Object, "status", "generation") //nolint:errcheck // absent is 0
+		generation, _, _ := unstructured.NestedInt64(item.Object, "status", "generation") // absent is 0
 		fmt.Fprintf(&text, "%s serves %d; ", item.GetName(), generation)
 	}
 	return text.String(), nil

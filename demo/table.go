@@ -28,7 +28,7 @@ func (d *demo) showTables() {
 	d.out.table(rows)
 	d.showSteps()
 	for _, p := range d.phases {
-		if len(p.changed) > 0 {
+		if len(p.changed) > 0 && p.direct {
 			d.out.line("  templates changed in %q: %s", p.title, strings.Join(p.changed, ", "))
 		}
 	}
@@ -36,39 +36,41 @@ func (d *demo) showTables() {
 
 // showSteps prints when each step became True, in seconds since its phase began.
 func (d *demo) showSteps() {
-	var order []string
-	for _, p := range d.phases {
-		for _, s := range p.steps {
-			if !slices.Contains(order, s.Step) {
-				order = append(order, s.Step)
-			}
-		}
-	}
-	if len(order) == 0 {
-		return
-	}
 	rows := [][]string{{"seconds until"}}
-	for _, p := range d.phases {
-		if len(p.steps) > 0 {
-			rows[0] = append(rows[0], p.title)
-		}
+	for _, c := range columns() {
+		rows[0] = append(rows[0], c.head)
 	}
-	for _, step := range order {
-		row := []string{step}
-		for _, p := range d.phases {
-			if len(p.steps) == 0 {
-				continue
-			}
+	for _, p := range d.phases {
+		if len(p.steps) == 0 {
+			continue
+		}
+		row := []string{p.title}
+		for _, c := range columns() {
 			cell := "-"
-			if i := slices.IndexFunc(p.steps, func(s stepTime) bool { return s.Step == step }); i >= 0 {
+			if i := slices.IndexFunc(p.steps, func(s stepTime) bool { return s.Step == c.step }); i >= 0 {
 				cell = decimal(p.steps[i].At.Seconds())
 			}
 			row = append(row, cell)
 		}
 		rows = append(rows, row)
 	}
-	d.out.line("")
-	d.out.table(rows)
+	if len(rows) > 1 {
+		d.out.line("")
+		d.out.table(rows)
+		d.out.line("")
+	}
+}
+
+type column struct{ head, step string }
+
+// columns are the steps of both plans, in order, with short heads.
+func columns() []column {
+	return []column{
+		{"images", "RegistryContainsRequiredImages"}, {"preflight", "ContainerdConfigPreflightReady"},
+		{"transition", "TransitionContainerdConfigReady"}, {"proxy", "InClusterProxyReady"},
+		{"switch", "DeckhouseRegistrySwitchReady"}, {"final", "FinalContainerdConfigReady"},
+		{"cleanup", "CleanupInClusterProxy"}, {"Ready", "Ready"},
+	}
 }
 
 func decimal(s float64) string { return strconv.FormatFloat(s, 'f', 1, 64) }

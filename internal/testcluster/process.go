@@ -42,7 +42,6 @@ type Process struct {
 	done chan struct{}
 	err  error // after done
 	run  *Run
-	stop bool // it was asked to end
 }
 
 // StartProcess starts a command; its output goes to logs/NAME.log.

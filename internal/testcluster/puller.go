@@ -174,5 +174,5 @@ func (p *Puller) anyUse(name string) (Use, bool) {
 	if len(uses) == 0 {
 		return Use{}, false
 	}
-	return uses[rand.IntN(len(uses))], true //nolint:gosec // G404: any will do
+	return uses[rand.IntN(len(uses))], true
 }

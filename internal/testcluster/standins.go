@@ -251,7 +251,7 @@ func (s *Standins) play(ctx context.Context, w workload, nodes []corev1.Node, po
 	for _, pod := range pods {
 		bySlot[pod.Labels[slotLabel]] = append(bySlot[pod.Labels[slotLabel]], pod)
 	}
-	updating := false // one slot at a time
+	busy := false // one slot at a time
 	count := counts{wanted: len(w.slots), total: len(pods)}
 	for i, node := range w.slots {
 		slot := fmt.Sprint(i)
@@ -261,26 +261,15 @@ func (s *Standins) play(ctx context.Context, w workload, nodes []corev1.Node, po
 		current, old := split(bySlot[slot], w.hash)
 		delete(bySlot, slot)
 		count.add(current, old)
-		switch {
-		case current == nil && (old == nil || !w.onDelete && w.surge && !updating):
-			updating = true
-			if schedulable(node, w.template, nodes) {
-				if err := s.create(ctx, w, node, slot); err != nil {
-					return err
-				}
+		if err := s.replace(ctx, w, current, old, busy, func() error {
+			if !schedulable(node, w.template, nodes) {
+				return nil
 			}
-		case current == nil && !w.onDelete && !updating:
-			updating = true
-			if err := s.remove(ctx, old); err != nil {
-				return err
-			}
-		case current != nil && old != nil && podReady(current):
-			if err := s.remove(ctx, old); err != nil {
-				return err
-			}
-		case current != nil && !podReady(current):
-			updating = true
+			return s.create(ctx, w, node, slot)
+		}); err != nil {
+			return err
 		}
+		busy = busy || current == nil || !podReady(current)
 	}
 	for _, rest := range bySlot { // nobody wants these any more
 		for _, pod := range rest {
@@ -290,6 +279,24 @@ func (s *Standins) play(ctx context.Context, w workload, nodes []corev1.Node, po
 		}
 	}
 	return s.writeStatus(ctx, w, count)
+}
+
+// replace does the next step from the old pod of a slot to the current one. A
+// missing pod is made even while another slot is busy.
+func (s *Standins) replace(ctx context.Context, w workload, current, old *corev1.Pod, busy bool, create func() error) error {
+	switch {
+	case current == nil && old == nil:
+		return create()
+	case current == nil && (w.onDelete || busy):
+		return nil
+	case current == nil && w.surge:
+		return create()
+	case current == nil:
+		return s.remove(ctx, old)
+	case old != nil && podReady(current):
+		return s.remove(ctx, old)
+	}
+	return nil
 }
 
 func (s *Standins) create(ctx context.Context, w workload, node, slot string) error {
