@@ -26,15 +26,10 @@ type healed struct {
 // healedFor is how long the report tells of it.
 const healedFor = time.Minute
 
-// putHosts makes containerd's host directory that of the layout, and reports
+// putHosts makes containerd's host directory look like the tree, and reports
 // whether it is. Where containerd is not one that we may configure nothing is
 // touched; what was there before goes on to count for as long as it is proved.
-func (a *Agent) putHosts(v *view, l layout.Layout, facts *containerd.Facts) bool {
-	tree, err := a.render(l)
-	if err != nil {
-		v.trouble("%v", err)
-		return false
-	}
+func (a *Agent) putHosts(v *view, tree hostsdir.Tree, facts *containerd.Facts) bool {
 	if facts.Preflight != containerd.Ready {
 		return asWanted(facts.Folder, tree)
 	}

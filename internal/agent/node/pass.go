@@ -46,7 +46,11 @@ func (a *Agent) pass(ctx context.Context) time.Duration {
 		if l.Generation != a.seen {
 			a.seen, a.failing = l.Generation, time.Time{} // a new try
 		}
-		a.bring(ctx, v, l, s, facts)
+		if legacy(own, l, s.status) {
+			a.leave(ctx, v, l, s, facts)
+		} else {
+			a.bring(ctx, v, l, s, facts)
+		}
 	}
 	v.status.Generation, v.status.Version = a.standing.generation, a.standing.version
 	v.status.Message = strings.Join(v.problems, "; ")
@@ -194,8 +198,7 @@ func (a *Agent) lookAtServe(v *view, facts *containerd.Facts) (layout.Layout, *s
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && s.status.Generation == 0:
 		// Nothing was ever published: nothing is written on any node.
-		v.status.Legacy = facts != nil && untouched(facts.Folder)
-		a.files.watchHosts(nil)
+		a.before(v, facts)
 		return layout.Layout{}, nil
 	case err != nil:
 		v.retry = true
@@ -203,9 +206,13 @@ func (a *Agent) lookAtServe(v *view, facts *containerd.Facts) (layout.Layout, *s
 		return layout.Layout{}, nil
 	case l.Generation != s.status.Generation:
 		// Saved, and served in a moment; or the other way round.
-		v.hold, v.retry = true, true
+		v.retry = true
+		if v.hold = a.passing("disk", true); !v.hold {
+			v.trouble("generation %d is served, but %d is on disk", s.status.Generation, l.Generation)
+		}
 		return layout.Layout{}, nil
 	}
+	a.passing("disk", false)
 	return l, s
 }
 
@@ -215,12 +222,16 @@ func (a *Agent) bring(ctx context.Context, v *view, l layout.Layout, s *served, 
 		a.standing = standing{}
 		return
 	}
-	wanted := a.putHosts(v, l, facts)
+	tree, err := a.render(l)
+	if err != nil {
+		v.trouble("%v", err)
+	}
+	wanted := err == nil && a.putHosts(v, tree, facts)
 	if wanted {
 		// The other half lets go of removed names when it hears this.
 		if err := s.client.Applied(ctx, l.Generation); err != nil {
 			wanted = false
-			v.trouble("%v", err)
+			v.trouble("%s", brief(err))
 		}
 	}
 	proved := a.prove(ctx, v, l, s, facts, wanted)
@@ -247,17 +258,32 @@ func (a *Agent) prove(ctx context.Context, v *view, l layout.Layout, s *served, 
 		r := registryv1alpha1.RedirectStatus{Name: n.String(), Proved: err == nil}
 		if err != nil {
 			all = false
-			r.Message = err.Error()
+			r.Message = brief(err)
 			if !errors.Is(err, errNotSetUp) {
-				v.trouble("%s: %v", n, err)
+				v.trouble("%s: %s", n, r.Message)
 			}
-			if relied && ctx.Err() == nil {
-				a.standing = standing{}
-			}
+			a.doubt(ctx, v, relied, err)
 		}
 		v.status.Redirects = append(v.status.Redirects, r)
 	}
+	if !v.hold {
+		a.passing("proof", false)
+	}
 	return all
+}
+
+// doubt takes the report back when a name that it relied on is not proved. A
+// question that was not answered proves nothing for a moment: the other half or
+// containerd starts again.
+func (a *Agent) doubt(ctx context.Context, v *view, relied bool, err error) {
+	if !relied || ctx.Err() != nil {
+		return
+	}
+	if !errors.Is(err, errNotSeen) && a.passing("proof", true) {
+		v.hold = true
+		return
+	}
+	a.standing = standing{}
 }
 
 // reachTarget asks every registry of the layout whether it is there. Only the
@@ -269,10 +295,10 @@ func (a *Agent) reachTarget(ctx context.Context, v *view, l layout.Layout) bool 
 	for _, u := range answers {
 		state := registryv1alpha1.UpstreamStatus{Registry: u.registry, Reached: u.err == nil}
 		if u.err != nil {
-			state.Message = u.err.Error()
+			state.Message = brief(u.err)
 			if u.target {
 				ok = false
-				v.trouble("target %s: %v", u.registry, u.err)
+				v.trouble("target %s: %s", u.registry, state.Message)
 			}
 		}
 		v.status.Upstreams = append(v.status.Upstreams, state)

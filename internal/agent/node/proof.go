@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/d8-registry/registry/internal/agent/seam"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -49,8 +52,11 @@ var (
 	errNotSetUp = errors.New("the host directory is not set up")
 )
 
-// pullTime is longer than containerd takes for a host that does not answer.
-const pullTime = 15 * time.Second
+const (
+	// pullTime is longer than containerd takes for a host that does not answer.
+	pullTime   = 15 * time.Second
+	removeTime = 5 * time.Second
+)
 
 // prove pulls a reference that exists only for this, unless the name is proved
 // already.
@@ -62,20 +68,17 @@ func (p *proofs) prove(ctx context.Context, serve expecter, n layout.Name, key, 
 	if err := serve.Expect(ctx, nonce, n); err != nil {
 		return err
 	}
-	seen, err := p.pull(ctx, serve, n.Reference(seam.ProofRepository+":"+nonce), nonce)
-	if err != nil {
+	if err := p.pull(ctx, serve, n.Reference(seam.ProofRepository+":"+nonce), nonce); err != nil {
 		return err
-	}
-	if !seen {
-		return errNotSeen
 	}
 	p.good[n] = good{key: key, at: p.now()}
 	return nil
 }
 
 // pull starts a pull that the serving half lets hang as soon as it arrives, and
-// calls it off then. If it ends by itself, containerd went elsewhere.
-func (p *proofs) pull(ctx context.Context, serve expecter, ref, nonce string) (bool, error) {
+// calls it off then. If it ends by itself, containerd went elsewhere, which is
+// errNotSeen; any other error means that nothing is known.
+func (p *proofs) pull(ctx context.Context, serve expecter, ref, nonce string) error {
 	pull, callOff := context.WithTimeout(ctx, pullTime)
 	defer callOff()
 	waiting, stopWaiting := context.WithCancel(ctx)
@@ -91,14 +94,39 @@ func (p *proofs) pull(ctx context.Context, serve expecter, ref, nonce string) (b
 		seen, err = serve.Seen(ctx, nonce, 0)
 	}
 	callOff()
-	if <-ended == nil {
-		// Somebody's mirror has everything. Leave nothing behind.
-		err = errors.Join(err, p.cri.RemoveImage(ctx, ref))
+	pulled := <-ended
+	if pulled == nil {
+		p.remove(ctx, ref) // somebody's mirror has everything
 	}
-	if err != nil {
-		return false, fmt.Errorf("prove %s: %w", ref, err)
+	switch {
+	case seen:
+		return nil
+	case pulled == nil:
+		return errNotSeen
+	case err != nil:
+		return fmt.Errorf("wait for the proof: %w", err)
 	}
-	return seen, nil
+	return notSeen(pulled)
+}
+
+// notSeen adds what containerd said, by its code: its words name addresses.
+func notSeen(pulled error) error {
+	switch code := status.Code(pulled); code {
+	case codes.NotFound:
+		return errNotSeen
+	case codes.Canceled, codes.DeadlineExceeded: // by us
+		return fmt.Errorf("%w and does not end the pull", errNotSeen)
+	default:
+		return fmt.Errorf("%w, its answer is %s", errNotSeen, code)
+	}
+}
+
+// remove leaves nothing behind, but does not wait for a containerd that hangs:
+// the kubelet collects images that nobody uses.
+func (p *proofs) remove(ctx context.Context, ref string) {
+	ctx, cancel := context.WithTimeout(ctx, removeTime)
+	defer cancel()
+	_ = p.cri.RemoveImage(ctx, ref)
 }
 
 // nonce is a tag that nobody else will ever ask for.
