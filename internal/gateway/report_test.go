@@ -42,7 +42,7 @@ func TestLongDownloadsStayReported(t *testing.T) {
 		}
 		ended := u.note("10.0.0.1:1")
 		before := len(client.Actions())
-		time.Sleep(30*time.Minute + time.Second)
+		<-time.After(30*time.Minute + time.Second)
 		if age := reported(); age > time.Minute+time.Second {
 			t.Errorf("last use is reported as %s ago, with a download under way", age)
 		}
@@ -50,12 +50,12 @@ func TestLongDownloadsStayReported(t *testing.T) {
 			t.Errorf("%d writes within 30 minutes", n)
 		}
 		ended()
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		if age := reported(); age < time.Minute || age > 2*time.Minute+time.Second {
 			t.Errorf("reported as %s ago, 2 minutes after its end", age)
 		}
 		writes := len(client.Actions())
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		synctest.Wait()
 		if n := len(client.Actions()) - writes; n > 0 {
 			t.Errorf("%d actions while nothing happens", n)

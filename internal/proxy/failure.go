@@ -41,20 +41,25 @@ func judge(resp *http.Response, pull Pull) (outcome, string) {
 	case code == http.StatusPreconditionFailed, code == http.StatusRequestedRangeNotSatisfiable, code == http.StatusNotModified:
 		return relayed, ""
 	case code >= 200 && code < 300:
-		said := resp.Header.Get("Docker-Content-Digest")
-		if pull.byDigest() && pull.Kind != KindReferrers && digestPattern.MatchString(said) &&
-			len(said) == len(pull.Reference) && said != pull.Reference {
-			return wrongDigest, "answered with another digest"
-		}
-		if isPage(resp) && (said == "" || said != pull.Reference) {
-			return serverError, "answered with a web page"
-		}
-		return relayed, ""
+		return judgeGood(resp, pull)
 	case code >= 400 && code < 500 && code != http.StatusRequestTimeout:
 		return rejected, resp.Status
 	default:
 		return serverError, resp.Status
 	}
+}
+
+// judgeGood looks at what says that it is good.
+func judgeGood(resp *http.Response, pull Pull) (outcome, string) {
+	said := resp.Header.Get("Docker-Content-Digest")
+	if pull.byDigest() && pull.Kind != KindReferrers && digestPattern.MatchString(said) &&
+		len(said) == len(pull.Reference) && said != pull.Reference {
+		return wrongDigest, "answered with another digest"
+	}
+	if isPage(resp) && (said == "" || said != pull.Reference) {
+		return serverError, "answered with a web page"
+	}
+	return relayed, ""
 }
 
 // isPage reports whether an answer is for people: a host that is no registry

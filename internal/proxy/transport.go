@@ -82,7 +82,7 @@ func (t *Transport) Ping(ctx context.Context) error {
 		return fmt.Errorf("reach %s: %w", t.upstream.Host, err)
 	}
 	req.Header.Set("User-Agent", userAgent)
-	resp, err := t.base.RoundTrip(req) // without credentials: only reachability is asked
+	resp, err := t.base.RoundTrip(req) //nolint:bodyclose // Discard does; without credentials: only reachability is asked
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", t.upstream.Host, err)
 	}
