@@ -26,6 +26,21 @@ type document struct {
 
 type plugin struct {
 	Registry registrySection `toml:"registry"`
+
+	UseLocalImagePull          bool  `toml:"use_local_image_pull"`
+	DiscardUnpackedLayers      bool  `toml:"discard_unpacked_layers"`
+	ImagePullWithSyncFs        bool  `toml:"image_pull_with_sync_fs"`
+	DisableSnapshotAnnotations *bool `toml:"disable_snapshot_annotations"`
+	MaxConcurrentDownloads     *int  `toml:"max_concurrent_downloads"`
+}
+
+// local reports whether containerd pulls in its CRI plugin and not through its
+// transfer service: it falls back to that for settings that the service does
+// not know.
+func (p plugin) local() bool {
+	return len(p.Registry.custom()) > 0 || p.UseLocalImagePull || p.DiscardUnpackedLayers || p.ImagePullWithSyncFs ||
+		p.DisableSnapshotAnnotations != nil && !*p.DisableSnapshotAnnotations ||
+		p.MaxConcurrentDownloads != nil && *p.MaxConcurrentDownloads != 3
 }
 
 type registrySection struct {

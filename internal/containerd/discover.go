@@ -33,7 +33,9 @@ const (
 const (
 	DefaultSource    = "/etc/containerd/registry.d"
 	defaultEffective = "/etc/containerd/certs.d"
-	defaultDropIns   = "/etc/containerd/conf.d/*.toml"
+	// stockPath is what containerd 2 puts in the place of an empty config_path.
+	stockPath      = defaultEffective + ":/etc/docker/certs.d"
+	defaultDropIns = "/etc/containerd/conf.d/*.toml"
 )
 
 // Facts are what one look at containerd found.
@@ -75,7 +77,7 @@ func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
 	if runtime != "containerd" {
 		return f.refuse(Unsupported, "the container runtime is %s %s, not containerd", runtime, version), nil
 	}
-	if major(version) < 2 {
+	if older(version, 2, 0) {
 		return f.refuse(Unsupported, "containerd %s has no host directory that this agent can use yet; containerd 2 is needed", version), nil
 	}
 	p, err := Running(ctx, o.Socket)
@@ -100,23 +102,35 @@ func (f Facts) configure(ctx context.Context, p Process, override string) Facts 
 	}
 	f.ConfigDirs = configDirs(p.Root(), p.Config, dump.Imports)
 	registry := dump.Plugins.Images.Registry
-	// containerd 2 looks at the first directory only, except with
-	// use_local_image_pull; the first is right in both cases.
-	f.Effective = filepath.SplitList(registry.ConfigPath + ":")[0]
-	if f.Effective == "" && len(registry.Mirrors) == 0 {
-		f.Effective = defaultEffective
+	configured := registry.ConfigPath
+	if configured == "" && len(registry.Mirrors) == 0 {
+		configured = stockPath
 	}
-	if override != "" {
-		f.Effective = override
-	}
+	first, _, list := strings.Cut(configured, ":")
+	f.Effective = cmp.Or(override, first)
+	// The transfer service takes a list for the name of one directory, which
+	// nobody has; a pull in the CRI plugin goes through the list.
+	nowhere := list && override == "" && !dump.Plugins.Images.local() && !older(f.Version, 2, 1)
 	if f.Effective != "" && !filepath.IsAbs(f.Effective) {
 		return f.refuse(Unsupported, "config_path %q is not absolute", f.Effective)
 	}
 	// Until its next start containerd may go on as before.
 	f.Folder = filepath.Join(p.Root(), cmp.Or(f.Effective, defaultEffective))
+	if nowhere {
+		f.Effective = ""
+	}
 	if custom := registry.custom(); len(custom) > 0 {
 		return f.refuse(Custom, "%s has %s; move it to %s/HOST/hosts.toml",
 			culprit(p.Root(), p.Config, dump.Imports), strings.Join(custom, ", "), DefaultSource)
+	}
+	if nowhere {
+		return f.refuse(Unsupported, "containerd %s looks for hosts in no directory, because config_path is %s; "+
+			"set config_path to one directory, such as %s, and restart containerd",
+			f.Version, cmp.Or(registry.ConfigPath, "not set"), defaultEffective)
+	}
+	if link := foreignLink(p.Root(), f.Effective); link != "" {
+		return f.refuse(Unsupported, "%s is a symbolic link to an absolute path, which this agent cannot follow; "+
+			"set config_path to where it leads", link)
 	}
 	if err := writable(f.Folder); err != nil {
 		return f.refuse(Unsupported, "%s cannot be written: %v", f.Effective, err)
@@ -130,14 +144,29 @@ func (f Facts) refuse(p Preflight, format string, args ...any) Facts {
 	return f
 }
 
-// major is 2 for "v2.4.2" and "2.1.0-rc.1"; -1 for what is no version.
-func major(version string) int {
-	first, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
-	n, err := strconv.Atoi(first)
+// number is a version's first and second part: 2 and 4 for "v2.4.2". A part
+// that is missing is 0, one that is no number -1.
+func number(version string) (major, minor int) {
+	first, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
+	second, _, _ := strings.Cut(rest, ".")
+	return digits(first), digits(second)
+}
+
+func digits(s string) int {
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(s)
 	if err != nil {
 		return -1
 	}
 	return n
+}
+
+// older reports whether a version is before the one with the given numbers.
+func older(version string, major, minor int) bool {
+	a, b := number(version)
+	return a < major || a == major && b < minor
 }
 
 // dumpConfig asks containerd's own binary how it understands its files: with
@@ -172,6 +201,39 @@ func culprit(root, main string, imports []string) string {
 		}
 	}
 	return "containerd's configuration"
+}
+
+// foreignLink is the absolute symbolic link on the way to a directory below
+// another root. The kernel would follow it from our own root: into this
+// program's container. Where both roots are the same there is none.
+func foreignLink(root, path string) string {
+	ours, err := os.Stat("/")
+	if err != nil {
+		return ""
+	}
+	if theirs, err := os.Stat(root); err == nil && os.SameFile(ours, theirs) {
+		return ""
+	}
+	return absoluteLink(root, path)
+}
+
+// absoluteLink goes along a path below root, following relative links.
+func absoluteLink(root, path string) string {
+	at, rest := "/", strings.Split(filepath.Clean(path), "/")
+	for hops := 0; len(rest) > 0 && hops < 255; hops++ {
+		next := filepath.Join(at, rest[0])
+		rest = rest[1:]
+		to, err := os.Readlink(filepath.Join(root, next))
+		switch {
+		case err != nil: // no link, or not there yet
+			at = next
+		case filepath.IsAbs(to):
+			return next
+		default:
+			rest = append(strings.Split(to, "/"), rest...)
+		}
+	}
+	return ""
 }
 
 // writable asks the kernel without touching anything: the nearest directory

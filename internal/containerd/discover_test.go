@@ -51,8 +51,9 @@ func TestPreflight(t *testing.T) {
 		message      []string
 	}{
 		{name: "config_path", config: registry + "config_path = '@/certs.d'\n", effective: "@/certs.d", preflight: containerd.Ready},
-		{name: "the first of several", config: registry + "config_path = '@/a:@/b'\n", effective: "@/a", preflight: containerd.Ready},
-		{name: "stock", effective: "/etc/containerd/certs.d", preflight: containerd.Ready},
+		{name: "a list", config: registry + "config_path = '@/a:@/b'\n", preflight: containerd.Unsupported,
+			message: []string{"in no directory", "/a:", "set config_path to one directory"}},
+		{name: "stock", preflight: containerd.Unsupported, message: []string{"in no directory", "is not set", "set config_path to one directory"}},
 		{name: "migrated", config: "imports = ['@/d/*.toml']\n", preflight: containerd.Ready, effective: "@/old",
 			files: map[string]string{"d/a.toml": "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = '@/old'\n"}},
 		{name: "mirrors", config: registry + "[plugins.'io.containerd.cri.v1.images'.registry.mirrors.'x']\nendpoint = ['y']\n",

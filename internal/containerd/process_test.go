@@ -1,6 +1,10 @@
 package containerd
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 func TestConfigArgument(t *testing.T) {
 	t.Parallel()
@@ -31,13 +35,46 @@ func TestStartTime(t *testing.T) {
 	}
 }
 
-func TestMajor(t *testing.T) {
+func TestOlder(t *testing.T) {
 	t.Parallel()
-	for version, want := range map[string]int{
-		"v2.4.2": 2, "2.1.0-rc.1": 2, "1.6.20~ds1": 1, "v1.7.35-k3s1": 1, "3": 3, "": -1, "main": -1,
+	for version, want := range map[string][2]bool{ // before 2.0, before 2.1
+		"v2.4.2": {}, "2.1.0-rc.1": {}, "3": {}, "v2.0.5": {false, true}, "2": {false, true},
+		"1.6.20~ds1": {true, true}, "v1.7.35-k3s1": {true, true}, "": {true, true}, "main": {true, true},
 	} {
-		if got := major(version); got != want {
-			t.Errorf("%q: %d, want %d", version, got, want)
+		if got := [2]bool{older(version, 2, 0), older(version, 2, 1)}; got != want {
+			t.Errorf("%q: %v, want %v", version, got, want)
 		}
+	}
+}
+
+func TestAbsoluteLink(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "data/certs.d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{
+		"etc/inside": "../data", "etc/outside": "/data", "etc/chain": "inside/../etc/outside", "etc/loop": "loop",
+	} {
+		if err := os.Symlink(to, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		"/data/certs.d": "", "/etc/inside/certs.d": "", "/not/there": "", "/etc/loop/x": "",
+		"/etc/outside/certs.d": "/etc/outside", "/etc/outside": "/etc/outside", "/etc/chain/certs.d": "/etc/outside",
+	} {
+		if got := absoluteLink(root, path); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	if got := foreignLink("/proc/self/root", filepath.Join(root, "etc/outside")); got != "" {
+		t.Errorf("the same root: %q", got)
+	}
+	if got := foreignLink(root, "/etc/outside"); got != "/etc/outside" {
+		t.Errorf("another root: %q", got)
 	}
 }

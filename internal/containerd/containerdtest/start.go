@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -80,6 +81,13 @@ func New(t testing.TB) *Containerd {
 func (c *Containerd) Configure(t testing.TB, extra string) {
 	t.Helper()
 	c.Write(t, "config.toml", base+extra)
+}
+
+// ConfigureImages is Configure with more settings of the plugin that pulls.
+func (c *Containerd) ConfigureImages(t testing.TB, settings, extra string) {
+	t.Helper()
+	const images = "[plugins.'io.containerd.cri.v1.images']\n"
+	c.Write(t, "config.toml", strings.Replace(base, images, images+"  "+settings+"\n", 1)+extra)
 }
 
 // Write puts a file below Dir; @ in the text stands for Dir.
