@@ -43,6 +43,11 @@ func (r *Reconciler) applyOwn(ctx context.Context, s *sight, doc document) error
 	if !turn {
 		return nil
 	}
+	return r.moveOwnDeployments(ctx, s, doc)
+}
+
+// moveOwnDeployments re-points the proxy, and at last the process itself.
+func (r *Reconciler) moveOwnDeployments(ctx context.Context, s *sight, doc document) error {
 	if s.proxy != nil && s.proxy.Spec.Template.Spec.Containers[0].Image != r.ownImage(doc) && doc.Desired.Proxy {
 		return r.applyObject(ctx, r.proxyDeployment(s, doc), appsv1.SchemeGroupVersion.WithKind("Deployment"))
 	}

@@ -133,7 +133,7 @@ func (r *Reconciler) proxyDeployment(s *sight, doc document) *appsv1.Deployment 
 	for k, v := range map[string]string{labelApp: v1alpha1.DeploymentProxy, "component": "registry-service", "type": "incluster-proxy"} {
 		labels[k] = v
 	}
-	wanted := int32(s.world.Proxy.Wanted) //nolint:gosec // at most the number of nodes
+	wanted := int32(s.world.Proxy.Wanted)
 	container := corev1.Container{
 		Name:    "proxy",
 		Image:   r.ownImage(doc),

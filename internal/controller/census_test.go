@@ -122,9 +122,8 @@ func TestWhatIsNotOursToMove(t *testing.T) {
 	t.Parallel()
 	yes := true
 	applied := func(manager string) []metav1.ManagedFieldsEntry {
-		return []metav1.ManagedFieldsEntry{{Manager: manager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: &metav1.FieldsV1{
-			Raw: []byte(`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"main\"}":{".":{},"f:image":{}}}}}}}`),
-		}}}
+		return []metav1.ManagedFieldsEntry{{Manager: manager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(
+			`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"main\"}":{".":{},"f:image":{}}}}}}}`)}}
 	}
 	for _, c := range []struct {
 		name   string
@@ -144,7 +143,7 @@ func TestWhatIsNotOursToMove(t *testing.T) {
 		{"helm", func(d *appsv1.Deployment) { d.ManagedFields = applied("helm") }, ""},
 		{"flux, but not its images", func(d *appsv1.Deployment) {
 			d.ManagedFields = applied("kustomize-controller")
-			d.ManagedFields[0].FieldsV1.Raw = []byte(`{"f:spec":{"f:replicas":{}}}`)
+			d.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`)
 		}, ""},
 		{"moved once", func(d *appsv1.Deployment) { d.Annotations = map[string]string{annotationRepointed: "5"} }, "changed back"},
 		{"moved in another switch", func(d *appsv1.Deployment) { d.Annotations = map[string]string{annotationRepointed: "4"} }, ""},

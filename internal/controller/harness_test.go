@@ -128,7 +128,7 @@ func (c *cluster) empty() {
 				if time.Now().After(deadline) { // a policy goes on for a while after its binding has gone
 					break
 				}
-				time.Sleep(20 * time.Millisecond)
+				pause(20 * time.Millisecond)
 			}
 			if err != nil && !apierrors.IsNotFound(err) {
 				c.t.Fatal(err)
@@ -188,99 +188,6 @@ func pointers[T any, P interface {
 	return out
 }
 
-// platform is what an installer leaves: nodes, deckhouse-registry, workloads
-// on the real address of A.
-func (c *cluster) platform() {
-	c.t.Helper()
-	c.namespace("d8-monitoring", map[string]string{"heritage": "deckhouse"})
-	c.namespace("mine", nil)
-	c.node("master", true)
-	c.node("worker", false)
-	a := c.upstreamA()
-	for _, namespace := range []string{v1alpha1.Namespace, "d8-monitoring"} {
-		c.create(&corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.SecretRegistry},
-			Type:       corev1.SecretTypeDockerConfigJson,
-			Data: map[string][]byte{
-				keyAddress: []byte(a.Host), keyPath: []byte("/" + a.Path), keyScheme: []byte(a.Scheme), keyCA: []byte(a.CA),
-				corev1.DockerConfigJsonKey: mustJSON(dockerConfig{Auths: map[string]dockerAuth{a.Host: newAuth(a.Credentials)}}),
-			},
-		})
-	}
-	base := layout.NameOf(a)
-	c.create(deployment(v1alpha1.Namespace, "deckhouse", base.Reference(":v1")))
-	c.create(deployment("d8-monitoring", "prometheus", base.Reference("@"+c.digest("alpha"))))
-	c.create(daemonSet("d8-monitoring", "node-exporter", base.Reference("@"+c.digest("beta"))))
-	digests := map[string]map[string]string{"prometheus": {"alertmanager": c.digest("gamma"), "trickster": c.digest("delta")}}
-	c.create(&corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: "images", Labels: map[string]string{v1alpha1.LabelRequiredImages: "true"}},
-		Data:       map[string]string{"images_digests.json": string(mustJSON(digests))},
-	})
-}
-
-// distinctImages is how many items a check of the platform has: deckhouse,
-// prometheus, node-exporter, the two listed ones and our own.
-const distinctImages = 6
-
-func (c *cluster) namespace(name string, labels map[string]string) {
-	c.t.Helper()
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
-	if err := c.Client.Create(c.t.Context(), ns); err != nil && !apierrors.IsAlreadyExists(err) {
-		c.t.Fatal(err)
-	}
-}
-
-func (c *cluster) node(name string, controlPlane bool) {
-	c.t.Helper()
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelOSStable: "linux"}}}
-	if controlPlane {
-		n.Labels[labelControlPlane] = ""
-	}
-	c.create(n)
-	n.Status.NodeInfo = corev1.NodeSystemInfo{BootID: "boot-of-" + name, Architecture: "amd64", ContainerRuntimeVersion: "containerd://2.4.2"}
-	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
-	if err := c.Status().Update(c.t.Context(), n); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-func (c *cluster) create(o client.Object) {
-	c.t.Helper()
-	if err := c.Client.Create(c.t.Context(), o); err != nil {
-		c.t.Fatalf("create %T %s: %v", o, key(o), err)
-	}
-}
-
-func template(name, image string) corev1.PodTemplateSpec {
-	return corev1.PodTemplateSpec{
-		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": name}},
-		Spec: corev1.PodSpec{
-			Containers:       []corev1.Container{{Name: "main", Image: image}},
-			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretRegistry}},
-		},
-	}
-}
-
-func deployment(namespace, name, image string) *appsv1.Deployment {
-	return &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"heritage": "deckhouse"}},
-		Spec: appsv1.DeploymentSpec{
-			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}},
-			Template: template(name, image),
-		},
-	}
-}
-
-func daemonSet(namespace, name, image string) *appsv1.DaemonSet {
-	return &appsv1.DaemonSet{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"heritage": "deckhouse"}},
-		Spec: appsv1.DaemonSetSpec{
-			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}},
-			Template: template(name, image),
-		},
-	}
-}
-
 // start runs a controller until the test ends or stop is called.
 func (c *cluster) start(with *rest.Config) (stop func()) {
 	c.t.Helper()
@@ -322,7 +229,7 @@ func (c *cluster) wish(settings string) {
 	if err == nil {
 		err = c.Update(c.t.Context(), config)
 	} else {
-		err = c.Client.Create(c.t.Context(), config)
+		err = c.Create(c.t.Context(), config)
 	}
 	if err != nil {
 		c.t.Fatal(err)
@@ -384,6 +291,13 @@ func (c *cluster) state() view {
 	return v
 }
 
+// pause is between two looks at what no watch tells.
+func pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	<-timer.C
+}
+
 // until waits for something to be true of the state.
 func (c *cluster) until(what string, ok func(view) bool) view {
 	c.t.Helper()
@@ -396,7 +310,7 @@ func (c *cluster) until(what string, ok func(view) bool) view {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("%s: not within %v\n%v", what, patience, v)
 		}
-		time.Sleep(20 * time.Millisecond)
+		pause(20 * time.Millisecond)
 	}
 }
 

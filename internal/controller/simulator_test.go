@@ -82,7 +82,7 @@ func (s *simulator) run(ctx context.Context) {
 				}
 			}
 		}
-		time.Sleep(15 * time.Millisecond)
+		pause(15 * time.Millisecond)
 	}
 }
 
@@ -184,7 +184,7 @@ func (s *simulator) deployments(ctx context.Context) error {
 	return nil
 }
 
-func replicasOf(d *appsv1.Deployment) int32 { return int32(replicas(d.Spec.Replicas)) } //nolint:gosec // a test's own number
+func replicasOf(d *appsv1.Deployment) int32 { return int32(replicas(d.Spec.Replicas)) }
 
 func (s *simulator) daemonSets(ctx context.Context) error {
 	var list appsv1.DaemonSetList
@@ -211,7 +211,7 @@ func (s *simulator) daemonSets(ctx context.Context) error {
 				available++
 			}
 		}
-		n := int32(len(nodes.Items)) //nolint:gosec // a test's own number
+		n := int32(len(nodes.Items))
 		if d.Status.ObservedGeneration != d.Generation || d.Status.NumberAvailable != available || d.Status.DesiredNumberScheduled != n {
 			d.Status = appsv1.DaemonSetStatus{ObservedGeneration: d.Generation, DesiredNumberScheduled: n, CurrentNumberScheduled: n, UpdatedNumberScheduled: n, NumberAvailable: available, NumberReady: available}
 			if err := s.c.Status().Update(ctx, d); err != nil {
@@ -262,7 +262,7 @@ func (s *simulator) pod(ctx context.Context, namespace, workload, node string, t
 	if isProxy {
 		pod.Annotations = map[string]string{v1alpha1.AnnotationGeneration: strconv.FormatInt(s.table.Generation(), 10)}
 	}
-	if err := s.c.Client.Create(ctx, pod); err != nil {
+	if err := s.c.Create(ctx, pod); err != nil {
 		return false, err
 	}
 	s.mu.Lock()

@@ -249,7 +249,7 @@ func TestAnotherModulesObjectsAreLeftAlone(t *testing.T) {
 	c.create(theirs)
 	c.wish(settingsOf(c.upstreamB()))
 	c.start(nil)
-	time.Sleep(time.Second) // there is no sign of not doing anything
+	pause(time.Second) // there is no sign of not doing anything
 	if now := c.secret(v1alpha1.SecretState); now.ResourceVersion != theirs.ResourceVersion {
 		t.Error("somebody else's Secret was written")
 	}

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 
@@ -167,7 +166,7 @@ func reapplier(managed []metav1.ManagedFieldsEntry) string {
 			continue
 		}
 		var set fieldpath.Set
-		if set.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)) != nil {
+		if set.FromJSON(entry.FieldsV1.GetRawReader()) != nil {
 			continue
 		}
 		owns := false

@@ -67,7 +67,7 @@ func status(code int) func(http.ResponseWriter, *http.Request) {
 }
 
 func image(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", manifestTypes[2])
+	w.Header().Set("Content-Type", ociManifest)
 }
 
 func index(architectures ...string) func(http.ResponseWriter, *http.Request) {
@@ -76,7 +76,7 @@ func index(architectures ...string) func(http.ResponseWriter, *http.Request) {
 		parts = append(parts, `{"platform":{"architecture":"`+a+`","os":"linux"}}`)
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", manifestTypes[0])
+		w.Header().Set("Content-Type", ociIndex)
 		if r.Method == http.MethodGet {
 			_, _ = io.WriteString(w, `{"manifests":[`+strings.Join(parts, ",")+`]}`)
 		}

@@ -9,19 +9,18 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// manifestTypes are asked for together: what containerd accepts.
-var manifestTypes = []string{
-	"application/vnd.oci.image.index.v1+json",
-	"application/vnd.docker.distribution.manifest.list.v2+json",
-	"application/vnd.oci.image.manifest.v1+json",
-	"application/vnd.docker.distribution.manifest.v2+json",
-}
+// The media types that containerd accepts, all asked for together.
+const (
+	ociIndex       = "application/vnd.oci.image.index.v1+json"
+	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	ociManifest    = "application/vnd.oci.image.manifest.v1+json"
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+)
 
 // indexLimit is more than any index is long; registries accept 4 MiB.
 const indexLimit = 4 << 20
@@ -29,7 +28,7 @@ const indexLimit = 4 << 20
 // Refusals that users meet; the registry's name goes before them.
 var (
 	errNotFound = errors.New("not found")
-	errTimeout  = errors.New("Request timeout") //nolint:revive,staticcheck // the wording that users of the module know
+	errTimeout  = errors.New("Request timeout") //nolint:staticcheck // the wording that users of the module know
 )
 
 // refusedError is an answer that will be the same for every image.
@@ -69,6 +68,7 @@ func (r registry) ping(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = resp.Body.Close() }()
 	return r.verdict(resp)
 }
 
@@ -83,6 +83,7 @@ func (r registry) has(ctx context.Context, image string, architectures []string)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = resp.Body.Close() }()
 	if err := r.verdict(resp); err != nil {
 		return err
 	}
@@ -90,7 +91,7 @@ func (r registry) has(ctx context.Context, image string, architectures []string)
 		return fmt.Errorf("the registry has %s under this digest", got)
 	}
 	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	if len(architectures) == 0 || !slices.Contains(manifestTypes[:2], strings.TrimSpace(kind)) {
+	if kind = strings.TrimSpace(kind); len(architectures) == 0 || kind != ociIndex && kind != dockerList {
 		return nil
 	}
 	return r.hasArchitectures(ctx, path, architectures)
@@ -138,7 +139,7 @@ func (r registry) do(ctx context.Context, method, path string) (*http.Response, 
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
-	req.Header["Accept"] = manifestTypes
+	req.Header["Accept"] = []string{ociIndex, dockerList, ociManifest, dockerManifest}
 	resp, err := r.client.Do(req)
 	if err != nil {
 		return nil, &refusedError{err}
@@ -146,9 +147,8 @@ func (r registry) do(ctx context.Context, method, path string) (*http.Response, 
 	return resp, nil
 }
 
-// verdict turns a status into an error and closes the body.
+// verdict turns a status into an error.
 func (r registry) verdict(resp *http.Response) error {
-	defer func() { _ = resp.Body.Close() }()
 	switch code := resp.StatusCode; {
 	case code >= 200 && code < 300:
 		return nil
