@@ -28,7 +28,7 @@ const indexLimit = 4 << 20
 // Refusals that users meet; the registry's name goes before them.
 var (
 	errNotFound = errors.New("not found")
-	errTimeout  = errors.New("Request timeout") //nolint:staticcheck // the wording that users of the module know
+	errTimeout  = errors.New("Request timeout") // the wording that users of the module know
 )
 
 // refusedError is an answer that will be the same for every image.
