@@ -13,6 +13,9 @@ import (
 type Config struct {
 	// Listen is an address of loopback; node and containerd use it as it is.
 	Listen string
+	// MetricsListen is where Prometheus finds /metrics, without TLS; empty means
+	// nowhere. Nothing in it is secret.
+	MetricsListen string
 	// StateDir is the folder shared with the other half.
 	StateDir string
 	// Kube reaches the API server. It is only used for the layout.
@@ -35,6 +38,7 @@ const (
 func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	c.Namespace, c.Secret = registryv1alpha1.Namespace, registryv1alpha1.SecretAgent
 	fs.StringVar(&c.Listen, "listen", DefaultListen, "`address` on loopback on which containerd is served")
+	fs.StringVar(&c.MetricsListen, "metrics-listen", "", "`address` for /metrics, without TLS; empty for none")
 	fs.StringVar(&c.StateDir, "state-dir", DefaultStateDir, "`folder` of the agent's own state")
 	fs.DurationVar(&c.Quiet, "quiet", DefaultQuiet, "how long a removed name must be idle before its route goes")
 }

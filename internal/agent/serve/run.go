@@ -47,14 +47,19 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("reach the API server: %w", err)
 	}
-	table := proxy.NewTable(nil)
+	var table *proxy.Table
+	gatherer, metrics, err := newMetrics(func() int64 { return table.Generation() })
+	if err != nil {
+		return err
+	}
+	table = proxy.NewTable(metrics)
 	defer table.Close()
 	keeper := newKeeper(folder, table, log)
 	if cfg.Quiet > 0 {
 		keeper.retired.quiet = cfg.Quiet
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	h := &handler{token: token, keeper: keeper, proofs: newProofs(), pulls: proxy.New(table, proxy.Config{Log: log}), stopping: ctx.Done()}
+	h := &handler{token: token, keeper: keeper, proofs: newProofs(), pulls: proxy.New(table, proxy.Config{Log: log, Metrics: metrics}), stopping: ctx.Done()}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for containerd: %w", err)
@@ -64,6 +69,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 
 	// No delay: nobody but this node's containerd comes here, and it has a second way.
 	group.Go(func() error { return proxy.Serve(ctx, server, listener, proxy.Drain{Limit: drainFor}, log) })
+	group.Go(func() error { return serveMetrics(ctx, cfg.MetricsListen, gatherer, log) })
 	group.Go(func() error { return every(ctx, keeper.retired.quiet/6, func() error { keeper.sweep(); return nil }) })
 	group.Go(func() error { return every(ctx, leafEvery, certificate.renew) })
 	group.Go(func() error {

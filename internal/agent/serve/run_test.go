@@ -43,11 +43,14 @@ type agent struct {
 	stop   func()
 }
 
-func start(t *testing.T, kube *rest.Config, namespace, dir string) *agent {
+func start(t *testing.T, kube *rest.Config, namespace, dir string, changes ...func(*serve.Config)) *agent {
 	t.Helper()
 	a := &agent{t: t, cfg: serve.Config{
 		Listen: freePort(t), StateDir: dir, Kube: kube, Namespace: namespace, Secret: registryv1alpha1.SecretAgent,
 	}}
+	for _, change := range changes {
+		change(&a.cfg)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- serve.Run(ctx, a.cfg, slog.New(slog.DiscardHandler)) }()
