@@ -1,9 +1,10 @@
 package switchover
 
 import (
-	"github.com/d8-registry/registry/internal/layout"
 	"slices"
 	"strings"
+
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 // rules are what the steps share. They are functions in a struct, so that the
@@ -84,49 +85,62 @@ func (x *pass) excluded(n Node) bool {
 // names, and as many of the NotReady ones as is safe. Those that were excluded
 // stay so until they are Ready again.
 func (x *pass) exclude() {
-	stored := x.s.Excluded
-	was := func(n Node) bool {
-		return slices.ContainsFunc(stored, func(e Exclusion) bool { return e.Node == n.Name && e.UID == n.UID })
-	}
-	settled := x.settledBefore() && !x.s.Desired.Legacy
-	var kept, byHand, candidates []Node
-	total, controlPlane := 0, 0
+	var chosen, byHand []Node
+	kept, candidates := x.silent()
 	for _, n := range x.w.Nodes {
-		if !n.Agent {
-			continue
-		}
-		total++
-		if n.ControlPlane {
-			controlPlane++
-		}
-		silent := !n.Ready && !n.Approved
-		switch {
-		case n.Exclude:
+		if n.Agent && n.Exclude {
 			byHand = append(byHand, n)
-		case silent && was(n):
-			kept = append(kept, n)
-		case silent && !settled && n.NotReadyFor >= x.w.Settings.NotReadyFor:
-			candidates = append(candidates, n)
 		}
 	}
 	x.tooMany = nil
-	var chosen []Node
-	chosenControlPlane := 0
-	for _, group := range [][]Node{kept, candidates} {
-		slices.SortFunc(group, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
-		for _, n := range group {
-			fits := len(chosen) < max(1, total/10) && (!n.ControlPlane || 2*(chosenControlPlane+1) < controlPlane)
-			if !fits {
-				x.tooMany = append(x.tooMany, n.Name)
-				continue
-			}
-			chosen = append(chosen, n)
+	total, controlPlane := x.wanted()
+	fewer := 0 // control plane nodes chosen
+	for _, n := range append(kept, candidates...) {
+		// Never half of the control plane: what remains must be able to say no.
+		if len(chosen) >= max(1, total/10) || n.ControlPlane && 2*(fewer+1) >= controlPlane {
+			x.tooMany = append(x.tooMany, n.Name)
+			continue
+		}
+		chosen = append(chosen, n)
+		if n.ControlPlane {
+			fewer++
+		}
+	}
+	x.s.Excluded = exclusions(append(chosen, byHand...), x.s.Excluded, x.s.Desired.Layout.Generation)
+}
+
+// silent are the NotReady nodes that barriers may go without: those that are
+// excluded already, and those that could be. Once a switch has ended nobody is
+// added. Both are sorted by name.
+func (x *pass) silent() (kept, candidates []Node) {
+	ended := x.settledBefore() && !x.s.Desired.Legacy
+	for _, n := range x.w.Nodes {
+		switch {
+		case !n.Agent || n.Exclude || n.Ready || n.Approved:
+		case x.excluded(n):
+			kept = append(kept, n)
+		case !ended && n.NotReadyFor >= x.w.Settings.NotReadyFor:
+			candidates = append(candidates, n)
+		}
+	}
+	byName := func(a, b Node) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortFunc(kept, byName)
+	slices.SortFunc(candidates, byName)
+	return kept, candidates
+}
+
+// wanted is how many nodes there are that the agent should run on, and how
+// many of them are control plane.
+func (x *pass) wanted() (total, controlPlane int) {
+	for _, n := range x.w.Nodes {
+		if n.Agent {
+			total++
 			if n.ControlPlane {
-				chosenControlPlane++
+				controlPlane++
 			}
 		}
 	}
-	x.s.Excluded = exclusions(append(chosen, byHand...), stored, x.s.Desired.Layout.Generation)
+	return total, controlPlane
 }
 
 func exclusions(nodes []Node, stored []Exclusion, generation int64) []Exclusion {
@@ -160,7 +174,7 @@ func (p Protocol) Tainted(s State, w World) []string {
 		if n.Tainted {
 			wanted = max(wanted, s.Desired.Layout.Generation)
 		}
-		if n.Agent && wanted > 0 && !(p.rules.valid(n) && p.rules.at(n, wanted)) {
+		if proved := p.rules.valid(n) && p.rules.at(n, wanted); n.Agent && wanted > 0 && !proved {
 			tainted = append(tainted, n.Name)
 		}
 	}

@@ -82,7 +82,8 @@ func (s *sim) promise() {
 		}
 	}
 	clients := s.registry.Mode == Direct || s.proxy && !s.proxyLoaded.IsZero() // some are slow to leave
-	if clients && s.entitledProxy&s.aliveBits() != 0 && !(s.proxy && s.proxyServes()) {
+	served := s.proxy && s.proxyServes()
+	if clients && s.entitledProxy&s.aliveBits() != 0 && !served {
 		s.violate("deckhouse-registry names the fixed address and no proxy serves it")
 	}
 }

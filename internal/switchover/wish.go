@@ -106,18 +106,23 @@ func (x *pass) setTarget(t Target) {
 // nothing else was published since: then there is nothing to do.
 func (x *pass) isActive(t Target) bool {
 	want := x.s.Desired
-	if t != x.s.Active || x.s.Checked == nil {
+	switch {
+	case t != x.s.Active || x.s.Checked == nil || want.Own != t.Upstream:
 		return false
-	}
-	if !want.Registry.IsZero() && want.Registry != t || want.Workloads != (layout.Name{}) && want.Workloads != t.Name() || want.Own != t.Upstream {
+	case !want.Registry.IsZero() && want.Registry != t:
 		return false
-	}
-	if want.Layout.IsZero() {
+	case want.Workloads != (layout.Name{}) && want.Workloads != t.Name():
+		return false
+	case want.Layout.IsZero():
 		return t.Mode == Unmanaged && !want.Proxy
 	}
-	l := want.Layout
+	return want.Proxy == (t.Mode == Direct) && slices.Equal(want.PullSecrets, []Target{t}) && isFinal(want.Layout, t)
+}
+
+// isFinal reports whether a layout is what Final makes for a target, whatever
+// names it keeps.
+func isFinal(l layout.Layout, t Target) bool {
 	return l.Mode == string(t.Mode) && l.ActiveMode == l.Mode && l.Active == t.Upstream && l.Target == t.Upstream &&
-		want.Proxy == (t.Mode == Direct) && slices.Equal(want.PullSecrets, []Target{t}) &&
 		!slices.ContainsFunc(l.Routes, func(r layout.Route) bool {
 			return len(r.Upstreams) != 1 || r.Upstreams[0] != t.Upstream
 		})
