@@ -26,6 +26,7 @@ func (r *Reconciler) apply(ctx context.Context, s *sight, doc document) error {
 		r.applyRegistryNodes,
 		r.applyNodes,
 		r.applyProxy,
+		r.rehearse,
 		r.applyRegistry,
 		r.repoint,
 		r.applyOwn,

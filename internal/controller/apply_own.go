@@ -29,7 +29,9 @@ func (r *Reconciler) applyOwn(ctx context.Context, s *sight, doc document) error
 		return nil
 	}
 	p := r.measure(s, doc)
-	turn := len(p.todo)+len(p.underway) == 0 && !p.secrets && !p.registry
+	// Without a layout no node has to know a name before it is used.
+	mayBegin := doc.Desired.Repoint || doc.Desired.Layout.IsZero()
+	turn := mayBegin && len(p.todo)+len(p.underway) == 0 && !p.secrets && !p.registry
 	agent := s.daemonSet(v1alpha1.DaemonSetAgent)
 	want := r.agentDaemonSet(doc)
 	if agent != nil && !turn {

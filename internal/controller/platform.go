@@ -40,6 +40,7 @@ type progress struct {
 	underway []rollout
 	left     []string
 	refused  string
+	hold     bool // no rollout may begin now
 }
 
 // measure compares the platform with what a document desires.
@@ -50,6 +51,7 @@ func (r *Reconciler) measure(s *sight, doc document) progress {
 		address:  s.addressChange(doc) != nil,
 		own:      r.ownProgress(s, doc),
 		refused:  r.refused,
+		hold:     !doc.Desired.Repoint,
 	}
 	if doc.Desired.Workloads == (layout.Name{}) {
 		return p
@@ -99,7 +101,7 @@ func (ro rollout) turn() int {
 
 // next are the rollouts that may begin now.
 func (p progress) next() []rollout {
-	if len(p.todo) == 0 || slices.ContainsFunc(p.underway, func(ro rollout) bool { return ro.broken || ro.turn() == 0 }) {
+	if p.hold || len(p.todo) == 0 || slices.ContainsFunc(p.underway, func(ro rollout) bool { return ro.broken || ro.turn() == 0 }) {
 		return nil
 	}
 	turn := p.todo[0].turn()

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -56,6 +59,7 @@ func moving() document {
 	doc := document{Switch: 5}
 	doc.Bases = []layout.Name{old, layout.Fixed()}
 	doc.Desired.Workloads = layout.Fixed()
+	doc.Desired.Repoint = true
 	doc.Desired.Registry = switchover.Target{Mode: switchover.Direct, Upstream: u}
 	return doc
 }
@@ -82,6 +86,39 @@ func TestWhichRolloutsMayBegin(t *testing.T) {
 		}
 		if strings.Join(got, " ") != c.want {
 			t.Errorf("%s: %v may begin, want %q", c.have, got, c.want)
+		}
+	}
+}
+
+// TestNothingBeginsWhileNodesMayNotKnowTheName: what is under way goes on, the
+// rest waits.
+func TestNothingBeginsWhileNodesMayNotKnowTheName(t *testing.T) {
+	t.Parallel()
+	doc := moving()
+	doc.Desired.Repoint = false
+	p := bare().measure(fleet("a:done", "b", "ds1"), doc)
+	if next := p.next(); len(next) != 0 || len(p.todo) != 2 {
+		t.Errorf("%d of %d rollouts begin", len(next), len(p.todo))
+	}
+}
+
+func TestOnlyANoOfTheAPIServerIsARefusal(t *testing.T) {
+	t.Parallel()
+	resource := appsv1.Resource("deployments")
+	ro := rollout{workload: workload{Object: &appsv1.Deployment{ObjectMeta: inNS("d")}}}
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{apierrors.NewForbidden(resource, "d", nil), true},
+		{fmt.Errorf("try: %w", apierrors.NewInvalid(appsv1.SchemeGroupVersion.WithKind("Deployment").GroupKind(), "d", nil)), true},
+		{apierrors.NewTooManyRequests("later", 1), false},
+		{apierrors.NewInternalError(errors.New("etcd")), false},
+		{apierrors.NewServiceUnavailable("no"), false},
+		{context.DeadlineExceeded, false},
+	} {
+		if got := refusal(ro, c.err); (got != "") != c.want {
+			t.Errorf("%v: told as %q", c.err, got)
 		}
 	}
 }

@@ -31,6 +31,7 @@ func TestARefusalStopsTheStepWithNothingChanged(t *testing.T) {
 	})
 	t.Log(v.condition(v1alpha1.ConditionSwitch).Message)
 	c.wantOldImages()
+	c.wantRegistry(c.upstreamA().Base())
 	lift()
 	c.reaches(switchover.Direct, c.upstreamB())
 	c.wantImages(layout.Fixed())

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,36 +21,87 @@ import (
 
 const owner = client.FieldOwner(v1alpha1.ManagedBy)
 
+// rehearse tries all patches before deckhouse-registry names a new target: a
+// refusal then leaves components and workloads where they were.
+func (r *Reconciler) rehearse(ctx context.Context, s *sight, doc document) error {
+	if doc.Desired.Registry.IsZero() {
+		return nil
+	}
+	if have := s.registrySecret; have != nil && have.Annotations[v1alpha1.AnnotationRegistryChecksum] == checksum(doc) {
+		return nil // it names the target already: healing it waits for nobody
+	}
+	p := r.measure(s, doc)
+	if len(p.next()) == 0 {
+		return nil
+	}
+	return r.tryAll(ctx, p, doc)
+}
+
 // repoint begins the rollouts that may begin now. Before the first of them
 // every patch that is still to come is tried without effect: a policy engine
 // or quota that refuses one stops the step with nothing changed.
 func (r *Reconciler) repoint(ctx context.Context, s *sight, doc document) error {
 	p := r.measure(s, doc)
+	if len(p.todo) == 0 || !doc.Desired.Repoint {
+		r.refused = ""
+	}
 	next := p.next()
 	if len(next) == 0 {
-		if len(p.todo) == 0 {
-			r.refused = ""
-		}
 		return nil
 	}
-	for _, ro := range p.todo {
-		if err := r.try(ctx, ro, doc); err != nil {
-			r.refused = ro.String() + ": " + err.Error()
-			return fmt.Errorf("try to re-point %s: %w", ro, err)
-		}
+	if err := r.tryAll(ctx, p, doc); err != nil {
+		return err
 	}
-	r.refused = ""
+	var lost error
 	for _, ro := range next {
 		if r.fought(ro.GetUID()) != "" {
 			continue // found out just now; the next pass lists it
 		}
-		if err := r.patch(ctx, ro, doc); err != nil {
+		err := r.patch(ctx, ro, doc)
+		if errors.Is(err, errLost) {
+			lost = err
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("re-point %s: %w", ro, err)
 		}
 		r.log.Info("workload re-pointed", "workload", ro.String(), "base", doc.Desired.Workloads.String())
 		r.eventf(ro.Object, "RegistryRepointed", "images now start with %s", doc.Desired.Workloads)
 	}
-	return nil
+	return lost
+}
+
+// tryAll tries every rollout that is still to come. One whose object has
+// changed meanwhile is for the next pass, after the others were tried.
+func (r *Reconciler) tryAll(ctx context.Context, p progress, doc document) error {
+	var lost error
+	for _, ro := range p.todo {
+		err := r.try(ctx, ro, doc)
+		switch {
+		case errors.Is(err, errLost):
+			lost = err
+		case err != nil:
+			r.refused = refusal(ro, err)
+			return fmt.Errorf("try to re-point %s: %w", ro, err)
+		}
+	}
+	r.refused = ""
+	return lost
+}
+
+// refusal is what the user reads of an error: only the API server's no is a
+// refusal, not that it was busy or could not be reached.
+func refusal(ro rollout, err error) string {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return ""
+	}
+	switch code := status.Status().Code; {
+	case code < http.StatusBadRequest, code >= http.StatusInternalServerError,
+		code == http.StatusUnauthorized, code == http.StatusRequestTimeout, code == http.StatusTooManyRequests:
+		return ""
+	}
+	return ro.String() + ": " + err.Error()
 }
 
 // try makes the patch without effect. Before that it asks the API server, by a
@@ -87,7 +139,11 @@ func (r *Reconciler) patch(ctx context.Context, ro rollout, doc document, opts .
 	if !ok {
 		return fmt.Errorf("%s is no object", ro)
 	}
-	return r.client.Patch(ctx, object, client.RawPatch(types.StrategicMergePatchType, data), append(opts, owner)...)
+	err = r.client.Patch(ctx, object, client.RawPatch(types.StrategicMergePatchType, data), append(opts, owner)...)
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return errLost
+	}
+	return err //nolint:wrapcheck // the callers say which workload
 }
 
 func (r *Reconciler) fought(uid types.UID) string { return r.conflicts[uid] }
@@ -113,8 +169,8 @@ func conflicting(err error) string {
 }
 
 // change is the patch of one workload: images, the annotations that tell a
-// later pass what was done, and the UID, so that an object that was deleted
-// and made anew meanwhile is left alone.
+// later pass what was done, and UID and version of what was seen, so that
+// nothing that was changed or made anew meanwhile is overwritten.
 func change(ro rollout, doc document) *unstructured.Unstructured {
 	template := map[string]any{}
 	if len(ro.containers)+len(ro.inits) > 0 {
@@ -138,6 +194,7 @@ func change(ro rollout, doc document) *unstructured.Unstructured {
 	u.SetNamespace(ro.GetNamespace())
 	u.SetName(ro.GetName())
 	u.SetUID(ro.GetUID())
+	u.SetResourceVersion(ro.GetResourceVersion())
 	u.SetAnnotations(map[string]string{
 		annotationRepointed: switchNumber(doc.Switch),
 		annotationAvailable: strconv.Itoa(int(ro.available())),
