@@ -43,6 +43,19 @@ func (p plugin) local() bool {
 		p.MaxConcurrentDownloads != nil && *p.MaxConcurrentDownloads != 3
 }
 
+// directory is the first one in which containerd looks for hosts. nowhere is
+// set when it looks in none, although one is named: the transfer service takes
+// a list for the name of one directory, which nobody has; a pull in the CRI
+// plugin goes through the list.
+func (p plugin) directory(version string) (first string, nowhere bool) {
+	path := p.Registry.ConfigPath
+	if path == "" && len(p.Registry.Mirrors) == 0 {
+		path = stockPath
+	}
+	first, _, list := strings.Cut(path, ":")
+	return first, list && !p.local() && !older(version, 2, 1)
+}
+
 type registrySection struct {
 	ConfigPath string         `toml:"config_path"`
 	Mirrors    map[string]any `toml:"mirrors"`

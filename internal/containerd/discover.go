@@ -102,15 +102,10 @@ func (f Facts) configure(ctx context.Context, p Process, override string) Facts 
 	}
 	f.ConfigDirs = configDirs(p.Root(), p.Config, dump.Imports)
 	registry := dump.Plugins.Images.Registry
-	configured := registry.ConfigPath
-	if configured == "" && len(registry.Mirrors) == 0 {
-		configured = stockPath
+	var nowhere bool
+	if f.Effective, nowhere = dump.Plugins.Images.directory(f.Version); override != "" {
+		f.Effective, nowhere = override, false
 	}
-	first, _, list := strings.Cut(configured, ":")
-	f.Effective = cmp.Or(override, first)
-	// The transfer service takes a list for the name of one directory, which
-	// nobody has; a pull in the CRI plugin goes through the list.
-	nowhere := list && override == "" && !dump.Plugins.Images.local() && !older(f.Version, 2, 1)
 	if f.Effective != "" && !filepath.IsAbs(f.Effective) {
 		return f.refuse(Unsupported, "config_path %q is not absolute", f.Effective)
 	}

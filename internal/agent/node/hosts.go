@@ -39,6 +39,7 @@ func (a *Agent) putHosts(v *view, tree hostsdir.Tree, facts *containerd.Facts) b
 		return false
 	}
 	defer func() { _ = folder.Close() }()
+	a.settleIn(facts)
 	res, err := hostsdir.Apply(folder, tree)
 	a.files.watchHosts(watched(facts.Folder, tree))
 	if res.Changed() {

@@ -235,6 +235,9 @@ func (a *Agent) bring(ctx context.Context, v *view, l layout.Layout, s *served, 
 		}
 	}
 	proved := a.prove(ctx, v, l, s, facts, wanted)
+	if wanted && proved {
+		a.clearOut(v, facts)
+	}
 	reached := a.reachTarget(ctx, v, l)
 	if wanted && proved && (reached || a.standing.generation == l.Generation) {
 		a.standing = standing{generation: l.Generation, version: s.status.Version, names: names(l)}

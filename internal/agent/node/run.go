@@ -41,6 +41,8 @@ type Agent struct {
 	standing standing             // what was reported last and still holds
 	applied  hostsdir.Tree        // what Apply did last
 	healed   healed               // what was changed by hand
+	home     abode                // where host directories are
+	left     abode                // where they were before
 	since    map[string]time.Time // when a passing trouble began
 	failing  time.Time            // since when passes do not get through
 	seen     int64                // the generation of the last pass

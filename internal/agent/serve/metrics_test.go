@@ -23,13 +23,13 @@ func TestMetrics(t *testing.T) {
 	if code, _ := a.get(a.token, "/v2/x/manifests/v1", layout.Fixed().Host); code != http.StatusServiceUnavailable {
 		t.Errorf("code %d", code)
 	}
-	text := ""
+	text, prometheus := "", &http.Client{Timeout: 10 * time.Second}
 	for deadline := time.Now().Add(10 * time.Second); text == "" && time.Now().Before(deadline); {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := prometheus.Do(req)
 		if err != nil {
 			<-time.After(10 * time.Millisecond)
 			continue
