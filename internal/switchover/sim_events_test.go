@@ -298,6 +298,9 @@ func (s *sim) oldLeaderWakes() {
 	if s.late != nil {
 		s.late()
 		s.late = nil
+		if s.rng.IntN(2) == 0 {
+			s.stateLost() // the worst moment: what lies there now is all that is left
+		}
 	}
 }
 

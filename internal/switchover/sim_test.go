@@ -211,7 +211,8 @@ func (s *sim) observe() (w World, version int) {
 		w.InstallationProblem = "the Secret names the fixed address"
 	}
 	w.Published, version = Published{Layout: s.layout, Found: s.found}, s.version
-	if s.found && !s.layoutBefore.IsZero() && s.rng.IntN(8) == 0 {
+	intact := s.stored.Desired.Layout.Generation >= s.layout.Generation
+	if s.found && intact && !s.layoutBefore.IsZero() && s.rng.IntN(8) == 0 {
 		w.Published.Layout, version = s.layoutBefore, s.version-1
 	}
 	for _, n := range s.nodes {

@@ -60,7 +60,9 @@ func DefaultSettings() Settings {
 	}
 }
 
-// Published is the layout as it lies in Secret registry-bashible-config.
+// Published is the layout as it lies in Secret registry-bashible-config, read
+// from the API server itself: a lost state is rebuilt from it, and a cache that
+// is behind would leave out credentials that are in use.
 type Published struct {
 	// Layout is meaningful only if Found and Problem is empty.
 	Layout layout.Layout
