@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,10 +34,10 @@ func (r *Reconciler) apply(ctx context.Context, s *sight, doc document) error {
 		r.applyAddress,
 	} {
 		if err := step(ctx, s, doc); err != nil {
-			return err
+			return errors.Join(err, s.withheld())
 		}
 	}
-	return nil
+	return s.withheld()
 }
 
 // applyLayout publishes what nodes and proxies route by. The write is

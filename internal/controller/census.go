@@ -26,6 +26,7 @@ const pageSize = 500
 // inventory is everything in the cluster that may refer to an image.
 type inventory struct {
 	namespaces  map[string]labels.Set
+	ending      map[string]bool // namespaces that are being deleted
 	deployments []appsv1.Deployment
 	daemonSets  []appsv1.DaemonSet
 	stateful    []appsv1.StatefulSet
@@ -42,7 +43,7 @@ type inventory struct {
 // takeInventory lists templates first and pods last: a pod that is made in
 // between comes from a template that was seen.
 func takeInventory(ctx context.Context, from client.Reader, live bool) (*inventory, error) {
-	inv := &inventory{namespaces: map[string]labels.Set{}, live: live}
+	inv := &inventory{namespaces: map[string]labels.Set{}, ending: map[string]bool{}, live: live}
 	l := lister{ctx, from, live}
 	var namespaces []corev1.Namespace
 	steps := []func() error{
@@ -81,6 +82,7 @@ func takeInventory(ctx context.Context, from client.Reader, live bool) (*invento
 	}
 	for i := range namespaces {
 		inv.namespaces[namespaces[i].Name] = namespaces[i].Labels
+		inv.ending[namespaces[i].Name] = namespaces[i].DeletionTimestamp != nil
 	}
 	return inv, nil
 }

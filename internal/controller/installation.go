@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -73,10 +75,12 @@ func credentialsFor(data []byte, repository string) (upstream.Credentials, error
 		return upstream.Credentials{}, errors.New(".dockerconfigjson is no docker configuration")
 	}
 	best, found := "", dockerAuth{}
-	for key, auth := range config.Auths {
-		name := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://"), "/")
+	host, path, _ := strings.Cut(repository, "/")
+	repository = strings.TrimRight(strings.ToLower(host)+"/"+path, "/")
+	for _, key := range slices.Sorted(maps.Keys(config.Auths)) { // two spellings of one name: always the same wins
+		name := dockerName(key)
 		if (repository == name || strings.HasPrefix(repository, name+"/")) && len(name) > len(best) {
-			best, found = name, auth
+			best, found = name, config.Auths[key]
 		}
 	}
 	if found.Username != "" || found.Auth == "" {
@@ -91,6 +95,20 @@ func credentialsFor(data []byte, repository string) (upstream.Credentials, error
 		return upstream.Credentials{}, fmt.Errorf("auth of %s is no user name and password", best)
 	}
 	return upstream.Credentials{Username: username, Password: password}, nil
+}
+
+// dockerName is a key of a docker config as host[/path]: with the host in lower
+// case, and without the scheme and API version that Docker's own clients write.
+func dockerName(key string) string {
+	name, had := strings.CutPrefix(key, "https://")
+	if !had {
+		name, had = strings.CutPrefix(key, "http://")
+	}
+	host, path, _ := strings.Cut(strings.TrimSuffix(name, "/"), "/")
+	if had && (path == "v1" || path == "v2") {
+		path = ""
+	}
+	return strings.TrimRight(strings.ToLower(host)+"/"+path, "/")
 }
 
 // newAuth is credentials as an entry of a docker config. Anonymous access has

@@ -14,7 +14,6 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/precheck"
 	"github.com/d8-registry/registry/internal/switchover"
-	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // sight is one look at the cluster: the World, and the objects behind it that
@@ -33,6 +32,7 @@ type sight struct {
 	address        *corev1.ConfigMap // registry-image-address; nil when absent
 	inv            *inventory
 	progress       progress
+	held           map[string]error // namespaces that refused their pull secret in this pass
 
 	// again is whether something outside the cluster should be asked again
 	// although no object will change: a registry, or the proxy.
@@ -209,13 +209,10 @@ func published(secret *corev1.Secret) switchover.Published {
 // knownBases are all names that a reference may start with: those handed out,
 // and those that will be added to them.
 func knownBases(doc document, w *switchover.World) []layout.Name {
-	bases := append(slices.Clone(doc.Bases), layout.Fixed())
+	bases := append(doc.KnownNames(), layout.Fixed())
 	bases = append(bases, w.Published.Layout.Names()...)
-	bases = append(bases, doc.Desired.Layout.Names()...)
-	for _, u := range []upstream.Upstream{w.Installation, doc.Active.Upstream, doc.Target.Upstream} {
-		if !u.IsZero() {
-			bases = append(bases, layout.NameOf(u))
-		}
+	if !w.Installation.IsZero() {
+		bases = append(bases, layout.NameOf(w.Installation))
 	}
 	slices.SortFunc(bases, layout.Name.Compare)
 	return slices.Compact(bases)

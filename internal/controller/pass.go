@@ -122,6 +122,16 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 // trouble is an error as users may read it: what was tried, and in one word how
 // the API server refused. Its full answer may quote what we sent.
 func trouble(err error) string {
+	var several interface{ Unwrap() []error }
+	if errors.As(err, &several) {
+		var lines []string
+		for _, err := range several.Unwrap() {
+			if line := trouble(err); line != "" {
+				lines = append(lines, line)
+			}
+		}
+		return strings.Join(lines[:min(len(lines), 3)], "\n")
+	}
 	var status apierrors.APIStatus
 	if err == nil || errors.Is(err, errLost) || !errors.As(err, &status) {
 		return ""

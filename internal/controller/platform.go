@@ -76,6 +76,7 @@ func (r *Reconciler) measure(s *sight, doc document) progress {
 			}
 		}
 		switch {
+		case moves && s.held[w.GetNamespace()] != nil: // its new pods could not pull
 		case moves || ro.checksum != "":
 			p.todo = append(p.todo, ro)
 		case patched:

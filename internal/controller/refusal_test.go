@@ -99,6 +99,7 @@ func TestTroubleQuotesNothing(t *testing.T) {
 		{errors.New("something else: SECRET"), ""},
 		{fmt.Errorf("apply DaemonSet d8-system/registry-agent: %w", cause), "apply DaemonSet d8-system/registry-agent: Invalid"},
 		{fmt.Errorf("write: %w", apierrors.NewForbidden(corev1.Resource("secrets"), "x", nil)), "write: Forbidden"},
+		{errors.Join(errors.New("SECRET"), fmt.Errorf("a: %w", cause), errLost, fmt.Errorf("b: %w", apierrors.NewForbidden(corev1.Resource("secrets"), "x", nil))), "a: Invalid\nb: Forbidden"},
 	} {
 		if got := trouble(c.err); got != c.want {
 			t.Errorf("%v: %q, want %q", c.err, got, c.want)

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/switchover"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -23,17 +25,36 @@ import (
 const annotationHosts = "registry.deckhouse.io/hosts"
 
 // applyPullSecrets writes the image pull secrets that platform workloads use:
-// in their namespaces before their templates change.
+// in their namespaces before their templates change. A namespace that refuses
+// its copy holds back its own workloads and nobody else.
 func (r *Reconciler) applyPullSecrets(ctx context.Context, s *sight, doc document) error {
+	s.held = map[string]error{}
 	for _, secret := range r.pullSecretChanges(s, doc) {
-		if err := r.put(ctx, secret); err != nil {
-			return fmt.Errorf("write pull secret %s: %w", key(secret), err)
+		err := r.put(ctx, secret)
+		if err != nil {
+			err = fmt.Errorf("write pull secret %s: %w", key(secret), err)
 		}
-		if secret.Namespace == v1alpha1.Namespace {
+		switch {
+		case secret.Namespace != v1alpha1.Namespace:
+			if err != nil {
+				s.held[secret.Namespace] = err
+			}
+		case err != nil:
+			return err
+		default:
 			s.registrySecret = secret // what follows writes it again
 		}
 	}
 	return nil
+}
+
+// withheld are the errors of the namespaces that hold back their workloads.
+func (s *sight) withheld() error {
+	errs := make([]error, 0, len(s.held))
+	for _, namespace := range slices.Sorted(maps.Keys(s.held)) {
+		errs = append(errs, s.held[namespace])
+	}
+	return errors.Join(errs...)
 }
 
 // pullTargets are the targets that pull secrets know, the wanted one first.
@@ -46,36 +67,38 @@ func (d document) pullTargets() []switchover.Target {
 }
 
 // pullSecretChanges are the pull secrets that are not as desired, as they
-// should be: deckhouse-registry itself, and its copy in each namespace in which
-// something refers to it.
+// should be: deckhouse-registry itself unless it is the user's, and its copy in
+// each namespace in which something of the platform refers to it.
 func (r *Reconciler) pullSecretChanges(s *sight, doc document) []*corev1.Secret {
 	if len(doc.Desired.PullSecrets) == 0 {
 		return nil
 	}
-	auths := doc.auths(doc.pullTargets())
+	auths, hosts := doc.auths(doc.pullTargets()), doc.knownHosts()
 	var changes []*corev1.Secret
-	for _, namespace := range s.pullNamespaces() {
-		have := s.secrets[client.ObjectKey{Namespace: namespace, Name: v1alpha1.SecretRegistry}]
-		if namespace == v1alpha1.Namespace {
-			have = s.registrySecret
+	if !doc.Desired.Registry.IsZero() {
+		if want := withAuths(s.registrySecret, v1alpha1.Namespace, auths, hosts); want != nil {
+			changes = append(changes, want)
 		}
+	}
+	for _, namespace := range r.pullNamespaces(s) {
+		have := s.secrets[client.ObjectKey{Namespace: namespace, Name: v1alpha1.SecretRegistry}]
 		if have != nil && have.Type != corev1.SecretTypeDockerConfigJson {
 			// The type of a Secret cannot be changed, and deleting one that
 			// pods pull with is worse than leaving it.
-			if have.Namespace != v1alpha1.Namespace {
-				continue
-			}
+			continue
 		}
-		if want := withAuths(have, namespace, auths); want != nil {
+		if want := withAuths(have, namespace, auths, hosts); want != nil {
 			changes = append(changes, want)
 		}
 	}
 	return changes
 }
 
-// pullNamespaces are where something refers to deckhouse-registry, d8-system
-// first.
-func (s *sight) pullNamespaces() []string {
+// pullNamespaces are the platform's namespaces besides d8-system in which
+// something refers to deckhouse-registry or a copy was left. Labels of the
+// objects in a namespace do not make it the platform's: whoever may make pods
+// in his own namespace is not to be handed the registry's credentials.
+func (r *Reconciler) pullNamespaces(s *sight) []string {
 	refers := map[string]bool{}
 	note := func(namespace string, spec *corev1.PodSpec) {
 		if slices.ContainsFunc(spec.ImagePullSecrets, func(l corev1.LocalObjectReference) bool { return l.Name == v1alpha1.SecretRegistry }) {
@@ -91,13 +114,26 @@ func (s *sight) pullNamespaces() []string {
 	for i := range s.inv.pods {
 		note(s.inv.pods[i].Namespace, &s.inv.pods[i].Spec)
 	}
-	delete(refers, v1alpha1.Namespace)
-	return append([]string{v1alpha1.Namespace}, slices.Sorted(maps.Keys(refers))...)
+	for id, secret := range s.secrets {
+		if id.Name == v1alpha1.SecretRegistry && secret.Annotations[annotationHosts] != "" {
+			refers[id.Namespace] = true
+		}
+	}
+	maps.DeleteFunc(refers, func(namespace string, _ bool) bool {
+		return namespace == v1alpha1.Namespace || s.inv.ending[namespace] || !r.isPlatforms(s.inv, namespace)
+	})
+	return slices.Sorted(maps.Keys(refers))
 }
 
-// withAuths is the Secret with exactly these entries of ours beside the
-// user's; nil when it is so already.
-func withAuths(have *corev1.Secret, namespace string, auths map[string]dockerAuth) *corev1.Secret {
+// isPlatforms reports whether a namespace is the platform's, by its labels or
+// by a name that is reserved for it.
+func (r *Reconciler) isPlatforms(inv *inventory, namespace string) bool {
+	return r.selector.Matches(inv.namespaces[namespace]) || strings.HasPrefix(namespace, "d8-") || strings.HasPrefix(namespace, "kube-")
+}
+
+// withAuths is the Secret with exactly these entries for hosts that we know,
+// beside the user's for others; nil when it is so already.
+func withAuths(have *corev1.Secret, namespace string, auths map[string]dockerAuth, hosts map[string]bool) *corev1.Secret {
 	want := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.SecretRegistry},
 		Type:       corev1.SecretTypeDockerConfigJson,
@@ -118,6 +154,12 @@ func withAuths(have *corev1.Secret, namespace string, auths map[string]dockerAut
 	for _, host := range strings.Split(want.Annotations[annotationHosts], ",") {
 		delete(entries, host)
 	}
+	// However an installer spelled it: an entry that stays is a credential that
+	// outlives its registry, and one that is read back instead of ours.
+	maps.DeleteFunc(entries, func(key string, _ json.RawMessage) bool {
+		host, _, _ := strings.Cut(dockerName(key), "/")
+		return hosts[host]
+	})
 	for host, auth := range auths {
 		entries[host] = mustJSON(auth)
 	}
@@ -133,25 +175,54 @@ func withAuths(have *corev1.Secret, namespace string, auths map[string]dockerAut
 	return want
 }
 
-// auths are the docker config entries of targets, the first of a host winning.
+// auths are the docker config entries of targets, the wanted one first. A host
+// has one entry if all its targets go by one name. Otherwise each name has its
+// own beside that of the host, so that the longest key is the right one for
+// each, and the host's is the wanted target's.
 func (d document) auths(targets []switchover.Target) map[string]dockerAuth {
-	auths := map[string]dockerAuth{}
-	for _, t := range targets {
-		host, credentials := t.Name().Host, t.Upstream.Credentials
-		if t.Mode != switchover.Unmanaged {
-			// The fixed address has users of its own; the upstream's
-			// credentials are nobody's business but ours.
-			client, _ := d.user(userClient)
-			credentials = client.Credentials
+	auths, names := map[string]dockerAuth{}, map[string]int{}
+	add := func(key string, auth dockerAuth) bool {
+		_, taken := auths[key]
+		if !taken {
+			auths[key] = auth
 		}
-		for _, name := range []string{host, t.Name().String()} {
-			if _, taken := auths[name]; !taken {
-				auths[name] = newAuth(credentials)
-				break
-			}
+		return !taken
+	}
+	for _, t := range targets {
+		if add(t.Name().String(), newAuth(d.credentials(t))) {
+			names[t.Name().Host]++
+		}
+	}
+	for _, t := range targets {
+		name := t.Name()
+		add(name.Host, newAuth(d.credentials(t)))
+		if names[name.Host] == 1 && name.Path != "" {
+			delete(auths, name.String())
 		}
 	}
 	return auths
+}
+
+// credentials are what clients of a target show. The fixed address has users
+// of its own; the upstream's credentials are nobody's business but ours.
+func (d document) credentials(t switchover.Target) upstream.Credentials {
+	if t.Mode == switchover.Unmanaged {
+		return t.Upstream.Credentials
+	}
+	client, _ := d.user(userClient)
+	return client.Credentials
+}
+
+// knownHosts are the hosts whose entries in pull secrets are ours to say.
+func (d document) knownHosts() map[string]bool {
+	hosts := map[string]bool{layout.Fixed().Host: true}
+	for _, name := range d.KnownNames() {
+		hosts[name.Host] = true
+	}
+	for _, t := range d.pullTargets() {
+		hosts[t.Name().Host], hosts[t.Upstream.Host] = true, true
+	}
+	return hosts
 }
 
 // registryChange is Secret deckhouse-registry as it should be; nil when it is
@@ -161,7 +232,7 @@ func registryChange(s *sight, doc document) *corev1.Secret {
 	if target.IsZero() {
 		return nil
 	}
-	want := withAuths(s.registrySecret, v1alpha1.Namespace, doc.auths(doc.pullTargets()))
+	want := withAuths(s.registrySecret, v1alpha1.Namespace, doc.auths(doc.pullTargets()), doc.knownHosts())
 	changed := want != nil
 	if want == nil {
 		want = s.registrySecret.DeepCopy()
