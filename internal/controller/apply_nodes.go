@@ -17,14 +17,10 @@ import (
 // applyRegistryNodes makes a RegistryNode for each node with an agent, owned by
 // the Node, and tells it what is wanted of it.
 func (r *Reconciler) applyRegistryNodes(ctx context.Context, s *sight, doc document) error {
-	if doc.Desired.Own.IsZero() && doc.Desired.Layout.IsZero() {
+	if doc.Desired.Own.IsZero() && doc.Desired.Layout.IsZero() && !doc.Desired.Legacy {
 		return nil // nothing is known of any registry yet
 	}
-	// What was published, not what is desired: agents go by the Secret.
-	var generation int64
-	if s.layoutSecret != nil {
-		generation = published(s.layoutSecret).Layout.Generation
-	}
+	generation := wantedGeneration(s, doc)
 	for i := range s.nodes {
 		node := &s.nodes[i]
 		if !wantsAgent(node) {
@@ -40,6 +36,19 @@ func (r *Reconciler) applyRegistryNodes(ctx context.Context, s *sight, doc docum
 		}
 	}
 	return nil
+}
+
+// wantedGeneration is what was published and not what is desired: agents go by
+// the Secret. The order back to the legacy format has a generation of its own,
+// newer than all that a node which was away may still have.
+func wantedGeneration(s *sight, doc document) int64 {
+	switch {
+	case doc.Desired.Legacy:
+		return doc.Generation
+	case s.layoutSecret != nil:
+		return published(s.layoutSecret).Layout.Generation
+	}
+	return 0
 }
 
 func (r *Reconciler) putRegistryNode(ctx context.Context, node *corev1.Node, have *v1alpha1.RegistryNode, spec v1alpha1.RegistryNodeSpec) error {

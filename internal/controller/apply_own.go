@@ -20,6 +20,10 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
+// nodesPerSecond is how many agents may ask a new registry for the first time
+// within a second: they spread over as many seconds as that takes.
+const nodesPerSecond = 50
+
 // applyOwn moves the module's own workloads to the real address that is
 // wanted, after all others: their pull secret, the agents (whose running pods
 // are not restarted by it), the proxy and at last the controller itself. What
@@ -33,7 +37,7 @@ func (r *Reconciler) applyOwn(ctx context.Context, s *sight, doc document) error
 	mayBegin := doc.Desired.Repoint || doc.Desired.Layout.IsZero()
 	turn := mayBegin && len(p.todo)+len(p.underway) == 0 && !p.secrets && !p.registry
 	agent := s.daemonSet(v1alpha1.DaemonSetAgent)
-	want := r.agentDaemonSet(doc)
+	want := r.agentDaemonSet(s, doc)
 	if agent != nil && !turn {
 		return nil
 	}
@@ -54,7 +58,7 @@ func (r *Reconciler) moveOwnDeployments(ctx context.Context, s *sight, doc docum
 		return r.applyObject(ctx, r.proxyDeployment(s, doc), appsv1.SchemeGroupVersion.WithKind("Deployment"))
 	}
 	if w, ok := s.controller(); ok {
-		if ro := r.ownRollout(s, w, doc); len(ro.containers)+len(ro.inits) > 0 {
+		if ro := r.ownRollout(s, w, doc); !ro.none() {
 			r.log.Info("the controller re-points itself", "base", doc.Desired.Own.Base())
 			if err := r.patch(ctx, ro, doc); err != nil {
 				return fmt.Errorf("re-point %s: %w", w, err)
@@ -83,7 +87,7 @@ func (r *Reconciler) ownProgress(s *sight, doc document) string {
 		}
 	}
 	if w, ok := s.controller(); ok {
-		if ro := r.ownRollout(s, w, doc); len(ro.containers)+len(ro.inits) > 0 {
+		if ro := r.ownRollout(s, w, doc); !ro.none() {
 			return "Re-pointing " + w.String()
 		}
 	}
@@ -91,9 +95,23 @@ func (r *Reconciler) ownProgress(s *sight, doc document) string {
 }
 
 func (r *Reconciler) ownRollout(s *sight, w workload, doc document) rollout {
-	ro := rollout{workload: w}
-	ro.containers, ro.inits = rebase(&w.template.Spec, knownBases(doc, &s.world), layout.NameOf(doc.Desired.Own))
-	return ro
+	if r.mayMove(w, 0) != "" {
+		return rollout{workload: w} // listed, and not waited for
+	}
+	return rollout{workload: w, moves: rebase(&w.template.Spec, knownBases(doc, &s.world), layout.NameOf(doc.Desired.Own))}
+}
+
+// ownLeft says why the controller's own Deployment, which came with the chart,
+// is not ours to re-point; empty when it is or need not be.
+func (r *Reconciler) ownLeft(s *sight, doc document) string {
+	w, ok := s.controller()
+	if !ok || doc.Desired.Own.IsZero() || rebase(&w.template.Spec, knownBases(doc, &s.world), layout.NameOf(doc.Desired.Own)).none() {
+		return ""
+	}
+	if reason := r.mayMove(w, 0); reason != "" {
+		return w.String() + ": " + reason
+	}
+	return ""
 }
 
 // mayUpgrade reports whether our own templates may change in more than what
@@ -133,7 +151,7 @@ func (r *Reconciler) applyBootstrap(ctx context.Context, s *sight, doc document)
 
 // agentDaemonSet is the agent of every node: serve routes pulls and is locked
 // in, node works on the host and does not listen.
-func (r *Reconciler) agentDaemonSet(doc document) *appsv1.DaemonSet {
+func (r *Reconciler) agentDaemonSet(s *sight, doc document) *appsv1.DaemonSet {
 	selector := map[string]string{labelApp: v1alpha1.DaemonSetAgent}
 	labels := ours()
 	labels[labelApp] = v1alpha1.DaemonSetAgent
@@ -149,8 +167,9 @@ func (r *Reconciler) agentDaemonSet(doc document) *appsv1.DaemonSet {
 		Resources:       requests("25m", "40Mi"),
 	}
 	privileged := true
+	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", len(s.nodes)/nodesPerSecond)}, args...)
 	node := corev1.Container{
-		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: args, Env: env,
+		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: nodeArgs, Env: env,
 		// containerd's files are reached through its own /proc/PID/root.
 		VolumeMounts:    []corev1.VolumeMount{state, {Name: "containerd", MountPath: "/run/containerd"}},
 		SecurityContext: &corev1.SecurityContext{Privileged: &privileged, RunAsUser: &root},

@@ -152,9 +152,14 @@ func (r *Reconciler) proxyDeployment(s *sight, doc document) *appsv1.Deployment 
 			// All numbers are spelled out: DeepDerivative takes 0 for a wish.
 			PeriodSeconds: 5, TimeoutSeconds: 1, SuccessThreshold: 1, FailureThreshold: 3,
 		},
+		LivenessProbe: &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString("metrics")}},
+			PeriodSeconds: 10, TimeoutSeconds: 5, SuccessThreshold: 1, FailureThreshold: 6,
+		},
 		SecurityContext: locked(),
 		Resources:       requests("25m", "40Mi"),
 	}
+	grace := int64(45) // it drains for almost half a minute
 	return &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentProxy, Labels: labels},
 		Spec: appsv1.DeploymentSpec{
@@ -165,10 +170,13 @@ func (r *Reconciler) proxyDeployment(s *sight, doc document) *appsv1.Deployment 
 				Spec: corev1.PodSpec{
 					ServiceAccountName: "registry-proxy",
 					PriorityClassName:  "system-cluster-critical",
-					ImagePullSecrets:   []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
-					Containers:         []corev1.Container{container},
-					Tolerations:        []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
-					Affinity:           proxyAffinity(selector),
+
+					TerminationGracePeriodSeconds: &grace,
+
+					ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
+					Containers:       []corev1.Container{container},
+					Tolerations:      []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+					Affinity:         proxyAffinity(selector),
 				},
 			},
 		},

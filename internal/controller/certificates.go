@@ -47,6 +47,13 @@ func (d document) user(name string) (user, bool) {
 // knew is taken back from the Secrets that show it: a new CA or password would
 // cut off every client.
 func (r *Reconciler) withIdentity(doc document, s *sight, now time.Time) (document, error) {
+	if doc.HashKey == "" && doc.Schema > 0 {
+		key, err := pki.NewPassword()
+		if err != nil {
+			return doc, fmt.Errorf("key of the hash: %w", err)
+		}
+		doc.HashKey = key
+	}
 	if !doc.Desired.Proxy && doc.PKI.CA.IsZero() {
 		return doc, nil
 	}

@@ -16,6 +16,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
@@ -36,12 +37,13 @@ func (r *Reconciler) observeProxy(ctx context.Context, s *sight, doc document) {
 	p.Exists = s.proxy != nil || s.service != nil
 	p.Wanted, p.Missing = proxiesWanted(s.world.Nodes)
 	generations := []int64{}
+	still := map[types.UID]use{}
 	for i := range s.inv.pods {
 		pod := &s.inv.pods[i]
 		if !isProxyPod(pod) || pod.DeletionTimestamp != nil {
 			continue
 		}
-		if at, err := time.Parse(time.RFC3339, pod.Annotations[annotationLastUse]); err == nil && at.After(p.LastUse) {
+		if at := r.lastUse(still, pod, s.world.Now); at.After(p.LastUse) {
 			p.LastUse = at
 			p.Clients = strings.FieldsFunc(pod.Annotations[annotationLastClient], func(c rune) bool { return c == ',' || c == ' ' })
 		}
@@ -50,6 +52,7 @@ func (r *Reconciler) observeProxy(ctx context.Context, s *sight, doc document) {
 			generations = append(generations, g)
 		}
 	}
+	r.uses = still
 	p.Ready = len(generations)
 	if p.Ready > 0 {
 		p.Generation = slices.Min(generations)
@@ -64,6 +67,27 @@ func (r *Reconciler) observeProxy(ctx context.Context, s *sight, doc document) {
 		}
 	}
 	r.prove(ctx, s, doc)
+}
+
+// use is the last use that a proxy told of, and when we saw that it was a new
+// one. Clocks of nodes are not compared with ours.
+type use struct {
+	told string
+	at   time.Time
+}
+
+// lastUse is when a proxy was last seen to be used; zero when it never was.
+func (r *Reconciler) lastUse(still map[types.UID]use, pod *corev1.Pod, now time.Time) time.Time {
+	told := pod.Annotations[annotationLastUse]
+	if told == "" {
+		return time.Time{}
+	}
+	u := use{told, now}
+	if seen := r.uses[pod.UID]; seen.told == told {
+		u = seen
+	}
+	still[pod.UID] = u
+	return u.at
 }
 
 // prove pulls the manifest of an image through the Service, as an in-cluster
@@ -114,13 +138,25 @@ func (r *Reconciler) pullThrough(ctx context.Context, host string, doc document)
 	req.Header.Set("Accept", "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json")
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return err
+		return withoutSource(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answered %s", target.Path, resp.Status)
 	}
 	return nil
+}
+
+// withoutSource drops our own address, whose port is another one each time: a
+// message that never stands still would be stored, and seen, for ever.
+func withoutSource(err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) {
+		return err
+	}
+	still := *op
+	still.Source = nil
+	return &still
 }
 
 // splitImage is the repository and the tag or digest of an image below a base.

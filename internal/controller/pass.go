@@ -51,11 +51,12 @@ type Reconciler struct {
 	// What only this process saw. Nothing depends on remembering it: after a
 	// restart it is seen again.
 	notReady  map[types.UID]time.Time
+	uses      map[types.UID]use
 	proved    int64
 	refused   string
 	trouble   string // why the last apply ended
 	tried     map[types.UID]string
-	conflicts map[types.UID]string
+	conflicts map[types.UID]conflict
 	foreign   string
 }
 
@@ -98,8 +99,12 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	if r := doc.Desired.Registry; r == doc.Target && r != st.Desired.Registry {
 		doc.Switch = doc.Generation // the platform begins to move
 	}
-	if doc, err = r.withIdentity(doc, s, s.world.Now); err != nil {
-		return reconcile.Result{}, err
+	// A state that tells nothing is no wish that everything should go.
+	blind := doc.Target.IsZero() || doc.Newer()
+	if !blind {
+		if doc, err = r.withIdentity(doc, s, s.world.Now); err != nil {
+			return reconcile.Result{}, err
+		}
 	}
 	if doc.Schema > 0 {
 		if _, err := r.save(ctx, st, doc, s.world); err != nil {
@@ -108,7 +113,9 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 		r.announce(st.Conditions, doc.Conditions)
 	}
 	r.checker.Want(r.checkRequest(r.protocol.CheckRequest(doc.State, s.world), s, s.inv))
-	err = r.apply(ctx, s, doc)
+	if !blind {
+		err = r.apply(ctx, s, doc)
+	}
 	r.trouble = trouble(err)
 	if moduleErr := r.applyModule(ctx, s, doc); err == nil {
 		err = moduleErr

@@ -22,10 +22,10 @@ const atOnce = 3
 // rollout is one workload on its way to the wanted base.
 type rollout struct {
 	workload
-	containers, inits map[string]string // container -> image
-	checksum          string            // template annotation of Deployment deckhouse; empty for others
-	why               string            // what it still waits for once patched
-	broken            bool              // it does not come up
+	moves
+	checksum string // template annotation of Deployment deckhouse; empty for others
+	why      string // what it still waits for once patched
+	broken   bool   // it does not come up
 }
 
 // progress is how far the platform is with what is desired. It is measured
@@ -53,6 +53,9 @@ func (r *Reconciler) measure(s *sight, doc document) progress {
 		refused:  r.refused,
 		hold:     !doc.Desired.Repoint,
 	}
+	if left := r.ownLeft(s, doc); left != "" {
+		p.left = append(p.left, left)
+	}
 	if doc.Desired.Workloads == (layout.Name{}) {
 		return p
 	}
@@ -62,24 +65,23 @@ func (r *Reconciler) measure(s *sight, doc document) progress {
 		if !w.platform {
 			continue
 		}
-		ro := rollout{workload: w}
-		ro.containers, ro.inits = rebase(&w.template.Spec, bases, doc.Desired.Workloads)
-		moves := len(ro.containers)+len(ro.inits) > 0
+		ro := rollout{workload: w, moves: rebase(&w.template.Spec, bases, doc.Desired.Workloads)}
+		toMove := !ro.none()
 		patched := w.GetAnnotations()[annotationRepointed] == number
 		if isDeckhouse(w) && !patched && !doc.Desired.Registry.IsZero() && w.template.Annotations[v1alpha1.AnnotationRegistryChecksum] != checksum(doc) {
 			ro.checksum = checksum(doc)
 		}
-		if moves {
+		if toMove {
 			if reason := r.mayMove(w, doc.Switch); reason != "" {
 				p.left = append(p.left, w.String()+": "+reason)
-				ro.containers, ro.inits, moves = nil, nil, false
+				ro.moves, toMove = moves{}, false
 			}
 		}
 		switch {
-		case moves && s.held[w.GetNamespace()] != nil: // its new pods could not pull
-		case moves || ro.checksum != "":
+		case toMove && s.held[w.GetNamespace()] != nil: // its new pods could not pull
+		case toMove || ro.checksum != "":
 			p.todo = append(p.todo, ro)
-		case patched:
+		case patched && !doc.moved():
 			if ro.why, ro.broken = s.waits(w); ro.why != "" {
 				p.underway = append(p.underway, ro)
 			}
@@ -87,6 +89,12 @@ func (r *Reconciler) measure(s *sight, doc document) progress {
 	}
 	slices.SortStableFunc(p.todo, func(a, b rollout) int { return a.turn() - b.turn() })
 	return p
+}
+
+// moved reports whether the platform's move to the present target has ended.
+// What falls ill later is not the switch's, and must not hold up anything.
+func (d document) moved() bool {
+	return slices.ContainsFunc(d.Passed, func(p switchover.Passed) bool { return p.Step == v1alpha1.ConditionSwitch })
 }
 
 // turn orders rollouts: Deckhouse first, DaemonSets last.

@@ -2,9 +2,12 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,6 +16,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
@@ -186,13 +191,142 @@ func TestPodsOnAbsentNodesDoNotCount(t *testing.T) {
 	}
 }
 
+// TestWhatFallsIllLaterHoldsUpNothing: a workload that came up in the switch
+// and got a wrong image a month later is not the switch's.
+func TestWhatFallsIllLaterHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	doc := moving()
+	doc.Passed = []switchover.Passed{{Step: v1alpha1.ConditionSwitch, Generation: 5}}
+	p := bare().measure(fleet("a:stuck", "b"), doc)
+	if next := p.next(); len(next) != 1 || next[0].GetName() != "b" {
+		t.Errorf("%d rollouts begin, want b", len(next))
+	}
+}
+
+func TestANamespaceWithoutItsPullSecretWaits(t *testing.T) {
+	t.Parallel()
+	s := fleet("a")
+	s.held = map[string]error{v1alpha1.Namespace: errLost}
+	if p := bare().measure(s, moving()); len(p.todo) != 0 {
+		t.Errorf("%d to be re-pointed", len(p.todo))
+	}
+}
+
+// TestImageVolumesMoveToo: a reference that is counted can be moved, or the
+// switch would never end.
+func TestImageVolumesMoveToo(t *testing.T) {
+	t.Parallel()
+	s := fleet("a")
+	d := &s.inv.deployments[0]
+	d.ResourceVersion = "7"
+	d.Spec.Template.Spec = spec("other.io/x:1")
+	d.Spec.Template.Spec.Volumes = []corev1.Volume{
+		{Name: "data"},
+		{Name: "model", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: old.Reference("model:1"), PullPolicy: corev1.PullAlways}}},
+	}
+	p := bare().measure(s, moving())
+	if len(p.todo) != 1 {
+		t.Fatalf("%d to be re-pointed", len(p.todo))
+	}
+	before, after := mustJSON(d), mustJSON(change(p.todo[0], moving()))
+	merged, err := strategicpatch.StrategicMergePatch(before, after, &appsv1.Deployment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got appsv1.Deployment
+	if err := json.Unmarshal(merged, &got); err != nil {
+		t.Fatal(err)
+	}
+	volumes := got.Spec.Template.Spec.Volumes
+	if len(volumes) != 2 || got.Spec.Template.Spec.Containers[0].Image != "other.io/x:1" {
+		t.Fatalf("the patch changes more than it should: %s", merged)
+	}
+	if v := volumes[1].Image; v == nil || v.Reference != layout.Fixed().Reference("model:1") || v.PullPolicy != corev1.PullAlways {
+		t.Errorf("the volume is %+v", v)
+	}
+	if !strings.Contains(string(after), `"resourceVersion":"7"`) {
+		t.Errorf("a change that was not seen would be overwritten: %s", after)
+	}
+}
+
+// TestOurOwnDeploymentIsNotFoughtFor: what re-applies the chart keeps its
+// image, is listed, and is not waited for.
+func TestOurOwnDeploymentIsNotFoughtFor(t *testing.T) {
+	t.Parallel()
+	for _, manager := range []string{"kubectl", "argocd-controller"} {
+		s := fleet(v1alpha1.DeploymentController)
+		s.inv.deployments[0].ManagedFields = []metav1.ManagedFieldsEntry{{
+			Manager: manager, FieldsType: "FieldsV1",
+			FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"main\"}":{"f:image":{}}}}}}}`)},
+		}}
+		doc := moving()
+		doc.Desired.Own = upstream.Upstream{Host: "new.io", Path: "d8", Scheme: upstream.HTTPS}
+		w, _ := s.controller()
+		left := bare().measure(s, doc).left
+		if fights := !bare().ownRollout(s, w, doc).none(); fights != (manager == "kubectl") || fights == (len(left) == 1) {
+			t.Errorf("%s: re-pointed %t, left %v", manager, fights, left)
+		}
+	}
+}
+
+// TestAUseIsWhenWeSawIt: a proxy whose clock is wrong is used when what it
+// tells changes.
+func TestAUseIsWhenWeSawIt(t *testing.T) {
+	t.Parallel()
+	r := bare()
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "1"}}
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i, c := range []struct {
+		told string
+		want int // the step whose time it is; -1: never used
+	}{
+		{"", -1},
+		{"1999-01-01T00:00:00Z", 1},
+		{"1999-01-01T00:00:00Z", 1},
+		{"2099-01-01T00:00:00Z", 3},
+		{"2099-01-01T00:00:00Z", 3},
+		{"1999-01-01T00:00:00Z", 5},
+	} {
+		pod.Annotations = map[string]string{annotationLastUse: c.told}
+		still := map[types.UID]use{}
+		got := r.lastUse(still, pod, start.Add(time.Duration(i)*time.Minute))
+		r.uses = still
+		if want := start.Add(time.Duration(c.want) * time.Minute); got.IsZero() != (c.want < 0) || c.want >= 0 && !got.Equal(want) {
+			t.Errorf("step %d: used at %v", i, got)
+		}
+	}
+}
+
+func TestTheOrderBackHasAGenerationOfItsOwn(t *testing.T) {
+	t.Parallel()
+	doc := document{}
+	doc.Generation = 7
+	if got := wantedGeneration(&sight{}, doc); got != 0 {
+		t.Errorf("nothing is published, and %d is wanted", got)
+	}
+	doc.Desired.Legacy = true
+	if got := wantedGeneration(&sight{}, doc); got != 7 {
+		t.Errorf("the order has generation %d", got)
+	}
+}
+
+func TestAnErrorStandsStill(t *testing.T) {
+	t.Parallel()
+	reset := func(port int) error {
+		return fmt.Errorf("ask: %w", &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 5), Port: port}, Addr: &net.TCPAddr{IP: net.IPv4(10, 9, 0, 1), Port: 5001}, Err: syscall.ECONNRESET})
+	}
+	if a, b := withoutSource(reset(40312)), withoutSource(reset(40313)); a.Error() != b.Error() || !strings.Contains(a.Error(), "10.9.0.1:5001") {
+		t.Errorf("%v, %v", a, b)
+	}
+}
+
 func TestOwnTemplates(t *testing.T) {
 	t.Parallel()
 	r := bare()
 	r.cfg.AgentPort = 5001
 	doc := moving()
 	doc.Desired.Own = doc.Desired.Registry.Upstream
-	for _, template := range []corev1.PodTemplateSpec{r.agentDaemonSet(doc).Spec.Template, r.proxyDeployment(fleet(), doc).Spec.Template} {
+	for _, template := range []corev1.PodTemplateSpec{r.agentDaemonSet(fleet(), doc).Spec.Template, r.proxyDeployment(fleet(), doc).Spec.Template} {
 		volumes := map[string]bool{}
 		for _, v := range template.Spec.Volumes {
 			if volumes[v.Name] {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -44,7 +45,9 @@ func (r *Reconciler) repoint(ctx context.Context, s *sight, doc document) error 
 	p := r.measure(s, doc)
 	if len(p.todo) == 0 || !doc.Desired.Repoint {
 		r.refused = ""
+		clear(r.tried)
 	}
+	maps.DeleteFunc(r.conflicts, func(_ types.UID, c conflict) bool { return c.number != doc.Switch })
 	next := p.next()
 	if len(next) == 0 {
 		return nil
@@ -54,7 +57,7 @@ func (r *Reconciler) repoint(ctx context.Context, s *sight, doc document) error 
 	}
 	var lost error
 	for _, ro := range next {
-		if r.fought(ro.GetUID()) != "" {
+		if r.fought(ro.GetUID(), doc.Switch) != "" {
 			continue // found out just now; the next pass lists it
 		}
 		err := r.patch(ctx, ro, doc)
@@ -112,13 +115,13 @@ func refusal(ro rollout, err error) string {
 // away as soon as a later patch does not repeat it.
 func (r *Reconciler) try(ctx context.Context, ro rollout, doc document) error {
 	id := string(ro.GetUID()) + "/" + ro.GetResourceVersion() + "/" + switchNumber(doc.Switch)
-	if r.tried[ro.GetUID()] == id || r.fought(ro.GetUID()) != "" {
+	if r.tried[ro.GetUID()] == id || r.fought(ro.GetUID(), doc.Switch) != "" {
 		return nil
 	}
 	wanted := client.ApplyConfigurationFromUnstructured(change(ro, doc))
 	if err := r.client.Apply(ctx, wanted, owner, client.DryRunAll); apierrors.IsConflict(err) {
 		if manager := conflicting(err); manager != "" {
-			r.conflicts[ro.GetUID()] = manager
+			r.conflicts[ro.GetUID()] = conflict{manager, doc.Switch}
 			r.wake()
 			return nil
 		}
@@ -146,7 +149,19 @@ func (r *Reconciler) patch(ctx context.Context, ro rollout, doc document, opts .
 	return err //nolint:wrapcheck // the callers say which workload
 }
 
-func (r *Reconciler) fought(uid types.UID) string { return r.conflicts[uid] }
+// conflict is who was found to apply a workload's images, and in which switch:
+// the next one asks again.
+type conflict struct {
+	manager string
+	number  int64
+}
+
+func (r *Reconciler) fought(uid types.UID, number int64) string {
+	if c, ok := r.conflicts[uid]; ok && c.number == number {
+		return c.manager
+	}
+	return ""
+}
 
 // conflicting is the known re-applier that a conflict names.
 func conflicting(err error) string {
@@ -173,12 +188,15 @@ func conflicting(err error) string {
 // nothing that was changed or made anew meanwhile is overwritten.
 func change(ro rollout, doc document) *unstructured.Unstructured {
 	template := map[string]any{}
-	if len(ro.containers)+len(ro.inits) > 0 {
+	if !ro.none() {
 		spec := map[string]any{}
 		for field, changes := range map[string]map[string]string{"containers": ro.containers, "initContainers": ro.inits} {
 			if list := containerList(changes); len(list) > 0 {
 				spec[field] = list
 			}
+		}
+		if len(ro.volumes) > 0 {
+			spec["volumes"] = volumeList(ro.volumes)
 		}
 		template["spec"] = spec
 	}
@@ -203,14 +221,17 @@ func change(ro rollout, doc document) *unstructured.Unstructured {
 }
 
 func containerList(changes map[string]string) []any {
-	names := make([]string, 0, len(changes))
-	for name := range changes {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	list := make([]any, 0, len(names))
-	for _, name := range names {
+	list := make([]any, 0, len(changes))
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
 		list = append(list, map[string]any{"name": name, "image": changes[name]})
+	}
+	return list
+}
+
+func volumeList(changes map[string]string) []any {
+	list := make([]any, 0, len(changes))
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
+		list = append(list, map[string]any{"name": name, "image": map[string]any{"reference": changes[name]}})
 	}
 	return list
 }

@@ -113,7 +113,7 @@ func newReconciler(cfg Config, protocol switchover.Protocol, platform labels.Sel
 		log:       log,
 		notReady:  map[types.UID]time.Time{},
 		tried:     map[types.UID]string{},
-		conflicts: map[types.UID]string{},
+		conflicts: map[types.UID]conflict{},
 	}
 	r.wake = func() {
 		select {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -51,6 +52,9 @@ type document struct {
 	// present target. It numbers switches: a workload is re-pointed once in
 	// each.
 	Switch int64 `json:"switch,omitempty"`
+	// HashKey keys the hash that users see: who knows the rest of a wish must
+	// not be able to guess a short password from it.
+	HashKey string `json:"hashKey,omitempty"`
 
 	// raw is what was read, with the fields that this version does not know.
 	raw map[string]any
@@ -134,7 +138,7 @@ func fill(secret *corev1.Secret, doc document, world switchover.World) error {
 	if err != nil {
 		return err
 	}
-	hash := wishHash(doc.State, world)
+	hash := wishHash(doc, world)
 	if secret.Data == nil {
 		secret.Data = map[string][]byte{}
 	}
@@ -156,9 +160,10 @@ func fill(secret *corev1.Secret, doc document, world switchover.World) error {
 
 // wishHash is of what the user asks for and of the images that this needs, so
 // that it stands still while nodes report.
-func wishHash(state switchover.State, world switchover.World) string {
-	sum := sha256.Sum256([]byte(string(state.Target.Mode) + "\n" + state.WishHash + "\n" + strings.Join(world.Census.Required, "\n")))
-	return hex.EncodeToString(sum[:])
+func wishHash(doc document, world switchover.World) string {
+	sum := hmac.New(sha256.New, []byte(doc.HashKey))
+	sum.Write([]byte(string(doc.Target.Mode) + "\n" + doc.WishHash + "\n" + strings.Join(world.Census.Required, "\n")))
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // userConditions are the conditions as a YAML list whose entries have all five

@@ -75,14 +75,19 @@ func TestTheHashStandsStillWhileNodesReport(t *testing.T) {
 	t.Parallel()
 	doc := someDocument()
 	w := switchover.World{Census: switchover.Census{Required: []string{":a"}}}
-	before := wishHash(doc.State, w)
+	before := wishHash(doc, w)
 	doc.Generation, doc.SafeGeneration, doc.Conditions = 9, 9, nil
 	w.Nodes = []switchover.Node{{Name: "n"}}
-	if wishHash(doc.State, w) != before {
+	if wishHash(doc, w) != before {
 		t.Error("it follows what is no wish")
 	}
+	doc.HashKey = "another"
+	if wishHash(doc, w) == before {
+		t.Error("whoever knows the wish but for its password can guess that")
+	}
+	doc.HashKey = ""
 	w.Census.Required = []string{":b"}
-	if wishHash(doc.State, w) == before {
+	if wishHash(doc, w) == before {
 		t.Error("it does not follow the required images")
 	}
 }

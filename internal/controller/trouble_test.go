@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +241,63 @@ func TestOwnedObjectsAreHealed(t *testing.T) {
 		return string(c.secret(v1alpha1.SecretRegistry).Data[keyAddress]) == layout.Fixed().Host
 	})
 	c.reaches(switchover.Direct, c.upstreamA())
+}
+
+// TestNothingIsMadeOfWhatTellsNothing: a lost state beside a layout that cannot
+// be read, or a state of a newer version, is told and takes nothing away.
+func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
+	c := newCluster(t)
+	stop := c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.wish(settingsOf(c.upstreamA()))
+	c.reaches(switchover.Direct, c.upstreamA())
+	stop()
+	state, published := c.secret(v1alpha1.SecretState), c.secret(v1alpha1.SecretLayout)
+	for told, damage := range map[string]func(){
+		"cannot be read": func() {
+			damaged := published.DeepCopy()
+			damaged.Data[keyConfig] = []byte("- no layout")
+			if err := errors.Join(c.Update(t.Context(), damaged), client.IgnoreNotFound(c.Delete(t.Context(), c.secret(v1alpha1.SecretState)))); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"newer version": func() {
+			newer := c.secret(v1alpha1.SecretState)
+			newer.Data[keyState] = []byte("schema: 99\ntarget: {mode: Bundle}\n")
+			if err := c.Update(t.Context(), newer); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		damage()
+		before := c.secret(v1alpha1.SecretLayout).ResourceVersion
+		stop := c.start(nil)
+		c.eventually("it is told that "+told, func() bool {
+			var m deckhousev1alpha1.Module
+			return c.Get(t.Context(), client.ObjectKey{Name: v1alpha1.ModuleName}, &m) == nil && strings.Contains(fmt.Sprint(m.Status), told)
+		})
+		stop()
+		if c.gone(&appsv1.Deployment{}, v1alpha1.DeploymentProxy) || c.gone(&corev1.Service{}, v1alpha1.ServiceRegistry) || c.gone(&corev1.Secret{}, v1alpha1.SecretProxy) {
+			t.Error("the proxy was taken away")
+		}
+		if c.secret(v1alpha1.SecretLayout).ResourceVersion != before {
+			t.Error("the layout was written")
+		}
+		c.restore(state, published)
+	}
+}
+
+// restore puts Secrets back as they were.
+func (c *cluster) restore(secrets ...*corev1.Secret) {
+	c.t.Helper()
+	for _, was := range secrets {
+		fresh := was.DeepCopy()
+		fresh.ResourceVersion, fresh.UID = "", ""
+		if err := client.IgnoreNotFound(c.Delete(c.t.Context(), fresh.DeepCopy())); err != nil {
+			c.t.Fatal(err)
+		}
+		c.create(fresh)
+	}
 }
 
 // TestAnotherModulesObjectsAreLeftAlone: without our label the objects belong

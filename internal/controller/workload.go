@@ -142,7 +142,7 @@ func (r *Reconciler) mayMove(w workload, number int64) string {
 	if manager := reapplier(w.GetManagedFields()); manager != "" {
 		return "its images are applied by " + manager
 	}
-	if manager := r.fought(w.GetUID()); manager != "" {
+	if manager := r.fought(w.GetUID(), number); manager != "" {
 		return "its images are applied by " + manager
 	}
 	if number != 0 && w.GetAnnotations()[annotationRepointed] == switchNumber(number) {
@@ -185,20 +185,32 @@ func isReapplier(manager string) bool {
 	return slices.ContainsFunc(reappliers, func(known string) bool { return strings.HasPrefix(manager, known) })
 }
 
-// rebase says which containers of the template name a base other than name,
-// and what they should name instead: container -> image.
-func rebase(spec *corev1.PodSpec, bases []layout.Name, name layout.Name) (containers, inits map[string]string) {
-	change := func(list []corev1.Container) map[string]string {
-		changes := map[string]string{}
-		for i := range list {
-			have, rest, ok := layout.MatchName(bases, list[i].Image)
-			if ok && have != name {
-				changes[list[i].Name] = name.Reference(rest)
-			}
+// moves are what a template should name instead: container or volume -> image.
+type moves struct{ containers, inits, volumes map[string]string }
+
+func (m moves) none() bool { return len(m.containers)+len(m.inits)+len(m.volumes) == 0 }
+
+// rebase says what of the template names a base other than name, and what it
+// should name instead.
+func rebase(spec *corev1.PodSpec, bases []layout.Name, name layout.Name) moves {
+	m := moves{containers: map[string]string{}, inits: map[string]string{}, volumes: map[string]string{}}
+	move := func(to map[string]string, what, image string) {
+		if have, rest, ok := layout.MatchName(bases, image); ok && have != name {
+			to[what] = name.Reference(rest)
 		}
-		return changes
 	}
-	return change(spec.Containers), change(spec.InitContainers)
+	for i := range spec.Containers {
+		move(m.containers, spec.Containers[i].Name, spec.Containers[i].Image)
+	}
+	for i := range spec.InitContainers {
+		move(m.inits, spec.InitContainers[i].Name, spec.InitContainers[i].Image)
+	}
+	for i := range spec.Volumes {
+		if v := spec.Volumes[i].Image; v != nil {
+			move(m.volumes, spec.Volumes[i].Name, v.Reference)
+		}
+	}
+	return m
 }
 
 // podsOf are the pods that the workload made and that still run.

@@ -45,6 +45,10 @@ func (s State) Ready() bool {
 	return c != nil && c.Status == metav1.ConditionTrue
 }
 
+// Newer reports whether a version newer than this one wrote the state: nothing
+// may be made of what is understood of it.
+func (s State) Newer() bool { return s.Schema > stateSchema }
+
 // KnownNames are all names that workloads may have been given by us: what to
 // match image references against.
 func (s State) KnownNames() []layout.Name {
