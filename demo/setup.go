@@ -60,7 +60,7 @@ func setUp(ctx context.Context, r *testcluster.Run, b testcluster.Binaries, o op
 	ours := ""
 	if o.story != "baseline" {
 		var err error
-		if ours, err = programs(ctx, o.root); err != nil {
+		if ours, err = d.findPrograms(ctx); err != nil {
 			return d, err
 		}
 	}
@@ -151,21 +151,23 @@ func (d *demo) install(ctx context.Context) error {
 	return nil
 }
 
-// programs is the folder of the product's programs: where this one is, or built
-// now.
-func programs(ctx context.Context, root string) (string, error) {
+// findPrograms is the folder of the product's programs: where this one is, or
+// built now.
+func (d *demo) findPrograms(ctx context.Context) (string, error) {
 	if self, err := os.Executable(); err == nil {
 		dir := filepath.Dir(self)
 		if _, err := os.Stat(filepath.Join(dir, "registry-controller")); err == nil {
 			return dir, nil
 		}
 	}
-	dir, err := filepath.Abs(filepath.Join(root, "bin"))
+	d.out.line("           building our programs (minutes with empty caches)")
+	dir, err := filepath.Abs(filepath.Join(d.options.root, "bin"))
 	if err != nil {
 		return "", fmt.Errorf("folder of the programs: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+"/", "./cmd/...")
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	// As make build does it: other flags would compile everything anew.
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir+"/", "./cmd/...")
+	cmd.Dir, cmd.Env = d.options.root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
