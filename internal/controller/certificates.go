@@ -43,17 +43,24 @@ func (d document) user(name string) (user, bool) {
 	return user{}, false
 }
 
+// withHashKey completes a document that is to be stored with the key of the
+// hash that users see.
+func withHashKey(doc document) (document, error) {
+	if doc.HashKey != "" || doc.Schema == 0 {
+		return doc, nil
+	}
+	key, err := pki.NewPassword()
+	if err != nil {
+		return doc, fmt.Errorf("key of the hash: %w", err)
+	}
+	doc.HashKey = key
+	return doc, nil
+}
+
 // withIdentity completes a document with CA, leaf and users. What a lost state
 // knew is taken back from the Secrets that show it: a new CA or password would
 // cut off every client.
 func (r *Reconciler) withIdentity(doc document, s *sight, now time.Time) (document, error) {
-	if doc.HashKey == "" && doc.Schema > 0 {
-		key, err := pki.NewPassword()
-		if err != nil {
-			return doc, fmt.Errorf("key of the hash: %w", err)
-		}
-		doc.HashKey = key
-	}
 	if !doc.Desired.Proxy && doc.PKI.CA.IsZero() {
 		return doc, nil
 	}

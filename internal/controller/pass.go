@@ -94,17 +94,9 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	if r.belongsToAnother(st, s) {
 		return reconcile.Result{}, nil
 	}
-	doc := st.document
-	doc.State = r.protocol.Advance(st.State, s.world)
-	if r := doc.Desired.Registry; r == doc.Target && r != st.Desired.Registry {
-		doc.Switch = doc.Generation // the platform begins to move
-	}
-	// A state that tells nothing is no wish that everything should go.
-	blind := doc.Target.IsZero() || doc.Newer()
-	if !blind {
-		if doc, err = r.withIdentity(doc, s, s.world.Now); err != nil {
-			return reconcile.Result{}, err
-		}
+	doc, err := r.decide(st, s)
+	if err != nil {
+		return reconcile.Result{}, err
 	}
 	if doc.Schema > 0 {
 		if _, err := r.save(ctx, st, doc, s.world); err != nil {
@@ -113,7 +105,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 		r.announce(st.Conditions, doc.Conditions)
 	}
 	r.checker.Want(r.checkRequest(r.protocol.CheckRequest(doc.State, s.world), s, s.inv))
-	if !blind {
+	if !doc.blind() {
 		err = r.apply(ctx, s, doc)
 	}
 	r.trouble = trouble(err)
@@ -125,6 +117,27 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	}
 	return reconcile.Result{RequeueAfter: due(doc, s.world)}, err
 }
+
+// decide is the document that follows from what was stored and what was seen.
+func (r *Reconciler) decide(st stored, s *sight) (document, error) {
+	doc := st.document
+	doc.State = r.protocol.Advance(st.State, s.world)
+	if r := doc.Desired.Registry; r == doc.Target && r != st.Desired.Registry {
+		doc.Switch = doc.Generation // the platform begins to move
+	}
+	if doc.blind() {
+		return doc, nil
+	}
+	doc, err := withHashKey(doc)
+	if err != nil {
+		return doc, err
+	}
+	return r.withIdentity(doc, s, s.world.Now)
+}
+
+// blind reports whether the document does not tell what should be. That is no
+// wish that everything should go.
+func (d document) blind() bool { return d.Target.IsZero() || d.Newer() }
 
 // trouble is an error as users may read it: what was tried, and in one word how
 // the API server refused. Its full answer may quote what we sent.

@@ -60,35 +60,39 @@ func (r *Reconciler) measure(s *sight, doc document) progress {
 		return p
 	}
 	bases := knownBases(doc, &s.world)
-	number := switchNumber(doc.Switch)
 	for _, w := range s.inv.workloads(r.selector) {
-		if !w.platform {
-			continue
-		}
-		ro := rollout{workload: w, moves: rebase(&w.template.Spec, bases, doc.Desired.Workloads)}
-		toMove := !ro.none()
-		patched := w.GetAnnotations()[annotationRepointed] == number
-		if isDeckhouse(w) && !patched && !doc.Desired.Registry.IsZero() && w.template.Annotations[v1alpha1.AnnotationRegistryChecksum] != checksum(doc) {
-			ro.checksum = checksum(doc)
-		}
-		if toMove {
-			if reason := r.mayMove(w, doc.Switch); reason != "" {
-				p.left = append(p.left, w.String()+": "+reason)
-				ro.moves, toMove = moves{}, false
-			}
-		}
-		switch {
-		case toMove && s.held[w.GetNamespace()] != nil: // its new pods could not pull
-		case toMove || ro.checksum != "":
-			p.todo = append(p.todo, ro)
-		case patched && !doc.moved():
-			if ro.why, ro.broken = s.waits(w); ro.why != "" {
-				p.underway = append(p.underway, ro)
-			}
+		if w.platform {
+			r.measureOne(&p, s, doc, w, bases)
 		}
 	}
 	slices.SortStableFunc(p.todo, func(a, b rollout) int { return a.turn() - b.turn() })
 	return p
+}
+
+// measureOne says of one workload whether it is to be re-pointed, under way, or
+// not ours to move.
+func (r *Reconciler) measureOne(p *progress, s *sight, doc document, w workload, bases []layout.Name) {
+	ro := rollout{workload: w, moves: rebase(&w.template.Spec, bases, doc.Desired.Workloads)}
+	toMove := !ro.none()
+	patched := w.GetAnnotations()[annotationRepointed] == switchNumber(doc.Switch)
+	if isDeckhouse(w) && !patched && !doc.Desired.Registry.IsZero() && w.template.Annotations[v1alpha1.AnnotationRegistryChecksum] != checksum(doc) {
+		ro.checksum = checksum(doc)
+	}
+	if toMove {
+		if reason := r.mayMove(w, doc.Switch); reason != "" {
+			p.left = append(p.left, w.String()+": "+reason)
+			ro.moves, toMove = moves{}, false
+		}
+	}
+	switch {
+	case toMove && s.held[w.GetNamespace()] != nil: // its new pods could not pull
+	case toMove || ro.checksum != "":
+		p.todo = append(p.todo, ro)
+	case patched && !doc.moved():
+		if ro.why, ro.broken = s.waits(w); ro.why != "" {
+			p.underway = append(p.underway, ro)
+		}
+	}
 }
 
 // moved reports whether the platform's move to the present target has ended.

@@ -257,7 +257,7 @@ func TestOurOwnDeploymentIsNotFoughtFor(t *testing.T) {
 		s := fleet(v1alpha1.DeploymentController)
 		s.inv.deployments[0].ManagedFields = []metav1.ManagedFieldsEntry{{
 			Manager: manager, FieldsType: "FieldsV1",
-			FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"main\"}":{"f:image":{}}}}}}}`)},
+			FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"main\"}":{"f:image":{}}}}}}}`),
 		}}
 		doc := moving()
 		doc.Desired.Own = upstream.Upstream{Host: "new.io", Path: "d8", Scheme: upstream.HTTPS}

@@ -118,7 +118,7 @@ func (c *cluster) forbidSecrets(namespace string) (lift func()) {
 	c.t.Helper()
 	return c.forbid("no-secrets", "secrets", "", "object.metadata.namespace != '"+namespace+"'", func() error {
 		probe := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "probe"}}
-		return c.Client.Create(c.t.Context(), probe, client.DryRunAll)
+		return c.Create(c.t.Context(), probe, client.DryRunAll)
 	})
 }
 

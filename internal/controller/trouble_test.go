@@ -255,7 +255,7 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 	state, published := c.secret(v1alpha1.SecretState), c.secret(v1alpha1.SecretLayout)
 	for told, damage := range map[string]func(){
 		"cannot be read": func() {
-			damaged := published.DeepCopy()
+			damaged := c.secret(v1alpha1.SecretLayout)
 			damaged.Data[keyConfig] = []byte("- no layout")
 			if err := errors.Join(c.Update(t.Context(), damaged), client.IgnoreNotFound(c.Delete(t.Context(), c.secret(v1alpha1.SecretState)))); err != nil {
 				t.Fatal(err)
