@@ -30,9 +30,9 @@ type Network struct {
 
 // The addresses of a run. They exist only inside its namespaces.
 const (
-	networkCIDR = "10.111.0.0/24"
+	networkCIDR = "10.111.0.0/16"
 	serviceCIDR = "10.112.0.0/24"
-	gateway     = "10.111.0.254"
+	gateway     = "10.111.255.254"
 )
 
 // Space is a network namespace and a mount namespace, kept by a process that

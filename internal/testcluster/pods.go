@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +19,8 @@ import (
 const (
 	// pullAgain is the pause after a failed pull of a pod's image.
 	pullAgain = time.Second
+	// graceSeconds is the usual terminationGracePeriodSeconds.
+	graceSeconds = 30
 	// mostCrashes of one pod's process are too many: the run is told.
 	mostCrashes = 3
 	// tokenSeconds is the life of a process's ServiceAccount token.
@@ -32,16 +36,18 @@ type podRunner struct {
 	log      *slog.Logger
 	programs map[string]Program // by container command
 
-	mu     sync.Mutex
-	runs   map[types.UID]*podRun
-	starts map[string]int
-	paused map[string]bool // nodes whose agent is stopped
-	broken chan error      // processes that do not stay up
+	mu      sync.Mutex
+	runs    map[types.UID]*podRun
+	starts  map[string]int
+	paused  map[string]bool // nodes whose agent is stopped
+	broken  chan error      // processes that do not stay up
+	closing bool            // everything is to end
 }
 
 type podRun struct {
 	cancel context.CancelFunc
 	done   chan struct{}
+	ending bool // under the runner's lock
 	mu     sync.Mutex
 	space  *Space // of a pod with an address of its own
 }
@@ -64,8 +70,7 @@ func (r *podRunner) sync(ctx context.Context, pods []corev1.Pod) {
 			continue
 		}
 		if pod.DeletionTimestamp != nil {
-			r.stop(pod)
-			_ = r.client.Delete(ctx, pod, client.GracePeriodSeconds(0)) // again at the next pass
+			r.finish(ctx, pod)
 			continue
 		}
 		r.start(ctx, pod)
@@ -102,23 +107,49 @@ func (r *podRunner) start(ctx context.Context, pod *corev1.Pod) {
 	}()
 }
 
-func (r *podRunner) stop(pod *corev1.Pod) {
+// finish stops what a pod runs, then lets go of its object. Others go on
+// meanwhile: a process may take its time to end.
+func (r *podRunner) finish(ctx context.Context, pod *corev1.Pod) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	run := r.runs[pod.UID]
-	r.mu.Unlock()
-	if run != nil {
-		run.cancel()
-		<-run.done
+	if run != nil && run.ending {
+		return
 	}
+	if run != nil {
+		run.ending = true
+		run.cancel()
+	}
+	go func() {
+		if run != nil {
+			<-run.done
+		}
+		if err := r.client.Delete(ctx, pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil && ctx.Err() == nil {
+			r.log.Warn("delete a pod", "pod", pod.Name, "err", err)
+		}
+	}()
+}
+
+// grace is how long a process may take to end: what a kubelet grants, but little
+// when everything is to end.
+func (r *podRunner) grace() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closing {
+		return stopAfter
+	}
+	return graceSeconds * time.Second
 }
 
 func (r *podRunner) stopAll() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, run := range r.runs {
+	r.closing = true
+	runs := slices.Collect(maps.Values(r.runs))
+	r.mu.Unlock()
+	for _, run := range runs {
 		run.cancel()
 	}
-	for _, run := range r.runs {
+	for _, run := range runs {
 		<-run.done
 	}
 }
@@ -263,7 +294,7 @@ func (r *podRunner) runOnce(ctx context.Context, pod *corev1.Pod, node *Node, sp
 			}
 			return program.Ready(ctx, space)
 		}); err != nil {
-			return process.Stop()
+			return process.Stop(r.grace())
 		}
 	}
 	if err := r.report(ctx, pod, space.IP.String()); err != nil && ctx.Err() == nil {
@@ -272,7 +303,7 @@ func (r *podRunner) runOnce(ctx context.Context, pod *corev1.Pod, node *Node, sp
 	for process.Running() && ctx.Err() == nil && !r.isPaused(node, program) {
 		_ = pause(ctx, pollEvery) // the condition above looks at ctx
 	}
-	return process.Stop()
+	return process.Stop(r.grace())
 }
 
 // pause stops the processes of pods on a node, or lets them start again.

@@ -13,7 +13,7 @@ import (
 
 const (
 	processFile = "processes"
-	// stopAfter is how long a process may take to end after SIGTERM.
+	// stopAfter is how long a process may take to end when time matters.
 	stopAfter = 5 * time.Second
 	pollEvery = 50 * time.Millisecond
 )
@@ -120,15 +120,16 @@ func (p *Process) Kill() {
 	}
 }
 
-// Stop asks the process to end and kills it, and its children, when it does not.
-func (p *Process) Stop() error {
+// Stop asks the process to end, and kills it and its children when it does not
+// do so in time.
+func (p *Process) Stop(within time.Duration) error {
 	if !p.Running() {
 		return nil
 	}
 	_ = syscall.Kill(p.PID, syscall.SIGTERM) // it may just have ended
 	select {
 	case <-p.done:
-	case <-time.After(stopAfter):
+	case <-time.After(within):
 	}
 	_ = syscall.Kill(-p.PID, syscall.SIGKILL) // children that stayed
 	select {

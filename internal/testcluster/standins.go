@@ -249,10 +249,12 @@ func (s *Standins) replicaSet(ctx context.Context, d *appsv1.Deployment, w *work
 func (s *Standins) play(ctx context.Context, w workload, nodes []corev1.Node, pods []*corev1.Pod) error {
 	bySlot := map[string][]*corev1.Pod{}
 	for _, pod := range pods {
-		bySlot[pod.Labels[slotLabel]] = append(bySlot[pod.Labels[slotLabel]], pod)
+		if pod.DeletionTimestamp == nil || !w.surge { // without surge the next pod waits for the end of this one
+			bySlot[pod.Labels[slotLabel]] = append(bySlot[pod.Labels[slotLabel]], pod)
+		}
 	}
 	busy := false // one slot at a time
-	count := counts{wanted: len(w.slots), total: len(pods)}
+	count := counts{wanted: len(w.slots)}
 	for i, node := range w.slots {
 		slot := fmt.Sprint(i)
 		if w.kind == "DaemonSet" {
@@ -272,6 +274,7 @@ func (s *Standins) play(ctx context.Context, w workload, nodes []corev1.Node, po
 		busy = busy || current == nil || !podReady(current)
 	}
 	for _, rest := range bySlot { // nobody wants these any more
+		count.total += len(rest)
 		for _, pod := range rest {
 			if err := s.remove(ctx, pod); err != nil {
 				return err
@@ -315,23 +318,16 @@ func (s *Standins) create(ctx context.Context, w workload, node, slot string) er
 	return nil
 }
 
-// remove stops what the pod runs, then the pod is gone: there is no kubelet to
-// wait for.
+// remove has a pod go: at once, or when the process that it runs has ended.
 func (s *Standins) remove(ctx context.Context, pod *corev1.Pod) error {
-	s.pods.stop(pod)
-	return client.IgnoreNotFound(s.client.Delete(ctx, pod, client.GracePeriodSeconds(0)))
-}
-
-// counts is how far a workload is.
-type counts struct{ wanted, total, updated, ready int }
-
-func (c *counts) add(current, old *corev1.Pod) {
-	if current != nil {
-		c.updated++
+	if pod.DeletionTimestamp != nil {
+		return nil // it is going
 	}
-	if current != nil && podReady(current) || old != nil && podReady(old) {
-		c.ready++
+	seconds := int64(0)
+	if _, ours := s.pods.program(pod); ours {
+		seconds = graceSeconds
 	}
+	return client.IgnoreNotFound(s.client.Delete(ctx, pod, client.GracePeriodSeconds(seconds)))
 }
 
 // writeStatus writes the fields of all kinds; the API server drops those that a

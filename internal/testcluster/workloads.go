@@ -44,7 +44,7 @@ func split(pods []*corev1.Pod, hash string) (current, old *corev1.Pod) {
 }
 
 func podReady(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+	return pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	})
 }
@@ -131,4 +131,20 @@ func listWorkloads(ctx context.Context, reader client.Reader, nodes []corev1.Nod
 		all[i].hash = hashOf(all[i].template)
 	}
 	return all, nil
+}
+
+// counts is how far a workload is.
+type counts struct{ wanted, total, updated, ready int }
+
+func (c *counts) add(current, old *corev1.Pod) {
+	if current != nil {
+		c.updated++
+		c.total++
+	}
+	if old != nil {
+		c.total++
+	}
+	if current != nil && podReady(current) || old != nil && podReady(old) {
+		c.ready++
+	}
 }
