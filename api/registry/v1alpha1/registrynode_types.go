@@ -40,6 +40,12 @@ type RegistryNodeSpec struct {
 	// obeys only while its last good layout is Unmanaged too.
 	// +optional
 	Legacy bool `json:"legacy,omitempty"`
+	// ApprovedRestart is the ID of the one restart of containerd that the node
+	// may do now: that in status.restart.id. An approval for another ID means
+	// nothing.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	ApprovedRestart string `json:"approvedRestart,omitempty"`
 }
 
 // RegistryNodeStatus is the agent's report. It is about what the node's own
@@ -79,6 +85,20 @@ type RegistryNodeStatus struct {
 	// Upstreams are the registries of the layout as reached from this node.
 	// +optional
 	Upstreams []UpstreamStatus `json:"upstreams,omitempty"`
+	// Restart is the restart of containerd that the node needs before it can go
+	// on; absent when it needs none.
+	// +optional
+	Restart *RestartStatus `json:"restart,omitempty"`
+	// Scripts are the NodeGroupConfigurations that concern this node, in the
+	// order in which they run.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Scripts []ScriptStatus `json:"scripts,omitempty"`
+	// Warnings are things that work now and may hurt later, a sentence each.
+	// +optional
+	// +kubebuilder:validation:MaxItems=20
+	Warnings []string `json:"warnings,omitempty"`
 	// Message says what the node waits for or what is wrong; empty when the
 	// node serves spec.generation.
 	// +optional
@@ -95,6 +115,54 @@ type ContainerdStatus struct {
 	// EffectiveDirectory is where this containerd really reads them.
 	// +optional
 	EffectiveDirectory string `json:"effectiveDirectory,omitempty"`
+	// ConfigFile is containerd's main configuration file.
+	// +optional
+	ConfigFile string `json:"configFile,omitempty"`
+	// SandboxImage is the image of every pod's sandbox, which the kubelet never
+	// names.
+	// +optional
+	SandboxImage string `json:"sandboxImage,omitempty"`
+}
+
+// Phases of a restart of containerd.
+const (
+	RestartWaiting = "Waiting" // for spec.approvedRestart
+	RestartRunning = "Running" // approved and under way
+	RestartFailed  = "Failed"  // undone; the node is as before
+)
+
+// RestartStatus is one change of containerd's main configuration with the
+// restart that makes it take effect.
+type RestartStatus struct {
+	// ID names this change on this node: what an approval is for.
+	// +kubebuilder:validation:MaxLength=64
+	ID string `json:"id"`
+	// +kubebuilder:validation:Enum=Waiting;Running;Failed
+	Phase string `json:"phase"`
+	// Message says what changes and why, or what failed and what was undone.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// Phases of a script on a node.
+const (
+	ScriptPending = "Pending" // an earlier one in the order is not done
+	ScriptRunning = "Running"
+	ScriptDone    = "Done"
+	ScriptFailed  = "Failed" // it is tried again
+)
+
+// ScriptStatus is one NodeGroupConfiguration on one node.
+type ScriptStatus struct {
+	Name string `json:"name"`
+	// Generation is that of the NodeGroupConfiguration that the phase is about.
+	// +optional
+	Generation int64 `json:"generation,omitempty"`
+	// +kubebuilder:validation:Enum=Pending;Running;Done;Failed
+	Phase string `json:"phase"`
+	// Message says how it failed; never what the script printed.
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // RedirectStatus is the proof that containerd asks the agent for a name.
