@@ -12,6 +12,9 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
+// defaultDropIns is imported by containerd 2 where nobody says otherwise.
+const defaultDropIns = "/etc/containerd/conf.d/*.toml"
+
 // document is the little that we read of a configuration file, or of
 // `containerd config dump`.
 type document struct {

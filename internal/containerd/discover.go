@@ -19,53 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Preflight says whether containerd's configuration leaves room for ours.
-type Preflight string
-
-// What preflight may find. Ready is the only one in which we write anything.
-const (
-	Ready       Preflight = "Ready"
-	Custom      Preflight = "Custom"      // a registry section of the user's is in the way
-	Unsupported Preflight = "Unsupported" // another runtime, an old version, a read-only directory
-)
-
-// Directories of containerd 2.x and of the platform's users.
-const (
-	DefaultSource    = "/etc/containerd/registry.d"
-	defaultEffective = "/etc/containerd/certs.d"
-	// stockPath is what containerd 2 puts in the place of an empty config_path.
-	stockPath      = defaultEffective + ":/etc/docker/certs.d"
-	defaultDropIns = "/etc/containerd/conf.d/*.toml"
-)
-
-// Facts are what one look at containerd found.
-type Facts struct {
-	Runtime, Version string
-	// Instance names this run of containerd: another one after a restart.
-	Instance string
-	// Effective is the directory in which this containerd really looks for
-	// host directories, as containerd sees it. Empty when there is none.
-	Effective string
-	// Folder is the same directory as this program reaches it, through the
-	// root of containerd's own mount namespace; the stock one if there is none
-	// but containerd may not know that yet. Empty for what has no such thing.
-	Folder string
-	// ConfigDirs are the directories in which a new or changed file may change
-	// these facts, as this program reaches them.
-	ConfigDirs []string
-	Preflight  Preflight
-	// Message is a sentence for the operator; empty when Ready.
-	Message string
-}
-
-// Options say where to look and override what would be discovered.
-type Options struct {
-	// Socket is where containerd listens, as this program reaches it.
-	Socket string
-	// Effective, when set, is believed instead of containerd's configuration.
-	Effective string
-}
-
 // Discover looks at the containerd behind the client. An error means that it
 // could not be asked just now; everything else is in the Facts.
 func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
@@ -131,11 +84,6 @@ func (f Facts) configure(ctx context.Context, p Process, override string) Facts 
 		return f.refuse(Unsupported, "%s cannot be written: %v", f.Effective, err)
 	}
 	f.Preflight = Ready
-	return f
-}
-
-func (f Facts) refuse(p Preflight, format string, args ...any) Facts {
-	f.Preflight, f.Message = p, fmt.Sprintf(format, args...)
 	return f
 }
 

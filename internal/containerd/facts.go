@@ -1,0 +1,134 @@
+package containerd
+
+import "fmt"
+
+// Preflight says whether containerd's configuration leaves room for ours.
+type Preflight string
+
+// What preflight may find. Ready is the only one in which anything is written.
+const (
+	Ready       Preflight = "Ready"
+	Custom      Preflight = "Custom"      // a registry section of the user's is in the way
+	Unsupported Preflight = "Unsupported" // another runtime, an old version, a read-only directory
+)
+
+// PullPath is the part of containerd that pulls for the kubelet. They differ in
+// where they look for hosts.
+type PullPath string
+
+// The two ways to pull. containerd 1.x and 2.0 know only the first.
+const (
+	PullLocal    PullPath = "local"    // in the CRI plugin: goes through a list of directories
+	PullTransfer PullPath = "transfer" // by the transfer service: takes a list for the name of one directory
+)
+
+// Distribution is who set this containerd up, as far as that matters.
+type Distribution string
+
+// Distributions that we tell apart by what is found on the node.
+const (
+	Plain     Distribution = "plain"
+	Kubeadm   Distribution = "kubeadm"
+	K3s       Distribution = "k3s"
+	RKE2      Distribution = "rke2"
+	Deckhouse Distribution = "deckhouse"
+)
+
+// Directories of containerd and of the platform's users.
+const (
+	DefaultSource    = "/etc/containerd/registry.d"
+	defaultEffective = "/etc/containerd/certs.d"
+	// stockPath is what containerd 2 puts in the place of an empty config_path.
+	stockPath = defaultEffective + ":/etc/docker/certs.d"
+)
+
+// Facts are what one look at containerd found. Paths are as containerd sees
+// them unless said otherwise.
+type Facts struct {
+	Runtime, Version string
+	// Instance names this run of containerd: another one after a restart.
+	Instance string
+	PID      int
+	// Binary is containerd's own; Unit its systemd unit ("containerd.service"),
+	// empty when it runs in none.
+	Binary, Unit string
+	// ConfigFile is the main file, whether or not it exists; ConfigVersion the
+	// format that it is written in (1 to 4), 0 when it does not exist or cannot
+	// be read.
+	ConfigFile    string
+	ConfigVersion int
+	// Distribution is whose layout this is. Generated says that the main file is
+	// written anew at each start (k3s, RKE2), so that no edit of it lasts.
+	Distribution Distribution
+	Generated    bool
+
+	// Paths are the entries of config_path, in order; empty when it is not set.
+	Paths    []string
+	PullPath PullPath
+	// SandboxImage is what pods are made of; empty if containerd has none.
+	SandboxImage string
+
+	// Effective is the directory in which this containerd really looks for
+	// host directories first. Empty when there is none.
+	Effective string
+	// NeedsPath, when not empty, is what config_path must become, in PathFile,
+	// before containerd looks for our host directories, and NeedsPathReason the
+	// sentence why. Effective is empty then.
+	NeedsPath, PathFile, NeedsPathReason string
+	// Folder is where our host directories belong, as this program reaches it
+	// through the root of containerd's own mount namespace: Effective or, if it
+	// has to be set first, NeedsPath. Empty for what has no such thing.
+	Folder string
+
+	// ConfigDirs are the directories in which a new or changed file may change
+	// these facts, as this program reaches them.
+	ConfigDirs []string
+
+	Preflight Preflight
+	// Message is a sentence for the operator; empty when Ready.
+	Message string
+	// Problems are Message in detail: what is in the way, by file and line.
+	Problems []Problem
+	// Warnings do not stand in the way of anything but should be known.
+	Warnings []string
+}
+
+// Problem is one thing in one file that is in the way. It never holds a value
+// of the file: that may be a password.
+type Problem struct {
+	File string // as containerd sees it
+	Line int    // from 1; 0 when unknown
+	Key  string // such as registry.mirrors; empty when the file cannot be read
+	Text string // what it is, and what to do
+}
+
+// String is the problem as one sentence.
+func (p Problem) String() string {
+	at := p.File
+	if p.Line > 0 {
+		at = fmt.Sprintf("%s:%d", p.File, p.Line)
+	}
+	if p.Key != "" {
+		at += ": " + p.Key
+	}
+	return at + ": " + p.Text
+}
+
+// Options say where to look and override what would be discovered.
+type Options struct {
+	// Socket is where containerd listens, as this program reaches it.
+	Socket string
+	// Effective, when set, is believed instead of containerd's configuration.
+	Effective string
+	// ConfigFile, when set, is the main file instead of that on containerd's
+	// command line.
+	ConfigFile string
+	// Source is where users and scripts write host directories; DefaultSource
+	// when empty.
+	Source string
+}
+
+func (f Facts) refuse(p Preflight, format string, args ...any) Facts {
+	f.Preflight, f.Message = p, fmt.Sprintf(format, args...)
+	return f
+}
