@@ -8,7 +8,7 @@ here=$PWD
 	for exe in /proc/[0-9]*/exe; do
 		target=$(readlink "$exe" 2>/dev/null) || continue
 		case $target in
-		"$here"/.parts/* | "$here"/bin/* | "$here"/.demo/*) echo "process $target" ;;
+		"$here"/.parts/* | "$here"/bin/* | "$here"/.demo/* | /registry-test-pause) echo "process $target" ;;
 		esac
 	done
 	awk -v here="$here" 'index($5, here) || $5 ~ /\/registry-apitest-|\/ctd[0-9]/ {print "mount " $5}' /proc/self/mountinfo

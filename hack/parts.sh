@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Builds the real parts (API server, etcd, containerd, registry, tools) into .parts/bin, once.
+# A part of several programs has its own folder .parts/PART: the older containerds and runc.
 #
 #   hack/parts.sh PART...    build these parts if they are missing or their pins changed
 #   hack/parts.sh --list     what there is
 #
-# Nothing is installed system-wide. A part is rebuilt when its go.mod, go.sum or flags change.
+# Nothing is installed system-wide: Debian's packages are downloaded and unpacked, no more.
+# A part is rebuilt when its go.mod, go.sum or flags change.
 # KUBEBUILDER_ASSETS, when set, supplies kube-apiserver, etcd and kubectl instead.
 set -euo pipefail
 
@@ -20,9 +22,15 @@ for pkg in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
 	k8s_ldflags+=" -X $pkg.gitVersion=$k8s -X $pkg.gitMajor=1 -X $pkg.gitMinor=35"
 done
 containerd_ldflags="-s -w -X github.com/containerd/containerd/v2/version.Version=$containerd"
+containerd17=v1.7.35
+containerd17_pkg=github.com/containerd/containerd/cmd
+containerd16=1.6.20~ds1-1+deb12u3
+runc=1.1.5+ds1-1+deb12u1
+containerd17_ldflags="-s -w -X github.com/containerd/containerd/version.Version=$containerd17"
 containerd_tags=no_btrfs,no_devmapper,no_zfs,no_aufs
 
-# name | module folder | package | build tags | ldflags | minutes on 2 cores, cold
+# name | module folder | packages | build tags | ldflags | minutes on 2 cores, cold
+# name | debian | package=version | programs || minutes
 parts() {
 	cat <<EOF
 etcd|hack/parts/etcd|go.etcd.io/etcd/server/v3||-s -w|2
@@ -31,6 +39,10 @@ kubectl|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kubectl||$k8s_ldflags|2
 containerd|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/containerd|$containerd_tags|$containerd_ldflags|3
 containerd-shim-runc-v2|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2|$containerd_tags|$containerd_ldflags|1
 ctr|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/ctr|$containerd_tags|$containerd_ldflags|1
+containerd-1.7|hack/parts/containerd17|$containerd17_pkg/containerd $containerd17_pkg/containerd-shim-runc-v2 $containerd17_pkg/ctr|$containerd_tags|$containerd17_ldflags|4
+containerd-1.6|debian|containerd=$containerd16|containerd containerd-shim-runc-v2 ctr||1
+runc|debian|runc=$runc|runc||1
+pause|hack/parts/pause|.||-s -w|1
 registry|hack/parts/distribution|github.com/distribution/distribution/v3/cmd/registry||-s -w|2
 golangci-lint|tools|github.com/golangci/golangci-lint/v2/cmd/golangci-lint||-s -w|5
 gotestsum|tools|gotest.tools/gotestsum||-s -w|1
@@ -55,10 +67,68 @@ watch_build() { # pid label
 	if ((every == 1)); then printf '\r\033[K' >&2; fi
 }
 
-build() { # name dir package tags ldflags
-	local name=$1 dir=$2 pkg=$3 tags=$4 ldflags=$5
-	(cd "$root/$dir" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags "$tags" -ldflags "$ldflags" -o "$bin/.$name.new" "$pkg") \
-		>"$logs/$name.log" 2>&1 && mv "$bin/.$name.new" "$bin/$name"
+# Where a part is: one program in .parts/bin, several in a folder of their own.
+place() { # name dir packages
+	case $2:$3 in
+	debian:* | *" "*) echo "$root/.parts/$1" ;;
+	*) echo "$bin/$1" ;;
+	esac
+}
+
+build() { # place dir packages tags ldflags
+	local new=$1.new out=$1.new
+	[[ $3 == *" "* ]] && out=$1.new/ # go build makes the folder
+	rm -rf "$new"
+	# shellcheck disable=SC2086 # packages are words
+	(cd "$root/$2" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags "$4" -ldflags "$5" -o "$out" $3) || return 1
+	rm -rf "$1"
+	mv "$new" "$1"
+}
+
+# Debian's own build of an old version, the one that nodes run: downloaded and
+# unpacked. The package lists are our own where the machine's are missing.
+unpack() { # place package=version programs
+	local new=$1.new own=$root/.parts/apt want=$2 name=${2%%=*} program deb
+	local apt=(-o APT::Sandbox::User=root -o Dir::State::Lists="$own/lists" -o Dir::Cache="$own/cache")
+	rm -rf "$new"
+	mkdir -p "$new/deb" "$new/x"
+	if ! (cd "$new/deb" && apt-get -o APT::Sandbox::User=root download "$want"); then
+		mkdir -p "$own/lists/partial" "$own/cache/archives/partial"
+		apt-get "${apt[@]}" update || return 1
+		if ! apt-cache "${apt[@]}" madison "$name" | grep -qF "| ${want#*=} |"; then
+			# A security fix replaced the pinned one: the same release does as well.
+			local release=${want#*=}
+			release=$(cut -d. -f1,2 <<<"$release")
+			want=$name=$(apt-cache "${apt[@]}" madison "$name" | awk -F' *[|] *' -v r="$release." 'index($2, r) == 1 {print $2; exit}')
+			if [ "$want" = "$name=" ]; then
+				echo "the machine's package sources offer no $name $release; Debian 12 (bookworm) has it"
+				return 1
+			fi
+			echo "taking $want instead of $2"
+		fi
+		(cd "$new/deb" && apt-get "${apt[@]}" download "$want") || return 1
+	fi
+	deb=$(echo "$new"/deb/*.deb)
+	dpkg-deb -x "$deb" "$new/x" || return 1
+	for program in $3; do
+		mv "$(find "$new/x" -path "*bin/$program" -type f | head -1)" "$new/$program" || return 1
+		"$new/$program" --version || "$new/$program" -v || return 1 # a library of Debian's may be missing
+	done
+	rm -rf "$1" "$new/x" "$new/deb"
+	mv "$new" "$1"
+}
+
+make_part() { # name dir packages tags ldflags
+	local to
+	to=$(place "$1" "$2" "$3")
+	case $2 in
+	debian) unpack "$to" "$3" "$4" ;;
+	*) build "$to" "$2" "$3" "$4" "$5" ;;
+	esac >"$logs/$1.log" 2>&1
+}
+
+pins() { # dir: what a change of means to build again
+	[ "$1" = debian ] || cat "$root/$1"/go.{mod,sum} "$root/$1"/*.go 2>/dev/null || true
 }
 
 from_assets() { # name
@@ -78,8 +148,12 @@ main() {
 		line=$(parts | grep "^$want|") || { echo "no such part: $want (try --list)" >&2; exit 2; }
 		IFS='|' read -r name dir pkg tags ldflags cost <<<"$line"
 		if from_assets "$name"; then ln -sf "$KUBEBUILDER_ASSETS/$name" "$bin/$name"; rm -f "$stamps/$name"; continue; fi
-		stamp=$({ cat "$root/$dir/go.mod" "$root/$dir/go.sum"; echo "$line"; go env GOVERSION; } | sha256sum | cut -d' ' -f1)
-		if [ -x "$bin/$name" ] && [ "$(cat "$stamps/$name" 2>/dev/null)" = "$stamp" ]; then continue; fi
+		if [ "$dir" = debian ] && ! { command -v apt-get && command -v dpkg-deb; } >/dev/null; then
+			echo "$name is Debian's ${pkg%%=*} package, and apt-get or dpkg-deb is missing: build on Debian 12 or in a container of it" >&2
+			exit 3
+		fi
+		stamp=$({ pins "$dir"; echo "$line"; go env GOVERSION; } | sha256sum | cut -d' ' -f1)
+		if [ -x "$(place "$name" "$dir" "$pkg")" ] && [ "$(cat "$stamps/$name" 2>/dev/null)" = "$stamp" ]; then continue; fi
 		todo+=("$line|$stamp")
 		minutes=$((minutes + cost))
 	done
@@ -92,7 +166,7 @@ main() {
 		label="[$i/${#todo[@]}] $name (up to $cost min)"
 		echo "$label" >&2
 		started=$SECONDS
-		build "$name" "$dir" "$pkg" "$tags" "$ldflags" &
+		make_part "$name" "$dir" "$pkg" "$tags" "$ldflags" &
 		pid=$!
 		watch_build "$pid" "$label"
 		if ! wait "$pid"; then
