@@ -1,0 +1,51 @@
+package nodescript
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Host is the way to the node itself, on which scripts run.
+type Host struct {
+	// Root is the host's root directory as seen from here: "/" where the agent
+	// runs on the host itself, "/proc/1/root" in a container with the host's
+	// process IDs.
+	Root string
+	// PID is the process whose namespaces are the host's, as the host's own /proc
+	// numbers it. 0: we are in them.
+	PID int
+}
+
+// FindHost finds out whether this process runs on the host itself or in a
+// container of it. In a container it needs the host's PID namespace.
+func FindHost() (Host, error) {
+	var spaces [2]string
+	for i, who := range []string{"self", "1"} {
+		space, err := os.Readlink("/proc/" + who + "/ns/mnt")
+		if err != nil {
+			return Host{}, fmt.Errorf("find the host: %w", err)
+		}
+		spaces[i] = space
+	}
+	if spaces[0] == spaces[1] {
+		return Host{Root: "/"}, nil
+	}
+	return Host{Root: "/proc/1/root", PID: 1}, nil
+}
+
+// binDirs are where a host may have its programs.
+func binDirs() []string {
+	return []string{"/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/current-system/sw/bin"}
+}
+
+// program is where the host has a program, as the host sees it.
+func (h Host) program(name string) (string, error) {
+	for _, dir := range binDirs() {
+		info, err := os.Stat(filepath.Join(h.Root, dir, name))
+		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return dir + "/" + name, nil
+		}
+	}
+	return "", fmt.Errorf("the host has no %s in %v", name, binDirs())
+}
