@@ -58,7 +58,7 @@ func TestColumns(t *testing.T) {
 	for _, tt := range []struct{ args, header, line string }{
 		{"module registry -o wide", "NAME WEIGHT STAGE RELEASE CHANNEL SOURCE VERSION PHASE ENABLED DISABLED MESSAGE READY", "registry 38 Embedded Ready True True"},
 		{"module registry", "NAME STAGE SOURCE PHASE ENABLED READY", "registry Embedded Ready True True"},
-		{"ngc", "NAME WEIGHT NODEGROUPS BUNDLE", `custom-registry 0 ["*"] ["*"]`},
+		{"ngc", "NAME WEIGHT NODEGROUPS BUNDLE NODES FAILED", `custom-registry 0 ["*"] ["*"]`},
 		{"registrynodes", "", ""},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
