@@ -17,6 +17,7 @@ logs=$root/.parts/logs
 
 k8s=v1.35.4
 containerd=v2.4.2
+helm=v4.3.1
 k8s_ldflags="-s -w"
 for pkg in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
 	k8s_ldflags+=" -X $pkg.gitVersion=$k8s -X $pkg.gitMajor=1 -X $pkg.gitMinor=35"
@@ -44,6 +45,7 @@ containerd-1.6|debian|containerd=$containerd16|containerd containerd-shim-runc-v
 runc|debian|runc=$runc|runc||1
 pause|hack/parts/pause|.||-s -w|1
 registry|hack/parts/distribution|github.com/distribution/distribution/v3/cmd/registry||-s -w|2
+helm|hack/parts/helm|helm.sh/helm/v4/cmd/helm||-s -w -X helm.sh/helm/v4/internal/version.version=$helm|2
 golangci-lint|tools|github.com/golangci/golangci-lint/v2/cmd/golangci-lint||-s -w|5
 gotestsum|tools|gotest.tools/gotestsum||-s -w|1
 controller-gen|tools|sigs.k8s.io/controller-tools/cmd/controller-gen||-s -w|1
