@@ -117,10 +117,11 @@ func (x *pass) mayRepoint(plan []step, reached int) bool {
 }
 
 // learnSecondWay takes the in-cluster proxy's address into the layout as soon
-// as it is known. It is never forgotten because one pass did not see it.
+// as it is known. It is never forgotten because one pass did not see it, and
+// not learnt again while Cleanup takes it out.
 func (x *pass) learnSecondWay() {
 	l, way := x.s.Desired.Layout, x.w.Proxy.SecondWay
-	if !x.s.Desired.Proxy || way == (layout.SecondWay{}) || way == l.SecondWay {
+	if !x.s.Desired.Proxy || x.s.OneWay > 0 || way == (layout.SecondWay{}) || way == l.SecondWay {
 		return
 	}
 	if _, ok := l.Route(layout.Fixed()); ok {

@@ -74,6 +74,21 @@ func doneAtOnce(_ *sim, p *Protocol) {
 	}
 }
 
+// stopsAtOnce stops the proxy while nodes are still sent there.
+func stopsAtOnce(_ *sim, p *Protocol) {
+	plan := slices.Clone(p.plans[Unmanaged])
+	for i, s := range plan {
+		if s.name == names.ConditionCleanup {
+			plan[i].do = func(x *pass) verdict {
+				v := s.do(x)
+				x.s.Desired.Proxy = x.s.Desired.Proxy && x.s.OneWay == 0
+				return v
+			}
+		}
+	}
+	p.plans[Unmanaged] = plan
+}
+
 func rulesToDrop() []rule {
 	return []rule{
 		{name: "R1 generations: barriers and agents compare content", t: tamper{agentsGoBack: true, protocol: byContent}},
@@ -108,6 +123,7 @@ func rulesToDrop() []rule {
 			r.valid = func(n Node) bool { return n.Report.UID != "" }
 		})}},
 		{name: "a step is done by what a later pass sees", t: tamper{protocol: doneAtOnce}},
+		{name: "nodes forget the proxy before it stops", t: tamper{protocol: stopsAtOnce}},
 		{name: "an absent layout changes nothing", t: tamper{absentIsOrder: true}},
 	}
 }

@@ -57,17 +57,16 @@ func (p Protocol) NeedsLive(s State, w World) bool {
 		return false
 	}
 	x.exclude()
-	switch {
-	case s.settled(plan):
+	if s.settled(plan) {
 		return x.namesAreDue() && x.rules.safeNow(x).done
-	case s.Finalized != 0:
-		return false
 	}
 	for _, step := range plan {
-		if step.name == names.ConditionFinal {
+		switch {
+		case step.name == names.ConditionFinal && s.Finalized == 0:
 			return x.rules.safeNow(x).done
-		}
-		if !x.passed(step.name) {
+		case step.name == names.ConditionCleanup && !s.Desired.Proxy && !w.Proxy.Exists:
+			return x.namesAreDue() && x.rules.safeNow(x).done
+		case !x.passed(step.name):
 			return false
 		}
 	}

@@ -159,11 +159,31 @@ func TestCleanup(t *testing.T) {
 		t.Error("stopped under use")
 	}
 	patient := *c
+	patient.w.Nodes = slices.Clone(c.w.Nodes)
 	patient.w.Now = patient.w.Now.Add(31 * time.Minute)
 	patient.w.Proxy.LastUse = patient.w.Now
+	patient.advance()
+	patient.report()
 	if patient.advance(); patient.s.Desired.Proxy {
 		t.Error("waits for ever")
 	}
+	way := layout.SecondWay{Host: "10.96.0.17:5001", CA: "ca"}
+	for range 3 { // it is still there, and is not learnt again
+		busy(11 * time.Minute)
+		c.w.Proxy.SecondWay = way
+		c.advance()
+		c.has(names.ConditionCleanup, "0/1 node(s) ready")
+		if !c.s.Desired.Proxy || c.s.Desired.Layout.SecondWay != (layout.SecondWay{}) {
+			t.Errorf("nodes are sent where nothing will listen: %+v", c.s.Desired)
+		}
+	}
+	again := *c
+	again.wish(Direct, registryA())
+	again.advance()
+	if again.advance(); again.s.Desired.Layout.SecondWay != way || !again.s.Desired.Proxy {
+		t.Error("a change of mind does not bring it back")
+	}
+	c.report()
 	if busy(11 * time.Minute); c.s.Desired.Proxy || c.s.Ready() {
 		t.Errorf("not stopped, or Ready too early:\n%s", c.conditions())
 	}
@@ -171,7 +191,11 @@ func TestCleanup(t *testing.T) {
 	c.report()
 	c.w.Proxy = Proxy{}
 	c.advance()
+	c.has(names.ConditionCleanup, "Looking for images in use")
 	c.looks()
+	c.advance()
+	c.has(names.ConditionCleanup, "0/1 node(s) ready")
+	c.report()
 	c.advance()
 	if got := c.s.Desired.Layout.Names(); !slices.Equal(got, []layout.Name{layout.NameOf(registryA())}) || !c.s.Ready() {
 		t.Errorf("names %v\n%s", got, c.conditions())

@@ -51,6 +51,9 @@ func (s *sim) watch(old, next State) {
 	if next.Desired.Legacy && !old.Desired.Legacy {
 		s.safe = 0
 	}
+	if old.Desired.Proxy && !next.Desired.Proxy {
+		s.proxyStops(next)
+	}
 	if next.Active != old.Active {
 		s.switches++
 	}
@@ -70,6 +73,17 @@ func (s *sim) startsToMove(next State, to layout.Name) {
 		excluded := slices.ContainsFunc(next.Excluded, func(e Exclusion) bool { return e.UID == n.uid })
 		if !knows && n.ready && !joins && !excluded {
 			s.violate("the platform is re-pointed to %s, and %s, which counts, does not know it", to, n.name)
+		}
+	}
+}
+
+// proxyStops: no node that counts may be sent to it any more.
+func (s *sim) proxyStops(next State) {
+	for _, n := range s.nodes {
+		excluded := slices.ContainsFunc(next.Excluded, func(e Exclusion) bool { return e.UID == n.uid })
+		valid := n.report.UID == n.uid && n.report.BootID == fmt.Sprint(n.boot)
+		if n.ready && valid && !excluded && n.mem.SecondWay != (layout.SecondWay{}) {
+			s.violate("the proxy stops, and %s is still sent there", n.name)
 		}
 	}
 }
@@ -253,6 +267,8 @@ func (s *sim) unsettled() string {
 		return "an old registry is left"
 	case len(s.secrets) != 1:
 		return "an old pull secret is left"
+	case target.Mode == Unmanaged && s.layout.SecondWay != (layout.SecondWay{}):
+		return "a way to the proxy is left"
 	}
 	used := s.look()
 	for _, name := range s.layout.Names() {

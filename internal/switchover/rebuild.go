@@ -3,6 +3,7 @@ package switchover
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
@@ -94,6 +95,7 @@ func rebuild(x *pass) {
 	x.rememberAhead()
 	s.Generation = generation
 	s.Passed, s.Finalized, s.Checked, s.WishHash = nil, 0, nil, ""
+	s.CleaningSince, s.OneWay = time.Time{}, 0
 	s.Bases = withNames(withNames(s.Bases, layout.Fixed()), stored.Names()...)
 
 	newer := stored

@@ -53,6 +53,9 @@ type State struct {
 	// the controller's clock.
 	CleaningSince time.Time `json:"cleaningSince,omitzero"`
 	NamesChecked  time.Time `json:"namesChecked,omitzero"`
+	// OneWay is the generation in which Cleanup took the way through the
+	// in-cluster proxy out of the layout; 0 before that.
+	OneWay int64 `json:"oneWay,omitempty"`
 	// Conditions are what the user sees, in the plan's order, Ready last.
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }

@@ -166,7 +166,9 @@ func nodesKnowOnlyNew(x *pass) verdict {
 	return done(keptMessage(x.s, x.w.Census))
 }
 
-// proxyIsGone stops the in-cluster proxy once nobody uses it any more.
+// proxyIsGone stops the in-cluster proxy once nobody uses it any more. Nodes
+// forget the way through it first: so the last layout of a switch is everywhere
+// when it ends, and nobody is sent where nothing listens.
 func proxyIsGone(x *pass) verdict {
 	want, proxy := &x.s.Desired, x.w.Proxy
 	if want.Proxy && proxy.Exists {
@@ -181,15 +183,35 @@ func proxyIsGone(x *pass) verdict {
 			return wait(proxyInUseMessage(proxy))
 		}
 	}
-	want.Proxy = false
 	if next := want.Layout; next.SecondWay != (layout.SecondWay{}) {
 		next.SecondWay = layout.SecondWay{}
 		x.publish(next)
+		x.s.OneWay = want.Layout.Generation
+	}
+	if v := x.barrier(x.s.OneWay); x.s.OneWay > 0 && !v.done {
+		return v
+	}
+	if want.Proxy {
+		want.Proxy, x.s.NamesChecked = false, time.Time{} // the fixed name was kept for its clients
 	}
 	if proxy.Exists {
 		return wait("Stopping incluster-proxy...")
 	}
-	x.s.NamesChecked = time.Time{} // the fixed name was kept for its clients
+	return x.nameIsGone()
+}
+
+// nameIsGone takes out the fixed name, if nothing refers to it, so that the
+// last layout of a switch is everywhere when it ends.
+func (x *pass) nameIsGone() verdict {
+	if x.namesAreDue() {
+		if v := x.rules.mayShrink(x); !v.done {
+			return v
+		}
+		x.shrink(x.rules.keep(x))
+	}
+	if v := x.barrier(x.s.Finalized); x.s.Finalized > 0 && !v.done {
+		return v
+	}
 	return done("")
 }
 

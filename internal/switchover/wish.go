@@ -92,7 +92,7 @@ func (x *pass) setTarget(t Target) {
 	}
 	x.fresh = true
 	x.s.Target, x.s.Passed, x.s.Finalized = t, nil, 0
-	x.s.CleaningSince = time.Time{}
+	x.s.CleaningSince, x.s.OneWay = time.Time{}, 0
 	x.s.Generation++
 	if x.isActive(t) {
 		for _, step := range x.plans[t.Mode] {
