@@ -1,0 +1,95 @@
+package mainfile
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// verify reads an edit back: the setting is what it shall be (or, with an
+// empty dir, whatever it is), and nothing else differs.
+func verify(before *document, out []byte, dir string, names ...string) error {
+	after, err := parse(out)
+	if err != nil {
+		return fmt.Errorf("read the edit back: %w", err)
+	}
+	if dir != "" {
+		got, _ := lookup(after.tree, []string{"plugins", names[0], "registry", "config_path"})
+		if got != dir {
+			return &Refusal{Sentence: byHand(names[0], dir)}
+		}
+	}
+	a, b := prune(before, names), prune(after, names)
+	if before.empty() || after.empty() {
+		// A file that we made says its own format.
+		delete(a, "version")
+		delete(b, "version")
+	}
+	if !same(a, b) {
+		return &Refusal{Sentence: "config_path cannot be changed without touching something else in the file; do it by hand"}
+	}
+	return nil
+}
+
+// prune is the document without config_path, and without tables that hold
+// nothing else on the way to it. The tree itself is left alone.
+func prune(d *document, names []string) map[string]any {
+	tree := d.tree
+	for _, name := range names {
+		tree = without(tree, []string{"plugins", name, "registry", "config_path"})
+	}
+	return tree
+}
+
+func without(tree map[string]any, path []string) map[string]any {
+	out := map[string]any{}
+	for k, v := range tree {
+		if k != path[0] {
+			out[k] = v
+			continue
+		}
+		if len(path) == 1 {
+			continue
+		}
+		table, ok := v.(map[string]any)
+		if !ok {
+			out[k] = v
+			continue
+		}
+		if rest := without(table, path[1:]); len(rest) > 0 {
+			out[k] = rest
+		}
+	}
+	return out
+}
+
+// same is reflect.DeepEqual where not-a-number is itself and times are the
+// same only with the same zone.
+func same(a, b any) bool {
+	switch x := a.(type) {
+	case map[string]any:
+		y, ok := b.(map[string]any)
+		if !ok || len(x) != len(y) {
+			return false
+		}
+		for k, v := range x {
+			w, ok := y[k]
+			if !ok || !same(v, w) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		y, ok := b.([]any)
+		return ok && slices.EqualFunc(x, y, same)
+	case float64:
+		y, ok := b.(float64)
+		return ok && math.Float64bits(x) == math.Float64bits(y)
+	case time.Time:
+		y, ok := b.(time.Time)
+		return ok && x.Format(time.RFC3339Nano) == y.Format(time.RFC3339Nano)
+	default:
+		return a == b
+	}
+}
