@@ -82,9 +82,9 @@ func (f failover) order(x *exchange) []try {
 // to relay, its body watched for silence.
 func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Duration) (*http.Response, *failure) {
 	failure := &failure{target: t}
-	out, ok := t.rewrite(req, x.pull, x.route.name)
-	if !ok {
-		failure.outcome, failure.reason = notFoundThere, "no repository for this name"
+	out, reason := t.rewrite(req, x.pull, x.route.name)
+	if out == nil {
+		failure.outcome, failure.reason = notFoundThere, reason
 		return nil, failure
 	}
 	p := newPatience(req.Context(), limit)

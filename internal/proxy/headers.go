@@ -40,9 +40,10 @@ func keepOnlyPullResponse(resp *http.Response) error {
 	resp.Header = only(resp.Header, responseHeaders)
 	resp.Header.Set("Docker-Distribution-API-Version", "registry/2.0")
 	resp.Trailer = nil
-	theirs, _ := at(x.served.upstream.Path, x.route.name.Path, x.pull.Repository)
+	there := x.served.place
+	theirs, _ := there.find(x.route.name, x.pull.Repository)
 	for _, link := range links {
-		if mapped, ok := mapLink(link, theirs, x.pull); ok {
+		if mapped, ok := mapLink(link, there.root+"/"+theirs+"/", x.pull); ok {
 			resp.Header.Add("Link", mapped)
 		}
 	}
@@ -68,8 +69,9 @@ func only(header http.Header, names []string) http.Header {
 
 // mapLink turns the upstream's `</v2/theirs/tags/list?last=x>; rel="next"`
 // into one with the client's name, and with its ns, which the client follows
-// the link without. A link that leads elsewhere is dropped.
-func mapLink(link, theirs string, pull Pull) (string, bool) {
+// the link without. A link that leads elsewhere is dropped. below is the path
+// of the repository there.
+func mapLink(link, below string, pull Pull) (string, bool) {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(link), "<")
 	if !ok {
 		return "", false
@@ -82,7 +84,7 @@ func mapLink(link, theirs string, pull Pull) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	tail, ok := strings.CutPrefix(to.Path, "/v2/"+theirs+"/")
+	tail, ok := strings.CutPrefix(to.Path, below)
 	if !ok {
 		return "", false
 	}

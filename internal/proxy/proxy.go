@@ -92,17 +92,17 @@ func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
 			return
 		}
 		rec.pull = pull
-		if table.Generation() == 0 {
-			// Whether there is a route is not known yet: 503, so that nobody
-			// takes it for an answer.
-			WriteError(w, r, http.StatusServiceUnavailable, CodeUnavailable, "no layout yet")
-			return
-		}
 		route, ok := table.lookup(pull.Host, pull.Repository)
 		if !ok && !pull.namespaced && defaultHost != "" {
 			pull.Host = defaultHost
 			rec.pull = pull
 			route, ok = table.lookup(pull.Host, pull.Repository)
+		}
+		if !ok && table.Generation() == 0 {
+			// Whether there is a route is not known yet: 503, so that nobody
+			// takes it for an answer.
+			WriteError(w, r, http.StatusServiceUnavailable, CodeUnavailable, "no layout yet")
+			return
 		}
 		if !ok {
 			// 404, so that containerd goes on to the name's own registry with

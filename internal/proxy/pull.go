@@ -95,12 +95,12 @@ func (p Pull) checked() (Pull, error) {
 // byDigest reports whether any upstream's answer must be the same bytes.
 func (p Pull) byDigest() bool { return digestPattern.MatchString(p.Reference) }
 
-// path is the API path of the pull for a repository name.
+// path is what follows the root of the API, for a repository name.
 func (p Pull) path(repository string) string {
 	if p.Kind == KindTags {
-		return "/v2/" + repository + "/tags/list"
+		return "/" + repository + "/tags/list"
 	}
-	return "/v2/" + repository + "/" + string(p.Kind) + "/" + p.Reference
+	return "/" + repository + "/" + string(p.Kind) + "/" + p.Reference
 }
 
 // at is the repository's name at an upstream: the prefix that is the name's

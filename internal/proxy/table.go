@@ -2,28 +2,34 @@ package proxy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// Table is what the data path routes by. Requests read an immutable snapshot;
-// Swap replaces it. What is known of an upstream (connections, tokens, whether
-// it is alive) is kept by upstream.Upstream.ID and survives a Swap.
+// Table is what the data path routes by: a layout and, on a node, the mirrors
+// that users set up there. Requests read an immutable snapshot; Swap and
+// SwapUsers replace it. What is known of an upstream (connections, tokens,
+// whether it is alive) is kept by its ID and survives.
 type Table struct {
 	metrics  *Metrics
 	snapshot atomic.Pointer[snapshot]
 
 	mu      sync.Mutex // one writer at a time
+	layout  layout.Layout
+	users   []upstream.UserHost
 	targets map[string]*target
 }
 
 type snapshot struct {
 	generation int64
 	hosts      map[string][]route // longest path first
+	users      map[string]route   // of a whole host
 }
 
 // route is one name with its upstreams, in the order in which they are tried.
@@ -48,40 +54,111 @@ func NewTable(metrics *Metrics) *Table {
 func (t *Table) Swap(l layout.Layout) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	next := &snapshot{generation: l.Generation, hosts: map[string][]route{}}
-	used := map[string]*target{}
-	for _, r := range l.Routes {
-		if len(r.Upstreams) == 0 {
-			return fmt.Errorf("route %s: no upstream", r.Name)
+	if err := t.build(l, t.users); err != nil {
+		return err
+	}
+	t.layout = l
+	return nil
+}
+
+// SwapUsers routes new requests by what users of the node set up, beside the
+// layout. Where both name a host, the user's mirrors are asked first: it is his
+// host, and the layout's registries are there for what his do not serve. An
+// error changes nothing.
+func (t *Table) SwapUsers(users []upstream.UserHost) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.build(t.layout, users); err != nil {
+		return err
+	}
+	t.users = users
+	return nil
+}
+
+// build replaces the snapshot.
+func (t *Table) build(l layout.Layout, users []upstream.UserHost) error {
+	next := &snapshot{generation: l.Generation, hosts: map[string][]route{}, users: map[string]route{}}
+	used := pool{known: t.targets, used: map[string]*target{}}
+	for _, u := range users {
+		r, err := used.user(u)
+		if err != nil {
+			return fmt.Errorf("the user's host %s: %w", u.Name, err)
 		}
-		found := route{name: r.Name}
-		for _, u := range r.Upstreams {
-			id := u.ID()
-			if used[id] == nil {
-				tg, err := t.target(id, u)
-				if err != nil {
-					return fmt.Errorf("route %s: upstream %s: %w", r.Name, u, err)
-				}
-				used[id] = tg
-			}
-			found.targets = append(found.targets, used[id])
+		if len(r.targets) > 0 {
+			next.users[u.Name] = r
+		}
+	}
+	for _, r := range l.Routes {
+		found, err := used.route(r)
+		if err != nil {
+			return fmt.Errorf("route %s: %w", r.Name, err)
 		}
 		host := strings.ToLower(r.Name.Host)
+		if user, ok := next.users[host]; ok && host != layout.Fixed().Host {
+			found.targets = slices.Concat(user.targets, found.targets)
+		}
 		next.hosts[host] = append(next.hosts[host], found)
 	}
 	for _, routes := range next.hosts {
 		slices.SortStableFunc(routes, func(a, b route) int { return len(b.name.Path) - len(a.name.Path) })
 	}
 	t.snapshot.Store(next)
-	t.retire(used)
+	t.retire(used.used)
 	return nil
+}
+
+// pool hands out targets: the ones that are known, and new ones.
+type pool struct{ known, used map[string]*target }
+
+func (p pool) route(r layout.Route) (route, error) {
+	if len(r.Upstreams) == 0 {
+		return route{}, fmt.Errorf("no upstream")
+	}
+	found := route{name: r.Name}
+	for _, u := range r.Upstreams {
+		tg, err := p.get(u.ID(), func() (*target, error) { return newTarget(u) })
+		if err != nil {
+			return route{}, fmt.Errorf("upstream %s: %w", u, err)
+		}
+		found.targets = append(found.targets, tg)
+	}
+	return found, nil
+}
+
+func (p pool) user(u upstream.UserHost) (route, error) {
+	found := route{name: layout.Name{Host: u.Name}}
+	for _, m := range u.Mirrors {
+		tg, err := p.get(m.ID(), func() (*target, error) { return newMirrorTarget(m) })
+		if err != nil {
+			return route{}, fmt.Errorf("mirror %s: %w", m, err)
+		}
+		if !slices.Contains(found.targets, tg) {
+			found.targets = append(found.targets, tg)
+		}
+	}
+	return found, nil
+}
+
+func (p pool) get(id string, create func() (*target, error)) (*target, error) {
+	if tg, ok := p.used[id]; ok {
+		return tg, nil
+	}
+	tg, ok := p.known[id]
+	if !ok {
+		var err error
+		if tg, err = create(); err != nil {
+			return nil, err
+		}
+	}
+	p.used[id] = tg
+	return tg, nil
 }
 
 // retire lets go of the targets that are not used any more. Their requests in
 // flight end normally; connections close as they become idle.
 func (t *Table) retire(used map[string]*target) {
 	hosts := map[string]bool{}
-	for _, tg := range used {
+	for tg := range maps.Values(used) {
 		hosts[tg.upstream.Host] = true
 	}
 	for id, tg := range t.targets {
@@ -115,10 +192,20 @@ func (t *Table) Match(host, repository string) (layout.Name, bool) {
 }
 
 // lookup finds the route of a repository: the longest path that is a prefix of
-// it on a path boundary.
+// it on a path boundary, then what users set up for the host, or for every
+// host.
 func (t *Table) lookup(host, repository string) (route, bool) {
-	for _, r := range t.snapshot.Load().hosts[host] {
+	now := t.snapshot.Load()
+	for _, r := range now.hosts[host] {
 		if r.name.Holds(host, repository) {
+			return r, true
+		}
+	}
+	if host == layout.Fixed().Host {
+		return route{}, false
+	}
+	for _, name := range []string{host, upstream.DefaultHost} {
+		if r, ok := now.users[name]; ok {
 			return r, true
 		}
 	}

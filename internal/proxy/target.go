@@ -20,37 +20,50 @@ const maxProbe = time.Minute
 // target is one upstream with what is known of it.
 type target struct {
 	upstream  upstream.Upstream
+	place     place
 	transport *Transport
 	health    health
 }
 
-func (t *Table) target(id string, u upstream.Upstream) (*target, error) {
-	if known, ok := t.targets[id]; ok {
-		return known, nil
-	}
+func newTarget(u upstream.Upstream) (*target, error) {
 	transport, err := NewTransport(u)
 	if err != nil {
 		return nil, err
 	}
-	return &target{upstream: u, transport: transport}, nil
+	return &target{upstream: u, place: below(u.Path), transport: transport}, nil
 }
 
-// rewrite is the client's request as this upstream understands it. ok is false
-// when the upstream has no repository for it.
-func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (*http.Request, bool) {
-	repository, ok := at(t.upstream.Path, name.Path, pull.Repository)
-	if !ok {
-		return nil, false
+func newMirrorTarget(m upstream.Mirror) (*target, error) {
+	mapped, err := placeOf(m)
+	if err != nil {
+		return nil, err
 	}
-	out := req.Clone(req.Context())
+	transport, err := newTransport(m)
+	if err != nil {
+		return nil, err
+	}
+	return &target{upstream: m.Upstream, place: mapped, transport: transport}, nil
+}
+
+// rewrite is the client's request as this upstream understands it. Without a
+// request there is a reason: the upstream has no such thing.
+func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (out *http.Request, reason string) {
+	if !t.place.may(pull) {
+		return nil, "it may not be asked for this"
+	}
+	repository, ok := t.place.find(name, pull.Repository)
+	if !ok {
+		return nil, "no repository for this name"
+	}
+	out = req.Clone(req.Context())
 	out.URL = &url.URL{
 		Scheme:   string(t.upstream.Scheme),
 		Host:     t.upstream.Host,
-		Path:     pull.path(repository),
+		Path:     t.place.root + pull.path(repository),
 		RawQuery: pull.query,
 	}
 	out.Host = ""
-	return out, true
+	return out, ""
 }
 
 // health remembers that an upstream did not answer in time, so that the next

@@ -35,7 +35,12 @@ type Transport struct {
 
 // NewTransport fails when the CA holds no certificate.
 func NewTransport(u upstream.Upstream) (*Transport, error) {
-	roots, err := rootsOf(u)
+	return newTransport(upstream.Mirror{Upstream: u, Root: apiRoot})
+}
+
+func newTransport(m upstream.Mirror) (*Transport, error) {
+	u := m.Upstream
+	secured, err := tlsOf(m)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +49,7 @@ func NewTransport(u upstream.Upstream) (*Transport, error) {
 	base := &http.Transport{
 		Proxy:               dialer.proxy,
 		DialContext:         dialer.dial,
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     secured,
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConnsPerHost: 32,
 		IdleConnTimeout:     90 * time.Second,
@@ -54,15 +59,59 @@ func NewTransport(u upstream.Upstream) (*Transport, error) {
 		// and a broken one takes no other layer with it.
 		ForceAttemptHTTP2: false,
 	}
+	var own http.RoundTripper = base
+	if len(m.Header) > 0 {
+		own = headed{origin: origin, header: m.Header, next: base}
+	}
 	return &Transport{
 		upstream: u,
 		base:     base,
 		chain: redirected{
 			origin:     origin,
-			authorized: regauth.NewTransport(u, base),
+			authorized: regauth.NewTransportAt(u, m.Root, own),
 			plain:      base,
 		},
 	}, nil
+}
+
+// tlsOf is how a registry is believed, and how we show who we are.
+func tlsOf(m upstream.Mirror) (*tls.Config, error) {
+	roots, err := rootsOf(m.Upstream)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	cfg.InsecureSkipVerify = m.SkipVerify // a user's own word in his own file; layouts never say so
+	for i, c := range m.ClientCerts {
+		pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
+		if err != nil {
+			return nil, fmt.Errorf("client certificate %d: %w", i+1, err)
+		}
+		cfg.Certificates = append(cfg.Certificates, pair)
+	}
+	return cfg, nil
+}
+
+// headed adds a user's own headers to requests to the registry itself, and to
+// nobody else that it may send us to. What we say ourselves stays.
+type headed struct {
+	origin *url.URL
+	header map[string][]string
+	next   http.RoundTripper
+}
+
+func (h headed) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !regauth.SameOrigin(req.URL, h.origin) {
+		return h.next.RoundTrip(req)
+	}
+	out := req.Clone(req.Context()) // a RoundTripper must not change what it was given
+	for name, values := range h.header {
+		name = http.CanonicalHeaderKey(name)
+		if name == "User-Agent" || len(out.Header[name]) == 0 {
+			out.Header[name] = values
+		}
+	}
+	return h.next.RoundTrip(out)
 }
 
 // RoundTrip sends a request to the upstream and follows its redirects.

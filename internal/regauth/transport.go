@@ -38,6 +38,11 @@ func (e *RefusedError) Error() string {
 // error, because the credentials are not for them.
 type Transport struct {
 	origin *url.URL
+	// api is what comes before the repository's name in paths. odd says that it
+	// is not the specification's, so that only the registry knows the names of
+	// its scopes.
+	api    string
+	odd    bool
 	creds  upstream.Credentials
 	next   http.RoundTripper
 	tokens tokens
@@ -54,8 +59,24 @@ type way struct {
 
 // NewTransport authenticates requests to u and sends them through next.
 func NewTransport(u upstream.Upstream, next http.RoundTripper) *Transport {
+	return NewTransportAt(u, defaultAPI, next)
+}
+
+// defaultAPI is where the specification puts a registry's API.
+const defaultAPI = "/v2"
+
+// NewTransportAt is NewTransport for a registry whose API is at another path:
+// "/below/v2", or "/v2/project" where the registry's own names have a prefix.
+func NewTransportAt(u upstream.Upstream, root string, next http.RoundTripper) *Transport {
+	before, _, standard := strings.Cut(root+"/", defaultAPI+"/")
+	api := root
+	if standard {
+		api = before + defaultAPI
+	}
 	t := &Transport{
 		origin: &url.URL{Scheme: string(u.Scheme), Host: u.Host},
+		api:    api,
+		odd:    !standard,
 		creds:  u.Credentials,
 		next:   next,
 	}
@@ -70,7 +91,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !SameOrigin(req.URL, t.origin) {
 		return nil, fmt.Errorf("%s is not %s: its credentials are not for it", req.URL.Host, t.origin.Host)
 	}
-	scope := scopeOf(req.URL.Path)
+	scope := scopeOf(t.api, req.URL.Path)
 	header, err := t.authorization(req, scope)
 	if err != nil {
 		return nil, err
@@ -139,7 +160,7 @@ func (t *Transport) learn(header http.Header, scope string) (w way, wanted strin
 		case c.scheme == "bearer" && c.params["realm"] != "":
 			w = way{realm: c.params["realm"], service: c.params["service"]}
 			wanted = scope
-			if s := c.params["scope"]; scope == "" || strings.HasPrefix(s, scope) {
+			if s := c.params["scope"]; scope == "" || strings.HasPrefix(s, scope) || t.odd && s != "" {
 				wanted = s // the registry may want more than pull for a pull, never another repository
 			}
 			t.remember(w)
@@ -170,8 +191,8 @@ func (t *Transport) basicHeader() string {
 }
 
 // scopeOf is the token scope of a pull request; empty for /v2/ itself.
-func scopeOf(path string) string {
-	rest, ok := strings.CutPrefix(path, "/v2/")
+func scopeOf(api, path string) string {
+	rest, ok := strings.CutPrefix(path, api+"/")
 	if !ok {
 		return ""
 	}
