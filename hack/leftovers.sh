@@ -15,5 +15,6 @@ here=$PWD
 	ls /run/netns 2>/dev/null | sed 's/^/netns /' || true
 	ls /sys/class/net | sed 's/^/link /'
 	ls -d "${TMPDIR:-/tmp}"/registry-apitest-* "${TMPDIR:-/tmp}"/ctd[0-9]* 2>/dev/null | sed 's/^/file /' || true
+	find /sys/fs/cgroup -maxdepth 2 -name 'registry-ctd*' 2>/dev/null | sed 's/^/cgroup /' || true
 	find "$here/.demo" -mindepth 1 -maxdepth 1 2>/dev/null | sed 's/^/file /' || true
 } | sort

@@ -21,8 +21,8 @@ func Isolate(run func() int) int {
 		return run()
 	}
 	if os.Getenv(inside) != "" {
-		if err := network(); err != nil {
-			fmt.Fprintln(os.Stderr, "set up the tests' own network:", err)
+		if err := errors.Join(network(), hide()); err != nil {
+			fmt.Fprintln(os.Stderr, "set up the tests' own namespaces:", err)
 			return 1
 		}
 		return run()
@@ -71,6 +71,25 @@ func network() error {
 		out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput() //nolint:noctx // tests only, and it never waits
 		if err != nil {
 			return fmt.Errorf("ip %s: %w: %s", args, err, out)
+		}
+	}
+	return nil
+}
+
+// hide covers the folders of the host's own containerd: shims put their
+// sockets and the state of runc there whatever the configuration says, and a
+// containerd 2.x reads its drop-ins.
+func hide() error {
+	const run, etc = "/run/containerd", "/etc/containerd"
+	if err := os.MkdirAll(run, 0o711); err != nil { //nolint:gosec // as containerd itself makes it
+		return err
+	}
+	for _, dir := range []string{run, etc} {
+		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+			continue // nothing to hide
+		}
+		if err := syscall.Mount("tests", dir, "tmpfs", 0, "mode=0711"); err != nil {
+			return fmt.Errorf("hide %s: %w", dir, err)
 		}
 	}
 	return nil
