@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/agent/node"
 	"github.com/d8-registry/registry/internal/agent/serve"
+	"github.com/d8-registry/registry/internal/release"
 )
 
 const usage = "usage: registry-agent serve|node|all [flags]"
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		return fmt.Errorf("configure API access: %w", err)
 	}
 	s.Kube, n.Kube = kube, kube
-	n.Listen, n.StateDir, n.Version = s.Listen, s.StateDir, version()
+	n.Listen, n.StateDir, n.Version = s.Listen, s.StateDir, release.Version()
 	level := slog.LevelInfo
 	if *verbose {
 		level = slog.LevelDebug
@@ -90,14 +90,7 @@ func reach(kubeconfig string) (*rest.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.UserAgent = "registry-agent/" + version()
+	cfg.UserAgent = "registry-agent/" + release.Version()
 	cfg.QPS = -1
 	return cfg, nil
-}
-
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
 }
