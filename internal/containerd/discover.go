@@ -1,197 +1,174 @@
 package containerd
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
-	"syscall"
-	"time"
 
-	"github.com/pelletier/go-toml/v2"
-	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Discover looks at the containerd behind the client. An error means that it
 // could not be asked just now; everything else is in the Facts.
 func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
 	runtime, version, err := c.Version(ctx)
+	if status.Code(err) == codes.Unimplemented {
+		return silent(ctx, o)
+	}
 	if err != nil {
-		return Facts{}, err
+		return absent(o.Socket, err)
 	}
 	f := Facts{Runtime: runtime, Version: version}
 	if runtime != "containerd" {
-		return f.refuse(Unsupported, "the container runtime is %s %s, not containerd", runtime, version), nil
+		f.refuse(Unsupported, "the container runtime is %s %s, not containerd", runtime, version)
+		return f, nil
 	}
-	if older(version, 2, 0) {
-		return f.refuse(Unsupported, "containerd %s has no host directory that this agent can use yet; containerd 2 is needed", version), nil
+	if older(version, 1, 6) {
+		f.refuse(Unsupported, "containerd %s is too old; containerd 1.6 is the first that can be configured", version)
+		return f, nil
 	}
 	p, err := Running(ctx, o.Socket)
 	if err != nil {
 		return f, err
 	}
-	f.Instance = p.Instance()
-	return f.configure(ctx, p, o.Effective), nil
+	s := survey{Facts: f}
+	s.look(ctx, p, o)
+	return s.Facts, nil
 }
 
-// configure reads the configuration of one process.
-func (f Facts) configure(ctx context.Context, p Process, override string) Facts {
-	f.ConfigDirs = configDirs(p.Root(), p.Config, nil)
-	dump, err := dumpConfig(ctx, p)
+// silent is a containerd that runs without its CRI plugin: one that does not
+// like its configuration does not load, and containerd goes on without.
+func silent(ctx context.Context, o Options) (Facts, error) {
+	p, err := Running(ctx, o.Socket)
 	if err != nil {
-		for _, file := range files(p.Root(), p.Config, []string{defaultDropIns}) {
-			if file.problem != "" {
-				return f.refuse(Custom, "%s %s; containerd would not start with it", file.path, file.problem)
-			}
-		}
-		return f.refuse(Unsupported, "containerd's configuration cannot be read: %v", err)
+		return Facts{}, err
 	}
-	f.ConfigDirs = configDirs(p.Root(), p.Config, dump.Imports)
-	registry := dump.Plugins.Images.Registry
-	var nowhere bool
-	if f.Effective, nowhere = dump.Plugins.Images.directory(f.Version); override != "" {
-		f.Effective, nowhere = override, false
-	}
-	if f.Effective != "" && !filepath.IsAbs(f.Effective) {
-		return f.refuse(Unsupported, "config_path %q is not absolute", f.Effective)
-	}
-	// Until its next start containerd may go on as before.
-	f.Folder = filepath.Join(p.Root(), cmp.Or(f.Effective, defaultEffective))
-	if nowhere {
-		f.Effective = ""
-	}
-	if custom := registry.custom(); len(custom) > 0 {
-		return f.refuse(Custom, "%s has %s; move it to %s/HOST/hosts.toml",
-			culprit(p.Root(), p.Config, dump.Imports), strings.Join(custom, ", "), DefaultSource)
-	}
-	if nowhere {
-		return f.refuse(Unsupported, "containerd %s looks for hosts in no directory, because config_path is %s; "+
-			"set config_path to one directory, such as %s, and restart containerd",
-			f.Version, cmp.Or(registry.ConfigPath, "not set"), defaultEffective)
-	}
-	if link := foreignLink(p.Root(), f.Effective); link != "" {
-		return f.refuse(Unsupported, "%s is a symbolic link to an absolute path, which this agent cannot follow; "+
-			"set config_path to where it leads", link)
-	}
-	if err := writable(f.Folder); err != nil {
-		return f.refuse(Unsupported, "%s cannot be written: %v", f.Effective, err)
-	}
-	f.Preflight = Ready
-	return f
-}
-
-// number is a version's first and second part: 2 and 4 for "v2.4.2". A part
-// that is missing is 0, one that is no number -1.
-func number(version string) (major, minor int) {
-	first, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
-	second, _, _ := strings.Cut(rest, ".")
-	return digits(first), digits(second)
-}
-
-func digits(s string) int {
-	if s == "" {
-		return 0
-	}
-	n, err := strconv.Atoi(s)
+	version, err := p.ownVersion(ctx)
 	if err != nil {
-		return -1
+		return Facts{}, err
 	}
-	return n
+	s := survey{Facts: Facts{Runtime: "containerd", Version: version}}
+	s.look(ctx, p, o)
+	const what = "containerd runs, but without its CRI plugin, so that no pod can start"
+	switch {
+	case s.settings.lacksCRI():
+		m := s.tree.disables()
+		s.Problems = append([]Problem{m}, s.Problems...)
+		s.refuse(Unsupported, "%s: %s", what, m)
+	case s.Preflight == Ready:
+		s.refuse(Unsupported, "%s; its configuration looks right now: restart containerd, or read in its log why the plugin does not load", what)
+	default:
+		s.Message = what + ": " + s.Message
+	}
+	return s.Facts, nil
 }
 
-// older reports whether a version is before the one with the given numbers.
-func older(version string, major, minor int) bool {
-	a, b := number(version)
-	return a < major || a == major && b < minor
-}
-
-// dumpConfig asks containerd's own binary how it understands its files: with
-// defaults, imports and migrations, as after its next start.
-func dumpConfig(ctx context.Context, p Process) (document, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, p.Binary, "--config", p.Config, "config", "dump")
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	cmd.Dir = "/"
-	if os.Geteuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: p.Root()}
+// absent is a socket behind which nobody answers: a restart, or a node with
+// another runtime.
+func absent(socket string, err error) (Facts, error) {
+	if _, missing := os.Stat(socket); !errors.Is(missing, fs.ErrNotExist) {
+		return Facts{}, err
 	}
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	// Its standard error quotes the configuration, passwords included.
-	if err := cmd.Run(); err != nil {
-		return document{}, fmt.Errorf("run %s config dump: %w", p.Binary, err)
-	}
-	var doc document
-	if err := toml.Unmarshal(out.Bytes(), &doc); err != nil {
-		return document{}, errors.New("`containerd config dump` " + position(err))
-	}
-	return doc, nil
-}
-
-// culprit is the file that holds registry settings in the old format.
-func culprit(root, main string, imports []string) string {
-	for _, file := range files(root, main, imports) {
-		if len(file.doc.Plugins.Images.Registry.custom())+len(file.doc.Plugins.V1.Registry.custom()) > 0 {
-			return file.path
+	run := filepath.Dir(filepath.Dir(socket)) // /run, wherever it is mounted
+	for name, where := range map[string]string{
+		"CRI-O": "crio/crio.sock", "cri-dockerd": "cri-dockerd.sock",
+	} {
+		if _, err := os.Stat(filepath.Join(run, where)); err == nil {
+			var f Facts
+			f.refuse(Unsupported, "the container runtime is %s (%s), not containerd", name, filepath.Join(run, where))
+			return f, nil
 		}
 	}
-	return "containerd's configuration"
+	return Facts{}, err
 }
 
-// foreignLink is the absolute symbolic link on the way to a directory below
-// another root. The kernel would follow it from our own root: into this
-// program's container. Where both roots are the same there is none.
-func foreignLink(root, path string) string {
-	ours, err := os.Stat("/")
-	if err != nil {
-		return ""
-	}
-	if theirs, err := os.Stat(root); err == nil && os.SameFile(ours, theirs) {
-		return ""
-	}
-	return absoluteLink(root, path)
+// survey is a look at containerd under way. What it knows beyond the Facts may
+// hold passwords.
+type survey struct {
+	Facts
+	settings Settings
+	tree     tree
 }
 
-// absoluteLink goes along a path below root, following relative links.
-func absoluteLink(root, path string) string {
-	at, rest := "/", strings.Split(filepath.Clean(path), "/")
-	for hops := 0; len(rest) > 0 && hops < 255; hops++ {
-		next := filepath.Join(at, rest[0])
-		rest = rest[1:]
-		to, err := os.Readlink(filepath.Join(root, next))
-		switch {
-		case err != nil: // no link, or not there yet
-			at = next
-		case filepath.IsAbs(to):
-			return next
-		default:
-			rest = append(strings.Split(to, "/"), rest...)
+// look reads all that there is to know of one process.
+func (s *survey) look(ctx context.Context, p Process, o Options) {
+	if o.ConfigFile != "" {
+		p.Config = o.ConfigFile
+	}
+	if o.Source == "" {
+		o.Source = DefaultSource
+	}
+	if o.NoProxy == nil {
+		o.NoProxy = []string{serviceHost}
+	}
+	s.Instance, s.PID, s.Binary, s.Unit, s.ConfigFile = p.Instance(), p.PID, p.Binary, p.unit(), p.Config
+	s.Distribution, s.Generated = distribution(p, s.Unit, func(path string) bool {
+		_, err := os.Stat(filepath.Join(p.Root(), path))
+		return err == nil
+	})
+	s.tree = readTree(p.Root(), p.Config, p.dir(), s.Version)
+	s.ConfigDirs = s.tree.directories()
+	s.ChangedSince = changedSince(p, s.tree)
+	if i := slices.IndexFunc(s.tree.files, func(c configFile) bool { return c.path == p.Config && c.problem == nil }); i >= 0 {
+		s.ConfigVersion = s.tree.files[i].version
+	}
+	if w := proxyWarning(p, s.Unit, o.NoProxy); w != "" {
+		s.Warnings = append(s.Warnings, w)
+	}
+	var err error
+	if s.settings, err = Dump(ctx, p, p.Config); err != nil {
+		s.unreadable(err)
+		return
+	}
+	s.Paths, s.PullPath, s.SandboxImage = s.settings.Paths, s.settings.PullPath, s.settings.SandboxImage
+	s.judge(p.Root(), o)
+}
+
+// lacksCRI reports whether the CRI plugin is switched off.
+func (s Settings) lacksCRI() bool {
+	return slices.ContainsFunc(s.disabled, func(name string) bool {
+		return name == pluginV1 || name == pluginV2 || name == pluginV3 || name == "io.containerd.cri.v1.runtime"
+	})
+}
+
+// disables names the file that switches it off.
+func (t *tree) disables() Problem {
+	out := Problem{File: t.main, Key: "disabled_plugins", Text: "holds the CRI plugin; take it out and restart containerd"}
+	for _, f := range t.files {
+		if f.loaded && f.outline.disabled > 0 {
+			out.File, out.Line = f.path, f.outline.disabled
+			return out
 		}
 	}
-	return ""
+	return out
 }
 
-// writable asks the kernel without touching anything: the nearest directory
-// that exists must take new entries.
-func writable(dir string) error {
-	for {
-		info, err := os.Stat(dir)
-		switch {
-		case err == nil && !info.IsDir():
-			return fmt.Errorf("%s is not a directory", dir)
-		case err == nil:
-			return unix.Access(dir, unix.W_OK|unix.X_OK)
-		case !errors.Is(err, fs.ErrNotExist):
-			return err
+// unreadable is a configuration of which containerd's own binary makes nothing.
+func (s *survey) unreadable(err error) {
+	for _, file := range s.tree.files {
+		if file.loaded && file.problem != nil {
+			s.Problems = append(s.Problems, *file.problem)
 		}
-		dir = filepath.Dir(dir)
 	}
+	if len(s.Problems) > 0 {
+		s.refuse(Custom, "%s; containerd would not start with it", summary(s.Problems))
+		return
+	}
+	s.refuse(Unsupported, "containerd's configuration cannot be read (%v); run that on the node to see why", err)
+}
+
+// summary is the first problem, and how many more there are.
+func summary(problems []Problem) string {
+	var b strings.Builder
+	b.WriteString(problems[0].String())
+	if more := len(problems) - 1; more > 0 {
+		b.WriteString(", and ")
+		b.WriteString(plural(more, "more problem"))
+	}
+	return b.String()
 }

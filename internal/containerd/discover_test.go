@@ -47,13 +47,13 @@ func TestPreflight(t *testing.T) {
 		name, config string
 		files        map[string]string
 		effective    string
+		needs        string
 		preflight    containerd.Preflight
 		message      []string
 	}{
 		{name: "config_path", config: registry + "config_path = '@/certs.d'\n", effective: "@/certs.d", preflight: containerd.Ready},
-		{name: "a list", config: registry + "config_path = '@/a:@/b'\n", preflight: containerd.Unsupported,
-			message: []string{"in no directory", "/a:", "set config_path to one directory"}},
-		{name: "stock", preflight: containerd.Unsupported, message: []string{"in no directory", "is not set", "set config_path to one directory"}},
+		{name: "a list", config: registry + "config_path = '@/a:@/b'\n", preflight: containerd.Ready, needs: "@/a"},
+		{name: "stock", preflight: containerd.Ready, needs: containerd.DefaultSource},
 		{name: "migrated", config: "imports = ['@/d/*.toml']\n", preflight: containerd.Ready, effective: "@/old",
 			files: map[string]string{"d/a.toml": "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = '@/old'\n"}},
 		{name: "mirrors", config: registry + "[plugins.'io.containerd.cri.v1.images'.registry.mirrors.'x']\nendpoint = ['y']\n",
@@ -61,14 +61,14 @@ func TestPreflight(t *testing.T) {
 		{name: "both", config: registry + "config_path = '@/certs.d'\n[plugins.'io.containerd.cri.v1.images'.registry.mirrors.'x']\nendpoint = ['y']\n",
 			effective: "@/certs.d", preflight: containerd.Custom, message: []string{"registry.mirrors"}},
 		{name: "a drop-in", config: "imports = ['d/*.toml']\n", files: map[string]string{"d/user.toml": v1mirror},
-			preflight: containerd.Custom, message: []string{"/d/user.toml has registry.mirrors", "/etc/containerd/registry.d"}},
+			preflight: containerd.Custom, message: []string{"/d/user.toml:2: plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors is in the format", "/etc/containerd/registry.d"}},
 		{name: "imported by an import", config: "imports = ['@/d/*.toml']\n",
 			files:     map[string]string{"d/a.toml": "imports = ['more/*.toml']\n", "d/more/b.toml": v1mirror},
 			preflight: containerd.Custom, message: []string{"/d/more/b.toml"}},
 		{name: "passwords", config: registry + "[plugins.'io.containerd.cri.v1.images'.registry.configs.'x'.auth]\npassword = 'PASSWORD'\n",
 			effective: "/etc/containerd/certs.d", preflight: containerd.Custom, message: []string{"registry.configs"}},
 		{name: "not TOML", config: "imports = ['@/d/*.toml']\n", files: map[string]string{"d/bad.toml": "x = 1\npassword = \"PASSWORD\n"},
-			preflight: containerd.Custom, message: []string{"/d/bad.toml is not valid TOML at line 2"}},
+			preflight: containerd.Custom, message: []string{"/d/bad.toml:2 is not valid TOML (column"}},
 		{name: "not writable", config: registry + "config_path = '@/ro/none'\n", preflight: containerd.Unsupported,
 			effective: "@/ro/none", message: []string{"/ro/none cannot be written"}},
 		{name: "a file in the way", config: registry + "config_path = '@/config.toml/x'\n", preflight: containerd.Unsupported,
@@ -98,6 +98,9 @@ func TestPreflight(t *testing.T) {
 			facts := discover(t, client, c)
 			if want := strings.ReplaceAll(test.effective, "@", c.Dir); facts.Effective != want {
 				t.Errorf("effective %q, want %q", facts.Effective, want)
+			}
+			if want := strings.ReplaceAll(test.needs, "@", c.Dir); facts.NeedsPath != want && facts.Preflight == containerd.Ready || (want == "") != (facts.NeedsPathReason == "") && facts.Effective != "" {
+				t.Errorf("needs %q (%s), want %q", facts.NeedsPath, facts.NeedsPathReason, want)
 			}
 			if facts.Preflight != test.preflight {
 				t.Errorf("preflight %q, want %q", facts.Preflight, test.preflight)

@@ -22,7 +22,7 @@ func TestEffectiveIsWhereContainerdLooks(t *testing.T) {
 	const list = registry + "config_path = '@/a:@/b'\n"
 	for _, test := range []struct {
 		name, images, config string
-		effective            string          // as Discover should say; empty: refused
+		effective            string          // as Discover should say; empty: nowhere
 		looks                map[string]bool // by folder, whether containerd does
 	}{
 		{name: "one", config: registry + "config_path = '@/a'\n", effective: "@/a", looks: map[string]bool{"a": true, "b": false}},
@@ -37,12 +37,12 @@ func TestEffectiveIsWhereContainerdLooks(t *testing.T) {
 			c.ConfigureImages(t, test.images, test.config)
 			client := c.Start(t)
 			facts := discover(t, client, c)
-			want, preflight := "", containerd.Unsupported
+			want := ""
 			if test.effective != "" {
-				want, preflight = filepath.Join(c.Dir, test.effective[1:]), containerd.Ready
+				want = filepath.Join(c.Dir, test.effective[1:])
 			}
-			if facts.Effective != want || facts.Preflight != preflight {
-				t.Errorf("%q, %s (%s); want %q, %s", facts.Effective, facts.Preflight, facts.Message, want, preflight)
+			if facts.Effective != want || facts.Preflight != containerd.Ready || (want == "") != (facts.NeedsPath != "") {
+				t.Errorf("%q, %s (%s), needs %q; want %q", facts.Effective, facts.Preflight, facts.Message, facts.NeedsPath, want)
 			}
 			for folder, want := range test.looks {
 				if got := looksIn(t, c, client, folder); got != want {

@@ -75,6 +75,9 @@ type Facts struct {
 	// before containerd looks for our host directories, and NeedsPathReason the
 	// sentence why. Effective is empty then.
 	NeedsPath, PathFile, NeedsPathReason string
+	// ChangedSince is the file of the configuration that was changed after this
+	// containerd started, so that it may not have read it; empty if none.
+	ChangedSince string
 	// Folder is where our host directories belong, as this program reaches it
 	// through the root of containerd's own mount namespace: Effective or, if it
 	// has to be set first, NeedsPath. Empty for what has no such thing.
@@ -99,7 +102,7 @@ type Problem struct {
 	File string // as containerd sees it
 	Line int    // from 1; 0 when unknown
 	Key  string // such as registry.mirrors; empty when the file cannot be read
-	Text string // what it is, and what to do
+	Text string // the rest of the sentence: what it is, and what to do
 }
 
 // String is the problem as one sentence.
@@ -111,7 +114,7 @@ func (p Problem) String() string {
 	if p.Key != "" {
 		at += ": " + p.Key
 	}
-	return at + ": " + p.Text
+	return at + " " + p.Text
 }
 
 // Options say where to look and override what would be discovered.
@@ -126,9 +129,11 @@ type Options struct {
 	// Source is where users and scripts write host directories; DefaultSource
 	// when empty.
 	Source string
+	// NoProxy are hosts that containerd must not ask through a proxy; when nil,
+	// the cluster's own registry by its Service's name.
+	NoProxy []string
 }
 
-func (f Facts) refuse(p Preflight, format string, args ...any) Facts {
+func (f *Facts) refuse(p Preflight, format string, args ...any) {
 	f.Preflight, f.Message = p, fmt.Sprintf(format, args...)
-	return f
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,8 @@ type Process struct {
 	Start string
 	// Binary and Config are paths as the process sees them.
 	Binary, Config string
+	// Dir is its working directory.
+	Dir string
 }
 
 // Instance names this very run of containerd: another one after a restart.
@@ -58,14 +61,68 @@ func Running(ctx context.Context, socket string) (Process, error) {
 	if err != nil {
 		return Process{}, fmt.Errorf("look at containerd's process: %w", err)
 	}
+	if p.Dir, err = os.Readlink(proc + "/cwd"); err != nil {
+		return Process{}, fmt.Errorf("look at containerd's process: %w", err)
+	}
 	if p.Config = configArgument(args); !filepath.IsAbs(p.Config) {
-		cwd, err := os.Readlink(proc + "/cwd")
-		if err != nil {
-			return Process{}, fmt.Errorf("look at containerd's process: %w", err)
-		}
-		p.Config = filepath.Join(cwd, p.Config)
+		p.Config = filepath.Join(p.Dir, p.Config)
 	}
 	return p, nil
+}
+
+// dir is its working directory, if that still is one.
+func (p Process) dir() string {
+	if info, err := os.Stat(filepath.Join(p.Root(), p.Dir)); p.Dir == "" || err != nil || !info.IsDir() {
+		return "/"
+	}
+	return p.Dir
+}
+
+// unit is the process's systemd unit, "" if it runs in none.
+func (p Process) unit() string {
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.PID))
+	if err != nil {
+		return "" // it ended; the next look is at another one
+	}
+	return unit(groups)
+}
+
+// began is when the process started, by the clock of now.
+func (p Process) began(now time.Time) (time.Time, bool) {
+	text, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return time.Time{}, false
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	uptime, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return time.Time{}, false
+	}
+	ticks, err := strconv.ParseFloat(p.Start, 64)
+	if err != nil {
+		return time.Time{}, false
+	}
+	const perSecond = 100 // of every Linux that shows /proc to programs
+	return now.Add(-time.Duration((uptime - ticks/perSecond) * float64(time.Second))), true
+}
+
+// changedSince is the first file of the configuration that was changed after
+// the process started. It may have read it a second later.
+func changedSince(p Process, t tree) string {
+	began, ok := p.began(time.Now())
+	if !ok {
+		return ""
+	}
+	for _, f := range t.files {
+		if !f.loaded {
+			continue
+		}
+		info, err := os.Stat(filepath.Join(t.root, f.path))
+		if err == nil && info.ModTime().After(began.Add(time.Second)) {
+			return f.path
+		}
+	}
+	return ""
 }
 
 // listener is the process that made the listening socket.

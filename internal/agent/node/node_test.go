@@ -195,7 +195,7 @@ func TestCustomConfigurationIsNotTouched(t *testing.T) {
 	s := w.until("Custom", func(s registryv1alpha1.RegistryNodeStatus) bool {
 		return s.Preflight == "Custom" && len(s.Redirects) > 0
 	})
-	if s.Generation != 0 || !strings.Contains(s.Message, "user.toml has registry.mirrors") {
+	if s.Generation != 0 || !strings.Contains(s.Message, "user.toml:2: ") {
 		t.Errorf("%+v", s)
 	}
 	if _, err := os.Stat(w.containerd.HostsDir); !errors.Is(err, fs.ErrNotExist) {

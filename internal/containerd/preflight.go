@@ -1,0 +1,270 @@
+package containerd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// judge says where our host directories belong and whether they may be written.
+func (s *survey) judge(root string, o Options) {
+	s.place(root, o)
+	s.Folder = filepath.Join(root, s.wanted())
+	s.notes()
+	if s.Problems = s.custom(o.Source); len(s.Problems) > 0 {
+		s.refuse(Custom, "%s", s.customMessage(o.Source))
+		return
+	}
+	if !filepath.IsAbs(s.wanted()) {
+		s.refuse(Unsupported, "config_path %q is not absolute", s.wanted())
+		return
+	}
+	if link := foreignLink(root, s.wanted()); link != "" {
+		s.refuse(Unsupported, "%s is a symbolic link to an absolute path, which this agent cannot follow; "+
+			"set config_path to where it leads", link)
+		return
+	}
+	if err := writable(s.Folder); err != nil {
+		s.refuse(Unsupported, "%s cannot be written: %v", s.wanted(), err)
+		return
+	}
+	if s.NeedsPath != "" {
+		if reason := s.uneditable(root); reason != "" {
+			s.refuse(Unsupported, "%s; %s", s.NeedsPathReason, reason)
+			return
+		}
+	}
+	s.Preflight = Ready
+}
+
+// wanted is the directory of our entries, as containerd sees it.
+func (s *survey) wanted() string {
+	if s.Effective != "" {
+		return s.Effective
+	}
+	return s.NeedsPath
+}
+
+// place finds the directory in which containerd looks, or what config_path must
+// become for it to look anywhere.
+func (s *survey) place(root string, o Options) {
+	if s.Effective = s.settings.Effective; o.Effective != "" {
+		s.Effective = o.Effective
+	}
+	if s.Effective != "" {
+		return
+	}
+	switch {
+	case len(s.Paths) > 0:
+		s.NeedsPath = s.Paths[0]
+		s.NeedsPathReason = fmt.Sprintf("containerd %s looks for hosts in no directory, because config_path is a list (%s), "+
+			"which its transfer service takes for the name of one directory", s.Version, s.settings.ConfigPath)
+	default:
+		s.NeedsPath = o.Source
+		if entries, err := os.ReadDir(filepath.Join(root, defaultEffective)); err == nil && len(entries) > 0 {
+			s.NeedsPath = defaultEffective
+		}
+		s.NeedsPathReason = fmt.Sprintf("containerd %s looks for hosts in no directory, because config_path is not set", s.Version)
+	}
+	s.PathFile = s.ConfigFile
+	if file, _, ok := s.decides(); ok {
+		s.PathFile = file.path
+	}
+}
+
+// decides is the file from which containerd takes config_path, or would: 1.x
+// takes the whole table of its CRI plugin from the last file that has one, 2.x
+// each key from the last that sets it.
+func (s *survey) decides() (file configFile, line int, ok bool) {
+	for _, c := range s.tree.files {
+		if !c.loaded {
+			continue
+		}
+		if older(s.settings.Version, 2, 0) {
+			for plugin, at := range c.outline.plugins {
+				if plugin != pluginV3 {
+					file, line, ok = c, at, true
+				}
+			}
+			continue
+		}
+		for _, m := range c.outline.mentions {
+			if m.key == "config_path" {
+				file, line, ok = c, m.line, true
+			}
+		}
+	}
+	return file, line, ok
+}
+
+// uneditable says why config_path cannot be set for the operator, and what he
+// can do.
+func (s *survey) uneditable(root string) string {
+	if s.Generated {
+		return fmt.Sprintf("%s is written anew whenever %s starts; set config_path = %q in %s and restart it",
+			s.ConfigFile, s.Distribution, s.NeedsPath, template(s.Distribution, s.ConfigFile, s.settings.Version))
+	}
+	if file, line, ok := s.decides(); ok && file.path != s.ConfigFile {
+		return fmt.Sprintf("%s:%d, which %s imports, decides; set config_path = %q there and restart containerd",
+			file.path, line, s.ConfigFile, s.NeedsPath)
+	}
+	for _, c := range s.tree.files {
+		if c.path == s.ConfigFile && c.problem != nil {
+			return fmt.Sprintf("set config_path = %q yourself and restart containerd: %s", s.NeedsPath, c.problem)
+		}
+	}
+	dir := filepath.Dir(s.ConfigFile)
+	if err := writable(filepath.Join(root, dir)); err != nil {
+		return fmt.Sprintf("%s cannot be edited (%v); set config_path = %q in it, as this system is configured, and restart containerd",
+			s.ConfigFile, err, s.NeedsPath)
+	}
+	return ""
+}
+
+// custom are the user's registry settings that have no place beside ours, and
+// files that cannot be understood.
+func (s *survey) custom(source string) []Problem {
+	var out []Problem
+	seen := map[string]bool{}
+	for _, c := range s.tree.files {
+		if c.problem != nil && !c.loaded {
+			out = append(out, *c.problem)
+		}
+		for _, m := range c.outline.mentions {
+			kind := "registry." + m.key
+			counts := slices.Contains(s.settings.Legacy, kind)
+			if !c.loaded { // a merger may be at work: it is meant for containerd
+				counts = m.key != "config_path" || m.value != "" && m.value != s.settings.ConfigPath
+			}
+			if counts {
+				seen[kind] = true
+				out = append(out, Problem{File: c.path, Line: m.line, Key: m.name(), Text: s.advice(c, source)})
+			}
+		}
+	}
+	for _, kind := range s.settings.Legacy {
+		if !seen[kind] { // in a form in which we do not see it
+			out = append(out, Problem{File: s.ConfigFile, Key: kind, Text: s.advice(configFile{loaded: true}, source)})
+		}
+	}
+	return out
+}
+
+// advice is what to do about a registry section.
+func (s *survey) advice(c configFile, source string) string {
+	switch {
+	case s.Generated:
+		return fmt.Sprintf("comes from /etc/rancher/%s/registries.yaml in the format that config_path replaces; "+
+			"configure it in %s/HOST/hosts.toml, take it out there and restart %s", s.Distribution, source, s.Distribution)
+	case !c.loaded || isDropIn(c.path):
+		return "is a custom registry field; please configure it in " + source
+	}
+	return fmt.Sprintf("is in the format that config_path replaces; configure it in %s/HOST/hosts.toml and delete it here", source)
+}
+
+func isDropIn(path string) bool {
+	dir := filepath.Base(filepath.Dir(path))
+	return dir == "conf.d" || dir == "conf2.d"
+}
+
+// customMessage keeps the platform's words for its drop-in directories, and
+// adds where it is.
+func (s *survey) customMessage(source string) string {
+	first := s.Problems[0]
+	if first.Key == "" || !isDropIn(first.File) {
+		return summary(s.Problems) + s.deadlock()
+	}
+	more := ""
+	if n := len(s.Problems) - 1; n > 0 {
+		more = ", and " + plural(n, "more problem")
+	}
+	return fmt.Sprintf("Failed to merge %s: contains custom registry fields; please configure them in %s (line %d: %s%s)%s",
+		first.File, source, first.Line, first.Key, more, s.deadlock())
+}
+
+// deadlock tells of the pair of settings with which the CRI plugin does not
+// load.
+func (s *survey) deadlock() string {
+	if s.settings.ConfigPath == "" || !slices.Contains(s.settings.Legacy, "registry.mirrors") {
+		return ""
+	}
+	return "; config_path is set as well, and with both containerd's CRI plugin does not load"
+}
+
+// notes warns of settings that have no effect, which their authors may not know.
+func (s *survey) notes() {
+	for _, c := range s.tree.files {
+		if !c.loaded {
+			continue
+		}
+		for _, m := range c.outline.mentions {
+			if m.key != "config_path" && !slices.Contains(s.settings.Legacy, "registry."+m.key) {
+				s.Warnings = append(s.Warnings, fmt.Sprintf("%s:%d: %s has no effect: containerd %s does not take it from there",
+					c.path, m.line, m.name(), s.settings.Version))
+			}
+		}
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// foreignLink is the absolute symbolic link on the way to a directory below
+// another root. The kernel would follow it from our own root: into this
+// program's container. Where both roots are the same there is none.
+func foreignLink(root, path string) string {
+	ours, err := os.Stat("/")
+	if err != nil {
+		return ""
+	}
+	if theirs, err := os.Stat(root); err == nil && os.SameFile(ours, theirs) {
+		return ""
+	}
+	return absoluteLink(root, path)
+}
+
+// absoluteLink goes along a path below root, following relative links.
+func absoluteLink(root, path string) string {
+	at, rest := "/", strings.Split(filepath.Clean(path), "/")
+	for hops := 0; len(rest) > 0 && hops < 255; hops++ {
+		next := filepath.Join(at, rest[0])
+		rest = rest[1:]
+		to, err := os.Readlink(filepath.Join(root, next))
+		switch {
+		case err != nil: // no link, or not there yet
+			at = next
+		case filepath.IsAbs(to):
+			return next
+		default:
+			rest = append(strings.Split(to, "/"), rest...)
+		}
+	}
+	return ""
+}
+
+// writable asks the kernel without touching anything: the nearest directory
+// that exists must take new entries.
+func writable(dir string) error {
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil && !info.IsDir():
+			return fmt.Errorf("%s is not a directory", dir)
+		case err == nil:
+			return unix.Access(dir, unix.W_OK|unix.X_OK)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		dir = filepath.Dir(dir)
+	}
+}

@@ -1,0 +1,185 @@
+package containerd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Settings are what containerd makes of its configuration files: with defaults,
+// imports and migrations, as after its next start.
+type Settings struct {
+	// Version is that of the binary that said so.
+	Version string
+	// ConfigPath is as written, Paths its entries.
+	ConfigPath string
+	Paths      []string
+	PullPath   PullPath
+	// Looks are the directories in which a pull for the kubelet looks for
+	// hosts, in order; Effective is the first of them, empty if there is none.
+	Looks     []string
+	Effective string
+	// Legacy are the kinds of registry settings in the old format:
+	// registry.auths, registry.configs, registry.mirrors.
+	Legacy       []string
+	SandboxImage string
+	// Raw is the whole dump. It holds passwords.
+	Raw []byte
+
+	disabled []string // plugins
+}
+
+// Dump asks the process's own binary how it understands a main file, which is
+// named as containerd sees it. Errors never quote the configuration.
+func Dump(ctx context.Context, p Process, file string) (Settings, error) {
+	args := []string{"--config", file, "config", "dump"}
+	if _, err := os.Stat(filepath.Join(p.Root(), file)); errors.Is(err, fs.ErrNotExist) {
+		args = []string{"config", "default"} // containerd 1.x cannot dump what is not there
+	}
+	raw, err := p.run(ctx, args...)
+	if err != nil {
+		return Settings{}, err
+	}
+	version, err := p.ownVersion(ctx)
+	if err != nil {
+		return Settings{}, err
+	}
+	return understand(raw, version)
+}
+
+// run executes containerd's own binary where and as containerd would run. The
+// standard error is not kept: it quotes the configuration, passwords included.
+func (p Process) run(ctx context.Context, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, p.Binary, args...) //nolint:gosec // containerd's binary; nothing of it comes from a user
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Dir = p.dir() // containerd 1.6 takes relative import patterns from there
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: p.Root()}
+	}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("run %s %s: %w", p.Binary, strings.Join(args, " "), err)
+	}
+	return out.Bytes(), nil
+}
+
+// ownVersion is that of the binary as it is now: after an upgrade without a
+// restart another one than that which runs.
+func (p Process) ownVersion(ctx context.Context) (string, error) {
+	out, err := p.run(ctx, "--version")
+	if err != nil {
+		return "", err
+	}
+	fields := strings.Fields(string(out)) // containerd PACKAGE VERSION REVISION
+	if len(fields) < 3 {
+		return "", fmt.Errorf("run %s --version: it says nothing of its version", p.Binary)
+	}
+	return fields[2], nil
+}
+
+// dumped is the little that we read of `containerd config dump`.
+type dumped struct {
+	DisabledPlugins []string `toml:"disabled_plugins"`
+	Plugins         struct {
+		Images plugin `toml:"io.containerd.cri.v1.images"` // containerd 2
+		CRI    plugin `toml:"io.containerd.grpc.v1.cri"`   // containerd 1
+	} `toml:"plugins"`
+}
+
+type plugin struct {
+	Registry     registrySection   `toml:"registry"`
+	SandboxImage string            `toml:"sandbox_image"`
+	PinnedImages map[string]string `toml:"pinned_images"`
+
+	UseLocalImagePull          bool  `toml:"use_local_image_pull"`
+	DiscardUnpackedLayers      bool  `toml:"discard_unpacked_layers"`
+	ImagePullWithSyncFs        bool  `toml:"image_pull_with_sync_fs"`
+	DisableSnapshotAnnotations *bool `toml:"disable_snapshot_annotations"`
+	MaxConcurrentDownloads     *int  `toml:"max_concurrent_downloads"`
+}
+
+type registrySection struct {
+	ConfigPath string         `toml:"config_path"`
+	Mirrors    map[string]any `toml:"mirrors"`
+	Configs    map[string]any `toml:"configs"`
+	Auths      map[string]any `toml:"auths"`
+}
+
+// legacy names the settings in the old format.
+func (r registrySection) legacy() []string {
+	var out []string
+	for name, table := range map[string]map[string]any{"mirrors": r.Mirrors, "configs": r.Configs, "auths": r.Auths} {
+		if len(table) > 0 {
+			out = append(out, "registry."+name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// understand reads a dump as the given version of containerd means it.
+func understand(raw []byte, version string) (Settings, error) {
+	var doc dumped
+	if err := toml.Unmarshal(raw, &doc); err != nil {
+		return Settings{}, fmt.Errorf("`containerd config dump` %w", notTOML(err))
+	}
+	p := doc.Plugins.Images
+	if older(version, 2, 0) {
+		p = doc.Plugins.CRI
+	}
+	s := Settings{
+		Version: version, ConfigPath: p.Registry.ConfigPath, Paths: filepath.SplitList(p.Registry.ConfigPath),
+		Legacy: p.Registry.legacy(), PullPath: p.pullPath(version), SandboxImage: p.SandboxImage, Raw: raw,
+		disabled: doc.DisabledPlugins,
+	}
+	if image := p.PinnedImages["sandbox"]; image != "" {
+		s.SandboxImage = image
+	}
+	s.Looks = s.Paths
+	if len(s.Paths) == 0 && len(p.Registry.Mirrors) == 0 && !older(version, 2, 2) {
+		s.Looks = filepath.SplitList(stockPath)
+	}
+	if s.PullPath == PullTransfer && len(s.Looks) > 1 {
+		s.Looks = nil // in one directory of that long name, which nobody has
+	}
+	if len(s.Looks) > 0 {
+		s.Effective = s.Looks[0]
+	}
+	return s, nil
+}
+
+// pullPath is local where containerd has no transfer service for the kubelet's
+// pulls, and where it falls back for settings that the service does not know.
+func (p plugin) pullPath(version string) PullPath {
+	if older(version, 2, 1) || len(p.Registry.legacy()) > 0 || p.UseLocalImagePull || p.DiscardUnpackedLayers || p.ImagePullWithSyncFs ||
+		p.DisableSnapshotAnnotations != nil && !*p.DisableSnapshotAnnotations ||
+		p.MaxConcurrentDownloads != nil && *p.MaxConcurrentDownloads != 3 {
+		return PullLocal
+	}
+	return PullTransfer
+}
+
+// notTOML says where a text stops being TOML. The parser's own words may quote
+// it, and with it somebody's password.
+func notTOML(err error) error {
+	var decode *toml.DecodeError
+	if errors.As(err, &decode) {
+		row, column := decode.Position()
+		return fmt.Errorf("is not valid TOML at line %d, column %d", row, column)
+	}
+	return errors.New("is not valid TOML")
+}

@@ -1,0 +1,120 @@
+package containerd
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+// unit is the systemd unit of a process by its /proc/PID/cgroup, "" if it is in
+// none. Seen from a cgroup namespace of our own the paths begin with /..
+func unit(cgroups []byte) string {
+	for line := range strings.Lines(string(cgroups)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 || parts[1] != "" && parts[1] != "name=systemd" {
+			continue
+		}
+		// The innermost: a unit may have made groups of its own below it.
+		for dir := path.Clean(parts[2]); dir != "/" && dir != "."; dir = path.Dir(dir) {
+			name := path.Base(dir)
+			if strings.HasSuffix(name, ".service") {
+				return name
+			}
+			if strings.HasSuffix(name, ".scope") {
+				break // a container's, or somebody's session
+			}
+		}
+	}
+	return ""
+}
+
+// distribution is who set a containerd up. has says whether a path exists
+// there.
+func distribution(p Process, unit string, has func(path string) bool) (d Distribution, generated bool) {
+	where := p.Binary + "\n" + p.Config + "\n"
+	const ranchers = "/agent/etc/containerd/config.toml" // in any data directory
+	switch {
+	case strings.Contains(where, "/rancher/rke2/") || strings.HasPrefix(unit, "rke2-"):
+		return RKE2, true
+	case strings.Contains(where, "/rancher/k3s/") || strings.HasPrefix(unit, "k3s") || strings.HasSuffix(p.Config, ranchers):
+		return K3s, true
+	case unit == "containerd-deckhouse.service" || has(filepath.Join(filepath.Dir(p.Config), "deckhouse.toml")):
+		return Deckhouse, false
+	case has("/var/lib/kubelet/kubeadm-flags.env"):
+		return Kubeadm, false
+	}
+	return Plain, false
+}
+
+// template is what an operator edits where the main file is generated.
+func template(d Distribution, config, version string) string {
+	name := "config.toml.tmpl"
+	if !older(version, 2, 0) {
+		name = "config-v3.toml.tmpl"
+	}
+	return fmt.Sprintf("%s (the template of %s)", filepath.Join(filepath.Dir(config), name), d)
+}
+
+// serviceHost is where nodes find the cluster's registry beside their own
+// agent.
+const serviceHost = "registry.d8-system.svc"
+
+// proxied are the hosts that containerd, with that environment, would ask
+// through an HTTP proxy. Loopback never is one.
+func proxied(environ []byte, hosts []string) (variable string, out []string) {
+	env := map[string]string{}
+	for pair := range strings.SplitSeq(string(environ), "\x00") {
+		if name, value, ok := strings.Cut(pair, "="); ok && env[name] == "" {
+			env[name] = value
+		}
+	}
+	first := func(names ...string) (name, value string) {
+		for _, n := range names {
+			if env[n] != "" {
+				return n, env[n]
+			}
+		}
+		return "", ""
+	}
+	variable, proxy := first("HTTPS_PROXY", "https_proxy")
+	_, exempt := first("NO_PROXY", "no_proxy")
+	if proxy == "" {
+		return "", nil
+	}
+	// The proxy's address may hold a password: any will do to learn which way a
+	// request would go.
+	ask := (&httpproxy.Config{HTTPSProxy: "http://proxy.invalid", NoProxy: exempt}).ProxyFunc()
+	for _, host := range hosts {
+		if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
+			host = "[" + host + "]"
+		}
+		if by, err := ask(&url.URL{Scheme: "https", Host: host + ":5001"}); err == nil && by != nil {
+			out = append(out, strings.Trim(host, "[]"))
+		}
+	}
+	return variable, out
+}
+
+// proxyWarning says that containerd would ask a proxy for what is in the
+// cluster.
+func proxyWarning(p Process, unit string, hosts []string) string {
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID))
+	if err != nil {
+		return "" // it ended; the next look is at another one
+	}
+	variable, through := proxied(environ, hosts)
+	if len(through) == 0 {
+		return ""
+	}
+	where := "its environment"
+	if unit != "" {
+		where = "the environment of " + unit
+	}
+	return fmt.Sprintf("containerd has %s, and its NO_PROXY does not hold %s: pulls that fall back to the cluster's own registry would go through that proxy; "+
+		"add %s to NO_PROXY in %s and restart containerd", variable, strings.Join(through, ", "), strings.Join(through, ","), where)
+}
