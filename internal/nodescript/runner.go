@@ -2,9 +2,12 @@ package nodescript
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
@@ -17,16 +20,32 @@ type Node struct {
 	UID string
 }
 
-// Runner runs the scripts that concern one node.
+// Runner runs the scripts that concern one node. The goroutine of Run makes the
+// rounds; all others only tell it that something changed.
 type Runner struct {
-	cfg Config
-	log *slog.Logger
+	cfg  Config
+	log  *slog.Logger
+	wake chan struct{}
+
+	// What a round uses; set by Run, replaced by tests.
+	folder *folder
+	bash   executor
+	tell   teller
 
 	mu       sync.Mutex
 	node     *Node
+	scripts  []script
+	read     bool // scripts are what the API server has
+	bundles  []string
 	status   []registryv1alpha1.ScriptStatus
 	known    bool
 	warnings []string
+}
+
+// teller tells people about a script that failed.
+type teller interface {
+	failed(ctx context.Context, node Node, s script, o outcome)
+	succeeded(s script)
 }
 
 // New checks the configuration; nothing runs before Run.
@@ -35,13 +54,30 @@ func New(cfg Config, log *slog.Logger) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, log: log}, nil
+	return &Runner{cfg: cfg, log: log, wake: make(chan struct{}, 1)}, nil
 }
 
 // Run works until the context ends. A script that runs then is ended too; the
 // next Run starts again with the first one.
 func (r *Runner) Run(ctx context.Context) error {
-	<-ctx.Done()
+	folder, err := openFolder(r.cfg.Host, r.cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = folder.close() }()
+	r.folder = folder
+	r.bash = &bash{host: r.cfg.Host, folder: folder, bootID: r.cfg.BootID, timeout: r.cfg.Timeout}
+	r.tell = newEvents(r.cfg.Client, r.cfg.NodeName, r.log)
+	if left, ok := folder.cutOff(); ok {
+		left.end(ctx, r.cfg.BootID)
+		folder.forget()
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { r.follow(ctx); return nil })
+	group.Go(func() error { r.loop(ctx); return nil })
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("run scripts: %w", err)
+	}
 	return nil
 }
 
@@ -49,22 +85,58 @@ func (r *Runner) Run(ctx context.Context) error {
 // saying the same again costs nothing.
 func (r *Runner) Learn(n Node) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	same := r.node != nil && *r.node == n
 	r.node = &n
+	r.mu.Unlock()
+	if !same {
+		r.nudge()
+	}
 }
 
-// Status is every script that concerns the node, in the order in which they
-// run. It is unknown until node and scripts are: what was reported before holds
-// until then.
-func (r *Runner) Status() (scripts []registryv1alpha1.ScriptStatus, known bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.status), r.known
+// nudge asks for a round; several nudges are one.
+func (r *Runner) nudge() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
 }
 
-// Warnings are sentences for RegistryNode's status.warnings.
-func (r *Runner) Warnings() []string {
+// learnScripts takes what the API server has.
+func (r *Runner) learnScripts(all []script) {
+	r.mu.Lock()
+	r.scripts, r.read = all, true
+	r.mu.Unlock()
+	r.nudge()
+}
+
+// plan is what should have run by now; false while that is not known.
+func (r *Runner) plan() (plan, Node, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.warnings)
+	if r.node == nil || !r.read {
+		return plan{}, Node{}, false
+	}
+	return makePlan(r.scripts, place{group: r.node.Group, bundles: r.bundles}), *r.node, true
+}
+
+// loop makes a round whenever something changed, and when the next is due.
+func (r *Runner) loop(ctx context.Context) {
+	names, err := bundles(r.cfg.Host.Root)
+	if err != nil {
+		r.log.Warn("only scripts for all bundles run here", "err", err)
+	}
+	r.mu.Lock()
+	r.bundles = names
+	r.mu.Unlock()
+	for ctx.Err() == nil {
+		again := time.NewTimer(r.round(ctx))
+		select {
+		case <-r.wake:
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return
+		}
+		again.Stop()
+	}
 }

@@ -1,5 +1,6 @@
-// Package watch follows one object of the API server by name. Agents need no
-// more: the layout's Secret and the node's own RegistryNode.
+// Package watch follows one object of the API server by name, or all of a kind.
+// Agents need no more: the layout's Secret, the node's own RegistryNode, and the
+// scripts for nodes.
 package watch
 
 import (
@@ -38,6 +39,40 @@ func (o Object) Run(ctx context.Context, log *slog.Logger, seen func(*unstructur
 		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, o.Name).String()
 		return options
 	}
+	follow(ctx, log, resource, only, func(store cache.Store) {
+		var object *unstructured.Unstructured
+		for _, item := range store.List() {
+			object, _ = item.(*unstructured.Unstructured)
+		}
+		seen(object.DeepCopy())
+	})
+}
+
+// All is all objects of one cluster-scoped kind.
+type All struct {
+	Client   dynamic.Interface
+	Resource schema.GroupVersionResource
+}
+
+// Run calls seen with the objects, in no order, as Object's Run does with one.
+// They must not be changed.
+func (a All) Run(ctx context.Context, log *slog.Logger, seen func([]*unstructured.Unstructured)) {
+	all := func(options metav1.ListOptions) metav1.ListOptions { return options }
+	follow(ctx, log, a.Client.Resource(a.Resource), all, func(store cache.Store) {
+		items := store.List()
+		objects := make([]*unstructured.Unstructured, 0, len(items))
+		for _, item := range items {
+			if object, ok := item.(*unstructured.Unstructured); ok {
+				objects = append(objects, object)
+			}
+		}
+		seen(objects)
+	})
+}
+
+// follow calls seen with what is there, once it is known and whenever it
+// changes.
+func follow(ctx context.Context, log *slog.Logger, resource dynamic.ResourceInterface, only func(metav1.ListOptions) metav1.ListOptions, seen func(cache.Store)) {
 	logger := logr.FromSlogHandler(log.Handler())
 	// One slot: what matters is the latest state, not every change of it.
 	changed := make(chan struct{}, 1)
@@ -74,11 +109,7 @@ func (o Object) Run(ctx context.Context, log *slog.Logger, seen func(*unstructur
 		return
 	}
 	for {
-		var object *unstructured.Unstructured
-		for _, item := range store.List() {
-			object, _ = item.(*unstructured.Unstructured)
-		}
-		seen(object.DeepCopy())
+		seen(store)
 		select {
 		case <-changed:
 		case <-ctx.Done():

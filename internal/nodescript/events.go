@@ -1,0 +1,129 @@
+package nodescript
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+)
+
+// reasonFailed is the reason of Events about a script that failed, as the
+// platform's users know it.
+const reasonFailed = "BashibleStepFailed"
+
+const (
+	// eachFailure is how many failures in a row are told one by one; after them
+	// the same Event is brought up to date once in a while.
+	eachFailure = 3
+	onceIn      = 5 * time.Minute
+	// eventTimeout is how long telling may hold up trying again.
+	eventTimeout = 5 * time.Second
+)
+
+// events tells on the Node which script failed: one Event per script, which
+// counts. It is used by one goroutine.
+type events struct {
+	client dynamic.Interface
+	node   string
+	log    *slog.Logger
+	told   map[string]*told // by script
+}
+
+// told is an Event that was made.
+type told struct {
+	name     string // empty: none yet
+	first    metav1.Time
+	count    int32
+	lastSent time.Time
+}
+
+func newEvents(client dynamic.Interface, node string, log *slog.Logger) *events {
+	return &events{client: client, node: node, log: log, told: map[string]*told{}}
+}
+
+func (e *events) succeeded(s script) { delete(e.told, s.name) }
+
+// failed tells, as far as the API server lets it: nothing depends on it.
+func (e *events) failed(ctx context.Context, node Node, s script, o outcome) {
+	t := e.told[s.name]
+	if t == nil {
+		t = &told{first: metav1.Now()}
+		e.told[s.name] = t
+	}
+	t.count++
+	if t.count > eachFailure && time.Since(t.lastSent) < onceIn {
+		return
+	}
+	t.lastSent = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
+	defer cancel()
+	if err := e.send(ctx, node, s, o, t); err != nil {
+		e.log.Warn("an Event about a script is lost", "script", s.name, "err", err)
+	}
+}
+
+// send brings the Event up to date, or makes one: the first, or another because
+// the API server keeps Events for an hour or so.
+func (e *events) send(ctx context.Context, node Node, s script, o outcome, t *told) error {
+	resource := e.client.Resource(corev1.SchemeGroupVersion.WithResource("events")).Namespace(metav1.NamespaceDefault)
+	now, note := metav1.Now(), noteOf(s, o)
+	if t.name != "" {
+		change, err := json.Marshal(map[string]any{"count": t.count, "lastTimestamp": now, "message": note})
+		if err != nil {
+			return fmt.Errorf("encode Event: %w", err)
+		}
+		_, err = resource.Patch(ctx, t.name, types.MergePatchType, change, metav1.PatchOptions{FieldManager: fieldManager})
+		if !apierrors.IsNotFound(err) {
+			return err //nolint:wrapcheck // said by the caller
+		}
+	}
+	sum := sha256.Sum256([]byte(s.name))
+	// Node and script, and when: an Event of an earlier time may still be there.
+	name := fmt.Sprintf("%s.%s.%x", e.node, hex.EncodeToString(sum[:4]), now.UnixNano())
+	event := &corev1.Event{
+		TypeMeta:       metav1.TypeMeta{APIVersion: "v1", Kind: "Event"},
+		ObjectMeta:     metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: name},
+		InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: e.node, UID: types.UID(node.UID)},
+		Related:        related(s),
+		Reason:         reasonFailed, Message: note, Type: corev1.EventTypeWarning,
+		Source:         corev1.EventSource{Component: fieldManager, Host: e.node},
+		FirstTimestamp: t.first, LastTimestamp: now, Count: t.count,
+	}
+	body, err := runtime.DefaultUnstructuredConverter.ToUnstructured(event)
+	if err != nil {
+		return fmt.Errorf("encode Event: %w", err)
+	}
+	if _, err := resource.Create(ctx, &unstructured.Unstructured{Object: body}, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
+		return err //nolint:wrapcheck // said by the caller
+	}
+	t.name = name
+	return nil
+}
+
+const fieldManager = "registry-agent"
+
+func related(s script) *corev1.ObjectReference {
+	kind := schema.GroupVersionKind{Group: "deckhouse.io", Version: "v1alpha1", Kind: "NodeGroupConfiguration"}
+	return &corev1.ObjectReference{APIVersion: kind.GroupVersion().String(), Kind: kind.Kind, Name: s.name}
+}
+
+// noteOf names the script and ends with the end of its standard error.
+func noteOf(s script, o outcome) string {
+	note := "NodeGroupConfiguration " + s.name + ": " + o.failure
+	if o.stderr == "" {
+		return note + "; nothing on standard error"
+	}
+	return note + "\n" + o.stderr
+}

@@ -1,0 +1,156 @@
+package nodescript
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+//go:embed library.bash
+var library []byte
+
+const (
+	// stderrTail is how much of standard error an Event tells.
+	stderrTail = 500
+	// outputTail is how much of what a script printed is kept on the node.
+	outputTail = 64 << 10
+	// grace is how long a script has to end when it is asked to, and a process
+	// that it left behind to let go of its output.
+	grace = 5 * time.Second
+)
+
+// outcome is how one run of a script ended.
+type outcome struct {
+	// failure says how it failed, in words that quote nothing; empty: it did not.
+	failure string
+	// stderr is the end of what it said, which may hold anything.
+	stderr string
+}
+
+// executor runs one script, once. With trace, bash tells on the node what it
+// does.
+type executor interface {
+	run(ctx context.Context, s script, trace bool) outcome
+}
+
+// gate starts a script only when its process is known on disk: nothing may run
+// that a later agent does not find.
+const gate = `IFS= read -r _ || exit 125; BASH_ENV="$1"; export BASH_ENV; shift; exec "$@" </dev/null`
+
+// bash runs scripts with the host's bash.
+type bash struct {
+	host    Host
+	folder  *folder
+	bootID  string
+	timeout time.Duration
+}
+
+func (b *bash) run(ctx context.Context, s script, trace bool) outcome {
+	if err := s.check(); err != nil {
+		return outcome{failure: err.Error()}
+	}
+	if err := b.folder.place(s); err != nil {
+		return outcome{failure: err.Error()}
+	}
+	limited, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	all, complaints := newTail(outputTail), newTail(stderrTail)
+	err := b.execute(limited, s, trace, all, io.MultiWriter(all, complaints))
+	result := outcome{failure: b.explain(limited, s, err), stderr: complaints.text()}
+	if err := b.folder.write(outputDir+"/"+s.file()+".log", all.bytes(), 0o600); err != nil && result.failure == "" {
+		result.failure = err.Error()
+	}
+	return result
+}
+
+// execute starts the script, notes that it runs, and waits for it.
+func (b *bash) execute(ctx context.Context, s script, trace bool, stdout, stderr io.Writer) error {
+	cmd, err := b.command(ctx, s, trace)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	open, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("start the script: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the host's bash: %w", err)
+	}
+	defer b.folder.forget()
+	noted := b.folder.note(running{Group: cmd.Process.Pid, Mark: markOf(cmd.Env), BootID: b.bootID})
+	if noted == nil {
+		_, noted = io.WriteString(open, "go\n")
+	}
+	// Closed without a word, the gate stays shut.
+	err = errors.Join(noted, open.Close(), cmd.Wait())
+	if ctx.Err() != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what did not listen
+	}
+	return err
+}
+
+func (b *bash) command(ctx context.Context, s script, trace bool) (*exec.Cmd, error) {
+	shell, err := b.host.program("bash")
+	if err != nil {
+		return nil, err
+	}
+	args := []string{shell, "-c", gate, "gate", b.folder.onHost(libraryFile), shell, "-eEo", "pipefail", b.folder.onHost(stepsDir + "/" + s.file())}
+	if b.host.PID != 0 {
+		enter, err := b.host.program("nsenter")
+		if err != nil {
+			return nil, err
+		}
+		args = append([]string{enter, "-t", fmt.Sprint(b.host.PID), "-m", "-u", "-i", "-n", "-p", "--"}, args...)
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if filepath.Clean(b.host.Root) != "/" {
+		cmd.SysProcAttr.Chroot = b.host.Root
+	}
+	cmd.Dir = "/"
+	cmd.Env = b.environment(s, trace)
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = grace
+	return cmd, nil
+}
+
+// environment is all that a script finds.
+func (b *bash) environment(s script, trace bool) []string {
+	flag := ""
+	if trace {
+		flag = "1"
+	}
+	return []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/bash", "LANG=C", "DEBIAN_FRONTEND=noninteractive",
+		"BB_STATE=" + b.folder.path, "BB_SCRIPT=" + s.name, "BB_TRACE=" + flag, newMark(),
+	}
+}
+
+// explain says how a run failed, or nothing when it did not. It quotes nothing
+// of what the script printed.
+func (b *bash) explain(ctx context.Context, s script, err error) string {
+	var exit *exec.ExitError
+	switch {
+	case err == nil || errors.Is(err, exec.ErrWaitDelay) && !errors.As(err, &exit):
+		return "" // something that it started goes on; so be it
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Sprintf("did not end within %v and was stopped", b.timeout)
+	case errors.As(err, &exit):
+		words := exit.Error()
+		if strings.Contains(s.content, "\r\n") {
+			words += fmt.Sprintf("; line %d ends with CR LF, which bash does not take for the end of a line",
+				1+strings.Count(s.content[:strings.Index(s.content, "\r\n")], "\n"))
+		}
+		return words + "; what it printed is in " + b.folder.onHost(outputDir+"/"+s.file()+".log") + " on the node"
+	}
+	return err.Error()
+}

@@ -1,0 +1,89 @@
+package nodescript
+
+import (
+	"slices"
+
+	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+// Status is every script that concerns the node, in the order in which they
+// run. It is unknown until node and scripts are: what was reported before holds
+// until then.
+func (r *Runner) Status() (scripts []registryv1alpha1.ScriptStatus, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.status), r.known
+}
+
+// Warnings are sentences for RegistryNode's status.warnings.
+func (r *Runner) Warnings() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.warnings)
+}
+
+// show replaces the status by that of a plan all of whose scripts are in one
+// phase.
+func (r *Runner) show(p plan, phase string) {
+	status := make([]registryv1alpha1.ScriptStatus, 0, len(p.scripts))
+	for _, s := range p.scripts {
+		status = append(status, registryv1alpha1.ScriptStatus{Name: s.name, Generation: s.generation, Phase: phase})
+	}
+	r.mu.Lock()
+	same := r.known && slices.Equal(r.status, status) && slices.Equal(r.warnings, p.warnings)
+	r.status, r.known, r.warnings = status, true, p.warnings
+	r.mu.Unlock()
+	if !same {
+		r.cfg.Changed()
+	}
+}
+
+// refresh takes over what of a plan may change without another run.
+func (r *Runner) refresh() {
+	p, _, known := r.plan()
+	if !known {
+		return
+	}
+	r.mu.Lock()
+	changed := !slices.Equal(r.warnings, p.warnings)
+	r.warnings = p.warnings
+	for i := range r.status {
+		at := slices.IndexFunc(p.scripts, func(s script) bool { return s.name == r.status[i].Name })
+		if at >= 0 && r.status[i].Generation != p.scripts[at].generation {
+			r.status[i].Generation, changed = p.scripts[at].generation, true
+		}
+	}
+	r.mu.Unlock()
+	if changed {
+		r.cfg.Changed()
+	}
+}
+
+// set is what is to be said of one script now.
+func (r *Runner) set(s script, phase, message string) {
+	r.update(s, func(o *registryv1alpha1.ScriptStatus) { o.Phase, o.Message = phase, message })
+}
+
+// started is that a script runs, unless there is something to be said that
+// matters more: that it failed before, or was done before.
+func (r *Runner) started(s script) {
+	r.update(s, func(o *registryv1alpha1.ScriptStatus) {
+		if o.Phase == registryv1alpha1.ScriptPending {
+			o.Phase = registryv1alpha1.ScriptRunning
+		}
+	})
+}
+
+func (r *Runner) update(s script, edit func(*registryv1alpha1.ScriptStatus)) {
+	r.mu.Lock()
+	changed := false
+	if at := slices.IndexFunc(r.status, func(o registryv1alpha1.ScriptStatus) bool { return o.Name == s.name }); at >= 0 {
+		before := r.status[at]
+		edit(&r.status[at])
+		changed = r.status[at] != before
+	}
+	r.mu.Unlock()
+	if changed {
+		r.cfg.Changed()
+	}
+}
