@@ -27,9 +27,10 @@ func (r *Reconciler) applyRegistryNodes(ctx context.Context, s *sight, doc docum
 			continue
 		}
 		spec := v1alpha1.RegistryNodeSpec{
-			Generation: generation,
-			NodeGroup:  node.Labels[v1alpha1.LabelNodeGroup],
-			Legacy:     doc.Desired.Legacy,
+			Generation:      generation,
+			NodeGroup:       node.Labels[v1alpha1.LabelNodeGroup],
+			Legacy:          doc.Desired.Legacy,
+			ApprovedRestart: doc.ApprovedRestart(node.Name, string(node.UID)),
 		}
 		if err := r.putRegistryNode(ctx, node, s.registryNodes[node.Name], spec); err != nil {
 			return fmt.Errorf("write RegistryNode %s: %w", node.Name, err)

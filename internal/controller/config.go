@@ -62,6 +62,7 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.DurationVar(&c.Settings.ProxyIdle, "proxy-idle", c.Settings.ProxyIdle, "how long the in-cluster proxy is unused before it is stopped")
 	flags.DurationVar(&c.Settings.ProxyIdleMax, "proxy-idle-max", c.Settings.ProxyIdleMax, "how long its stop is put off at most")
 	flags.DurationVar(&c.Settings.RecheckNames, "recheck-names", c.Settings.RecheckNames, "how often names that are still referenced are looked at again")
+	flags.IntVar(&c.Settings.RestartsAtOnce, "restarts-at-once", c.Settings.RestartsAtOnce, "how many nodes may restart containerd at a time; of the control plane never more than one")
 	flags.BoolVar(&c.Settings.NoTaint, "no-taint", false, "do not taint nodes that have not converged")
 	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "wait for the lease before doing anything")
 	flags.StringVar(&c.MetricsAddress, "metrics-address", ":4280", `address of metrics; "0": none`)
@@ -75,6 +76,9 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 func (c *Config) validate() (switchover.Protocol, labels.Selector, error) {
 	if c.Image == "" {
 		return switchover.Protocol{}, nil, errors.New("--image must say which image is ours")
+	}
+	if c.Settings.RestartsAtOnce < 1 {
+		return switchover.Protocol{}, nil, fmt.Errorf("--restarts-at-once is %d, and must be at least 1", c.Settings.RestartsAtOnce)
 	}
 	selector, err := labels.Parse(c.PlatformSelector)
 	if err != nil || selector.Empty() {

@@ -40,6 +40,9 @@ func (r *Reconciler) observeNodes(s *sight, now time.Time) []switchover.Node {
 			Tainted:      hasTaint(node),
 			Report:       report(s.registryNodes[node.Name]),
 		}
+		if rn := s.registryNodes[node.Name]; rn != nil {
+			seen.ApprovedRestart = rn.Spec.ApprovedRestart
+		}
 		if runtime := node.Status.NodeInfo.ContainerRuntimeVersion; runtime != "" && !strings.HasPrefix(runtime, "containerd://") {
 			seen.Unsupported = "container runtime " + runtime + " is not containerd"
 		}
@@ -62,6 +65,10 @@ func report(rn *v1alpha1.RegistryNode) switchover.Report {
 	if rn == nil || rn.Status.NodeUID == "" {
 		return switchover.Report{}
 	}
+	var restart switchover.Restart
+	if r := rn.Status.Restart; r != nil {
+		restart = switchover.Restart{ID: r.ID, Phase: switchover.RestartPhase(r.Phase), Message: r.Message}
+	}
 	return switchover.Report{
 		UID:        rn.Status.NodeUID,
 		BootID:     rn.Status.BootID,
@@ -69,6 +76,7 @@ func report(rn *v1alpha1.RegistryNode) switchover.Report {
 		Version:    rn.Status.Version,
 		Preflight:  switchover.Preflight(rn.Status.Preflight),
 		Legacy:     rn.Status.Legacy,
+		Restart:    restart,
 		Message:    rn.Status.Message,
 	}
 }

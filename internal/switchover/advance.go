@@ -45,7 +45,9 @@ func (p Protocol) Advance(s State, w World) State {
 		return x.s
 	}
 	x.chooseTarget()
+	x.keepApprovals()
 	x.exclude()
+	x.approveRestarts()
 	x.learnSecondWay()
 	x.run()
 	return x.s

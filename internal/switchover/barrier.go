@@ -24,6 +24,9 @@ type rules struct {
 	mayShrink func(*pass) verdict
 	// rebuild makes a state from what is published and reported.
 	rebuild func(*pass)
+	// holds reports whether a node takes one of the places of those that
+	// restart containerd.
+	holds func(*pass, Node) bool
 }
 
 func standardRules() rules {
@@ -35,6 +38,7 @@ func standardRules() rules {
 		safeNow:   func(x *pass) verdict { return x.barrier(x.s.SafeGeneration) },
 		mayShrink: mayShrink,
 		rebuild:   rebuild,
+		holds:     holds,
 	}
 }
 
@@ -116,7 +120,7 @@ func (x *pass) silent() (kept, candidates []Node) {
 	ended := x.settledBefore() && !x.s.Desired.Legacy
 	for _, n := range x.w.Nodes {
 		switch {
-		case !n.Agent || n.Exclude || n.Ready || n.Approved:
+		case !n.Agent || n.Exclude || n.Ready || x.rules.holds(x, n):
 		case x.excluded(n):
 			kept = append(kept, n)
 		case !ended && n.NotReadyFor >= x.w.Settings.NotReadyFor:

@@ -29,7 +29,11 @@ func TestExclusions(t *testing.T) {
 		"one of three control planes": {nodes: 30, controlPlane: 3, edit: func(n []Node) { down(&n[0]) }, want: "n00"},
 		"two of three control planes": {nodes: 30, controlPlane: 3, edit: func(n []Node) { down(&n[0]); down(&n[1]) }, want: "n00", tooMany: "n01"},
 		"two of five control planes":  {nodes: 30, controlPlane: 5, edit: func(n []Node) { down(&n[0]); down(&n[1]); down(&n[2]) }, want: "n00 n01", tooMany: "n02"},
-		"with a restart approval":     {nodes: 3, controlPlane: 1, edit: func(n []Node) { down(&n[2]); n[2].Approved = true }},
+		"with a restart approval": {nodes: 3, controlPlane: 1, edit: func(n []Node) {
+			down(&n[2])
+			n[2].ApprovedRestart = "r"
+			n[2].Report = Report{UID: "u02", Restart: Restart{ID: "r", Phase: RestartRunning}}
+		}},
 		"without agent":               {nodes: 3, controlPlane: 1, edit: func(n []Node) { down(&n[2]); n[2].Agent = false }},
 		"by the operator, beyond all": {nodes: 3, controlPlane: 1, edit: func(n []Node) { n[0].Exclude = true; n[1].Exclude = true; down(&n[2]) }, want: "n00 n01 n02"},
 		"stored, by a controller that just started": {nodes: 3, controlPlane: 1, edit: func(n []Node) { n[2].Ready = false },

@@ -68,6 +68,9 @@ func (x *pass) ready(all bool) metav1.Condition {
 	default:
 		c.Status, c.Reason = metav1.ConditionTrue, ""
 	}
+	if restarts := strings.TrimSuffix(x.restartsMessage(), "\n"); all && restarts != "" {
+		lines = append(lines, restarts) // of nodes that came later; else a step tells
+	}
 	if len(x.s.Excluded) > 0 {
 		lines = append(lines, excludedMessage(x.s.Excluded))
 	}

@@ -124,6 +124,21 @@ func rulesToDrop() []rule {
 		})}},
 		{name: "a step is done by what a later pass sees", t: tamper{protocol: doneAtOnce}},
 		{name: "nodes forget the proxy before it stops", t: tamper{protocol: stopsAtOnce}},
+		{name: "a failed restart stops the others", t: tamper{protocol: product(func(r *rules) {
+			r.holds = func(x *pass, n Node) bool { return holds(x, n) && n.Report.Restart.Phase != RestartFailed }
+		})}},
+		{name: "who goes away while it restarts keeps its place", t: tamper{protocol: product(func(r *rules) {
+			r.holds = func(x *pass, n Node) bool { return holds(x, n) && n.Ready }
+		})}},
+		{name: "who boots while it restarts keeps its place", t: tamper{protocol: product(func(r *rules) {
+			r.holds = func(x *pass, n Node) bool { return holds(x, n) && n.Report.BootID == n.BootID }
+		})}},
+		{name: "an approval of before a lost state counts", t: tamper{protocol: product(func(r *rules) {
+			r.holds = func(x *pass, n Node) bool {
+				id := n.Report.Restart.ID
+				return id != "" && n.Report.UID == n.UID && x.s.ApprovedRestart(n.Name, n.UID) == id
+			}
+		})}},
 		{name: "an absent layout changes nothing", t: tamper{absentIsOrder: true}},
 	}
 }

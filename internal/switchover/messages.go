@@ -16,6 +16,8 @@ const (
 	mostUsers    = 10
 	mostFailures = 5
 	versionRunes = 15
+	// mostRunes bounds what one node says: ten of them are to be read at once.
+	mostRunes = 400
 )
 
 func allCheckedMessage(host string, items int) string {
@@ -55,9 +57,9 @@ func preflightMessage(unready []Node, of int) string {
 		case n.Unsupported != "":
 			return n.Unsupported
 		case n.Report.Preflight == PreflightUnsupported:
-			return orElse(n.Report.Message, "unsupported containerd configuration")
+			return orElse(shortened(n.Report.Message), "unsupported containerd configuration")
 		case n.Report.Preflight == PreflightCustom:
-			return "has custom toml merge containerd configuration"
+			return "has custom toml merge containerd configuration" + because(n)
 		}
 		return "unknown containerd configuration, waiting..."
 	})
@@ -82,25 +84,75 @@ func (x *pass) rolloutMessage(waiting []Node, of int) string {
 	if len(x.tooMany) > 0 {
 		fmt.Fprintf(&b, "More nodes are NotReady than this can go without: %s\n", strings.Join(capped(x.tooMany, mostNodes), ", "))
 	}
+	b.WriteString(x.restartsMessage())
 	return b.String()
 }
 
-func legacyMessage(waiting []Node, of int) string {
+func (x *pass) legacyMessage(waiting []Node, of int) string {
 	var b strings.Builder
 	b.WriteString("Cleaning Managed configuration...\n")
 	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", of-len(waiting), of)
 	writeNodes(&b, waiting, func(n Node) string {
 		return quoteVersion(n.Report.Version) + " → Unmanaged" + because(n)
 	})
+	b.WriteString(x.restartsMessage())
 	return b.String()
 }
 
 // because is the node's own word on why it is not there yet.
 func because(n Node) string {
-	if reason := orElse(n.Unsupported, n.Report.Message); reason != "" {
+	if reason := orElse(n.Unsupported, shortened(n.Report.Message)); reason != "" {
 		return ": " + reason
 	}
 	return ""
+}
+
+// shortened is a node's word on one line of bounded length.
+func shortened(message string) string {
+	runes := []rune(strings.Join(strings.Fields(message), " "))
+	if len(runes) > mostRunes {
+		runes = append(runes[:mostRunes:mostRunes], '…')
+	}
+	return string(runes)
+}
+
+// restartsMessage tells of the nodes that need a restart of containerd: those
+// that were allowed to, those that wait for it, and those that failed.
+func restartsMessage(under, waiting, failed []Node) string {
+	var b strings.Builder
+	if len(failed) > 0 {
+		fmt.Fprintf(&b, "containerd restarts have stopped, %d node(s) failed and are as before:\n", len(failed))
+		writeNodes(&b, failed, func(n Node) string {
+			return orElse(shortened(n.Report.Restart.Message), "no reason given")
+		})
+	}
+	if len(under)+len(waiting) == 0 {
+		return b.String()
+	}
+	fmt.Fprintf(&b, "containerd restarts: %d of %d nodes", len(under), len(under)+len(waiting)+len(failed))
+	if len(under) > 0 {
+		b.WriteString(": " + nodeList(under, func(n Node) string {
+			if n.Report.Restart.Phase == RestartWaiting {
+				return n.Name + " (approved)"
+			}
+			return n.Name + " (" + string(n.Report.Restart.Phase) + ")"
+		}))
+	}
+	if len(waiting) > 0 {
+		b.WriteString("; waiting: " + nodeList(waiting, func(n Node) string { return n.Name }))
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// nodeList is nodes by name, not too many of them.
+func nodeList(nodes []Node, say func(Node) string) string {
+	words := make([]string, 0, len(nodes))
+	for _, n := range nodes {
+		words = append(words, say(n))
+	}
+	slices.Sort(words)
+	return strings.Join(capped(words, mostNodes), ", ")
 }
 
 func writeNodes(b *strings.Builder, nodes []Node, say func(Node) string) {

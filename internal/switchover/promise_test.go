@@ -51,6 +51,7 @@ func (s *sim) watch(old, next State) {
 	if next.Desired.Legacy && !old.Desired.Legacy {
 		s.safe = 0
 	}
+	s.watchApprovals(old, next)
 	if old.Desired.Proxy && !next.Desired.Proxy {
 		s.proxyStops(next)
 	}
@@ -192,6 +193,7 @@ func (s *sim) settlesDown() {
 			s.boot(n)
 		}
 		n.custom = false
+		n.repair()
 	}
 	calm := 0
 	for range 80 {
@@ -280,6 +282,9 @@ func (s *sim) unsettled() string {
 	for _, n := range s.nodes {
 		if n.tainted || n.mem.Generation != s.layout.Generation {
 			return n.name + " is not there"
+		}
+		if n.approved != "" {
+			return n.name + " keeps an approval"
 		}
 	}
 	return ""

@@ -121,6 +121,7 @@ func rebuild(x *pass) {
 		PullSecrets: s.Desired.PullSecrets,
 		Bootstrap:   withUpstreams(s.Desired.Bootstrap, s.Active.Upstream),
 		Shrunk:      s.Desired.Shrunk,
+		Restarts:    s.Desired.Restarts,
 	}
 	ups := stored.Upstreams()
 	if found {

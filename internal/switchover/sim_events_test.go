@@ -56,6 +56,7 @@ func troubleEvents() []event {
 		{1, (*sim).userDeletesTheLayout},
 		{3, (*sim).oldManifestApplied},
 		{2, (*sim).userCleansTheNode},
+		{2, (*sim).userRepairsTheNode},
 		{3, (*sim).registryDies},
 		{2, (*sim).registryReturns},
 		{4, (*sim).crash},
@@ -76,17 +77,20 @@ func troubleEvents() []event {
 func (s *sim) anyNode() *simNode { return s.nodes[s.rng.IntN(len(s.nodes))] }
 
 func (s *sim) agentReads(n *simNode, l layout.Layout) {
+	if !n.ready || n.custom {
+		return
+	}
+	ordered := n.legacyOrder > 0 && (n.mem.Mode != string(Direct) || n.mem.Generation < n.legacyOrder)
 	switch {
-	case !n.ready || n.custom:
-		return
-	case n.legacyOrder > 0 && (n.mem.Mode != string(Direct) || n.mem.Generation < n.legacyOrder):
-		s.goLegacy(n)
-		return
-	case !s.found && s.t.absentIsOrder:
-		s.goLegacy(n)
+	case ordered, !s.found && s.t.absentIsOrder:
+		if s.restarted(n, false) {
+			s.goLegacy(n)
+		}
 		return
 	case !s.found || l.IsZero():
 		return // absent changes nothing
+	case !s.restarted(n, true):
+		return
 	case l.Generation <= n.mem.Generation && !s.t.agentsGoBack:
 		return
 	case l.Generation == n.mem.Generation && l.SameContent(n.mem):
@@ -121,7 +125,7 @@ func (s *sim) agentReports(n *simNode) {
 	}
 	r := Report{
 		UID: n.uid, BootID: fmt.Sprint(n.boot), Generation: n.report.Generation, Version: n.report.Version,
-		Preflight: PreflightReady, Legacy: n.legacy,
+		Preflight: PreflightReady, Legacy: n.legacy, Restart: n.restart,
 	}
 	if n.report.UID != n.uid || n.report.BootID != r.BootID || s.t.agentsGoBack {
 		r.Generation, r.Version = 0, ""
@@ -339,6 +343,7 @@ func (s *sim) nodeReboots() {
 func (s *sim) nodeReimaged() {
 	if n := s.anyNode(); n.ready {
 		n.disk, n.pods, n.bare, n.custom, n.legacy, n.proved = layout.Layout{}, nil, nil, false, false, 0
+		n.directory, n.restart, n.repairs = false, Restart{}, n.repairs+1
 		s.boot(n)
 		s.logf("%s: re-imaged under the same name", n.name)
 	}
@@ -352,7 +357,7 @@ func (s *sim) nodeJoins() {
 	}
 	gone := s.nodes[3]
 	s.nodes[3] = s.newNode(3)
-	s.nodes[3].report = gone.report // the old RegistryNode is not collected yet
+	s.nodes[3].report, s.nodes[3].approved = gone.report, gone.approved // the old RegistryNode is not collected yet
 	s.logf("%s: replaced by a new one", gone.name)
 }
 

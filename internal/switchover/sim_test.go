@@ -34,6 +34,11 @@ type simNode struct {
 	legacy      bool
 	legacyOrder int64 // the generation of the order back to the legacy format; 0: none
 	proved      int64 // highest generation reported since it was installed
+	// v1 is a containerd that takes the host directory only after a restart.
+	v1, directory, broken bool
+	repairs               int
+	restart               Restart
+	approved              string // RegistryNode.spec.approvedRestart
 }
 
 type simDeployment struct{ template, previous layout.Name }
@@ -129,6 +134,7 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 	for i := range 3 {
 		n := s.newNode(i)
 		n.controlPlane, n.custom = i == 0, s.rng.IntN(8) == 0
+		n.v1, n.broken = s.rng.IntN(3) == 0, s.rng.IntN(6) == 0
 		n.pods = []layout.Name{s.deployment.template}
 		s.nodes = append(s.nodes, n)
 	}
@@ -205,6 +211,7 @@ func (s *sim) under(refs []Reference, bases []layout.Name) []Reference {
 // directly may be older than what is there.
 func (s *sim) observe() (w World, version int) {
 	w = World{Now: s.now, Settings: DefaultSettings(), Wish: s.wish}
+	w.Settings.RestartsAtOnce = simRestarts
 	if s.registry.Mode == Unmanaged {
 		w.Installation = s.registry.Upstream
 	} else {
@@ -218,7 +225,7 @@ func (s *sim) observe() (w World, version int) {
 	for _, n := range s.nodes {
 		seen := Node{
 			Name: n.name, UID: n.uid, BootID: fmt.Sprint(n.boot), ControlPlane: n.controlPlane, Schedulable: true,
-			Ready: n.ready, Agent: true, Tainted: n.tainted, Report: n.report,
+			Ready: n.ready, Agent: true, Tainted: n.tainted, Report: n.report, ApprovedRestart: n.approved,
 		}
 		if !n.ready {
 			since := n.downSince
@@ -334,6 +341,7 @@ func (s *sim) pass() {
 		func() bool { return s.writeTaints(next, w, seen) },
 		func() bool { return s.writeSecrets(next) },
 		func() bool { return s.writeLayout(next, w.Published, version) },
+		func() bool { return s.writeApprovals(next) },
 		func() bool { return s.writeProxy(next) },
 		func() bool { return s.writeRegistry(next) },
 		func() bool { return s.writeDeployment(next) },

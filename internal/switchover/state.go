@@ -120,6 +120,9 @@ type Desired struct {
 	// order's generation is State.Generation: a node obeys if its last good
 	// layout is Unmanaged or older than that (it may have been away).
 	Legacy bool `json:"legacy,omitempty"`
+	// Restarts are the restarts of containerd that nodes may do now, sorted by
+	// node. No step depends on them; steps wait for what nodes report.
+	Restarts []Approval `json:"restarts,omitempty"`
 }
 
 // CheckRequest asks for an image check. It is not stored: it follows from

@@ -321,5 +321,5 @@ func (x *pass) legacyBarrier() verdict {
 	if len(waiting) == 0 {
 		return done("")
 	}
-	return wait(legacyMessage(waiting, of))
+	return wait(x.legacyMessage(waiting, of))
 }

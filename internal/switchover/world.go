@@ -45,6 +45,9 @@ type Settings struct {
 	// RecheckNames is how often names kept for the sake of references are
 	// looked at again after Ready.
 	RecheckNames time.Duration
+	// RestartsAtOnce is how many nodes may restart containerd at a time, those
+	// of the control plane being no more than one of them.
+	RestartsAtOnce int
 	// NoTaint leaves nodes that did not converge untainted. Nodes that join
 	// then count from the start.
 	NoTaint bool
@@ -53,10 +56,11 @@ type Settings struct {
 // DefaultSettings are those of the documentation.
 func DefaultSettings() Settings {
 	return Settings{
-		NotReadyFor:  60 * time.Second,
-		ProxyIdle:    10 * time.Minute,
-		ProxyIdleMax: time.Hour,
-		RecheckNames: 10 * time.Minute,
+		NotReadyFor:    60 * time.Second,
+		ProxyIdle:      10 * time.Minute,
+		ProxyIdleMax:   time.Hour,
+		RecheckNames:   10 * time.Minute,
+		RestartsAtOnce: 3,
 	}
 }
 
@@ -88,9 +92,9 @@ type Node struct {
 	Unsupported string
 	// Exclude is the operator's annotation registry.deckhouse.io/exclude.
 	Exclude bool
-	// Approved is whether the node holds a containerd restart approval: such a
-	// node is never excluded.
-	Approved bool
+	// ApprovedRestart is the ID of the restart that the node was told it may do,
+	// RegistryNode.spec.approvedRestart.
+	ApprovedRestart string
 	// Tainted is whether the node carries our not-converged taint.
 	Tainted bool
 	Report  Report
@@ -111,6 +115,8 @@ type Report struct {
 	// Legacy is whether the node is back in the legacy containerd format, or
 	// never left it.
 	Legacy bool
+	// Restart is the restart of containerd that the node needs.
+	Restart Restart
 	// Message says what the node waits for; empty when nothing.
 	Message string
 }

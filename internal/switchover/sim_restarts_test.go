@@ -1,0 +1,94 @@
+package switchover
+
+import (
+	"fmt"
+	"slices"
+)
+
+// simRestarts is how many nodes may restart at once: fewer than there are.
+const simRestarts = 2
+
+// restarted reports whether a node's containerd looks into our directory, or
+// no longer does. A v1 one takes a restart for that, which takes an approval.
+func (s *sim) restarted(n *simNode, wanted bool) bool {
+	if n.restart.Phase == RestartRunning {
+		s.restartEnds(n)
+		return false
+	}
+	if !n.v1 || n.directory == wanted {
+		n.restart = Restart{}
+		return true
+	}
+	id := fmt.Sprint(n.uid, "/", n.repairs, wanted)
+	switch {
+	case n.restart.ID != id:
+		n.restart = Restart{ID: id, Phase: RestartWaiting}
+		s.logf("%s: needs a restart", n.name)
+	case n.restart.Phase == RestartWaiting && n.approved == id:
+		n.restart.Phase = RestartRunning
+		s.logf("%s: restarts", n.name)
+		s.promiseRestarts()
+	}
+	return false
+}
+
+func (s *sim) restartEnds(n *simNode) {
+	if n.broken {
+		n.restart.Phase = RestartFailed
+		s.logf("%s: the restart failed and was undone", n.name)
+		return
+	}
+	n.directory, n.restart = !n.directory, Restart{}
+	s.logf("%s: restarted", n.name)
+}
+
+func (s *sim) userRepairsTheNode() { s.anyNode().repair() }
+
+func (n *simNode) repair() {
+	if n.broken {
+		n.broken = false
+		n.repairs++
+	}
+}
+
+func (s *sim) writeApprovals(next State) bool {
+	changed := false
+	for _, n := range s.nodes {
+		if id := next.ApprovedRestart(n.name, n.uid); id != n.approved {
+			s.logf("controller: %s may do restart %q", n.name, id)
+			n.approved, changed = id, true
+		}
+	}
+	return changed
+}
+
+// promiseRestarts: never too many at once, and of the control plane never two.
+func (s *sim) promiseRestarts() {
+	running, controlPlane := 0, 0
+	for _, n := range s.nodes {
+		if n.restart.Phase == RestartRunning {
+			running++
+			if n.controlPlane {
+				controlPlane++
+			}
+		}
+	}
+	if running > simRestarts || controlPlane > 1 {
+		s.violate("%d nodes restart at once, %d of the control plane", running, controlPlane)
+	}
+}
+
+// watchApprovals: nobody is approved once it is known that one failed.
+func (s *sim) watchApprovals(old, next State) {
+	for _, a := range next.Desired.Restarts {
+		known := slices.ContainsFunc(s.nodes, func(n *simNode) bool { return n.uid == a.UID && n.approved == a.ID })
+		if known || slices.Contains(old.Desired.Restarts, a) {
+			continue
+		}
+		for _, n := range s.nodes {
+			if n.report.UID == n.uid && n.report.Restart.Phase == RestartFailed {
+				s.violate("%s may restart, although %s failed", a.Node, n.name)
+			}
+		}
+	}
+}
