@@ -3,6 +3,7 @@ package containerd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -121,7 +122,7 @@ func (s *survey) look(ctx context.Context, p Process, o Options) {
 		s.Warnings = append(s.Warnings, w)
 	}
 	var err error
-	if s.settings, err = Dump(ctx, p, p.Config); err != nil {
+	if s.settings, err = Dump(ctx, p, p.Config); err != nil || s.tree.lacks() {
 		s.unreadable(err)
 		return
 	}
@@ -148,7 +149,7 @@ func (t *tree) disables() Problem {
 	return out
 }
 
-// unreadable is a configuration of which containerd's own binary makes nothing.
+// unreadable is a configuration with which containerd would not start.
 func (s *survey) unreadable(err error) {
 	for _, file := range s.tree.files {
 		if file.loaded && file.problem != nil {
@@ -157,6 +158,11 @@ func (s *survey) unreadable(err error) {
 	}
 	if len(s.Problems) > 0 {
 		s.refuse(Custom, "%s; containerd would not start with it", summary(s.Problems))
+		return
+	}
+	if s.ConfigVersion > 2 && older(s.Version, 2, 0) {
+		s.Problems = []Problem{{File: s.ConfigFile, Key: "version", Text: fmt.Sprintf("is %d, which containerd %s does not know; 2 is the last that it does", s.ConfigVersion, s.Version)}}
+		s.refuse(Custom, "%s", s.Problems[0])
 		return
 	}
 	s.refuse(Unsupported, "containerd's configuration cannot be read (%v); run that on the node to see why", err)

@@ -21,6 +21,8 @@ type configFile struct {
 	imports []string
 	outline outline
 	problem *Problem // why it cannot be used; never its content
+	// missing is set for an import that is not there.
+	missing bool
 	// loaded is false for a file in a drop-in directory that nobody imports.
 	loaded bool
 }
@@ -82,6 +84,12 @@ func (t *tree) has(path string) bool {
 	return slices.ContainsFunc(t.files, func(f configFile) bool { return f.path == path })
 }
 
+// lacks reports whether an import is not there. containerd 2 does not start
+// then, but dumps what it read before without a word.
+func (t *tree) lacks() bool {
+	return slices.ContainsFunc(t.files, func(f configFile) bool { return f.loaded && f.missing })
+}
+
 // absolute is an import as containerd finds it: relative to the importing file;
 // before 1.6.29 and 1.7.16 patterns were relative to its working directory.
 func (t *tree) absolute(importer, pattern string) string {
@@ -136,7 +144,8 @@ func readFile(root, path string) (configFile, error) {
 	data, err := readWithin(root, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		f.problem = &Problem{File: path, Text: "is imported but does not exist, so that containerd would not start; take it out of imports, or create it"}
+		f.missing = true
+		f.problem = &Problem{File: path, Text: "is imported but does not exist; take it out of imports, or create it"}
 		return f, err
 	case err != nil:
 		f.problem = &Problem{File: path, Text: "cannot be read: " + reason(err)}
@@ -153,11 +162,11 @@ func (f *configFile) parse(data []byte) {
 		Plugins map[string]any `toml:"plugins"`
 	}
 	if err := toml.Unmarshal(data, &head); err != nil {
-		f.problem = &Problem{File: f.path, Text: "is not valid TOML; repair or delete it"}
+		f.problem = &Problem{File: f.path, Text: "is not valid TOML; repair it"}
 		var decode *toml.DecodeError
 		if errors.As(err, &decode) { // its words would quote the file
 			row, column := decode.Position()
-			f.problem.Line, f.problem.Text = row, fmt.Sprintf("is not valid TOML (column %d); repair or delete it", column)
+			f.problem.Line, f.problem.Text = row, fmt.Sprintf("is not valid TOML (column %d); repair it", column)
 		}
 		return
 	}
