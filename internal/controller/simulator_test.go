@@ -15,6 +15,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -44,12 +45,17 @@ type simulator struct {
 	restarts map[string]int    // pods made per workload
 	history  []layout.Layout   // every layout that an agent saw
 	nodes    map[string]string // node -> preflight other than Ready
+	words    map[string]string // node -> what it says
+	v1       map[string]*simV1 // nodes that need a restart
+
+	mostRunning int // nodes that restarted at once
 }
 
 func simulate(c *cluster) *simulator {
 	s := &simulator{
 		c: c, table: proxy.NewTable(nil),
 		silent: map[string]bool{}, stuck: map[string]bool{}, restarts: map[string]int{}, nodes: map[string]string{},
+		words: map[string]string{}, v1: map[string]*simV1{},
 	}
 	handler := regauth.Require(s.users.Load, proxy.New(s.table, proxy.Config{Log: slog.New(slog.DiscardHandler), DefaultHost: layout.Fixed().Host}))
 	gateway := httptest.NewUnstartedServer(handler)
@@ -128,7 +134,7 @@ func (s *simulator) note(l layout.Layout) {
 
 func (s *simulator) reportFor(ctx context.Context, rn *v1alpha1.RegistryNode, l layout.Layout) error {
 	s.mu.Lock()
-	silent, preflight := s.silent[rn.Name], s.nodes[rn.Name]
+	silent, preflight, words := s.silent[rn.Name], s.nodes[rn.Name], s.words[rn.Name]
 	s.mu.Unlock()
 	if silent || len(rn.OwnerReferences) == 0 {
 		return nil
@@ -143,15 +149,16 @@ func (s *simulator) reportFor(ctx context.Context, rn *v1alpha1.RegistryNode, l 
 	if preflight != "" {
 		want.Status.Preflight = preflight
 	}
-	if l.Generation > want.Status.Generation {
-		want.Status.Generation, want.Status.Version = l.Generation, l.Version()
+	want.Status.Message = words
+	restarted := s.restarted(want, l.Generation > 0, rn.Spec.Legacy)
+	if l.Generation > want.Status.Generation && restarted {
+		want.Status.Generation, want.Status.Version, want.Status.Legacy = l.Generation, l.Version(), false
 	}
-	if rn.Spec.Legacy && l.Generation == 0 {
+	if rn.Spec.Legacy && l.Generation == 0 && restarted {
 		want.Status.Legacy = true
 		want.Status.Generation, want.Status.Version = 0, ""
 	}
-	if want.Status.NodeUID == rn.Status.NodeUID && want.Status.Generation == rn.Status.Generation && want.Status.BootID == rn.Status.BootID &&
-		want.Status.Preflight == rn.Status.Preflight && want.Status.Legacy == rn.Status.Legacy {
+	if equality.Semantic.DeepEqual(want.Status, rn.Status) {
 		return nil
 	}
 	return s.c.Status().Update(ctx, want)
