@@ -79,7 +79,7 @@ func newWorld(t *testing.T) *world {
 	w.serve = serve.Config{Listen: listen, StateDir: state, Namespace: w.namespace, Secret: registryv1alpha1.SecretAgent, Quiet: 300 * time.Millisecond}
 	w.node = node.Config{
 		Listen: listen, StateDir: state, NodeName: w.name, Socket: c.Socket, SourceDir: "/etc/containerd/registry.d",
-		BootID: "boot-1", ProofInterval: time.Minute, Version: "test",
+		HostRoot: "/", BootID: "boot-1", ProofInterval: time.Minute, Version: "test",
 	}
 	return w
 }

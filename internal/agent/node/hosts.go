@@ -14,7 +14,6 @@ import (
 
 	"github.com/d8-registry/registry/internal/containerd"
 	"github.com/d8-registry/registry/internal/hostsdir"
-	"github.com/d8-registry/registry/internal/layout"
 )
 
 // healed is what was put back last, and when.
@@ -57,21 +56,22 @@ func (a *Agent) putHosts(v *view, tree hostsdir.Tree, facts *containerd.Facts) b
 		v.trouble("put back what was changed by hand: %s", a.healed.what)
 	}
 	for _, c := range res.Conflicts {
-		v.trouble("%s: %s is in the way: %s", c.Host, filepath.Join(facts.Effective, c.Directory), c.Reason)
+		v.trouble("%s: %s is in the way: %s", c.Host, filepath.Join(directory(facts), c.Directory), c.Reason)
 	}
 	return true
 }
 
-func (a *Agent) render(l layout.Layout) (hostsdir.Tree, error) {
+// options are what every entry of ours needs to know of the other half.
+func (a *Agent) options() (hostsdir.Options, error) {
 	token, err := a.folder.Token()
 	if err != nil {
-		return nil, err
+		return hostsdir.Options{}, err
 	}
 	ca, err := a.folder.CA()
 	if err != nil {
-		return nil, err
+		return hostsdir.Options{}, err
 	}
-	return hostsdir.Render(l, hostsdir.Options{AgentURL: "https://" + a.cfg.Listen, Token: token, AgentCA: ca})
+	return hostsdir.Options{AgentURL: "https://" + a.cfg.Listen, Token: token, AgentCA: ca}, nil
 }
 
 // asWanted looks without writing.
@@ -87,9 +87,6 @@ func asWanted(path string, tree hostsdir.Tree) bool {
 	res, err := hostsdir.Check(folder, tree)
 	return err == nil && !res.Changed()
 }
-
-// untouched reports whether nothing of ours is in containerd's host directory.
-func untouched(path string) bool { return path == "" || asWanted(path, nil) }
 
 // contentKey names what containerd finds for a host: a proof is good for that.
 func contentKey(folder, host string) string {

@@ -26,13 +26,12 @@ func legacy(own *registryv1alpha1.RegistryNode, l layout.Layout, s seam.Status) 
 	return l.Mode == unmanaged && (own.Spec.Generation == 0 || own.Spec.Generation == l.Generation)
 }
 
-// leave takes our entries out of containerd's host directory, then has the
-// serving half forget its layout. The next pass finds the node as before the
-// first layout.
+// leave gets the node to where it was before the first layout, then has the
+// serving half forget its own.
 func (a *Agent) leave(ctx context.Context, v *view, l layout.Layout, s *served, facts *containerd.Facts) {
 	a.standing = standing{}
 	v.retry = true
-	if facts.Folder != "" && !a.putHosts(v, nil, facts) {
+	if !a.depart(ctx, v, s, facts) {
 		return
 	}
 	if err := s.client.Forget(ctx, l.Generation); err != nil {
@@ -42,18 +41,27 @@ func (a *Agent) leave(ctx context.Context, v *view, l layout.Layout, s *served, 
 	v.trouble("on the way back to the legacy containerd format; pulls under way may end first")
 }
 
+// depart takes out what is ours, and reports whether it is gone: containerd's
+// main file first, while what it names is still there, then our host
+// directories, then the blocks in the users' files, and last what the serving
+// half knows of those.
+func (a *Agent) depart(ctx context.Context, v *view, s *served, facts *containerd.Facts) bool {
+	a.change(ctx, v, task{facts: facts, legacy: true})
+	if v.again || v.status.Restart != nil {
+		return false
+	}
+	return a.takeHosts(v, facts)
+}
+
 // before is a node without a layout: nothing is written, and what is there of
 // ours, from a serving half that lost its disk, goes only by the order.
-func (a *Agent) before(v *view, facts *containerd.Facts) {
-	if facts == nil {
-		return
+func (a *Agent) before(ctx context.Context, v *view, s *served, facts *containerd.Facts) {
+	if v.own != nil && v.own.Spec.Legacy && s.status.Absent && !a.untouched(facts) {
+		v.retry = !a.depart(ctx, v, s, facts)
+	} else {
+		a.change(ctx, v, task{facts: facts})
 	}
-	own := a.report.latest()
-	s := a.serving.Load()
-	if own != nil && own.Spec.Legacy && s != nil && s.status.Absent && !untouched(facts.Folder) {
-		v.retry = !a.putHosts(v, nil, facts)
-	}
-	v.status.Legacy = untouched(facts.Folder)
+	v.status.Legacy = v.status.Restart == nil && a.untouched(facts)
 	a.files.watchHosts(nil)
 	a.applied, a.healed = nil, healed{}
 }

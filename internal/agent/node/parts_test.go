@@ -25,7 +25,8 @@ type redirected struct {
 	names   []layout.Name
 	pulls   []string
 	removed []string
-	has     bool // everything can be pulled, from somewhere
+	peer    string // where pulls come from
+	has     bool   // everything can be pulled, from somewhere
 	pending map[string]layout.Name
 	arrived chan string
 }
@@ -35,19 +36,19 @@ func (r *redirected) Expect(_ context.Context, nonce string, name layout.Name) e
 	return nil
 }
 
-func (r *redirected) Seen(ctx context.Context, nonce string, wait time.Duration) (bool, error) {
+func (r *redirected) Seen(ctx context.Context, nonce string, wait time.Duration) (seam.Arrival, error) {
 	select {
 	case got := <-r.arrived:
-		return got == nonce, nil
+		return seam.Arrival{Seen: got == nonce, Peer: r.peer}, nil
 	default:
 	}
 	select {
 	case got := <-r.arrived:
-		return got == nonce, nil
+		return seam.Arrival{Seen: got == nonce, Peer: r.peer}, nil
 	case <-time.After(wait):
-		return false, nil
+		return seam.Arrival{}, nil
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return seam.Arrival{}, ctx.Err()
 	}
 }
 
@@ -70,6 +71,8 @@ func (r *redirected) RemoveImage(_ context.Context, ref string) error {
 	return nil
 }
 
+func anybody(string) error { return nil }
+
 func TestProve(t *testing.T) {
 	t.Parallel()
 	fixed, other := layout.Fixed(), layout.Name{Host: "a.example.com"}
@@ -80,7 +83,8 @@ func TestProve(t *testing.T) {
 	prove := func(n layout.Name, key string, good bool, pulls int) {
 		t.Helper()
 		before := len(node.pulls)
-		err := p.prove(t.Context(), node, n, key, nonce("uid", 7))
+		instance, content, _ := strings.Cut(key, ", ")
+		err := p.prove(t.Context(), node, n, asked{instance, anybody}, content, nonce("uid", 7))
 		if (err == nil) != good || err != nil && !errors.Is(err, errNotSeen) || len(node.pulls)-before != pulls {
 			t.Errorf("%s: %v after %d pulls, want good %t after %d", n, err, len(node.pulls)-before, good, pulls)
 		}
@@ -179,12 +183,12 @@ func TestSilentServe(t *testing.T) {
 	a := agentAt(&now)
 	a.standing = standing{generation: 5}
 	v := &view{}
-	if a.lookAtServe(v, nil); !v.hold || !v.retry || a.standing.generation != 5 {
+	if a.lookAtServe(v); !v.hold || !v.retry || a.standing.generation != 5 {
 		t.Errorf("at once: %+v, %+v", v, a.standing)
 	}
 	now = now.Add(patience)
 	v = &view{}
-	if a.lookAtServe(v, nil); v.hold || len(v.problems) != 1 || a.standing.generation != 0 {
+	if a.lookAtServe(v); v.hold || len(v.problems) != 1 || a.standing.generation != 0 {
 		t.Errorf("after a while: %+v, %+v", v, a.standing)
 	}
 }
@@ -202,7 +206,7 @@ func TestServeLostItsDisk(t *testing.T) {
 		a.folder = folder
 		a.standing = standing{generation: 5}
 		a.serving.Store(&served{status: seam.Status{Generation: generation}})
-		a.lookAtServe(&view{}, nil)
+		a.lookAtServe(&view{})
 		if a.standing.generation != want {
 			t.Errorf("serving %d: %d stands, want %d", generation, a.standing.generation, want)
 		}

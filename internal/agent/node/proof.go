@@ -39,7 +39,13 @@ type puller interface {
 // expecter is the serving half, which sees pulls arrive.
 type expecter interface {
 	Expect(ctx context.Context, nonce string, name layout.Name) error
-	Seen(ctx context.Context, nonce string, wait time.Duration) (bool, error)
+	Seen(ctx context.Context, nonce string, wait time.Duration) (seam.Arrival, error)
+}
+
+// asked is the containerd that a proof is about.
+type asked struct {
+	instance string                  // this run of it
+	made     func(peer string) error // nil if a connection to the agent is its own
 }
 
 func newProofs(cri puller, interval time.Duration) *proofs {
@@ -50,6 +56,7 @@ func newProofs(cri puller, interval time.Duration) *proofs {
 var (
 	errNotSeen  = errors.New("containerd does not come to the agent for this name")
 	errNotSetUp = errors.New("the host directory is not set up")
+	errNowhere  = errors.New("containerd looks into no host directory yet")
 )
 
 const (
@@ -59,8 +66,9 @@ const (
 )
 
 // prove pulls a reference that exists only for this, unless the name is proved
-// already.
-func (p *proofs) prove(ctx context.Context, serve expecter, n layout.Name, key, nonce string) error {
+// already for this run of containerd and this content of its host directory.
+func (p *proofs) prove(ctx context.Context, serve expecter, n layout.Name, by asked, content, nonce string) error {
+	key := by.instance + " " + content
 	if g, ok := p.good[n]; ok && g.key == key && p.now().Sub(g.at) < p.interval {
 		return nil
 	}
@@ -68,17 +76,18 @@ func (p *proofs) prove(ctx context.Context, serve expecter, n layout.Name, key, 
 	if err := serve.Expect(ctx, nonce, n); err != nil {
 		return err
 	}
-	if err := p.pull(ctx, serve, n.Reference(seam.ProofRepository+":"+nonce), nonce); err != nil {
+	if err := p.pull(ctx, serve, n.Reference(seam.ProofRepository+":"+nonce), nonce, by.made); err != nil {
 		return err
 	}
 	p.good[n] = good{key: key, at: p.now()}
 	return nil
 }
 
-// pull starts a pull that the serving half lets hang as soon as it arrives, and
-// calls it off then. If it ends by itself, containerd went elsewhere, which is
-// errNotSeen; any other error means that nothing is known.
-func (p *proofs) pull(ctx context.Context, serve expecter, ref, nonce string) error {
+// pull starts a pull that the serving half lets hang as soon as it arrives. It
+// is called off when it is known whose it was. If it ends by itself, containerd
+// went elsewhere, which is errNotSeen; if it was somebody else's, errElsewhere.
+// Any other error means that nothing is known.
+func (p *proofs) pull(ctx context.Context, serve expecter, ref, nonce string, made func(peer string) error) error {
 	pull, callOff := context.WithTimeout(ctx, pullTime)
 	defer callOff()
 	waiting, stopWaiting := context.WithCancel(ctx)
@@ -89,9 +98,13 @@ func (p *proofs) pull(ctx context.Context, serve expecter, ref, nonce string) er
 		ended <- err
 		stopWaiting()
 	}()
-	seen, err := serve.Seen(waiting, nonce, pullTime)
+	arrival, err := serve.Seen(waiting, nonce, pullTime)
 	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
-		seen, err = serve.Seen(ctx, nonce, 0)
+		arrival, err = serve.Seen(ctx, nonce, 0)
+	}
+	var whose error
+	if arrival.Seen {
+		whose = made(arrival.Peer)
 	}
 	callOff()
 	pulled := <-ended
@@ -99,8 +112,8 @@ func (p *proofs) pull(ctx context.Context, serve expecter, ref, nonce string) er
 		p.remove(ctx, ref) // somebody's mirror has everything
 	}
 	switch {
-	case seen:
-		return nil
+	case arrival.Seen:
+		return whose
 	case pulled == nil:
 		return errNotSeen
 	case err != nil:
@@ -116,6 +129,8 @@ func notSeen(pulled error) error {
 		return errNotSeen
 	case codes.Canceled, codes.DeadlineExceeded: // by us
 		return fmt.Errorf("%w and does not end the pull", errNotSeen)
+	case codes.Unimplemented:
+		return fmt.Errorf("%w: its CRI plugin is not there, which happens when config_path and registry.mirrors are both set", errNotSeen)
 	default:
 		return fmt.Errorf("%w, its answer is %s", errNotSeen, code)
 	}

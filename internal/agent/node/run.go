@@ -16,6 +16,8 @@ import (
 	"github.com/d8-registry/registry/internal/agent/seam"
 	"github.com/d8-registry/registry/internal/containerd"
 	"github.com/d8-registry/registry/internal/hostsdir"
+	"github.com/d8-registry/registry/internal/nodescript"
+	"github.com/d8-registry/registry/internal/reconfigure"
 )
 
 // Agent is the half of the agent that touches the node. One goroutine makes
@@ -30,6 +32,13 @@ type Agent struct {
 	files  *watcher
 	wake   chan struct{}
 	now    func() time.Time
+	proc   processes
+	// runtime and newChanger are for changes of containerd's main file.
+	runtime    reconfigure.Runtime
+	newChanger func(reconfigure.Options) changer
+	scripts    *nodescript.Runner // nil when they are switched off
+	// scriptsFailed is why they are not run although they should be.
+	scriptsFailed atomic.Pointer[error]
 
 	serving atomic.Pointer[served]
 	// forget asks the next pass to look at containerd anew.
@@ -41,8 +50,7 @@ type Agent struct {
 	standing standing             // what was reported last and still holds
 	applied  hostsdir.Tree        // what Apply did last
 	healed   healed               // what was changed by hand
-	home     abode                // where host directories are
-	left     abode                // where they were before
+	memory   memory               // what a restart must not forget
 	since    map[string]time.Time // when a passing trouble began
 	failing  time.Time            // since when passes do not get through
 	seen     int64                // the generation of the last pass
@@ -69,6 +77,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		a.cri.Restarts(ctx, func() { a.forget.Store(true); a.nudge() })
 		return nil
 	})
+	group.Go(func() error { a.runScripts(ctx); return nil })
 	group.Go(func() error { a.loop(ctx); return nil })
 	return group.Wait()
 }
@@ -99,15 +108,23 @@ func newAgent(cfg Config, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{
-		cfg: cfg, log: log, folder: folder, cri: cri, now: time.Now,
-		report: newReporter(kube, cfg.NodeName, log),
-		files:  newWatcher(log),
-		wake:   make(chan struct{}, 1),
-		proofs: newProofs(cri, cfg.ProofInterval),
-		reach:  newReach(cfg.ProofInterval, cfg.Jitter),
-		since:  map[string]time.Time{},
-	}, nil
+	host := findHost(cfg, log)
+	cfg.HostRoot = host.Root
+	a := &Agent{
+		cfg: cfg, log: log, folder: folder, cri: cri, now: time.Now, proc: "/proc",
+		report:     newReporter(kube, cfg.NodeName, log),
+		files:      newWatcher(log),
+		wake:       make(chan struct{}, 1),
+		proofs:     newProofs(cri, cfg.ProofInterval),
+		reach:      newReach(cfg.ProofInterval, cfg.Jitter),
+		since:      map[string]time.Time{},
+		newChanger: func(reconfigure.Options) changer { return unchanged{} },
+	}
+	if err := folder.Memory(&a.memory); err != nil {
+		log.Warn("what an earlier agent remembered is lost", "err", err)
+	}
+	a.scripts, err = makeScripts(a, kube, host)
+	return a, err
 }
 
 // nudge asks for a pass; several nudges are one.

@@ -118,7 +118,8 @@ func TestWhatContainerdSaid(t *testing.T) {
 		want string
 	}{
 		"not found":     {status.Error(codes.NotFound, "x"), errNotSeen.Error()},
-		"no CRI images": {fmt.Errorf("pull: %w", status.Error(codes.Unimplemented, "unknown service SECRET")), "Unimplemented"},
+		"no CRI images": {fmt.Errorf("pull: %w", status.Error(codes.Unimplemented, "unknown service SECRET")), "are both set"},
+		"another error": {fmt.Errorf("pull: %w", status.Error(codes.Unknown, "failed SECRET")), "Unknown"},
 		"called off":    {status.Error(codes.Canceled, "x"), "does not end the pull"},
 		"it has it":     {nil, errNotSeen.Error()},
 	} {
@@ -127,7 +128,7 @@ func TestWhatContainerdSaid(t *testing.T) {
 				p := newProofs(stubborn{row.err}, time.Hour)
 				serve := &redirected{pending: map[string]layout.Name{}, arrived: make(chan string, 1)}
 				began := time.Now()
-				err := p.prove(t.Context(), serve, layout.Fixed(), "key", "nonce")
+				err := p.prove(t.Context(), serve, layout.Fixed(), asked{"run", anybody}, "content", "nonce")
 				if !errors.Is(err, errNotSeen) || !strings.HasSuffix(err.Error(), row.want) || strings.Contains(err.Error(), "SECRET") {
 					t.Errorf("%v, want %q", err, row.want)
 				}
@@ -162,12 +163,12 @@ func TestDiskAndServeDiffer(t *testing.T) {
 	a.folder = folder
 	a.serving.Store(&served{status: seam.Status{Generation: 5}})
 	v := &view{}
-	if a.lookAtServe(v, nil); !v.hold || len(v.problems) > 0 {
+	if a.lookAtServe(v); !v.hold || len(v.problems) > 0 {
 		t.Errorf("at once: %+v", v)
 	}
 	now = now.Add(patience)
 	v = &view{}
-	if a.lookAtServe(v, nil); v.hold || len(v.problems) != 1 {
+	if a.lookAtServe(v); v.hold || len(v.problems) != 1 {
 		t.Errorf("for long: %+v", v)
 	}
 }

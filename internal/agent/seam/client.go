@@ -101,14 +101,20 @@ func (c *Client) Expect(ctx context.Context, nonce string, name layout.Name) err
 	return c.ask(ctx, http.MethodPost, PathProof+url.PathEscape(nonce)+"?"+url.Values{"host": {name.Host}, "path": {name.Path}}.Encode(), nil)
 }
 
-// Seen reports whether the nonce arrived, waiting for it if need be. serve
-// forgets it with its answer.
-func (c *Client) Seen(ctx context.Context, nonce string, wait time.Duration) (bool, error) {
-	var answer struct {
-		Seen bool `json:"seen"`
-	}
+// Arrival is what became of an expected pull.
+type Arrival struct {
+	Seen bool `json:"seen"`
+	// Peer is the address on loopback that the pull came from. Its connection
+	// is still there: serve keeps the pull waiting.
+	Peer string `json:"peer,omitempty"`
+}
+
+// Seen reports whether the nonce arrived, and from where, waiting for it if
+// need be. serve forgets it with its answer.
+func (c *Client) Seen(ctx context.Context, nonce string, wait time.Duration) (Arrival, error) {
+	var answer Arrival
 	err := c.ask(ctx, http.MethodGet, PathProof+url.PathEscape(nonce)+"?wait="+url.QueryEscape(wait.String()), &answer)
-	return answer.Seen, err
+	return answer, err
 }
 
 // Applied tells serve that containerd's host directories are those of the

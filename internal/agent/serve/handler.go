@@ -18,10 +18,11 @@ const codeDenied = "DENIED"
 
 // handler is everything that is served on loopback.
 type handler struct {
-	token  string
-	keeper *keeper
-	proofs *proofs
-	pulls  http.Handler
+	token   string
+	keeper  *keeper
+	mirrors *mirrors
+	proofs  *proofs
+	pulls   http.Handler
 	// stopping closes when long questions should end.
 	stopping <-chan struct{}
 }
@@ -34,6 +35,7 @@ func (h *handler) routes() http.Handler {
 	inner.HandleFunc("GET "+seam.PathProof+"{nonce}", h.seen)
 	inner.HandleFunc("POST "+seam.PathApplied+"{generation}", h.told(h.keeper.applied))
 	inner.HandleFunc("POST "+seam.PathForget+"{generation}", h.told(h.keeper.forget))
+	inner.HandleFunc("POST "+seam.PathMirrors, h.mirrors.reload)
 	inner.HandleFunc("/v2/", h.pull)
 
 	outer := http.NewServeMux()
@@ -127,7 +129,7 @@ func (h *handler) seen(w http.ResponseWriter, r *http.Request) {
 	if err != nil || wait < 0 {
 		wait = 0
 	}
-	write(w, map[string]bool{"seen": h.proofs.seen(r.Context(), r.PathValue("nonce"), min(wait, seam.MaxWait))})
+	write(w, h.proofs.seen(r.Context(), r.PathValue("nonce"), min(wait, seam.MaxWait)))
 }
 
 // told passes on what node says of a generation.

@@ -27,6 +27,7 @@ type proof struct {
 	name  layout.Name
 	since time.Time
 	used  bool
+	peer  string // who came, once used
 	seen  chan struct{}
 }
 
@@ -58,8 +59,8 @@ func (p *proofs) expect(nonce string, name layout.Name) bool {
 	return true
 }
 
-// arrived notes a request for the nonce below a name.
-func (p *proofs) arrived(nonce, host, repository string) bool {
+// arrived notes a request for the nonce below a name, and who made the first.
+func (p *proofs) arrived(nonce, host, repository, peer string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known := p.pending[nonce]
@@ -67,7 +68,7 @@ func (p *proofs) arrived(nonce, host, repository string) bool {
 		return false
 	}
 	if !known.used {
-		known.used = true
+		known.used, known.peer = true, peer
 		close(known.seen)
 	}
 	return true
@@ -82,12 +83,12 @@ func prefix(n layout.Name) string {
 
 // seen waits for a nonce to arrive, and forgets it with the answer. A caller
 // that goes away may ask again.
-func (p *proofs) seen(ctx context.Context, nonce string, wait time.Duration) bool {
+func (p *proofs) seen(ctx context.Context, nonce string, wait time.Duration) seam.Arrival {
 	p.mu.Lock()
 	known := p.pending[nonce]
 	p.mu.Unlock()
 	if known == nil {
-		return false
+		return seam.Arrival{}
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -95,12 +96,12 @@ func (p *proofs) seen(ctx context.Context, nonce string, wait time.Duration) boo
 	case <-known.seen:
 	case <-timer.C:
 	case <-ctx.Done():
-		return false
+		return seam.Arrival{}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.pending, nonce)
-	return known.used
+	return seam.Arrival{Seen: known.used, Peer: known.peer}
 }
 
 // isProof tells pulls of proofs from all others.
@@ -113,7 +114,7 @@ func isProof(pull proxy.Pull) bool {
 // containerd on to the second way or to the real registry, with a pull that
 // nobody needs, and an image, however empty, would stay on the node.
 func (p *proofs) serve(w http.ResponseWriter, r *http.Request, pull proxy.Pull) {
-	if pull.Kind == proxy.KindManifests && p.arrived(pull.Reference, pull.Host, pull.Repository) {
+	if pull.Kind == proxy.KindManifests && p.arrived(pull.Reference, pull.Host, pull.Repository, r.RemoteAddr) {
 		timer := time.NewTimer(p.hold)
 		defer timer.Stop()
 		select {

@@ -59,7 +59,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		keeper.retired.quiet = cfg.Quiet
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	h := &handler{token: token, keeper: keeper, proofs: newProofs(), pulls: proxy.New(table, proxy.Config{Log: log, Metrics: metrics}), stopping: ctx.Done()}
+	h := &handler{token: token, keeper: keeper, mirrors: newMirrors(folder, table, log), proofs: newProofs(), pulls: proxy.New(table, proxy.Config{Log: log, Metrics: metrics}), stopping: ctx.Done()}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for containerd: %w", err)

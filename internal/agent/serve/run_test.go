@@ -294,11 +294,11 @@ func TestProofs(t *testing.T) {
 			if code := row.pull(n); code != row.code {
 				t.Errorf("answered %d, want %d", code, row.code)
 			}
-			if seen, err := c.Seen(t.Context(), n, 0); err != nil || seen != row.seen {
-				t.Errorf("seen %t, %v; want %t", seen, err, row.seen)
+			if seen, err := c.Seen(t.Context(), n, 0); err != nil || seen.Seen != row.seen || (seen.Peer != "") != row.seen {
+				t.Errorf("seen %+v, %v; want %t", seen, err, row.seen)
 			}
-			if seen, err := c.Seen(t.Context(), n, 0); err != nil || seen {
-				t.Errorf("seen again: %t, %v", seen, err)
+			if seen, err := c.Seen(t.Context(), n, 0); err != nil || seen.Seen {
+				t.Errorf("seen again: %+v, %v", seen, err)
 			}
 			if code := pull(a.token, n, fixedHost, "system/deckhouse"); code != http.StatusNotFound {
 				t.Errorf("a used nonce is answered with %d", code)
@@ -315,7 +315,7 @@ func TestProofs(t *testing.T) {
 		<-time.After(50 * time.Millisecond)
 		pull(a.token, "late.1.ABCDEFGHIJKLMNOP", fixedHost, "system/deckhouse")
 	}()
-	if seen, err := c.Seen(t.Context(), "late.1.ABCDEFGHIJKLMNOP", 10*time.Second); err != nil || !seen {
-		t.Errorf("waiting: %t, %v", seen, err)
+	if seen, err := c.Seen(t.Context(), "late.1.ABCDEFGHIJKLMNOP", 10*time.Second); err != nil || !seen.Seen {
+		t.Errorf("waiting: %+v, %v", seen, err)
 	}
 }

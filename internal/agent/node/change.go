@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/containerd"
+	"github.com/d8-registry/registry/internal/reconfigure"
+	"github.com/d8-registry/registry/internal/systemd"
+)
+
+// changer changes containerd's main file; a reconfigure.Reconfigurer.
+type changer interface {
+	Pass(ctx context.Context, w reconfigure.Want, approved string) (reconfigure.Status, error)
+	Edited() (bool, error)
+}
+
+// unchanged leaves containerd's main file alone.
+type unchanged struct{}
+
+func (unchanged) Pass(context.Context, reconfigure.Want, string) (reconfigure.Status, error) {
+	return reconfigure.Status{}, nil
+}
+
+func (unchanged) Edited() (bool, error) { return false, nil }
+
+// task is what a pass asks of containerd's main file.
+type task struct {
+	facts *containerd.Facts
+	lost  bool // containerd was seen going elsewhere, although all is set up
+	// prove is nil while nothing could be proved: then nothing is begun.
+	prove func(ctx context.Context, path string) error
+	// legacy takes our edit back.
+	legacy bool
+}
+
+// change edits containerd's main file and restarts containerd, if that is
+// needed, was approved and can be undone. It is asked in every pass: an earlier
+// agent may have been stopped in the middle.
+func (a *Agent) change(ctx context.Context, v *view, t task) {
+	a.remember(func(m *memory) {
+		m.Main = mainFile{Path: t.facts.ConfigFile, Unit: t.facts.Unit, Major: major(t.facts.Version)}
+	})
+	w := a.main()
+	switch f := t.facts; {
+	case t.legacy:
+		w.Legacy = true
+	case t.prove == nil || f.Preflight != containerd.Ready || f.Generated || a.cfg.HostsDir != "":
+		// Nothing is wanted of what we may not or cannot edit.
+	case f.NeedsPath != "":
+		w.Path = f.NeedsPath
+		v.warn(f.NeedsPathReason)
+	}
+	a.reconfigure(ctx, v, w, t.prove)
+}
+
+// finishChange looks after a change that an earlier agent was stopped in, while
+// containerd does not answer: it may be the change that keeps it from it.
+func (a *Agent) finishChange(ctx context.Context, v *view) {
+	if a.memory.Main.Path == "" || v.hold {
+		a.keepRestart(v)
+		return
+	}
+	a.reconfigure(ctx, v, a.main(), nil)
+}
+
+func (a *Agent) main() reconfigure.Want {
+	m := a.memory.Main
+	return reconfigure.Want{File: filepath.Join(a.cfg.HostRoot, m.Path), Shown: m.Path, Major: m.Major}
+}
+
+// keepRestart goes on reporting a restart that this pass could not look after.
+func (a *Agent) keepRestart(v *view) {
+	if v.own != nil && a.mine(v.own) {
+		v.status.Restart = v.own.Status.Restart
+	}
+}
+
+func (a *Agent) reconfigure(ctx context.Context, v *view, w reconfigure.Want, prove func(ctx context.Context, path string) error) {
+	approved := ""
+	if v.own != nil {
+		approved = v.own.Spec.ApprovedRestart
+	}
+	if prove == nil {
+		prove = func(_ context.Context, path string) error {
+			if path == "" {
+				return nil
+			}
+			return errors.New("the serving half of the agent has nothing to prove it with")
+		}
+	}
+	s, err := a.changer(prove).Pass(ctx, w, approved)
+	var refusal *reconfigure.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		v.status.Preflight = string(containerd.Unsupported)
+		v.trouble("%s", refusal.Sentence)
+	case err != nil:
+		a.keepRestart(v)
+		v.trouble("%s", brief(err))
+	}
+	if s.Phase != reconfigure.None {
+		v.status.Restart = &registryv1alpha1.RestartStatus{ID: s.ID, Phase: string(s.Phase), Message: s.Message}
+		v.trouble("%s", s.Message)
+	}
+	if s.Committed {
+		a.forget.Store(true)
+		v.again = true
+	}
+}
+
+// changer is what edits containerd's main file.
+func (a *Agent) changer(prove func(ctx context.Context, path string) error) changer {
+	return a.newChanger(reconfigure.Options{
+		Log: a.log, State: a.cfg.StateDir, Runtime: a.runtime, Service: a.service(),
+		Prove: prove, Report: a.reportRunning, Limits: a.cfg.Limits,
+	})
+}
+
+// reportRunning says that containerd is about to be restarted; the rest of the
+// report stays as it was.
+func (a *Agent) reportRunning(ctx context.Context, s reconfigure.Status) {
+	own := a.report.latest()
+	if own == nil {
+		return
+	}
+	status := *own.Status.DeepCopy()
+	status.Restart = &registryv1alpha1.RestartStatus{ID: s.ID, Phase: string(s.Phase), Message: s.Message}
+	if err := a.report.write(ctx, status); err != nil {
+		a.log.Warn("report not written", "err", err)
+	}
+}
+
+// service is what restarts containerd.
+func (a *Agent) service() reconfigure.Service {
+	if a.cfg.Service != nil {
+		return a.cfg.Service
+	}
+	return systemd.Open(a.cfg.HostRoot, a.memory.Main.Unit)
+}
+
+// major is the first number of a version such as "v1.7.35" or "2.4.2".
+func major(version string) int {
+	first, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
+	n, err := strconv.Atoi(first)
+	if err != nil {
+		return 0
+	}
+	return n
+}
