@@ -28,6 +28,7 @@ lint: ## golangci-lint over every module, import rules included
 	@hack/parts.sh golangci-lint
 	@$(PARTS)/golangci-lint run --allow-parallel-runners ./...
 	@cd test/containerd && $(PARTS)/golangci-lint run --allow-parallel-runners --config $(CURDIR)/.golangci.yaml ./...
+	@cd hack/image && $(PARTS)/golangci-lint run --allow-parallel-runners --config $(CURDIR)/.golangci.yaml ./...
 
 .PHONY: fix
 fix: ## Let golangci-lint repair what it can
@@ -37,6 +38,10 @@ fix: ## Let golangci-lint repair what it can
 .PHONY: build
 build: ## Build our programs into bin/
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/... ./demo
+
+.PHONY: image
+image: ## The module's image for amd64 and arm64: dist/registry.tar and what is in it; PUSH=registry/path:tag pushes it
+	@cd hack/image && go run . -source $(CURDIR) -o $(CURDIR)/dist $(if $(VERSION),-version $(VERSION)) $(if $(PUSH),-push $(PUSH))
 
 .PHONY: parts
 parts: ## Build the real components into .parts, once (about 25 min cold on 2 cores)
@@ -63,4 +68,4 @@ bench: ## Benchmarks
 
 .PHONY: clean
 clean: ## Remove what the build made, the real parts included
-	@rm -rf bin .parts .demo
+	@rm -rf bin dist .parts .demo

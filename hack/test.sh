@@ -24,7 +24,9 @@ run() { # go test's arguments
 }
 if pkgs=$(grep -vE "$plain" <<<"$all"); then run -race $pkgs; fi
 if pkgs=$(grep -E "$plain" <<<"$all"); then run $pkgs; fi
-(cd test/containerd && "$OLDPWD/.parts/bin/gotestsum" --format "$format" --no-color -- -timeout 15m ./...) || failed=1
+for own in test/containerd hack/image; do # modules of their own
+	(cd "$own" && "$OLDPWD/.parts/bin/gotestsum" --format "$format" --no-color -- -timeout 15m ./...) || failed=1
+done
 hack/leftovers.sh >"$after"
 if comm -13 "$before" "$after" | grep .; then
 	echo "the tests left this behind" >&2
