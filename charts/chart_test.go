@@ -1,0 +1,136 @@
+package charts
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/d8-registry/registry/internal/apitest"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// helm runs Helm with folders of its own, so that nothing of the user's counts.
+func helm(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	binary, err := apitest.Binary("helm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
+	var out, failed bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &failed
+	if err := cmd.Run(); err != nil {
+		return out.String() + failed.String(), err
+	}
+	return out.String(), nil
+}
+
+func mustHelm(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := helm(t, args...)
+	if err != nil {
+		t.Fatalf("helm %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func render(t *testing.T, args ...string) string {
+	t.Helper()
+	return mustHelm(t, append([]string{"template", "registry", "registry", "-n", "d8-system", "--kube-version", "1.30.0"}, args...)...)
+}
+
+func TestLint(t *testing.T) {
+	t.Parallel()
+	for _, values := range []string{"minimal", "full"} {
+		mustHelm(t, "lint", "--strict", "registry", "-f", "testdata/"+values+".yaml")
+	}
+}
+
+// TestGolden shows what values do to the templates that are the chart's own.
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	for _, values := range []string{"minimal", "full"} {
+		args := []string{"-f", "testdata/" + values + ".yaml"}
+		for _, template := range []string{"namespace", "installation", "controller", "guards"} {
+			args = append(args, "-s", "templates/"+template+".yaml")
+		}
+		got := render(t, args...)
+		path := filepath.Join("testdata", values+".golden.yaml")
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != string(want) {
+			t.Errorf("%s is rendered as\n%s\nwant %s (go test -update, and read the diff)", values, got, path)
+		}
+	}
+}
+
+// TestSchema tries values that would make a broken installation.
+func TestSchema(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{
+		"registry.imagesRepo=", "registry.imagesRepo=https://registry.example.test/x", "registry.imagesRepo=registry.example.test/",
+		"registry.scheme=https", "registry.username=only", "registry.password=only", "registry.ca=no certificate",
+		"registry.scheme=HTTP,registry.ca=-----BEGIN CERTIFICATE-----", "registry.mode=Direct",
+		"image=registry", "image=:", "controller.replicas=0", "controller.extraArgs={proxy-idle}", "agent.port=70000", "platformSelector=", "taints=true",
+	} {
+		out, err := helm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", bad)
+		if err == nil || !strings.Contains(out, "values don't meet the specifications of the schema") {
+			t.Errorf("%s: %v\n%s", bad, err, out)
+		}
+	}
+}
+
+// TestDeploy compares the chart with what the tests of deploy and everybody
+// else's run against: each object of the one is in the other.
+func TestDeploy(t *testing.T) {
+	t.Parallel()
+	rendered, err := apitest.ParseManifests([]byte(render(t, "-f", "testdata/minimal.yaml", "--include-crds")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	byName := map[string]*unstructured.Unstructured{}
+	for _, o := range rendered {
+		name := o.GetKind() + " " + o.GetNamespace() + "/" + o.GetName()
+		if byName[name] != nil {
+			t.Errorf("%s is there twice", name)
+		}
+		byName[name] = o
+	}
+	count := 0
+	for _, dir := range []string{"crds", "rbac", "admission"} {
+		objects, err := apitest.ReadManifests(filepath.Join("..", "deploy", dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range objects {
+			name := o.GetKind() + " " + o.GetNamespace() + "/" + o.GetName()
+			if o.GetKind() == "Namespace" {
+				continue // the chart's has a label more
+			}
+			count++
+			if got := byName[name]; got == nil || !equality.Semantic.DeepEqual(got.Object, o.Object) {
+				t.Errorf("%s of deploy/%s is not in the chart as it is", name, dir)
+			}
+		}
+	}
+	if count < 20 {
+		t.Errorf("only %d objects were compared", count)
+	}
+}

@@ -1,0 +1,232 @@
+package charts
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/d8-registry/registry/internal/apitest"
+)
+
+// A cluster is an API server with nothing of ours.
+type cluster struct {
+	client.Client
+	kubeconfig string
+}
+
+func newCluster(t *testing.T) cluster {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "charts") // etcd needs a short path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	plane, err := apitest.Launch(t.Context(), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(plane.Stop)
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := client.New(plane.Config(), client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cluster{c, apitest.Kubeconfig(t, plane.Config())}
+}
+
+func (c cluster) helm(t *testing.T, args ...string) string {
+	t.Helper()
+	return mustHelm(t, append([]string{"--kubeconfig", c.kubeconfig, "-n", "d8-system"}, args...)...)
+}
+
+func (c cluster) get(t *testing.T, namespace, name string, o client.Object) bool {
+	t.Helper()
+	err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, o)
+	if client.IgnoreNotFound(err) != nil {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// TestLifetime installs, upgrades, rolls back and uninstalls on a cluster that
+// has a CRD of the platform's already.
+func TestLifetime(t *testing.T) {
+	c := newCluster(t)
+	foreign := crd("modules.deckhouse.io", "Module", "modules")
+	if err := c.Create(t.Context(), foreign); err != nil {
+		t.Fatal(err)
+	}
+	c.helm(t, "install", "registry", "registry", "-f", "testdata/full.yaml", "--create-namespace")
+	c.checkInstalled(t)
+	c.checkRestricted(t)
+	c.switchOver(t)
+
+	// What was switched since is not put back, neither by an upgrade nor by a
+	// rollback; but for the controller's own image, which the controller moves
+	// again.
+	c.helm(t, "upgrade", "registry", "registry", "-f", "testdata/full.yaml", "--set", "controller.replicas=3", "--force-conflicts")
+	c.checkSwitched(t, 3)
+	c.helm(t, "rollback", "registry", "1", "--force-conflicts")
+	c.checkSwitched(t, 1)
+
+	c.helm(t, "uninstall", "registry")
+	c.checkUninstalled(t)
+}
+
+func (c cluster) checkInstalled(t *testing.T) {
+	t.Helper()
+	ns := &corev1.Namespace{}
+	if !c.get(t, "", "d8-system", ns) || ns.Labels["pod-security.kubernetes.io/enforce"] != "privileged" {
+		t.Errorf("namespace: %v", ns.Labels)
+	}
+	secret := &corev1.Secret{}
+	c.get(t, "d8-system", "deckhouse-registry", secret)
+	for key, want := range map[string]string{
+		"address": "registry.example.test:5000", "path": "/deckhouse/ee", "scheme": "https",
+		"ca":                       "-----BEGIN CERTIFICATE-----\nbm90IGEgcmVhbCBvbmU=\n-----END CERTIFICATE-----\n",
+		corev1.DockerConfigJsonKey: `{"auths":{"registry.example.test:5000":{"auth":"cmVhZGVyOnNlY3JldDp3aXRoICJzaWducyI=","password":"secret:with \"signs\"","username":"reader"}}}`,
+	} {
+		if got := string(secret.Data[key]); got != want {
+			t.Errorf("deckhouse-registry: %s is %q, want %q", key, got, want)
+		}
+	}
+	d := &apiextensionsv1.CustomResourceDefinition{}
+	if !c.get(t, "", "modules.deckhouse.io", d) || d.Annotations["controller-gen.kubebuilder.io/version"] != "" {
+		t.Error("a CRD of the platform was overwritten")
+	}
+	for _, name := range []string{"moduleconfigs.deckhouse.io", "nodegroupconfigurations.deckhouse.io", "registrynodes.registry.deckhouse.io"} {
+		if !c.get(t, "", name, &apiextensionsv1.CustomResourceDefinition{}) {
+			t.Errorf("CRD %s is missing", name)
+		}
+	}
+}
+
+// checkRestricted makes a Pod of the controller's template where nothing but
+// the restricted profile is allowed.
+func (c cluster) checkRestricted(t *testing.T) {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "restricted", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}}
+	if err := c.Create(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+	d := &appsv1.Deployment{}
+	c.get(t, "d8-system", "registry-controller", d)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "controller"}, Spec: d.Spec.Template.Spec}
+	pod.Spec.ServiceAccountName = "default"
+	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "default"}}
+	if err := client.IgnoreAlreadyExists(c.Create(t.Context(), sa)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(t.Context(), pod, client.DryRunAll); err != nil {
+		t.Errorf("the controller's Pod is not restricted: %v", err)
+	}
+	pod.Spec.Containers[0].SecurityContext.Capabilities = nil
+	if err := c.Create(t.Context(), pod, client.DryRunAll); !apierrors.IsForbidden(err) {
+		t.Errorf("a Pod with capabilities was accepted: %v", err)
+	}
+}
+
+// switchOver does what the controller does in a switch.
+func (c cluster) switchOver(t *testing.T) {
+	t.Helper()
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: "deckhouse-registry"}}
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"stringData":{"address":"b.example.test"}}`))
+	if err := c.Patch(t.Context(), secret, patch, client.FieldOwner("registry-controller")); err != nil {
+		t.Fatal(err)
+	}
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: "registry-controller"}}
+	patch = client.RawPatch(types.JSONPatchType, []byte(`[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"b.example.test/registry:v1"}]`))
+	if err := c.Patch(t.Context(), d, patch, client.FieldOwner("registry-controller")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c cluster) checkSwitched(t *testing.T, replicas int32) {
+	t.Helper()
+	secret, d := &corev1.Secret{}, &appsv1.Deployment{}
+	c.get(t, "d8-system", "deckhouse-registry", secret)
+	if got := string(secret.Data["address"]); got != "b.example.test" {
+		t.Errorf("deckhouse-registry is put back to %s", got)
+	}
+	c.get(t, "d8-system", "registry-controller", d)
+	if *d.Spec.Replicas != replicas || !strings.HasPrefix(d.Spec.Template.Spec.Containers[0].Image, "registry.example.test:5000/deckhouse/ee/registry@") {
+		t.Errorf("%d replicas of %s", *d.Spec.Replicas, d.Spec.Template.Spec.Containers[0].Image)
+	}
+}
+
+func (c cluster) checkUninstalled(t *testing.T) {
+	t.Helper()
+	if !c.get(t, "", "d8-system", &corev1.Namespace{}) || !c.get(t, "d8-system", "deckhouse-registry", &corev1.Secret{}) {
+		t.Error("the namespace or the platform's Secret went with the module")
+	}
+	if c.get(t, "d8-system", "registry-controller", &appsv1.Deployment{}) {
+		t.Error("the controller is still there")
+	}
+	for _, name := range []string{"modules.deckhouse.io", "moduleconfigs.deckhouse.io", "nodegroupconfigurations.deckhouse.io"} {
+		if !c.get(t, "", name, &apiextensionsv1.CustomResourceDefinition{}) {
+			t.Errorf("CRD %s went, and everything of that kind", name)
+		}
+	}
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
+		return !c.get(t, "", "registrynodes.registry.deckhouse.io", &apiextensionsv1.CustomResourceDefinition{}), nil
+	})
+	if err != nil {
+		t.Error("CRD registrynodes.registry.deckhouse.io is still there")
+	}
+}
+
+// TestPresent installs where namespace and Secret are the platform's.
+func TestPresent(t *testing.T) {
+	c := newCluster(t)
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "d8-system", Labels: map[string]string{"mine": "yes"}}}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: "deckhouse-registry"},
+		Type:       corev1.SecretTypeDockerConfigJson, StringData: map[string]string{corev1.DockerConfigJsonKey: `{"auths":{}}`, "address": "mine.example.test"},
+	}
+	for _, o := range []client.Object{ns, secret} {
+		if err := c.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.helm(t, "install", "registry", "registry", "-f", "testdata/minimal.yaml")
+	for _, o := range []client.Object{ns, secret} {
+		before := o.GetResourceVersion()
+		if !c.get(t, o.GetNamespace(), o.GetName(), o) || o.GetResourceVersion() != before {
+			t.Errorf("%T %s was written", o, o.GetName())
+		}
+	}
+}
+
+func crd(name, kind, plural string) *apiextensionsv1.CustomResourceDefinition {
+	yes := true
+	return &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: "deckhouse.io", Scope: apiextensionsv1.ClusterScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind, Plural: plural},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: "v1alpha1", Served: true, Storage: true,
+				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
+					Type: "object", XPreserveUnknownFields: &yes}},
+			}},
+		},
+	}
+}
