@@ -1,6 +1,8 @@
 package deploy
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,6 +60,41 @@ func TestAgentReportsOnItsOwnNodeOnly(t *testing.T) {
 		}
 		if o.Status.Generation != 8 || o.Spec.Generation != 0 || len(o.Labels) != 0 || len(o.Finalizers) != 0 {
 			t.Errorf("got %+v", o)
+		}
+	})
+	t.Run("all that a node has to say", func(t *testing.T) {
+		o := &v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: "own"}}
+		body := `{spec: {approvedRestart: of-its-own}, status: {
+			restart: {id: of-its-own, phase: Waiting, message: config_path is to be set},
+			scripts: [{name: a, phase: Failed, message: exit status 1}], warnings: [NO_PROXY lacks the service address],
+			containerd: {configFile: /etc/containerd/config.toml, sandboxImage: "pause:3"}}}`
+		if err := agent.Status().Patch(t.Context(), o, mergePatch(t, body)); err != nil {
+			t.Fatal(err)
+		}
+		if o.Spec.ApprovedRestart != "" || o.Status.Restart == nil || len(o.Status.Scripts) != 1 || len(o.Status.Warnings) != 1 {
+			t.Errorf("got %+v", o)
+		}
+	})
+	t.Run("its own approval", func(t *testing.T) {
+		o := &v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: "own"}}
+		if err := agent.Patch(t.Context(), o, mergePatch(t, "{spec: {approvedRestart: of-its-own}}")); !apierrors.IsForbidden(err) {
+			t.Errorf("error %v, want forbidden", err)
+		}
+	})
+	t.Run("an approval by the controller", func(t *testing.T) {
+		controller := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-controller", Node: "own"}))
+		o := &v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: "own"}}
+		if err := controller.Patch(t.Context(), o, mergePatch(t, "{spec: {approvedRestart: of-its-own}}")); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("more than anybody reads", func(t *testing.T) {
+		for _, field := range []string{"{message: %s}", "{restart: {id: a, phase: Failed, message: %s}}", "{restart: {id: %s, phase: Failed}}", "{warnings: [%s]}"} {
+			o := &v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: "own"}}
+			body := "{status: " + fmt.Sprintf(field, strings.Repeat("x", 10000)) + "}"
+			if err := agent.Status().Patch(t.Context(), o, mergePatch(t, body)); !apierrors.IsInvalid(err) {
+				t.Errorf("%s: error %v, want invalid", field, err)
+			}
 		}
 	})
 	t.Run("spec", func(t *testing.T) {

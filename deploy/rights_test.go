@@ -89,7 +89,7 @@ func TestRights(t *testing.T) {
 			"patch -/services d8-system/registry", "delete -/services d8-system/registry", "create -/services d8-system/",
 			"patch apps/deployments other/any", "patch apps/daemonsets other/any", "patch apps/statefulsets other/any", "patch batch/cronjobs other/any",
 			"create apps/daemonsets d8-system/", "delete apps/deployments d8-system/registry-incluster-proxy",
-			"watch apps/replicasets -", "watch apps/controllerrevisions -", "watch batch/jobs -", "create -/events other/", "create events.k8s.io/events default/",
+			"watch apps/replicasets -", "list -/replicationcontrollers -", "watch apps/controllerrevisions -", "watch batch/jobs -", "create -/events other/", "create events.k8s.io/events default/",
 			"update coordination.k8s.io/leases d8-system/registry-controller", "create coordination.k8s.io/leases d8-system/",
 			"watch deckhouse.io/moduleconfigs -", "create deckhouse.io/modules -", "patch deckhouse.io/modules/status registry",
 			"create registry.deckhouse.io/registrynodes -", "patch registry.deckhouse.io/registrynodes any",

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -167,10 +168,12 @@ func (r *Reconciler) agentDaemonSet(s *sight, doc document) *appsv1.DaemonSet {
 		Resources:       requests("25m", "40Mi"),
 	}
 	privileged := true
-	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", len(s.nodes)/nodesPerSecond)}, args...)
+	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", len(s.nodes)/nodesPerSecond), "--scripts=" + cmp.Or(r.cfg.Scripts, "on")}, args...)
 	node := corev1.Container{
 		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: nodeArgs, Env: env,
-		// containerd's files are reached through its own /proc/PID/root.
+		// The host is reached through /proc/1/root: containerd's files, systemd's
+		// D-Bus, and the shell of scripts. No mount of /etc could do: the main file
+		// is replaced by a rename, and where it lies only containerd knows.
 		VolumeMounts:    []corev1.VolumeMount{state, {Name: "containerd", MountPath: "/run/containerd"}},
 		SecurityContext: &corev1.SecurityContext{Privileged: &privileged, RunAsUser: &root},
 		Resources:       requests("10m", "20Mi"),

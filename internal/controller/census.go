@@ -33,8 +33,10 @@ type inventory struct {
 	cronJobs    []batchv1.CronJob
 	jobs        []batchv1.Job
 	replicaSets []appsv1.ReplicaSet
+	replicators []corev1.ReplicationController
 	revisions   []appsv1.ControllerRevision
 	required    []corev1.ConfigMap
+	nodes       []v1alpha1.RegistryNode
 	pods        []corev1.Pod
 	// live is whether all of it was listed from the API server in this pass.
 	live bool
@@ -72,6 +74,12 @@ func takeInventory(ctx context.Context, from client.Reader, live bool) (*invento
 		},
 		func() error {
 			return every(l, &inv.revisions, func(l *appsv1.ControllerRevisionList) []appsv1.ControllerRevision { return l.Items })
+		},
+		func() error {
+			return every(l, &inv.replicators, func(l *corev1.ReplicationControllerList) []corev1.ReplicationController { return l.Items })
+		},
+		func() error {
+			return every(l, &inv.nodes, func(l *v1alpha1.RegistryNodeList) []v1alpha1.RegistryNode { return l.Items })
 		},
 		func() error { return every(l, &inv.pods, func(l *corev1.PodList) []corev1.Pod { return l.Items }) },
 	}
@@ -138,6 +146,16 @@ func (r *Reconciler) census(inv *inventory, bases []layout.Name, doc document) s
 		rs := &inv.replicaSets[i]
 		c.add("ReplicaSet "+key(rs), &rs.Spec.Template.Spec, false, false)
 	}
+	for i := range inv.replicators {
+		rc := &inv.replicators[i]
+		if rc.Spec.Template != nil {
+			c.add("ReplicationController "+key(rc), &rc.Spec.Template.Spec, false, false)
+		}
+	}
+	for i := range inv.nodes {
+		// Every pod of the node needs it, and no template names it.
+		c.addImage("sandbox of Node "+inv.nodes[i].Name, inv.nodes[i].Status.Containerd.SandboxImage, false, false)
+	}
 	for i := range inv.revisions {
 		rev := &inv.revisions[i]
 		if spec, ok := podSpecOf(rev.Data.Raw); ok {
@@ -176,15 +194,19 @@ func (c *counter) problem(p string) {
 
 func (c *counter) add(user string, spec *corev1.PodSpec, own, movable bool) {
 	for image := range images(spec) {
-		name, rest, ok := layout.MatchName(c.bases, image)
-		if !ok {
-			continue
-		}
-		ref := switchover.Reference{Name: name, Image: rest, User: user, Movable: movable, OwnWorkload: own}
-		if !c.seen[ref] {
-			c.seen[ref] = true
-			c.references = append(c.references, ref)
-		}
+		c.addImage(user, image, own, movable)
+	}
+}
+
+func (c *counter) addImage(user, image string, own, movable bool) {
+	name, rest, ok := layout.MatchName(c.bases, image)
+	if !ok {
+		return
+	}
+	ref := switchover.Reference{Name: name, Image: rest, User: user, Movable: movable, OwnWorkload: own}
+	if !c.seen[ref] {
+		c.seen[ref] = true
+		c.references = append(c.references, ref)
 	}
 }
 

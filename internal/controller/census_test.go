@@ -50,6 +50,14 @@ func TestTheCensusFindsEveryReference(t *testing.T) {
 			{ObjectMeta: inNS("finished"), Spec: batchv1.JobSpec{Template: podTemplate("r.io/d8/gone:1")}, Status: batchv1.JobStatus{Conditions: done}},
 			{ObjectMeta: inNS("suspended"), Spec: batchv1.JobSpec{Suspend: &suspended, Template: podTemplate("r.io/d8/job:1")}},
 		},
+		nodes: []v1alpha1.RegistryNode{
+			{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: v1alpha1.RegistryNodeStatus{Containerd: v1alpha1.ContainerdStatus{SandboxImage: "r.io/d8/pause:3.9"}}},
+			{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Status: v1alpha1.RegistryNodeStatus{Containerd: v1alpha1.ContainerdStatus{SandboxImage: "registry.k8s.io/pause:3.9"}}},
+		},
+		replicators: []corev1.ReplicationController{
+			{ObjectMeta: inNS("rc"), Spec: corev1.ReplicationControllerSpec{Template: func() *corev1.PodTemplateSpec { t := podTemplate("r.io/d8/replicated:1"); return &t }()}},
+			{ObjectMeta: inNS("empty")},
+		},
 		replicaSets: []appsv1.ReplicaSet{{ObjectMeta: inNS("rs"), Spec: appsv1.ReplicaSetSpec{Template: podTemplate("r.io/d8/revision:1")}}},
 		revisions: []appsv1.ControllerRevision{{ObjectMeta: inNS("rev"),
 			Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"x","image":"r.io/d8/controllerrevision:1"}]}}}}`)}}},
@@ -76,6 +84,8 @@ func TestTheCensusFindsEveryReference(t *testing.T) {
 		"r.io/d8|init:1|Pod ns/static|false",
 		"r.io/d8|volume:1|Pod ns/static|false",
 		"r.io/d8|revision:1|ReplicaSet ns/rs|false",
+		"r.io/d8|replicated:1|ReplicationController ns/rc|false",
+		"r.io/d8|pause:3.9|sandbox of Node n1|false",
 		"registry.d8-system.svc:5001/system/deckhouse|b:2|StatefulSet ns/sts|true",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {

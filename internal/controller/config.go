@@ -38,6 +38,9 @@ type Config struct {
 	// ProxyDial replaces the address of Service registry for the controller's
 	// own proof, where the controller is not on the cluster's network.
 	ProxyDial string
+	// Scripts is "on" if agents run NodeGroupConfigurations on their nodes, or
+	// "off".
+	Scripts string
 	// AgentArgs and ProxyArgs are appended to the arguments in our templates.
 	AgentArgs, ProxyArgs []string
 	// LeaderElect makes the controller wait for its lease.
@@ -68,6 +71,7 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.MetricsAddress, "metrics-address", ":4280", `address of metrics; "0": none`)
 	flags.StringVar(&c.HealthAddress, "health-address", ":4281", `address of health probes; "0": none`)
 	flags.StringVar(&c.ProxyDial, "proxy-dial", "", "host:port that replaces the Service's address for our own proof")
+	flags.StringVar(&c.Scripts, "scripts", "on", `whether agents run NodeGroupConfigurations on their nodes: "on" or "off"`)
 	flags.Var((*list)(&c.AgentArgs), "agent-arg", "argument to add to the agents' containers; repeatable")
 	flags.Var((*list)(&c.ProxyArgs), "proxy-arg", "argument to add to the proxy's container; repeatable")
 	flags.StringVar(&c.Protocol, "protocol", "", "negative control for tests: a protocol known to be broken")
@@ -79,6 +83,9 @@ func (c *Config) validate() (switchover.Protocol, labels.Selector, error) {
 	}
 	if c.Settings.RestartsAtOnce < 1 {
 		return switchover.Protocol{}, nil, fmt.Errorf("--restarts-at-once is %d, and must be at least 1", c.Settings.RestartsAtOnce)
+	}
+	if c.Scripts != "" && c.Scripts != "on" && c.Scripts != "off" {
+		return switchover.Protocol{}, nil, fmt.Errorf(`--scripts is %q, and must be "on" or "off"`, c.Scripts)
 	}
 	selector, err := labels.Parse(c.PlatformSelector)
 	if err != nil || selector.Empty() {

@@ -179,6 +179,10 @@ func specOf(o client.Object) *corev1.PodSpec {
 		return &o.Spec.Template.Spec
 	case *appsv1.ReplicaSet:
 		return &o.Spec.Template.Spec
+	case *corev1.ReplicationController:
+		if o.Spec.Template != nil {
+			return &o.Spec.Template.Spec
+		}
 	case *batchv1.Job:
 		return &o.Spec.Template.Spec
 	case *batchv1.CronJob:

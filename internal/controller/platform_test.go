@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -326,6 +327,17 @@ func TestOwnTemplates(t *testing.T) {
 	r.cfg.AgentPort = 5001
 	doc := moving()
 	doc.Desired.Own = doc.Desired.Registry.Upstream
+	for scripts, want := range map[string]string{"": "--scripts=on", "off": "--scripts=off"} {
+		r.cfg.Scripts = scripts
+		pod := r.agentDaemonSet(fleet(), doc).Spec.Template.Spec
+		node := pod.Containers[1]
+		if !slices.Contains(node.Args, want) || !*node.SecurityContext.Privileged || !pod.HostPID {
+			t.Errorf("scripts %q: %v, %v", scripts, node.Args, node.SecurityContext)
+		}
+		if serve := pod.Containers[0]; serve.SecurityContext.Privileged != nil || len(serve.VolumeMounts) != 1 {
+			t.Errorf("what listens may do more than it needs: %v", serve)
+		}
+	}
 	for _, template := range []corev1.PodTemplateSpec{r.agentDaemonSet(fleet(), doc).Spec.Template, r.proxyDeployment(fleet(), doc).Spec.Template} {
 		volumes := map[string]bool{}
 		for _, v := range template.Spec.Volumes {

@@ -159,6 +159,7 @@ func (r *Reconciler) watch(mgr ctrl.Manager, woken <-chan event.GenericEvent) er
 		&appsv1.DaemonSet{}:               images,
 		&appsv1.StatefulSet{}:             images,
 		&appsv1.ReplicaSet{}:              images,
+		&corev1.ReplicationController{}:   images,
 		&appsv1.ControllerRevision{}:      predicate.Funcs{},
 		&batchv1.CronJob{}:                images,
 		&batchv1.Job{}:                    images,

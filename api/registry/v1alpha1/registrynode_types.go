@@ -98,10 +98,12 @@ type RegistryNodeStatus struct {
 	// Warnings are things that work now and may hurt later, a sentence each.
 	// +optional
 	// +kubebuilder:validation:MaxItems=20
+	// +kubebuilder:validation:items:MaxLength=2048
 	Warnings []string `json:"warnings,omitempty"`
 	// Message says what the node waits for or what is wrong; empty when the
 	// node serves spec.generation.
 	// +optional
+	// +kubebuilder:validation:MaxLength=8192
 	Message string `json:"message,omitempty"`
 }
 
@@ -141,6 +143,7 @@ type RestartStatus struct {
 	Phase string `json:"phase"`
 	// Message says what changes and why, or what failed and what was undone.
 	// +optional
+	// +kubebuilder:validation:MaxLength=8192
 	Message string `json:"message,omitempty"`
 }
 
