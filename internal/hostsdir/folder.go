@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // FS is the handful of file operations that Apply needs, on names relative to
@@ -35,6 +36,24 @@ func OpenFolder(path string) (*Folder, error) {
 		return nil, fmt.Errorf("open host directory: %w", err)
 	}
 	return &Folder{root: root}, nil
+}
+
+// ExistingFolder opens a directory, and fails with fs.ErrNotExist if there is
+// none.
+func ExistingFolder(path string) (*Folder, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, fmt.Errorf("open host directory: %w", err)
+	}
+	return &Folder{root: root}, nil
+}
+
+// Chown gives a file to a user and a group.
+func (f *Folder) Chown(name string, uid, gid int) error { return f.root.Lchown(name, uid, gid) }
+
+// Chtimes sets when a file was last changed.
+func (f *Folder) Chtimes(name string, modified time.Time) error {
+	return f.root.Chtimes(name, modified, modified)
 }
 
 // Close releases the directory.

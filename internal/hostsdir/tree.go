@@ -44,9 +44,10 @@ func (f File) String() string { return fmt.Sprintf("%s (%d bytes)", f.Name, len(
 // GoString keeps the content out of %#v.
 func (f File) GoString() string { return "hostsdir.File(" + f.String() + ")" }
 
-// hostName is what may become a directory's name. It starts with a letter or
-// digit, so it is never ".", "..", "_default" or hidden, and it has no slash.
-var hostName = regexp.MustCompile(`^[0-9a-z]([0-9a-z.-]{0,250}[0-9a-z])?(:[0-9]{1,5})?$`)
+// hostName is what may become a directory's name: a host, or what containerd
+// calls the directory of all others. It is never ".", ".." or hidden, and it has
+// no slash.
+var hostName = regexp.MustCompile(`^(?:[0-9a-z]([0-9a-z.-]{0,250}[0-9a-z])?(:[0-9]{1,5})?|_default)$`)
 
 // shadow is the other name under which containerd looks for a host with a
 // port, and the one that it prefers: "host_5001_" for "host:5001". Empty for

@@ -21,6 +21,11 @@ type Host struct {
 	// NeedsAgent says that the file asks for what stock containerd cannot do:
 	// auth or rewrite.
 	NeedsAgent bool
+	// Unreadable says that containerd takes no notice of the file, or would not
+	// know where it belongs; a Problem says why.
+	Unreadable bool
+
+	link bool // the file or its directory is a symbolic link: not ours to replace
 }
 
 // Endpoint is one [host."…"] of a file, or its server.
@@ -29,9 +34,6 @@ type Endpoint struct {
 	URL string
 	// Server marks the last resort, what stands at the top of the file.
 	Server bool
-	// Plain is set when nothing is said of the server at all: containerd goes
-	// there without us.
-	Plain bool
 	// NeedsAgent says that it has auth or rewrite.
 	NeedsAgent bool
 	// Line is where it begins, from 1; 0 when unknown.

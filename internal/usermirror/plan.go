@@ -1,7 +1,11 @@
 package usermirror
 
 import (
-	"errors"
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/d8-registry/registry/internal/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
@@ -33,6 +37,18 @@ type Plan struct {
 	// Watch are the directories in which a change matters, as this program
 	// reaches them.
 	Watch []string
+
+	disk    disk
+	agent   hostsdir.Options
+	folders []folder
+	entries []hostsdir.Directory
+}
+
+// folder is one directory of host directories with those that are to have our
+// block.
+type folder struct {
+	path   string // as containerd sees it
+	blocks []string
 }
 
 // Claim is a host that a layout and a user both name.
@@ -45,29 +61,156 @@ type Claim struct {
 	Text  string // a sentence for the operator
 }
 
-// Result is what Apply did, or what Check found to do. Paths are as containerd
-// sees them.
-type Result struct {
-	Written  []string // files that got our block, or got it back
-	Restored []string // files that are the user's own again
-	Problems []Problem
-}
-
-// Changed reports whether anything was written.
-func (r Result) Changed() bool { return len(r.Written)+len(r.Restored) > 0 }
-
 // NewPlan looks at the users' directories. A layout without routes means that
 // nothing of ours is wanted on the node: every block goes.
-func NewPlan(_ Node, _ layout.Layout, _ hostsdir.Options) Plan { return Plan{} }
+func NewPlan(n Node, l layout.Layout, agent hostsdir.Options) Plan {
+	p := Plan{disk: disk{root: n.Root}, agent: agent}
+	dirs := []string{n.Source}
+	if n.Effective != "" && path.Clean(n.Effective) != path.Clean(n.Source) {
+		// What containerd reads comes first.
+		dirs = []string{n.Effective, n.Source}
+	}
+	named := map[string]bool{}
+	for _, r := range l.Routes {
+		named[r.Name.Host] = r.Name.Host != layout.Fixed().Host
+	}
+	for _, dir := range dirs {
+		hosts, problems := Look(n.Root, dir)
+		p.Problems = append(p.Problems, problems...)
+		f := folder{path: dir}
+		if len(l.Routes) > 0 {
+			f.blocks = p.take(hosts, named, dir == n.Source && len(dirs) > 1)
+		}
+		p.folders = append(p.folders, f)
+		p.watch(dir, hosts)
+		p.Hosts = append(p.Hosts, hosts...)
+	}
+	return p
+}
+
+// take decides about the hosts of one directory, and returns those that are to
+// have our block. elsewhere is set if containerd does not look there.
+func (p *Plan) take(hosts []Host, named map[string]bool, elsewhere bool) (blocks []string) {
+	for _, h := range hosts {
+		claimed := named[h.Name]
+		if !h.NeedsAgent && !claimed && !elsewhere {
+			continue
+		}
+		if slices.ContainsFunc(p.Hosts, func(o Host) bool { return o.Name == h.Name }) {
+			// containerd reads the other one; by `ctr --hosts-dir` this one works,
+			// by the other's mirrors.
+			p.Problems = append(p.Problems, Problem{File: h.File, Text: "containerd does not read it: there is a directory for " + h.Name + " where it looks; remove one of them"})
+			continue
+		}
+		asked := h.NeedsAgent || claimed
+		// Where containerd does not look an entry of ours leads it to the agent,
+		// and the block is for who reads the directory by himself.
+		blockable := asked && !h.Unreadable && p.blockable(h)
+		comes := asked && (blockable || elsewhere && !h.Unreadable)
+		if claimed && (comes || !elsewhere) {
+			p.claim(h, comes)
+		}
+		if comes {
+			p.Routes = append(p.Routes, h.route())
+		}
+		if blockable {
+			blocks = append(blocks, h.Directory)
+		}
+		if elsewhere && !h.Unreadable {
+			p.entry(h, asked)
+		}
+	}
+	return blocks
+}
+
+// blockable reports whether a host's file can have our block.
+func (p *Plan) blockable(h Host) bool {
+	if h.link {
+		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it is a symbolic link or in one, which is not ours to replace, so that it does not lead to the agent for " + h.Name + ", and auth and rewrite do nothing; expected a directory with a file"})
+		return false
+	}
+	data, err := p.disk.read(h.File)
+	if err == nil {
+		rest, _ := cut(data)
+		_, err = insert(rest, p.agent.AgentURL, p.agent.Token)
+	}
+	if err != nil {
+		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it cannot lead to the agent for " + h.Name + ", so that auth and rewrite do nothing: " + why(err)})
+	}
+	return err == nil
+}
+
+func (p *Plan) claim(h Host, comes bool) {
+	c := Claim{Host: h.Name, File: h.File, Comes: comes}
+	c.Text = fmt.Sprintf("%s is set up by a user in %s: his mirrors are its route, and the platform's registries serve what they do not", h.Name, h.File)
+	if !comes {
+		c.Text = fmt.Sprintf("%s is set up by a user in %s, which is its route: containerd does not come to the agent for it", h.Name, h.File)
+	}
+	p.Claims = append(p.Claims, c)
+}
+
+// entry is a directory of ours with what a user wrote where containerd does not
+// look.
+func (p *Plan) entry(h Host, agentFirst bool) {
+	var hosts []hostsdir.UserEndpoint
+	var server hostsdir.UserEndpoint
+	for _, e := range h.Endpoints {
+		switch {
+		case e.Server:
+			server = e.stock()
+		case !e.Broken:
+			hosts = append(hosts, e.stock())
+		}
+	}
+	dir, err := hostsdir.RenderUser(h.Name, p.agent, agentFirst, hosts, server)
+	if err != nil {
+		p.Problems = append(p.Problems, Problem{File: h.File, Text: "containerd does not look there, and it cannot be set up where it does: " + err.Error()})
+		return
+	}
+	p.entries = append(p.entries, dir)
+}
+
+// stock is the endpoint as containerd understands it.
+func (e Endpoint) stock() hostsdir.UserEndpoint {
+	return hostsdir.UserEndpoint{
+		URL: e.URL, Capabilities: e.capabilities, CA: e.ca, Client: e.client, SkipVerify: e.skipVerify,
+		OverridePath: e.overridePath, DialTimeout: e.dialTimeout, Header: e.Mirror.Header,
+	}
+}
+
+// route is the host as the agent serves it. The server is the last resort, which
+// containerd knows itself, with the pod's own credentials; unless the file has
+// something to add.
+func (h Host) route() upstream.UserHost {
+	out := upstream.UserHost{Name: h.Name, Mirrors: []upstream.Mirror{}}
+	for _, e := range h.Endpoints {
+		if e.Broken || e.Server && !e.NeedsAgent || e.Mirror.NoPull && e.Mirror.NoResolve {
+			continue
+		}
+		out.Mirrors = append(out.Mirrors, e.Mirror)
+	}
+	return out
+}
 
 // Tree is the tree of a layout with what users' directories change in it: the
 // hosts that they claim, and those of the source directory where containerd
 // looks elsewhere.
-func (p Plan) Tree(tree hostsdir.Tree) hostsdir.Tree { return tree }
+func (p Plan) Tree(tree hostsdir.Tree) hostsdir.Tree {
+	out := slices.DeleteFunc(slices.Clone(tree), func(d hostsdir.Directory) bool {
+		return slices.ContainsFunc(p.Claims, func(c Claim) bool { return c.Host == d.Host })
+	})
+	out = append(out, p.entries...)
+	slices.SortFunc(out, func(a, b hostsdir.Directory) int { return strings.Compare(a.Host, b.Host) })
+	return out
+}
 
-// Apply puts the marked blocks into the users' files, and takes them out where
-// they are not wanted.
-func (p Plan) Apply() (Result, error) { return Result{}, errors.New("not yet") }
-
-// Check is Apply without writing.
-func (p Plan) Check() (Result, error) { return Result{}, errors.New("not yet") }
+func (p *Plan) watch(dir string, hosts []Host) {
+	real, err := p.disk.resolve(dir)
+	if err != nil {
+		return
+	}
+	p.Watch = append(p.Watch, real)
+	for _, h := range hosts {
+		p.Watch = append(p.Watch, filepath.Join(real, h.Directory))
+	}
+}

@@ -1,0 +1,125 @@
+package usermirror
+
+import (
+	"encoding/base64"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// auth reads what stock containerd ignores: user name and password before an
+// identity token before the two in one base64.
+func (r *endpointReader) auth(v any) {
+	if v == nil {
+		return
+	}
+	r.out.NeedsAgent = true
+	table, ok := v.(map[string]any)
+	if !ok {
+		r.broken("auth", "expected a table with username and password, or with auth")
+		return
+	}
+	said := map[string]string{}
+	for _, key := range []string{"username", "password", "identitytoken", "auth"} {
+		value, there := table[key]
+		if !there {
+			continue
+		}
+		text, ok := value.(string)
+		if !ok {
+			r.broken("auth."+key, "expected a string")
+			return
+		}
+		said[key] = text
+	}
+	var c upstream.Credentials
+	switch {
+	case said["username"] != "":
+		c = upstream.Credentials{Username: said["username"], Password: said["password"]}
+	case said["identitytoken"] != "":
+		r.broken("auth.identitytoken", "identity tokens are not supported; expected username and password, or auth")
+		return
+	case said["auth"] != "":
+		if c, ok = decodeAuth(said["auth"]); !ok {
+			r.broken("auth.auth", "expected the base64 of user:password")
+			return
+		}
+	case said["password"] != "":
+		r.broken("auth.username", "a password is given, but no username")
+		return
+	}
+	if problem := credentialProblem(c); problem != "" {
+		r.broken("auth", problem)
+		return
+	}
+	r.out.Mirror.Credentials = c
+}
+
+// decodeAuth reads what docker login writes.
+func decodeAuth(s string) (upstream.Credentials, bool) {
+	data, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
+	if err != nil {
+		if data, err = base64.RawStdEncoding.DecodeString(strings.TrimSpace(s)); err != nil {
+			return upstream.Credentials{}, false
+		}
+	}
+	user, password, ok := strings.Cut(string(data), ":")
+	password = strings.Trim(password, "\x00")
+	return upstream.Credentials{Username: user, Password: password}, ok && user != ""
+}
+
+// credentialProblem says why credentials cannot be sent, without showing them.
+func credentialProblem(c upstream.Credentials) string {
+	switch {
+	case strings.Contains(c.Username, ":"):
+		return "the user name must not contain ':'"
+	case len(c.Username) > upstream.MaxUsername:
+		return "the user name is longer than " + strconv.Itoa(upstream.MaxUsername) + " bytes"
+	case len(c.Password) > upstream.MaxCredential:
+		return "the password is longer than " + strconv.Itoa(upstream.MaxCredential) + " bytes"
+	case !utf8.ValidString(c.Username + c.Password):
+		return "user name and password must be UTF-8"
+	case strings.ContainsFunc(c.Username+c.Password, unicode.IsControl):
+		return "user name and password must not contain line breaks and other control characters"
+	}
+	return ""
+}
+
+// rewrite reads the other thing that stock containerd ignores.
+func (r *endpointReader) rewrite(v any) {
+	if v == nil {
+		return
+	}
+	r.out.NeedsAgent = true
+	list, ok := v.([]any)
+	if !ok {
+		r.broken("rewrite", "expected a list of tables, each [[…rewrite]] with regex and replace")
+		return
+	}
+	for i, item := range list {
+		key := "rewrite." + strconv.Itoa(i)
+		table, ok := item.(map[string]any)
+		if !ok {
+			r.broken(key, "expected a table with regex and replace")
+			return
+		}
+		var rule upstream.Rewrite
+		if rule.Regex, ok = table["regex"].(string); !ok || rule.Regex == "" {
+			r.broken(key+".regex", "expected a regular expression, as a string")
+			return
+		}
+		if _, err := regexp.Compile(rule.Regex); err != nil {
+			r.broken(key+".regex", "expected a regular expression of Go (RE2), matched against the repository's name such as system/deckhouse")
+			return
+		}
+		if rule.Replace, ok = table["replace"].(string); !ok && table["replace"] != nil {
+			r.broken(key+".replace", "expected a string")
+			return
+		}
+		r.out.Mirror.Rewrites = append(r.out.Mirror.Rewrites, rule)
+	}
+}
