@@ -238,3 +238,20 @@ func (d *document) appendTable(name string, major int, value string) []byte {
 	}
 	return slices.Concat(d.data, []byte(block+nl))
 }
+
+// ConfigPath is the config_path that a main file has; empty when it has none
+// or cannot be read.
+func ConfigPath(data []byte) string {
+	_, body := split(data)
+	d, err := parse(body)
+	if err != nil {
+		return ""
+	}
+	path := ""
+	for _, name := range []string{nameV1, nameV2, nameImages} {
+		if p := d.find(name); p != nil && p.prose != "" {
+			path = p.prose
+		}
+	}
+	return path
+}

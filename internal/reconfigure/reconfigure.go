@@ -4,18 +4,23 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
+	"time"
 )
 
 // Want is what the main file should say.
 type Want struct {
-	// File is the main file as this program reaches it, Shown as containerd and
-	// the operator know it.
+	// File is the main file as this program reaches it: a root, and then Shown,
+	// which is how containerd and the operator know it.
 	File, Shown string
 	// Major is containerd's major version: 1 or 2.
 	Major int
 	// Path is the directory that config_path must become; empty means that
 	// nothing is wanted (an unfinished change is still finished).
 	Path string
+	// Unread says that the file says Path already but containerd started
+	// before: it is only restarted. Where an edit is needed it means nothing.
+	Unread bool
 	// Legacy takes our edit back, if there is one. Path is then ignored.
 	Legacy bool
 }
@@ -48,13 +53,13 @@ func (r *Refusal) Error() string { return r.Sentence }
 
 // Runtime is the one containerd whose main file changes.
 type Runtime interface {
-	// Instance names this run of containerd, over reboots too; an error when
-	// none answers.
+	// Instance names this run of containerd, as BOOT/RUN, so that a reboot is
+	// told from a restart; an error when none answers.
 	Instance(ctx context.Context) (string, error)
-	// DumpConfig is what containerd's own binary makes of a file, named as this
-	// program reaches it. A file that is not there means containerd's defaults.
+	// DumpConfig is what containerd's own binary makes of a file, named as
+	// containerd sees it. One that is not there means containerd's defaults.
 	DumpConfig(ctx context.Context, file string) ([]byte, error)
-	// Answers returns nil once CRI's runtime and image service both answer.
+	// Answers returns nil if CRI's runtime and image service both answer now.
 	Answers(ctx context.Context) error
 	// Containers are the IDs of the running containers.
 	Containers(ctx context.Context) ([]string, error)
@@ -78,37 +83,123 @@ type Options struct {
 	Runtime Runtime
 	Service Service
 	// Prove returns nil when containerd was seen doing what the change is for:
-	// with path set, that it looks into path; with an empty one (legacy), nil.
+	// that it looks into path, or, when path is empty (the way back), nothing.
 	Prove func(ctx context.Context, path string) error
 	// Report tells the world that a change has begun, before anything is
-	// touched. An error does not stop the change.
+	// touched. It may be nil.
 	Report func(ctx context.Context, s Status)
-	// Limits; zero values are sensible.
+	// Limits are the times that steps may take; zero values are sensible.
 	Limits Limits
-	// FS is for tests; nil is the real one.
+	// FS is for tests; nil is the machine's.
 	FS FS
 }
 
 // Limits are the times that steps may take.
-type Limits struct{}
+type Limits struct {
+	Restart time.Duration // systemd's job; 3 minutes
+	Answer  time.Duration // until CRI answers after a restart; 2 minutes
+	Prove   time.Duration // until the redirect is proved; 1 minute
+	Ask     time.Duration // one question; 20 seconds
+	Retry   time.Duration // between two questions while waiting; 250 ms
+}
 
-// FS are the file operations of a change.
-type FS interface{}
+func (l Limits) orDefault() Limits {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&l.Restart, 3*time.Minute)
+	set(&l.Answer, 2*time.Minute)
+	set(&l.Prove, time.Minute)
+	set(&l.Ask, 20*time.Second)
+	set(&l.Retry, 250*time.Millisecond)
+	return l
+}
 
 // Reconfigurer changes one node's main file.
-type Reconfigurer struct{ o Options }
+type Reconfigurer struct {
+	o  Options
+	fs FS
+
+	mu      sync.Mutex
+	checked verdict // of the last candidate that containerd was shown
+}
 
 // New makes a Reconfigurer; one at a time per state folder.
-func New(o Options) *Reconfigurer { return &Reconfigurer{o: o} }
+func New(o Options) *Reconfigurer {
+	o.Limits = o.Limits.orDefault()
+	if o.FS == nil {
+		o.FS = Disk{}
+	}
+	return &Reconfigurer{o: o, fs: o.FS}
+}
 
 // Pass finishes what an earlier pass left, then looks at what is wanted:
 // nothing to do, waiting for approval, failed before, or, when approved is the
 // change's ID, the change itself, which takes as long as containerd takes.
 // A *Refusal means that it cannot be done; other errors may go by themselves.
 func (r *Reconfigurer) Pass(ctx context.Context, w Want, approved string) (Status, error) {
-	return Status{}, errors.New("not yet")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, over, err := r.resume(ctx, w); err != nil || over {
+		return s, err
+	}
+	p, err := r.place(w)
+	if err != nil {
+		return Status{}, err
+	}
+	if w.Path == "" && !w.Legacy {
+		return r.idle(ctx)
+	}
+	c, err := r.plan(ctx, p, w)
+	if err != nil || c == nil {
+		return Status{}, err
+	}
+	var failed failure
+	if found, err := r.load(failureName, &failed); err != nil {
+		return Status{}, err
+	} else if found && failed.Key == c.key {
+		return Status{ID: failed.ID, Phase: Failed, Message: failed.Message}, nil
+	}
+	if approved != c.id {
+		return Status{ID: c.id, Phase: Waiting, Message: c.words(p)}, nil
+	}
+	return r.run(ctx, p, c)
+}
+
+// idle is the status where nothing is wanted. A containerd that a failed
+// change left behind dead is still worth a word.
+func (r *Reconfigurer) idle(ctx context.Context) (Status, error) {
+	var failed failure
+	found, err := r.load(failureName, &failed)
+	if err != nil || !found {
+		return Status{}, err
+	}
+	if _, err := r.instance(ctx); err != nil {
+		return Status{ID: failed.ID, Phase: Failed, Message: failed.Message}, nil
+	}
+	return Status{}, nil
 }
 
 // Edited reports whether our edit is in the main file, so that the way back to
 // the legacy format needs a restart.
-func (r *Reconfigurer) Edited() (bool, error) { return false, errors.New("not yet") }
+func (r *Reconfigurer) Edited(w Want) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, err := r.place(w)
+	if err != nil {
+		return false, err
+	}
+	c := &change{legacy: true}
+	if c.before, c.there, err = r.read(p); err != nil {
+		return false, err
+	}
+	var refusal *Refusal
+	if err := r.takeBack(p, c); errors.As(err, &refusal) {
+		return true, nil // it is there and must go by hand
+	} else if err != nil {
+		return false, err
+	}
+	return !c.same(), nil
+}

@@ -1,0 +1,166 @@
+package reconfigure
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Where a dump, or a file that containerd 2 translated, has registry settings;
+// what containerd uses comes last: 2.x keeps the translated table too.
+func plugins() []string {
+	return []string{"cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"}
+}
+
+// compare looks at what containerd makes of its configuration before and after
+// a change: config_path is what it shall be and nothing else differs.
+func compare(p place, before, after []byte, path string) error {
+	a, err := tree(before)
+	if err != nil {
+		return err
+	}
+	b, err := tree(after)
+	if err != nil {
+		return err
+	}
+	if path != "" {
+		registry := effective(b)
+		if got, _ := registry["config_path"].(string); got != path {
+			return &Refusal{fmt.Sprintf("config_path in %s would not take effect: containerd's `config dump` says %q; "+
+				"look for a file that the main one imports and that has a table of the CRI plugin", p.shown, got)}
+		}
+		for _, key := range []string{"mirrors", "configs", "auths"} {
+			if table, _ := registry[key].(map[string]any); len(table) > 0 {
+				return &Refusal{fmt.Sprintf("containerd's configuration has registry.%s, with which its CRI plugin does not load "+
+					"once config_path is set; move it to /etc/containerd/registry.d/HOST/hosts.toml", key)}
+			}
+		}
+	}
+	strip(a)
+	strip(b)
+	if key := differ("", a, b); key != "" {
+		return &Refusal{fmt.Sprintf("%s: with config_path containerd's `config dump` differs in %s too; write config_path by hand", p.shown, key)}
+	}
+	return nil
+}
+
+// fingerprint is a dump's sum without what differs from call to call.
+func fingerprint(dump []byte) (string, error) {
+	t, err := tree(dump)
+	if err != nil {
+		return "", err
+	}
+	delete(t, "imports")
+	canonical, err := toml.Marshal(t) // sorted by key
+	if err != nil {
+		return "", fmt.Errorf("read containerd's `config dump`: %w", err)
+	}
+	return sum(canonical, true), nil
+}
+
+func tree(dump []byte) (map[string]any, error) {
+	t := map[string]any{}
+	if err := toml.Unmarshal(bytes.TrimSpace(dump), &t); err != nil {
+		// The parser's own words may quote it, and with it a password.
+		return nil, errors.New("containerd's `config dump` is not valid TOML")
+	}
+	return t, nil
+}
+
+// effective are the registry settings that containerd uses.
+func effective(tree map[string]any) map[string]any {
+	var out map[string]any
+	for _, name := range plugins() {
+		if t := sub(tree, "plugins", name, "registry"); t != nil {
+			out = t
+		}
+	}
+	return out
+}
+
+func sub(tree map[string]any, path ...string) map[string]any {
+	for _, name := range path {
+		tree, _ = tree[name].(map[string]any)
+	}
+	return tree
+}
+
+// strip takes out of a dump what may differ: config_path, tables that were
+// only there for it, and the list of files, in which the candidate has another
+// name and which comes in any order.
+func strip(tree map[string]any) {
+	delete(tree, "imports")
+	for _, name := range plugins() {
+		all, plugin := sub(tree, "plugins"), sub(tree, "plugins", name)
+		registry := sub(plugin, "registry")
+		delete(registry, "config_path")
+		if registry != nil && len(registry) == 0 {
+			delete(plugin, "registry")
+		}
+		if plugin != nil && len(plugin) == 0 {
+			delete(all, name)
+		}
+		if all != nil && len(all) == 0 {
+			delete(tree, "plugins")
+		}
+	}
+}
+
+// differ names the first key in which two trees differ, never its value.
+func differ(at string, a, b any) string {
+	x, ok := a.(map[string]any)
+	y, ok2 := b.(map[string]any)
+	if !ok || !ok2 {
+		if equal(a, b) {
+			return ""
+		}
+		return strings.TrimPrefix(at, ".")
+	}
+	keys := slices.Sorted(maps.Keys(x))
+	for k := range y {
+		if _, ok := x[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	for _, k := range keys {
+		v, ok := x[k]
+		w, ok2 := y[k]
+		if ok != ok2 {
+			return strings.TrimPrefix(at+"."+k, ".")
+		}
+		if key := differ(at+"."+k, v, w); key != "" {
+			return key
+		}
+	}
+	return ""
+}
+
+func equal(a, b any) bool {
+	switch x := a.(type) {
+	case []any:
+		y, ok := b.([]any)
+		return ok && slices.EqualFunc(x, y, equal)
+	case map[string]any:
+		y, ok := b.(map[string]any)
+		return ok && maps.EqualFunc(x, y, equal)
+	case float64:
+		y, ok := b.(float64)
+		return ok && math.Float64bits(x) == math.Float64bits(y)
+	default:
+		return a == b
+	}
+}
+
+// short is a name made of parts: fit for a status and for a human to compare.
+func short(parts ...string) string {
+	s := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return hex.EncodeToString(s[:8])
+}

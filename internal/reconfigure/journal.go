@@ -1,0 +1,143 @@
+package reconfigure
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+)
+
+// step is how far a change has come.
+type step string
+
+const (
+	stepWrite       step = "write"        // nothing is written yet, or the file just was
+	stepRestart     step = "restart"      // the file is written; containerd restarts, and is looked at
+	stepUndo        step = "undo"         // the change failed; the file goes back
+	stepUndoRestart step = "undo restart" // the file is back; containerd restarts
+)
+
+// journal is a change under way, as it survives a crash. It holds no byte of
+// the main file, which may have passwords.
+type journal struct {
+	ID     string `json:"id"`
+	Key    string `json:"key"`
+	Shown  string `json:"shown"` // the main file
+	Step   step   `json:"step"`
+	Path   string `json:"path"`
+	Legacy bool   `json:"legacy,omitempty"`
+	// Before and After are the main file's sums; absent says "no file".
+	Before string `json:"before"`
+	After  string `json:"after"`
+	// Instance ran before the change; From when the restart of this step was
+	// asked for.
+	Instance   string   `json:"instance"`
+	From       string   `json:"from,omitempty"`
+	Containers []string `json:"containers,omitempty"`
+	Reason     string   `json:"reason,omitempty"`
+}
+
+// nobody is the instance of a containerd that does not answer.
+const nobody = "nobody"
+
+// failure is a change that is not tried again.
+type failure struct {
+	ID      string `json:"id"`
+	Key     string `json:"key"`
+	Message string `json:"message"`
+}
+
+// edit is what we made of the main file and have not taken back.
+type edit struct {
+	Path   string `json:"path"`
+	After  string `json:"after"`
+	Absent bool   `json:"absent,omitempty"` // there was no file before us
+}
+
+// Names in the state folder.
+const (
+	journalName = "reconfigure.json"
+	failureName = "reconfigure-failed.json"
+	editName    = "reconfigure-edit.json"
+)
+
+// absent is the sum of a file that is not there.
+const absent = "absent"
+
+func sum(data []byte, there bool) string {
+	if !there {
+		return absent
+	}
+	s := sha256.Sum256(data)
+	return hex.EncodeToString(s[:])
+}
+
+// boot is the part of an instance that changes with a reboot.
+func boot(instance string) string {
+	b, _, _ := strings.Cut(instance, "/")
+	return b
+}
+
+// load reads one of our files in the state folder; false when there is none.
+func (r *Reconfigurer) load(name string, into any) (bool, error) {
+	path := filepath.Join(r.o.State, name)
+	data, err := r.fs.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", path, err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return false, fmt.Errorf("read %s: %w", path, err)
+	}
+	return true, nil
+}
+
+// save returns when one of our files is on disk.
+func (r *Reconfigurer) save(name string, v any) error {
+	path := filepath.Join(r.o.State, name)
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := r.replace(path, data, ""); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func (r *Reconfigurer) forget(name string) error {
+	path := filepath.Join(r.o.State, name)
+	if err := r.remove(path); err != nil {
+		return fmt.Errorf("remove %s: %w", path, err)
+	}
+	return nil
+}
+
+// replace puts a file in one step.
+func (r *Reconfigurer) replace(path string, data []byte, like string) error {
+	temp := path + suffixNew
+	if err := r.fs.Write(temp, data, like); err != nil {
+		return err
+	}
+	if err := r.fs.Rename(temp, path); err != nil {
+		return errors.Join(err, r.remove(temp))
+	}
+	return r.fs.SyncDir(filepath.Dir(path))
+}
+
+// remove removes a file for good; one that is not there is fine.
+func (r *Reconfigurer) remove(path string) error {
+	if _, err := r.fs.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := r.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return r.fs.SyncDir(filepath.Dir(path))
+}

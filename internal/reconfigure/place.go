@@ -1,0 +1,103 @@
+package reconfigure
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+)
+
+// What we put beside the main file. None ends in .toml, so that no import
+// pattern takes it for configuration.
+const (
+	suffixBackup   = ".registry-agent-backup"   // the file before our first edit
+	suffixPrevious = ".registry-agent-previous" // the file before the change under way
+	suffixNew      = ".registry-agent-new"      // on its way to becoming the file
+	suffixCheck    = ".registry-agent-check"    // for containerd to read, before
+)
+
+// place is where the main file and its companions are.
+type place struct {
+	shown string // what containerd reads
+	root  string // of containerd's file system
+	file  string // the real file, as we reach it
+}
+
+func (r *Reconfigurer) place(w Want) (place, error) {
+	root, ok := strings.CutSuffix(w.File, w.Shown)
+	if !ok || !filepath.IsAbs(w.Shown) {
+		return place{}, fmt.Errorf("main file %s is not %s below some root", w.File, w.Shown)
+	}
+	real, err := follow(r.fs, root, filepath.Clean(w.Shown))
+	if err != nil {
+		return place{}, err
+	}
+	return place{shown: w.Shown, root: root, file: filepath.Join("/", root, real)}, nil
+}
+
+func (p place) dir() string { return filepath.Dir(p.file) }
+
+// check is the candidate as we reach it: beside what containerd reads, because
+// it looks for relative imports from there.
+func (p place) check() string { return filepath.Join("/", p.root, p.shown) + suffixCheck }
+
+// read is the main file; there is false when it does not exist.
+func (r *Reconfigurer) read(p place) (data []byte, there bool, err error) {
+	info, err := r.fs.Lstat(p.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("look at %s: %w", p.shown, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, false, &Refusal{fmt.Sprintf("%s is not a regular file", p.shown)}
+	}
+	data, err = r.fs.ReadFile(p.file)
+	if err != nil {
+		return nil, false, fmt.Errorf("read %s: %w", p.shown, err)
+	}
+	return data, true, nil
+}
+
+// sumOf is the main file's sum just now.
+func (r *Reconfigurer) sumOf(p place) (string, error) {
+	data, there, err := r.read(p)
+	return sum(data, there), err
+}
+
+// tidy removes what a change that is over, or never began, left behind.
+func (r *Reconfigurer) tidy(p place) error {
+	return errors.Join(r.remove(p.file+suffixNew), r.remove(p.check()), r.remove(p.file+suffixPrevious))
+}
+
+// backup is the main file before our first edit; nil when there is none.
+func (r *Reconfigurer) backup(p place) ([]byte, error) {
+	data, err := r.fs.ReadFile(p.file + suffixBackup)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read %s%s: %w", p.shown, suffixBackup, err)
+	}
+	return data, nil
+}
+
+// secure writes what the change may have to go back to: the file as it is,
+// ready to take its place again without a byte of free space, and the backup.
+func (r *Reconfigurer) secure(p place, c *change) error {
+	if c.there {
+		if err := r.fs.Write(p.file+suffixPrevious, c.before, p.file); err != nil {
+			return err
+		}
+	}
+	if c.legacy || c.keepBackup {
+		return r.fs.SyncDir(p.dir())
+	}
+	if !c.there {
+		return r.remove(p.file + suffixBackup)
+	}
+	if old, err := r.backup(p); err == nil && old != nil && bytes.Equal(old, c.before) {
+		return r.fs.SyncDir(p.dir())
+	}
+	return r.replace(p.file+suffixBackup, c.before, "")
+}

@@ -1,0 +1,294 @@
+package reconfigure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// errForeign says that somebody else wrote the main file in between. Theirs
+// stays, and what is wanted is planned anew, under another ID.
+var errForeign = errors.New("another program changed containerd's main file meanwhile; nothing was written over it")
+
+// run carries a change out. Before anything is touched the journal says what
+// is under way.
+func (r *Reconfigurer) run(ctx context.Context, p place, c *change) (Status, error) {
+	j := &journal{
+		ID: c.id, Key: c.key, Shown: p.shown, Step: stepWrite, Path: c.path, Legacy: c.legacy,
+		Before: sum(c.before, c.there), After: sum(c.after, c.thereThen),
+	}
+	var err error
+	if j.Instance, err = r.instance(ctx); err != nil {
+		return Status{}, fmt.Errorf("containerd does not answer, so its main file is left alone: %w", err)
+	}
+	if err := r.ask(ctx, r.o.Runtime.Answers); err != nil {
+		return Status{}, fmt.Errorf("CRI does not answer, so containerd's main file is left alone: %w", err)
+	}
+	if j.Containers, err = r.containers(ctx); err != nil {
+		return Status{}, err
+	}
+	// Approvals may be old, and containerd upgraded since.
+	r.checked = verdict{}
+	if err := r.identify(ctx, p, c); err != nil {
+		return Status{}, err
+	}
+	if c.key != j.Key {
+		return Status{ID: c.id, Phase: Waiting, Message: c.words(p)}, nil
+	}
+	if err := r.save(journalName, j); err != nil {
+		return Status{}, err
+	}
+	r.report(ctx, p, j)
+	if !c.same() {
+		if err := r.write(p, c, j); err != nil {
+			return r.unwritten(ctx, p, j, err)
+		}
+	}
+	if err := r.advance(ctx, j, stepRestart); err != nil {
+		return r.undo(ctx, p, j, err.Error())
+	}
+	return r.restartAndCheck(ctx, p, j)
+}
+
+func (r *Reconfigurer) report(ctx context.Context, p place, j *journal) {
+	s := j.running(p)
+	r.o.Log.Info("containerd is reconfigured", "id", j.ID, "file", p.shown, "step", string(j.Step))
+	if r.o.Report != nil {
+		r.o.Report(ctx, s)
+	}
+}
+
+func (j *journal) running(p place) Status {
+	s := Status{ID: j.ID, Phase: Running, Message: fmt.Sprintf("config_path in %s becomes %q and containerd restarts", p.shown, j.Path)}
+	switch {
+	case j.Step == stepUndo || j.Step == stepUndoRestart:
+		s.Message = fmt.Sprintf("%s; %s goes back to what it was", j.Reason, p.shown)
+	case j.Legacy:
+		s.Message = fmt.Sprintf("config_path goes out of %s and containerd restarts", p.shown)
+	}
+	return s
+}
+
+// write puts the new file in the place of the old one.
+func (r *Reconfigurer) write(p place, c *change, j *journal) error {
+	if err := r.secure(p, c); err != nil {
+		return fmt.Errorf("back up: %s", plainly(p.shown, err)) //nolint:errorlint // the words are for the operator
+	}
+	if c.thereThen {
+		like := ""
+		if c.there {
+			like = p.file
+		}
+		if err := r.fs.Write(p.file+suffixNew, c.after, like); err != nil {
+			return errors.New(plainly(p.shown, err))
+		}
+	}
+	// As late as can be: whoever wrote since the plan wins.
+	if now, err := r.sumOf(p); err != nil {
+		return err
+	} else if now != j.Before {
+		return errForeign
+	}
+	var err error
+	if c.thereThen {
+		err = r.fs.Rename(p.file+suffixNew, p.file)
+	} else {
+		err = r.fs.Remove(p.file)
+	}
+	if err != nil {
+		return errors.New(plainly(p.shown, err))
+	}
+	if err := r.fs.SyncDir(p.dir()); err != nil {
+		return errors.New(plainly(p.shown, err))
+	}
+	return nil
+}
+
+// unwritten is the end of a change that could not be written: containerd was
+// not restarted.
+func (r *Reconfigurer) unwritten(ctx context.Context, p place, j *journal, cause error) (Status, error) {
+	if errors.Is(cause, errForeign) {
+		r.o.Log.Warn("containerd is not reconfigured", "id", j.ID, "file", p.shown, "err", cause)
+		return Status{}, errors.Join(cause, r.close(p, j))
+	}
+	return r.undo(ctx, p, j, cause.Error())
+}
+
+// advance notes a new step, and which containerd runs as it begins. One that
+// does not answer just now is the one of before, as far as anybody knows; once
+// the file goes back there may be none.
+func (r *Reconfigurer) advance(ctx context.Context, j *journal, s step) error {
+	j.Step, j.From = s, nobody
+	if s == stepRestart {
+		j.From = j.Instance
+	}
+	if now, err := r.instance(ctx); err == nil {
+		j.From = now
+	} else if ctx.Err() != nil {
+		return fmt.Errorf("ask containerd who it is: %w", err)
+	}
+	return r.save(journalName, j)
+}
+
+// restartAndCheck goes from the written file to a proved containerd, or back.
+func (r *Reconfigurer) restartAndCheck(ctx context.Context, p place, j *journal) (Status, error) {
+	err := r.restart(ctx, j.From)
+	if err == nil {
+		err = r.check(ctx, j, true)
+	}
+	if err == nil {
+		return r.commit(p, j)
+	}
+	if ctx.Err() != nil {
+		return Status{}, fmt.Errorf("stopped while containerd was reconfigured; the next start goes on: %w", err)
+	}
+	return r.undo(ctx, p, j, err.Error())
+}
+
+// restart restarts containerd, unless the one that runs is not the one of
+// before any more.
+func (r *Reconfigurer) restart(ctx context.Context, from string) error {
+	if now, err := r.instance(ctx); err == nil && now != from {
+		return nil
+	}
+	return r.order(ctx, from)
+}
+
+// order restarts containerd in any case.
+func (r *Reconfigurer) order(ctx context.Context, from string) error {
+	limited, cancel := context.WithTimeout(ctx, r.o.Limits.Restart)
+	defer cancel()
+	err := r.o.Service.Restart(limited)
+	if err == nil {
+		return nil
+	}
+	if now, ierr := r.instance(ctx); ierr == nil && now != from && from != nobody {
+		// Whatever happened to the order, it was carried out.
+		r.o.Log.Warn("containerd was restarted, although not as ordered", "err", err)
+		return nil
+	}
+	return fmt.Errorf("restart containerd: %w", err)
+}
+
+// check looks at containerd after a restart: it is another one, answers for
+// both services, lost no container, and, where the change is to be proved,
+// does what it is for.
+func (r *Reconfigurer) check(ctx context.Context, j *journal, prove bool) error {
+	if err := r.wait(ctx, r.o.Limits.Answer, r.o.Runtime.Answers); err != nil {
+		return fmt.Errorf("containerd's CRI does not answer after the restart: %w", err)
+	}
+	now, err := r.instance(ctx)
+	if err != nil {
+		return fmt.Errorf("containerd does not answer after the restart: %w", err)
+	}
+	if now == j.From {
+		return errors.New("containerd was not restarted: the same process is still there")
+	}
+	// After a reboot every container is another one.
+	if boot(now) == boot(j.Instance) {
+		lost, err := r.lost(ctx, j.Containers)
+		if err != nil {
+			return err
+		}
+		if len(lost) > 0 {
+			return fmt.Errorf("%d of %d containers %w", len(lost), len(j.Containers), errLost)
+		}
+	}
+	if !prove {
+		return nil
+	}
+	if err := r.wait(ctx, r.o.Limits.Prove, func(ctx context.Context) error { return r.o.Prove(ctx, j.Path) }); err != nil {
+		return fmt.Errorf("containerd runs with the change but does not follow it: %w", err)
+	}
+	// One that dies and is started again and again answers in between, too.
+	if then, err := r.instance(ctx); err != nil || then != now {
+		return errors.New("containerd came up and did not stay")
+	}
+	return nil
+}
+
+// commit is the end of a change that went well.
+func (r *Reconfigurer) commit(p place, j *journal) (Status, error) {
+	var err error
+	switch {
+	case j.Legacy:
+		err = r.forget(editName)
+	case j.Before != j.After:
+		e := edit{Path: j.Path, After: j.After, Absent: j.Before == absent}
+		var old edit
+		if found, lerr := r.load(editName, &old); lerr == nil && found && old.Absent && old.After == j.Before {
+			e.Absent = true // our second edit of a file that is ours
+		}
+		err = r.save(editName, e)
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	r.o.Log.Info("containerd is reconfigured", "id", j.ID, "file", p.shown, "step", "done")
+	return Status{Committed: true}, r.close(p, j)
+}
+
+// close forgets a change: the journal last, because it leads to the rest. A
+// backup of a file without an edit of ours would be taken for its original.
+func (r *Reconfigurer) close(p place, j *journal) error {
+	err := r.tidy(p)
+	found, lerr := r.load(editName, &edit{})
+	if err = errors.Join(err, lerr); err == nil && !found && j.Before != j.After {
+		err = r.remove(p.file + suffixBackup)
+	}
+	if err != nil {
+		return fmt.Errorf("tidy up beside %s: %w", p.shown, err)
+	}
+	return r.forget(journalName)
+}
+
+func (r *Reconfigurer) containers(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.o.Limits.Ask)
+	defer cancel()
+	ids, err := r.o.Runtime.Containers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	return ids, nil
+}
+
+func (r *Reconfigurer) lost(ctx context.Context, before []string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.o.Limits.Ask)
+	defer cancel()
+	ids, err := r.o.Runtime.Lost(ctx, before)
+	if err != nil {
+		return nil, fmt.Errorf("look at the containers after the restart: %w", err)
+	}
+	return ids, nil
+}
+
+func (r *Reconfigurer) ask(ctx context.Context, question func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, r.o.Limits.Ask)
+	defer cancel()
+	return question(ctx)
+}
+
+// wait asks until the answer is yes or the time is over. containerd tells
+// nobody when it is ready, so that there is nothing to wait for but an answer.
+func (r *Reconfigurer) wait(ctx context.Context, limit time.Duration, question func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	retry := time.NewTicker(r.o.Limits.Retry)
+	defer retry.Stop()
+	for last := error(nil); ; {
+		err := r.ask(ctx, question)
+		if err == nil {
+			return nil
+		}
+		// What the time limit itself did to a question explains nothing.
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return last
+		case <-retry.C:
+		}
+	}
+}
