@@ -87,14 +87,17 @@ func (b *bash) execute(ctx context.Context, s script, trace bool, stdout, stderr
 	defer b.folder.forget()
 	noted := b.folder.note(running{Group: cmd.Process.Pid, Mark: markOf(cmd.Env), BootID: b.bootID})
 	if noted == nil {
-		_, noted = io.WriteString(open, "go\n")
+		_, _ = io.WriteString(open, "go\n") // one that has ended already says why
 	}
-	// Closed without a word, the gate stays shut.
-	err = errors.Join(noted, open.Close(), cmd.Wait())
+	_ = open.Close() // without a word the gate stays shut
+	err = cmd.Wait()
 	if ctx.Err() != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what did not listen
 	}
-	return err
+	if noted != nil {
+		return noted
+	}
+	return err //nolint:wrapcheck // explain looks at it
 }
 
 func (b *bash) command(ctx context.Context, s script, trace bool) (*exec.Cmd, error) {

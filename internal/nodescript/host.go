@@ -24,7 +24,7 @@ func FindHost() (Host, error) {
 	for i, who := range []string{"self", "1"} {
 		space, err := os.Readlink("/proc/" + who + "/ns/mnt")
 		if err != nil {
-			return Host{}, fmt.Errorf("find the host: %w", err)
+			return Host{}, fmt.Errorf("find out whether this is the host or a container of it, which takes a privileged container with the host's process IDs: %w", err)
 		}
 		spaces[i] = space
 	}
