@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -19,11 +21,10 @@ import (
 
 // registrySettings is spec.settings.registry of ModuleConfig deckhouse.
 type registrySettings struct {
-	Mode      string           `json:"mode"`
+	Mode      *string          `json:"mode"` // absent is Unmanaged, empty is none
 	Direct    *sectionSettings `json:"direct"`
 	Unmanaged json.RawMessage  `json:"unmanaged"`
 	Proxy     json.RawMessage  `json:"proxy"`
-	Local     json.RawMessage  `json:"local"`
 }
 
 type sectionSettings struct {
@@ -33,7 +34,6 @@ type sectionSettings struct {
 	License    string `json:"license"`
 	Username   string `json:"username"`
 	Password   string `json:"password"`
-	CheckMode  string `json:"checkMode"`
 }
 
 // wishDisabled is the problem of a wish while the module is switched off.
@@ -86,13 +86,18 @@ func parseWish(settings []byte) switchover.Wish {
 		return problem("there is no section spec.settings.registry.")
 	}
 	var section registrySettings
-	decoder := json.NewDecoder(bytes.NewReader(all.Registry))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&section); err != nil {
+	if err := json.Unmarshal(all.Registry, &section); err != nil {
 		return problem("spec.settings.registry: %s.", shape(err))
 	}
-	switch section.Mode {
-	case "", string(switchover.Unmanaged):
+	if field := unknownField(all.Registry); field != "" {
+		return problem("spec.settings.registry: unknown field %q.", field)
+	}
+	mode := string(switchover.Unmanaged)
+	if section.Mode != nil {
+		mode = *section.Mode
+	}
+	switch mode {
+	case string(switchover.Unmanaged):
 		if section.Direct != nil {
 			return problem("registry: when mode is not 'Direct', 'direct' section must be omitted.")
 		}
@@ -107,17 +112,34 @@ func parseWish(settings []byte) switchover.Wish {
 			return problem("registry: when mode is not 'Unmanaged', 'unmanaged' section must be omitted.")
 		}
 	default:
-		return problem("Unknown registry mode: %q.", section.Mode)
+		return problem("Unknown registry mode: %q.", mode)
 	}
-	for name, other := range map[string]json.RawMessage{"Proxy": section.Proxy, "Local": section.Local} {
-		if present(other) {
-			return problem("registry: when mode is not '%s', its section must be omitted.", name)
-		}
+	if present(section.Proxy) {
+		return problem("registry: when mode is not 'Proxy', 'proxy' section must be omitted.")
 	}
 	if section.Direct == nil {
 		return switchover.Wish{Mode: switchover.Unmanaged}
 	}
 	return direct(*section.Direct)
+}
+
+// unknownField is a field that admission does not let in either. Go's decoder
+// takes any letter case for a known one.
+func unknownField(registry []byte) string {
+	var section, direct map[string]json.RawMessage
+	if json.Unmarshal(registry, &section) != nil || len(section["direct"]) > 0 && json.Unmarshal(section["direct"], &direct) != nil {
+		return "direct" // decoded before: not reached
+	}
+	unknown := slices.DeleteFunc(slices.Collect(maps.Keys(section)), func(k string) bool {
+		return slices.Contains([]string{"mode", "direct", "unmanaged", "proxy"}, k)
+	})
+	unknown = append(unknown, slices.DeleteFunc(slices.Collect(maps.Keys(direct)), func(k string) bool {
+		return slices.Contains([]string{"imagesRepo", "scheme", "ca", "license", "username", "password"}, k)
+	})...)
+	if len(unknown) == 0 {
+		return ""
+	}
+	return slices.Min(unknown)
 }
 
 func direct(s sectionSettings) switchover.Wish {
