@@ -2,6 +2,7 @@ package stocktest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"io/fs"
@@ -70,6 +71,7 @@ type node struct {
 	cri       *containerd.Client
 	folder    seam.Folder
 	client    *seam.Client
+	state     string
 	source    string
 	effective string
 	layout    layout.Layout
@@ -89,23 +91,23 @@ func newNode(t *testing.T, v containerdtest.Version, effective string) *node {
 		Schema: layout.Schema, Generation: 1, Mode: "Direct", Target: platform, Active: platform,
 		Routes: layout.Cross([]layout.Name{layout.Fixed(), layout.NameOf(platform)}, []upstream.Upstream{platform}),
 	}
-	state := t.TempDir()
-	folder, err := seam.Open(state)
+	n.state = t.TempDir()
+	folder, err := seam.Open(n.state)
 	n.must(err)
 	n.folder = folder
 	data, err := layout.Encode(n.layout)
 	n.must(err)
 	n.must(folder.SaveLayout(data))
-	n.startServe(state)
+	n.startServe()
 	return n
 }
 
 // startServe runs the half that serves, without any API server.
-func (n *node) startServe(state string) {
+func (n *node) startServe() {
 	n.t.Helper()
 	ctx, cancel := context.WithCancel(n.t.Context())
 	done := make(chan error, 1)
-	cfg := serve.Config{Listen: agentAddress, StateDir: state, Kube: &rest.Config{Host: "http://127.0.0.1:1"}, Namespace: "d8-system", Secret: "x"}
+	cfg := serve.Config{Listen: agentAddress, StateDir: n.state, Kube: &rest.Config{Host: "http://127.0.0.1:1"}, Namespace: "d8-system", Secret: "x"}
 	go func() { done <- serve.Run(ctx, cfg, slog.New(slog.NewTextHandler(n.t.Output(), nil))) }()
 	n.stop = func() {
 		cancel()
@@ -164,6 +166,54 @@ func (n *node) pass() usermirror.Plan {
 		}
 		<-time.After(20 * time.Millisecond)
 	}
+}
+
+// letGo takes what is ours away, with nobody to serve.
+func (n *node) letGo() {
+	n.t.Helper()
+	p := usermirror.NewPlan(usermirror.Node{Root: "/", Source: n.source, Effective: n.effective}, n.layout, hostsdir.Options{})
+	_, err := p.Apply()
+	n.must(err)
+	folder, err := hostsdir.OpenFolder(n.effective)
+	n.must(err)
+	_, err = hostsdir.Apply(folder, nil)
+	n.must(errors.Join(err, folder.Close()))
+}
+
+// republish makes the layout the one that is served.
+func (n *node) republish() {
+	n.t.Helper()
+	n.stop()
+	data, err := layout.Encode(n.layout)
+	n.must(err)
+	n.must(n.folder.SaveLayout(data))
+	n.startServe()
+}
+
+// prove lets containerd pull what only a proof asks for.
+func (n *node) prove(name layout.Name) {
+	n.t.Helper()
+	nonce := "node.1." + rand.Text()
+	n.must(n.client.Expect(n.t.Context(), nonce, name))
+	ctx, cancel := context.WithCancel(n.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = n.cri.PullImage(ctx, name.Reference(seam.ProofRepository+":"+nonce)) // called off
+	}()
+	seen, err := n.client.Seen(n.t.Context(), nonce, 10*time.Second)
+	cancel()
+	<-done
+	if err != nil || !seen.Seen {
+		n.t.Errorf("containerd does not come to the agent for %s: %v", name, err)
+	}
+}
+
+func (n *node) readFile(dir, name string) string {
+	n.t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	n.must(err)
+	return string(data)
 }
 
 // write is what a user's script does; @ stands for containerd's folder.
