@@ -136,6 +136,15 @@ func (n node) path(name string) string {
 	return filepath.Join("/proc", strconv.Itoa(n.pid), "root", name)
 }
 
+// run runs a command where the node's process is.
+func (n node) run(t *testing.T, command string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "nsenter", "--mount", "--target", strconv.Itoa(n.pid), "sh", "-c", command).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", command, err, out)
+	}
+}
+
 func (n node) write(t *testing.T, name string, data []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(n.path(name)), 0o755); err != nil {
@@ -192,20 +201,20 @@ func shown(f containerd.Facts) any {
 		problems = append(problems, p.String())
 	}
 	return struct {
-		Distribution            containerd.Distribution
-		Generated               bool `json:",omitempty"`
-		ConfigVersion           int
-		Paths                   []string            `json:",omitempty"`
-		PullPath                containerd.PullPath `json:",omitempty"`
-		SandboxImage            string              `json:",omitempty"`
-		Effective               string              `json:",omitempty"`
-		NeedsPath               string              `json:",omitempty"`
-		PathFile                string              `json:",omitempty"`
-		NeedsPathReason         string              `json:",omitempty"`
-		Preflight               containerd.Preflight
-		Message                 string   `json:",omitempty"`
-		Problems                []string `json:",omitempty"`
-		Warnings                []string `json:",omitempty"`
+		Distribution    containerd.Distribution
+		Generated       bool `json:",omitempty"`
+		ConfigVersion   int
+		Paths           []string            `json:",omitempty"`
+		PullPath        containerd.PullPath `json:",omitempty"`
+		SandboxImage    string              `json:",omitempty"`
+		Effective       string              `json:",omitempty"`
+		NeedsPath       string              `json:",omitempty"`
+		PathFile        string              `json:",omitempty"`
+		NeedsPathReason string              `json:",omitempty"`
+		Preflight       containerd.Preflight
+		Message         string   `json:",omitempty"`
+		Problems        []string `json:",omitempty"`
+		Warnings        []string `json:",omitempty"`
 	}{
 		f.Distribution, f.Generated, f.ConfigVersion, f.Paths, f.PullPath, f.SandboxImage, f.Effective,
 		f.NeedsPath, f.PathFile, f.NeedsPathReason, f.Preflight, f.Message, problems, f.Warnings,

@@ -96,7 +96,7 @@ func TestNeedsPathIsEnough(t *testing.T) {
 			if looksIn(t, c, client, "registry.d") {
 				t.Error("containerd looks where it was not told to")
 			}
-			time.Sleep(1100 * time.Millisecond) // a file's time and a process's are compared by the second
+			<-time.After(1100 * time.Millisecond) // a file's time and a process's are compared by the second
 			c.Configure(t, "["+c.RegistryTable()+"]\nconfig_path = '"+facts.NeedsPath+"'\n")
 			if facts = discover(t, client, c); facts.Effective != source || facts.NeedsPath != "" || facts.ChangedSince != c.ConfigFile {
 				t.Errorf("before the restart: %+v", facts)

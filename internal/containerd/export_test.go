@@ -12,3 +12,6 @@ func Look(ctx context.Context, p Process, version string, o Options) Facts {
 
 // OwnVersion is that of the process's binary.
 func (p Process) OwnVersion(ctx context.Context) (string, error) { return p.ownVersion(ctx) }
+
+// Run runs the process's binary.
+func (p Process) Run(ctx context.Context, args ...string) ([]byte, error) { return p.run(ctx, args...) }

@@ -18,15 +18,15 @@ func TestLocate(t *testing.T) {
 		"version = 2\n\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n config_path = \"/a:/b\" # comment\n": {
 			`4 plugins."io.containerd.grpc.v1.cri".registry.config_path /a:/b`},
 		"[plugins]\n[plugins.cri]\nregistry.mirrors.\"a.b\".endpoint = []\nregistry.mirrors.\"c\".endpoint = []": {"3 plugins.cri.registry.mirrors "},
-		"plugins = {cri = {registry = {\nauths = {x = {}}}}}":                                             {"2 plugins.cri.registry.auths "},
-		"[plugins.'io.containerd.cri.v1.images'.registry.configs.\"x\".auth]\r\npassword = 'PASSWORD'\r\n": {`1 plugins."io.containerd.cri.v1.images".registry.configs `},
-		"[plugins.\"\\u0063ri\".registry]\nconfig_path = '''/a'''\n":                                       {"2 plugins.cri.registry.config_path /a"},
-		"[plugins.cri.registry]\n[plugins.cri.registry.mirrors]\n[plugins.cri.registry.configs]\n":         nil,
-		"[plugins.cri.registry]\nmirrors = {}\n":                                                           nil,
-		"[[plugins.cri.registry.mirrors.x]]\n":                                                             {"1 plugins.cri.registry.mirrors "},
-		"[plugins.other.registry.mirrors.x]\n[registry.mirrors.x]\n":                                       nil,
-		"[plugins.cri.registry]\nconfig_path = 5\n":                                                        {"2 plugins.cri.registry.config_path "},
-		"[plugins.cri]\nregistry = { config_path = \"/x\" }\n[plugins.cri.cni]\n":                          {"2 plugins.cri.registry.config_path /x"},
+		"plugins = {cri = {registry = {\nauths = {x = {}}}}}":                                                    {"2 plugins.cri.registry.auths "},
+		"[plugins.'io.containerd.cri.v1.images'.registry.configs.\"x\".auth]\r\npassword = 'PASSWORD'\r\n":       {`1 plugins."io.containerd.cri.v1.images".registry.configs `},
+		"[plugins.\"\\u0063ri\".registry]\nconfig_path = '''/a'''\n":                                             {"2 plugins.cri.registry.config_path /a"},
+		"[plugins.cri.registry]\n[plugins.cri.registry.mirrors]\n[plugins.cri.registry.configs]\n":               nil,
+		"[plugins.cri.registry]\nmirrors = {}\n":                                                                 nil,
+		"[[plugins.cri.registry.mirrors.x]]\n":                                                                   {"1 plugins.cri.registry.mirrors "},
+		"[plugins.other.registry.mirrors.x]\n[registry.mirrors.x]\n":                                             nil,
+		"[plugins.cri.registry]\nconfig_path = 5\n":                                                              {"2 plugins.cri.registry.config_path "},
+		"[plugins.cri]\nregistry = { config_path = \"/x\" }\n[plugins.cri.cni]\n":                                {"2 plugins.cri.registry.config_path /x"},
 	} {
 		var got []string
 		for _, m := range locate([]byte(text)).mentions {

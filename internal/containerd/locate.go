@@ -48,7 +48,7 @@ func locate(data []byte) outline {
 	var table []string
 	for p.NextExpression() {
 		e := p.Expression()
-		switch e.Kind { //nolint:exhaustive // an expression is one of these or a comment
+		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:
 			keys, line := l.keys(nil, e.Key())
 			l.visit(keys, line, nil)
@@ -99,7 +99,7 @@ func (l *locator) visit(keys []string, line int, value *unstable.Node) {
 	if len(keys) == 1 && keys[0] == "disabled_plugins" && l.out.disabled == 0 {
 		l.out.disabled = line
 	}
-	if len(keys) < 2 || keys[0] != "plugins" || !slices.Contains([]string{pluginV1, pluginV2, pluginV3}, keys[1]) {
+	if len(keys) < 2 || keys[0] != "plugins" || !pulls(keys[1]) {
 		return
 	}
 	if l.out.plugins[keys[1]] == 0 {
@@ -109,19 +109,26 @@ func (l *locator) visit(keys []string, line int, value *unstable.Node) {
 		return
 	}
 	m := mention{plugin: keys[1], key: keys[3], line: line}
-	switch m.key {
-	case "mirrors", "configs", "auths":
-		if len(keys) < 5 {
-			return
-		}
-	case "config_path":
-		if value != nil && value.Kind == unstable.String {
-			m.value = string(value.Data)
-		}
-	default:
-		return
+	if m.key == "config_path" && value != nil && value.Kind == unstable.String {
+		m.value = string(value.Data)
 	}
-	if !slices.ContainsFunc(l.out.mentions, func(o mention) bool { return o.plugin == m.plugin && o.key == m.key }) {
+	known := slices.ContainsFunc(l.out.mentions, func(o mention) bool { return o.plugin == m.plugin && o.key == m.key })
+	if setting(m.key, len(keys) > 4) && !known {
 		l.out.mentions = append(l.out.mentions, m)
 	}
+}
+
+// pulls reports whether that is a name of the plugin that pulls.
+func pulls(plugin string) bool { return plugin == pluginV1 || plugin == pluginV2 || plugin == pluginV3 }
+
+// setting reports whether a key of a registry section matters; those in the old
+// format do when there is anything in them.
+func setting(key string, inside bool) bool {
+	switch key {
+	case "config_path":
+		return true
+	case "mirrors", "configs", "auths":
+		return inside
+	}
+	return false
 }
