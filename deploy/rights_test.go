@@ -56,6 +56,7 @@ func TestNobodyIsClusterAdmin(t *testing.T) {
 				"escalate rbac.authorization.k8s.io/clusterroles any", "bind rbac.authorization.k8s.io/clusterroles cluster-admin",
 				"update deckhouse.io/moduleconfigs deckhouse", "patch deckhouse.io/moduleconfigs deckhouse",
 				"create deckhouse.io/nodegroupconfigurations -", "patch deckhouse.io/modules/status other",
+				"update deckhouse.io/nodegroupconfigurations any", "patch deckhouse.io/nodegroupconfigurations any",
 				"delete admissionregistration.k8s.io/validatingadmissionpolicies registry-settings",
 				"create apps/deployments other/", "delete apps/daemonsets d8-system/registry-agent", "delete -/services d8-system/other",
 			} {
@@ -76,6 +77,7 @@ func TestRights(t *testing.T) {
 			"get -/secrets d8-system/registry-bashible-config", "watch -/secrets d8-system/registry-bashible-config",
 			"get registry.deckhouse.io/registrynodes any", "watch registry.deckhouse.io/registrynodes any",
 			"patch registry.deckhouse.io/registrynodes/status any",
+			"watch deckhouse.io/nodegroupconfigurations -", "create -/events default/", "patch -/events default/any",
 		},
 		"registry-proxy": {
 			"get -/secrets d8-system/registry-incluster-proxy-config", "watch -/secrets d8-system/registry-incluster-proxy-config",
@@ -92,6 +94,7 @@ func TestRights(t *testing.T) {
 			"watch apps/replicasets -", "list -/replicationcontrollers -", "watch apps/controllerrevisions -", "watch batch/jobs -", "create -/events other/", "create events.k8s.io/events default/",
 			"update coordination.k8s.io/leases d8-system/registry-controller", "create coordination.k8s.io/leases d8-system/",
 			"watch deckhouse.io/moduleconfigs -", "create deckhouse.io/modules -", "patch deckhouse.io/modules/status registry",
+			"watch deckhouse.io/nodegroupconfigurations -", "patch deckhouse.io/nodegroupconfigurations/status any",
 			"create registry.deckhouse.io/registrynodes -", "patch registry.deckhouse.io/registrynodes any",
 		},
 	} {

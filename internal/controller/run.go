@@ -62,6 +62,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := r.watch(mgr, woken); err != nil {
 		return fmt.Errorf("set up watches: %w", err)
 	}
+	if err := watchScripts(mgr, cfg.Scripts == "off", log); err != nil {
+		return fmt.Errorf("set up the status of scripts: %w", err)
+	}
 	if err := mgr.Add(manager.RunnableFunc(r.checker.Run)); err != nil {
 		return fmt.Errorf("set up image check: %w", err)
 	}

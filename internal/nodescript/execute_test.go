@@ -254,7 +254,9 @@ func TestCutOff(t *testing.T) {
 			defer crash()
 			ended := make(chan outcome, 1)
 			// nsenter's own environment bears the mark, so do all below it.
-			go func() { ended <- b.run(ctx, script100("test", "bb-flag-set runs; trap '' TERM; sleep 1000; sleep 1000"), false) }()
+			go func() {
+				ended <- b.run(ctx, script100("test", "bb-flag-set runs; trap '' TERM; sleep 1000; sleep 1000"), false)
+			}()
 			for b.folder.list(flagsDir) == nil || len(b.folder.list(flagsDir)) == 0 {
 				timer := time.NewTimer(10 * time.Millisecond)
 				<-timer.C

@@ -101,10 +101,12 @@ func TestChecksum(t *testing.T) {
 		}
 	}
 	for name, edit := range map[string]func([]script) []script{
-		"generation":     func(s []script) []script { s[1].generation = 7; return s },
-		"listed anew":    func(s []script) []script { slices.Reverse(s); return s },
-		"more groups":    func(s []script) []script { s[0].groups = []string{"*", "master"}; return s },
-		"one for others": func(s []script) []script { return append(s, script{name: "c", groups: []string{"x"}, bundles: []string{"*"}}) },
+		"generation":  func(s []script) []script { s[1].generation = 7; return s },
+		"listed anew": func(s []script) []script { slices.Reverse(s); return s },
+		"more groups": func(s []script) []script { s[0].groups = []string{"*", "master"}; return s },
+		"one for others": func(s []script) []script {
+			return append(s, script{name: "c", groups: []string{"x"}, bundles: []string{"*"}})
+		},
 	} {
 		if makePlan(edit(slices.Clone(base)), place{group: "worker"}).checksum != same {
 			t.Errorf("%s: another plan", name)
