@@ -67,6 +67,11 @@ func (r *Reconfigurer) plan(ctx context.Context, p place, w Want) (*change, erro
 	if c.same() && (c.legacy || !w.Unread) {
 		return nil, nil
 	}
+	if w.Major > 1 {
+		if err := r.missing(p, c.after); err != nil {
+			return nil, err
+		}
+	}
 	for _, dir := range []string{p.dir(), filepath.Dir(p.check())} {
 		if err := r.fs.Writable(dir); err != nil && !c.same() {
 			return nil, &Refusal{plainly(p.shown, err)}

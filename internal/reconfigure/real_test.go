@@ -334,3 +334,28 @@ func TestRealIDIsStable(t *testing.T) {
 		}
 	})
 }
+
+// containerd 2's `config dump` takes no notice of an import that is missing.
+func TestRealMissingImport(t *testing.T) {
+	t.Parallel()
+	r := newReal(t, containerdtest.V2)
+	r.Configure(t, "")
+	r.Write(t, "more/a.toml", "version = 3\nimports = ['../more/b.toml']\n")
+	r.Main(t, "imports = ['more/a.toml', 'conf.d/*.toml']\n"+r.Base())
+	r.Write(t, "more/b.toml", "version = 3\n")
+	r.Start(t)
+	if s := r.pass(r.want(), ""); s.Phase != reconfigure.Waiting {
+		t.Fatalf("%+v", s)
+	}
+	if err := os.Remove(filepath.Join(r.Dir, "more/b.toml")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.host.DumpConfig(t.Context(), r.ConfigFile); err != nil {
+		t.Log("this containerd says it by itself:", err)
+	}
+	_, err := r.agent().Pass(t.Context(), r.want(), "")
+	var refusal *reconfigure.Refusal
+	if !errors.As(err, &refusal) || !strings.Contains(err.Error(), "more/b.toml, which does not exist") {
+		t.Fatal(err)
+	}
+}
