@@ -142,6 +142,9 @@ func TestDiscoverNamesTheRun(t *testing.T) {
 	if !strings.HasPrefix(before.Version, "v2.") || before.Runtime != "containerd" {
 		t.Errorf("%s %s", before.Runtime, before.Version)
 	}
+	if p, err := containerd.Running(t.Context(), c.Socket); err != nil || p.Name != "containerd" || p.Config != c.ConfigFile || p.PID != before.PID || p.Binary != before.Binary {
+		t.Errorf("%+v, %v; facts %+v", p, err, before)
+	}
 	if again := discover(t, client, c); !reflect.DeepEqual(again, before) {
 		t.Errorf("%+v, then %+v", before, again)
 	}

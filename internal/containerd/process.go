@@ -22,6 +22,9 @@ type Process struct {
 	Start string
 	// Binary and Config are paths as the process sees them.
 	Binary, Config string
+	// Name is what the binary was called as: that of k3s is many programs in
+	// one, and is containerd only under this name.
+	Name string
 	// Dir is its working directory.
 	Dir string
 }
@@ -60,6 +63,9 @@ func Running(ctx context.Context, socket string) (Process, error) {
 	args, err := os.ReadFile(proc + "/cmdline")
 	if err != nil {
 		return Process{}, fmt.Errorf("look at containerd's process: %w", err)
+	}
+	if name, _, _ := strings.Cut(string(args), "\x00"); name != "" {
+		p.Name = filepath.Base(name)
 	}
 	if p.Dir, err = os.Readlink(proc + "/cwd"); err != nil {
 		return Process{}, fmt.Errorf("look at containerd's process: %w", err)

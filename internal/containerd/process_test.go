@@ -3,6 +3,7 @@ package containerd
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -19,6 +20,23 @@ func TestConfigArgument(t *testing.T) {
 		if got := configArgument([]byte(cmdline)); got != want {
 			t.Errorf("%q: %q, want %q", cmdline, got, want)
 		}
+	}
+}
+
+// TestBinaryOfManyPrograms is k3s', which does what it is called as.
+func TestBinaryOfManyPrograms(t *testing.T) {
+	t.Parallel()
+	p := Process{PID: os.Getpid(), Binary: "/bin/sh", Name: "containerd"}
+	if got, err := p.run(t.Context(), "-c", "echo $0"); err != nil || string(got) != "containerd\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	p.Name = ""
+	if got, err := p.run(t.Context(), "-c", "echo $0"); err != nil || string(got) != "/bin/sh\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	_, err := p.run(t.Context(), "-c", "printf PASS%s WORD >&2; exit 3")
+	if err == nil || !strings.Contains(err.Error(), "exit status 3") || strings.Contains(err.Error(), "PASSWORD") {
+		t.Errorf("%v", err) // the command is named, what it says is not
 	}
 }
 

@@ -64,6 +64,9 @@ func (p Process) run(ctx context.Context, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.Binary, args...)
+	if p.Name != "" {
+		cmd.Args[0] = p.Name
+	}
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Dir = p.dir() // containerd 1.6 takes relative import patterns from there
 	if os.Geteuid() == 0 {
