@@ -43,13 +43,19 @@ build: ## Build our programs into bin/
 image: ## The module's image for amd64 and arm64: dist/registry.tar and what is in it; PUSH=registry/path:tag pushes it
 	@cd hack/image && go run . -source $(CURDIR) -o $(CURDIR)/dist $(if $(VERSION),-version $(VERSION)) $(if $(PUSH),-push $(PUSH))
 
+.PHONY: manifests
+manifests: ## The chart as one YAML, dist/manifests.yaml: VALUES=file; PLATFORM=yes without what a cluster of the platform has
+	@hack/parts.sh helm
+	@mkdir -p dist && umask 077 && hack/manifests.sh "$(VALUES)" "$(PLATFORM)" >dist/manifests.yaml.new
+	@mv dist/manifests.yaml.new dist/manifests.yaml
+
 .PHONY: parts
 parts: ## Build the real components into .parts, once (about 25 min cold on 2 cores)
 	@hack/parts.sh $(CLUSTER) $(NODES) gotestsum
 
 .PHONY: cluster
 cluster:
-	@hack/parts.sh $(CLUSTER)
+	@hack/parts.sh $(CLUSTER) $(if $(filter old-containerd broken-restart,$(STORY)),containerd-1.7 containerd-1.6)
 
 .PHONY: generate
 generate: ## Deep copies and CRDs from the API types

@@ -30,7 +30,20 @@ func stories() map[string]func(context.Context, *demo) error {
 		"lost-state":        lostState,
 		"gitops":            gitops,
 		"stopped-agent":     stoppedAgent,
+		"old-containerd":    oldContainerd,
+		"broken-restart":    brokenRestart,
 	}
+}
+
+// setups are the nodes of a story that differ from the others.
+func setups(story string) map[string]testcluster.NodeSetup {
+	switch story {
+	case "old-containerd":
+		return oldNodes()
+	case "broken-restart":
+		return guardedNodes()
+	}
+	return nil
 }
 
 func main() {

@@ -38,7 +38,11 @@ type phase struct {
 	direct bool // both before and after it the mode is Direct
 	short  bool // one of many phases: fewer pulls are enough
 	starts bool // an agent that was stopped comes back
-	extra  []promise
+	// restarts is how often containerd restarts on which nodes; free leaves it
+	// to the story to say.
+	restarts map[string]int
+	free     bool
+	extra    []promise
 
 	names         []string // in use at its end
 	missing       error    // too few pulls
@@ -49,7 +53,7 @@ type phase struct {
 	filesFixed    int
 	filesOther    int
 	agentRestarts int
-	containerd    int
+	containerd    map[string]int // restarts by node, of those that had any
 	before        snapshot
 }
 
@@ -232,8 +236,11 @@ func (d *demo) measure(ctx context.Context, p *phase) error {
 			p.agentRestarts += n - was
 		}
 	}
+	p.containerd = map[string]int{}
 	for node, n := range after.containerd {
-		p.containerd += n - p.before.containerd[node]
+		if again := n - p.before.containerd[node]; again > 0 {
+			p.containerd[node] = again
+		}
 	}
 	return d.measureDownloads(p)
 }

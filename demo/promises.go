@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -37,19 +38,43 @@ func (d *demo) promises(p *phase) []promise {
 	add := func(text string, held bool, why string, args ...any) {
 		all = append(all, promise{text, held, fmt.Sprintf(why, args...)})
 	}
-	failed := d.recorder.Failed(p.title)
+	failed := d.failedIn(p)
 	add("no pull failed", len(failed) == 0, "%d failed", len(failed))
+	if p.mayRestart() {
+		bad := slices.DeleteFunc(d.interrupted(p), func(pull testcluster.Pull) bool { return pull.Retry == nil })
+		add("pulls that a restart of containerd cut off succeeded at the next attempt", len(bad) == 0, "%d did not: %v", len(bad), bad)
+	}
 	perNode, perName := p.want()
 	add(fmt.Sprintf("every node pulled at least %d times, %d under every name in use", perNode, perName), p.missing == nil, "%v", p.missing)
 	add("no blob of a running image was downloaded again", p.repeated == 0, "%d were", p.repeated)
 	add("no agent was restarted", p.agentRestarts == 0, "%d restarts", p.agentRestarts)
-	add("no containerd was restarted", p.containerd == 0, "%d restarts", p.containerd)
+	switch {
+	case p.free:
+	case p.restarts != nil:
+		add("containerd was restarted once on each node that needed it, and on no other", maps.Equal(p.restarts, p.containerd), "%v", p.containerd)
+	default:
+		add("no containerd was restarted", len(p.containerd) == 0, "%v", p.containerd)
+	}
 	if p.direct {
 		others := slices.DeleteFunc(slices.Clone(p.changed), mayChange)
 		add("no template changed but our own and Deckhouse's", len(others) == 0, "%s", strings.Join(others, ", "))
 		add("no file was written under the fixed address's directory", p.filesFixed == 0, "%d were", p.filesFixed)
 	}
 	return append(all, p.extra...)
+}
+
+// mayRestart is true for a phase in which containerd restarts somewhere.
+func (p *phase) mayRestart() bool { return p.free || p.restarts != nil }
+
+// interrupted are the pulls of a phase that a restart of containerd cut off.
+func (d *demo) interrupted(p *phase) []testcluster.Pull {
+	return slices.DeleteFunc(d.recorder.Failed(p.title), func(pull testcluster.Pull) bool { return !pull.Interrupted })
+}
+
+// failedIn are the pulls of a phase that failed for no good reason: where
+// containerd may restart, that is one.
+func (d *demo) failedIn(p *phase) []testcluster.Pull {
+	return slices.DeleteFunc(d.recorder.Failed(p.title), func(pull testcluster.Pull) bool { return p.mayRestart() && pull.Interrupted })
 }
 
 // expect adds a promise that only this phase makes.
@@ -68,7 +93,7 @@ func (d *demo) showPulls(p *phase) {
 			void++
 		}
 	}
-	failed := d.recorder.Failed(p.title)
+	failed := d.failedIn(p)
 	mark, colour := "✓", green
 	if len(failed) > 0 {
 		mark, colour = "✗", red
@@ -76,6 +101,9 @@ func (d *demo) showPulls(p *phase) {
 	d.out.step(p.began, mark, colour, "%d pulls, %d failed, under %s", pulled, len(failed), strings.Join(p.names, ", "))
 	if void > 0 {
 		d.out.line("           %d more failed under names that went out of use while they went on; no pod could ask for those", void)
+	}
+	if cut := d.interrupted(p); p.mayRestart() {
+		d.out.line("           %d were cut off by a restart of containerd, and tried again when it was back", len(cut))
 	}
 	d.showFailed(failed)
 }

@@ -77,6 +77,10 @@ func setUp(ctx context.Context, r *testcluster.Run, b testcluster.Binaries, o op
 			{Host: registryB, Path: pathB, Bearer: true, Users: map[string]string{"mirror-puller": "of-the-mirror"}},
 		},
 		ControlPlane: []string{"master-0"}, Workers: []string{"worker-0", "worker-1"},
+		Setups: setups(o.story),
+	}
+	if len(options.Setups) > len(options.Workers) {
+		options.Workers = append(options.Workers, "worker-2")
 	}
 	options.Programs = d.programs(ours)
 	if err := d.startCluster(started, background, r, options); err != nil {
@@ -178,6 +182,9 @@ func (d *demo) findPrograms(ctx context.Context) (string, error) {
 func (d *demo) programs(ours string) map[string]testcluster.Program {
 	controller := testcluster.Program{Path: filepath.Join(ours, "registry-controller")}
 	controller.Args = append(settings(), "--image=@"+ownDigest())
+	if d.options.story == "broken-restart" {
+		controller.Args = append(controller.Args, "--restarts-at-once=1")
+	}
 	if d.options.broken != "" {
 		controller.Args = append(controller.Args, "--protocol="+d.options.broken)
 	}
@@ -185,7 +192,8 @@ func (d *demo) programs(ours string) map[string]testcluster.Program {
 		"deployment.d8-system.registry-controller": controller,
 		// The node's own paths: its namespaces are the host of this agent.
 		"daemonset.d8-system.registry-agent": {
-			Path: "/run/ours/registry-agent", Args: []string{"all"}, OnNode: true,
+			Path: "/run/ours/registry-agent", OnNode: true,
+			Args: []string{"all", "--host-root=/", "--restart-command=" + testcluster.RestartCommand},
 		},
 		"deployment.d8-system.registry-incluster-proxy": {
 			Path: filepath.Join(ours, "registry-proxy"),

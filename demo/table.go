@@ -20,9 +20,9 @@ func (d *demo) showTables() {
 			}
 		}
 		rows = append(rows, []string{
-			p.title, decimal(p.took.Seconds()), strconv.Itoa(done), strconv.Itoa(len(d.recorder.Failed(p.title))), decimal(float64(p.bytes) / 1e6), strconv.Itoa(len(p.names)),
+			p.title, decimal(p.took.Seconds()), strconv.Itoa(done), strconv.Itoa(len(d.failedIn(p))), decimal(float64(p.bytes) / 1e6), strconv.Itoa(len(p.names)),
 			strconv.Itoa(len(p.changed)), strconv.Itoa(p.repeated), fmt.Sprintf("%d/%d", p.filesFixed, p.filesOther),
-			strconv.Itoa(p.agentRestarts), strconv.Itoa(p.containerd),
+			strconv.Itoa(p.agentRestarts), strconv.Itoa(sum(p.containerd)),
 		})
 	}
 	d.out.table(rows)
@@ -74,3 +74,11 @@ func columns() []column {
 }
 
 func decimal(s float64) string { return strconv.FormatFloat(s, 'f', 1, 64) }
+
+func sum(counts map[string]int) int {
+	all := 0
+	for _, n := range counts {
+		all += n
+	}
+	return all
+}

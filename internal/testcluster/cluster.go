@@ -22,6 +22,8 @@ type Options struct {
 	Tags   map[string]string
 	// ControlPlane and Workers are the names of the nodes.
 	ControlPlane, Workers []string
+	// Setups are what is special about some of the nodes, by name.
+	Setups map[string]NodeSetup
 	// Programs are the real processes of pods, by "kind.namespace.name" of
 	// their workload, in lower case.
 	Programs map[string]Program
@@ -78,7 +80,7 @@ func Start(ctx context.Context, r *Run, o Options, log *slog.Logger) (*Cluster, 
 		}
 	}
 	for _, name := range append(append([]string{}, o.ControlPlane...), o.Workers...) {
-		n, err := newNode(ctx, r, c.Network, o.Binaries, o.Ours, name, authority.PEM)
+		n, err := newNode(ctx, r, c.Network, o.Binaries, o.Setups[name], o.Ours, name, authority.PEM)
 		if err != nil {
 			return nil, err
 		}

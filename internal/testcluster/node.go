@@ -7,13 +7,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -45,7 +46,7 @@ state = "/run/containerd"
   config_path = "/etc/containerd/registry.d"
 
 [[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
-  platform = "linux/` + runtime.GOARCH + `"
+  platform = "` + platform + `"
   snapshotter = "native"
 
 [plugins.'io.containerd.internal.v1.opt']
@@ -58,6 +59,7 @@ type Node struct {
 	ControlPlane bool
 	Space        *Space
 
+	setup      NodeSetup
 	run        *Run
 	mu         sync.Mutex
 	containerd *Process
@@ -70,15 +72,18 @@ type Node struct {
 
 // newNode makes a node's namespaces; ours is the folder of the product's
 // binaries, trust the PEM of all CAs that the node's system trusts.
-func newNode(ctx context.Context, r *Run, n *Network, b Binaries, ours, name, trust string) (*Node, error) {
+func newNode(ctx context.Context, r *Run, n *Network, b Binaries, setup NodeSetup, ours, name, trust string) (*Node, error) {
 	dir := r.Path("spaces", name)
+	parts, err := setup.parts(b)
+	if err != nil {
+		return nil, fmt.Errorf("make node %s: %w", name, err)
+	}
 	for _, sub := range []string{"run/parts", "run/ours", "run/containerd", "var/lib/containerd", "var/log", "var/tmp", "etc/containerd/registry.d"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("make node %s: %w", name, err)
 		}
 	}
 	for file, content := range map[string]string{
-		"etc/containerd/config.toml":        containerdConfig,
 		"etc/ssl/certs/ca-certificates.crt": trust,
 		"etc/os-release":                    "NAME=demo\nID=debian\nVERSION_ID=\"12\"\n",
 		"etc/hostname":                      name + "\n",
@@ -87,7 +92,10 @@ func newNode(ctx context.Context, r *Run, n *Network, b Binaries, ours, name, tr
 			return nil, err
 		}
 	}
-	folders := []Folder{{b.Dir, "./run/parts"}, {"./var", "/var"}, {"./run", "/run"}}
+	if err := setup.write(dir); err != nil {
+		return nil, err
+	}
+	folders := []Folder{{parts, "./run/parts"}, {"./var", "/var"}, {"./run", "/run"}}
 	if ours != "" {
 		folders = append([]Folder{{ours, "./run/ours"}}, folders...)
 	}
@@ -100,16 +108,17 @@ func newNode(ctx context.Context, r *Run, n *Network, b Binaries, ours, name, tr
 	if err != nil {
 		return nil, fmt.Errorf("make node %s: %w", name, err)
 	}
-	return &Node{Name: name, Space: space, run: r, sockets: sockets}, nil
+	return &Node{Name: name, Space: space, setup: setup, run: r, sockets: sockets}, nil
 }
 
 // StartContainerd starts the node's containerd and returns when it answers.
 func (n *Node) StartContainerd(ctx context.Context) error {
-	process, err := n.run.StartProcess(Command{
-		Name: "containerd-" + n.Name, Space: n.Space,
-		Path: nodeParts + "/containerd", Args: []string{"--config=/etc/containerd/config.toml"},
-	})
+	path, args := n.setup.command()
+	process, err := n.run.StartProcess(Command{Name: "containerd-" + n.Name, Space: n.Space, Path: path, Args: args})
 	if err != nil {
+		return err
+	}
+	if err := n.note(pidFile, process); err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -121,10 +130,18 @@ func (n *Node) StartContainerd(ctx context.Context) error {
 			return err
 		}
 	}
-	return process.WaitReady(ctx, func(ctx context.Context) error {
+	if err := process.WaitReady(ctx, func(ctx context.Context) error {
 		_, err := n.cri.Version(ctx, &runtimeapi.VersionRequest{})
 		return err
-	})
+	}); err != nil {
+		return err
+	}
+	return n.note(readyFile, process)
+}
+
+// note tells the restart command of a process.
+func (n *Node) note(file string, p *Process) error {
+	return writeFile(filepath.Join(n.Space.Dir, file), []byte(strconv.Itoa(p.PID)+"\n"), 0o644)
 }
 
 // connect prepares the CRI client. The socket's path may be longer than a
@@ -191,17 +208,40 @@ func (n *Node) Pull(ctx context.Context, reference string, auth Login) error {
 	return err
 }
 
-// Forget removes an image under all its names, and with it its content.
+// Interrupted reports whether a pull failed because containerd went away.
+func Interrupted(err error) bool { return status.Code(err) == codes.Unavailable }
+
+// Answers waits until containerd pulls for the kubelet, as after a restart.
+func (n *Node) Answers(ctx context.Context) error {
+	return waitUntil(ctx, "containerd of "+n.Name, func(ctx context.Context) error {
+		_, err := n.images.ListImages(ctx, &runtimeapi.ListImagesRequest{}, grpc.WaitForReady(true))
+		return err
+	})
+}
+
+// Forget removes an image under all its names, and with it its content. While
+// containerd is away it waits.
 func (n *Node) Forget(ctx context.Context, image Image) error {
+	err := n.forget(ctx, image)
+	if Interrupted(err) {
+		if err := n.Answers(ctx); err != nil {
+			return err
+		}
+		return n.forget(ctx, image)
+	}
+	return err
+}
+
+func (n *Node) forget(ctx context.Context, image Image) error {
 	spec := &runtimeapi.ImageSpec{Image: image.ConfigDigest}
 	if _, err := n.images.RemoveImage(ctx, &runtimeapi.RemoveImageRequest{Image: spec}); err != nil {
 		return fmt.Errorf("remove %s from %s: %w", image.Name, n.Name, err)
 	}
-	status, err := n.images.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: spec})
+	found, err := n.images.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: spec})
 	if err != nil {
 		return fmt.Errorf("look for %s on %s: %w", image.Name, n.Name, err)
 	}
-	if status.Image != nil {
+	if found.Image != nil {
 		return fmt.Errorf("%s is still on %s after its removal", image.Name, n.Name)
 	}
 	return nil
@@ -211,6 +251,11 @@ func (n *Node) Forget(ctx context.Context, image Image) error {
 // host sees it.
 func (n *Node) HostDirectories() string {
 	return filepath.Join(n.Space.Dir, "etc", "containerd", "registry.d")
+}
+
+// ConfigFile is a file below the node's /etc/containerd, as the host sees it.
+func (n *Node) ConfigFile(name string) string {
+	return filepath.Join(n.Space.Dir, "etc", "containerd", name)
 }
 
 // Close lets go of the socket's folder.

@@ -162,6 +162,13 @@ func (p *Puller) pullOnce(ctx context.Context, node *Node, name string, image Im
 		_, inUse := p.anyUse(name)
 		pull.Void = !inUse
 	}
+	if Interrupted(err) {
+		pull.Interrupted = true
+		if err := node.Answers(ctx); err != nil {
+			return err
+		}
+		pull.Retry = node.Pull(ctx, reference, logins[0])
+	}
 	p.recorder.Add(pull)
 	return nil
 }

@@ -20,6 +20,10 @@ type Pull struct {
 	// Void is true for a failed pull of a name that went out of use meanwhile:
 	// no pod could have asked for it any more.
 	Void bool
+	// Interrupted is true for a pull that failed because containerd went away;
+	// Retry is what became of the next attempt, made when it was back.
+	Interrupted bool
+	Retry       error
 }
 
 // Recorder collects the pulls of a run, phase by phase.
