@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -105,23 +104,11 @@ func (b *bash) command(ctx context.Context, s script, trace bool) (*exec.Cmd, er
 	if err != nil {
 		return nil, err
 	}
-	args := []string{shell, "-c", gate, "gate", b.folder.onHost(libraryFile), shell, "-eEo", "pipefail", b.folder.onHost(stepsDir + "/" + s.file())}
-	if b.host.PID != 0 {
-		enter, err := b.host.program("nsenter")
-		if err != nil {
-			return nil, err
-		}
-		args = append([]string{enter, "-t", fmt.Sprint(b.host.PID), "-m", "-u", "-i", "-n", "-p", "--"}, args...)
+	cmd, err := b.host.Command(ctx, shell, "-c", gate, "gate", b.folder.onHost(libraryFile), shell, "-eEo", "pipefail", b.folder.onHost(stepsDir+"/"+s.file()))
+	if err != nil {
+		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if filepath.Clean(b.host.Root) != "/" {
-		cmd.SysProcAttr.Chroot = b.host.Root
-	}
-	cmd.Dir = "/"
 	cmd.Env = b.environment(s, trace)
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = grace
 	return cmd, nil
 }
 

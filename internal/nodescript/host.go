@@ -1,9 +1,13 @@
 package nodescript
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
+	"syscall"
 )
 
 // Host is the way to the node itself, on which scripts run.
@@ -48,4 +52,26 @@ func (h Host) program(name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("the host has no %s in %v", name, binDirs())
+}
+
+// Command is a program of the host, to be run there in a process group of its
+// own; path and args are as the host sees them.
+func (h Host) Command(ctx context.Context, path string, args ...string) (*exec.Cmd, error) {
+	args = append([]string{path}, args...)
+	if h.PID != 0 {
+		enter, err := h.program("nsenter")
+		if err != nil {
+			return nil, err
+		}
+		args = append([]string{enter, "-t", strconv.Itoa(h.PID), "-m", "-u", "-i", "-n", "-p", "--"}, args...)
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // G204: what to run on the host is what this is for
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if filepath.Clean(h.Root) != "/" {
+		cmd.SysProcAttr.Chroot = h.Root
+	}
+	cmd.Dir = "/"
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = grace
+	return cmd, nil
 }

@@ -3,6 +3,7 @@ package nodescript
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -154,6 +155,27 @@ func TestFlags(t *testing.T) {
 		if o := b.fails(t, "bb-flag-set '"+name+"'"); !strings.Contains(o.stderr, "is not made of") {
 			t.Errorf("flag %q: %q", name, o.stderr)
 		}
+	}
+}
+
+// The manual names every helper, and none that is not there.
+func TestHelpersAreDocumented(t *testing.T) {
+	t.Parallel()
+	manual := readFile(t, "../../docs/scripts.md")
+	defined := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^(bb-[a-z-]+\??)\(\)`).FindAllStringSubmatch(string(library), -1) {
+		defined[m[1]] = true
+		if !strings.Contains(manual, "`"+m[1]) {
+			t.Errorf("%s is not in docs/scripts.md", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile("`(bb-[a-z-]+\\??)").FindAllStringSubmatch(manual, -1) {
+		if !defined[m[1]] {
+			t.Errorf("docs/scripts.md names %s, which is not there", m[1])
+		}
+	}
+	if len(defined) != 11 {
+		t.Errorf("%d helpers: %v", len(defined), defined)
 	}
 }
 

@@ -248,6 +248,31 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 }
 
+// An agent tells about its own node only, whatever its node's owner makes of
+// its token.
+func TestEventsOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	api := server.Start(t)
+	kube, err := dynamic.NewForConfig(api.As(t, apitest.Process{ServiceAccount: "registry-agent", Node: "mine"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, o := script100("a", ""), outcome{failure: "exit status 1"}
+	other := newEvents(kube, "theirs", quiet())
+	if err := other.send(t.Context(), Node{}, s, o, &told{count: 1}); !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
+		t.Errorf("an Event about another Node: %v", err)
+	}
+	event := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "theirs"}, Reason: "Other",
+		InvolvedObject: corev1.ObjectReference{Kind: "Node", Name: "theirs"}}
+	if err := api.Client().Create(t.Context(), event); err != nil {
+		t.Fatal(err)
+	}
+	err = newEvents(kube, "mine", quiet()).send(t.Context(), Node{}, s, o, &told{name: event.Name, count: 1})
+	if !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
+		t.Errorf("a change of another's Event: %v", err)
+	}
+}
+
 func TestAgentThatWasKilled(t *testing.T) {
 	t.Parallel()
 	dir, state := t.TempDir(), filepath.Join(t.TempDir(), "scripts")
