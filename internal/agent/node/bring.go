@@ -73,8 +73,9 @@ func (a *Agent) bring(ctx context.Context, v *view, l layout.Layout, s *served, 
 	v.retry = v.retry || !wanted || !proved || !reached
 }
 
-// setUp makes the host directories those of the layout, and reports whether
-// they are. The other half lets go of removed names when it hears of it.
+// setUp makes the host directories those of the layout and of the users, and
+// reports whether they are. The other half has the users' mirrors before, and
+// lets go of removed names after it hears of it.
 func (a *Agent) setUp(ctx context.Context, v *view, l layout.Layout, s *served, facts *containerd.Facts) bool {
 	options, err := a.options()
 	if err != nil {
@@ -86,7 +87,14 @@ func (a *Agent) setUp(ctx context.Context, v *view, l layout.Layout, s *served, 
 		v.trouble("%v", err)
 		return false
 	}
-	if !a.putHosts(v, tree, facts) {
+	users := a.users(facts, l, options)
+	tellOfUsers(v, users)
+	tree = users.Tree(tree)
+	if facts.Preflight != containerd.Ready {
+		return asWanted(facts.Folder, tree) // what counts goes on to count for as long as it is proved
+	}
+	a.files.watchHosts(append(watched(facts.Folder, tree), users.Watch...))
+	if !a.serveUsers(ctx, v, s, users.Routes) || !a.putHosts(v, tree, facts) || !a.markUsers(v, users) {
 		return false
 	}
 	if err := s.client.Applied(ctx, l.Generation); err != nil {

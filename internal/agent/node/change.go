@@ -16,17 +16,8 @@ import (
 // changer changes containerd's main file; a reconfigure.Reconfigurer.
 type changer interface {
 	Pass(ctx context.Context, w reconfigure.Want, approved string) (reconfigure.Status, error)
-	Edited() (bool, error)
+	Edited(w reconfigure.Want) (bool, error)
 }
-
-// unchanged leaves containerd's main file alone.
-type unchanged struct{}
-
-func (unchanged) Pass(context.Context, reconfigure.Want, string) (reconfigure.Status, error) {
-	return reconfigure.Status{}, nil
-}
-
-func (unchanged) Edited() (bool, error) { return false, nil }
 
 // task is what a pass asks of containerd's main file.
 type task struct {
@@ -53,7 +44,8 @@ func (a *Agent) change(ctx context.Context, v *view, t task) {
 		// Nothing is wanted of what we may not or cannot edit.
 	case f.NeedsPath != "":
 		w.Path = f.NeedsPath
-		v.warn(f.NeedsPathReason)
+	case t.lost && f.ChangedSince != "":
+		w.Path, w.Unread = f.Effective, true
 	}
 	a.reconfigure(ctx, v, w, t.prove)
 }
@@ -85,15 +77,8 @@ func (a *Agent) reconfigure(ctx context.Context, v *view, w reconfigure.Want, pr
 	if v.own != nil {
 		approved = v.own.Spec.ApprovedRestart
 	}
-	if prove == nil {
-		prove = func(_ context.Context, path string) error {
-			if path == "" {
-				return nil
-			}
-			return errors.New("the serving half of the agent has nothing to prove it with")
-		}
-	}
-	s, err := a.changer(prove).Pass(ctx, w, approved)
+	a.proving = prove
+	s, err := a.changer.Pass(ctx, w, approved)
 	var refusal *reconfigure.Refusal
 	switch {
 	case errors.As(err, &refusal):
@@ -113,14 +98,6 @@ func (a *Agent) reconfigure(ctx context.Context, v *view, w reconfigure.Want, pr
 	}
 }
 
-// changer is what edits containerd's main file.
-func (a *Agent) changer(prove func(ctx context.Context, path string) error) changer {
-	return a.newChanger(reconfigure.Options{
-		Log: a.log, State: a.cfg.StateDir, Runtime: a.runtime, Service: a.service(),
-		Prove: prove, Report: a.reportRunning, Limits: a.cfg.Limits,
-	})
-}
-
 // reportRunning says that containerd is about to be restarted; the rest of the
 // report stays as it was.
 func (a *Agent) reportRunning(ctx context.Context, s reconfigure.Status) {
@@ -135,13 +112,34 @@ func (a *Agent) reportRunning(ctx context.Context, s reconfigure.Status) {
 	}
 }
 
-// service is what restarts containerd.
-func (a *Agent) service() reconfigure.Service {
-	if a.cfg.Service != nil {
-		return a.cfg.Service
+// proveChanged is asked by a change that is under way. The way back has nothing
+// to prove.
+func (a *Agent) proveChanged(ctx context.Context, path string) error {
+	switch {
+	case path == "":
+		return nil
+	case a.proving == nil:
+		return errors.New("the serving half of the agent has nothing to prove it with")
 	}
-	return systemd.Open(a.cfg.HostRoot, a.memory.Main.Unit)
+	return a.proving(ctx, path)
 }
+
+// unit is the service of containerd on the host, whatever its name turns out to
+// be.
+type unit struct{ a *Agent }
+
+func (u unit) service() reconfigure.Service {
+	if s := u.a.cfg.Service; s != nil {
+		return s
+	}
+	return systemd.Open(u.a.cfg.HostRoot, u.a.memory.Main.Unit)
+}
+
+// Check implements reconfigure.Service.
+func (u unit) Check(ctx context.Context) error { return u.service().Check(ctx) }
+
+// Restart implements reconfigure.Service.
+func (u unit) Restart(ctx context.Context) error { return u.service().Restart(ctx) }
 
 // major is the first number of a version such as "v1.7.35" or "2.4.2".
 func major(version string) int {

@@ -43,6 +43,9 @@ type Config struct {
 	Scripts bool
 	// ScriptsDir is the folder on the host in which scripts keep their state.
 	ScriptsDir string
+	// RestartCommand is a program of the host that restarts containerd where
+	// there is no systemd.
+	RestartCommand string
 	// Service restarts containerd; the host's systemd by default.
 	Service reconfigure.Service
 	// Limits are the times that a restart of containerd may take.
@@ -75,6 +78,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 		return nil
 	})
 	fs.StringVar(&c.ScriptsDir, "scripts-dir", nodescript.DefaultStateDir, "`folder` on the host in which NodeGroupConfigurations keep their state")
+	fs.StringVar(&c.RestartCommand, "restart-command", "", "`program` of the host that restarts containerd and waits for it, without arguments; systemd by default")
 	fs.DurationVar(&c.ProofInterval, "proof-interval", DefaultProofInterval, "how often what was proved is proved again")
 	fs.DurationVar(&c.Jitter, "jitter", 0, "longest random wait before a new registry is asked whether it is there")
 }

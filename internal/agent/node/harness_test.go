@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -59,10 +60,16 @@ type world struct {
 	stopServe  func()
 }
 
-// newWorld prepares a node whose agent is not started yet.
+// newWorld prepares a node of today, with a config_path of its own, whose agent
+// is not started yet.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	c := containerdtest.New(t)
+	return worldOn(t, containerdtest.New(t))
+}
+
+// worldOn prepares a node with that containerd, which it starts.
+func worldOn(t *testing.T, c *containerdtest.Containerd) *world {
+	t.Helper()
 	api := server.Start(t)
 	w := &world{t: t, api: api, kube: api.Config(), namespace: api.Namespace(t), containerd: c}
 	w.name = w.namespace + "-node" // unique in the shared API server
@@ -78,10 +85,41 @@ func newWorld(t *testing.T) *world {
 	state := t.TempDir()
 	w.serve = serve.Config{Listen: listen, StateDir: state, Namespace: w.namespace, Secret: registryv1alpha1.SecretAgent, Quiet: 300 * time.Millisecond}
 	w.node = node.Config{
-		Listen: listen, StateDir: state, NodeName: w.name, Socket: c.Socket, SourceDir: "/etc/containerd/registry.d",
-		HostRoot: "/", BootID: "boot-1", ProofInterval: time.Minute, Version: "test",
+		Listen: listen, StateDir: state, NodeName: w.name, Socket: c.Socket, SourceDir: filepath.Join(c.Dir, "registry.d"),
+		HostRoot: "/", Service: &service{containerd: c}, BootID: "boot-1", ProofInterval: time.Minute, Version: "test",
 	}
 	return w
+}
+
+// service is the systemd of the test's node.
+type service struct {
+	containerd *containerdtest.Containerd
+	refuses    error
+}
+
+func (s *service) Check(context.Context) error { return s.refuses }
+
+func (s *service) Restart(ctx context.Context) error { return s.containerd.RestartService(ctx) }
+
+// approve lets the node do the restart that it waits for, as the controller
+// does.
+func (w *world) approve() registryv1alpha1.RegistryNodeStatus {
+	w.t.Helper()
+	s := w.until("a restart that waits", func(s registryv1alpha1.RegistryNodeStatus) bool {
+		return s.Restart != nil && s.Restart.Phase == registryv1alpha1.RestartWaiting
+	})
+	w.order(func(spec *registryv1alpha1.RegistryNodeSpec) { spec.ApprovedRestart = s.Restart.ID })
+	return s
+}
+
+// order changes the spec of the own RegistryNode.
+func (w *world) order(change func(*registryv1alpha1.RegistryNodeSpec)) {
+	w.t.Helper()
+	var own registryv1alpha1.RegistryNode
+	w.must(w.api.Client().Get(w.t.Context(), client.ObjectKey{Name: w.name}, &own))
+	base := own.DeepCopy()
+	change(&own.Spec)
+	w.must(w.api.Client().Patch(w.t.Context(), &own, client.MergeFrom(base)))
 }
 
 // asAgent gives the agent the rights and the identity that it has in a cluster,

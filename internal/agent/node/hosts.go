@@ -26,12 +26,8 @@ type healed struct {
 const healedFor = time.Minute
 
 // putHosts makes containerd's host directory look like the tree, and reports
-// whether it is. Where containerd is not one that we may configure nothing is
-// touched; what was there before goes on to count for as long as it is proved.
+// whether it is.
 func (a *Agent) putHosts(v *view, tree hostsdir.Tree, facts *containerd.Facts) bool {
-	if facts.Preflight != containerd.Ready {
-		return asWanted(facts.Folder, tree)
-	}
 	folder, err := hostsdir.OpenFolder(facts.Folder)
 	if err != nil {
 		v.trouble("%v", err)
@@ -40,7 +36,6 @@ func (a *Agent) putHosts(v *view, tree hostsdir.Tree, facts *containerd.Facts) b
 	defer func() { _ = folder.Close() }()
 	a.settleIn(facts)
 	res, err := hostsdir.Apply(folder, tree)
-	a.files.watchHosts(watched(facts.Folder, tree))
 	if res.Changed() {
 		a.log.Info("host directories written", "written", res.Written, "removed", res.Removed)
 	}

@@ -6,6 +6,7 @@ import (
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/agent/seam"
 	"github.com/d8-registry/registry/internal/containerd"
+	"github.com/d8-registry/registry/internal/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -42,15 +43,16 @@ func (a *Agent) leave(ctx context.Context, v *view, l layout.Layout, s *served, 
 }
 
 // depart takes out what is ours, and reports whether it is gone: containerd's
-// main file first, while what it names is still there, then our host
-// directories, then the blocks in the users' files, and last what the serving
-// half knows of those.
+// main file first, while what it names is still there, then the blocks in the
+// users' files and our host directories, and last what the serving half knows of
+// the users.
 func (a *Agent) depart(ctx context.Context, v *view, s *served, facts *containerd.Facts) bool {
 	a.change(ctx, v, task{facts: facts, legacy: true})
 	if v.again || v.status.Restart != nil {
 		return false
 	}
-	return a.takeHosts(v, facts)
+	users := a.users(facts, layout.Layout{}, hostsdir.Options{})
+	return a.markUsers(v, users) && a.takeHosts(v, facts) && a.serveUsers(ctx, v, s, nil)
 }
 
 // before is a node without a layout: nothing is written, and what is there of
@@ -61,7 +63,7 @@ func (a *Agent) before(ctx context.Context, v *view, s *served, facts *container
 	} else {
 		a.change(ctx, v, task{facts: facts})
 	}
-	v.status.Legacy = v.status.Restart == nil && a.untouched(facts)
+	v.status.Legacy = a.untouched(facts)
 	a.files.watchHosts(nil)
 	a.applied, a.healed = nil, healed{}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/containerd"
 	"github.com/d8-registry/registry/internal/hostsdir"
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 // directory is where our host directories belong, as containerd sees it.
@@ -92,13 +93,18 @@ func (a *Agent) takeHosts(v *view, facts *containerd.Facts) bool {
 	return gone
 }
 
-// untouched reports whether nothing of ours is where containerd looks, or
-// looked.
+// untouched reports whether nothing of ours is left on the node: not where
+// containerd looks, or looked, nor in users' files, nor in the main file.
 func (a *Agent) untouched(facts *containerd.Facts) bool {
 	for _, dir := range a.places(facts) {
 		if !asWanted(a.seenBy(facts, dir), nil) {
 			return false
 		}
 	}
-	return true
+	users, err := a.users(facts, layout.Layout{}, hostsdir.Options{}).Check()
+	if err != nil || users.Changed() {
+		return false
+	}
+	edited, err := a.changer.Edited(a.main())
+	return err == nil && !edited
 }

@@ -269,27 +269,6 @@ func TestAnotherBootIsAnotherNode(t *testing.T) {
 	}
 }
 
-// TestUsersDirectoryStays: a real base that the user has claimed is reported,
-// not taken.
-func TestUsersDirectoryStays(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	_, a := registry(t, "team/a")
-	const theirs = "[host.\"https://mirror.example.com\"]\n"
-	w.containerd.Write(t, "certs.d/"+a.Host+"/hosts.toml", theirs)
-	w.start()
-	w.publish(a, []layout.Name{layout.Fixed(), layout.NameOf(a)})
-	s := w.until("the conflict", func(s registryv1alpha1.RegistryNodeStatus) bool {
-		return strings.Contains(s.Message, a.Host+" is in the way")
-	})
-	if s.Generation != 0 {
-		t.Errorf("%+v", s)
-	}
-	if got, err := os.ReadFile(filepath.Join(w.containerd.HostsDir, a.Host, "hosts.toml")); err != nil || string(got) != theirs {
-		t.Errorf("%s, %v", got, err)
-	}
-}
-
 // TestCrashBetweenWrites stops the writing of host directories at each
 // operation, as a kill -9 would, while containerd pulls: a name that worked
 // goes on to work.

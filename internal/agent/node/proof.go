@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -122,6 +123,10 @@ func (p *proofs) pull(ctx context.Context, serve expecter, ref, nonce string, ma
 	return notSeen(pulled)
 }
 
+// starting is what containerd 1.x says of itself, by no code, in its first
+// moments.
+const starting = "not initialized"
+
 // notSeen adds what containerd said, by its code: its words name addresses.
 func notSeen(pulled error) error {
 	switch code := status.Code(pulled); code {
@@ -129,8 +134,15 @@ func notSeen(pulled error) error {
 		return errNotSeen
 	case codes.Canceled, codes.DeadlineExceeded: // by us
 		return fmt.Errorf("%w and does not end the pull", errNotSeen)
+	case codes.Unavailable:
+		return errors.New("containerd does not answer")
 	case codes.Unimplemented:
 		return fmt.Errorf("%w: its CRI plugin is not there, which happens when config_path and registry.mirrors are both set", errNotSeen)
+	case codes.Unknown:
+		if strings.Contains(status.Convert(pulled).Message(), starting) {
+			return errors.New("containerd is not ready yet")
+		}
+		return errNotSeen
 	default:
 		return fmt.Errorf("%w, its answer is %s", errNotSeen, code)
 	}

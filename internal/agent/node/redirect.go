@@ -28,6 +28,9 @@ func (a *Agent) prove(ctx context.Context, v *view, l layout.Layout, s *served, 
 		if err != nil {
 			all = false
 			r.Message = brief(err)
+			if f := facts.ChangedSince; f != "" && errors.Is(err, errNotSeen) {
+				r.Message += "; it has not read " + f + " since that was changed"
+			}
 			if !errors.Is(err, errNotSetUp) && !errors.Is(err, errNowhere) {
 				v.trouble("%s: %s", n, r.Message)
 			}

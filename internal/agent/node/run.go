@@ -24,19 +24,17 @@ import (
 // the passes and owns everything without a lock of its own; all others only
 // tell it that something changed.
 type Agent struct {
-	cfg    Config
-	log    *slog.Logger
-	folder seam.Folder
-	cri    *containerd.Client
-	report *reporter
-	files  *watcher
-	wake   chan struct{}
-	now    func() time.Time
-	proc   processes
-	// runtime and newChanger are for changes of containerd's main file.
-	runtime    reconfigure.Runtime
-	newChanger func(reconfigure.Options) changer
-	scripts    *nodescript.Runner // nil when they are switched off
+	cfg     Config
+	log     *slog.Logger
+	folder  seam.Folder
+	cri     *containerd.Client
+	report  *reporter
+	files   *watcher
+	wake    chan struct{}
+	now     func() time.Time
+	proc    processes
+	changer changer
+	scripts *nodescript.Runner // nil when they are switched off
 	// scriptsFailed is why they are not run although they should be.
 	scriptsFailed atomic.Pointer[error]
 
@@ -44,16 +42,19 @@ type Agent struct {
 	// forget asks the next pass to look at containerd anew.
 	forget atomic.Bool
 
-	known    *known               // what was found out about containerd
-	proofs   *proofs              // which names containerd was seen asking us for
-	reach    *reach               // which registries answered
-	standing standing             // what was reported last and still holds
-	applied  hostsdir.Tree        // what Apply did last
-	healed   healed               // what was changed by hand
-	memory   memory               // what a restart must not forget
-	since    map[string]time.Time // when a passing trouble began
-	failing  time.Time            // since when passes do not get through
-	seen     int64                // the generation of the last pass
+	known    *known        // what was found out about containerd
+	proofs   *proofs       // which names containerd was seen asking us for
+	reach    *reach        // which registries answered
+	standing standing      // what was reported last and still holds
+	applied  hostsdir.Tree // what Apply did last
+	healed   healed        // what was changed by hand
+	memory   memory        // what a restart must not forget
+	// proving is how this pass proves a change of containerd's main file.
+	proving     func(ctx context.Context, path string) error
+	toldOfUsers bool                 // the serving half has what is in the state folder
+	since       map[string]time.Time // when a passing trouble began
+	failing     time.Time            // since when passes do not get through
+	seen        int64                // the generation of the last pass
 }
 
 // served is the serving half as it answered last.
@@ -110,16 +111,26 @@ func newAgent(cfg Config, log *slog.Logger) (*Agent, error) {
 	}
 	host := findHost(cfg, log)
 	cfg.HostRoot = host.Root
+	if cfg.RestartCommand != "" && cfg.Service == nil {
+		cfg.Service = restartCommand{host, cfg.RestartCommand, log}
+	}
 	a := &Agent{
 		cfg: cfg, log: log, folder: folder, cri: cri, now: time.Now, proc: "/proc",
-		report:     newReporter(kube, cfg.NodeName, log),
-		files:      newWatcher(log),
-		wake:       make(chan struct{}, 1),
-		proofs:     newProofs(cri, cfg.ProofInterval),
-		reach:      newReach(cfg.ProofInterval, cfg.Jitter),
-		since:      map[string]time.Time{},
-		newChanger: func(reconfigure.Options) changer { return unchanged{} },
+		report: newReporter(kube, cfg.NodeName, log),
+		files:  newWatcher(log),
+		wake:   make(chan struct{}, 1),
+		proofs: newProofs(cri, cfg.ProofInterval),
+		reach:  newReach(cfg.ProofInterval, cfg.Jitter),
+		since:  map[string]time.Time{},
 	}
+	runtime, err := reconfigure.NewHost(cfg.Socket)
+	if err != nil {
+		return nil, err
+	}
+	a.changer = reconfigure.New(reconfigure.Options{
+		Log: log, State: cfg.StateDir, Runtime: runtime, Service: unit{a},
+		Prove: a.proveChanged, Report: a.reportRunning, Limits: cfg.Limits,
+	})
 	if err := folder.Memory(&a.memory); err != nil {
 		log.Warn("what an earlier agent remembered is lost", "err", err)
 	}

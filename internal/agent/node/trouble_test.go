@@ -119,7 +119,8 @@ func TestWhatContainerdSaid(t *testing.T) {
 	}{
 		"not found":     {status.Error(codes.NotFound, "x"), errNotSeen.Error()},
 		"no CRI images": {fmt.Errorf("pull: %w", status.Error(codes.Unimplemented, "unknown service SECRET")), "are both set"},
-		"another error": {fmt.Errorf("pull: %w", status.Error(codes.Unknown, "failed SECRET")), "Unknown"},
+		"no such host":  {fmt.Errorf("pull: %w", status.Error(codes.Unknown, "failed SECRET")), errNotSeen.Error()},
+		"another error": {fmt.Errorf("pull: %w", status.Error(codes.Internal, "failed SECRET")), "Internal"},
 		"called off":    {status.Error(codes.Canceled, "x"), "does not end the pull"},
 		"it has it":     {nil, errNotSeen.Error()},
 	} {

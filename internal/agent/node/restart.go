@@ -1,0 +1,56 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/d8-registry/registry/internal/nodescript"
+)
+
+const (
+	// restartWithin is how long a command may take to restart containerd.
+	restartWithin = 2 * time.Minute
+	// mostOutput is how much of what it printed is logged.
+	mostOutput = 2000
+)
+
+// restartCommand restarts containerd where there is no systemd: a program of the
+// host, without arguments, that ends with 0 when containerd runs again.
+type restartCommand struct {
+	host nodescript.Host
+	path string
+	log  *slog.Logger
+}
+
+// Check implements reconfigure.Service. Whether containers survive is for
+// whoever wrote the program; it is looked at after the restart.
+func (c restartCommand) Check(context.Context) error {
+	if !filepath.IsAbs(c.path) {
+		return fmt.Errorf("--restart-command=%s must be an absolute path on the host", c.path)
+	}
+	return nil
+}
+
+// Restart implements reconfigure.Service.
+func (c restartCommand) Restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, restartWithin)
+	defer cancel()
+	cmd, err := c.host.Command(ctx, c.path)
+	if err != nil {
+		return fmt.Errorf("run %s: %w", c.path, err)
+	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	err = cmd.Run()
+	said := out.Bytes()[max(0, out.Len()-mostOutput):]
+	c.log.Info("restart command", "path", c.path, "output", string(said), "err", err)
+	if err != nil {
+		return fmt.Errorf("run %s: %w", c.path, err)
+	}
+	return nil
+}
