@@ -1,12 +1,15 @@
 package charts
 
 import (
+	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -17,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/d8-registry/registry/internal/apitest"
 )
@@ -25,6 +29,11 @@ import (
 type cluster struct {
 	client.Client
 	kubeconfig string
+}
+
+func TestMain(m *testing.M) {
+	log.SetLogger(logr.Discard()) // the API server's warnings
+	os.Exit(m.Run())
 }
 
 func newCluster(t *testing.T) cluster {
@@ -66,8 +75,8 @@ func (c cluster) get(t *testing.T, namespace, name string, o client.Object) bool
 	return err == nil
 }
 
-// TestLifetime installs, upgrades, rolls back and uninstalls on a cluster that
-// has a CRD of the platform's already.
+// TestLifetime installs, upgrades, rolls back, uninstalls and installs again, on
+// a cluster that has a CRD of the platform's already.
 func TestLifetime(t *testing.T) {
 	c := newCluster(t)
 	foreign := crd("modules.deckhouse.io", "Module", "modules")
@@ -82,6 +91,9 @@ func TestLifetime(t *testing.T) {
 	// What was switched since is not put back, neither by an upgrade nor by a
 	// rollback; but for the controller's own image, which the controller moves
 	// again.
+	if out, err := helm(t, "--kubeconfig", c.kubeconfig, "-n", "d8-system", "upgrade", "registry", "registry", "-f", "testdata/full.yaml"); err == nil || !strings.Contains(out, "conflict") {
+		t.Errorf("docs/install.md says that an upgrade after a switch needs --force-conflicts, and it does not: %v %s", err, out)
+	}
 	c.helm(t, "upgrade", "registry", "registry", "-f", "testdata/full.yaml", "--set", "controller.replicas=3", "--force-conflicts")
 	c.checkSwitched(t, 3)
 	c.helm(t, "rollback", "registry", "1", "--force-conflicts")
@@ -89,6 +101,7 @@ func TestLifetime(t *testing.T) {
 
 	c.helm(t, "uninstall", "registry")
 	c.checkUninstalled(t)
+	c.checkPresent(t)
 }
 
 func (c cluster) checkInstalled(t *testing.T) {
@@ -193,25 +206,49 @@ func (c cluster) checkUninstalled(t *testing.T) {
 	}
 }
 
-// TestPresent installs where namespace and Secret are the platform's.
-func TestPresent(t *testing.T) {
-	c := newCluster(t)
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "d8-system", Labels: map[string]string{"mine": "yes"}}}
-	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: "deckhouse-registry"},
-		Type:       corev1.SecretTypeDockerConfigJson, StringData: map[string]string{corev1.DockerConfigJsonKey: `{"auths":{}}`, "address": "mine.example.test"},
+// checkPresent installs where namespace, CRDs and Secret are there and somebody
+// else's.
+func (c cluster) checkPresent(t *testing.T) {
+	t.Helper()
+	present := []client.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "d8-system"}},
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: "deckhouse-registry"}},
 	}
-	for _, o := range []client.Object{ns, secret} {
-		if err := c.Create(t.Context(), o); err != nil {
+	mine := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"mine":"yes"}}}`))
+	for _, o := range present {
+		if err := c.Patch(t.Context(), o, mine, client.FieldOwner("user")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c.helm(t, "install", "registry", "registry", "-f", "testdata/minimal.yaml")
-	for _, o := range []client.Object{ns, secret} {
+	for _, o := range present {
 		before := o.GetResourceVersion()
 		if !c.get(t, o.GetNamespace(), o.GetName(), o) || o.GetResourceVersion() != before {
 			t.Errorf("%T %s was written", o, o.GetName())
 		}
+	}
+}
+
+// TestManifests applies the chart without Helm, once and again.
+func TestManifests(t *testing.T) {
+	c := newCluster(t)
+	kubectl, err := apitest.Binary("kubectl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	yaml, err := exec.CommandContext(t.Context(), "../hack/manifests.sh", "testdata/minimal.yaml").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		apply := exec.CommandContext(t.Context(), kubectl, "--kubeconfig", c.kubeconfig, "apply", "--server-side", "-f", "-")
+		apply.Stdin = bytes.NewReader(yaml)
+		if out, err := apply.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if !c.get(t, "d8-system", "registry-controller", &appsv1.Deployment{}) || !c.get(t, "d8-system", "deckhouse-registry", &corev1.Secret{}) {
+		t.Error("something is missing")
 	}
 }
 
