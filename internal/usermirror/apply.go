@@ -37,9 +37,18 @@ type Result struct {
 	Written  []string // files that got our block, or got it back
 	Restored []string // files that are the user's own again
 	Problems []Problem
+	// Edits are the same files with what is in them, after Check only.
+	Edits []Edit
 	// Again says that a file was just being written by somebody else and was left
 	// alone: Apply is to be called once more, in a moment.
 	Again bool
+}
+
+// Edit is one file before and after. The users' secrets are in both, the node's
+// token may be.
+type Edit struct {
+	File          string // as containerd sees it
+	Before, After []byte
 }
 
 // Changed reports whether anything was written.
@@ -94,6 +103,7 @@ func (p Plan) run(write bool) (Result, error) {
 func (r *Result) add(o Result) {
 	r.Written, r.Restored = append(r.Written, o.Written...), append(r.Restored, o.Restored...)
 	r.Problems, r.Again = append(r.Problems, o.Problems...), r.Again || o.Again
+	r.Edits = append(r.Edits, o.Edits...)
 }
 
 // applying is one Apply in one directory.
@@ -183,6 +193,9 @@ func (a *applying) file(dir string, wanted bool) (with bool, err error) {
 	if a.now.Sub(info.ModTime()) < fresh && a.now.After(info.ModTime()) {
 		a.res.Again = true
 		return found, nil
+	}
+	if !a.write {
+		a.res.Edits = append(a.res.Edits, Edit{File: path.Join(a.shown, name), Before: data, After: next})
 	}
 	return wanted, a.replace(name, info, next, mode, wanted)
 }

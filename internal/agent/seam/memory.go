@@ -35,3 +35,6 @@ func (f Folder) SaveMemory(what any) error {
 	}
 	return f.write(fileMemory, data)
 }
+
+// Existing is the folder as an agent left it; nothing is made if there is none.
+func Existing(dir string) Folder { return Folder{dir: dir} }
