@@ -104,13 +104,20 @@ func (r *Reconciler) applyNodes(ctx context.Context, s *sight, doc document) err
 	return nil
 }
 
+// versionUnknown is the version of a node that is back in the legacy format.
+const versionUnknown = "unknown"
+
 // show sets version and label as users of the module know them.
 func show(node *corev1.Node, report switchover.Report) {
 	if report.UID != string(node.UID) || report.UID == "" {
 		return
 	}
-	if report.Version != "" && report.BootID == node.Status.NodeInfo.BootID {
+	_, shown := node.Annotations[v1alpha1.AnnotationVersion]
+	switch now := report.BootID == node.Status.NodeInfo.BootID; {
+	case report.Version != "" && now:
 		setAnnotation(node, v1alpha1.AnnotationVersion, report.Version)
+	case report.Legacy && now && shown:
+		setAnnotation(node, v1alpha1.AnnotationVersion, versionUnknown)
 	}
 	switch report.Preflight {
 	case switchover.PreflightReady:

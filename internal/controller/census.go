@@ -137,6 +137,20 @@ func (r *Reconciler) census(inv *inventory, bases []layout.Name, doc document) s
 			c.problem(w.String() + " was not yet observed by its controller")
 		}
 	}
+	c.addUnmovable(inv)
+	required, trouble := r.required(inv)
+	for _, p := range trouble {
+		c.problem(p)
+	}
+	slices.SortFunc(c.references, func(a, b switchover.Reference) int {
+		return cmp.Or(cmp.Compare(a.Name.String(), b.Name.String()), cmp.Compare(a.User, b.User), cmp.Compare(a.Image, b.Image))
+	})
+	return switchover.Census{Live: inv.live, Problem: strings.Join(c.problems, "; "), References: c.references, Required: required}
+}
+
+// addUnmovable counts what nobody re-points: what is made from templates, and
+// what has none.
+func (c *counter) addUnmovable(inv *inventory) {
 	for i := range inv.jobs {
 		if job := &inv.jobs[i]; !finished(job) {
 			c.add("Job "+key(job), &job.Spec.Template.Spec, false, false)
@@ -168,14 +182,6 @@ func (r *Reconciler) census(inv *inventory, bases []layout.Name, doc document) s
 			c.add("Pod "+key(pod), &pod.Spec, false, false)
 		}
 	}
-	required, trouble := r.required(inv)
-	for _, p := range trouble {
-		c.problem(p)
-	}
-	slices.SortFunc(c.references, func(a, b switchover.Reference) int {
-		return cmp.Or(cmp.Compare(a.Name.String(), b.Name.String()), cmp.Compare(a.User, b.User), cmp.Compare(a.Image, b.Image))
-	})
-	return switchover.Census{Live: inv.live, Problem: strings.Join(c.problems, "; "), References: c.references, Required: required}
 }
 
 // counter collects references.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +38,8 @@ type sight struct {
 	// again is whether something outside the cluster should be asked again
 	// although no object will change: a registry, or the proxy.
 	again bool
+	// later is in how long a close look that was put off is due.
+	later time.Duration
 }
 
 // observe looks at the cluster. What is about progress is measured against the
@@ -66,6 +69,10 @@ func (r *Reconciler) observe(ctx context.Context, st stored) (*sight, error) {
 		w.Platform.Message += "\n" + r.trouble
 	}
 	if r.protocol.NeedsLive(st.State, *w) {
+		if wait, why := r.look.pause(st.document, w.Now); wait > 0 {
+			s.later, w.Census.Problem = wait, why
+			return s, nil
+		}
 		return s, r.lookLive(ctx, s, st.document, bases)
 	}
 	return s, nil

@@ -58,6 +58,9 @@ type Reconciler struct {
 	tried     map[types.UID]string
 	conflicts map[types.UID]conflict
 	foreign   string
+	look      closeLook
+	stored    time.Time // when the state was last written
+	warned    map[string]bool
 }
 
 // Reconcile is one pass, and says when the next one is due if nothing happens
@@ -98,12 +101,19 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	r.looked(s, doc)
+	later := r.settleWords(st, &doc, s.world.Now)
 	if doc.Schema > 0 {
-		if _, err := r.save(ctx, st, doc, s.world); err != nil {
+		wrote, err := r.save(ctx, st, doc, s.world)
+		if err != nil {
 			return reconcile.Result{}, err
+		}
+		if wrote {
+			r.stored = s.world.Now
 		}
 		r.announce(st.Conditions, doc.Conditions)
 	}
+	r.warn(s)
 	r.checker.Want(r.checkRequest(r.protocol.CheckRequest(doc.State, s.world), s, s.inv))
 	if !doc.blind() {
 		err = r.apply(ctx, s, doc)
@@ -115,7 +125,18 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	if err == nil && s.again {
 		err = errAgain
 	}
-	return reconcile.Result{RequeueAfter: due(doc, s.world)}, err
+	return reconcile.Result{RequeueAfter: soonest(due(doc, s.world), later, s.later)}, err
+}
+
+// soonest is the smallest of those that are not 0; 0 when all are.
+func soonest(times ...time.Duration) time.Duration {
+	var next time.Duration
+	for _, t := range times {
+		if t > 0 && (next == 0 || t < next) {
+			next = t
+		}
+	}
+	return next
 }
 
 // decide is the document that follows from what was stored and what was seen.
@@ -236,5 +257,12 @@ func (r *Reconciler) announce(before, after []metav1.Condition) {
 func (r *Reconciler) eventf(object client.Object, reason, note string, args ...any) {
 	if r.recorder != nil {
 		r.recorder.Eventf(object, nil, corev1.EventTypeNormal, reason, "Switch", note, args...)
+	}
+}
+
+// warningf is eventf for what users should do something about.
+func (r *Reconciler) warningf(object client.Object, reason, note string, args ...any) {
+	if r.recorder != nil {
+		r.recorder.Eventf(object, nil, corev1.EventTypeWarning, reason, "Report", note, args...)
 	}
 }

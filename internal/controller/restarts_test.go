@@ -208,6 +208,10 @@ func TestBackToLegacy(t *testing.T) {
 	if c.secret(v1alpha1.SecretLayout) != nil {
 		t.Error("the Secret came back")
 	}
+	c.eventually("no node shows a version", func() bool {
+		var node corev1.Node
+		return c.Get(t.Context(), keyOf("worker"), &node) == nil && node.Annotations[v1alpha1.AnnotationVersion] == "unknown"
+	})
 
 	words := `/etc/containerd/conf.d/auth.toml:2: plugins."io.containerd.grpc.v1.cri".registry.configs: move it to /etc/containerd/registry.d`
 	c.sim.set(func(s *simulator) { s.nodes["worker"], s.words["worker"] = "Custom", words })

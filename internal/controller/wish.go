@@ -92,6 +92,18 @@ func parseWish(settings []byte) switchover.Wish {
 	if field := unknownField(all.Registry); field != "" {
 		return problem("spec.settings.registry: unknown field %q.", field)
 	}
+	if wrong := section.clash(); wrong.Problem != "" {
+		return wrong
+	}
+	if section.Direct == nil {
+		return switchover.Wish{Mode: switchover.Unmanaged}
+	}
+	return direct(*section.Direct)
+}
+
+// clash is what is wrong about the mode and the sections beside it; zero when
+// nothing is.
+func (section registrySettings) clash() switchover.Wish {
 	mode := string(switchover.Unmanaged)
 	if section.Mode != nil {
 		mode = *section.Mode
@@ -117,10 +129,7 @@ func parseWish(settings []byte) switchover.Wish {
 	if present(section.Proxy) {
 		return problem("registry: when mode is not 'Proxy', 'proxy' section must be omitted.")
 	}
-	if section.Direct == nil {
-		return switchover.Wish{Mode: switchover.Unmanaged}
-	}
-	return direct(*section.Direct)
+	return switchover.Wish{}
 }
 
 // unknownField is a field that admission does not let in either. Go's decoder

@@ -1,0 +1,121 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+const (
+	// lookMin and lookMax are between two close looks of which the first did
+	// not let a step go on: each lists the whole cluster and asks the registry
+	// for every image, and events come at any rate.
+	lookMin = 250 * time.Millisecond
+	lookMax = 10 * time.Second
+	// messagePause is between two writes of the state of which the second only
+	// words a condition otherwise: with every node's report one would change.
+	messagePause = 2 * time.Second
+)
+
+// closeLook is the last close look that let nothing go on.
+type closeLook struct {
+	step, message string
+	generation    int64
+	at            time.Time
+	failures      int
+}
+
+// pause is how long to wait until the next close look, and why the last one
+// did not do; 0 when it may be made now.
+func (l closeLook) pause(doc document, now time.Time) (time.Duration, string) {
+	if l.failures == 0 || l.generation != doc.Generation || waitsAt(doc) != l.step {
+		return 0, ""
+	}
+	wait := min(lookMin<<min(l.failures-1, 10), lookMax)
+	return max(0, l.at.Add(wait).Sub(now)), l.message
+}
+
+// looked remembers what became of a close look.
+func (r *Reconciler) looked(s *sight, doc document) {
+	if !s.world.Census.Live {
+		return
+	}
+	step := waitsAt(doc)
+	if step == "" || s.world.Census.Problem == "" && s.world.FinalCheck.FailureCount == 0 && s.world.FinalCheck.Problem == "" {
+		r.look = closeLook{}
+		return
+	}
+	if r.look.step != step || r.look.generation != doc.Generation {
+		r.look = closeLook{}
+	}
+	r.look = closeLook{step: step, message: messageOf(doc, step), generation: doc.Generation, at: s.world.Now, failures: r.look.failures + 1}
+}
+
+// waitsAt is the step that a switch waits at; empty when it has ended.
+func waitsAt(doc document) string {
+	for _, c := range doc.Conditions {
+		if c.Type != v1alpha1.ConditionReady && c.Status != metav1.ConditionTrue {
+			return c.Type
+		}
+	}
+	return ""
+}
+
+func messageOf(doc document, step string) string {
+	for _, c := range doc.Conditions {
+		if c.Type == step {
+			return c.Message
+		}
+	}
+	return ""
+}
+
+// settleWords keeps the words of before where nothing but words would be
+// stored, and that was done a moment ago. It returns when to look again.
+func (r *Reconciler) settleWords(st stored, doc *document, now time.Time) time.Duration {
+	if wait := r.stored.Add(messagePause).Sub(now); wait > 0 && onlyWords(st.document, *doc) {
+		doc.Conditions = st.Conditions
+		return wait
+	}
+	return 0
+}
+
+// onlyWords reports whether two documents differ in messages of conditions and
+// in nothing else.
+func onlyWords(before, after document) bool {
+	same := slices.EqualFunc(before.Conditions, after.Conditions, func(a, b metav1.Condition) bool {
+		return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason
+	})
+	if !same || slices.EqualFunc(before.Conditions, after.Conditions, func(a, b metav1.Condition) bool { return a.Message == b.Message }) {
+		return false
+	}
+	after.Conditions = before.Conditions
+	a, errA := before.encode()
+	b, errB := after.encode()
+	return errA == nil && errB == nil && string(a) == string(b)
+}
+
+// warn tells of what nodes warn of by an Event on the Node, once for each
+// sentence as long as this process lives. Conditions are about the switch; what
+// works now has no place in them.
+func (r *Reconciler) warn(s *sight) {
+	still := map[string]bool{}
+	for i := range s.nodes {
+		node := &s.nodes[i]
+		rn := s.registryNodes[node.Name]
+		if rn == nil || rn.Status.NodeUID != string(node.UID) {
+			continue
+		}
+		for _, warning := range rn.Status.Warnings {
+			id := fmt.Sprint(node.UID, "\n", warning)
+			if still[id] = true; !r.warned[id] {
+				r.warningf(node, "ContainerdWarning", "%s", warning)
+			}
+		}
+	}
+	r.warned = still
+}
