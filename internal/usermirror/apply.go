@@ -177,15 +177,9 @@ func (a *applying) file(dir string, wanted bool) (with bool, err error) {
 	if !wanted && !found {
 		return false, a.forget(name)
 	}
-	next, mode := own, a.before(name)
-	if wanted {
-		with, err := insert(own, a.plan.agent.AgentURL, a.plan.agent.Token)
-		if err != nil {
-			// It was written anew since the plan looked.
-			a.res.Again = true
-			return found, nil //nolint:nilerr // the next look says what is wrong with it
-		}
-		next, mode = with, 0o600
+	next, mode, ok := a.wanted(name, own, wanted)
+	if !ok {
+		return found, nil
 	}
 	if bytes.Equal(next, data) && info.Mode().Perm() == mode {
 		return wanted, nil
@@ -194,10 +188,22 @@ func (a *applying) file(dir string, wanted bool) (with bool, err error) {
 		a.res.Again = true
 		return found, nil
 	}
-	if !a.write {
-		a.res.Edits = append(a.res.Edits, Edit{File: path.Join(a.shown, name), Before: data, After: next})
-	}
 	return wanted, a.replace(name, info, next, mode, wanted)
+}
+
+// wanted is what a file should be, by what the user wrote.
+func (a *applying) wanted(name string, own []byte, wanted bool) (next []byte, mode fs.FileMode, ok bool) {
+	if !wanted {
+		return own, a.before(name), true
+	}
+	next, err := insert(own, a.plan.agent.AgentURL, a.plan.agent.Token)
+	if err != nil {
+		// It was written anew since the plan looked; the next look says what is
+		// wrong with it.
+		a.res.Again = true
+		return nil, 0, false
+	}
+	return next, 0o600, true
 }
 
 // replace is one step for who reads the file.
@@ -216,18 +222,30 @@ func (a *applying) replace(name string, info fs.FileInfo, data []byte, mode fs.F
 			return err
 		}
 	}
+	if err := a.swap(name, info, data, mode); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if !wanted && !a.res.Again {
+		return a.forget(name)
+	}
+	return nil
+}
+
+// swap puts a new file in the place of the one that was looked at, if that is
+// still there.
+func (a *applying) swap(name string, info fs.FileInfo, data []byte, mode fs.FileMode) error {
 	temp := name + tempSuffix
 	if err := a.fsys.WriteFile(temp, data, mode); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+		return err
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
 		if err := a.fsys.Chown(temp, int(owner.Uid), int(owner.Gid)); err != nil {
-			return fmt.Errorf("write %s: %w", name, err)
+			return err
 		}
 	}
 	// The user's own time: nobody else is at work on it.
 	if err := a.fsys.Chtimes(temp, info.ModTime()); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+		return err
 	}
 	again, err := a.fsys.Lstat(name)
 	if err != nil || !os.SameFile(info, again) || again.ModTime() != info.ModTime() || again.Size() != info.Size() {
@@ -235,15 +253,9 @@ func (a *applying) replace(name string, info fs.FileInfo, data []byte, mode fs.F
 		return a.fsys.Remove(temp)
 	}
 	if err := a.fsys.Rename(temp, name); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+		return err
 	}
-	if err := a.fsys.Sync(path.Dir(name)); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if !wanted {
-		return a.forget(name)
-	}
-	return nil
+	return a.fsys.Sync(path.Dir(name))
 }
 
 // load reads the record. A damaged one is none.

@@ -57,8 +57,8 @@ func blocks(data []byte) []span {
 	ours := func(i int) bool { return ourLine.MatchString(text(i)) }
 	var out []span
 	for i := 0; i < len(lines); i++ {
-		switch t := text(i); {
-		case t == markBegin || t == markUnended:
+		switch t := text(i); t {
+		case markBegin, markUnended:
 			last := endOf(len(lines), i, text)
 			if last < 0 {
 				for last = i; last+1 < len(lines) && ours(last+1); last++ {
@@ -70,7 +70,7 @@ func blocks(data []byte) []span {
 			}
 			out = append(out, span{start, lines[last].end})
 			i = last
-		case t == markEnd: // what it began with is gone
+		case markEnd: // what it began with is gone
 			first := i
 			for first > 0 && ours(first-1) && (len(out) == 0 || lines[first-1].start >= out[len(out)-1].end) {
 				first--
@@ -84,10 +84,10 @@ func blocks(data []byte) []span {
 // endOf is the line of the end mark that belongs to a begin; -1 if none does.
 func endOf(count, begin int, text func(int) string) int {
 	for i := begin + 1; i < count; i++ {
-		switch t := text(i); {
-		case t == markEnd:
+		switch text(i) {
+		case markEnd:
 			return i
-		case t == markBegin || t == markUnended:
+		case markBegin, markUnended:
 			return -1
 		}
 	}

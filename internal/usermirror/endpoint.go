@@ -65,7 +65,10 @@ func (r *endpointReader) problem(key, text string) {
 // address reads the URL as containerd does.
 func (r *endpointReader) address() bool {
 	raw := r.out.URL
-	if raw == "" {
+	switch {
+	case raw == "" && !r.out.Server:
+		return r.fatal("", "this is no URL; expected https://host[:port][/path]")
+	case raw == "":
 		r.itself()
 		return true
 	}

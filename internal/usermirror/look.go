@@ -176,7 +176,7 @@ func (r *fileReader) tables() (hosts map[string]any, ok bool) {
 	order := r.doc.hosts()
 	for name, v := range hosts {
 		if _, table := v.(map[string]any); !table {
-			r.problem([]string{"host", name}, `expected a table of the form [host."https://…"]; as it is containerd ignores the whole file`)
+			r.problem([]string{"host", name}, `expected a table of the form [host."https://…"]; as it is containerd 1.x may end on it, and containerd 2 ignores the whole file`)
 			return nil, false
 		}
 		if !slices.Contains(order, name) {

@@ -93,20 +93,14 @@ func NewPlan(n Node, l layout.Layout, agent hostsdir.Options) Plan {
 func (p *Plan) take(hosts []Host, named map[string]bool, elsewhere bool) (blocks []string) {
 	for _, h := range hosts {
 		claimed := named[h.Name]
-		if !h.NeedsAgent && !claimed && !elsewhere {
-			continue
-		}
-		if slices.ContainsFunc(p.Hosts, func(o Host) bool { return o.Name == h.Name }) {
-			// containerd reads the other one; by `ctr --hosts-dir` this one works,
-			// by the other's mirrors.
-			p.Problems = append(p.Problems, Problem{File: h.File, Text: "containerd does not read it: there is a directory for " + h.Name + " where it looks; remove one of them"})
-			continue
-		}
 		asked := h.NeedsAgent || claimed
+		if !asked && !elsewhere || p.elsewhere(h) {
+			continue
+		}
 		// Where containerd does not look an entry of ours leads it to the agent,
 		// and the block is for who reads the directory by himself.
 		blockable := asked && !h.Unreadable && p.blockable(h)
-		comes := asked && (blockable || elsewhere && !h.Unreadable)
+		comes := blockable || asked && elsewhere && !h.Unreadable
 		if claimed && (comes || !elsewhere) {
 			p.claim(h, comes)
 		}
@@ -121,6 +115,17 @@ func (p *Plan) take(hosts []Host, named map[string]bool, elsewhere bool) (blocks
 		}
 	}
 	return blocks
+}
+
+// elsewhere reports whether containerd reads another directory for a host, in
+// which case the agent goes by that.
+func (p *Plan) elsewhere(h Host) bool {
+	i := slices.IndexFunc(p.Hosts, func(o Host) bool { return o.Name == h.Name })
+	if i < 0 {
+		return false
+	}
+	p.Problems = append(p.Problems, Problem{File: h.File, Text: "containerd does not read it: " + p.Hosts[i].File + " is for the same host and is where it looks; remove one of them"})
+	return true
 }
 
 // blockable reports whether a host's file can have our block.

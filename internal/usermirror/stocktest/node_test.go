@@ -240,14 +240,6 @@ func (n *node) ctr(ref string, flags ...string) error {
 	return nil
 }
 
-// forget removes an image, so that it is pulled anew.
-func (n *node) forget(ref string) {
-	n.t.Helper()
-	if _, err := n.cd.Ctr(n.t, "images", "rm", "--sync", ref); err != nil {
-		n.t.Log(err)
-	}
-}
-
 // image is a small one with layers of its own.
 func image(t *testing.T) v1.Image {
 	t.Helper()
@@ -284,7 +276,7 @@ func forward(in net.Conn, to *testregistry.Registry) {
 	if to == nil {
 		return
 	}
-	out, err := net.Dial("tcp", to.Host()) //nolint:noctx // ends with the other side
+	out, err := net.Dial("tcp", to.Host())
 	if err != nil {
 		return
 	}
