@@ -152,7 +152,8 @@ func (r *fileReader) read(data []byte) (endpoints []Endpoint, unreadable bool) {
 	e.out = Endpoint{Server: true, Line: doc.line("server")}
 	if server, there := doc.values["server"]; there {
 		if e.out.URL, ok = server.(string); !ok {
-			return nil, e.fatal("server", `expected a string such as "https://registry.io"`)
+			e.fatal("server", `expected a string such as "https://registry.io"`)
+			return nil, true
 		}
 	}
 	if !e.read(doc.values) {
