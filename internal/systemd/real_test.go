@@ -36,6 +36,7 @@ mount -o remount,ro,bind /proc/sys
 mount -t tmpfs tmpfs /etc/systemd
 mount -t tmpfs tmpfs /var/log
 mount -t tmpfs tmpfs /dev/shm
+mount --bind /dev/null /dev/console
 cp "$UNITS"/* /run/units/
 exec env -i container=lxc PATH="$PATH" SYSTEMD_UNIT_PATH=/run/units /lib/systemd/systemd --system --log-target=null --show-status=no --unit=default.target
 '`
