@@ -148,14 +148,8 @@ func (d *document) set(name string, major int, dir string) (out []byte, had bool
 			dotted = &d.pairs[i]
 		}
 	}
-	for i, h := range d.headers {
-		if h.array && inside(target, h.path) {
-			return nil, false, &Refusal{Line: h.line, Sentence: fmt.Sprintf(
-				"line %d: [[%s]] is a list of tables; write it by hand as a table with config_path = %s", h.line, strings.Join(h.path, "."), value)}
-		}
-		if slices.Equal(h.path, table) {
-			return d.insertLine(h.end, d.indentUnder(i), "config_path = "+value), false, nil
-		}
+	if out, err := d.under(table, "config_path = "+value); out != nil || err != nil {
+		return out, false, err
 	}
 	if dotted != nil {
 		// registry is not a table of its own here, so that none may be opened.
@@ -165,6 +159,20 @@ func (d *document) set(name string, major int, dir string) (out []byte, had bool
 		return d.insertLine(start, indentOf(d.data[start:dotted.start]), string(key)+".config_path = "+value), false, nil
 	}
 	return d.appendTable(name, major, value), false, nil
+}
+
+// under puts the setting below the table's own line; nil when it has none.
+func (d *document) under(table []string, setting string) ([]byte, error) {
+	for i, h := range d.headers {
+		if h.array && (inside(table, h.path) || slices.Equal(table, h.path)) {
+			return nil, &Refusal{Line: h.line, Sentence: fmt.Sprintf(
+				"line %d: [[%s]] is a list of tables; write it by hand as a table with %s", h.line, strings.Join(h.path, "."), setting)}
+		}
+		if slices.Equal(h.path, table) {
+			return d.insertLine(h.end, d.indentUnder(i), setting), nil
+		}
+	}
+	return nil, nil
 }
 
 // closed refuses a value where the way to config_path needs a table that can

@@ -45,7 +45,7 @@ type document struct {
 }
 
 // bom may begin a file: containerd 1.x skips it.
-var bom = string([]byte{0xEF, 0xBB, 0xBF})
+const bom = "\xEF\xBB\xBF"
 
 // parse reads a file. The parser's own words may quote a password, so only the
 // position is told.

@@ -2,6 +2,7 @@ package mainfile
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -37,28 +38,26 @@ func verify(before *document, out []byte, dir string, names ...string) error {
 func prune(d *document, names []string) map[string]any {
 	tree := d.tree
 	for _, name := range names {
-		tree = without(tree, []string{"plugins", name, "registry", "config_path"})
+		tree = without(tree, "plugins", name, "registry", "config_path")
 	}
 	return tree
 }
 
-func without(tree map[string]any, path []string) map[string]any {
-	out := map[string]any{}
-	for k, v := range tree {
-		if k != path[0] {
-			out[k] = v
-			continue
-		}
-		if len(path) == 1 {
-			continue
-		}
-		table, ok := v.(map[string]any)
-		if !ok {
-			out[k] = v
-			continue
-		}
-		if rest := without(table, path[1:]); len(rest) > 0 {
-			out[k] = rest
+func without(tree map[string]any, key string, rest ...string) map[string]any {
+	out := maps.Clone(tree)
+	v, ok := tree[key]
+	if !ok {
+		return out
+	}
+	if len(rest) == 0 {
+		delete(out, key)
+		return out
+	}
+	if table, ok := v.(map[string]any); ok {
+		if left := without(table, rest[0], rest[1:]...); len(left) > 0 {
+			out[key] = left
+		} else {
+			delete(out, key)
 		}
 	}
 	return out

@@ -64,8 +64,6 @@ type killed struct {
 	trace      []string
 }
 
-func (k *killed) dead() bool { return k.events > k.at || k.events == k.at && !k.after }
-
 func (k *killed) next(what string) (do bool, err error) {
 	if k.at > 0 && k.events >= k.at {
 		k.events++
@@ -110,7 +108,7 @@ func (k *killed) Lstat(name string) (fs.FileInfo, error) {
 // slain wires a node to a process that dies.
 func (n *node) slain(at int, after, torn bool) *killed {
 	k := &killed{at: at, after: after, torn: torn}
-	k.faulty.FS = reconfigure.Disk{}
+	k.FS = reconfigure.Disk{}
 	k.fault = func(_ int, op, name string) (bool, error) { return k.next(op + " " + name) }
 	return k
 }

@@ -96,7 +96,7 @@ func TestFailures(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name     string
-		break_   func(n *node)
+		spoil    func(n *node)
 		says     string
 		restarts int
 	}{
@@ -109,7 +109,7 @@ func TestFailures(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t, original)
-			c.break_(n)
+			c.spoil(n)
 			s := n.approve(n.want())
 			if s.Phase != reconfigure.Failed || !strings.Contains(s.Message, c.says) || s.ID == "" {
 				t.Fatalf("%+v", s)
@@ -190,7 +190,7 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, main string
-		break_     func(n *node)
+		spoil      func(n *node)
 		says       string
 	}{
 		{"not TOML", "version = 2\n]", nil, "/etc/containerd/config.toml: line 2"},
@@ -203,8 +203,8 @@ func TestRefusals(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t, c.main)
-			if c.break_ != nil {
-				c.break_(n)
+			if c.spoil != nil {
+				c.spoil(n)
 			}
 			_, err := n.agent(nil).Pass(t.Context(), n.want(), "")
 			if strings.HasPrefix(c.name, "not") && err != nil {

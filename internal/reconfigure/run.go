@@ -73,7 +73,7 @@ func (j *journal) running(p place) Status {
 // write puts the new file in the place of the old one.
 func (r *Reconfigurer) write(p place, c *change, j *journal) error {
 	if err := r.secure(p, c); err != nil {
-		return fmt.Errorf("back up: %s", plainly(p.shown, err)) //nolint:errorlint // the words are for the operator
+		return errors.New("the backup was not made: " + plainly(p.shown, err))
 	}
 	if c.thereThen {
 		like := ""

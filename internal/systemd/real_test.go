@@ -42,7 +42,7 @@ exec env -i container=lxc PATH="$PATH" SYSTEMD_UNIT_PATH=/run/units /lib/systemd
 '`
 
 // units are the machine's; each survives its own start.
-var units = map[string]string{ //nolint:gochecknoglobals // a table of this test
+var units = map[string]string{
 	"default.target":     "[Unit]\nWants=docker.service\n",
 	"containerd.service": "[Service]\nType=exec\nExecStart=/bin/sleep 1000\nKillMode=process\nDelegate=yes\n",
 	"kills.service":      "[Service]\nExecStart=/bin/sleep 1000\nDelegate=yes\n",
