@@ -157,6 +157,11 @@ func (d *demo) backToLegacy(ctx context.Context, p *phase) error {
 		return err
 	}
 	d.out.step(p.began, "→", bold, "kubectl -n d8-system delete secret registry-bashible-config")
+	// Only old revisions have the other names: nobody is to roll back to those
+	// any more.
+	for _, n := range d.cluster.Nodes {
+		d.puller.Only(n.Name, registryB+"/"+pathB)
+	}
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	err := d.until(ctx, "the way back to begin", func(ctx context.Context) error {

@@ -132,7 +132,7 @@ func (r *Reconciler) census(inv *inventory, bases []layout.Name, doc document) s
 		if !c.refers(&w.template.Spec) {
 			continue
 		}
-		c.add(w.String(), &w.template.Spec, w.own, w.platform && r.mayMove(w, doc.Switch) == "")
+		c.add(w.String(), &w.template.Spec, switchover.Reference{OwnWorkload: w.own, Movable: w.platform && r.mayMove(w, doc.Switch) == ""})
 		if inv.live && w.unobserved() {
 			c.problem(w.String() + " was not yet observed by its controller")
 		}
@@ -153,33 +153,35 @@ func (r *Reconciler) census(inv *inventory, bases []layout.Name, doc document) s
 func (c *counter) addUnmovable(inv *inventory) {
 	for i := range inv.jobs {
 		if job := &inv.jobs[i]; !finished(job) {
-			c.add("Job "+key(job), &job.Spec.Template.Spec, false, false)
+			c.add("Job "+key(job), &job.Spec.Template.Spec, switchover.Reference{})
 		}
 	}
 	for i := range inv.replicaSets {
 		rs := &inv.replicaSets[i]
-		c.add("ReplicaSet "+key(rs), &rs.Spec.Template.Spec, false, false)
+		idle := rs.Spec.Replicas != nil && *rs.Spec.Replicas == 0 && rs.Status.Replicas == 0
+		c.add("ReplicaSet "+key(rs), &rs.Spec.Template.Spec, switchover.Reference{Retained: idle})
 	}
 	for i := range inv.replicators {
 		rc := &inv.replicators[i]
 		if rc.Spec.Template != nil {
-			c.add("ReplicationController "+key(rc), &rc.Spec.Template.Spec, false, false)
+			c.add("ReplicationController "+key(rc), &rc.Spec.Template.Spec, switchover.Reference{})
 		}
 	}
 	for i := range inv.nodes {
 		// Every pod of the node needs it, and no template names it.
-		c.addImage("sandbox of Node "+inv.nodes[i].Name, inv.nodes[i].Status.Containerd.SandboxImage, false, false)
+		c.addImage("sandbox of Node "+inv.nodes[i].Name, inv.nodes[i].Status.Containerd.SandboxImage, switchover.Reference{})
 	}
 	for i := range inv.revisions {
 		rev := &inv.revisions[i]
 		if spec, ok := podSpecOf(rev.Data.Raw); ok {
-			c.add("ControllerRevision "+key(rev), spec, false, false)
+			// What runs from it counts as pod, what will as template.
+			c.add("ControllerRevision "+key(rev), spec, switchover.Reference{Retained: true})
 		}
 	}
 	for i := range inv.pods {
 		pod := &inv.pods[i]
 		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
-			c.add("Pod "+key(pod), &pod.Spec, false, false)
+			c.add("Pod "+key(pod), &pod.Spec, switchover.Reference{})
 		}
 	}
 }
@@ -198,18 +200,19 @@ func (c *counter) problem(p string) {
 	}
 }
 
-func (c *counter) add(user string, spec *corev1.PodSpec, own, movable bool) {
+// add counts the images of a pod; what is known of their user is in like.
+func (c *counter) add(user string, spec *corev1.PodSpec, like switchover.Reference) {
 	for image := range images(spec) {
-		c.addImage(user, image, own, movable)
+		c.addImage(user, image, like)
 	}
 }
 
-func (c *counter) addImage(user, image string, own, movable bool) {
+func (c *counter) addImage(user, image string, ref switchover.Reference) {
 	name, rest, ok := layout.MatchName(c.bases, image)
 	if !ok {
 		return
 	}
-	ref := switchover.Reference{Name: name, Image: rest, User: user, Movable: movable, OwnWorkload: own}
+	ref.Name, ref.Image, ref.User = name, rest, user
 	if !c.seen[ref] {
 		c.seen[ref] = true
 		c.references = append(c.references, ref)

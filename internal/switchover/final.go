@@ -58,7 +58,7 @@ func (p Protocol) NeedsLive(s State, w World) bool {
 	}
 	x.exclude()
 	if s.settled(plan) {
-		return x.namesAreDue() && x.rules.safeNow(x).done
+		return x.asksForLegacy() && x.keepsNames() || x.namesAreDue() && x.rules.safeNow(x).done
 	}
 	for _, step := range plan {
 		switch {

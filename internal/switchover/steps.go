@@ -295,13 +295,30 @@ func (x *pass) namesAreDue() bool {
 // and Ready, which means: back to the legacy containerd format. An agent obeys
 // only this order, never an absent layout.
 func (x *pass) orderLegacy() {
-	if x.s.Target.Mode != Unmanaged || x.s.Desired.Layout.IsZero() || x.w.Published.Found || x.w.Published.Problem != "" {
+	if !x.asksForLegacy() {
 		return
 	}
-	if x.keepsNames() {
+	if x.keepsNames() && x.namesAreLive() {
 		return // somebody needs them: the layout is published again
 	}
 	x.s.Desired.Layout, x.s.Desired.Legacy, x.s.SafeGeneration = layout.Layout{}, true, 0
+}
+
+func (x *pass) asksForLegacy() bool {
+	return x.s.Target.Mode == Unmanaged && !x.s.Desired.Layout.IsZero() && !x.w.Published.Found && x.w.Published.Problem == ""
+}
+
+// namesAreLive reports whether anything but the past needs the names that the
+// layout keeps. Revisions to roll back to do not count against the user's own
+// order: old ones would keep every cluster that ever switched from obeying it.
+func (x *pass) namesAreLive() bool {
+	census, own := x.w.Census, ownNames(x.s.Target)
+	if !census.Live || census.Problem != "" {
+		return true // as far as we know
+	}
+	return slices.ContainsFunc(census.References, func(r Reference) bool {
+		return !r.Retained && !slices.Contains(own, r.Name)
+	})
 }
 
 // keepsNames reports whether the layout has more names than the target needs.

@@ -170,6 +170,7 @@ func TestTheLayoutComesBack(t *testing.T) {
 	kept.w.Census.References = append(kept.w.Census.References, Reference{Name: layout.Fixed(), Image: "x:1", User: "Deployment d8-b/flux"})
 	kept.s.Bases = withNames(kept.s.Bases, layout.Fixed())
 	kept.s.Desired.Layout.Routes = layout.Cross(kept.s.Bases, []upstream.Upstream{registryA()})
+	kept.w.Census.Live = true
 	for name, c := range map[string]*scene{"in Direct": direct(t, 1), "with a name that is still in use": kept} {
 		before := c.s
 		c.w.Published = Published{}
@@ -178,6 +179,35 @@ func TestTheLayoutComesBack(t *testing.T) {
 		if c.s.Desired.Legacy || !sameLayout(c.s, before) {
 			t.Errorf("%s: a deleted Secret changed %v to %v", name, before.Desired.Layout.Routes, c.s.Desired.Layout.Routes)
 		}
+	}
+}
+
+// TestOldRevisionsDoNotKeepTheLayout: a name that only revisions have, from
+// which nothing runs, does not outweigh the user's order. Nothing is decided on
+// a look that may be old.
+func TestOldRevisionsDoNotKeepTheLayout(t *testing.T) {
+	t.Parallel()
+	c := back(t, 1)
+	c.w.Census.References = append(c.w.Census.References,
+		Reference{Name: layout.Fixed(), Image: "x:1", User: "ReplicaSet d8-b/grafana-1", Retained: true})
+	c.s.Bases = withNames(c.s.Bases, layout.Fixed())
+	c.s.Desired.Layout.Routes = layout.Cross(c.s.Bases, []upstream.Upstream{registryA()})
+	c.w.Published = Published{}
+	c.w.Now = c.w.Now.Add(-10 * time.Minute) // names are not due
+	c.w.Census.Live = false
+	if !c.p.NeedsLive(c.s, c.w) {
+		t.Error("no close look is asked for")
+	}
+	if unsure := c.p.Advance(c.s, c.w); unsure.Desired.Legacy {
+		t.Error("decided on an old look")
+	}
+	c.w.Census.Live, c.w.Census.Problem = true, "Deployment d8-b/x was not yet observed by its controller"
+	if unsure := c.p.Advance(c.s, c.w); unsure.Desired.Legacy {
+		t.Error("decided on an incomplete look")
+	}
+	c.w.Census.Problem = ""
+	if c.advance(); !c.s.Desired.Legacy {
+		t.Error("the order was not obeyed")
 	}
 }
 

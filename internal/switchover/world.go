@@ -182,6 +182,9 @@ type Reference struct {
 	Movable bool
 	// OwnWorkload marks our own controller, proxy and agent.
 	OwnWorkload bool
+	// Retained marks a revision from which nothing runs: it is there to be
+	// rolled back to.
+	Retained bool
 }
 
 // Proxy is the in-cluster proxy as observed.
