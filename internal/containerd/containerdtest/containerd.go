@@ -14,7 +14,8 @@ import (
 type Containerd struct {
 	Version Version
 	// Dir holds everything of it, its main configuration ConfigFile as
-	// /etc/containerd does; HostsDir is what New sets config_path to.
+	// /etc/containerd does, unless a test moves that before it configures;
+	// HostsDir is what New sets config_path to.
 	Dir, ConfigFile, ConfDir, HostsDir, Socket string
 
 	binary, path string
@@ -94,7 +95,11 @@ func (c *Containerd) ConfigureImages(t testing.TB, settings, extra string) {
 // it, it has to hold what Base does.
 func (c *Containerd) Main(t testing.TB, text string) {
 	t.Helper()
-	c.Write(t, "config.toml", text)
+	name, err := filepath.Rel(c.Dir, c.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Write(t, name, text)
 }
 
 // Write puts a file below Dir; @ in the text stands for Dir.
