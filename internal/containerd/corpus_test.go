@@ -24,8 +24,9 @@ var update = flag.Bool("update", false, "write what was found into testdata/fact
 // does: its own binary dumps the configuration, in a file system of its own in
 // which the files are where they would be on a node.
 //
-// A file begins with lines `versions: 1.6 1.7` (all, if there is none) and
-// `config: /path` (the stock one, if there is none). Files named
+// A file begins with lines `versions: 1.6 1.7` (all, if there is none),
+// `config: /path` (the stock one) and `dir: /path` (containerd's working
+// directory; the root). Files named
 // want/VERSION... hold what is to be found.
 func TestCorpus(t *testing.T) {
 	t.Parallel()
@@ -46,7 +47,7 @@ func corpus(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	versions, config := header(string(archive.Comment))
+	versions, config, dir := header(string(archive.Comment))
 	n := newNode(t)
 	want := map[string]string{}
 	kept := archive.Files[:0:0]
@@ -63,7 +64,7 @@ func corpus(t *testing.T, file string) {
 	var texts []string
 	found := map[string][]string{}
 	for _, v := range versions {
-		got := n.look(t, v, config)
+		got := n.look(t, v, config, dir)
 		if found[got] == nil {
 			texts = append(texts, got)
 		}
@@ -85,8 +86,8 @@ func corpus(t *testing.T, file string) {
 	}
 }
 
-func header(comment string) (versions []string, config string) {
-	config = "/etc/containerd/config.toml"
+func header(comment string) (versions []string, config, dir string) {
+	config, dir = "/etc/containerd/config.toml", "/"
 	for line := range strings.Lines(comment) {
 		if list, ok := strings.CutPrefix(line, "versions:"); ok {
 			versions = strings.Fields(list)
@@ -94,13 +95,16 @@ func header(comment string) (versions []string, config string) {
 		if path, ok := strings.CutPrefix(line, "config:"); ok {
 			config = strings.TrimSpace(path)
 		}
+		if path, ok := strings.CutPrefix(line, "dir:"); ok {
+			dir = strings.TrimSpace(path)
+		}
 	}
 	if versions == nil {
 		for _, v := range containerdtest.Versions() {
 			versions = append(versions, string(v))
 		}
 	}
-	return versions, config
+	return versions, config, dir
 }
 
 // node is a file system of its own, with a process that is there.
@@ -178,9 +182,10 @@ func binary(t *testing.T, version string) string {
 	return path
 }
 
-func (n node) look(t *testing.T, version, config string) string {
+func (n node) look(t *testing.T, version, config, dir string) string {
 	t.Helper()
 	p := n.process(t, version, config)
+	p.Dir = dir
 	own, err := p.OwnVersion(t.Context())
 	if err != nil {
 		t.Fatal(err)
