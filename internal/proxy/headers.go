@@ -14,6 +14,9 @@ var (
 	requestHeaders = []string{ //nolint:gochecknoglobals // a constant that Go cannot spell
 		"Accept", "Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
 	}
+	connectionHeaders = []string{ //nolint:gochecknoglobals // a constant that Go cannot spell
+		"Accept-Encoding", "Connection", "Content-Length", "Host", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	}
 	responseHeaders = []string{ //nolint:gochecknoglobals // a constant that Go cannot spell
 		"Accept-Ranges", "Cache-Control", "Content-Encoding", "Content-Length", "Content-Range", "Content-Type",
 		"Docker-Content-Digest", "Docker-Distribution-Api-Version", "Etag", "Last-Modified",

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/d8-registry/registry/internal/regauth"
@@ -94,6 +95,8 @@ func tlsOf(m upstream.Mirror) (*tls.Config, error) {
 
 // headed adds a user's own headers to requests to the registry itself, and to
 // nobody else that it may send us to. What we say ourselves stays.
+// What changes the meaning of a request or belongs to its connection is not for
+// users to set.
 type headed struct {
 	origin *url.URL
 	header map[string][]string
@@ -107,7 +110,7 @@ func (h headed) RoundTrip(req *http.Request) (*http.Response, error) {
 	out := req.Clone(req.Context()) // a RoundTripper must not change what it was given
 	for name, values := range h.header {
 		name = http.CanonicalHeaderKey(name)
-		if name == "User-Agent" || len(out.Header[name]) == 0 {
+		if !slices.Contains(requestHeaders, name) && !slices.Contains(connectionHeaders, name) && (name == "User-Agent" || len(out.Header[name]) == 0) {
 			out.Header[name] = values
 		}
 	}
