@@ -1,6 +1,6 @@
 // Command registry-agent is the module's part on every node: `serve` routes
 // pulls on loopback, `node` points containerd there and reports, `all` is both
-// in one process.
+// in one process. `doctor` looks at a node without changing it.
 package main
 
 import (
@@ -18,16 +18,22 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/d8-registry/registry/internal/agent/doctor"
 	"github.com/d8-registry/registry/internal/agent/node"
 	"github.com/d8-registry/registry/internal/agent/serve"
 	"github.com/d8-registry/registry/internal/release"
 )
 
-const usage = "usage: registry-agent serve|node|all [flags]"
+const usage = "usage: registry-agent serve|node|all|doctor [flags]"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == "doctor" {
+		code := doctor.Command(ctx, os.Args[2:], os.Stdout, os.Stderr)
+		stop()
+		os.Exit(code)
+	}
 	err := run(ctx, os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return

@@ -96,6 +96,9 @@ type Facts struct {
 	Warnings []string
 }
 
+// Major is the first number of the version: 1 or 2.
+func (f Facts) Major() int { return numbers(f.Version)[0] }
+
 // Problem is one thing in one file that is in the way. It never holds a value
 // of the file: that may be a password.
 type Problem struct {

@@ -188,6 +188,9 @@ func (a *applying) file(dir string, wanted bool) (with bool, err error) {
 		a.res.Again = true
 		return found, nil
 	}
+	if !a.write {
+		a.res.Edits = append(a.res.Edits, Edit{File: path.Join(a.shown, name), Before: data, After: next})
+	}
 	return wanted, a.replace(name, info, next, mode, wanted)
 }
 

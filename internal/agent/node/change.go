@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/containerd"
 	"github.com/d8-registry/registry/internal/reconfigure"
-	"github.com/d8-registry/registry/internal/systemd"
 )
 
 // changer changes containerd's main file; a reconfigure.Reconfigurer.
@@ -34,7 +31,7 @@ type task struct {
 // agent may have been stopped in the middle.
 func (a *Agent) change(ctx context.Context, v *view, t task) {
 	a.remember(func(m *memory) {
-		m.Main = mainFile{Path: t.facts.ConfigFile, Unit: t.facts.Unit, Major: major(t.facts.Version)}
+		m.Main = mainFile{Path: t.facts.ConfigFile, Unit: t.facts.Unit, Major: t.facts.Major()}
 	})
 	w := a.main()
 	switch f := t.facts; {
@@ -129,10 +126,7 @@ func (a *Agent) proveChanged(ctx context.Context, path string) error {
 type unit struct{ a *Agent }
 
 func (u unit) service() reconfigure.Service {
-	if s := u.a.cfg.Service; s != nil {
-		return s
-	}
-	return systemd.Open(u.a.cfg.HostRoot, u.a.memory.Main.Unit)
+	return serviceOf(u.a.cfg, u.a.host, u.a.memory.Main.Unit, u.a.log)
 }
 
 // Check implements reconfigure.Service.
@@ -140,13 +134,3 @@ func (u unit) Check(ctx context.Context) error { return u.service().Check(ctx) }
 
 // Restart implements reconfigure.Service.
 func (u unit) Restart(ctx context.Context) error { return u.service().Restart(ctx) }
-
-// major is the first number of a version such as "v1.7.35" or "2.4.2".
-func major(version string) int {
-	first, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
-	n, err := strconv.Atoi(first)
-	if err != nil {
-		return 0
-	}
-	return n
-}

@@ -3,12 +3,16 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os/exec"
 	"path/filepath"
 	"time"
 
 	"github.com/d8-registry/registry/internal/nodescript"
+	"github.com/d8-registry/registry/internal/reconfigure"
+	"github.com/d8-registry/registry/internal/systemd"
 )
 
 const (
@@ -17,6 +21,22 @@ const (
 	// mostOutput is how much of what it printed is logged.
 	mostOutput = 2000
 )
+
+// ServiceOf is what an agent of that configuration restarts a containerd with
+// that is a unit of systemd, or none if the name is empty.
+func ServiceOf(cfg Config, unit string, log *slog.Logger) reconfigure.Service {
+	return serviceOf(cfg, findHost(cfg, log), unit, log)
+}
+
+func serviceOf(cfg Config, host nodescript.Host, unit string, log *slog.Logger) reconfigure.Service {
+	switch {
+	case cfg.Service != nil:
+		return cfg.Service
+	case cfg.RestartCommand != "":
+		return restartCommand{host, cfg.RestartCommand, log}
+	}
+	return systemd.Open(host.Root, unit)
+}
 
 // restartCommand restarts containerd where there is no systemd: a program of the
 // host, without arguments, that ends with 0 when containerd runs again.
@@ -49,7 +69,7 @@ func (c restartCommand) Restart(ctx context.Context) error {
 	err = cmd.Run()
 	said := out.Bytes()[max(0, out.Len()-mostOutput):]
 	c.log.Info("restart command", "path", c.path, "output", string(said), "err", err)
-	if err != nil {
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) { // it did well, and left containerd with its output
 		return fmt.Errorf("run %s: %w", c.path, err)
 	}
 	return nil

@@ -33,6 +33,7 @@ type Agent struct {
 	wake    chan struct{}
 	now     func() time.Time
 	proc    processes
+	host    nodescript.Host
 	changer changer
 	scripts *nodescript.Runner // nil when they are switched off
 	// scriptsFailed is why they are not run although they should be.
@@ -111,11 +112,8 @@ func newAgent(cfg Config, log *slog.Logger) (*Agent, error) {
 	}
 	host := findHost(cfg, log)
 	cfg.HostRoot = host.Root
-	if cfg.RestartCommand != "" && cfg.Service == nil {
-		cfg.Service = restartCommand{host, cfg.RestartCommand, log}
-	}
 	a := &Agent{
-		cfg: cfg, log: log, folder: folder, cri: cri, now: time.Now, proc: "/proc",
+		cfg: cfg, log: log, folder: folder, cri: cri, now: time.Now, proc: "/proc", host: host,
 		report: newReporter(kube, cfg.NodeName, log),
 		files:  newWatcher(log),
 		wake:   make(chan struct{}, 1),
