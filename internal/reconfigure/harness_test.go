@@ -50,7 +50,7 @@ type node struct {
 
 func newNode(t *testing.T, main string) *node {
 	t.Helper()
-	n := &node{t: t, root: t.TempDir(), state: t.TempDir(), boot: 1, run: 1, containers: map[string]bool{"a": true, "b": true}}
+	n := &node{t: t, root: memory(t), state: memory(t), boot: 1, run: 1, containers: map[string]bool{"a": true, "b": true}}
 	if err := os.MkdirAll(filepath.Join(n.root, "etc/containerd"), 0o750); err != nil {
 		t.Fatal(err)
 	}

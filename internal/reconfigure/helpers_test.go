@@ -3,6 +3,7 @@ package reconfigure_test
 import (
 	"io/fs"
 	"log/slog"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -23,4 +24,16 @@ func owner(t *testing.T, info fs.FileInfo) (uid, gid uint32) {
 		t.Fatal("no owner")
 	}
 	return stat.Uid, stat.Gid
+}
+
+// memory is a folder in memory where the machine has one: hundreds of lives
+// and deaths need no real disk.
+func memory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "reconfigure")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }

@@ -103,8 +103,14 @@ func (h *Host) Containers(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
-// Lost implements Runtime. containerd knows no exit status of a container
-// whose shim died with it; one that ended by itself has one.
+// Exit statuses of a container that was killed, as containers are when their
+// shim dies: 137 where containerd saw it, 255 where it was away.
+const (
+	exitKilled  = 137
+	exitUnknown = 255
+)
+
+// Lost implements Runtime.
 func (h *Host) Lost(ctx context.Context, before []string) ([]string, error) {
 	var lost []string
 	err := h.services(func(run cri.RuntimeServiceClient, _ cri.ImageServiceClient) error {
@@ -117,8 +123,8 @@ func (h *Host) Lost(ctx context.Context, before []string) ([]string, error) {
 				return err
 			}
 			s := resp.GetStatus()
-			if s.GetState() == cri.ContainerState_CONTAINER_UNKNOWN ||
-				s.GetState() == cri.ContainerState_CONTAINER_EXITED && s.GetReason() == "Unknown" {
+			killed := s.GetExitCode() == exitKilled || s.GetExitCode() == exitUnknown
+			if s.GetState() == cri.ContainerState_CONTAINER_UNKNOWN || s.GetState() == cri.ContainerState_CONTAINER_EXITED && killed {
 				lost = append(lost, id)
 			}
 		}

@@ -103,7 +103,7 @@ func TestFailures(t *testing.T) {
 		{"it does not start", func(n *node) { n.bad = broken }, "the job ended with: failed", 2},
 		{"its CRI does not answer", func(n *node) { n.deaf = broken }, "CRI does not answer", 2},
 		{"it does not follow", func(n *node) { n.proves = func(string) error { return errors.New("no request came") } }, "no request came", 2},
-		{"containers die", func(n *node) { n.onRestart = func() { delete(n.containers, "a") } }, "1 of 2 containers", 2},
+		{"containers die", func(n *node) { n.onRestart = func() { clear(n.containers) } }, "2 of 2 containers", 2},
 		{"nothing was restarted", func(n *node) { n.lazy = true }, "same process", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -63,8 +63,8 @@ type Runtime interface {
 	Answers(ctx context.Context) error
 	// Containers are the IDs of the running containers.
 	Containers(ctx context.Context) ([]string, error)
-	// Lost are those of the given containers that a restart ended; one that
-	// ended by itself, or was removed, is not among them.
+	// Lost are those of the given containers that a restart may have killed;
+	// one that ended by itself, or was removed, is not among them.
 	Lost(ctx context.Context, before []string) ([]string, error)
 }
 
