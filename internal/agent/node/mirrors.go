@@ -55,6 +55,7 @@ func (a *Agent) markUsers(v *view, p usermirror.Plan) bool {
 	for _, problem := range res.Problems {
 		v.warn(problem.String())
 	}
+	v.retry = v.retry || res.Again // somebody is just writing
 	if err != nil {
 		v.trouble("%v", err)
 	}

@@ -35,7 +35,20 @@ func serviceOf(cfg Config, host nodescript.Host, unit string, log *slog.Logger) 
 	case cfg.RestartCommand != "":
 		return restartCommand{host, cfg.RestartCommand, log}
 	}
-	return systemd.Open(host.Root, unit)
+	return systemdUnit{systemd.Open(host.Root, unit)}
+}
+
+// systemdUnit is a service of the host's systemd, or the words that there is
+// another way.
+type systemdUnit struct{ *systemd.Unit }
+
+// Check implements reconfigure.Service.
+func (u systemdUnit) Check(ctx context.Context) error {
+	err := u.Unit.Check(ctx)
+	if errors.Is(err, systemd.ErrUnsupported) {
+		return fmt.Errorf("%w; or start the agent with --restart-command=PROGRAM, a program of the host that restarts containerd and leaves containers running", err)
+	}
+	return err
 }
 
 // restartCommand restarts containerd where there is no systemd: a program of the
