@@ -105,15 +105,17 @@ func (l *locator) visit(keys []string, line int, value *unstable.Node) {
 	if l.out.plugins[keys[1]] == 0 {
 		l.out.plugins[keys[1]] = line
 	}
-	if len(keys) < 4 || keys[2] != "registry" {
-		return
+	if len(keys) > 3 && keys[2] == "registry" && setting(keys[3], len(keys) > 4) {
+		l.mention(mention{plugin: keys[1], key: keys[3], line: line}, value)
 	}
-	m := mention{plugin: keys[1], key: keys[3], line: line}
+}
+
+// mention notes where a setting is made first.
+func (l *locator) mention(m mention, value *unstable.Node) {
 	if m.key == "config_path" && value != nil && value.Kind == unstable.String {
 		m.value = string(value.Data)
 	}
-	known := slices.ContainsFunc(l.out.mentions, func(o mention) bool { return o.plugin == m.plugin && o.key == m.key })
-	if setting(m.key, len(keys) > 4) && !known {
+	if !slices.ContainsFunc(l.out.mentions, func(o mention) bool { return o.plugin == m.plugin && o.key == m.key }) {
 		l.out.mentions = append(l.out.mentions, m)
 	}
 }
