@@ -340,3 +340,41 @@ func TestReboot(t *testing.T) {
 		}
 	}
 }
+
+// A file that cannot be replaced costs no restart and is told in words.
+func TestUnwritable(t *testing.T) {
+	t.Parallel()
+	for errno, says := range map[error]string{
+		syscall.EBUSY:  "is a mount of its own",
+		syscall.EROFS:  "read-only file system",
+		syscall.EPERM:  "may not be written by this agent",
+		syscall.ENOSPC: "no space is left",
+	} {
+		n := newNode(t, original)
+		id := n.pass(n.want(), "").ID
+		f := &faulty{FS: reconfigure.Disk{}, fault: func(_ int, op, name string) (bool, error) {
+			if op == "rename" && name == n.file() {
+				return false, errno
+			}
+			return true, nil
+		}}
+		s, err := n.agent(f).Pass(t.Context(), n.want(), id)
+		if err != nil || s.Phase != reconfigure.Failed || !strings.Contains(s.Message, says) {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		n.whole()
+		if n.restarts != 0 || n.read() != original || len(n.beside()) != 0 {
+			t.Fatalf("%d restarts; beside %v; the file is\n%s", n.restarts, n.beside(), n.read())
+		}
+	}
+	n := newNode(t, original)
+	if _, err := n.agent(locked{reconfigure.Disk{}}).Pass(t.Context(), n.want(), ""); err == nil || !strings.Contains(err.Error(), "read-only file system") {
+		t.Fatal(err)
+	}
+}
+
+// locked is a read-only file system, which tells so when it is asked.
+type locked struct{ reconfigure.Disk }
+
+// Writable implements reconfigure.FS.
+func (locked) Writable(string) error { return syscall.EROFS }
