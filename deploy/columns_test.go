@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
@@ -73,6 +74,36 @@ func TestColumns(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestScriptStatusIsNoDrift: what we write into a user's object is in its
+// columns, and is nothing that applying it again would undo.
+func TestScriptStatusIsNoDrift(t *testing.T) {
+	t.Parallel()
+	api := server.Start(t)
+	seed, err := os.ReadFile(filepath.Join("testdata", "nodegroupconfiguration.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := strings.Replace(string(seed), "name: custom-registry", "name: drifting", 1)
+	if out, err := kubectl(t, api, manifest, "apply", "-f", "-"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	script := &deckhousev1alpha1.NodeGroupConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "drifting"}}
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"status":{"observedGeneration":1,"nodes":"2/3","failed":1,"message":"Failed on a"}}`))
+	if err := api.Client().Status().Patch(t.Context(), script, patch); err != nil {
+		t.Fatal(err)
+	}
+	if script.Generation != 1 || script.Spec.Weight != 0 {
+		t.Errorf("generation %d, weight %d", script.Generation, script.Spec.Weight)
+	}
+	if out, err := kubectl(t, api, manifest, "apply", "-f", "-"); err != nil || !strings.Contains(out, "unchanged") {
+		t.Errorf("applied again: %v: %s", err, out)
+	}
+	out, err := kubectl(t, api, "", "get", "nodegroupconfiguration", "drifting", "--no-headers", "-o", "wide")
+	if got := strings.Join(strings.Fields(out), " "); err != nil || got != `drifting 0 ["*"] ["*"] 2/3 1 Failed on a` {
+		t.Errorf("columns %q %v", got, err)
 	}
 }
 

@@ -65,7 +65,7 @@ func (h Host) Command(ctx context.Context, path string, args ...string) (*exec.C
 		}
 		args = append([]string{enter, "-t", strconv.Itoa(h.PID), "-m", "-u", "-i", "-n", "-p", "--"}, args...)
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // G204: what to run on the host is what this is for
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if filepath.Clean(h.Root) != "/" {
 		cmd.SysProcAttr.Chroot = h.Root

@@ -53,8 +53,13 @@ type agent struct {
 	stop func()
 }
 
+// startAgent starts one on a host of its own: all share an API server with the
+// documentation's object, which is for every node and must not run here.
 func startAgent(t *testing.T, name string, cfg Config) *agent {
 	t.Helper()
+	if cfg.Host.PID == 0 {
+		cfg.Host, _ = otherHost(t)
+	}
 	api := server.Start(t)
 	kube, err := dynamic.NewForConfig(api.As(t, apitest.Process{ServiceAccount: "registry-agent", Node: name}))
 	if err != nil {
@@ -127,9 +132,9 @@ func (a *agent) events() []corev1.Event {
 }
 
 // The documentation's object, as users apply it, by an agent with an agent's
-// rights on a host that it sees from a container.
+// rights on a host that it sees from a container. Not in parallel: it is for
+// every node, and any change makes all scripts run again.
 func TestSeedByTheAgent(t *testing.T) {
-	t.Parallel()
 	host, etc := otherHost(t)
 	a := startAgent(t, "seed", Config{Host: host})
 	a.Learn(Node{Group: "seed"})
@@ -279,6 +284,11 @@ func TestAgentThatWasKilled(t *testing.T) {
 	a := startAgent(t, "killed", Config{StateDir: state})
 	a.apply("a-first", "echo first >> "+dir+"/ran")
 	a.apply("b-long", fmt.Sprintf("echo second >> %[1]s/ran; test -e %[1]s/good || sleep 1000", dir))
+	eventually(t, "both are known", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return slices.ContainsFunc(a.scripts, func(s script) bool { return s.name == "b-long" })
+	})
 	a.Learn(Node{Group: "killed"})
 	a.until("b-long", registryv1alpha1.ScriptRunning)
 	// As if it had not been able to end its script.
