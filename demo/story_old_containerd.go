@@ -167,7 +167,8 @@ func (d *demo) backToLegacy(ctx context.Context, p *phase) error {
 	err := d.until(ctx, "the way back to begin", func(ctx context.Context) error {
 		s, err := d.readStatus(ctx)
 		if err == nil && s.ready() {
-			err = errors.New("the condition Ready is still True")
+			final, _ := s.condition("FinalContainerdConfigReady")
+			err = errors.New("the condition Ready is still True; " + final.Message)
 		}
 		return err
 	})

@@ -181,9 +181,16 @@ func (c *counter) addUnmovable(inv *inventory) {
 	for i := range inv.pods {
 		pod := &inv.pods[i]
 		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
-			c.add("Pod "+key(pod), &pod.Spec, switchover.Reference{})
+			c.add("Pod "+key(pod), &pod.Spec, switchover.Reference{OwnWorkload: agentPod(pod)})
 		}
 	}
+}
+
+// agentPod reports whether a pod is one of our agents. They outlive a change of
+// their template, and with it the name that they were started by.
+func agentPod(pod *corev1.Pod) bool {
+	owner := metav1.GetControllerOf(pod)
+	return owner != nil && owner.Kind == "DaemonSet" && owner.Name == v1alpha1.DaemonSetAgent && pod.Namespace == v1alpha1.Namespace
 }
 
 // counter collects references.

@@ -310,14 +310,15 @@ func (x *pass) asksForLegacy() bool {
 
 // namesAreLive reports whether anything but the past needs the names that the
 // layout keeps. Revisions to roll back to do not count against the user's own
-// order: old ones would keep every cluster that ever switched from obeying it.
+// order, nor do our own running pods: old ones would keep every cluster that
+// ever switched from obeying it.
 func (x *pass) namesAreLive() bool {
 	census, own := x.w.Census, ownNames(x.s.Target)
 	if !census.Live || census.Problem != "" {
 		return true // as far as we know
 	}
 	return slices.ContainsFunc(census.References, func(r Reference) bool {
-		return !r.Retained && !slices.Contains(own, r.Name)
+		return !r.Retained && !r.OwnWorkload && !slices.Contains(own, r.Name)
 	})
 }
 
