@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -304,6 +305,16 @@ func TestProofs(t *testing.T) {
 				t.Errorf("a used nonce is answered with %d", code)
 			}
 		})
+	}
+	// A late retry of a pull that was seen once says nothing of what is asked now.
+	for _, n := range []string{"old.1.ABCDEFGHIJKLMNOP", "new.2.ABCDEFGHIJKLMNOP"} {
+		if err := c.Expect(t.Context(), n, layout.Fixed()); err != nil {
+			t.Fatal(err)
+		}
+		pull(a.token, "old.1.ABCDEFGHIJKLMNOP", fixedHost, "system/deckhouse")
+		if seen, err := c.Seen(t.Context(), n, 0); err != nil || seen.Seen != strings.HasPrefix(n, "old") {
+			t.Errorf("%s after a pull of the old one: %+v, %v", n, seen, err)
+		}
 	}
 	if err := c.Expect(t.Context(), "late.1.ABCDEFGHIJKLMNOP", layout.Fixed()); err != nil {
 		t.Fatal(err)
