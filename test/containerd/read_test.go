@@ -49,9 +49,18 @@ func (p place) String() string {
 // order.
 func read(t testing.TB, dir, host string) []place {
 	t.Helper()
-	hosts, err := config.ConfigureHosts(t.Context(), config.HostOptions{HostDir: config.HostDirFromRoot(dir)})(host)
+	out, err := tryRead(t, dir, host)
 	if err != nil {
 		t.Fatalf("containerd reads %s: %v", host, err)
+	}
+	return out
+}
+
+func tryRead(t testing.TB, dir, host string) ([]place, error) {
+	t.Helper()
+	hosts, err := config.ConfigureHosts(t.Context(), config.HostOptions{HostDir: config.HostDirFromRoot(dir)})(host)
+	if err != nil {
+		return nil, err
 	}
 	out := make([]place, 0, len(hosts))
 	for _, h := range hosts {
@@ -64,7 +73,7 @@ func read(t testing.TB, dir, host string) []place {
 		}
 		out = append(out, p)
 	}
-	return out
+	return out, nil
 }
 
 func capabilities(c docker.HostCapabilities) string {

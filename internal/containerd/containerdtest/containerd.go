@@ -123,7 +123,8 @@ func (c *Containerd) Ctr(t testing.TB, args ...string) (string, error) {
 	return string(out), err
 }
 
-// dump is the configuration as containerd itself would use it.
-func (c *Containerd) dump(ctx context.Context) ([]byte, error) {
+// Dump is the configuration as containerd itself would use it if it were
+// started now.
+func (c *Containerd) Dump(ctx context.Context) ([]byte, error) {
 	return exec.CommandContext(ctx, c.binary, "--config", c.ConfigFile, "config", "dump").Output()
 }

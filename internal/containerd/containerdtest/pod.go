@@ -78,7 +78,7 @@ func (c *Containerd) runPod(ctx context.Context, client cri.RuntimeServiceClient
 // sandbox, and waits until CRI knows both.
 func (c *Containerd) importImages(ctx context.Context, t testing.TB, client cri.ImageServiceClient) {
 	t.Helper()
-	config, err := c.dump(ctx)
+	config, err := c.Dump(ctx)
 	if err != nil {
 		t.Fatalf("ask containerd for its configuration: %v", err)
 	}

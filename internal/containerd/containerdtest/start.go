@@ -68,6 +68,12 @@ func (c *Containerd) Restart(t testing.TB) {
 	if err := c.RestartService(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	c.Ready(t)
+}
+
+// Ready returns when its CRI answers.
+func (c *Containerd) Ready(t testing.TB) {
+	t.Helper()
 	client, err := containerd.Dial(c.Socket)
 	if err != nil {
 		t.Fatal(err)
