@@ -28,8 +28,8 @@ type task struct {
 
 // change edits containerd's main file and restarts containerd, if that is
 // needed, was approved and can be undone. It is asked in every pass: an earlier
-// agent may have been stopped in the middle.
-func (a *Agent) change(ctx context.Context, v *view, t task) {
+// agent may have been stopped in the middle. It reports whether all is as wanted.
+func (a *Agent) change(ctx context.Context, v *view, t task) bool {
 	a.remember(func(m *memory) {
 		m.Main = mainFile{Path: t.facts.ConfigFile, Unit: t.facts.Unit, Major: t.facts.Major()}
 	})
@@ -44,7 +44,7 @@ func (a *Agent) change(ctx context.Context, v *view, t task) {
 	case t.lost && f.ChangedSince != "":
 		w.Path, w.Unread = f.Effective, true
 	}
-	a.reconfigure(ctx, v, w, t.prove)
+	return a.reconfigure(ctx, v, w, t.prove)
 }
 
 // finishChange looks after a change that an earlier agent was stopped in, while
@@ -69,7 +69,7 @@ func (a *Agent) keepRestart(v *view) {
 	}
 }
 
-func (a *Agent) reconfigure(ctx context.Context, v *view, w reconfigure.Want, prove func(ctx context.Context, path string) error) {
+func (a *Agent) reconfigure(ctx context.Context, v *view, w reconfigure.Want, prove func(ctx context.Context, path string) error) bool {
 	approved := ""
 	if v.own != nil {
 		approved = v.own.Spec.ApprovedRestart
@@ -93,6 +93,7 @@ func (a *Agent) reconfigure(ctx context.Context, v *view, w reconfigure.Want, pr
 		a.forget.Store(true)
 		v.again = true
 	}
+	return err == nil && s.Phase == reconfigure.None && !s.Committed
 }
 
 // reportRunning says that containerd is about to be restarted; the rest of the

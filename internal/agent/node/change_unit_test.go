@@ -99,7 +99,10 @@ func TestWhatIsSaidOfAChange(t *testing.T) {
 	} {
 		v := &view{own: own}
 		a := changing(t, &row.answer)
-		a.change(t.Context(), v, task{facts: facts})
+		settled := a.change(t.Context(), v, task{facts: facts})
+		if settled != (name == "nothing") {
+			t.Errorf("%s: settled %t", name, settled)
+		}
 		id := ""
 		if v.status.Restart != nil {
 			id = v.status.Restart.ID

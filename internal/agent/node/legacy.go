@@ -47,8 +47,7 @@ func (a *Agent) leave(ctx context.Context, v *view, l layout.Layout, s *served, 
 // users' files and our host directories, and last what the serving half knows of
 // the users.
 func (a *Agent) depart(ctx context.Context, v *view, s *served, facts *containerd.Facts) bool {
-	a.change(ctx, v, task{facts: facts, legacy: true})
-	if v.again || v.status.Restart != nil {
+	if !a.change(ctx, v, task{facts: facts, legacy: true}) {
 		return false
 	}
 	users := a.users(facts, layout.Layout{}, hostsdir.Options{})
