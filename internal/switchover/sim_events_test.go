@@ -372,9 +372,10 @@ func (s *sim) barePod() {
 // stateLost and stateRestored leave the layout alone: losing both at once
 // leaves only ModuleConfig, which cannot know every name.
 func (s *sim) stateLost() {
-	nothingPublished := s.stored.Desired.Layout.IsZero()
-	if s.found == nothingPublished || nothingPublished && (len(s.work) > 0 || len(s.stored.Bases) > 1) {
-		return // before the first switch only the state knows which registries the user has left
+	st := s.stored
+	nothingPublished := st.Desired.Layout.IsZero()
+	if s.found == nothingPublished || nothingPublished && (len(s.work) > 0 || len(st.Bases) > 1 || st.Target != st.Active) {
+		return // before the first switch only the state knows which registries the user has left, or is leaving
 	}
 	s.stored, s.work, s.started = State{}, nil, s.now
 	s.logf("STATE is lost")
