@@ -81,7 +81,7 @@ func TestUsersMirrorsCapabilities(t *testing.T) {
 	b.Push(t, "x/tool", "v1", img)
 	digest, _ := blob(t, img)
 	s := start(t, Config{})
-	s.users(userHost(mirrorOf(a, func(m *upstream.Mirror) { m.NoResolve = true }), mirrorOf(b, func(m *upstream.Mirror) { m.NoPull = true })))
+	s.users(userHost(mirrorOf(b, func(m *upstream.Mirror) { m.NoPull = true }), mirrorOf(a, func(m *upstream.Mirror) { m.NoResolve = true })))
 	wantStatus(t, s.get("/v2/x/tool/manifests/v1"+userNS), http.StatusOK)
 	wantStatus(t, s.get("/v2/x/tool/blobs/"+digest+userNS), http.StatusOK)
 	blobs := func(q testregistry.Request) bool { return strings.Contains(q.Path, "/blobs/") }

@@ -218,3 +218,35 @@ func TestRefusedBlocks(t *testing.T) {
 		}
 	}
 }
+
+// TestPlaces are files of every form that takes a block, and where it goes.
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	const mark = "BLOCK"
+	for text, want := range map[string]string{
+		"[host]":                             "[host]\n" + mark,
+		"[host]\r\n[host.\"b\"]\r\n":         "[host]\r\n" + mark + "[host.\"b\"]\r\n",
+		"server = 'x'":                       "server = 'x'\n" + mark,
+		"server = 'x'\n":                     "server = 'x'\n" + mark,
+		"":                                   mark,
+		"[auth]\nusername = 'u'\n":           mark + "[auth]\nusername = 'u'\n",
+		"x = 1\n  [host.\"b\".auth]\n[host]": "x = 1\n" + mark + "  [host.\"b\".auth]\n[host]",
+	} {
+		got, err := insert([]byte(text), "https://127.0.0.1:5001", "t")
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		begin, end := strings.Index(string(got), markBegin), strings.Index(string(got), markEnd)+len(markEnd)
+		end += len("\n")
+		if strings.Contains(text, "\r\n") {
+			end++
+		}
+		if shape := string(got[:begin]) + mark + string(got[end:]); shape != want {
+			t.Errorf("%q: %q", text, shape)
+		}
+		if back, found := cut(got); !found || string(back) != text {
+			t.Errorf("%q: comes back as %q", text, back)
+		}
+	}
+}

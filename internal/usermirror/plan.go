@@ -93,28 +93,34 @@ func NewPlan(n Node, l layout.Layout, agent hostsdir.Options) Plan {
 func (p *Plan) take(hosts []Host, named map[string]bool, elsewhere bool) (blocks []string) {
 	for _, h := range hosts {
 		claimed := named[h.Name]
-		asked := h.NeedsAgent || claimed
-		if !asked && !elsewhere || p.elsewhere(h) {
+		if !h.NeedsAgent && !claimed && !elsewhere || p.elsewhere(h) {
 			continue
 		}
-		// Where containerd does not look an entry of ours leads it to the agent,
-		// and the block is for who reads the directory by himself.
-		blockable := asked && !h.Unreadable && p.blockable(h)
-		comes := blockable || asked && elsewhere && !h.Unreadable
-		if claimed && (comes || !elsewhere) {
-			p.claim(h, comes)
-		}
-		if comes {
-			p.Routes = append(p.Routes, h.route())
-		}
-		if blockable {
+		if p.host(h, claimed, elsewhere) {
 			blocks = append(blocks, h.Directory)
-		}
-		if elsewhere && !h.Unreadable {
-			p.entry(h, asked)
 		}
 	}
 	return blocks
+}
+
+// host decides about one host that is not containerd's alone, and reports
+// whether its file is to have our block.
+func (p *Plan) host(h Host, claimed, elsewhere bool) (block bool) {
+	// Where containerd does not look an entry of ours leads it to the agent, and
+	// the block is for who reads the directory by himself.
+	asked, entry := h.NeedsAgent || claimed, elsewhere && !h.Unreadable
+	block = asked && !h.Unreadable && p.blockable(h)
+	comes := asked && (block || entry)
+	if claimed && (comes || !elsewhere) {
+		p.claim(h, comes)
+	}
+	if comes {
+		p.Routes = append(p.Routes, h.route())
+	}
+	if entry {
+		p.entry(h, asked)
+	}
+	return block
 }
 
 // elsewhere reports whether containerd reads another directory for a host, in
