@@ -128,8 +128,13 @@ func (v *viewer) show(s status) {
 	}
 	if waiting := s.waitingFor(); !s.ready() && time.Since(v.news) > quietFor && v.shown["waiting"] != waiting {
 		v.shown["waiting"], v.news = waiting, time.Now()
-		v.demo.out.step(v.phase.began, "…", yellow, "%s", strings.ReplaceAll(waiting, "\n", "\n               "))
+		v.demo.out.step(v.phase.began, "…", yellow, "%s", indented(waiting))
 	}
+}
+
+// indented is a text of several lines under a line of the screen.
+func indented(s string) string {
+	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n               ")
 }
 
 func firstLine(s string) string {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/testcluster"
 )
 
@@ -93,7 +92,7 @@ func (d *demo) failsOnce(ctx context.Context, p *phase, stock map[string]string)
 	}
 	d.out.step(p.began, "→", bold, "kubectl apply -f demo/direct-a.yaml")
 	const step = "TransitionContainerdConfigReady"
-	named := d.waitMessage(ctx, step, v1alpha1.RestartFailed)
+	named := d.waitMessage(ctx, step, "restarts have stopped", readyWithin) // one restart that fails, and one back
 	p.expect("the condition says that a restart failed", named == nil, "%v", named)
 	if named != nil {
 		return "", named
@@ -103,7 +102,7 @@ func (d *demo) failsOnce(ctx context.Context, p *phase, stock map[string]string)
 		return "", err
 	}
 	c, _ := now.condition(step)
-	d.out.step(p.began, "✓", green, "%s is %s: %s", step, c.Status, strings.TrimSpace(c.Message))
+	d.out.step(p.began, "✓", green, "%s is %s: %s", step, c.Status, indented(c.Message))
 	select { // what is not to happen would happen now
 	case <-ctx.Done():
 	case <-time.After(stopsFor):

@@ -100,7 +100,7 @@ func (d *demo) runScript(ctx context.Context, p *phase) error {
 		return err
 	}
 	out, err := d.cluster.Kubectl(ctx, "", "get", "nodegroupconfiguration")
-	d.out.step(p.began, "✓", green, "kubectl get nodegroupconfiguration\n               %s", strings.ReplaceAll(strings.TrimSpace(out), "\n", "\n               "))
+	d.out.step(p.began, "✓", green, "kubectl get nodegroupconfiguration\n               %s", indented(out))
 	return err
 }
 
@@ -128,7 +128,7 @@ func (d *demo) switchPrepared(ctx context.Context, p *phase) error {
 		return err
 	}
 	d.out.step(p.began, "→", bold, "kubectl apply -f demo/direct-a.yaml")
-	named := d.waitMessage(ctx, "ContainerdConfigPreflightReady", "worker-1")
+	named := d.waitMessage(ctx, "ContainerdConfigPreflightReady", "worker-1", wordsWithin)
 	p.expect("the node with credentials in the legacy format is named", named == nil, "%v", named)
 	if named != nil {
 		return named
@@ -138,7 +138,7 @@ func (d *demo) switchPrepared(ctx context.Context, p *phase) error {
 		return err
 	}
 	c, _ := now.condition("ContainerdConfigPreflightReady")
-	d.out.step(p.began, "…", yellow, "ContainerdConfigPreflightReady is %s: %s", c.Status, strings.TrimSpace(c.Message))
+	d.out.step(p.began, "…", yellow, "ContainerdConfigPreflightReady is %s: %s", c.Status, indented(c.Message))
 	p.expect("the condition names its file", strings.Contains(c.Message, filepath.Base(legacyFile)), "it says %q", c.Message)
 	worker, err := d.cluster.Node("worker-1")
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -66,7 +67,7 @@ func (d *demo) switchWithout(ctx context.Context, p *phase) error {
 	if err := d.apply(ctx, "direct-b.yaml"); err != nil {
 		return err
 	}
-	named := d.waitMessage(ctx, "TransitionContainerdConfigReady", stopped)
+	named := d.waitMessage(ctx, "TransitionContainerdConfigReady", stopped, wordsWithin)
 	p.expect("the node with the silent agent was named", named == nil, "%v", named)
 	if named != nil {
 		return named
@@ -76,14 +77,17 @@ func (d *demo) switchWithout(ctx context.Context, p *phase) error {
 	if err := d.waitReady(ctx, p, old.Hash); err != nil {
 		return err
 	}
-	excluded := d.waitMessage(ctx, "Ready", stopped)
+	excluded := d.waitMessage(ctx, "Ready", stopped, wordsWithin)
 	p.expect("the excluded node is named in Ready", excluded == nil, "%v", excluded)
 	return nil
 }
 
+// wordsWithin is how soon a condition names what it waits for.
+const wordsWithin = readyWithin / 4
+
 // waitMessage waits until a condition's message contains a word.
-func (d *demo) waitMessage(ctx context.Context, kind, word string) error {
-	ctx, cancel := context.WithTimeout(ctx, readyWithin/4)
+func (d *demo) waitMessage(ctx context.Context, kind, word string, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return d.until(ctx, kind+" to name "+word, func(ctx context.Context) error {
 		s, err := d.readStatus(ctx)

@@ -31,11 +31,11 @@ const (
 	readyFile = "/run/containerd/ready"   // the one that answered last
 )
 
-// restartScript gives up after 40 s, before the agent does.
+// restartScript gives up after 20 s, before the agent does.
 const restartScript = `#!/bin/sh
 old=$(cat ` + pidFile + `)
 kill -TERM "$old" 2>/dev/null
-for i in $(seq 400); do
+for i in $(seq 200); do
 	ready=$(cat ` + readyFile + ` 2>/dev/null)
 	[ -n "$ready" ] && [ "$ready" != "$old" ] && kill -0 "$ready" 2>/dev/null && exit 0
 	sleep 0.1
