@@ -1,6 +1,7 @@
 package matrix_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,10 @@ var server apitest.Server
 
 // Tests run in a network and mount namespace of their own.
 func TestMain(m *testing.M) {
+	if config := os.Getenv(childEnv); config != "" {
+		fmt.Fprintln(os.Stderr, "agent:", runChild(config))
+		os.Exit(1)
+	}
 	os.Exit(containerdtest.Isolate(func() int { return server.Main(m) }))
 }
 

@@ -1,0 +1,157 @@
+package matrix_test
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/d8-registry/registry/internal/agent/agenttest"
+	"github.com/d8-registry/registry/internal/containerd/containerdtest"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/testregistry"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// TestKillAtEachFileOperation kills the agent, with SIGKILL, before each
+// operation on a file that a switch to Direct needs on a containerd 1.x whose
+// main configuration has to be edited. Each time containerd can pull, its
+// configuration is one that it would start with, and the next agent finishes
+// the work and leaves the same files as one that was never killed.
+func TestKillAtEachFileOperation(t *testing.T) {
+	t.Parallel()
+	whole := newLife(t, containerdtest.V17)
+	agent := whole.start(t, point{})
+	whole.node.Reported()
+	_, points := agent.struck()
+	files := whole.files(t)
+	for _, what := range []string{"rename to node/config.toml", "rename to node/registry.d/registry.d8-system.svc:N/hosts.toml", "sync node/config.toml.registry-agent-backup"} {
+		if !slices.ContainsFunc(points, func(p point) bool { return strings.HasPrefix(p.what, what) }) {
+			t.Errorf("no %q among %v", what, points)
+		}
+	}
+	t.Logf("a switch is %d operations on files and leaves %v", len(points), files)
+	for _, p := range points {
+		t.Run(p.String(), func(t *testing.T) {
+			t.Parallel()
+			l := newLife(t, containerdtest.V17)
+			first := l.start(t, p)
+			if !l.wait(first) {
+				t.Skip("skipped: this time the switch did without that operation")
+			}
+			l.usable(t)
+			l.start(t, point{})
+			l.node.Reported()
+			l.finished(t, files)
+		})
+	}
+}
+
+// life is a node that loses its agent.
+type life struct {
+	node      *agenttest.Node
+	restarter *restarter
+	a         upstream.Upstream
+	running   []string
+}
+
+// newLife is a node that looks nowhere for hosts, and a layout that waits for
+// its agent. Its registry wants nothing of containerd: it can be pulled from
+// with and without us.
+func newLife(t *testing.T, v containerdtest.Version) *life {
+	t.Helper()
+	r := testregistry.New(t, testregistry.Options{})
+	r.PushRandom(t, "team/a/app", "v1", 1, 256)
+	l := &life{a: r.Upstream("team/a")}
+	c := containerdtest.NewVersion(t, v)
+	l.node = agenttest.New(t, server.Start(t), c)
+	l.restarter = newRestarter(t, c)
+	c.RunPod(t)
+	l.running = c.Running()
+	l.node.Approve()
+	l.node.Publish(direct(l.a))
+	return l
+}
+
+func (l *life) start(t *testing.T, target point) *supervisor {
+	t.Helper()
+	cmd := startChild(t, l.node, l.restarter)
+	return supervise(t, cmd, target, map[string]string{"node": l.node.Containerd.Dir, "state": l.node.Config.StateDir})
+}
+
+// wait returns when the agent died, or is through without that.
+func (l *life) wait(s *supervisor) (died bool) {
+	for {
+		select {
+		case <-s.died:
+			died, _ = s.struck()
+			return died
+		case <-time.After(50 * time.Millisecond):
+			if own := l.node.Own(); own.Status.Generation == own.Spec.Generation {
+				return false
+			}
+		}
+	}
+}
+
+// usable checks the node without an agent.
+func (l *life) usable(t *testing.T) {
+	t.Helper()
+	l.restarter.settle()
+	l.node.Containerd.Ready(t)
+	if err := l.node.Pull(l.a.Base() + "/app:v1"); err != nil {
+		t.Errorf("without the agent: %v", err)
+	}
+	if dump, err := l.node.Containerd.Dump(t.Context()); err != nil {
+		t.Errorf("containerd would not start: %v: %s", err, dump)
+	}
+	l.undisturbed(t, "without the agent", 0)
+}
+
+// finished checks the node after another agent did the rest.
+func (l *life) finished(t *testing.T, files []string) {
+	t.Helper()
+	if err := l.node.Pull(layout.Fixed().Reference("app:v1")); err != nil {
+		t.Error(err)
+	}
+	l.undisturbed(t, "at the end", 1)
+	if got := l.files(t); !slices.Equal(got, files) {
+		t.Errorf("files %v, want %v", got, files)
+	}
+}
+
+// undisturbed checks that the pod ran all the time. An agent that died after
+// the restart and before it could write so down may restart once more.
+func (l *life) undisturbed(t *testing.T, when string, least int) {
+	t.Helper()
+	if got := l.node.Containerd.Running(); !slices.Equal(got, l.running) {
+		t.Errorf("%s: running %v, were %v", when, got, l.running)
+	}
+	if got := l.node.Containerd.Starts() - 1; got < least || got > 2 {
+		t.Errorf("%s: containerd was restarted %d times", when, got)
+	}
+}
+
+var port = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
+
+// files are the names of the files on the node and in the agent's folder.
+func (l *life) files(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for name := range (&cell{containerd: l.node.Containerd}).files(t) {
+		if !ofContainerd(name) {
+			out = append(out, port.ReplaceAllString(name, "HOST"))
+		}
+	}
+	state, err := filepath.Glob(filepath.Join(l.node.Config.StateDir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range state {
+		out = append(out, "state: "+filepath.Base(name))
+	}
+	slices.Sort(out)
+	return out
+}
