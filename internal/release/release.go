@@ -4,7 +4,7 @@ package release
 import "runtime/debug"
 
 // version is set by the linker where an image is built (hack/image).
-var version string //nolint:gochecknoglobals // the linker writes nothing else
+var version string // written by the linker alone
 
 // Version is the module's version, for people: what the image was built as,
 // else what the Go toolchain knows of the source.
