@@ -48,6 +48,29 @@ told() { echo told >> "` + dir + `/told"; }
 	}
 }
 
+// The agent's block in a user's file is no difference: else the file would be
+// replaced, and its event handled, in every round.
+func TestSyncFileLeavesTheAgentsBlock(t *testing.T) {
+	t.Parallel()
+	b, file := newBash(t), filepath.Join(t.TempDir(), "hosts.toml")
+	sync := `bb-sync-file "` + file + `" - changed <<EOF
+[host]
+[host."https://registry.io"]
+EOF
+bb-event-on changed told
+told() { echo told; }
+`
+	b.runs(t, sync)
+	marked := strings.Replace(readFile(t, file), "[host]\n", "[host]\n# registry-agent: begin\n[host.\"https://127.0.0.1:5001\"]\n# registry-agent: end\n", 1)
+	writeFile(t, file, marked, 0o644)
+	if told := b.runs(t, sync); told != "" || readFile(t, file) != marked {
+		t.Errorf("%q, and the file is\n%s", told, readFile(t, file))
+	}
+	if told := b.runs(t, strings.Replace(sync, "registry.io", "other.io", 1)); told != "told\n" || strings.Contains(readFile(t, file), "registry-agent") {
+		t.Errorf("%q, and the file is\n%s", told, readFile(t, file))
+	}
+}
+
 func TestSyncFileOddCases(t *testing.T) {
 	t.Parallel()
 	b, dir := newBash(t), t.TempDir()
