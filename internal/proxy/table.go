@@ -193,7 +193,7 @@ func (t *Table) Match(host, repository string) (layout.Name, bool) {
 
 // lookup finds the route of a repository: the longest path that is a prefix of
 // it on a path boundary, then what users set up for the host, or for every
-// host.
+// host that has no directory of its own: those of the layout have ours.
 func (t *Table) lookup(host, repository string) (route, bool) {
 	now := t.snapshot.Load()
 	for _, r := range now.hosts[host] {
@@ -204,10 +204,12 @@ func (t *Table) lookup(host, repository string) (route, bool) {
 	if host == layout.Fixed().Host {
 		return route{}, false
 	}
-	for _, name := range []string{host, upstream.DefaultHost} {
-		if r, ok := now.users[name]; ok {
-			return r, true
-		}
+	if r, ok := now.users[host]; ok {
+		return r, true
 	}
-	return route{}, false
+	if len(now.hosts[host]) > 0 {
+		return route{}, false
+	}
+	r, ok := now.users[upstream.DefaultHost]
+	return r, ok
 }

@@ -60,10 +60,23 @@ func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (out *h
 		Scheme:   string(t.upstream.Scheme),
 		Host:     t.upstream.Host,
 		Path:     t.place.root + pull.path(repository),
-		RawQuery: pull.query,
+		RawQuery: t.query(pull),
 	}
 	out.Host = ""
 	return out, ""
+}
+
+// query tells a user's mirror, as containerd does, which registry is meant: it
+// may stand in for many.
+func (t *target) query(pull Pull) string {
+	if !t.place.mirror || !pull.namespaced || t.upstream.Host == pull.Host {
+		return pull.query
+	}
+	ns := "ns=" + url.QueryEscape(pull.Host)
+	if pull.query == "" {
+		return ns
+	}
+	return pull.query + "&" + ns
 }
 
 // health remembers that an upstream did not answer in time, so that the next

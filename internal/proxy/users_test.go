@@ -128,10 +128,18 @@ func TestUsersMirrorsBesideALayout(t *testing.T) {
 		t.Error("a user took the fixed address")
 	}
 	wantStatus(t, s.get("/v2/team/a/tool/manifests/v1?ns=any.io"), http.StatusOK)
+	if a.Count(func(r testregistry.Request) bool { return strings.Contains(r.Query, "ns=any.io") }) == 0 {
+		t.Error("the mirror was not told which registry is meant")
+	}
 	// One layer breaks in the middle at the user's and goes on from the layout's.
 	digest, content := blob(t, img)
 	a.SetFaults(testregistry.Faults{CutAfter: 1000, Times: 1})
 	wantBlob(t, s.get("/v2/team/a/tool/blobs/"+digest+userNS), content)
+	// _default is for hosts without a directory, and those of the layout have one.
+	s.users(upstream.UserHost{Name: upstream.DefaultHost, Mirrors: []upstream.Mirror{mirrorOf(a)}})
+	a.PushRandom(t, "other/tool", "v1", 1, 100)
+	wantStatus(t, s.get("/v2/other/tool/manifests/v1?ns=any.io"), http.StatusOK)
+	wantStatus(t, s.get("/v2/other/tool/manifests/v1"+userNS), http.StatusNotFound)
 	s.users()
 	wantStatus(t, s.get("/v2/other/tool/manifests/v1"+userNS), http.StatusNotFound)
 	wantStatus(t, s.get("/v2/team/a/tool/manifests/v1?ns=any.io"), http.StatusNotFound)
