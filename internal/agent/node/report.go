@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -93,6 +94,7 @@ func (r *reporter) latest() *registryv1alpha1.RegistryNode {
 // write reports, if that says anything new.
 func (r *reporter) write(ctx context.Context, status registryv1alpha1.RegistryNodeStatus) error {
 	own := r.latest()
+	status = bounded(status)
 	if own == nil || equality.Semantic.DeepEqual(own.Status, status) {
 		return nil
 	}
@@ -116,6 +118,35 @@ func (r *reporter) write(ctx context.Context, status registryv1alpha1.RegistryNo
 	r.learn(answer)
 	r.log.Info("reported", "generation", status.Generation, "preflight", status.Preflight, "reason", status.Message)
 	return nil
+}
+
+// Sizes that the API server takes, in characters. It refuses a report as a whole
+// that has anything longer, and nobody would learn why the node does not come.
+const (
+	longestMessage = 8192
+	longestWarning = 2048
+)
+
+// bounded is a report that is not too long in any place.
+func bounded(s registryv1alpha1.RegistryNodeStatus) registryv1alpha1.RegistryNodeStatus {
+	s.Message = clipped(s.Message, longestMessage)
+	if s.Restart != nil {
+		restart := *s.Restart
+		restart.Message = clipped(restart.Message, longestMessage)
+		s.Restart = &restart
+	}
+	s.Warnings = slices.Clone(s.Warnings)
+	for i, w := range s.Warnings {
+		s.Warnings[i] = clipped(w, longestWarning)
+	}
+	return s
+}
+
+func clipped(text string, most int) string {
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
 }
 
 // nodeUID is that of the Node that owns the RegistryNode. Agents have no access
