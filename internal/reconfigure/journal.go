@@ -49,6 +49,7 @@ type failure struct {
 	ID      string `json:"id"`
 	Key     string `json:"key"`
 	Message string `json:"message"`
+	Dead    bool   `json:"dead,omitempty"` // containerd has not answered since
 }
 
 // edit is what we made of the main file and have not taken back.

@@ -70,7 +70,8 @@ func (r *Reconfigurer) sumOf(p place) (string, error) {
 
 // tidy removes what a change that is over, or never began, left behind.
 func (r *Reconfigurer) tidy(p place) error {
-	return errors.Join(r.remove(p.file+suffixNew), r.remove(p.check()), r.remove(p.file+suffixPrevious))
+	return errors.Join(r.remove(p.file+suffixNew), r.remove(p.check()), r.remove(p.file+suffixPrevious),
+		r.remove(p.file+suffixBackup+suffixNew))
 }
 
 // backup is the main file before our first edit; nil when there is none.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"github.com/d8-registry/registry/internal/mainfile"
 )
@@ -163,10 +164,12 @@ func refused(p place, err error) error {
 type verdict struct {
 	id  string
 	err error
+	at  time.Time
 }
 
 // identify names the change and shows it to containerd's own binary. It is
-// shown once: writing beside the main file wakes whoever watches there.
+// shown once, and if that failed again after a while, because a disk may have
+// been full: writing beside the main file wakes whoever watches there.
 func (r *Reconfigurer) identify(ctx context.Context, p place, c *change) error {
 	dump, err := r.dump(ctx, p.shown)
 	if err != nil {
@@ -186,21 +189,20 @@ func (r *Reconfigurer) identify(ctx context.Context, p place, c *change) error {
 		return err
 	}
 	c.key = short(kind, c.path, sum(c.before, c.there), sum(c.after, c.thereThen), stable)
-	c.id = c.key
-	if c.same() {
-		instance, err := r.instance(ctx)
-		if err != nil {
-			return err
-		}
-		c.id = short(c.key, instance)
+	instance, err := r.instance(ctx)
+	if err != nil {
+		return err
 	}
-	if r.checked.id == c.key {
+	// An approval is for one restart: whoever puts the same bytes back
+	// afterwards waits for another one.
+	c.id = short(c.key, instance)
+	if r.checked.id == c.key && (r.checked.err == nil || time.Since(r.checked.at) < r.o.Limits.Recheck) {
 		return r.checked.err
 	}
 	err = r.rehearse(ctx, p, c, dump)
 	var refusal *Refusal
 	if err == nil || errors.As(err, &refusal) {
-		r.checked = verdict{c.key, err}
+		r.checked = verdict{c.key, err, time.Now()}
 	}
 	return err
 }

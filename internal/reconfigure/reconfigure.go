@@ -101,6 +101,7 @@ type Limits struct {
 	Prove   time.Duration // until the redirect is proved; 1 minute
 	Ask     time.Duration // one question; 20 seconds
 	Retry   time.Duration // between two questions while waiting; 250 ms
+	Recheck time.Duration // until what containerd's binary refused is shown to it again; 30 seconds
 }
 
 func (l Limits) orDefault() Limits {
@@ -114,6 +115,7 @@ func (l Limits) orDefault() Limits {
 	set(&l.Prove, time.Minute)
 	set(&l.Ask, 20*time.Second)
 	set(&l.Retry, 250*time.Millisecond)
+	set(&l.Recheck, 30*time.Second)
 	return l
 }
 
@@ -153,8 +155,11 @@ func (r *Reconfigurer) Pass(ctx context.Context, w Want, approved string) (Statu
 		return r.idle(ctx)
 	}
 	c, err := r.plan(ctx, p, w)
-	if err != nil || c == nil {
+	if err != nil {
 		return Status{}, err
+	}
+	if c == nil {
+		return r.idle(ctx)
 	}
 	var failed failure
 	if found, err := r.load(failureName, &failed); err != nil {
@@ -168,18 +173,20 @@ func (r *Reconfigurer) Pass(ctx context.Context, w Want, approved string) (Statu
 	return r.run(ctx, p, c)
 }
 
-// idle is the status where nothing is wanted. A containerd that a failed
-// change left behind dead is still worth a word.
+// idle is the status where nothing is to be done. A containerd that a failed
+// change left behind dead is worth a word until it answers once: what it dies
+// of later is another story.
 func (r *Reconfigurer) idle(ctx context.Context) (Status, error) {
 	var failed failure
 	found, err := r.load(failureName, &failed)
-	if err != nil || !found {
+	if err != nil || !found || !failed.Dead {
 		return Status{}, err
 	}
 	if _, err := r.instance(ctx); err != nil {
 		return Status{ID: failed.ID, Phase: Failed, Message: failed.Message}, nil
 	}
-	return Status{}, nil
+	failed.Dead = false
+	return Status{}, r.save(failureName, failed)
 }
 
 // Edited reports whether our edit is in the main file, so that the way back to

@@ -55,6 +55,9 @@ func (r *Reconfigurer) report(ctx context.Context, p place, j *journal) {
 	s := j.running(p)
 	r.o.Log.Info("containerd is reconfigured", "id", j.ID, "file", p.shown, "step", string(j.Step))
 	if r.o.Report != nil {
+		// An API server that does not answer must not keep the file from going back.
+		ctx, cancel := context.WithTimeout(ctx, r.o.Limits.Ask)
+		defer cancel()
 		r.o.Report(ctx, s)
 	}
 }
@@ -133,7 +136,11 @@ func (r *Reconfigurer) advance(ctx context.Context, j *journal, s step) error {
 
 // restartAndCheck goes from the written file to a proved containerd, or back.
 func (r *Reconfigurer) restartAndCheck(ctx context.Context, p place, j *journal) (Status, error) {
-	err := r.restart(ctx, j.From)
+	if ctx.Err() != nil {
+		return Status{}, fmt.Errorf("stopped before containerd was restarted; the next start goes on: %w", ctx.Err())
+	}
+	whole := context.WithoutCancel(ctx)
+	err := r.restart(whole, j.From)
 	if err == nil {
 		err = r.check(ctx, j, true)
 	}
@@ -141,6 +148,11 @@ func (r *Reconfigurer) restartAndCheck(ctx context.Context, p place, j *journal)
 		return r.commit(p, j)
 	}
 	if ctx.Err() != nil {
+		// The next agent is a container: a containerd that our change keeps from
+		// starting starts none that could undo it.
+		if r.wait(whole, r.o.Limits.Answer, r.o.Runtime.Answers) != nil {
+			return r.undo(whole, p, j, err.Error())
+		}
 		return Status{}, fmt.Errorf("stopped while containerd was reconfigured; the next start goes on: %w", err)
 	}
 	return r.undo(ctx, p, j, err.Error())
@@ -229,7 +241,7 @@ func (r *Reconfigurer) commit(p place, j *journal) (Status, error) {
 		}
 		err = r.save(editName, e)
 	}
-	if err != nil {
+	if err = errors.Join(err, r.forget(failureName)); err != nil {
 		return Status{}, err
 	}
 	r.o.Log.Info("containerd is reconfigured", "id", j.ID, "file", p.shown, "step", "done")

@@ -45,9 +45,16 @@ func (r *Reconfigurer) resume(ctx context.Context, w Want) (s Status, over bool,
 
 // resumeWrite goes on from where the file may or may not have been written.
 func (r *Reconfigurer) resumeWrite(ctx context.Context, p place, j *journal) (s Status, over bool, err error) {
-	now, err := r.sumOf(p)
+	data, there, err := r.read(p)
 	if err != nil {
 		return Status{}, false, err
+	}
+	now := sum(data, there)
+	if now != j.After && now != j.Before && j.Path != "" && mainfile.ConfigPath(data) == j.Path {
+		// Ours may be in what they wrote, and is to be found on the way back.
+		if err := r.save(editName, edit{Path: j.Path, After: j.After, Absent: j.Before == absent}); err != nil {
+			return Status{}, false, err
+		}
 	}
 	if now != j.After || now == j.Before {
 		// Not written, or written over by somebody: what is there is planned anew.
@@ -93,6 +100,8 @@ func (r *Reconfigurer) undo(ctx context.Context, p place, j *journal, reason str
 // back puts the old file back and restarts containerd once more, if the one
 // that runs may have read the new one.
 func (r *Reconfigurer) back(ctx context.Context, p place, j *journal) (Status, error) {
+	// The next agent is a container: without a containerd there is none.
+	ctx = context.WithoutCancel(ctx)
 	message, restart := j.Reason, r.restart
 	if j.Step == stepUndo {
 		if err := r.putBack(p, j); err != nil {
@@ -100,9 +109,6 @@ func (r *Reconfigurer) back(ctx context.Context, p place, j *journal) (Status, e
 				j.Reason, p.shown, p.file+suffixPrevious, err)
 		}
 		if err := r.advance(ctx, j, stepUndoRestart); err != nil {
-			if ctx.Err() != nil {
-				return Status{}, err
-			}
 			r.o.Log.Error("the journal cannot be written; containerd is restarted all the same", "err", err)
 		}
 		if j.From == nobody {
@@ -112,19 +118,16 @@ func (r *Reconfigurer) back(ctx context.Context, p place, j *journal) (Status, e
 	}
 	if now, err := r.instance(ctx); err == nil && now == j.Instance {
 		// The very process of before: it never read another file.
-		return r.fail(p, j, fmt.Sprintf("%s; containerd was not restarted, and %s is what it was before", message, p.shown))
+		return r.fail(ctx, p, j, fmt.Sprintf("%s; containerd was not restarted, and %s is what it was before", message, p.shown))
 	}
 	err := restart(ctx, j.From)
 	if err == nil {
 		err = r.check(ctx, j, false)
 	}
-	if err != nil && ctx.Err() != nil {
-		return Status{}, fmt.Errorf("stopped while containerd's main file went back; the next start goes on: %w", err)
-	}
 	if err == nil || onlyLost(err) {
-		return r.fail(p, j, fmt.Sprintf("%s; %s is what it was before, and containerd runs with it", message, p.shown))
+		return r.fail(ctx, p, j, fmt.Sprintf("%s; %s is what it was before, and containerd runs with it", message, p.shown))
 	}
-	return r.fail(p, j, fmt.Sprintf("THIS NODE NEEDS A HUMAN NOW: %s; %s is what it was before, but containerd did not come back "+
+	return r.fail(ctx, p, j, fmt.Sprintf("THIS NODE NEEDS A HUMAN NOW: %s; %s is what it was before, but containerd did not come back "+
 		"even with that: %v. Look at `journalctl -u containerd`", message, p.shown, err))
 }
 
@@ -171,8 +174,9 @@ func (r *Reconfigurer) takeOut(p place, j *journal) error {
 }
 
 // fail is the end of a change that failed: it is not tried again.
-func (r *Reconfigurer) fail(p place, j *journal, message string) (Status, error) {
-	f := failure{ID: j.ID, Key: j.Key, Message: message}
+func (r *Reconfigurer) fail(ctx context.Context, p place, j *journal, message string) (Status, error) {
+	_, err := r.instance(ctx)
+	f := failure{ID: j.ID, Key: j.Key, Message: message, Dead: err != nil}
 	r.o.Log.Error("the change of containerd's main file failed", "id", j.ID, "file", p.shown, "reason", message)
 	s := Status{ID: j.ID, Phase: Failed, Message: message}
 	if err := r.save(failureName, f); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/containerd"
+	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/reconfigure"
 )
 
@@ -49,12 +50,16 @@ func (a *Agent) change(ctx context.Context, v *view, t task) bool {
 
 // finishChange looks after a change that an earlier agent was stopped in, while
 // containerd does not answer: it may be the change that keeps it from it.
-func (a *Agent) finishChange(ctx context.Context, v *view) {
+func (a *Agent) finishChange(ctx context.Context, v *view, l layout.Layout, s *served) {
 	if a.memory.Main.Path == "" || v.hold {
 		a.keepRestart(v)
 		return
 	}
-	a.reconfigure(ctx, v, a.main(), nil)
+	var prove func(ctx context.Context, path string) error
+	if s != nil && !l.IsZero() {
+		prove = a.proveChange(l, s) // it may only be slow to come up
+	}
+	a.reconfigure(ctx, v, a.main(), prove)
 }
 
 func (a *Agent) main() reconfigure.Want {

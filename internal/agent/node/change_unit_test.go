@@ -9,6 +9,7 @@ import (
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/agent/seam"
 	"github.com/d8-registry/registry/internal/containerd"
+	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/reconfigure"
 )
 
@@ -126,7 +127,7 @@ func TestChangeWhileContainerdIsSilent(t *testing.T) {
 	t.Parallel()
 	var w wished
 	a := changing(t, &w)
-	a.finishChange(t.Context(), &view{})
+	a.finishChange(t.Context(), &view{}, layout.Layout{}, nil)
 	if len(w.wants) != 0 {
 		t.Error("a main file that nobody knows")
 	}
@@ -137,12 +138,19 @@ func TestChangeWhileContainerdIsSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wants = nil
-	later.finishChange(t.Context(), &view{hold: true})
+	later.finishChange(t.Context(), &view{hold: true}, layout.Layout{}, nil)
 	if len(w.wants) != 0 {
 		t.Error("it may just be starting")
 	}
-	later.finishChange(t.Context(), &view{})
+	later.finishChange(t.Context(), &view{}, layout.Layout{}, nil)
+	if later.proving != nil {
+		t.Error("something to prove it with, without a serving half")
+	}
 	if want := (reconfigure.Want{File: "/host/c.toml", Shown: "/c.toml", Major: 1}); len(w.wants) != 1 || w.wants[0] != want || later.memory.Main.Unit != "containerd.service" {
 		t.Errorf("%+v, %+v", w.wants, later.memory)
+	}
+	later.finishChange(t.Context(), &view{}, layout.Layout{Generation: 1}, &served{})
+	if later.proving == nil {
+		t.Error("a containerd that is slow to come up cannot be proved any more")
 	}
 }

@@ -49,7 +49,7 @@ func (a *Agent) pass(ctx context.Context) time.Duration {
 	}
 	switch {
 	case facts == nil:
-		a.finishChange(ctx, v)
+		a.finishChange(ctx, v, l, s)
 	case s == nil:
 		a.keepRestart(v)
 	case l.IsZero():
