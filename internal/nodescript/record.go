@@ -1,6 +1,7 @@
 package nodescript
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -21,6 +23,7 @@ const (
 	flagsDir    = "flags"  // scripts' flags
 	tmpDir      = "tmp"    // scripts' temporary files
 	libraryFile = "library.bash"
+	lockFile    = "lock"         // held by the agent that runs scripts
 	doneFile    = "done.json"    // the last complete run
 	runningFile = "running.json" // the script that runs now
 )
@@ -70,6 +73,31 @@ func openFolder(host Host, dir string) (*folder, error) {
 }
 
 func (f *folder) close() error { return f.root.Close() }
+
+// lock waits until no other agent runs scripts of this folder: a pod that was
+// replaced by force may still be at it. The kernel takes the lock from an agent
+// that was killed. unlock is never nil.
+func (f *folder) lock(ctx context.Context) (unlock func(), err error) {
+	file, err := f.root.OpenFile(lockFile, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return func() {}, fmt.Errorf("open %s: %w", f.onHost(lockFile), err)
+	}
+	unlock = func() { _ = file.Close() }
+	for {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return unlock, err //nolint:wrapcheck // the caller says what was done
+		}
+		// Nobody tells when a lock is free, unless one sleeps through a stop.
+		timer := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return unlock, ctx.Err() //nolint:wrapcheck // as above
+		}
+	}
+}
 
 func (f *folder) onHost(name string) string { return path.Join(f.path, name) }
 

@@ -65,6 +65,14 @@ func (r *Runner) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = folder.close() }()
+	unlock, err := folder.lock(ctx)
+	defer unlock()
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("make sure that no other agent runs scripts: %w", err)
+	}
 	r.folder = folder
 	r.bash = &bash{host: r.cfg.Host, folder: folder, bootID: r.cfg.BootID, timeout: r.cfg.Timeout}
 	r.tell = newEvents(r.cfg.Client, r.cfg.NodeName, r.log)

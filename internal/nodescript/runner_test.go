@@ -324,6 +324,30 @@ func TestAgentThatWasKilled(t *testing.T) {
 	}
 }
 
+// Two agents on a node, as when a pod was replaced by force: one waits.
+func TestTwoAgents(t *testing.T) {
+	t.Parallel()
+	b := newBash(t)
+	unlock, err := b.folder.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := bashOn(t, b.host, b.folder.path)
+	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	give, err := second.folder.lock(soon)
+	give()
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("two at once: %v", err)
+	}
+	unlock()
+	give, err = second.folder.lock(t.Context())
+	give()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []Config{
