@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -111,6 +112,12 @@ func TestWarningsAreToldOnce(t *testing.T) {
 	r.warn(s)
 	if got := <-recorder.Events; !strings.Contains(got, "Warning ContainerdWarning") || !strings.Contains(got, "NO_PROXY lacks 10.0.0.1, 100% of it") {
 		t.Errorf("told %q", got)
+	}
+	rn.Status.Warnings = []string{strings.Repeat("ä", 2000)}
+	r.warn(s)
+	got := strings.TrimPrefix(<-recorder.Events, "Warning ContainerdWarning ")
+	if len(got) > 1024 || !utf8.ValidString(got) || !strings.HasSuffix(got, "ä…") {
+		t.Errorf("the API server does not take %d bytes: %q", len(got), got)
 	}
 	rn.Status.NodeUID = "the node before"
 	rn.Status.Warnings = []string{"another"}

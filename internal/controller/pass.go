@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -256,13 +257,24 @@ func (r *Reconciler) announce(before, after []metav1.Condition) {
 // eventf tells users what happened to an object. It must carry no secret.
 func (r *Reconciler) eventf(object client.Object, reason, note string, args ...any) {
 	if r.recorder != nil {
-		r.recorder.Eventf(object, nil, corev1.EventTypeNormal, reason, "Switch", note, args...)
+		r.recorder.Eventf(object, nil, corev1.EventTypeNormal, reason, "Switch", "%s", noteOf(note, args...))
 	}
 }
 
 // warningf is eventf for what users should do something about.
 func (r *Reconciler) warningf(object client.Object, reason, note string, args ...any) {
 	if r.recorder != nil {
-		r.recorder.Eventf(object, nil, corev1.EventTypeWarning, reason, "Report", note, args...)
+		r.recorder.Eventf(object, nil, corev1.EventTypeWarning, reason, "Report", "%s", noteOf(note, args...))
 	}
+}
+
+// longestNote is what the API server takes, in bytes; longer ones it refuses.
+const longestNote = 1024
+
+func noteOf(note string, args ...any) string {
+	text := fmt.Sprintf(note, args...)
+	if len(text) <= longestNote {
+		return text
+	}
+	return strings.ToValidUTF8(text[:longestNote-len("…")], "") + "…"
 }
