@@ -53,7 +53,7 @@ func (d *demo) promises(p *phase) []promise {
 	case p.restarts != nil:
 		add("containerd was restarted once on each node that needed it, and on no other", maps.Equal(p.restarts, p.containerd), "%v", p.containerd)
 	default:
-		add("no containerd was restarted", len(p.containerd) == 0, "%v", p.containerd)
+		add("no containerd was restarted where nothing asked for it", len(p.containerd) == 0, "%v", p.containerd)
 	}
 	if p.direct {
 		others := slices.DeleteFunc(slices.Clone(p.changed), mayChange)

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -26,6 +27,16 @@ import (
 
 const usage = "usage: registry-agent serve|node|all|doctor [flags]"
 
+const help = usage + `
+
+  serve   routes containerd's pulls on loopback
+  node    points containerd there, and reports to the cluster
+  all     both in one process
+  doctor  looks at this node without a cluster, and changes nothing
+
+registry-agent COMMAND --help lists the flags of one.
+`
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -33,6 +44,10 @@ func main() {
 		code := doctor.Command(ctx, os.Args[2:], os.Stdout, os.Stderr)
 		stop()
 		os.Exit(code)
+	}
+	if len(os.Args) > 1 && slices.Contains([]string{"-h", "-help", "--help", "help"}, os.Args[1]) {
+		fmt.Print(help)
+		return
 	}
 	err := run(ctx, os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {

@@ -120,7 +120,7 @@ func (u *Unit) why(ctx context.Context, conn *dbus.Conn) string {
 func (u *Unit) connect(ctx context.Context) (*dbus.Conn, error) {
 	if !strings.HasSuffix(u.name, ".service") {
 		return nil, fmt.Errorf("%w: containerd is no service of systemd on this node; "+
-			"give the agent --restart-command, or set config_path in the main file and restart containerd yourself", ErrUnsupported)
+			"set config_path in the main file and restart containerd yourself", ErrUnsupported)
 	}
 	var failed error
 	for _, socket := range []string{privateSocket, busSocket} {
@@ -147,7 +147,7 @@ func (u *Unit) connect(ctx context.Context) (*dbus.Conn, error) {
 		return nil, failed
 	}
 	return nil, fmt.Errorf("%w: this node has no systemd (neither %s nor %s is there); "+
-		"give the agent --restart-command, or set config_path in containerd's main file and restart containerd yourself", ErrUnsupported, privateSocket, busSocket)
+		"set config_path in containerd's main file and restart containerd yourself", ErrUnsupported, privateSocket, busSocket)
 }
 
 // dial makes one connection, authenticated as our own user. Only a bus wants a

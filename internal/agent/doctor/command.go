@@ -25,6 +25,17 @@ const (
 	ExitUnknown = 3 // it could not look
 )
 
+const about = `usage: registry-agent doctor [-o json] [flags]
+
+Prints what this node's containerd is, what an agent would change here, and what
+is in its way. Changes nothing and needs no cluster, but root.
+
+Exit status: 0 nothing is in the way, 1 something is, 2 wrong usage, 3 it could
+not look.
+
+Flags are an agent's, so that its arguments can be given as they are:
+`
+
 // Command is `registry-agent doctor`.
 func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var s serve.Config
@@ -35,6 +46,10 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s.RegisterFlags(flags)
 	n.RegisterFlags(flags)
 	output := flags.String("o", "", "output `format`: json, or empty for people")
+	flags.Usage = func() {
+		_, _ = fmt.Fprint(stderr, about)
+		flags.PrintDefaults()
+	}
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -42,7 +57,7 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return ExitUsage
 	case flags.NArg() > 0 || *output != "" && *output != "json":
-		complain(stderr, errors.New("usage: registry-agent doctor [-o json] [flags]"))
+		complain(stderr, errors.New("usage: registry-agent doctor [-o json] [flags]; --help lists them"))
 		return ExitUsage
 	}
 	if os.Geteuid() != 0 {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/d8-registry/registry/internal/agent/doctor"
 	"github.com/d8-registry/registry/internal/containerd/containerdtest"
@@ -159,6 +160,22 @@ func TestSomethingInTheWay(t *testing.T) {
 	p.want(out, "problem: @/conf.d/user.toml:2: plugins.\"io.containerd.grpc.v1.cri\".registry.configs ", "problem: @/conf.d/broken.toml:1", "\nnot ready: ")
 	if strings.Contains(out, "HIDDEN") || strings.Contains(out, "would change") {
 		t.Error(out)
+	}
+}
+
+// TestNoContainerd: that is said at once, with the way to another socket.
+func TestNoContainerd(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "containerd.sock")
+	var out, complaints bytes.Buffer
+	began := time.Now()
+	code := doctor.Command(t.Context(), []string{"--containerd-socket", socket}, &out, &complaints)
+	if code != doctor.ExitUnknown || out.Len() > 0 || time.Since(began) > 10*time.Second {
+		t.Errorf("exit %d after %s\n%s", code, time.Since(began), out.String())
+	}
+	want := "registry-agent: no containerd answers here, --containerd-socket says where it does: dial unix " + socket + ": connect: no such file or directory\n"
+	if got := complaints.String(); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -36,6 +37,9 @@ const lookTime = 30 * time.Second
 func Examine(ctx context.Context, cfg Config) (*Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
+	if err := listens(ctx, cfg.Socket); err != nil {
+		return nil, err
+	}
 	cri, err := containerd.Dial(cfg.Socket)
 	if err != nil {
 		return nil, err
@@ -57,6 +61,16 @@ func Examine(ctx context.Context, cfg Config) (*Report, error) {
 	slices.SortStableFunc(r.Changes, func(a, b Change) int { return strings.Compare(a.File, b.File) })
 	r.Ready = len(r.Problems) == 0
 	return r, nil
+}
+
+// listens fails at once where nobody listens: a client would wait for
+// containerd to come.
+func listens(ctx context.Context, socket string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("no containerd answers here, --containerd-socket says where it does: %w", err)
+	}
+	return conn.Close()
 }
 
 // examination is one look under way.
