@@ -49,7 +49,8 @@ func (a *Agent) change(ctx context.Context, v *view, t task) bool {
 }
 
 // finishChange looks after a change that an earlier agent was stopped in, while
-// containerd does not answer: it may be the change that keeps it from it.
+// containerd or the other half does not answer: it may be the change that keeps
+// them from it.
 func (a *Agent) finishChange(ctx context.Context, v *view, l layout.Layout, s *served) {
 	if a.memory.Main.Path == "" || v.hold {
 		a.keepRestart(v)
@@ -60,6 +61,9 @@ func (a *Agent) finishChange(ctx context.Context, v *view, l layout.Layout, s *s
 		prove = a.proveChange(l, s) // it may only be slow to come up
 	}
 	a.reconfigure(ctx, v, a.main(), prove)
+	if s == nil && v.status.Restart == nil && !v.again {
+		a.keepRestart(v) // what waits goes on to wait
+	}
 }
 
 func (a *Agent) main() reconfigure.Want {

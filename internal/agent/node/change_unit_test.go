@@ -143,10 +143,17 @@ func TestChangeWhileContainerdIsSilent(t *testing.T) {
 		t.Error("it may just be starting")
 	}
 	later.finishChange(t.Context(), &view{}, layout.Layout{}, nil)
+	waits := &registryv1alpha1.RegistryNode{Status: registryv1alpha1.RegistryNodeStatus{
+		BootID: "boot", Restart: &registryv1alpha1.RestartStatus{ID: "1", Phase: "Waiting"},
+	}}
+	v := &view{own: waits}
+	if later.finishChange(t.Context(), v, layout.Layout{}, nil); v.status.Restart == nil || v.status.Restart.ID != "1" {
+		t.Error("a node that waits lost its place because the other half is away")
+	}
 	if later.proving != nil {
 		t.Error("something to prove it with, without a serving half")
 	}
-	if want := (reconfigure.Want{File: "/host/c.toml", Shown: "/c.toml", Major: 1}); len(w.wants) != 1 || w.wants[0] != want || later.memory.Main.Unit != "containerd.service" {
+	if want := (reconfigure.Want{File: "/host/c.toml", Shown: "/c.toml", Major: 1}); len(w.wants) != 2 || w.wants[0] != want || later.memory.Main.Unit != "containerd.service" {
 		t.Errorf("%+v, %+v", w.wants, later.memory)
 	}
 	later.finishChange(t.Context(), &view{}, layout.Layout{Generation: 1}, &served{})

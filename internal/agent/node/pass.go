@@ -48,10 +48,8 @@ func (a *Agent) pass(ctx context.Context) time.Duration {
 		a.seen, a.failing = l.Generation, time.Time{} // a new try
 	}
 	switch {
-	case facts == nil:
+	case facts == nil || s == nil:
 		a.finishChange(ctx, v, l, s)
-	case s == nil:
-		a.keepRestart(v)
 	case l.IsZero():
 		a.before(ctx, v, s, facts)
 	case legacy(v.own, l, s.status):
