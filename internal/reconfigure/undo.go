@@ -49,16 +49,8 @@ func (r *Reconfigurer) resumeWrite(ctx context.Context, p place, j *journal) (s 
 	if err != nil {
 		return Status{}, false, err
 	}
-	now := sum(data, there)
-	if now != j.After && now != j.Before && j.Path != "" && mainfile.ConfigPath(data) == j.Path {
-		// Ours may be in what they wrote, and is to be found on the way back.
-		if err := r.save(editName, edit{Path: j.Path, After: j.After, Absent: j.Before == absent}); err != nil {
-			return Status{}, false, err
-		}
-	}
-	if now != j.After || now == j.Before {
-		// Not written, or written over by somebody: what is there is planned anew.
-		return Status{}, false, r.close(p, j)
+	if now := sum(data, there); now != j.After || now == j.Before {
+		return Status{}, false, r.overwritten(p, j, data)
 	}
 	if err := r.fs.SyncDir(p.dir()); err != nil {
 		return Status{}, false, fmt.Errorf("save %s: %w", p.shown, err)
@@ -80,6 +72,18 @@ func (r *Reconfigurer) resumeWrite(ctx context.Context, p place, j *journal) (s 
 	}
 	s, err = r.restartAndCheck(ctx, p, j)
 	return s, true, err
+}
+
+// overwritten is the end of a change that was not written, or written over by
+// somebody: what is there is planned anew. Ours may be in what they wrote, and
+// is to be found on the way back.
+func (r *Reconfigurer) overwritten(p place, j *journal, data []byte) error {
+	if s := sum(data, data != nil); s != j.Before && j.Path != "" && mainfile.ConfigPath(data) == j.Path {
+		if err := r.save(editName, edit{Path: j.Path, After: j.After, Absent: j.Before == absent}); err != nil {
+			return err
+		}
+	}
+	return r.close(p, j)
 }
 
 // undo gives a change up.
