@@ -11,8 +11,9 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/d8-registry/registry/internal/filelock"
 )
 
 // What is in the state folder. All of it is root's alone.
@@ -82,21 +83,7 @@ func (f *folder) lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return func() {}, fmt.Errorf("open %s: %w", f.onHost(lockFile), err)
 	}
-	unlock = func() { _ = file.Close() }
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return unlock, err //nolint:wrapcheck // the caller says what was done
-		}
-		// Nobody tells when a lock is free, unless one sleeps through a stop.
-		timer := time.NewTimer(200 * time.Millisecond)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return unlock, ctx.Err() //nolint:wrapcheck // as above
-		}
-	}
+	return func() { _ = file.Close() }, filelock.Lock(ctx, file)
 }
 
 func (f *folder) onHost(name string) string { return path.Join(f.path, name) }

@@ -71,6 +71,12 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer func() { _ = a.cri.Close() }()
+	// A pod that was replaced by force may still be at work.
+	lock, err := a.folder.Lock(ctx)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	defer func() { _ = lock.Close() }()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { a.followServe(ctx); return nil })
 	group.Go(func() error { a.report.follow(ctx, a.nudge); return nil })
@@ -82,6 +88,14 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	group.Go(func() error { a.runScripts(ctx); return nil })
 	group.Go(func() error { a.loop(ctx); return nil })
 	return group.Wait()
+}
+
+// stopped is no error when the agent was told to end.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func newAgent(cfg Config, log *slog.Logger) (*Agent, error) {

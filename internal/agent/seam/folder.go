@@ -1,16 +1,19 @@
 package seam
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/d8-registry/registry/internal/filelock"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/pki"
 )
@@ -22,6 +25,7 @@ const (
 	fileToken   = "token"        // proves to serve that a request comes from containerd or from node
 	fileCA      = "ca.crt"
 	fileCAKey   = "ca.key"
+	fileLock    = "node.lock" // held by the half that touches the node
 )
 
 // Folder is the state that an agent keeps on its node: enough to serve pulls
@@ -37,6 +41,20 @@ func Open(dir string) (Folder, error) {
 		return Folder{}, fmt.Errorf("close state folder: %w", err)
 	}
 	return Folder{dir: dir}, nil
+}
+
+// Lock waits until no other agent touches the node by this folder. Closing what
+// it returns gives the lock back.
+func (f Folder) Lock(ctx context.Context) (io.Closer, error) {
+	file, err := os.OpenFile(filepath.Join(f.dir, fileLock), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock: %w", err)
+	}
+	if err := filelock.Lock(ctx, file); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("wait for another agent of this node: %w", err)
+	}
+	return file, nil
 }
 
 // Layout is the last good layout; fs.ErrNotExist before the first.
