@@ -25,7 +25,8 @@ type Host struct {
 	// know where it belongs; a Problem says why.
 	Unreadable bool
 
-	link bool // the file or its directory is a symbolic link: not ours to replace
+	link  bool // the file or its directory is a symbolic link: not ours to replace
+	owner int  // user ID of the file's owner
 }
 
 // Endpoint is one [host."…"] of a file, or its server.

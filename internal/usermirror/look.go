@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/d8-registry/registry/internal/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
@@ -83,6 +84,7 @@ func (l *looker) directory(name, real string) {
 		return
 	}
 	h.link = isLink(filepath.Join(real, name)) || isLink(filepath.Join(real, name, fileHosts))
+	h.owner = ownerOf(filepath.Join(real, name, fileHosts))
 	r := &fileReader{disk: l.disk, file: h.File, dir: path.Join(l.dir, name), host: host}
 	h.Endpoints, h.Unreadable = r.read(blank(data))
 	for _, e := range h.Endpoints {
@@ -93,6 +95,17 @@ func (l *looker) directory(name, real string) {
 		h.Unreadable = true
 	}
 	l.hosts, l.problems = append(l.hosts, h), append(l.problems, r.problems...)
+}
+
+func ownerOf(name string) int {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return 0
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(owner.Uid)
+	}
+	return 0
 }
 
 func isLink(name string) bool {

@@ -2,6 +2,7 @@ package usermirror
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -138,6 +139,12 @@ func (p *Plan) elsewhere(h Host) bool {
 func (p *Plan) blockable(h Host) bool {
 	if h.link {
 		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it is a symbolic link or in one, which is not ours to replace, so that it does not lead to the agent for " + h.Name + ", and auth and rewrite do nothing; expected a directory with a file"})
+		return false
+	}
+	if h.owner != os.Geteuid() {
+		// Who owns a file may always read it, and with our token pull what the
+		// cluster may.
+		p.Problems = append(p.Problems, Problem{File: h.File, Text: fmt.Sprintf("it belongs to user %d, who would get to read the agent's token in it, so that it does not lead to the agent for %s, and auth and rewrite do nothing; run: chown root:root %s", h.owner, h.Name, h.File)})
 		return false
 	}
 	data, err := p.disk.read(h.File)

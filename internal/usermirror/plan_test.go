@@ -39,6 +39,47 @@ func routesOf(p usermirror.Plan) []string {
 	return out
 }
 
+// TestFileOfAnother: who owns a file may read it, and so must not get our token
+// into it.
+func TestFileOfAnother(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("gives a file away, which takes root")
+	}
+	m := newMachine(t)
+	file := source + "/registry.io/hosts.toml"
+	m.put(source+"/registry.io/own.crt", m.ca)
+	m.put(file, seedFile)
+	if err := os.Chown(m.path(file), 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	p := m.plan(platform(), source)
+	if res, err := p.Apply(); err != nil || len(res.Written) != 0 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if len(p.Problems) != 1 || !strings.Contains(p.Problems[0].Text, "chown root:root "+file) {
+		t.Errorf("problems %v", p.Problems)
+	}
+	if data, err := os.ReadFile(m.path(file)); err != nil || string(data) != seedFile {
+		t.Errorf("%v: %s", err, data)
+	}
+	// The same of root gets the block; given away later, it goes again.
+	if err := os.Chown(m.path(file), 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	p = m.plan(platform(), source)
+	if res, err := p.Apply(); err != nil || len(res.Written) != 1 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if err := os.Chown(m.path(file), 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	p = m.plan(platform(), source)
+	if res, err := p.Apply(); err != nil || len(res.Restored) != 1 {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
 // TestWhoseHostItIs is every way in which a user and the platform meet.
 func TestWhoseHostItIs(t *testing.T) {
 	t.Parallel()
