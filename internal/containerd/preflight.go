@@ -30,6 +30,11 @@ func (s *survey) judge(root string, o Options) {
 			"set config_path to where it leads", link)
 		return
 	}
+	if link := foreignLink(root, s.ConfigFile); link != "" && s.NeedsPath != "" && link != s.ConfigFile {
+		s.refuse(Unsupported, "%s; %s is a symbolic link to an absolute path, which this agent cannot follow; "+
+			"set config_path = %q in %s by hand and restart containerd", s.NeedsPathReason, link, s.NeedsPath, s.ConfigFile)
+		return
+	}
 	if err := writable(s.Folder); err != nil {
 		s.refuse(Unsupported, "%s cannot be written: %v", s.wanted(), err)
 		return

@@ -99,11 +99,16 @@ func onlyWords(before, after document) bool {
 	return errA == nil && errB == nil && string(a) == string(b)
 }
 
-// warn tells of what nodes warn of by an Event on the Node, once for each
-// sentence as long as this process lives. Conditions are about the switch; what
-// works now has no place in them.
+// warn tells of what nodes warn of, and of restarts of their containerd, by an
+// Event on the Node, once each as long as this process lives. Conditions are
+// about the switch; what works now has no place in them.
 func (r *Reconciler) warn(s *sight) {
 	still := map[string]bool{}
+	first := func(words ...any) bool {
+		id := fmt.Sprint(words...)
+		still[id] = true
+		return !r.warned[id]
+	}
 	for i := range s.nodes {
 		node := &s.nodes[i]
 		rn := s.registryNodes[node.Name]
@@ -111,10 +116,18 @@ func (r *Reconciler) warn(s *sight) {
 			continue
 		}
 		for _, warning := range rn.Status.Warnings {
-			id := fmt.Sprint(node.UID, "\n", warning)
-			if still[id] = true; !r.warned[id] {
+			if first(node.UID, "\n", warning) {
 				r.warningf(node, "ContainerdWarning", "%s", warning)
 			}
+		}
+		restart := rn.Status.Restart
+		if restart == nil || restart.Phase == v1alpha1.RestartWaiting || !first(node.UID, "\n", restart.Phase, restart.ID) {
+			continue
+		}
+		if restart.Phase == v1alpha1.RestartFailed {
+			r.warningf(node, "ContainerdRestartFailed", "%s", restart.Message)
+		} else {
+			r.eventf(node, "ContainerdRestart", "containerd is being restarted: %s", restart.Message)
 		}
 	}
 	r.warned = still

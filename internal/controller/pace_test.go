@@ -126,3 +126,32 @@ func TestWarningsAreToldOnce(t *testing.T) {
 		t.Errorf("told %q", <-recorder.Events)
 	}
 }
+
+func TestRestartsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	recorder := events.NewFakeRecorder(10)
+	r := bare()
+	r.recorder = recorder
+	rn := &v1alpha1.RegistryNode{Status: v1alpha1.RegistryNodeStatus{NodeUID: "u"}}
+	s := &sight{
+		nodes:         []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u"}}},
+		registryNodes: map[string]*v1alpha1.RegistryNode{"n": rn},
+	}
+	for _, c := range []struct{ phase, want string }{
+		{v1alpha1.RestartWaiting, ""},
+		{v1alpha1.RestartRunning, "Normal ContainerdRestart containerd is being restarted: because"},
+		{v1alpha1.RestartFailed, "Warning ContainerdRestartFailed because"},
+	} {
+		rn.Status.Restart = &v1alpha1.RestartStatus{ID: "1", Phase: c.phase, Message: "because"}
+		r.warn(s)
+		r.warn(s)
+		if c.want != "" {
+			if got := <-recorder.Events; got != c.want {
+				t.Errorf("%s: %q, want %q", c.phase, got, c.want)
+			}
+		}
+		if n := len(recorder.Events); n != 0 {
+			t.Errorf("%s: %d more", c.phase, n)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -209,7 +210,10 @@ func (n *Node) Pull(ctx context.Context, reference string, auth Login) error {
 }
 
 // Interrupted reports whether a pull failed because containerd went away.
-func Interrupted(err error) bool { return status.Code(err) == codes.Unavailable }
+func Interrupted(err error) bool {
+	// For a moment after its start containerd answers before its CRI can.
+	return status.Code(err) == codes.Unavailable || err != nil && strings.Contains(err.Error(), "server is not initialized yet")
+}
 
 // Answers waits until containerd pulls for the kubelet, as after a restart.
 func (n *Node) Answers(ctx context.Context) error {

@@ -15,6 +15,7 @@ import (
 // +kubebuilder:printcolumn:name="Serving",type=integer,JSONPath=`.status.generation`
 // +kubebuilder:printcolumn:name="Preflight",type=string,JSONPath=`.status.preflight`
 // +kubebuilder:printcolumn:name="Containerd",type=string,JSONPath=`.status.containerd.version`
+// +kubebuilder:printcolumn:name="Legacy",type=boolean,priority=1,JSONPath=`.status.legacy`
 // +kubebuilder:printcolumn:name="Directory",type=string,priority=1,JSONPath=`.status.containerd.effectiveDirectory`
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -45,5 +46,19 @@ func TestTerminal(t *testing.T) {
 	}
 	if strings.Contains(pipe.String(), "\x1b") || !strings.Contains(pipe.String(), "\n+b\n") {
 		t.Errorf("%q", pipe.String())
+	}
+}
+
+// Programs find lists, empty ones too.
+func TestJSONHasLists(t *testing.T) {
+	t.Parallel()
+	data, err := json.Marshal(&Report{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"users":[]`, `"problems":[]`, `"warnings":[]`, `"changes":[]`} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("%s is not in %s", want, data)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -14,14 +15,30 @@ type Report struct {
 	Preflight  string     `json:"preflight"`
 	Containerd Containerd `json:"containerd"`
 	// Users are the host directories that users wrote.
-	Users []User `json:"users,omitempty"`
+	Users []User `json:"users"`
 	// Problems are in the way, Warnings are not: a sentence each.
-	Problems []string `json:"problems,omitempty"`
-	Warnings []string `json:"warnings,omitempty"`
+	Problems []string `json:"problems"`
+	Warnings []string `json:"warnings"`
 	// Restart says that containerd would be restarted once, after approval.
 	Restart bool `json:"restart"`
 	// Changes are what an agent would write, in that order.
-	Changes []Change `json:"changes,omitempty"`
+	Changes []Change `json:"changes"`
+}
+
+// MarshalJSON gives programs empty lists instead of none, so that they need not
+// ask which there are.
+func (r Report) MarshalJSON() ([]byte, error) {
+	type plain Report
+	p := plain(r)
+	p.Users, p.Problems, p.Warnings, p.Changes = list(r.Users), list(r.Problems), list(r.Warnings), list(r.Changes)
+	return json.Marshal(p)
+}
+
+func list[T any](items []T) []T {
+	if items == nil {
+		return []T{}
+	}
+	return items
 }
 
 // Containerd is the containerd behind the socket, paths as it sees them.
