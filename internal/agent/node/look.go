@@ -74,8 +74,9 @@ func (a *Agent) discover(ctx context.Context) error {
 }
 
 // discoverTime is longer than containerd's binary takes to tell its
-// configuration.
-const discoverTime = 5 * time.Second
+// configuration, also on a node with too much to do: what is asked during a
+// change decides whether the change stays.
+const discoverTime = 20 * time.Second
 
 // lookAtServe is the layout that is served, zero before the first, and who
 // serves it; nobody while that is not known.
