@@ -158,8 +158,7 @@ func (c *counter) addUnmovable(inv *inventory) {
 	}
 	for i := range inv.replicaSets {
 		rs := &inv.replicaSets[i]
-		idle := rs.Spec.Replicas != nil && *rs.Spec.Replicas == 0 && rs.Status.Replicas == 0
-		c.add("ReplicaSet "+key(rs), &rs.Spec.Template.Spec, switchover.Reference{Retained: idle})
+		c.add("ReplicaSet "+key(rs), &rs.Spec.Template.Spec, switchover.Reference{Retained: idle(rs)})
 	}
 	for i := range inv.replicators {
 		rc := &inv.replicators[i]
@@ -174,8 +173,7 @@ func (c *counter) addUnmovable(inv *inventory) {
 	for i := range inv.revisions {
 		rev := &inv.revisions[i]
 		if spec, ok := podSpecOf(rev.Data.Raw); ok {
-			// What runs from it counts as pod, what will as template.
-			c.add("ControllerRevision "+key(rev), spec, switchover.Reference{Retained: true})
+			c.add("ControllerRevision "+key(rev), spec, switchover.Reference{Retained: !inv.makesPods(rev)})
 		}
 	}
 	for i := range inv.pods {
@@ -184,6 +182,21 @@ func (c *counter) addUnmovable(inv *inventory) {
 			c.add("Pod "+key(pod), &pod.Spec, switchover.Reference{OwnWorkload: agentPod(pod)})
 		}
 	}
+}
+
+// idle reports whether a ReplicaSet is only there for a rollback of whoever owns
+// it.
+func idle(rs *appsv1.ReplicaSet) bool {
+	return metav1.GetControllerOf(rs) != nil && rs.Spec.Replicas != nil && *rs.Spec.Replicas == 0 && rs.Status.Replicas == 0
+}
+
+// makesPods reports whether pods are still made from a revision: a StatefulSet's
+// before a rollout has ended, or below its partition. What others run counts as
+// pods, and what they will make as template.
+func (inv *inventory) makesPods(rev *appsv1.ControllerRevision) bool {
+	return slices.ContainsFunc(inv.stateful, func(s appsv1.StatefulSet) bool {
+		return s.Namespace == rev.Namespace && s.Status.CurrentRevision == rev.Name && s.Status.CurrentRevision != s.Status.UpdateRevision
+	})
 }
 
 // agentPod reports whether a pod is one of our agents. They outlive a change of

@@ -165,3 +165,60 @@ func TestWhatIsNotOursToMove(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyThePastIsRetained: what pods may still be made from counts as in use.
+func TestOnlyThePastIsRetained(t *testing.T) {
+	t.Parallel()
+	none, one, yes := int32(0), int32(1), true
+	owned := func(name, kind, owner string) metav1.ObjectMeta {
+		m := inNS(name)
+		m.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: kind, Name: owner, Controller: &yes}}
+		return m
+	}
+	rs := func(m metav1.ObjectMeta, replicas *int32, has int32) appsv1.ReplicaSet {
+		return appsv1.ReplicaSet{ObjectMeta: m, Spec: appsv1.ReplicaSetSpec{Replicas: replicas, Template: podTemplate("r.io/d8/a:1")}, Status: appsv1.ReplicaSetStatus{Replicas: has}}
+	}
+	revision := func(name string) appsv1.ControllerRevision {
+		return appsv1.ControllerRevision{ObjectMeta: inNS(name), Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"a","image":"r.io/d8/a:1"}]}}}}`)}}
+	}
+	inv := &inventory{
+		replicaSets: []appsv1.ReplicaSet{
+			rs(owned("past", "Deployment", "d"), &none, 0), rs(owned("ending", "Deployment", "d"), &none, 1),
+			rs(owned("now", "Deployment", "d"), &one, 1), rs(inNS("bare"), &none, 0),
+		},
+		stateful: []appsv1.StatefulSet{
+			{ObjectMeta: inNS("partitioned"), Status: appsv1.StatefulSetStatus{CurrentRevision: "below", UpdateRevision: "above"}},
+			{ObjectMeta: inNS("whole"), Status: appsv1.StatefulSetStatus{CurrentRevision: "latest", UpdateRevision: "latest"}},
+		},
+		revisions: []appsv1.ControllerRevision{revision("below"), revision("latest"), revision("older")},
+		pods: []corev1.Pod{
+			{ObjectMeta: func() metav1.ObjectMeta {
+				m := owned("agent", "DaemonSet", "registry-agent")
+				m.Namespace = "d8-system"
+				return m
+			}(), Spec: spec("r.io/d8/a:1")},
+			{ObjectMeta: owned("pod", "DaemonSet", "registry-agent"), Spec: spec("r.io/d8/a:1")},
+		},
+	}
+	want := map[string]string{
+		"ReplicaSet ns/past": "retained", "ReplicaSet ns/ending": "", "ReplicaSet ns/now": "", "ReplicaSet ns/bare": "",
+		"ControllerRevision ns/below": "", "ControllerRevision ns/latest": "retained", "ControllerRevision ns/older": "retained",
+		"Pod d8-system/agent": "own", "Pod ns/pod": "",
+	}
+	for _, r := range bare().census(inv, []layout.Name{old}, document{}).References {
+		got := ""
+		switch {
+		case r.Retained:
+			got = "retained"
+		case r.OwnWorkload:
+			got = "own"
+		}
+		if expected, ok := want[r.User]; !ok || got != expected {
+			t.Errorf("%s is %q, want %q", r.User, got, expected)
+		}
+		delete(want, r.User)
+	}
+	if len(want) > 0 {
+		t.Errorf("not counted: %v", want)
+	}
+}
