@@ -51,7 +51,7 @@ manifests: ## The chart as one YAML, dist/manifests.yaml: VALUES=file; PLATFORM=
 
 .PHONY: parts
 parts: ## Build the real components into .parts, once (about 25 min cold on 2 cores)
-	@hack/parts.sh $(CLUSTER) $(NODES) gotestsum
+	@hack/parts.sh $(CLUSTER) $(NODES) helm gotestsum
 
 .PHONY: cluster
 cluster:

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,16 +26,21 @@ const (
 
 // fake is a manager of units behind a real bus.
 type fake struct {
-	conn   *godbus.Conn
+	conn  *godbus.Conn
+	asked chan string
+
+	mu     sync.Mutex
 	result string // of the next job
-	asked  chan string
 }
 
 // RestartUnit is called over the bus.
 func (f *fake) RestartUnit(name, mode string) (godbus.ObjectPath, *godbus.Error) {
 	f.asked <- name + " " + mode
 	job := object + "/job/7"
-	go func() { _ = f.conn.Emit(object, manager+".Manager.JobRemoved", uint32(7), job, name, f.result) }()
+	f.mu.Lock()
+	result := f.result
+	f.mu.Unlock()
+	go func() { _ = f.conn.Emit(object, manager+".Manager.JobRemoved", uint32(7), job, name, result) }()
 	return job, nil
 }
 
@@ -120,7 +126,9 @@ func TestBehindTheBus(t *testing.T) {
 	if got := <-f.asked; got != "containerd.service replace" {
 		t.Fatal(got)
 	}
+	f.mu.Lock()
 	f.result = "failed"
+	f.mu.Unlock()
 	if err := u.Restart(t.Context()); err == nil || !strings.Contains(err.Error(), `"failed" (exit-code)`) {
 		t.Fatal(err)
 	}
