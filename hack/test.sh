@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export KUBEBUILDER_ASSETS=${KUBEBUILDER_ASSETS:-$PWD/.parts/bin}
+# One in four of the kills of test/matrix, another four at each run; 1 for all.
+export KILL_EVERY=${KILL_EVERY:-4}
 before=$(mktemp) after=$(mktemp)
 trap 'rm -f "$before" "$after"' EXIT
 

@@ -4,8 +4,11 @@ import (
 	"net/http"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
@@ -35,7 +38,15 @@ var holds = []struct {
 		func(c *cluster) { c.sim.set(func(s *simulator) { s.silent["worker"] = true }) },
 		func(c *cluster) { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) }},
 	{v1alpha1.ConditionProxy,
-		func(c *cluster) { c.sim.set(func(s *simulator) { s.stuck[v1alpha1.DeploymentProxy] = true }) },
+		func(c *cluster) {
+			c.sim.set(func(s *simulator) { s.stuck[v1alpha1.DeploymentProxy] = true })
+			// Else the switch may be past the step before the pod is not ready.
+			c.eventually("the proxy is away", func() bool {
+				var d appsv1.Deployment
+				err := c.Get(c.t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentProxy}, &d)
+				return apierrors.IsNotFound(err) || err == nil && d.Status.AvailableReplicas == 0
+			})
+		},
 		func(c *cluster) { c.sim.set(func(s *simulator) { delete(s.stuck, v1alpha1.DeploymentProxy) }) }},
 	{v1alpha1.ConditionSwitch,
 		func(c *cluster) { c.sim.set(func(s *simulator) { s.stuck["node-exporter"] = true }) },
