@@ -4,7 +4,7 @@ package release
 import "runtime/debug"
 
 // version is set by the linker where an image is built (hack/image).
-var version string // written by the linker alone
+var version string
 
 // Version is the module's version, for people: what the image was built as,
 // else what the Go toolchain knows of the source.

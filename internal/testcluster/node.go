@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,7 +48,7 @@ state = "/run/containerd"
   config_path = "/etc/containerd/registry.d"
 
 [[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
-  platform = "` + platform + `"
+  platform = "linux/` + runtime.GOARCH + `"
   snapshotter = "native"
 
 [plugins.'io.containerd.internal.v1.opt']

@@ -2,10 +2,9 @@ package testcluster
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strings"
 )
 
 // NodeSetup is what makes a node different from the others.
@@ -13,7 +12,7 @@ type NodeSetup struct {
 	// Containerd is its version: "1.6", "1.7", or empty for the newest.
 	Containerd string
 	// Files are put below the node's /etc/containerd before the first start, by
-	// path. A file "config.toml" is added to what keeps containerd apart.
+	// path.
 	Files map[string]string
 	// Guard is a shell command that runs before each start, as a unit's
 	// ExecStartPre does: where it fails, containerd does not start.
@@ -61,9 +60,9 @@ func (s NodeSetup) parts(b Binaries) (string, error) {
 // for them; 2.x is given one.
 func (s NodeSetup) config() string {
 	if s.Containerd == "" {
-		return containerdConfig + s.Files["config.toml"]
+		return containerdConfig
 	}
-	return strings.NewReplacer("@SOCK", nodeSock).Replace(containerd1Config) + s.Files["config.toml"]
+	return containerd1Config
 }
 
 // containerd1Config keeps a containerd 1.x in its place.
@@ -73,7 +72,7 @@ root = "/var/lib/containerd"
 state = "/run/containerd"
 
 [grpc]
-  address = "@SOCK"
+  address = "` + nodeSock + `"
 
 [plugins."io.containerd.internal.v1.opt"]
   path = "/var/lib/containerd/opt"
@@ -87,11 +86,7 @@ state = "/run/containerd"
 // write puts the node's own files into its folder.
 func (s NodeSetup) write(dir string) error {
 	files := map[string]string{"config.toml": s.config()}
-	for name, content := range s.Files {
-		if name != "config.toml" {
-			files[name] = content
-		}
-	}
+	maps.Copy(files, s.Files)
 	for name, content := range files {
 		if err := writeFile(filepath.Join(dir, "etc", "containerd", name), []byte(content), 0o644); err != nil {
 			return err
@@ -112,6 +107,3 @@ func (s NodeSetup) command() (path string, args []string) {
 	}
 	return "/bin/sh", []string{"-c", s.Guard + " && exec " + program + " --config=/etc/containerd/config.toml"}
 }
-
-// platform is what images are unpacked for.
-const platform = "linux/" + runtime.GOARCH

@@ -75,25 +75,27 @@ func (s systemd) Restart(ctx context.Context) error { return s.c.RestartService(
 // Start runs both halves until the test ends or stop is called.
 func (n *Node) Start() (stop func()) {
 	n.t.Helper()
-	stopServe := n.background("serve", func(ctx context.Context, log *slog.Logger) error { return serve.Run(ctx, n.Serving, log) })
-	stopNode := n.background("node", func(ctx context.Context, log *slog.Logger) error { return node.Run(ctx, n.Config, log) })
+	stopServe := Background(n.t, "serve", func(ctx context.Context, log *slog.Logger) error { return serve.Run(ctx, n.Serving, log) })
+	stopNode := Background(n.t, "node", func(ctx context.Context, log *slog.Logger) error { return node.Run(ctx, n.Config, log) })
 	return func() { stopNode(); stopServe() }
 }
 
-func (n *Node) background(part string, run func(context.Context, *slog.Logger) error) func() {
-	n.t.Helper()
-	ctx, cancel := context.WithCancel(n.t.Context())
+// Background runs one half until the test ends or stop is called. It logs to the
+// test, and an error of it fails the test.
+func Background(t testing.TB, part string, run func(context.Context, *slog.Logger) error) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	log := slog.New(slog.NewTextHandler(&testLog{n.t}, nil)).With("part", part)
+	log := slog.New(slog.NewTextHandler(&testLog{t}, nil)).With("part", part)
 	go func() { done <- run(ctx, log) }()
-	stop := func() {
+	stop = func() {
 		cancel()
 		if err := <-done; err != nil {
-			n.t.Errorf("%s: %v", part, err)
+			t.Errorf("%s: %v", part, err)
 		}
 		done <- nil
 	}
-	n.t.Cleanup(stop)
+	t.Cleanup(stop)
 	return stop
 }
 

@@ -6,11 +6,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/agent/agenttest"
 	"github.com/d8-registry/registry/internal/agent/node"
 	"github.com/d8-registry/registry/internal/agent/seam"
 	"github.com/d8-registry/registry/internal/agent/serve"
@@ -71,24 +69,12 @@ func newWorld(t *testing.T) *world {
 func worldOn(t *testing.T, c *containerdtest.Containerd) *world {
 	t.Helper()
 	api := server.Start(t)
-	w := &world{t: t, api: api, kube: api.Config(), namespace: api.Namespace(t), containerd: c}
-	w.name = w.namespace + "-node" // unique in the shared API server
-	w.cri = c.Start(t)
-	owner := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.name}}
-	w.must(api.Client().Create(t.Context(), owner))
-	w.uid = string(owner.UID)
-	w.must(api.Client().Create(t.Context(), &registryv1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{
-		Name:            w.name,
-		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: w.name, UID: owner.UID}},
-	}}))
-	listen := freePort(t)
-	state := t.TempDir()
-	w.serve = serve.Config{Listen: listen, StateDir: state, Namespace: w.namespace, Secret: registryv1alpha1.SecretAgent, Quiet: 300 * time.Millisecond}
-	w.node = node.Config{
-		Listen: listen, StateDir: state, NodeName: w.name, Socket: c.Socket, SourceDir: filepath.Join(c.Dir, "registry.d"),
-		HostRoot: "/", Service: &service{containerd: c}, BootID: "boot-1", ProofInterval: time.Minute, Version: "test",
+	n := agenttest.New(t, api, c)
+	n.Config.Service = &service{containerd: c}
+	return &world{
+		t: t, api: api, kube: api.Config(), namespace: n.Serving.Namespace, containerd: c, cri: n.CRI,
+		name: n.Name, uid: string(n.Own().OwnerReferences[0].UID), serve: n.Serving, node: n.Config,
 	}
-	return w
 }
 
 // service is the systemd of the test's node.
@@ -146,37 +132,12 @@ func (w *world) start() {
 
 func (w *world) startServe() {
 	w.serve.Kube = w.kube
-	w.stopServe = w.background("serve", func(ctx context.Context, log *slog.Logger) error { return serve.Run(ctx, w.serve, log) })
+	w.stopServe = agenttest.Background(w.t, "serve", func(ctx context.Context, log *slog.Logger) error { return serve.Run(ctx, w.serve, log) })
 }
 
 func (w *world) startNode() {
 	w.node.Kube = w.kube
-	w.stopNode = w.background("node", func(ctx context.Context, log *slog.Logger) error { return node.Run(ctx, w.node, log) })
-}
-
-// background runs one half until the test ends or it is stopped.
-func (w *world) background(part string, run func(context.Context, *slog.Logger) error) func() {
-	w.t.Helper()
-	ctx, cancel := context.WithCancel(w.t.Context())
-	done := make(chan error, 1)
-	log := slog.New(slog.NewTextHandler(&testLog{w.t}, nil)).With("part", part)
-	go func() { done <- run(ctx, log) }()
-	stop := func() {
-		cancel()
-		if err := <-done; err != nil {
-			w.t.Errorf("%s: %v", part, err)
-		}
-		done <- nil
-	}
-	w.t.Cleanup(stop)
-	return stop
-}
-
-type testLog struct{ t *testing.T }
-
-func (l *testLog) Write(p []byte) (int, error) {
-	l.t.Log(strings.TrimRight(string(p), "\n"))
-	return len(p), nil
+	w.stopNode = agenttest.Background(w.t, "node", func(ctx context.Context, log *slog.Logger) error { return node.Run(ctx, w.node, log) })
 }
 
 // publish writes the next generation as the controller does.
@@ -283,14 +244,4 @@ func registry(t *testing.T, path string) (*testregistry.Registry, upstream.Upstr
 	r := testregistry.New(t, testregistry.Options{TLS: true, Username: "user", Password: "password"})
 	r.PushRandom(t, path+"/app", "v1", 1, 256)
 	return r, r.Upstream(path)
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
