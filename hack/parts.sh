@@ -37,6 +37,10 @@ parts() {
 etcd|hack/parts/etcd|go.etcd.io/etcd/server/v3||-s -w|2
 kube-apiserver|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kube-apiserver||$k8s_ldflags|8
 kubectl|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kubectl||$k8s_ldflags|2
+kubelet|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kubelet||$k8s_ldflags|4
+kube-controller-manager|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager||$k8s_ldflags|4
+kube-scheduler|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kube-scheduler||$k8s_ldflags|2
+kube-proxy|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kube-proxy||$k8s_ldflags|2
 containerd|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/containerd|$containerd_tags|$containerd_ldflags|3
 containerd-shim-runc-v2|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2|$containerd_tags|$containerd_ldflags|1
 ctr|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/ctr|$containerd_tags|$containerd_ldflags|1
