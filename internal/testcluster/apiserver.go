@@ -20,7 +20,16 @@ import (
 const (
 	apiPort   = "6443"
 	clientURL = "http://127.0.0.1:2379" // etcd, on the loopback of the API server's namespace
+	masters   = "system:masters"        // the group of cluster admins
 )
+
+// APIOptions say what stands around an API server.
+type APIOptions struct {
+	// Cluster is for one with controllers, kubelets and kube-proxy: admission as
+	// in a real cluster, and access to the kubelets for logs and exec. Without it
+	// nobody makes ServiceAccounts, and RouteService plays kube-proxy.
+	Cluster bool
+}
 
 // APIServer is a kube-apiserver with its etcd, in a namespace of their own. No
 // controller-manager and no scheduler runs.
@@ -30,7 +39,9 @@ type APIServer struct {
 	Admin *rest.Config
 	// Kubeconfig is the file of the same.
 	Kubeconfig string
-	ca         *authority
+	// CA signs everybody's certificates: those of kubelets too.
+	CA  *Authority
+	dir string
 }
 
 // Binaries are the real parts.
@@ -46,14 +57,15 @@ func FindBinaries(dir string) (Binaries, error) {
 	b := Binaries{Dir: dir, Assets: os.Getenv("KUBEBUILDER_ASSETS")}
 	var missing []error
 	for _, name := range []string{"etcd", "kube-apiserver", "kubectl", "registry", "containerd"} {
-		if info, err := os.Stat(b.path(name)); err != nil || info.IsDir() {
-			missing = append(missing, fmt.Errorf("%s is not there", b.path(name)))
+		if info, err := os.Stat(b.Path(name)); err != nil || info.IsDir() {
+			missing = append(missing, fmt.Errorf("%s is not there", b.Path(name)))
 		}
 	}
 	return b, errors.Join(missing...)
 }
 
-func (b Binaries) path(name string) string {
+// Path is where a program is.
+func (b Binaries) Path(name string) string {
 	if b.Assets != "" && (name == "etcd" || name == "kube-apiserver" || name == "kubectl") {
 		if path := filepath.Join(b.Assets, name); isFile(path) {
 			return path
@@ -68,33 +80,34 @@ func isFile(path string) bool {
 }
 
 // StartAPIServer starts etcd and kube-apiserver and returns when it is ready.
-func StartAPIServer(ctx context.Context, r *Run, n *Network, b Binaries) (*APIServer, error) {
+func StartAPIServer(ctx context.Context, r *Run, n *Network, b Binaries, o APIOptions) (*APIServer, error) {
 	space, err := n.NewSpace(ctx, "api")
 	if err != nil {
 		return nil, err
 	}
-	a := &APIServer{Space: space}
-	if a.ca, err = newAuthority("kubernetes"); err != nil {
+	a := &APIServer{Space: space, dir: r.Path("api")}
+	if a.CA, err = NewAuthority("kubernetes"); err != nil {
 		return nil, err
 	}
-	dir := r.Path("api")
-	if err := a.writeCertificates(dir); err != nil {
+	if err := a.writeCertificates(a.dir); err != nil {
 		return nil, err
 	}
-	etcd, err := r.StartProcess(Command{Name: "etcd", Space: space, Path: b.path("etcd"), Args: []string{
-		"--data-dir=" + filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+	etcd, err := r.StartProcess(Command{Name: "etcd", Space: space, Path: b.Path("etcd"), Args: []string{
+		"--data-dir=" + filepath.Join(a.dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
 		"--listen-client-urls=" + clientURL, "--advertise-client-urls=" + clientURL,
 	}})
 	if err != nil {
 		return nil, err
 	}
-	server, err := r.StartProcess(Command{Name: "kube-apiserver", Space: space, Path: b.path("kube-apiserver"), Args: a.flags(dir)})
+	server, err := r.StartProcess(Command{Name: "kube-apiserver", Space: space, Path: b.Path("kube-apiserver"), Args: a.flags(o)})
 	if err != nil {
 		return nil, err
 	}
-	// The service address of the API server itself.
-	if err := n.RouteService(ctx, netip.MustParsePrefix(serviceCIDR).Addr().Next(), space); err != nil {
-		return nil, err
+	if !o.Cluster {
+		// The service address of the API server itself.
+		if err := n.RouteService(ctx, netip.MustParsePrefix(serviceCIDR).Addr().Next(), space); err != nil {
+			return nil, err
+		}
 	}
 	if err := a.forward(ctx, r); err != nil {
 		return nil, err
@@ -102,9 +115,9 @@ func StartAPIServer(ctx context.Context, r *Run, n *Network, b Binaries) (*APISe
 	return a, a.waitReady(ctx, etcd, server)
 }
 
-func (a *APIServer) flags(dir string) []string {
-	file := func(name string) string { return filepath.Join(dir, name) }
-	return []string{
+func (a *APIServer) flags(o APIOptions) []string {
+	file := a.File
+	flags := []string{
 		"--etcd-servers=" + clientURL,
 		"--bind-address=0.0.0.0", "--secure-port=" + apiPort, "--advertise-address=" + a.Space.IP.String(),
 		"--tls-cert-file=" + file("tls.crt"), "--tls-private-key-file=" + file("tls.key"),
@@ -113,22 +126,39 @@ func (a *APIServer) flags(dir string) []string {
 		"--service-account-issuer=https://kubernetes.default.svc", "--api-audiences=https://kubernetes.default.svc",
 		"--authorization-mode=Node,RBAC",
 		"--service-cluster-ip-range=" + serviceCIDR,
-		// No controller-manager makes the default ServiceAccounts that this one wants.
-		"--disable-admission-plugins=ServiceAccount",
 		"--allow-privileged=true", // the agent's pod is privileged
 	}
+	if !o.Cluster {
+		// No controller-manager makes the default ServiceAccounts that this one wants.
+		return append(flags, "--disable-admission-plugins=ServiceAccount")
+	}
+	return append(flags, "--enable-admission-plugins=NodeRestriction",
+		"--kubelet-client-certificate="+file("kubelet-client.crt"), "--kubelet-client-key="+file("kubelet-client.key"),
+		"--kubelet-certificate-authority="+file("ca.crt"), "--kubelet-preferred-address-types=InternalIP")
 }
 
+// File is one of its files, as the host sees it: ca.crt, sa.key.
+func (a *APIServer) File(name string) string { return filepath.Join(a.dir, name) }
+
 func (a *APIServer) writeCertificates(dir string) error {
-	if err := writeFile(filepath.Join(dir, "ca.crt"), []byte(a.ca.PEM), 0o644); err != nil {
+	if err := writeFile(filepath.Join(dir, "ca.crt"), []byte(a.CA.PEM), 0o644); err != nil {
 		return err
 	}
 	service := netip.MustParsePrefix(serviceCIDR).Addr().Next().String()
-	if err := a.ca.issueFiles(dir, "kubernetes", "kubernetes.default.svc", a.Space.IP.String(), service, "127.0.0.1"); err != nil {
+	if err := a.CA.issueFiles(dir, "kubernetes", "kubernetes.default.svc", a.Space.IP.String(), service, "127.0.0.1"); err != nil {
 		return err
 	}
-	_, key, err := a.ca.issue(pkix.Name{CommonName: "service-accounts"})
+	cert, key, err := a.CA.Issue(pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{masters}})
 	if err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(dir, "kubelet-client.crt"), cert, 0o644); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(dir, "kubelet-client.key"), key, 0o600); err != nil {
+		return err
+	}
+	if _, key, err = a.CA.Issue(pkix.Name{CommonName: "service-accounts"}); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(dir, "sa.key"), key, 0o600)
@@ -154,13 +184,13 @@ func (a *APIServer) forward(ctx context.Context, r *Run) error {
 			go relay(ctx, conn, func() (net.Conn, error) { return a.Space.DialContext(ctx, "tcp", target) })
 		}
 	}()
-	cert, key, err := a.ca.issue(pkix.Name{CommonName: "admin", Organization: []string{"system:masters"}})
+	cert, key, err := a.CA.Issue(pkix.Name{CommonName: "admin", Organization: []string{masters}})
 	if err != nil {
 		return err
 	}
 	a.Kubeconfig = r.Path("kubeconfig")
 	server := "https://" + listener.Addr().String()
-	if err := writeKubeconfig(a.Kubeconfig, server, a.ca.PEM, clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key}); err != nil {
+	if err := writeKubeconfig(a.Kubeconfig, server, a.CA.PEM, clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key}); err != nil {
 		return err
 	}
 	if a.Admin, err = clientcmd.BuildConfigFromFlags("", a.Kubeconfig); err != nil {
@@ -178,7 +208,17 @@ func (a *APIServer) InsideURL() string {
 
 // WriteTokenKubeconfig writes a kubeconfig for a process in the namespaces.
 func (a *APIServer) WriteTokenKubeconfig(path, token string) error {
-	return writeKubeconfig(path, a.InsideURL(), a.ca.PEM, clientcmdapi.AuthInfo{Token: token})
+	return writeKubeconfig(path, a.InsideURL(), a.CA.PEM, clientcmdapi.AuthInfo{Token: token})
+}
+
+// WriteClientKubeconfig writes a kubeconfig with a certificate of its own, for a
+// process in the namespaces: a kubelet is system:node:NAME of system:nodes.
+func (a *APIServer) WriteClientKubeconfig(path string, subject pkix.Name) error {
+	cert, key, err := a.CA.Issue(subject)
+	if err != nil {
+		return err
+	}
+	return writeKubeconfig(path, a.InsideURL(), a.CA.PEM, clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key})
 }
 
 func writeKubeconfig(path, server, ca string, user clientcmdapi.AuthInfo) error {

@@ -15,14 +15,15 @@ import (
 	"time"
 )
 
-// authority is a private CA of a run: one for the registries, one for the API.
-type authority struct {
+// Authority is a private CA of a run: one for the registries, one for the API.
+type Authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	PEM  string
 }
 
-func newAuthority(name string) (*authority, error) {
+// NewAuthority makes a CA.
+func NewAuthority(name string) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("key of CA %s: %w", name, err)
@@ -41,12 +42,12 @@ func newAuthority(name string) (*authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("CA %s: %w", name, err)
 	}
-	return &authority{cert: cert, key: key, PEM: string(encodeCert(der))}, nil
+	return &Authority{cert: cert, key: key, PEM: string(encodeCert(der))}, nil
 }
 
-// issue makes a certificate for servers (names and addresses) and clients
+// Issue makes a certificate for servers (names and addresses) and clients
 // (subject), as PEM.
-func (a *authority) issue(subject pkix.Name, names ...string) (cert, key []byte, err error) {
+func (a *Authority) Issue(subject pkix.Name, names ...string) (cert, key []byte, err error) {
 	leaf, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, fmt.Errorf("key of %s: %w", subject.CommonName, err)
@@ -80,8 +81,8 @@ func (a *authority) issue(subject pkix.Name, names ...string) (cert, key []byte,
 }
 
 // issueFiles writes tls.crt and tls.key of a server into dir.
-func (a *authority) issueFiles(dir string, names ...string) error {
-	cert, key, err := a.issue(pkix.Name{CommonName: names[0]}, names...)
+func (a *Authority) issueFiles(dir string, names ...string) error {
+	cert, key, err := a.Issue(pkix.Name{CommonName: names[0]}, names...)
 	if err != nil {
 		return err
 	}
@@ -92,8 +93,8 @@ func (a *authority) issueFiles(dir string, names ...string) error {
 }
 
 // issueTLS is issueFiles for a server of our own process.
-func (a *authority) issueTLS(names ...string) (*tls.Config, error) {
-	cert, key, err := a.issue(pkix.Name{CommonName: names[0]}, names...)
+func (a *Authority) issueTLS(names ...string) (*tls.Config, error) {
+	cert, key, err := a.Issue(pkix.Name{CommonName: names[0]}, names...)
 	if err != nil {
 		return nil, err
 	}

@@ -65,12 +65,12 @@ func Start(ctx context.Context, r *Run, o Options, log *slog.Logger) (*Cluster, 
 	if c.Network, err = NewNetwork(ctx, r); err != nil {
 		return nil, err
 	}
-	authority, err := newAuthority("registries")
+	authority, err := NewAuthority("registries")
 	if err != nil {
 		return nil, err
 	}
 	for _, ro := range o.Registries {
-		g, err := newRegistry(ctx, r, c.Network, o.Binaries, authority, ro)
+		g, err := NewRegistry(ctx, r, c.Network, o.Binaries, authority, ro)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +95,7 @@ func (c *Cluster) startProcesses(ctx context.Context) error {
 	whole := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		c.API, err = StartAPIServer(ctx, c.Run, c.Network, c.options.Binaries)
+		c.API, err = StartAPIServer(ctx, c.Run, c.Network, c.options.Binaries, APIOptions{})
 		return err
 	})
 	for _, g := range c.Registries {

@@ -16,7 +16,7 @@ import (
 // Kubectl runs kubectl as cluster admin, with an optional document on its
 // standard input, and returns what it printed. The error holds what it said.
 func (c *Cluster) Kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, c.options.Binaries.path("kubectl"), args...)
+	cmd := exec.CommandContext(ctx, c.options.Binaries.Path("kubectl"), args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.API.Kubeconfig, "HOME="+c.Run.Dir)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errOut bytes.Buffer

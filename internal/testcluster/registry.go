@@ -25,6 +25,8 @@ type RegistryOptions struct {
 	Bearer bool
 	// Users may pull: name to password.
 	Users map[string]string
+	// Writable lets them push too.
+	Writable bool
 }
 
 // Registry is a real distribution registry, in a namespace of its own.
@@ -46,16 +48,16 @@ type Registry struct {
 // Base is what image references start with.
 func (g *Registry) Base() string { return g.Host + "/" + g.Path }
 
-// newRegistry makes the namespace and the certificates: names must be known
+// NewRegistry makes the namespace and the certificates: names must be known
 // before the first node is made. Start starts it.
-func newRegistry(ctx context.Context, r *Run, n *Network, b Binaries, ca *authority, o RegistryOptions) (*Registry, error) {
+func NewRegistry(ctx context.Context, r *Run, n *Network, b Binaries, ca *Authority, o RegistryOptions) (*Registry, error) {
 	name := strings.Split(hostOf(o.Host), ".")[0]
 	space, err := n.NewSpace(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	n.AddHost(space.IP, hostOf(o.Host))
-	g := &Registry{RegistryOptions: o, Space: space, CA: ca.PEM, run: r, binary: b.path("registry")}
+	g := &Registry{RegistryOptions: o, Space: space, CA: ca.PEM, run: r, binary: b.Path("registry")}
 	dir := r.Path(name)
 	if err := ca.issueFiles(dir, hostOf(o.Host)); err != nil {
 		return nil, err
@@ -69,7 +71,7 @@ func newRegistry(ctx context.Context, r *Run, n *Network, b Binaries, ca *author
 		"log":     map[string]any{"level": "warn"},
 		"storage": map[string]any{
 			"filesystem":  map[string]any{"rootdirectory": filepath.Join(dir, "storage")},
-			"maintenance": map[string]any{"readonly": map[string]any{"enabled": true}},
+			"maintenance": map[string]any{"readonly": map[string]any{"enabled": !o.Writable}},
 		},
 		"http": map[string]any{
 			"addr": ":" + portOf(o.Host), "secret": "demo",
@@ -88,12 +90,12 @@ func (g *Registry) storage() string { return filepath.Join(g.dir(), "storage") }
 
 func (g *Registry) dir() string { return g.run.Path(g.Space.Name) }
 
-func (g *Registry) auth(ctx context.Context, ca *authority, dir string) (map[string]any, error) {
+func (g *Registry) auth(ctx context.Context, ca *Authority, dir string) (map[string]any, error) {
 	if !g.Bearer {
 		g.htpasswd = filepath.Join(dir, "htpasswd")
 		return map[string]any{"htpasswd": map[string]any{"realm": g.Host, "path": g.htpasswd}}, g.SetUsers(g.Users)
 	}
-	tokens, err := startTokenServer(ctx, g.run, g.Space, ca, hostOf(g.Host), g.Users)
+	tokens, err := startTokenServer(ctx, g.run, g.Space, ca, g.RegistryOptions)
 	if err != nil {
 		return nil, err
 	}
@@ -137,10 +139,11 @@ func (g *Registry) Start(ctx context.Context) error {
 	if g.Log == nil {
 		g.Log = newAccessLog(process.Log)
 	}
-	client, err := g.client()
+	transport, err := g.Transport()
 	if err != nil {
 		return err
 	}
+	client := &http.Client{Transport: transport}
 	return process.WaitReady(ctx, func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+g.Host+"/v2/", nil)
 		if err != nil {
@@ -163,20 +166,24 @@ func (g *Registry) Stop() { g.process.Kill() }
 // Running reports whether the registry is on.
 func (g *Registry) Running() bool { return g.process != nil && g.process.Running() }
 
-// client speaks to the registry from inside its namespace.
-func (g *Registry) client() (*http.Client, error) {
+// Transport speaks to the registry, and to its token server, from inside its
+// namespace.
+func (g *Registry) Transport() (*http.Transport, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(g.CA)) {
 		return nil, fmt.Errorf("CA of %s is no PEM", g.Host)
 	}
-	address := net.JoinHostPort(g.Space.IP.String(), portOf(g.Host))
-	return &http.Client{Transport: &http.Transport{
+	return &http.Transport{
 		DisableKeepAlives: true,
 		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return g.Space.DialContext(ctx, network, address)
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			_, port, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			return g.Space.DialContext(ctx, network, net.JoinHostPort(g.Space.IP.String(), port))
 		},
-	}}, nil
+	}, nil
 }
 
 func hostOf(hostport string) string {

@@ -32,13 +32,15 @@ type tokenServer struct {
 	realm, service string
 	cert           []byte // PEM of the certificate that tokens are verified with
 	key            *ecdsa.PrivateKey
+	actions        []string // what a token is good for
 
 	mu    sync.Mutex
 	users map[string]string
 }
 
-func startTokenServer(ctx context.Context, r *Run, space *Space, ca *authority, host string, users map[string]string) (*tokenServer, error) {
-	cert, keyPEM, err := ca.issue(pkix.Name{CommonName: "tokens of " + host})
+func startTokenServer(ctx context.Context, r *Run, space *Space, ca *Authority, o RegistryOptions) (*tokenServer, error) {
+	host := hostOf(o.Host)
+	cert, keyPEM, err := ca.Issue(pkix.Name{CommonName: "tokens of " + host})
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +51,10 @@ func startTokenServer(ctx context.Context, r *Run, space *Space, ca *authority, 
 	}
 	t := &tokenServer{
 		realm: "https://" + net.JoinHostPort(host, tokenPort) + "/token", service: host,
-		cert: cert, key: key, users: users,
+		cert: cert, key: key, users: o.Users, actions: []string{"pull"},
+	}
+	if o.Writable {
+		t.actions = append(t.actions, "push")
 	}
 	config, err := ca.issueTLS(host)
 	if err != nil {
@@ -102,7 +107,7 @@ func (t *tokenServer) sign(user string, scopes []string) (string, error) {
 	granted := []access{}
 	for _, scope := range scopes {
 		if parts := strings.Split(scope, ":"); len(parts) == 3 && parts[0] == "repository" {
-			granted = append(granted, access{"repository", parts[1], []string{"pull"}})
+			granted = append(granted, access{"repository", parts[1], t.actions})
 		}
 	}
 	block, _ := pem.Decode(t.cert)
