@@ -39,9 +39,9 @@ type APIServer struct {
 	Admin *rest.Config
 	// Kubeconfig is the file of the same.
 	Kubeconfig string
-	// CA signs everybody's certificates: those of kubelets too.
-	CA  *Authority
-	dir string
+	// authority signs everybody's certificates: those of kubelets too.
+	authority *Authority
+	dir       string
 }
 
 // Binaries are the real parts.
@@ -86,7 +86,7 @@ func StartAPIServer(ctx context.Context, r *Run, n *Network, b Binaries, o APIOp
 		return nil, err
 	}
 	a := &APIServer{Space: space, dir: r.Path("api")}
-	if a.CA, err = NewAuthority("kubernetes"); err != nil {
+	if a.authority, err = NewAuthority("kubernetes"); err != nil {
 		return nil, err
 	}
 	if err := a.writeCertificates(a.dir); err != nil {
@@ -141,14 +141,14 @@ func (a *APIServer) flags(o APIOptions) []string {
 func (a *APIServer) File(name string) string { return filepath.Join(a.dir, name) }
 
 func (a *APIServer) writeCertificates(dir string) error {
-	if err := writeFile(filepath.Join(dir, "ca.crt"), []byte(a.CA.PEM), 0o644); err != nil {
+	if err := writeFile(filepath.Join(dir, "ca.crt"), []byte(a.authority.PEM), 0o644); err != nil {
 		return err
 	}
 	service := netip.MustParsePrefix(serviceCIDR).Addr().Next().String()
-	if err := a.CA.issueFiles(dir, "kubernetes", "kubernetes.default.svc", a.Space.IP.String(), service, "127.0.0.1"); err != nil {
+	if err := a.authority.issueFiles(dir, "kubernetes", "kubernetes.default.svc", a.Space.IP.String(), service, "127.0.0.1"); err != nil {
 		return err
 	}
-	cert, key, err := a.CA.Issue(pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{masters}})
+	cert, key, err := a.authority.Issue(pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{masters}})
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (a *APIServer) writeCertificates(dir string) error {
 	if err := writeFile(filepath.Join(dir, "kubelet-client.key"), key, 0o600); err != nil {
 		return err
 	}
-	if _, key, err = a.CA.Issue(pkix.Name{CommonName: "service-accounts"}); err != nil {
+	if _, key, err = a.authority.Issue(pkix.Name{CommonName: "service-accounts"}); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(dir, "sa.key"), key, 0o600)
@@ -184,13 +184,13 @@ func (a *APIServer) forward(ctx context.Context, r *Run) error {
 			go relay(ctx, conn, func() (net.Conn, error) { return a.Space.DialContext(ctx, "tcp", target) })
 		}
 	}()
-	cert, key, err := a.CA.Issue(pkix.Name{CommonName: "admin", Organization: []string{masters}})
+	cert, key, err := a.authority.Issue(pkix.Name{CommonName: "admin", Organization: []string{masters}})
 	if err != nil {
 		return err
 	}
 	a.Kubeconfig = r.Path("kubeconfig")
 	server := "https://" + listener.Addr().String()
-	if err := writeKubeconfig(a.Kubeconfig, server, a.CA.PEM, clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key}); err != nil {
+	if err := writeKubeconfig(a.Kubeconfig, server, a.authority.PEM, clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key}); err != nil {
 		return err
 	}
 	if a.Admin, err = clientcmd.BuildConfigFromFlags("", a.Kubeconfig); err != nil {
@@ -208,20 +208,37 @@ func (a *APIServer) InsideURL() string {
 
 // WriteTokenKubeconfig writes a kubeconfig for a process in the namespaces.
 func (a *APIServer) WriteTokenKubeconfig(path, token string) error {
-	return writeKubeconfig(path, a.InsideURL(), a.CA.PEM, clientcmdapi.AuthInfo{Token: token})
+	return writeKubeconfig(path, a.InsideURL(), a.authority.PEM, clientcmdapi.AuthInfo{Token: token})
 }
 
-// WriteClientKubeconfig writes a kubeconfig with a certificate of its own, for a
-// process in the namespaces: a kubelet is system:node:NAME of system:nodes.
-func (a *APIServer) WriteClientKubeconfig(path string, subject pkix.Name) error {
-	cert, key, err := a.CA.Issue(subject)
+// CA is the PEM of the cluster's authority.
+func (a *APIServer) CA() string { return a.authority.PEM }
+
+// IssueClient makes a certificate of the cluster's authority, as PEM. With names
+// it is good for a server too, a kubelet for one.
+func (a *APIServer) IssueClient(subject pkix.Name, names ...string) (cert, key []byte, err error) {
+	return a.authority.Issue(subject, names...)
+}
+
+// ClientKubeconfig is a kubeconfig with a certificate of its own, for a process
+// in the namespaces: a kubelet is system:node:NAME of system:nodes.
+func (a *APIServer) ClientKubeconfig(subject pkix.Name) ([]byte, error) {
+	cert, key, err := a.authority.Issue(subject)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return writeKubeconfig(path, a.InsideURL(), a.CA.PEM, clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key})
+	return kubeconfig(a.InsideURL(), a.CA(), clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key})
 }
 
 func writeKubeconfig(path, server, ca string, user clientcmdapi.AuthInfo) error {
+	data, err := kubeconfig(server, ca, user)
+	if err != nil {
+		return err
+	}
+	return writeFile(path, data, 0o600)
+}
+
+func kubeconfig(server, ca string, user clientcmdapi.AuthInfo) ([]byte, error) {
 	const name = "demo"
 	config := clientcmdapi.NewConfig()
 	config.Clusters[name] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: []byte(ca)}
@@ -230,9 +247,9 @@ func writeKubeconfig(path, server, ca string, user clientcmdapi.AuthInfo) error 
 	config.CurrentContext = name
 	data, err := clientcmd.Write(*config)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", path, err)
+		return nil, fmt.Errorf("encode kubeconfig: %w", err)
 	}
-	return writeFile(path, data, 0o600)
+	return data, nil
 }
 
 func (a *APIServer) waitReady(ctx context.Context, etcd, server *Process) error {

@@ -75,7 +75,7 @@ func Start(ctx context.Context, r *Run, o Options, log *slog.Logger) (*Cluster, 
 			return nil, err
 		}
 		c.Registries = append(c.Registries, g)
-		if err := c.Platform.Fill(g.storage(), g.Path); err != nil {
+		if err := c.Platform.Fill(g.Storage(), g.Path); err != nil {
 			return nil, err
 		}
 	}

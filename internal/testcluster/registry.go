@@ -51,7 +51,7 @@ func (g *Registry) Base() string { return g.Host + "/" + g.Path }
 // NewRegistry makes the namespace and the certificates: names must be known
 // before the first node is made. Start starts it.
 func NewRegistry(ctx context.Context, r *Run, n *Network, b Binaries, ca *Authority, o RegistryOptions) (*Registry, error) {
-	name := strings.Split(hostOf(o.Host), ".")[0]
+	name := hostOf(o.Host)
 	space, err := n.NewSpace(ctx, name)
 	if err != nil {
 		return nil, err
@@ -85,8 +85,8 @@ func NewRegistry(ctx context.Context, r *Run, n *Network, b Binaries, ca *Author
 	return g, writeFile(filepath.Join(dir, "config.yaml"), config, 0o600)
 }
 
-// storage is where its images lie.
-func (g *Registry) storage() string { return filepath.Join(g.dir(), "storage") }
+// Storage is where its images lie, for Platform.Fill.
+func (g *Registry) Storage() string { return filepath.Join(g.dir(), "storage") }
 
 func (g *Registry) dir() string { return g.run.Path(g.Space.Name) }
 
