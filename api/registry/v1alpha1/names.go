@@ -18,11 +18,13 @@ const (
 	// SecretAgent is the one Secret that agents read: layout key of SecretLayout.
 	SecretAgent = SecretLayout
 
-	ServiceRegistry       = "registry"
-	DeploymentProxy       = "registry-incluster-proxy"
-	DeploymentController  = "registry-controller"
-	DaemonSetAgent        = "registry-agent"
-	DeploymentDeckhouse   = "deckhouse"
+	ServiceRegistry      = "registry"
+	DeploymentProxy      = "registry-incluster-proxy"
+	DeploymentController = "registry-controller"
+	DaemonSetAgent       = "registry-agent"
+	DeploymentDeckhouse  = "deckhouse"
+	// PodUninstall takes the module out of the cluster: the chart's hook.
+	PodUninstall          = "registry-uninstall"
 	ConfigMapImageAddress = "registry-image-address"
 	ModuleName            = "registry"
 	ModuleWeight          = 38
@@ -36,6 +38,9 @@ const (
 	AnnotationVersion = "registry.deckhouse.io/version"
 	// AnnotationGeneration on proxy pods is the generation that is served.
 	AnnotationGeneration = "registry.deckhouse.io/generation"
+	// AnnotationRevision on the pod templates of agent and proxy says which
+	// version of the module made them, whatever registry their image is from.
+	AnnotationRevision = "registry.deckhouse.io/revision"
 	// AnnotationExclude on a Node is the operator's word that the barrier goes
 	// without it.
 	AnnotationExclude = "registry.deckhouse.io/exclude"
@@ -44,6 +49,10 @@ const (
 	// AnnotationRegistryChecksum on the pod template of Deployment
 	// d8-system/deckhouse makes it restart with the registry.
 	AnnotationRegistryChecksum = "checksum/registry-version"
+	// AnnotationMadeBy with MadeByChart marks what the chart made because it was
+	// not there, and what an uninstallation may therefore take away.
+	AnnotationMadeBy = "registry.deckhouse.io/made-by"
+	MadeByChart      = "chart"
 	// LabelRequiredImages on a ConfigMap, with "true", adds its
 	// images_digests.json to the image check.
 	LabelRequiredImages = "registry.deckhouse.io/required-images"

@@ -15,6 +15,7 @@ import (
 // +kubebuilder:printcolumn:name="Serving",type=integer,JSONPath=`.status.generation`
 // +kubebuilder:printcolumn:name="Preflight",type=string,JSONPath=`.status.preflight`
 // +kubebuilder:printcolumn:name="Containerd",type=string,JSONPath=`.status.containerd.version`
+// +kubebuilder:printcolumn:name="Agent",type=string,priority=1,JSONPath=`.status.agentVersion`
 // +kubebuilder:printcolumn:name="Legacy",type=boolean,priority=1,JSONPath=`.status.legacy`
 // +kubebuilder:printcolumn:name="Directory",type=string,priority=1,JSONPath=`.status.containerd.effectiveDirectory`
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`
@@ -47,6 +48,11 @@ type RegistryNodeSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	ApprovedRestart string `json:"approvedRestart,omitempty"`
+	// Leave says that the module is being uninstalled: the agent removes what it
+	// keeps on the node and does nothing more. It obeys only on a node that has
+	// no layout and nothing of ours in containerd's configuration.
+	// +optional
+	Leave bool `json:"leave,omitempty"`
 }
 
 // RegistryNodeStatus is the agent's report. It is about what the node's own
@@ -68,6 +74,10 @@ type RegistryNodeStatus struct {
 	// AgentVersion is the version of the agent that reports.
 	// +optional
 	AgentVersion string `json:"agentVersion,omitempty"`
+	// AgentPod is the UID of the Pod that the agent reports from: a report stays
+	// when its Pod goes, and this tells whether the Pod's successor has spoken.
+	// +optional
+	AgentPod string `json:"agentPod,omitempty"`
 	// Preflight says whether containerd's configuration leaves room for ours.
 	// +kubebuilder:validation:Enum=Ready;Custom;Unsupported
 	// +optional
@@ -78,6 +88,10 @@ type RegistryNodeStatus struct {
 	// directory.
 	// +optional
 	Legacy bool `json:"legacy,omitempty"`
+	// Left is true when the agent, as spec.leave asked, has removed its own
+	// folder from the node.
+	// +optional
+	Left bool `json:"left,omitempty"`
 	// Redirects are the names whose redirect to the agent was proved, or not.
 	// +listType=map
 	// +listMapKey=name
