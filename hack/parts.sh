@@ -27,11 +27,15 @@ containerd17=v1.7.35
 containerd17_pkg=github.com/containerd/containerd/cmd
 containerd16=1.6.20~ds1-1+deb12u3
 runc=1.1.5+ds1-1+deb12u1
+cni_pkg=github.com/containernetworking/plugins/plugins
+cni_ldflags="-s -w -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=v1.9.1"
+nft="nftables=1.0.6-2+deb12u2 libnftables1 libedit2 libgmp10 libjansson4 libmnl0 libnftnl11 libxtables12 libbsd0 libtinfo6 libmd0"
+tree=2.1.0-1
 containerd17_ldflags="-s -w -X github.com/containerd/containerd/version.Version=$containerd17"
 containerd_tags=no_btrfs,no_devmapper,no_zfs,no_aufs
 
 # name | module folder | packages | build tags | ldflags | minutes on 2 cores, cold
-# name | debian | package=version | programs || minutes
+# name | debian | package=version library... | programs || minutes
 parts() {
 	cat <<EOF
 etcd|hack/parts/etcd|go.etcd.io/etcd/server/v3||-s -w|2
@@ -47,6 +51,10 @@ ctr|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/ctr|$container
 containerd-1.7|hack/parts/containerd17|$containerd17_pkg/containerd $containerd17_pkg/containerd-shim-runc-v2 $containerd17_pkg/ctr|$containerd_tags|$containerd17_ldflags|4
 containerd-1.6|debian|containerd=$containerd16|containerd containerd-shim-runc-v2 ctr||1
 runc|debian|runc=$runc|runc||1
+cni|hack/parts/cni|$cni_pkg/main/bridge $cni_pkg/main/loopback $cni_pkg/ipam/host-local $cni_pkg/meta/portmap||$cni_ldflags|1
+coredns|hack/parts/coredns|.||-s -w|3
+nft|debian|$nft|nft||1
+tree|debian|tree=$tree|tree||1
 pause|hack/parts/pause|.||-s -w|1
 registry|hack/parts/distribution|github.com/distribution/distribution/v3/cmd/registry||-s -w|2
 helm|hack/parts/helm|helm.sh/helm/v4/cmd/helm||-s -w -X helm.sh/helm/v4/internal/version.version=$helm|2
@@ -91,37 +99,71 @@ build() { # place dir packages tags ldflags
 	mv "$new" "$1"
 }
 
-# Debian's own build of an old version, the one that nodes run: downloaded and
-# unpacked. The package lists are our own where the machine's are missing.
-unpack() { # place package=version programs
-	local new=$1.new own=$root/.parts/apt want=$2 name=${2%%=*} program deb
-	local apt=(-o APT::Sandbox::User=root -o Dir::State::Lists="$own/lists" -o Dir::Cache="$own/cache")
+# Debian's own build, the one that nodes run: downloaded and unpacked. The
+# package lists are our own where the machine's are missing.
+#
+# Packages after the first are the libraries it needs, of whatever version is
+# on offer: they go to lib, and each program is a script that takes them from
+# beside itself, so the folder works wherever it is mounted.
+unpack() { # place packages programs
+	local new=$1.new want=$2 program real deb
 	rm -rf "$new"
 	mkdir -p "$new/deb" "$new/x"
-	if ! (cd "$new/deb" && apt-get -o APT::Sandbox::User=root download "$want"); then
-		mkdir -p "$own/lists/partial" "$own/cache/archives/partial"
-		apt-get "${apt[@]}" update || return 1
-		if ! apt-cache "${apt[@]}" madison "$name" | grep -qF "| ${want#*=} |"; then
-			# A security fix replaced the pinned one: the same release does as well.
-			local release=${want#*=}
-			release=$(cut -d. -f1,2 <<<"$release")
-			want=$name=$(apt-cache "${apt[@]}" madison "$name" | awk -F' *[|] *' -v r="$release." 'index($2, r) == 1 {print $2; exit}')
-			if [ "$want" = "$name=" ]; then
-				echo "the machine's package sources offer no $name $release; Debian 12 (bookworm) has it"
-				return 1
-			fi
-			echo "taking $want instead of $2"
-		fi
-		(cd "$new/deb" && apt-get "${apt[@]}" download "$want") || return 1
-	fi
-	deb=$(echo "$new"/deb/*.deb)
-	dpkg-deb -x "$deb" "$new/x" || return 1
+	# shellcheck disable=SC2086 # packages are words
+	download "$new/deb" $want || return 1
+	for deb in "$new"/deb/*.deb; do dpkg-deb -x "$deb" "$new/x" || return 1; done
 	for program in $3; do
-		mv "$(find "$new/x" -path "*bin/$program" -type f | head -1)" "$new/$program" || return 1
+		real=$(find "$new/x" -path "*bin/$program" -type f | head -1)
+		mv "$real" "$new/$program" || return 1
+		if [[ $want == *" "* ]]; then with_libraries "$new" "$program" || return 1; fi
 		"$new/$program" --version || "$new/$program" -v || return 1 # a library of Debian's may be missing
 	done
 	rm -rf "$1" "$new/x" "$new/deb"
 	mv "$new" "$1"
+}
+
+# The program becomes NAME.bin, and NAME a script that runs it.
+with_libraries() { # folder program
+	mkdir -p "$1/lib"
+	find "$1/x" -path '*/lib/*' -name '*.so.*' -exec mv -t "$1/lib" {} + || return 1
+	mv "$1/$2" "$1/$2.bin"
+	cat >"$1/$2" <<-'EOF'
+		#!/bin/sh
+		self=$(readlink -f "$0")
+		LD_LIBRARY_PATH=${self%/*}/lib exec "$self.bin" "$@"
+	EOF
+	chmod +x "$1/$2"
+}
+
+download() { # folder package...
+	local to=$1 own=$root/.parts/apt want found=()
+	shift
+	if (cd "$to" && apt-get -o APT::Sandbox::User=root download "$@"); then return; fi
+	local apt=(-o APT::Sandbox::User=root -o Dir::State::Lists="$own/lists" -o Dir::Cache="$own/cache")
+	mkdir -p "$own/lists/partial" "$own/cache/archives/partial"
+	apt-get "${apt[@]}" update || return 1
+	for want in "$@"; do found+=("$(on_offer "$want" "${apt[@]}")") || return 1; done
+	(cd "$to" && apt-get "${apt[@]}" download "${found[@]}")
+}
+
+# The package as it can be had now: a security fix may have replaced the pinned
+# one, and the same release does as well.
+on_offer() { # package[=version] apt's options...
+	local want=$1 name=${1%%=*} release offered
+	shift
+	offered=$(apt-cache "$@" madison "$name" | awk -F' *[|] *' '{print $2}')
+	if [[ $want != *=* ]] || grep -qxF "${want#*=}" <<<"$offered"; then
+		echo "$want"
+		return
+	fi
+	release=$(cut -d. -f1,2 <<<"${want#*=}")
+	offered=$(awk -v r="$release." 'index($0, r) == 1 {print; exit}' <<<"$offered")
+	if [ -z "$offered" ]; then
+		echo "the machine's package sources offer no $name $release; Debian 12 (bookworm) has it" >&2
+		return 1
+	fi
+	echo "taking $name=$offered instead of $want" >&2
+	echo "$name=$offered"
 }
 
 make_part() { # name dir packages tags ldflags
