@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -190,13 +190,14 @@ func change(ro rollout, doc document) *unstructured.Unstructured {
 	template := map[string]any{}
 	if !ro.none() {
 		spec := map[string]any{}
-		for field, changes := range map[string]map[string]string{"containers": ro.containers, "initContainers": ro.inits} {
-			if list := containerList(changes); len(list) > 0 {
-				spec[field] = list
-			}
+		if list := containerList(ro.template.Spec.Containers, ro.containers); len(list) > 0 {
+			spec["containers"] = list
+		}
+		if list := containerList(ro.template.Spec.InitContainers, ro.inits); len(list) > 0 {
+			spec["initContainers"] = list
 		}
 		if len(ro.volumes) > 0 {
-			spec["volumes"] = volumeList(ro.volumes)
+			spec["volumes"] = volumeList(ro.template.Spec.Volumes, ro.volumes)
 		}
 		template["spec"] = spec
 	}
@@ -220,18 +221,24 @@ func change(ro rollout, doc document) *unstructured.Unstructured {
 	return u
 }
 
-func containerList(changes map[string]string) []any {
+// containerList is in the template's order: the API server puts containers into
+// the order of a patch, and init containers run in it.
+func containerList(of []corev1.Container, changes map[string]string) []any {
 	list := make([]any, 0, len(changes))
-	for _, name := range slices.Sorted(maps.Keys(changes)) {
-		list = append(list, map[string]any{"name": name, "image": changes[name]})
+	for i := range of {
+		if image, ok := changes[of[i].Name]; ok {
+			list = append(list, map[string]any{"name": of[i].Name, "image": image})
+		}
 	}
 	return list
 }
 
-func volumeList(changes map[string]string) []any {
+func volumeList(of []corev1.Volume, changes map[string]string) []any {
 	list := make([]any, 0, len(changes))
-	for _, name := range slices.Sorted(maps.Keys(changes)) {
-		list = append(list, map[string]any{"name": name, "image": map[string]any{"reference": changes[name]}})
+	for i := range of {
+		if image, ok := changes[of[i].Name]; ok {
+			list = append(list, map[string]any{"name": of[i].Name, "image": map[string]any{"reference": image}})
+		}
 	}
 	return list
 }
