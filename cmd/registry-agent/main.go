@@ -73,6 +73,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	s.RegisterFlags(flags)
 	n.RegisterFlags(flags)
 	flags.StringVar(&n.NodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the Node")
+	flags.StringVar(&n.PodUID, "pod-uid", os.Getenv("POD_UID"), "`UID` of the Pod that this runs in; in a pod, from its environment")
 	if args[0] != "serve" && args[0] != "node" && args[0] != "all" {
 		return errors.New(usage)
 	}

@@ -243,7 +243,7 @@ func (r *podRunner) runProgram(ctx context.Context, pod *corev1.Pod, node *Node,
 		Name: "pod-" + pod.Name, Space: space, Path: program.Path,
 		Args: append(program.Args, "--kubeconfig="+filepath.Join("/", inside, kubeconfig)),
 		Env: append([]string{
-			"NODE_NAME=" + node.Name, "POD_NAME=" + pod.Name, "POD_NAMESPACE=" + pod.Namespace, "POD_IP=" + space.IP.String(),
+			"NODE_NAME=" + node.Name, "POD_NAME=" + pod.Name, "POD_NAMESPACE=" + pod.Namespace, "POD_UID=" + string(pod.UID), "POD_IP=" + space.IP.String(),
 			// Only what a layout says is trusted, not what the node's system trusts.
 			"SSL_CERT_FILE=/dev/null", "SSL_CERT_DIR=/dev/null",
 		}, program.Env...),

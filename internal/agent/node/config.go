@@ -50,6 +50,8 @@ type Config struct {
 	Service reconfigure.Service
 	// Limits are the times that a restart of containerd may take.
 	Limits reconfigure.Limits
+	// PodUID is that of the Pod that this program runs in; empty outside of one.
+	PodUID string
 	// Version is that of this program.
 	Version string
 }

@@ -64,7 +64,7 @@ func (a *Agent) pass(ctx context.Context) time.Duration {
 func (a *Agent) begin() *view {
 	v := &view{own: a.report.latest()}
 	a.adopt(v.own)
-	v.status.AgentVersion, v.status.BootID = a.cfg.Version, a.cfg.BootID
+	v.status.AgentVersion, v.status.AgentPod, v.status.BootID = a.cfg.Version, a.cfg.PodUID, a.cfg.BootID
 	v.status.NodeUID = nodeUID(v.own)
 	v.status.Containerd.SourceDirectory = a.cfg.SourceDir
 	a.lookAtScripts(v)

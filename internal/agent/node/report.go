@@ -102,13 +102,7 @@ func (r *reporter) write(ctx context.Context, status registryv1alpha1.RegistryNo
 	if err != nil {
 		return fmt.Errorf("encode report: %w", err)
 	}
-	report := &unstructured.Unstructured{Object: map[string]any{"status": body}}
-	report.SetAPIVersion(registryv1alpha1.GroupVersion().String())
-	report.SetKind("RegistryNode")
-	report.SetName(r.name)
-	report.SetUID(own.UID) // a node of the same name is another one
-	answer, err := r.kube.Resource(resource()).ApplyStatus(ctx, r.name, report,
-		metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+	answer, err := r.apply(ctx, own, body)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil // the watch will say when there is one again
@@ -118,6 +112,24 @@ func (r *reporter) write(ctx context.Context, status registryv1alpha1.RegistryNo
 	r.learn(answer)
 	r.log.Info("reported", "generation", status.Generation, "preflight", status.Preflight, "reason", status.Message)
 	return nil
+}
+
+// apply writes the status, at the second try without the fields that the cluster's
+// definition of RegistryNode lacks: an agent may be newer than that, after a
+// rollback of the module, and the rest of its report is needed.
+func (r *reporter) apply(ctx context.Context, own *registryv1alpha1.RegistryNode, body map[string]any) (*unstructured.Unstructured, error) {
+	report := &unstructured.Unstructured{Object: map[string]any{"status": body}}
+	report.SetAPIVersion(registryv1alpha1.GroupVersion().String())
+	report.SetKind("RegistryNode")
+	report.SetName(r.name)
+	report.SetUID(own.UID) // a node of the same name is another one
+	for {
+		answer, err := r.kube.Resource(resource()).ApplyStatus(ctx, r.name, report,
+			metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+		if err == nil || !withoutUnknown(report.Object, err) {
+			return answer, err //nolint:wrapcheck // the caller says what was tried
+		}
+	}
 }
 
 // Sizes that the API server takes, in characters. It refuses a report as a whole
