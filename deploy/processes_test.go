@@ -207,8 +207,8 @@ func TestControllerCreatesItsSecretsOnly(t *testing.T) {
 	ns := api.Namespace(t)
 	controller := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-controller", Node: "n1"}))
 	const (
-		outside = "Outside d8-system the registry controller may create image pull secret deckhouse-registry and no other."
-		inside  = "In d8-system the registry controller may create Secrets registry-* and deckhouse-registry and no other."
+		outside = "Outside d8-system the registry controller may write image pull secret deckhouse-registry and no other."
+		inside  = "In d8-system the registry controller may write Secrets registry-* and deckhouse-registry and no other."
 		token   = "The registry controller may not create tokens of ServiceAccounts."
 	)
 	for _, tt := range []struct {
