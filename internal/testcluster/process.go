@@ -30,6 +30,9 @@ type Command struct {
 	Space *Space
 	// Unshare starts it in new network and mount namespaces.
 	Unshare bool
+	// Machine also starts it as process 1 of a new PID namespace, with a host
+	// name and shared memory of its own.
+	Machine bool
 	// Dir is its working directory; the root if empty.
 	Dir string
 }
@@ -69,6 +72,9 @@ func (r *Run) StartProcess(c Command) (*Process, error) {
 	}
 	if c.Unshare {
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS | syscall.CLONE_NEWNET
+	}
+	if c.Machine {
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

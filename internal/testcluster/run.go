@@ -115,6 +115,9 @@ func (r *Run) Close(keepFiles bool) error {
 	for i := len(processes) - 1; i >= 0; i-- {
 		processes[i].Kill()
 	}
+	if err := removeCgroups(r.Dir); err != nil {
+		return err
+	}
 	if keepFiles {
 		// The processes are gone: nothing is left to be found by a later run.
 		return os.Remove(r.Path(ownerFile))
@@ -152,6 +155,9 @@ func RemoveLeftovers(parent string, log *slog.Logger) error {
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return fmt.Errorf("kill process %d of an earlier run: %w", pid, err)
 			}
+		}
+		if err := removeCgroups(dir); err != nil {
+			return err
 		}
 		log.Info("removing the folder of an earlier run", "dir", dir)
 		if err := os.RemoveAll(dir); err != nil {
