@@ -8,12 +8,14 @@ PARTS   := $(CURDIR)/.parts/bin
 CLUSTER := etcd kube-apiserver kubectl registry containerd containerd-shim-runc-v2 ctr yq
 # What only tests run: the older containerds, and what it takes to run pods.
 NODES   := containerd-1.7 containerd-1.6 runc pause
+# What the cluster of e2e runs besides, and tools that the documentation uses.
+E2E     := kubelet kube-controller-manager kube-scheduler kube-proxy cni coredns nft tree helm
 PKG     ?= ./...
 RUN     ?= .
 
 .PHONY: help
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: cluster build ## The main job on real parts, from nothing: KEEP=1 leaves it running, BREAK=order|final-early must fail, STORY=name runs another story
@@ -21,7 +23,16 @@ demo: cluster build ## The main job on real parts, from nothing: KEEP=1 leaves i
 
 .PHONY: test
 test: lint parts ## Lint, then every test this machine can run; names what it skipped
-	@hack/test.sh $(PKG)
+	@hack/leftovers.sh hack/test.sh $(PKG)
+
+.PHONY: e2e
+e2e: build ## The documentation line by line on a real cluster of three nodes (about 35 min for the parts, cold): KEEP=1 leaves it running
+	@hack/parts.sh $(CLUSTER) $(NODES) $(E2E)
+	@E2E=1 KEEP="$(KEEP)" $(if $(KEEP),,hack/leftovers.sh) go test ./test/e2e -run TestE2E -v -count=1 -timeout 60m
+
+.PHONY: versions
+versions: ## The chart and the admission policies on the oldest and the newest Kubernetes API server, 1.30 and 1.36
+	@hack/versions.sh 1.30 1.36
 
 .PHONY: lint
 lint: ## golangci-lint over every module, import rules included

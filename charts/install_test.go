@@ -28,6 +28,7 @@ import (
 // A cluster is an API server with nothing of ours.
 type cluster struct {
 	client.Client
+	plane      *apitest.ControlPlane
 	kubeconfig string
 }
 
@@ -58,7 +59,7 @@ func newCluster(t *testing.T) cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cluster{c, apitest.Kubeconfig(t, plane.Config())}
+	return cluster{c, plane, apitest.Kubeconfig(t, plane.Config())}
 }
 
 func (c cluster) helm(t *testing.T, args ...string) string {

@@ -16,12 +16,19 @@ stamps=$root/.parts/stamps
 logs=$root/.parts/logs
 
 k8s=v1.35.4
+# The oldest and the newest API server that the module promises to work with.
+k8s_oldest=v1.30.14
+k8s_newest=v1.36.3
 containerd=v2.4.2
 helm=v4.3.1
-k8s_ldflags="-s -w"
-for pkg in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
-	k8s_ldflags+=" -X $pkg.gitVersion=$k8s -X $pkg.gitMajor=1 -X $pkg.gitMinor=35"
-done
+k8s_ldflags() { # version
+	local minor=${1#v1.} flags="-s -w" pkg
+	for pkg in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+		flags+=" -X $pkg.gitVersion=$1 -X $pkg.gitMajor=1 -X $pkg.gitMinor=${minor%.*}"
+	done
+	echo "$flags"
+}
+k8s_ldflags=$(k8s_ldflags $k8s)
 containerd_ldflags="-s -w -X github.com/containerd/containerd/v2/version.Version=$containerd"
 containerd17=v1.7.35
 containerd17_pkg=github.com/containerd/containerd/cmd
@@ -45,13 +52,15 @@ kubelet|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kubelet||$k8s_ldflags|4
 kube-controller-manager|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager||$k8s_ldflags|4
 kube-scheduler|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kube-scheduler||$k8s_ldflags|2
 kube-proxy|hack/parts/kubernetes|k8s.io/kubernetes/cmd/kube-proxy||$k8s_ldflags|2
+kube-apiserver-1.30|hack/parts/kubernetes130|k8s.io/kubernetes/cmd/kube-apiserver||$(k8s_ldflags $k8s_oldest)|8
+kube-apiserver-1.36|hack/parts/kubernetes136|k8s.io/kubernetes/cmd/kube-apiserver||$(k8s_ldflags $k8s_newest)|8
 containerd|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/containerd|$containerd_tags|$containerd_ldflags|3
 containerd-shim-runc-v2|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2|$containerd_tags|$containerd_ldflags|1
 ctr|hack/parts/containerd|github.com/containerd/containerd/v2/cmd/ctr|$containerd_tags|$containerd_ldflags|1
 containerd-1.7|hack/parts/containerd17|$containerd17_pkg/containerd $containerd17_pkg/containerd-shim-runc-v2 $containerd17_pkg/ctr|$containerd_tags|$containerd17_ldflags|4
 containerd-1.6|debian|containerd=$containerd16|containerd containerd-shim-runc-v2 ctr||1
 runc|debian|runc=$runc|runc||1
-cni|hack/parts/cni|$cni_pkg/main/bridge $cni_pkg/main/loopback $cni_pkg/ipam/host-local $cni_pkg/meta/portmap||$cni_ldflags|1
+cni|hack/parts/cni|$cni_pkg/main/ptp $cni_pkg/main/loopback $cni_pkg/ipam/host-local||$cni_ldflags|1
 coredns|hack/parts/coredns|.||-s -w|3
 nft|debian|$nft|nft||1
 tree|debian|tree=$tree|tree||1

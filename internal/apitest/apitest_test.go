@@ -3,6 +3,7 @@ package apitest
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -150,4 +151,27 @@ func present(t *testing.T, api *API, ns, name string) bool {
 		t.Fatal(err)
 	}
 	return err == nil
+}
+
+func TestAnotherVersionIsAnError(t *testing.T) {
+	config := server.Start(t).Config()
+	t.Setenv(EnvServer, "1.0")
+	if version, err := askVersion(t.Context(), config); err == nil {
+		t.Errorf("%s passes for 1.0", version)
+	}
+	if got, want := serverPart(), "kube-apiserver-1.0"; got != want {
+		t.Errorf("part %s, want %s", got, want)
+	}
+	t.Setenv(EnvServer, "")
+	version, err := askVersion(t.Context(), config)
+	if err != nil || serverPart() != "kube-apiserver" {
+		t.Errorf("without %s: %s, %v", EnvServer, serverPart(), err)
+	}
+	minor := strings.Split(strings.TrimPrefix(version, "v"), ".")[1]
+	for want, ok := range map[string]bool{"1." + minor: true, "1." + minor[:1]: false} {
+		t.Setenv(EnvServer, want)
+		if _, err := askVersion(t.Context(), config); (err == nil) != ok {
+			t.Errorf("%s asked for %s: %v", version, want, err)
+		}
+	}
 }

@@ -25,6 +25,7 @@ const requestTimeout = 5 * time.Second
 // ControlPlane is a running etcd with a running kube-apiserver.
 type ControlPlane struct {
 	config          *rest.Config
+	version         string
 	etcd, apiserver *child
 }
 
@@ -54,7 +55,7 @@ func launch(ctx context.Context, dir string, listen net.IP) (_ *ControlPlane, er
 	if err != nil {
 		return nil, err
 	}
-	apiserverBinary, err := Binary("kube-apiserver")
+	apiserverBinary, err := Binary(serverPart())
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +100,9 @@ func launch(ctx context.Context, dir string, listen net.IP) (_ *ControlPlane, er
 	if err = waitReady(ctx, plane.apiserver, client, plane.config.Host+"/readyz"); err != nil {
 		return nil, err
 	}
+	if plane.version, err = askVersion(ctx, plane.config); err != nil {
+		return nil, err
+	}
 	return plane, nil
 }
 
@@ -135,6 +139,9 @@ func apiserverArgs(dir, etcdURL, bind, port string) []string {
 
 // Config is a cluster administrator's, a copy.
 func (p *ControlPlane) Config() *rest.Config { return rest.CopyConfig(p.config) }
+
+// Version is what the API server says that it is, "v1.35.4" for instance.
+func (p *ControlPlane) Version() string { return p.version }
 
 // Stop ends both processes. What they wrote stays in the directory.
 func (p *ControlPlane) Stop() {

@@ -7,6 +7,9 @@
 // ServiceAccount that is bound to a Pod on a Node, as the kubelet would. Choke
 // stands between a client and the server and makes writes fail.
 //
+// APISERVER=1.30 in the environment runs the tests on another version of the
+// server (make versions).
+//
 // There is no controller-manager: nothing collects garbage, no Deployment gets
 // pods, no namespace is ever gone. The processes are started here and not by
 // controller-runtime's envtest, because envtest leaves files in the user's
