@@ -297,3 +297,41 @@ func TestControllerCreatesByName(t *testing.T) {
 		})
 	}
 }
+
+// TestControllerMovesTheUninstallPod: its image was rendered long ago, and may
+// have to come from elsewhere by now.
+func TestControllerMovesTheUninstallPod(t *testing.T) {
+	t.Parallel()
+	api := server.Start(t)
+	controller := asController(t, api)
+	const only = "The registry controller may change where the image of Pod registry-uninstall is taken from and nothing else."
+	fields := func(name string) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name, Labels: map[string]string{"app": name}},
+			Spec: corev1.PodSpec{
+				ServiceAccountName: "registry-proxy",
+				Containers:         []corev1.Container{{Name: "uninstall", Image: "registry.example.com/d8/registry:v1"}},
+			},
+		}
+	}
+	api.As(t, apitest.Process{ServiceAccount: "registry-proxy"}) // its account is there
+	present(t, api, fields("registry-uninstall"))
+	present(t, api, fields("registry-other"))
+	image := func(image string) string {
+		return "{spec: {containers: [{name: uninstall, image: '" + image + "'}]}}"
+	}
+	for _, tt := range []struct{ name, pod, patch, want string }{
+		{"elsewhere", "registry-uninstall", image("registry.other.com:5000/x/registry:v1"), ""},
+		{"another tag", "registry-uninstall", image("registry.other.com/registry:v2"), only},
+		{"label", "registry-uninstall", "{metadata: {labels: {app: registry-agent}}}", only},
+		{"annotation", "registry-uninstall", "{metadata: {annotations: {a: b}}}", only},
+		{"deadline", "registry-uninstall", "{spec: {activeDeadlineSeconds: 1}}", only},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			check(t, controller.Patch(t.Context(), fields(tt.pod), smp(t, tt.patch), client.DryRunAll), tt.want)
+		})
+	}
+	if err := controller.Patch(t.Context(), fields("registry-other"), smp(t, image("a:v1")), client.DryRunAll); err == nil {
+		t.Error("may move any Pod")
+	}
+}
