@@ -7,9 +7,9 @@ SHELL := bash
 PARTS   := $(CURDIR)/.parts/bin
 CLUSTER := etcd kube-apiserver kubectl registry containerd containerd-shim-runc-v2 ctr yq
 # What only tests run: the older containerds, and what it takes to run pods.
-NODES   := containerd-1.7 containerd-1.6 runc pause
+NODES   := containerd-1.7 containerd-1.6 runc pause kube-controller-manager kube-scheduler
 # What the cluster of e2e runs besides, and tools that the documentation uses.
-E2E     := kubelet kube-controller-manager kube-scheduler kube-proxy cni coredns nft tree helm
+E2E     := kubelet kube-proxy cni coredns nft tree helm
 PKG     ?= ./...
 RUN     ?= .
 
@@ -26,7 +26,7 @@ test: lint parts ## Lint, then every test this machine can run; names what it sk
 	@hack/leftovers.sh hack/test.sh $(PKG)
 
 .PHONY: e2e
-e2e: build ## The documentation line by line on a real cluster of three nodes (about 35 min for the parts, cold): KEEP=1 leaves it running
+e2e: build ## The documentation line by line on a real cluster of three nodes (about 40 min more for the parts, cold): KEEP=1 leaves it running
 	@hack/parts.sh $(CLUSTER) $(NODES) $(E2E)
 	@E2E=1 KEEP="$(KEEP)" $(if $(KEEP),,hack/leftovers.sh) go test ./test/e2e -run TestE2E -v -count=1 -timeout 60m
 
@@ -61,7 +61,7 @@ manifests: ## The chart as one YAML, dist/manifests.yaml: VALUES=file; PLATFORM=
 	@mv dist/manifests.yaml.new dist/manifests.yaml
 
 .PHONY: parts
-parts: ## Build the real components into .parts, once (about 25 min cold on 2 cores)
+parts: ## Build the real components into .parts, once (about 30 min cold on 2 cores)
 	@hack/parts.sh $(CLUSTER) $(NODES) helm gotestsum
 
 .PHONY: cluster
