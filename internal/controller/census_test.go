@@ -157,10 +157,34 @@ func TestWhatIsNotOursToMove(t *testing.T) {
 		}, ""},
 		{"moved once", func(d *appsv1.Deployment) { d.Annotations = map[string]string{annotationRepointed: "5"} }, "changed back"},
 		{"moved in another switch", func(d *appsv1.Deployment) { d.Annotations = map[string]string{annotationRepointed: "4"} }, ""},
+		{"owned, not controlled, by a custom resource", func(d *appsv1.Deployment) {
+			d.OwnerReferences = []metav1.OwnerReference{{APIVersion: "cluster.x-k8s.io/v1", Kind: "Machine", Name: "m"}}
+		}, "made by Machine m"},
+		{"being deleted", func(d *appsv1.Deployment) { d.DeletionTimestamp = &metav1.Time{} }, "being deleted"},
+		{"argo that applies as kubectl", func(d *appsv1.Deployment) {
+			d.Annotations = map[string]string{"argocd.argoproj.io/tracking-id": "app:apps/Deployment:ns/d"}
+		}, "applied by argocd"},
+		{"argo's mark, copied", func(d *appsv1.Deployment) {
+			d.Annotations = map[string]string{"argocd.argoproj.io/tracking-id": "app:apps/Deployment:ns/other"}
+		}, ""},
+		{"flux by its label", func(d *appsv1.Deployment) { d.Labels = map[string]string{"helm.toolkit.fluxcd.io/name": "x"} }, "applied by helm-controller"},
+		{"flux by its label, but not its images", func(d *appsv1.Deployment) {
+			d.Labels = map[string]string{"kustomize.toolkit.fluxcd.io/name": "x"}
+			d.ManagedFields = applied("kustomize-controller")
+			d.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`)
+		}, ""},
+		{"never pulled", func(d *appsv1.Deployment) {
+			d.Spec.Template.Spec.InitContainers = []corev1.Container{{Name: "loaded", Image: old.Reference("x:1"), ImagePullPolicy: corev1.PullNever}}
+		}, "imagePullPolicy of container loaded is Never"},
+		{"never pulled, and nobody's business", func(d *appsv1.Deployment) {
+			d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "loaded", Image: "other.io/x:1", ImagePullPolicy: corev1.PullNever}}
+		}, ""},
 	} {
 		d := &appsv1.Deployment{ObjectMeta: inNS("d")}
 		c.change(d)
-		if got := bare().mayMove(workload{Object: d}, 5); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+		r := bare()
+		r.bases.Store(&[]layout.Name{old})
+		if got := r.mayMove(workload{Object: d, template: &d.Spec.Template}, 5); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
@@ -43,6 +44,9 @@ type Config struct {
 	Scripts string
 	// AgentArgs and ProxyArgs are appended to the arguments in our templates.
 	AgentArgs, ProxyArgs []string
+	// LeaveBroken is how long the rollout of a workload that was broken before
+	// may go no further until it is left where it is; 0 means one minute.
+	LeaveBroken time.Duration
 	// LeaderElect makes the controller wait for its lease.
 	LeaderElect bool
 	// MetricsAddress and HealthAddress are listened on; "0" means not at all.
@@ -67,6 +71,7 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.DurationVar(&c.Settings.RecheckNames, "recheck-names", c.Settings.RecheckNames, "how often names that are still referenced are looked at again")
 	flags.IntVar(&c.Settings.RestartsAtOnce, "restarts-at-once", c.Settings.RestartsAtOnce, "how many nodes may restart containerd at a time; of the control plane never more than one")
 	flags.BoolVar(&c.Settings.NoTaint, "no-taint", false, "do not taint nodes that have not converged")
+	flags.DurationVar(&c.LeaveBroken, "leave-broken-after", brokenBefore, "how long the rollout of a workload that was broken before may go no further until it is left where it is")
 	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "wait for the lease before doing anything")
 	flags.StringVar(&c.MetricsAddress, "metrics-address", ":4280", `address of metrics; "0": none`)
 	flags.StringVar(&c.HealthAddress, "health-address", ":4281", `address of health probes; "0": none`)

@@ -130,5 +130,17 @@ func (r *Reconciler) warn(s *sight) {
 			r.eventf(node, "ContainerdRestart", "containerd is being restarted: %s", restart.Message)
 		}
 	}
+	for _, ro := range s.progress.underway {
+		if ro.broken && first(ro.GetUID(), "\n", ro.why) {
+			r.warningf(ro.Object, "RegistryRolloutStuck", "no other workload is re-pointed before this one has come up, or has annotation %s: %q: %s", v1alpha1.AnnotationRepoint, "false", ro.why)
+		}
+	}
+	if s.progress.moved {
+		for _, l := range s.progress.left {
+			if first(l.GetUID(), "\n", l.why) {
+				r.eventf(l.Object, "RegistryNotRepointed", "images are left under their old name, which goes on working: %s", l.why)
+			}
+		}
+	}
 	r.warned = still
 }

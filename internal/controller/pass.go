@@ -58,6 +58,8 @@ type Reconciler struct {
 	trouble   string // why the last apply ended
 	tried     map[types.UID]string
 	conflicts map[types.UID]conflict
+	sent      map[types.UID]sent
+	headway   map[types.UID]headway
 	foreign   string
 	look      closeLook
 	stored    time.Time // when the state was last written

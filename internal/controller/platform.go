@@ -1,15 +1,13 @@
 package controller
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
@@ -38,10 +36,19 @@ type progress struct {
 	own      string
 	todo     []rollout
 	underway []rollout
-	left     []string
+	left     []leftover
 	refused  string
 	hold     bool // no rollout may begin now
+	moved    bool // the platform's move to this target has ended before
 }
+
+// leftover is a workload that names another base and is not ours to re-point.
+type leftover struct {
+	workload
+	why string
+}
+
+func (l leftover) String() string { return l.workload.String() + ": " + l.why }
 
 // measure compares the platform with what a document desires.
 func (r *Reconciler) measure(s *sight, doc document) progress {
@@ -52,8 +59,9 @@ func (r *Reconciler) measure(s *sight, doc document) progress {
 		own:      r.ownProgress(s, doc),
 		refused:  r.refused,
 		hold:     !doc.Desired.Repoint,
+		moved:    doc.moved(),
 	}
-	if left := r.ownLeft(s, doc); left != "" {
+	if left, ok := r.ownLeft(s, doc); ok {
 		p.left = append(p.left, left)
 	}
 	if doc.Desired.Workloads == (layout.Name{}) {
@@ -65,7 +73,11 @@ func (r *Reconciler) measure(s *sight, doc document) progress {
 			r.measureOne(&p, s, doc, w, bases)
 		}
 	}
-	slices.SortStableFunc(p.todo, func(a, b rollout) int { return a.turn() - b.turn() })
+	// By name as well: a cache lists in any order, and which three come first
+	// must not change from one pass to the next.
+	slices.SortFunc(p.todo, rollout.compare)
+	slices.SortFunc(p.underway, rollout.compare)
+	slices.SortFunc(p.left, func(a, b leftover) int { return cmp.Compare(a.String(), b.String()) })
 	return p
 }
 
@@ -74,13 +86,19 @@ func (r *Reconciler) measure(s *sight, doc document) progress {
 func (r *Reconciler) measureOne(p *progress, s *sight, doc document, w workload, bases []layout.Name) {
 	ro := rollout{workload: w, moves: rebase(&w.template.Spec, bases, doc.Desired.Workloads)}
 	toMove := !ro.none()
+	sent := r.sentIn(w.GetUID(), doc.Switch)
+	if sent.from != "" && sent.from == w.GetResourceVersion() {
+		ro.why = unobservedYet // the cache still has what the patch was made from
+		p.underway = append(p.underway, ro)
+		return
+	}
 	patched := w.GetAnnotations()[annotationRepointed] == switchNumber(doc.Switch)
-	if isDeckhouse(w) && !patched && !doc.Desired.Registry.IsZero() && w.template.Annotations[v1alpha1.AnnotationRegistryChecksum] != checksum(doc) {
+	if isDeckhouse(w) && !patched && sent.from == "" && !doc.Desired.Registry.IsZero() && w.template.Annotations[v1alpha1.AnnotationRegistryChecksum] != checksum(doc) {
 		ro.checksum = checksum(doc)
 	}
 	if toMove {
 		if reason := r.mayMove(w, doc.Switch); reason != "" {
-			p.left = append(p.left, w.String()+": "+reason)
+			p.left = append(p.left, leftover{w, reason})
 			ro.moves, toMove = moves{}, false
 		}
 	}
@@ -88,10 +106,13 @@ func (r *Reconciler) measureOne(p *progress, s *sight, doc document, w workload,
 	case toMove && s.held[w.GetNamespace()] != nil: // its new pods could not pull
 	case toMove || ro.checksum != "":
 		p.todo = append(p.todo, ro)
-	case patched && !doc.moved():
-		if ro.why, ro.broken = s.waits(w); ro.why != "" {
-			p.underway = append(p.underway, ro)
+	case !patched || doc.moved() && !sent.late || w.spared() != "":
+	default:
+		if ro.why, ro.broken = r.waits(s, w, doc.Switch); ro.why == "" {
+			r.arrived(w.GetUID())
+			return
 		}
+		p.underway = append(p.underway, ro)
 	}
 }
 
@@ -99,6 +120,10 @@ func (r *Reconciler) measureOne(p *progress, s *sight, doc document, w workload,
 // What falls ill later is not the switch's, and must not hold up anything.
 func (d document) moved() bool {
 	return slices.ContainsFunc(d.Passed, func(p switchover.Passed) bool { return p.Step == v1alpha1.ConditionSwitch })
+}
+
+func (ro rollout) compare(o rollout) int {
+	return cmp.Or(ro.turn()-o.turn(), cmp.Compare(ro.String(), o.String()))
 }
 
 // turn orders rollouts: Deckhouse first, DaemonSets last.
@@ -134,7 +159,10 @@ func (p progress) next() []rollout {
 
 // platform is the progress as a switch sees it.
 func (p progress) platform(doc document) switchover.Platform {
-	out := switchover.Platform{Target: doc.Desired.Registry, Refused: p.refused, Left: p.left}
+	out := switchover.Platform{Target: doc.Desired.Registry, Refused: p.refused}
+	for _, l := range p.left {
+		out.Left = append(out.Left, l.String())
+	}
 	switch {
 	case p.secrets, p.registry:
 		out.Message = "Updating registry for deckhouse components"
@@ -157,124 +185,13 @@ func (p progress) platform(doc document) switchover.Platform {
 func (p progress) rollouts() string {
 	lines := []string{fmt.Sprintf("%d workload(s) to re-point, %d under way", len(p.todo), len(p.underway))}
 	for _, ro := range p.underway[:min(len(p.underway), 10)] {
-		lines = append(lines, "- "+ro.String()+": "+ro.why)
+		line := "- " + ro.String() + ": " + ro.why
+		if ro.broken {
+			line += "; no other rollout begins before it has come up"
+		}
+		lines = append(lines, line)
 	}
 	return strings.Join(lines, "\n")
-}
-
-// waits says what a workload that was re-pointed still waits for; empty when it
-// is done. Pods on nodes that the barrier does without do not count.
-func (s *sight) waits(w workload) (why string, broken bool) {
-	if onDelete(w) || paused(w) || w.kind.Kind == "CronJob" {
-		if w.unobserved() {
-			return "the new template is not observed yet", false
-		}
-		return "", false
-	}
-	if w.unobserved() {
-		return "the new template is not observed yet", false
-	}
-	absent := s.absentPods(w)
-	for _, pod := range s.inv.podsOf(w) {
-		if waitsForImage(pod) && !s.absent(pod.Spec.NodeName) && sameImages(pod, w.template) {
-			return "Pod " + pod.Name + " waits for its image", true
-		}
-	}
-	before, err := strconv.Atoi(w.GetAnnotations()[annotationAvailable])
-	if err != nil {
-		before = 0
-	}
-	c := countPods(w)
-	switch enough := min(before, c.wanted) - absent; {
-	case c.updated < c.wanted-absent:
-		return fmt.Sprintf("%d of %d Pods have been updated", c.updated, c.wanted), c.failed
-	case before > 0 && c.outdated > absent:
-		return fmt.Sprintf("%d outdated Pods are still running", c.outdated), c.failed
-	case c.available < enough:
-		return fmt.Sprintf("%d of %d updated Pods are available", c.available, c.wanted), c.failed
-	}
-	return "", false
-}
-
-// podCount is a workload's status in the words common to all kinds.
-type podCount struct {
-	wanted, updated, outdated, available int
-	failed                               bool // the progress deadline has passed
-}
-
-func countPods(w workload) podCount {
-	switch o := w.Object.(type) {
-	case *appsv1.Deployment:
-		failed := slices.ContainsFunc(o.Status.Conditions, func(c appsv1.DeploymentCondition) bool {
-			return c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse
-		})
-		return podCount{replicas(o.Spec.Replicas), int(o.Status.UpdatedReplicas), int(o.Status.Replicas - o.Status.UpdatedReplicas), int(o.Status.AvailableReplicas), failed}
-	case *appsv1.StatefulSet:
-		return podCount{replicas(o.Spec.Replicas), int(o.Status.UpdatedReplicas), int(o.Status.Replicas - o.Status.UpdatedReplicas), int(o.Status.AvailableReplicas), false}
-	case *appsv1.DaemonSet:
-		wanted := int(o.Status.DesiredNumberScheduled)
-		updated := int(o.Status.UpdatedNumberScheduled)
-		return podCount{wanted, updated, wanted - updated, int(o.Status.NumberAvailable), false}
-	}
-	return podCount{}
-}
-
-func replicas(n *int32) int {
-	if n == nil {
-		return 1
-	}
-	return int(*n)
-}
-
-// absentPods is how many of the workload's pods are on nodes that are gone or
-// have been NotReady for long.
-func (s *sight) absentPods(w workload) int {
-	n := 0
-	for _, pod := range s.inv.podsOf(w) {
-		if s.absent(pod.Spec.NodeName) {
-			n++
-		}
-	}
-	return n
-}
-
-func (s *sight) absent(node string) bool {
-	if node == "" {
-		return false
-	}
-	for _, n := range s.world.Nodes {
-		if n.Name == node {
-			return !n.Ready && n.NotReadyFor >= s.world.Settings.NotReadyFor || n.Exclude
-		}
-	}
-	return true
-}
-
-// sameImages reports whether the pod has the template's images: an outdated
-// pod that cannot start is not the switch's fault.
-func sameImages(pod *corev1.Pod, template *corev1.PodTemplateSpec) bool {
-	have := slices.Sorted(images(&pod.Spec))
-	for image := range images(&template.Spec) {
-		if !slices.Contains(have, image) {
-			return false
-		}
-	}
-	return true
-}
-
-func onDelete(w workload) bool {
-	switch o := w.Object.(type) {
-	case *appsv1.StatefulSet:
-		return o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType
-	case *appsv1.DaemonSet:
-		return o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
-	}
-	return false
-}
-
-func paused(w workload) bool {
-	d, ok := w.Object.(*appsv1.Deployment)
-	return ok && d.Spec.Paused
 }
 
 func isDeckhouse(w workload) bool {

@@ -134,7 +134,7 @@ func TestWhatTheUserReadsOfTheSwitch(t *testing.T) {
 	for _, c := range []struct{ have, want string }{
 		{"deckhouse a", "Applying new registry to deckhouse-controller"},
 		{"deckhouse:rolling a", "Waiting for deckhouse-controller to become ready: 0 of 1 updated Pods are available"},
-		{"a:stuck b", "1 workload(s) to re-point, 1 under way\n- Deployment d8-system/a: Pod a-1 waits for its image"},
+		{"a:stuck b", "1 workload(s) to re-point, 1 under way\n- Deployment d8-system/a: Pod a-1 waits for its image; no other rollout begins before it has come up"},
 	} {
 		s := fleet(strings.Fields(c.have)...)
 		doc := moving()
@@ -172,7 +172,7 @@ func TestAWorkloadIsDoneWhenItIsAsAvailableAsBefore(t *testing.T) {
 		d.Status = appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 3}
 		c.change(d)
 		s := &sight{inv: &inventory{}}
-		if got, _ := s.waits(workload{Object: d, template: &d.Spec.Template}); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+		if got, _ := bare().waits(s, workload{Object: d, template: &d.Spec.Template}, 5); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
 			t.Errorf("%s: waits for %q, want %q", c.name, got, c.want)
 		}
 	}

@@ -47,7 +47,7 @@ func (r *Reconciler) repoint(ctx context.Context, s *sight, doc document) error 
 		r.refused = ""
 		clear(r.tried)
 	}
-	maps.DeleteFunc(r.conflicts, func(_ types.UID, c conflict) bool { return c.number != doc.Switch })
+	r.forget(doc.Switch)
 	next := p.next()
 	if len(next) == 0 {
 		return nil
@@ -68,27 +68,55 @@ func (r *Reconciler) repoint(ctx context.Context, s *sight, doc document) error 
 		if err != nil {
 			return fmt.Errorf("re-point %s: %w", ro, err)
 		}
+		r.remember(ro, doc)
 		r.log.Info("workload re-pointed", "workload", ro.String(), "base", doc.Desired.Workloads.String())
 		r.eventf(ro.Object, "RegistryRepointed", "images now start with %s", doc.Desired.Workloads)
 	}
 	return lost
 }
 
-// tryAll tries every rollout that is still to come. One whose object has
-// changed meanwhile is for the next pass, after the others were tried.
+// forget drops what is known of workloads in earlier switches.
+func (r *Reconciler) forget(number int64) {
+	maps.DeleteFunc(r.conflicts, func(_ types.UID, c conflict) bool { return c.number != number })
+	maps.DeleteFunc(r.sent, func(_ types.UID, s sent) bool { return s.number != number })
+	maps.DeleteFunc(r.headway, func(_ types.UID, h headway) bool { return h.number != number })
+}
+
+// mostRefusals is how many refusals are found before the rest is not tried.
+const mostRefusals = 10
+
+// tryAll tries every rollout that is still to come, and names all that are
+// refused. One whose object has changed meanwhile is for the next pass, after
+// the others were tried.
 func (r *Reconciler) tryAll(ctx context.Context, p progress, doc document) error {
-	var lost error
+	var lost, first error
+	var refused []string
 	for _, ro := range p.todo {
 		err := r.try(ctx, ro, doc)
 		switch {
+		case err == nil:
+			continue
 		case errors.Is(err, errLost):
 			lost = err
-		case err != nil:
-			r.refused = refusal(ro, err)
-			return fmt.Errorf("try to re-point %s: %w", ro, err)
+			continue
+		}
+		err = fmt.Errorf("try to re-point %s: %w", ro, err)
+		no := refusal(ro, err)
+		if no == "" { // not an answer about this one
+			first = err
+			break
+		}
+		if refused = append(refused, no); first == nil {
+			first = err
+		}
+		if len(refused) == mostRefusals {
+			break
 		}
 	}
-	r.refused = ""
+	r.refused = strings.Join(refused, "\n")
+	if first != nil {
+		return first
+	}
 	return lost
 }
 
@@ -104,7 +132,7 @@ func refusal(ro rollout, err error) string {
 		code == http.StatusUnauthorized, code == http.StatusRequestTimeout, code == http.StatusTooManyRequests:
 		return ""
 	}
-	return ro.String() + ": " + err.Error()
+	return ro.String() + ": " + status.Status().Message
 }
 
 // try makes the patch without effect. Before that it asks the API server, by a

@@ -262,7 +262,7 @@ func registryChange(s *sight, doc document) *corev1.Secret {
 // read. That it was changed by somebody else is told by an Event.
 func (r *Reconciler) applyRegistry(ctx context.Context, s *sight, doc document) error {
 	want := registryChange(s, doc)
-	if want == nil {
+	if want == nil || namesTooEarly(s, doc) {
 		return nil
 	}
 	wrote := checksum(doc)
@@ -274,6 +274,14 @@ func (r *Reconciler) applyRegistry(ctx context.Context, s *sight, doc document) 
 		return fmt.Errorf("write secret %s: %w", want.Name, err)
 	}
 	return nil
+}
+
+// namesTooEarly reports whether deckhouse-registry would for the first time name
+// the target while not every node knows its name.
+func namesTooEarly(s *sight, doc document) bool {
+	have := s.registrySecret
+	return !doc.Desired.Repoint && doc.Desired.Registry == doc.Target && doc.Desired.Workloads == doc.Target.Name() &&
+		have != nil && have.Annotations[v1alpha1.AnnotationRegistryChecksum] != checksum(doc)
 }
 
 // put creates or updates a Secret. An update is conditional on what was seen.
