@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/apitest"
 )
 
@@ -61,7 +62,7 @@ func TestGolden(t *testing.T) {
 	t.Parallel()
 	for _, values := range []string{"minimal", "full"} {
 		args := []string{"-f", "testdata/" + values + ".yaml"}
-		for _, template := range []string{"namespace", "installation", "controller", "guards"} {
+		for _, template := range []string{"namespace", "installation", "controller", "guards", "uninstall"} {
 			args = append(args, "-s", "templates/"+template+".yaml")
 		}
 		got := render(t, args...)
@@ -138,11 +139,12 @@ func TestDeploy(t *testing.T) {
 	}
 }
 
-// withoutHelm are annotations without those that are for Helm.
+// withoutHelm are annotations without those that are for Helm or say that the
+// chart is where the object is from.
 func withoutHelm(annotations map[string]string) map[string]string {
 	kept := map[string]string{}
 	for k, v := range annotations {
-		if !strings.HasPrefix(k, "helm.sh/") {
+		if !strings.HasPrefix(k, "helm.sh/") && k != v1alpha1.AnnotationMadeBy {
 			kept[k] = v
 		}
 	}

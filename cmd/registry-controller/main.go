@@ -1,9 +1,12 @@
-// Command registry-controller runs the switch: see internal/controller.
+// Command registry-controller runs the switch, see internal/controller; with the
+// argument uninstall it takes the module out of the cluster instead, see
+// internal/uninstall.
 package main
 
 import (
 	"context"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -13,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/d8-registry/registry/internal/controller"
+	"github.com/d8-registry/registry/internal/uninstall"
 )
 
 func main() {
@@ -20,12 +24,19 @@ func main() {
 }
 
 func run() int {
+	if len(os.Args) > 1 && os.Args[1] == "uninstall" {
+		return runUninstall(os.Args[2:])
+	}
 	cfg := controller.Config{}
 	// A set of our own: controller-runtime puts flags into the common one.
 	flags := flag.NewFlagSet(os.Args[0], flag.ExitOnError)
 	cfg.RegisterFlags(flags)
 	flags.Usage = func() { usage(flags) }
 	_ = flags.Parse(os.Args[1:]) // it exits on errors
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "registry-controller: argument %q: no argument is known but uninstall, as the first\n", flags.Arg(0))
+		return 2
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
@@ -37,9 +48,26 @@ func run() int {
 	return 0
 }
 
+// runUninstall tells people what it does, in sentences and not as a log.
+func runUninstall(args []string) int {
+	cfg := uninstall.Config{}
+	flags := flag.NewFlagSet(os.Args[0]+" uninstall", flag.ExitOnError)
+	cfg.RegisterFlags(flags)
+	_ = flags.Parse(args) // it exits on errors
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctrl.SetLogger(logr.Discard())
+	if err := uninstall.Run(ctx, cfg, os.Stdout); err != nil {
+		fmt.Fprintf(os.Stderr, "The module is not uninstalled: %v.\n", err)
+		return 1
+	}
+	return 0
+}
+
 // usage leaves out --protocol: it makes the controller break its promises, for
 // tests that must see them broken.
 func usage(flags *flag.FlagSet) {
+	fmt.Fprintln(os.Stderr, "usage: registry-controller [flags]\n       registry-controller uninstall [flags]")
 	shown := flag.NewFlagSet(os.Args[0], flag.ContinueOnError)
 	flags.VisitAll(func(f *flag.Flag) {
 		if f.Name != "protocol" {

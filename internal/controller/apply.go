@@ -23,6 +23,7 @@ func (r *Reconciler) apply(ctx context.Context, s *sight, doc document) error {
 		r.applyIdentity,
 		r.applyPullSecrets,
 		r.applyBootstrap,
+		r.applyChart,
 		r.applyLayout,
 		r.applyRegistryNodes,
 		r.applyNodes,

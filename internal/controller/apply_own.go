@@ -99,18 +99,20 @@ func (r *Reconciler) ownRollout(s *sight, w workload, doc document) rollout {
 	if r.mayMove(w, 0) != "" {
 		return rollout{workload: w} // listed, and not waited for
 	}
-	return rollout{workload: w, moves: rebase(&w.template.Spec, knownBases(doc, &s.world), layout.NameOf(doc.Desired.Own))}
+	return rollout{workload: w, moves: ownMoves(w, knownBases(doc, &s.world), layout.NameOf(doc.Desired.Own))}
 }
 
 // ownLeft says why the controller's own Deployment, which came with the chart,
-// is not ours to re-point; false when it is or need not be.
-func (r *Reconciler) ownLeft(s *sight, doc document) (leftover, bool) {
+// is not ours to re-point; empty when it is or need not be.
+func (r *Reconciler) ownLeft(s *sight, doc document) string {
 	w, ok := s.controller()
-	if !ok || doc.Desired.Own.IsZero() || rebase(&w.template.Spec, knownBases(doc, &s.world), layout.NameOf(doc.Desired.Own)).none() {
-		return leftover{}, false
+	if !ok || doc.Desired.Own.IsZero() || ownMoves(w, knownBases(doc, &s.world), layout.NameOf(doc.Desired.Own)).none() {
+		return ""
 	}
-	reason := r.mayMove(w, 0)
-	return leftover{w, reason}, reason != ""
+	if reason := r.mayMove(w, 0); reason != "" {
+		return w.String() + ": " + reason
+	}
+	return ""
 }
 
 // mayUpgrade reports whether our own templates may change in more than what

@@ -179,7 +179,7 @@ func (c *counter) addUnmovable(inv *inventory) {
 	for i := range inv.pods {
 		pod := &inv.pods[i]
 		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
-			c.add("Pod "+key(pod), &pod.Spec, switchover.Reference{OwnWorkload: agentPod(pod)})
+			c.add("Pod "+key(pod), &pod.Spec, switchover.Reference{OwnWorkload: agentPod(pod) || isUninstall(pod)})
 		}
 	}
 }

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -86,6 +87,7 @@ func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
 		}
 	}
 	anyName := true // tests run more than one in a process
+	warm := true    // whoever waits for the lease knows the cluster by then
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme:                        scheme,
 		Cache:                         cacheOptions(),
@@ -96,7 +98,7 @@ func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
 		LeaderElectionReleaseOnCancel: true,
 		Metrics:                       metricsserver.Options{BindAddress: cfg.MetricsAddress},
 		HealthProbeBindAddress:        cfg.HealthAddress,
-		Controller:                    config.Controller{SkipNameValidation: &anyName},
+		Controller:                    config.Controller{SkipNameValidation: &anyName, EnableWarmup: &warm},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the API server: %w", err)
@@ -104,7 +106,26 @@ func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return nil, fmt.Errorf("set up health: %w", err)
 	}
+	if err := mgr.AddReadyzCheck("caches", synced(mgr.GetCache())); err != nil {
+		return nil, fmt.Errorf("set up readiness: %w", err)
+	}
 	return mgr, nil
+}
+
+// syncedWithin is how long one question for readiness may take.
+const syncedWithin = 500 * time.Millisecond
+
+// synced reports ready when everything that a pass looks at is known, on whoever
+// waits for the lease as well: it could take over at once.
+func synced(c interface{ WaitForCacheSync(ctx context.Context) bool }) healthz.Checker {
+	return func(r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), syncedWithin)
+		defer cancel()
+		if !c.WaitForCacheSync(ctx) {
+			return errors.New("the cluster is not known yet")
+		}
+		return nil
+	}
 }
 
 func newReconciler(cfg Config, protocol switchover.Protocol, platform labels.Selector, mgr ctrl.Manager, woken chan event.GenericEvent, log *slog.Logger) *Reconciler {

@@ -3,15 +3,55 @@
 {{- .Values.image | default (printf "registry:%s" .Chart.AppVersion) -}}
 {{- end -}}
 
-{{/* The same with the base: as the controller writes it into its own templates. */}}
-{{- define "registry.reference" -}}
-{{- $image := include "registry.image" . -}}
-{{- $repo := .Values.registry.imagesRepo -}}
-{{- if or (hasPrefix ":" $image) (hasPrefix "@" $image) -}}
-{{- print $repo $image -}}
+{{/* The same below a base: as the controller writes it into its own templates. */}}
+{{- define "registry.below" -}}
+{{- if or (hasPrefix ":" .image) (hasPrefix "@" .image) -}}
+{{- print .base .image -}}
 {{- else -}}
-{{- printf "%s/%s" $repo $image -}}
+{{- printf "%s/%s" .base .image -}}
 {{- end -}}
+{{- end -}}
+
+{{/*
+Where the module's own image is now. The registry of the installation may be gone
+for good: from the first state on, the controller keeps its Deployment on the
+registry of the day, and an upgrade takes over from there.
+*/}}
+{{- define "registry.base" -}}
+{{- $base := .Values.registry.imagesRepo -}}
+{{- if lookup "v1" "Secret" "d8-system" "registry-state" -}}
+{{- $live := lookup "apps/v1" "Deployment" "d8-system" "registry-controller" -}}
+{{- range dig "spec" "template" "spec" "containers" list ($live | default dict) -}}
+{{- $container := . -}}
+{{- range .args | default list -}}
+{{- $image := trimPrefix "--image=" . -}}
+{{- if and (hasPrefix "--image=" .) (hasSuffix $image $container.image) -}}
+{{- $base = $container.image | trimSuffix $image | trimSuffix "/" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $base -}}
+{{- end -}}
+
+{{- define "registry.reference" -}}
+{{- include "registry.below" (dict "base" (include "registry.base" .) "image" (include "registry.image" .)) -}}
+{{- end -}}
+
+{{/* What the restricted profile asks of every pod. */}}
+{{- define "registry.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 64535
+runAsGroup: 64535
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "registry.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
 {{- end -}}
 
 {{- define "registry.labels" -}}

@@ -1,0 +1,118 @@
+package uninstall
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+// removeShared removes what the module made because nobody else had, and what
+// others may use by now. See ADR 10.
+func (u *uninstaller) removeShared(ctx context.Context) error {
+	if err := u.removePullSecrets(ctx); err != nil {
+		return err
+	}
+	for _, kind := range []struct{ crd, mayHold string }{
+		{"modules.deckhouse.io", ""}, // Module registry is gone already
+		{"moduleconfigs.deckhouse.io", v1alpha1.ModuleConfigName},
+		{"nodegroupconfigurations.deckhouse.io", ""},
+	} {
+		if err := u.removeCRD(ctx, kind.crd, kind.mayHold); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeCRD removes a CRD that the chart made, unless there are objects of the
+// kind, except one of a name.
+func (u *uninstaller) removeCRD(ctx context.Context, name, mayHold string) error {
+	var crd apiextensionsv1.CustomResourceDefinition
+	err := u.client.Get(ctx, client.ObjectKey{Name: name}, &crd)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read CRD %s: %w", name, err)
+	}
+	if !byChart(&crd) || len(crd.Spec.Versions) == 0 {
+		u.say("CRD %s stays: it was not made by the chart.", name)
+		return nil
+	}
+	resource := schema.GroupVersionResource{Group: crd.Spec.Group, Version: crd.Spec.Versions[0].Name, Resource: crd.Spec.Names.Plural}
+	objects, err := u.dynamic.Resource(resource).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list %s: %w", name, err)
+	}
+	var used []string
+	for i := range objects.Items {
+		if n := objects.Items[i].GetName(); n != mayHold {
+			used = append(used, n)
+		}
+	}
+	if len(used) > 0 {
+		u.say("CRD %s stays: there are objects of it: %s.", name, listed(used))
+		return nil
+	}
+	if err := u.delete(ctx, &crd); err != nil {
+		return err
+	}
+	u.say("CRD %s is removed.", name)
+	return nil
+}
+
+// removePullSecrets removes Secret deckhouse-registry if the chart made it, and
+// its copies in other namespaces if the controller made them, where nothing
+// pulls with them any more.
+func (u *uninstaller) removePullSecrets(ctx context.Context) error {
+	var secrets corev1.SecretList
+	only := client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("metadata.name", v1alpha1.SecretRegistry)}
+	if err := u.client.List(ctx, &secrets, only); err != nil {
+		return fmt.Errorf("list Secrets %s: %w", v1alpha1.SecretRegistry, err)
+	}
+	var users map[string][]string
+	for i := range secrets.Items {
+		secret := &secrets.Items[i]
+		if !isOurs(secret) && !byChart(secret) {
+			if secret.Namespace == v1alpha1.Namespace {
+				u.say("Secret %s stays: it was not made by the module.", nameOf(secret))
+			}
+			continue
+		}
+		if users == nil {
+			var err error
+			if users, err = u.pullers(ctx); err != nil {
+				return err
+			}
+		}
+		if by := users[secret.Namespace]; len(by) > 0 {
+			u.say("Secret %s stays: it is the image pull secret of %s.", nameOf(secret), listed(by))
+			continue
+		}
+		if err := u.delete(ctx, secret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listed is at most five of many.
+func listed(names []string) string {
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) > 5 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:5], ", "), len(names)-5)
+	}
+	return strings.Join(names, ", ")
+}
