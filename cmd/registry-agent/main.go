@@ -1,6 +1,6 @@
 // Command registry-agent is the module's part on every node: `serve` routes
 // pulls on loopback, `node` points containerd there and reports, `all` is both
-// in one process. `doctor` looks at a node without changing it.
+// in one process, `prepare` gives serve its folder before both start. `doctor` looks at a node without changing it.
 package main
 
 import (
@@ -21,14 +21,16 @@ import (
 
 	"github.com/d8-registry/registry/internal/agent/doctor"
 	"github.com/d8-registry/registry/internal/agent/node"
+	"github.com/d8-registry/registry/internal/agent/seam"
 	"github.com/d8-registry/registry/internal/agent/serve"
 	"github.com/d8-registry/registry/internal/release"
 )
 
-const usage = "usage: registry-agent serve|node|all|doctor [flags]"
+const usage = "usage: registry-agent prepare|serve|node|all|doctor [flags]"
 
 const help = usage + `
 
+  prepare makes the state folder so that serve need not be root
   serve   routes containerd's pulls on loopback
   node    points containerd there, and reports to the cluster
   all     both in one process
@@ -74,7 +76,8 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	n.RegisterFlags(flags)
 	flags.StringVar(&n.NodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the Node")
 	flags.StringVar(&n.PodUID, "pod-uid", os.Getenv("POD_UID"), "`UID` of the Pod that this runs in; in a pod, from its environment")
-	if args[0] != "serve" && args[0] != "node" && args[0] != "all" {
+	serveUser := flags.Int("serve-user", defaultServeUser, "`number` of the user and group that serve runs as, for prepare")
+	if !slices.Contains([]string{"prepare", "serve", "node", "all"}, args[0]) {
 		return errors.New(usage)
 	}
 	if err := flags.Parse(args[1:]); err != nil {
@@ -82,6 +85,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q; %s", flags.Arg(0), usage)
+	}
+	if args[0] == "prepare" {
+		return seam.Prepare(s.StateDir, *serveUser)
 	}
 	kube, err := reach(*kubeconfig)
 	if err != nil {
@@ -104,6 +110,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	}
 	return group.Wait()
 }
+
+// defaultServeUser is the image's user.
+const defaultServeUser = 64535
 
 // reach is how the API server is reached: two watches and now and then a
 // report need no limit of our own.

@@ -288,7 +288,7 @@ func TestCrashBetweenWrites(t *testing.T) {
 	defer func() { _ = folder.Close() }()
 	ca, err := os.ReadFile(filepath.Join(w.containerd.HostsDir, fixed.Host, "ca.crt"))
 	w.must(err)
-	token, err := os.ReadFile(filepath.Join(w.node.StateDir, "token"))
+	token, err := os.ReadFile(filepath.Join(w.node.StateDir, "serve", "token"))
 	w.must(err)
 	tree := func(l layout.Layout) hostsdir.Tree {
 		tree, err := hostsdir.Render(l, hostsdir.Options{AgentURL: "https://" + w.node.Listen, Token: strings.TrimSpace(string(token)), AgentCA: string(ca)})

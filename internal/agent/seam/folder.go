@@ -12,41 +12,75 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/d8-registry/registry/internal/filelock"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/pki"
 )
 
-// The files of the state folder. serve writes all of them, node reads.
+// folderServe is the one folder in which serve may write. It is no longer root
+// there: what node goes by is beside it, out of its reach.
+const folderServe = "serve"
+
+// The files of serve's folder. serve writes all of them, node reads.
 const (
 	fileLayout  = "layout.yaml"  // the last good layout
 	fileRetired = "retired.json" // names that are routed until node has taken them out of containerd
 	fileToken   = "token"        // proves to serve that a request comes from containerd or from node
 	fileCA      = "ca.crt"
 	fileCAKey   = "ca.key"
-	fileLock    = "node.lock" // held by the half that touches the node
 )
 
+// fileLock is held by the half that touches the node.
+const fileLock = "node.lock"
+
+// largest is more than any file of the folder ever has: an object of the API
+// server is smaller.
+const largest = 8 << 20
+
 // Folder is the state that an agent keeps on its node: enough to serve pulls
-// after a reboot, with no API server in sight. Everything in it is 0600.
+// after a reboot, with no API server in sight. Everything in it is 0600 but what
+// node writes for serve.
 type Folder struct{ dir string }
 
 // Open makes the folder if need be.
 func Open(dir string) (Folder, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return Folder{}, fmt.Errorf("make state folder: %w", err)
+	f := Folder{dir: dir}
+	for _, folder := range []string{dir, f.serves("")} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return Folder{}, fmt.Errorf("make state folder: %w", err)
+		}
+		if err := closeToOthers(folder); err != nil {
+			return Folder{}, err
+		}
 	}
-	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // G302 is about files; a folder needs x
-		return Folder{}, fmt.Errorf("close state folder: %w", err)
-	}
-	return Folder{dir: dir}, nil
+	return f, nil
 }
+
+// closeToOthers takes from everybody but the owner what Prepare gives to nobody.
+func closeToOthers(folder string) error {
+	info, err := os.Lstat(folder)
+	if err != nil {
+		return fmt.Errorf("close state folder: %w", err)
+	}
+	if info.Mode().Perm()&0o067 == 0 {
+		return nil
+	}
+	if err := os.Chmod(folder, 0o700); err != nil { //nolint:gosec // G302 is about files; a folder needs x
+		return fmt.Errorf("close state folder: %w", err)
+	}
+	return nil
+}
+
+// serves and nodes are the paths of what the one half writes, and the other.
+func (f Folder) serves(name string) string { return filepath.Join(f.dir, folderServe, name) }
+func (f Folder) nodes(name string) string  { return filepath.Join(f.dir, name) }
 
 // Lock waits until no other agent touches the node by this folder. Closing what
 // it returns gives the lock back.
 func (f Folder) Lock(ctx context.Context) (io.Closer, error) {
-	file, err := os.OpenFile(filepath.Join(f.dir, fileLock), os.O_CREATE|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(f.nodes(fileLock), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
 	}
@@ -59,7 +93,7 @@ func (f Folder) Lock(ctx context.Context) (io.Closer, error) {
 
 // Layout is the last good layout; fs.ErrNotExist before the first.
 func (f Folder) Layout() (layout.Layout, error) {
-	data, err := f.read(fileLayout)
+	data, err := read(f.serves(fileLayout))
 	if err != nil {
 		return layout.Layout{}, err
 	}
@@ -71,17 +105,19 @@ func (f Folder) Layout() (layout.Layout, error) {
 }
 
 // SaveLayout returns when the layout is on disk, as it was published.
-func (f Folder) SaveLayout(published []byte) error { return f.write(fileLayout, published) }
+func (f Folder) SaveLayout(published []byte) error {
+	return write(f.serves(fileLayout), nobodyElse, published)
+}
 
 // Forget removes the layout and what belongs to it. The token and the
 // certificate stay: a later layout uses them again.
 func (f Folder) Forget() error {
 	for _, name := range []string{fileRetired, fileLayout} {
-		if err := os.Remove(filepath.Join(f.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(f.serves(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("forget layout: %w", err)
 		}
 	}
-	if err := f.sync(); err != nil {
+	if err := sync(f.serves("")); err != nil {
 		return fmt.Errorf("forget layout: %w", err)
 	}
 	return nil
@@ -89,7 +125,7 @@ func (f Folder) Forget() error {
 
 // Retired are the names that SaveRetired saved last.
 func (f Folder) Retired() ([]layout.Name, error) {
-	data, err := f.read(fileRetired)
+	data, err := read(f.serves(fileRetired))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -109,12 +145,12 @@ func (f Folder) SaveRetired(names []layout.Name) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", fileRetired, err)
 	}
-	return f.write(fileRetired, data)
+	return write(f.serves(fileRetired), nobodyElse, data)
 }
 
 // Token is the node token; fs.ErrNotExist until serve has made one.
 func (f Folder) Token() (string, error) {
-	data, err := f.read(fileToken)
+	data, err := read(f.serves(fileToken))
 	return strings.TrimSpace(string(data)), err
 }
 
@@ -132,26 +168,26 @@ func (f Folder) EnsureToken() (string, error) {
 		return "", fmt.Errorf("make node token: %w", err)
 	}
 	token = hex.EncodeToString(bits[:])
-	return token, f.write(fileToken, []byte(token+"\n"))
+	return token, write(f.serves(fileToken), nobodyElse, []byte(token+"\n"))
 }
 
 // CA is the PEM of the certificate authority of this node's agent;
 // fs.ErrNotExist until serve has made one.
 func (f Folder) CA() (string, error) {
-	data, err := f.read(fileCA)
+	data, err := read(f.serves(fileCA))
 	return string(data), err
 }
 
 // CAKey is the CA with its key; zero if there is none.
 func (f Folder) CAKey() (pki.KeyPair, error) {
-	cert, err := f.read(fileCA)
+	cert, err := read(f.serves(fileCA))
 	if errors.Is(err, fs.ErrNotExist) {
 		return pki.KeyPair{}, nil
 	}
 	if err != nil {
 		return pki.KeyPair{}, err
 	}
-	key, err := f.read(fileCAKey)
+	key, err := read(f.serves(fileCAKey))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return pki.KeyPair{}, err
 	}
@@ -160,23 +196,40 @@ func (f Folder) CAKey() (pki.KeyPair, error) {
 
 // SaveCA saves the key before the certificate, which is what readers look for.
 func (f Folder) SaveCA(ca pki.KeyPair) error {
-	if err := f.write(fileCAKey, []byte(ca.Key)); err != nil {
+	if err := write(f.serves(fileCAKey), nobodyElse, []byte(ca.Key)); err != nil {
 		return err
 	}
-	return f.write(fileCA, []byte(ca.Cert))
+	return write(f.serves(fileCA), nobodyElse, []byte(ca.Cert))
 }
 
-func (f Folder) read(name string) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(f.dir, name))
+// read reads a file that may be another user's: what is no ordinary file is
+// none of ours, wherever a link leads.
+func read(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > largest {
+		return nil, fmt.Errorf("read agent state: %s is not one of ours", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, largest))
 	if err != nil {
 		return nil, fmt.Errorf("read agent state: %w", err)
 	}
 	return data, nil
 }
 
-// write replaces a file in one step and returns when that is on disk.
-func (f Folder) write(name string, data []byte) (err error) {
-	path := filepath.Join(f.dir, name)
+// nobodyElse is no group that may read a file besides its owner.
+const nobodyElse = -1
+
+// write replaces a file in one step and returns when that is on disk. The folder
+// must be its writer's own.
+func write(path string, group int, data []byte) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("save %s: %w", path, err)
@@ -186,19 +239,30 @@ func (f Folder) write(name string, data []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(data)
+	err = open(file, group)
+	if err == nil {
+		_, err = file.Write(data)
+	}
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
-	return f.sync()
+	return sync(filepath.Dir(path))
+}
+
+// open lets a group read a file.
+func open(file *os.File, group int) error {
+	if group == nobodyElse {
+		return nil
+	}
+	return errors.Join(file.Chown(-1, group), file.Chmod(0o640))
 }
 
 // sync returns when renames and removals are on disk.
-func (f Folder) sync() error {
-	dir, err := os.Open(f.dir)
+func sync(folder string) error {
+	dir, err := os.Open(folder)
 	if err != nil {
 		return err
 	}

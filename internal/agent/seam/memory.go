@@ -14,7 +14,7 @@ const fileMemory = "node.json"
 // Memory reads what node saved with SaveMemory. Before the first time it leaves
 // into as it is.
 func (f Folder) Memory(into any) error {
-	data, err := f.read(fileMemory)
+	data, err := read(f.nodes(fileMemory))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -33,7 +33,7 @@ func (f Folder) SaveMemory(what any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", fileMemory, err)
 	}
-	return f.write(fileMemory, data)
+	return write(f.nodes(fileMemory), nobodyElse, data)
 }
 
 // Existing is the folder as an agent left it; nothing is made if there is none.

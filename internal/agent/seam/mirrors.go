@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"os"
+	"syscall"
 
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -21,7 +23,7 @@ const PathMirrors = "/-/mirrors"
 
 // Mirrors are the hosts that SaveMirrors saved last.
 func (f Folder) Mirrors() ([]upstream.UserHost, error) {
-	data, err := f.read(fileMirrors)
+	data, err := read(f.nodes(fileMirrors))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -46,11 +48,28 @@ func (f Folder) SaveMirrors(hosts []upstream.UserHost) (changed bool, err error)
 	if err != nil {
 		return false, fmt.Errorf("encode %s: %w", fileMirrors, err)
 	}
-	old, err := f.read(fileMirrors)
+	old, err := read(f.nodes(fileMirrors))
 	if err == nil && bytes.Equal(old, data) || errors.Is(err, fs.ErrNotExist) && len(hosts) == 0 {
 		return false, nil
 	}
-	return true, f.write(fileMirrors, data)
+	reader, err := f.reader()
+	if err != nil {
+		return true, err
+	}
+	return true, write(f.nodes(fileMirrors), reader, data)
+}
+
+// reader is the group that serve is in; nobodyElse if serve is who we are.
+func (f Folder) reader() (int, error) {
+	info, err := os.Stat(f.serves(""))
+	if err != nil {
+		return 0, fmt.Errorf("whose the folder of the serving half is: %w", err)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(owner.Uid) == os.Geteuid() {
+		return nobodyElse, nil
+	}
+	return int(owner.Gid), nil
 }
 
 // Mirrors tells serve to read what SaveMirrors saved. It fails if serve cannot

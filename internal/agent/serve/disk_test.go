@@ -38,7 +38,7 @@ func TestPullsDoNotWaitForTheDisk(t *testing.T) {
 	if err := k.offer(encode(t, published(1, dead("new"))), true); err != nil {
 		t.Fatal(err)
 	}
-	pipe := filepath.Join(dir, "layout.yaml.new")
+	pipe := filepath.Join(dir, "serve", "layout.yaml.new")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestNamesOnTheirWayOutAreSavedFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, refused := range []string{"retired.json.new", "layout.yaml.new"} {
-		if err := os.Mkdir(filepath.Join(dir, refused), 0o700); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, "serve", refused), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		if err := k.offer(encode(t, published(2, dead("new"))), true); err == nil {
@@ -92,7 +92,7 @@ func TestNamesOnTheirWayOutAreSavedFirst(t *testing.T) {
 				t.Errorf("%s refused: %+v", refused, status)
 			}
 		}
-		if err := os.Remove(filepath.Join(dir, refused)); err != nil {
+		if err := os.Remove(filepath.Join(dir, "serve", refused)); err != nil {
 			t.Fatal(err)
 		}
 	}

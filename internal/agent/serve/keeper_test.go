@@ -157,7 +157,7 @@ func TestFullDiskChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A directory where the new file should go stands for a disk that refuses.
-	if err := os.Mkdir(filepath.Join(dir, "layout.yaml.new"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "serve", "layout.yaml.new"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	next := encode(t, published(2, registryAt("b.example.com", "pw")))
@@ -167,7 +167,7 @@ func TestFullDiskChangesNothing(t *testing.T) {
 	if status, _ := k.look(); status.Generation != 1 || status.Problem == "" || k.table.Generation() != 1 {
 		t.Errorf("%+v", status)
 	}
-	if err := os.Remove(filepath.Join(dir, "layout.yaml.new")); err != nil {
+	if err := os.Remove(filepath.Join(dir, "serve", "layout.yaml.new")); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.offer(next, true); err != nil {
@@ -181,7 +181,8 @@ func TestFullDiskChangesNothing(t *testing.T) {
 func TestDamagedDiskIsNoEnd(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "layout.yaml"), []byte("gen"), 0o600); err != nil {
+	open(t, dir)
+	if err := os.WriteFile(filepath.Join(dir, "serve", "layout.yaml"), []byte("gen"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	k := keeperIn(t, dir)
@@ -217,7 +218,7 @@ func TestStateIsClosedToOthers(t *testing.T) {
 	if _, err := newCertificate(folder, "127.0.0.1"); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(filepath.Join(dir, "serve"))
 	if err != nil || len(entries) < 5 {
 		t.Fatal(entries, err)
 	}
@@ -258,7 +259,7 @@ func TestDamagedCAIsReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("half"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "serve", name), []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		second, err := newCertificate(folder, "127.0.0.1")
