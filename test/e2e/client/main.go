@@ -49,7 +49,7 @@ func main() {
 	hold := flag.Duration("hold", 2*time.Second, "how long what was read is used")
 	pause := flag.Duration("pause", 200*time.Millisecond, "between two pulls")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // this is main
 	defer stop()
 	config, err := rest.InClusterConfig()
 	if err == nil {

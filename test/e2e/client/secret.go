@@ -76,7 +76,7 @@ func parse(body []byte) (access, error) {
 		Data map[string][]byte `json:"data"`
 	}
 	if err := json.Unmarshal(body, &secret); err != nil {
-		return access{}, errors.New("Secret deckhouse-registry is no JSON") //nolint:revive // a kind's name
+		return access{}, errors.New("the answer for Secret deckhouse-registry is no JSON")
 	}
 	a := access{
 		address: string(secret.Data["address"]), path: string(secret.Data["path"]),
