@@ -103,16 +103,14 @@ func (r *Reconciler) ownRollout(s *sight, w workload, doc document) rollout {
 }
 
 // ownLeft says why the controller's own Deployment, which came with the chart,
-// is not ours to re-point; empty when it is or need not be.
-func (r *Reconciler) ownLeft(s *sight, doc document) string {
+// is not ours to re-point; false when it is or need not be.
+func (r *Reconciler) ownLeft(s *sight, doc document) (leftover, bool) {
 	w, ok := s.controller()
 	if !ok || doc.Desired.Own.IsZero() || ownMoves(w, knownBases(doc, &s.world), layout.NameOf(doc.Desired.Own)).none() {
-		return ""
+		return leftover{}, false
 	}
-	if reason := r.mayMove(w, 0); reason != "" {
-		return w.String() + ": " + reason
-	}
-	return ""
+	reason := r.mayMove(w, 0)
+	return leftover{w, reason}, reason != ""
 }
 
 // mayUpgrade reports whether our own templates may change in more than what
