@@ -19,6 +19,7 @@ const keyConfig = "config"
 // order is the safety argument: a pull secret before the template that needs
 // it, the routes before the names, our own workloads after all others.
 func (r *Reconciler) apply(ctx context.Context, s *sight, doc document) error {
+	r.upgrades.missing = "" // is asked again by who needs it
 	for _, step := range []func(context.Context, *sight, document) error{
 		r.applyIdentity,
 		r.applyPullSecrets,
@@ -32,6 +33,7 @@ func (r *Reconciler) apply(ctx context.Context, s *sight, doc document) error {
 		r.applyRegistry,
 		r.repoint,
 		r.applyOwn,
+		r.upgradeAgents,
 		r.applyAddress,
 	} {
 		if err := step(ctx, s, doc); err != nil {

@@ -42,6 +42,9 @@ func (r *Reconciler) applyOwn(ctx context.Context, s *sight, doc document) error
 	if agent != nil && !turn {
 		return nil
 	}
+	if agent != nil {
+		want.Spec.Template = r.ownTemplate(ctx, s, doc, want.Spec.Template, agent.Spec.Template)
+	}
 	if agent == nil || !equality.Semantic.DeepDerivative(want.Spec, agent.Spec) || !contains(agent.Labels, want.Labels) {
 		if err := r.applyObject(ctx, want, appsv1.SchemeGroupVersion.WithKind("DaemonSet")); err != nil {
 			return err
@@ -55,11 +58,13 @@ func (r *Reconciler) applyOwn(ctx context.Context, s *sight, doc document) error
 
 // moveOwnDeployments re-points the proxy, and at last the process itself.
 func (r *Reconciler) moveOwnDeployments(ctx context.Context, s *sight, doc document) error {
-	if s.proxy != nil && s.proxy.Spec.Template.Spec.Containers[0].Image != r.ownImage(doc) && doc.Desired.Proxy {
-		return r.applyObject(ctx, r.proxyDeployment(s, doc), appsv1.SchemeGroupVersion.WithKind("Deployment"))
+	if s.proxy != nil && doc.Desired.Proxy && !onBase(s, doc, s.proxy.Spec.Template) {
+		want := r.proxyDeployment(s, doc)
+		want.Spec.Template = r.ownTemplate(ctx, s, doc, want.Spec.Template, s.proxy.Spec.Template)
+		return r.applyObject(ctx, want, appsv1.SchemeGroupVersion.WithKind("Deployment"))
 	}
 	if w, ok := s.controller(); ok {
-		if ro := r.ownRollout(s, w, doc); !ro.none() {
+		if ro := r.ownRollout(s, w, doc); !ro.none() && r.imageThere(ctx, s, doc) {
 			r.log.Info("the controller re-points itself", "base", doc.Desired.Own.Base())
 			if err := r.patch(ctx, ro, doc); err != nil {
 				return fmt.Errorf("re-point %s: %w", w, err)
@@ -74,13 +79,12 @@ func (r *Reconciler) ownProgress(s *sight, doc document) string {
 	if doc.Desired.Own.IsZero() {
 		return ""
 	}
-	image := r.ownImage(doc)
 	agent := s.daemonSet(v1alpha1.DaemonSetAgent)
-	if agent == nil || agent.Spec.Template.Spec.Containers[0].Image != image {
+	if agent == nil || !onBase(s, doc, agent.Spec.Template) {
 		return "Re-pointing DaemonSet d8-system/" + v1alpha1.DaemonSetAgent
 	}
 	if s.proxy != nil && doc.Desired.Proxy {
-		if s.proxy.Spec.Template.Spec.Containers[0].Image != image {
+		if !onBase(s, doc, s.proxy.Spec.Template) {
 			return "Re-pointing Deployment d8-system/" + v1alpha1.DeploymentProxy
 		}
 		if waits := rolloutOf(s.proxy, s.world.Proxy.Wanted); waits != "" {
@@ -89,6 +93,9 @@ func (r *Reconciler) ownProgress(s *sight, doc document) string {
 	}
 	if w, ok := s.controller(); ok {
 		if ro := r.ownRollout(s, w, doc); !ro.none() {
+			if r.upgrades.missing != "" {
+				return fmt.Sprintf("Re-pointing %s: its image %q is not found at %s: %s", w, r.cfg.Image, doc.Desired.Own.Base(), r.upgrades.missing)
+			}
 			return "Re-pointing " + w.String()
 		}
 	}
@@ -112,10 +119,6 @@ func (r *Reconciler) ownLeft(s *sight, doc document) (leftover, bool) {
 	reason := r.mayMove(w, 0)
 	return leftover{w, reason}, reason != ""
 }
-
-// mayUpgrade reports whether our own templates may change in more than what
-// the present switch asks for.
-func mayUpgrade(doc document) bool { return doc.Ready() }
 
 // keepImages keeps the images that a template has.
 func keepImages(want, have *corev1.PodSpec) {
@@ -148,16 +151,35 @@ func (r *Reconciler) applyBootstrap(ctx context.Context, s *sight, doc document)
 	return r.putData(ctx, s, v1alpha1.SecretBootstrap, corev1.SecretTypeDockerConfigJson, bootstrap(doc))
 }
 
-// agentDaemonSet is the agent of every node: serve routes pulls and is locked
-// in, node works on the host and does not listen.
+// agentDaemonSet is the agent of every node.
 func (r *Reconciler) agentDaemonSet(s *sight, doc document) *appsv1.DaemonSet {
 	selector := map[string]string{labelApp: v1alpha1.DaemonSetAgent}
+	template := r.agentTemplate(r.ownImage(doc), len(s.nodes)/nodesPerSecond)
+	revise(&template, r.agentTemplate(r.cfg.Image, 0))
+	return &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.DaemonSetAgent, Labels: agentLabels()},
+		Spec: appsv1.DaemonSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: selector},
+			// A switch must not restart what the switch is made with; an upgrade
+			// is rolled by us.
+			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType},
+			Template:       template,
+		},
+	}
+}
+
+func agentLabels() map[string]string {
 	labels := ours()
 	labels[labelApp] = v1alpha1.DaemonSetAgent
+	return labels
+}
+
+// agentTemplate is one agent: serve routes pulls and is locked in, node works on
+// the host and does not listen. Jitter, in seconds, is how long nodes spread over.
+func (r *Reconciler) agentTemplate(image string, jitter int) corev1.PodTemplateSpec {
 	root := int64(0)
-	image := r.ownImage(doc)
 	args := append([]string{"--listen=127.0.0.1:" + strconv.Itoa(r.cfg.AgentPort)}, r.cfg.AgentArgs...)
-	env := []corev1.EnvVar{fieldEnv("NODE_NAME", "spec.nodeName"), fieldEnv("POD_NAME", "metadata.name"), fieldEnv("POD_NAMESPACE", "metadata.namespace")}
+	env := []corev1.EnvVar{fieldEnv("NODE_NAME", "spec.nodeName"), fieldEnv("POD_NAME", "metadata.name"), fieldEnv("POD_NAMESPACE", "metadata.namespace"), fieldEnv("POD_UID", "metadata.uid")}
 	state := corev1.VolumeMount{Name: "state", MountPath: "/var/lib/registry-agent"}
 	serve := corev1.Container{
 		Name: "serve", Image: image, Command: []string{"registry-agent", "serve"}, Args: args, Env: env,
@@ -166,7 +188,7 @@ func (r *Reconciler) agentDaemonSet(s *sight, doc document) *appsv1.DaemonSet {
 		Resources:       requests("25m", "40Mi"),
 	}
 	privileged := true
-	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", len(s.nodes)/nodesPerSecond), "--scripts=" + cmp.Or(r.cfg.Scripts, "on")}, args...)
+	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", jitter), "--scripts=" + cmp.Or(r.cfg.Scripts, "on")}, args...)
 	node := corev1.Container{
 		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: nodeArgs, Env: env,
 		// The host is reached through /proc/1/root: containerd's files, systemd's
@@ -177,29 +199,25 @@ func (r *Reconciler) agentDaemonSet(s *sight, doc document) *appsv1.DaemonSet {
 		Resources:       requests("10m", "20Mi"),
 	}
 	create := corev1.HostPathDirectoryOrCreate
-	return &appsv1.DaemonSet{
-		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.DaemonSetAgent, Labels: labels},
-		Spec: appsv1.DaemonSetSpec{
-			Selector: &metav1.LabelSelector{MatchLabels: selector},
-			// A switch must not restart what the switch is made with.
-			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec: corev1.PodSpec{
-					ServiceAccountName: "registry-agent",
-					HostNetwork:        true,
-					HostPID:            true,
-					DNSPolicy:          corev1.DNSDefault,
-					PriorityClassName:  "system-node-critical",
-					ImagePullSecrets:   []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
-					Containers:         []corev1.Container{serve, node},
-					Tolerations:        []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
-					Affinity:           agentAffinity(),
-					Volumes: []corev1.Volume{
-						{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: &create}}},
-						{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd"}}},
-					},
-				},
+	grace := int64(45) // serve drains for 20 s, and node ends what it began
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: agentLabels()},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: "registry-agent",
+			HostNetwork:        true,
+			HostPID:            true,
+			DNSPolicy:          corev1.DNSDefault,
+			PriorityClassName:  "system-node-critical",
+
+			TerminationGracePeriodSeconds: &grace,
+
+			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
+			Containers:       []corev1.Container{serve, node},
+			Tolerations:      []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			Affinity:         agentAffinity(),
+			Volumes: []corev1.Volume{
+				{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: &create}}},
+				{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd"}}},
 			},
 		},
 	}

@@ -48,14 +48,27 @@ func (r *Reconciler) applyProxy(ctx context.Context, s *sight, doc document) err
 	}
 	want := r.proxyDeployment(s, doc)
 	if s.proxy != nil {
-		if !mayUpgrade(doc) {
-			keepImages(&want.Spec.Template.Spec, &s.proxy.Spec.Template.Spec)
-		}
+		want.Spec.Template = r.proxyTemplateNow(ctx, s, doc, want.Spec.Template)
 		if equality.Semantic.DeepDerivative(want.Spec, s.proxy.Spec) && contains(s.proxy.Labels, want.Labels) {
 			return nil
 		}
 	}
 	return r.applyObject(ctx, want, appsv1.SchemeGroupVersion.WithKind("Deployment"))
+}
+
+// proxyTemplateNow is what the template of the proxy that is there should be
+// before its turn to move has come.
+func (r *Reconciler) proxyTemplateNow(ctx context.Context, s *sight, doc document, want corev1.PodTemplateSpec) corev1.PodTemplateSpec {
+	have := s.proxy.Spec.Template
+	same := revisionOf(&have) == revisionOf(&want)
+	switch {
+	case mayUpgrade(doc) && (same || r.imageThere(ctx, s, doc)):
+	case same:
+		keepImages(&want.Spec, &have.Spec)
+	default:
+		return *have.DeepCopy()
+	}
+	return want
 }
 
 func (r *Reconciler) applyProxyConfig(ctx context.Context, s *sight, doc document) error {
@@ -128,15 +141,28 @@ func (r *Reconciler) removeProxy(ctx context.Context, s *sight) error {
 // proxyDeployment is the in-cluster proxy: one pod per control-plane node that
 // can run one.
 func (r *Reconciler) proxyDeployment(s *sight, doc document) *appsv1.Deployment {
+	wanted := int32(s.world.Proxy.Wanted)
+	template := r.proxyTemplate(r.ownImage(doc))
+	revise(&template, r.proxyTemplate(r.cfg.Image))
+	return &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentProxy, Labels: template.Labels},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &wanted,
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{labelApp: v1alpha1.DeploymentProxy}},
+			Template: template,
+		},
+	}
+}
+
+func (r *Reconciler) proxyTemplate(image string) corev1.PodTemplateSpec {
 	selector := map[string]string{labelApp: v1alpha1.DeploymentProxy}
 	labels := ours()
 	for k, v := range map[string]string{labelApp: v1alpha1.DeploymentProxy, "component": "registry-service", "type": "incluster-proxy"} {
 		labels[k] = v
 	}
-	wanted := int32(s.world.Proxy.Wanted)
 	container := corev1.Container{
 		Name:    "proxy",
-		Image:   r.ownImage(doc),
+		Image:   image,
 		Command: []string{"registry-proxy"},
 		Args:    append([]string{fmt.Sprintf("--listen=:%d", proxyPort)}, r.cfg.ProxyArgs...),
 		Env: []corev1.EnvVar{
@@ -160,25 +186,18 @@ func (r *Reconciler) proxyDeployment(s *sight, doc document) *appsv1.Deployment 
 		Resources:       requests("25m", "40Mi"),
 	}
 	grace := int64(45) // it drains for almost half a minute
-	return &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentProxy, Labels: labels},
-		Spec: appsv1.DeploymentSpec{
-			Replicas: &wanted,
-			Selector: &metav1.LabelSelector{MatchLabels: selector},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec: corev1.PodSpec{
-					ServiceAccountName: "registry-proxy",
-					PriorityClassName:  "system-cluster-critical",
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labels},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: "registry-proxy",
+			PriorityClassName:  "system-cluster-critical",
 
-					TerminationGracePeriodSeconds: &grace,
+			TerminationGracePeriodSeconds: &grace,
 
-					ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
-					Containers:       []corev1.Container{container},
-					Tolerations:      []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
-					Affinity:         proxyAffinity(selector),
-				},
-			},
+			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
+			Containers:       []corev1.Container{container},
+			Tolerations:      []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			Affinity:         proxyAffinity(selector),
 		},
 	}
 }

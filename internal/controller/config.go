@@ -42,6 +42,9 @@ type Config struct {
 	// Scripts is "on" if agents run NodeGroupConfigurations on their nodes, or
 	// "off".
 	Scripts string
+	// AgentsAtOnce is how many agents an upgrade replaces at a time, of the
+	// control plane never more than one; 0 means a tenth of the nodes.
+	AgentsAtOnce int
 	// AgentArgs and ProxyArgs are appended to the arguments in our templates.
 	AgentArgs, ProxyArgs []string
 	// LeaveBroken is how long the rollout of a workload that was broken before
@@ -70,6 +73,7 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.DurationVar(&c.Settings.ProxyIdleMax, "proxy-idle-max", c.Settings.ProxyIdleMax, "how long its stop is put off at most")
 	flags.DurationVar(&c.Settings.RecheckNames, "recheck-names", c.Settings.RecheckNames, "how often names that are still referenced are looked at again")
 	flags.IntVar(&c.Settings.RestartsAtOnce, "restarts-at-once", c.Settings.RestartsAtOnce, "how many nodes may restart containerd at a time; of the control plane never more than one")
+	flags.IntVar(&c.AgentsAtOnce, "agents-at-once", 0, "how many agents an upgrade of the module replaces at a time, of the control plane never more than one; 0: a tenth of the nodes, at least one")
 	flags.BoolVar(&c.Settings.NoTaint, "no-taint", false, "do not taint nodes that have not converged")
 	flags.DurationVar(&c.LeaveBroken, "leave-broken-after", brokenBefore, "how long the rollout of a workload that was broken before may go no further until it is left where it is")
 	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "wait for the lease before doing anything")
@@ -88,6 +92,9 @@ func (c *Config) validate() (switchover.Protocol, labels.Selector, error) {
 	}
 	if c.Settings.RestartsAtOnce < 1 {
 		return switchover.Protocol{}, nil, fmt.Errorf("--restarts-at-once is %d, and must be at least 1", c.Settings.RestartsAtOnce)
+	}
+	if c.AgentsAtOnce < 0 {
+		return switchover.Protocol{}, nil, fmt.Errorf("--agents-at-once is %d, and must be 0 or more", c.AgentsAtOnce)
 	}
 	if c.Scripts != "" && c.Scripts != "on" && c.Scripts != "off" {
 		return switchover.Protocol{}, nil, fmt.Errorf(`--scripts is %q, and must be "on" or "off"`, c.Scripts)

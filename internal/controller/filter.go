@@ -65,6 +65,8 @@ func slimPod(o any) (any, error) {
 	}
 	if isProxyPod(pod) {
 		slim.Annotations = m.Annotations
+	} else if revision := revisionOf(pod); revision != "" {
+		slim.Annotations = map[string]string{v1alpha1.AnnotationRevision: revision}
 	}
 	slim.Spec.NodeName = pod.Spec.NodeName
 	slim.Spec.ImagePullSecrets = pod.Spec.ImagePullSecrets

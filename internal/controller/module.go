@@ -65,8 +65,8 @@ func (r *Reconciler) describe(status *deckhousev1alpha1.ModuleStatus, s *sight, 
 	if enabled == metav1.ConditionFalse {
 		disabled = disabledMessage
 	}
-	if r.trouble != "" {
-		message = strings.TrimSpace(message + "\n" + r.trouble)
+	for _, more := range []string{r.upgradeMessage(s, doc), r.trouble} {
+		message = strings.TrimSpace(message + "\n" + more)
 	}
 	now := metav1.NewTime(r.now().Truncate(1e9))
 	setModuleCondition(status, deckhousev1alpha1.ConditionEnabledByModuleManager, enabled, disabled, now)

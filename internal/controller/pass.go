@@ -64,6 +64,7 @@ type Reconciler struct {
 	look      closeLook
 	stored    time.Time // when the state was last written
 	warned    map[string]bool
+	upgrades  upgrades
 }
 
 // Reconcile is one pass, and says when the next one is due if nothing happens
