@@ -121,7 +121,7 @@ func (d *demo) startCluster(ctx, background context.Context, r *testcluster.Run,
 		return err
 	}
 	d.standins = testcluster.NewStandins(cluster, d.client, d.view, d.recorder, log)
-	d.puller = testcluster.NewPuller(cluster, d.client, d.view, d.recorder, d.bases(), d.spareImages())
+	d.puller = testcluster.NewPuller(cluster.CRIs(), d.client, d.view, d.recorder, d.bases(), d.spareImages())
 	d.background(background, d.standins.Run)
 	d.out.line("           %s", testcluster.StandinsNote)
 	return nil

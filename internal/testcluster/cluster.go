@@ -125,6 +125,15 @@ func (c *Cluster) Node(name string) (*Node, error) {
 	return nil, fmt.Errorf("there is no node %q", name)
 }
 
+// CRIs are the nodes' containerds, as kubelets speak to them.
+func (c *Cluster) CRIs() []*CRI {
+	all := make([]*CRI, 0, len(c.Nodes))
+	for _, n := range c.Nodes {
+		all = append(all, n.CRI)
+	}
+	return all
+}
+
 // NodeByIP finds the node that an address of an access log belongs to.
 func (c *Cluster) NodeByIP(ip string) (string, bool) {
 	for _, n := range c.Nodes {

@@ -23,7 +23,7 @@ const (
 // that the node does not have, at the first attempt, with the credentials that
 // a pod using the name would have at that moment.
 type Puller struct {
-	cluster  *Cluster
+	nodes    []*CRI
 	client   client.Client
 	view     client.Reader
 	recorder *Recorder
@@ -38,8 +38,8 @@ type Puller struct {
 
 // NewPuller makes a puller of images that no workload runs. Bases are all names
 // that platform images may start with.
-func NewPuller(c *Cluster, cl client.Client, view *View, rec *Recorder, bases []string, images []Image) *Puller {
-	return &Puller{cluster: c, client: cl, view: view, recorder: rec, bases: bases, images: images, only: map[string]string{}, gap: pullPause}
+func NewPuller(nodes []*CRI, cl client.Client, view *View, rec *Recorder, bases []string, images []Image) *Puller {
+	return &Puller{nodes: nodes, client: cl, view: view, recorder: rec, bases: bases, images: images, only: map[string]string{}, gap: pullPause}
 }
 
 // Names are the names in use, sorted.
@@ -100,7 +100,7 @@ func (p *Puller) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	for i, node := range p.cluster.Nodes {
+	for i, node := range p.nodes {
 		group.Go(func() error { return p.pullOn(ctx, node, i) })
 	}
 	return group.Wait()
@@ -117,9 +117,9 @@ func (p *Puller) look(ctx context.Context, reader client.Reader) error {
 	return nil
 }
 
-func (p *Puller) pullOn(ctx context.Context, node *Node, offset int) error {
+func (p *Puller) pullOn(ctx context.Context, node *CRI, offset int) error {
 	for i := offset; pause(ctx, p.pause()) == nil; i++ {
-		names := p.namesFor(node.Name)
+		names := p.namesFor(node.NodeName())
 		if len(names) == 0 {
 			continue
 		}
@@ -134,7 +134,7 @@ func (p *Puller) pullOn(ctx context.Context, node *Node, offset int) error {
 }
 
 // pullOnce returns an error only when the pull could not be tried.
-func (p *Puller) pullOnce(ctx context.Context, node *Node, name string, image Image) error {
+func (p *Puller) pullOnce(ctx context.Context, node *CRI, name string, image Image) error {
 	if err := node.Forget(ctx, image); err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (p *Puller) pullOnce(ctx context.Context, node *Node, name string, image Im
 	if ctx.Err() != nil {
 		return nil
 	}
-	pull := Pull{Phase: phase, Node: node.Name, Name: name, Reference: reference, Image: image.Digest, At: started, Took: time.Since(started), Err: err}
+	pull := Pull{Phase: phase, Node: node.NodeName(), Name: name, Reference: reference, Image: image.Digest, At: started, Took: time.Since(started), Err: err}
 	if err != nil {
 		pull.Err = fmt.Errorf("as %s: %w", use.By, err)
 		if lookErr := p.look(ctx, p.client); lookErr != nil {

@@ -103,10 +103,10 @@ func TestCheckShownFails(t *testing.T) {
 	t.Parallel()
 	for cell, want := range map[string]int{
 		" `e2e:direct-a`, `deploy:TestSettings`: word for word ": 0,
-		" No test, it is a text ":                               0,
-		" because we say so ":                                   1,
-		" `e2e:no-such-step` ":                                  1,
-		" `deploy:TestNoSuchTest`, `nowhere:TestX` ":            2,
+		" No test, it is a text ":                                0,
+		" because we say so ":                                    1,
+		" `e2e:no-such-step` ":                                   1,
+		" `deploy:TestNoSuchTest`, `nowhere:TestX` ":             2,
 	} {
 		if got := checkShown(cell, map[string][]string{}); len(got) != want {
 			t.Errorf("%q: %q, want %d problems", cell, got, want)

@@ -13,41 +13,43 @@ type step struct {
 	do    func(*story, context.Context) error
 }
 
+// The phases by which pulls are counted.
+const (
+	phaseInstalled = "Unmanaged on A"
+	phaseToDirect  = "to Direct on A"
+	phaseToB       = "Direct, from A to B"
+	phaseWithoutA  = "Direct on B, A switched off"
+	phaseUpgraded  = "the module upgraded, and rolled back"
+	phaseUnmanaged = "to Unmanaged on B"
+	phaseLegacy    = "legacy format, uninstallation"
+)
+
 // timeline is the story. Each step leaves behind what the next one needs.
 func timeline() []step {
-	const (
-		installed = "Unmanaged on A"
-		toDirect  = "to Direct on A"
-		toB       = "Direct, A to B"
-		withoutA  = "Direct on B, A off"
-		upgraded  = "module upgraded"
-		unmanaged = "Unmanaged on B"
-		legacy    = "legacy format"
-	)
 	return []step{
 		{"cluster", "Kubernetes with three nodes, two registries, nothing of ours", "", (*story).lookAround},
 		{"install", "helm install, from a registry with a private CA", "", (*story).install},
 		{"unmanaged", "a new installation is Unmanaged and touches no node", "", (*story).freshUnmanaged},
-		{"platform", "the platform's workloads, a client pod, and pulls on every node", installed, (*story).platform},
-		{"masters-ready", "are all masters Ready?", installed, (*story).mastersReady},
-		{"module-running", "does the module run?", installed, (*story).moduleRunning},
-		{"v1-clash", "Direct, while w1 has credentials in the legacy format", toDirect, (*story).clash},
-		{"mirror-auth", "Mirror Auth by NodeGroupConfiguration", toDirect, (*story).mirrorAuth},
-		{"v1-prepared", "the legacy file is deleted, and the switch goes on", toDirect, (*story).prepared},
-		{"direct-a", "Direct on A: what changed, and what did not", toDirect, (*story).directA},
-		{"mirror-auth-works", "Mirror Auth has its effect", toDirect, (*story).mirrorAuthWorks},
-		{"refused-in-direct", "what Direct refuses: uninstall, deletion, the legacy format", toDirect, (*story).refusedInDirect},
-		{"direct-b", "Direct to Direct: another address, other credentials", toB, (*story).directB},
-		{"a-off", "the registry of the installation is switched off for good", withoutA, (*story).switchAOff},
-		{"node-added", "a new node", withoutA, (*story).nodeAdded},
-		{"node-reimaged", "a node's disk is made anew", withoutA, (*story).nodeReimaged},
-		{"upgrade", "helm upgrade in Direct", upgraded, (*story).upgrade},
-		{"rollback", "helm rollback in Direct", upgraded, (*story).rollback},
-		{"masters-ready-again", "are all masters Ready, before the way back?", unmanaged, (*story).mastersReadyAgain},
-		{"unmanaged-again", "Unmanaged, on the registry of the previous mode", unmanaged, (*story).unmanagedAgain},
-		{"legacy", "containerd 1.x gets its legacy format back", legacy, (*story).legacy},
-		{"legacy-works", "what works in the legacy format, and what does not", legacy, (*story).legacyWorks},
-		{"uninstall", "helm uninstall", legacy, (*story).uninstall},
+		{"platform", "the platform's workloads, a client pod, and pulls on every node", phaseInstalled, (*story).platform},
+		{"masters-ready", "are all masters Ready?", phaseInstalled, (*story).mastersReady},
+		{"module-running", "does the module run?", phaseInstalled, (*story).moduleRunning},
+		{"v1-clash", "Direct, while w1 has credentials in the legacy format", phaseToDirect, (*story).clash},
+		{"mirror-auth", "Mirror Auth by NodeGroupConfiguration", phaseToDirect, (*story).mirrorAuth},
+		{"v1-prepared", "the legacy file is deleted, and the switch goes on", phaseToDirect, (*story).prepared},
+		{"direct-a", "Direct on A: what changed, and what did not", phaseToDirect, (*story).directA},
+		{"mirror-auth-works", "Mirror Auth has its effect", phaseToDirect, (*story).mirrorAuthWorks},
+		{"refused-in-direct", "what Direct refuses: uninstall, deletion, the legacy format", phaseToDirect, (*story).refusedInDirect},
+		{"direct-b", "Direct to Direct: another address, other credentials", phaseToB, (*story).directB},
+		{"a-off", "the registry of the installation is switched off for good", phaseWithoutA, (*story).switchAOff},
+		{"node-added", "a new node", phaseWithoutA, (*story).nodeAdded},
+		{"node-reimaged", "a node's disk is made anew", phaseWithoutA, (*story).nodeReimaged},
+		{"upgrade", "helm upgrade in Direct", phaseUpgraded, (*story).upgrade},
+		{"rollback", "helm rollback in Direct", phaseUpgraded, (*story).rollback},
+		{"masters-ready-again", "are all masters Ready, before the way back?", phaseUnmanaged, (*story).mastersReadyAgain},
+		{"unmanaged-again", "Unmanaged, on the registry of the previous mode", phaseUnmanaged, (*story).unmanagedAgain},
+		{"legacy", "containerd 1.x gets its legacy format back", phaseLegacy, (*story).legacy},
+		{"legacy-works", "what works in the legacy format, and what does not", phaseLegacy, (*story).legacyWorks},
+		{"uninstall", "helm uninstall", phaseLegacy, (*story).uninstall},
 		{"files", "the nodes' files are what they were before", "", (*story).sameFiles},
 		{"leftovers", "what is left in the cluster", "", (*story).leftovers},
 	}
