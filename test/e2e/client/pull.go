@@ -42,9 +42,7 @@ func pull(ctx context.Context, a access, reference string) (blobs int, size int6
 		remote.WithContext(ctx), remote.WithTransport(transport),
 		remote.WithRetryBackoff(remote.Backoff{Duration: time.Millisecond, Steps: 1}), remote.WithRetryStatusCodes(0), // nothing is tried twice
 	}
-	if a.username != "" {
-		options = append(options, remote.WithAuth(&authn.Basic{Username: a.username, Password: a.password}))
-	}
+	options = append(options, remote.WithAuth(a.auth()))
 	img, err := remote.Image(to, options...)
 	if err != nil {
 		return 0, 0, err
@@ -64,6 +62,13 @@ func pull(ctx context.Context, a access, reference string) (blobs int, size int6
 		blobs, size = blobs+1, size+n
 	}
 	return blobs, size, nil
+}
+
+func (a access) auth() authn.Authenticator {
+	if a.username == "" {
+		return authn.Anonymous
+	}
+	return &authn.Basic{Username: a.username, Password: a.password}
 }
 
 func readLayer(layer v1.Layer) (int64, error) {
