@@ -3,7 +3,8 @@
 // each in its own network and mount namespace. The demo and tests drive it.
 //
 // What is not real is named: nodes have no kubelet and no controller-manager
-// stands behind the API server. standins.go is all that plays their part.
+// stands behind the API server. standins.go is all that plays their part. Package
+// kube has the real ones.
 //
 // The package never changes the host: no bridge, route, mount or file outside
 // the run's folder. Namespaces live as long as the processes in them, processes
