@@ -65,4 +65,7 @@ func (a *Agent) before(ctx context.Context, v *view, s *served, facts *container
 	v.status.Legacy = a.untouched(facts)
 	a.files.watchHosts(nil)
 	a.applied, a.healed = nil, healed{}
+	if ordered(v.own) && v.status.Legacy && s.status.Absent {
+		a.dismiss(ctx, v)
+	}
 }

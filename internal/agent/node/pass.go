@@ -42,6 +42,10 @@ func (v *view) warn(sentences ...string) {
 // target, report.
 func (a *Agent) pass(ctx context.Context) time.Duration {
 	v := a.begin()
+	if a.dismissed(v) {
+		a.dismiss(ctx, v)
+		return a.finish(ctx, v)
+	}
 	facts := a.lookAtContainerd(ctx, v)
 	l, s := a.lookAtServe(v)
 	if l.Generation != a.seen {

@@ -38,6 +38,8 @@ type Agent struct {
 	scripts *nodescript.Runner // nil when they are switched off
 	// scriptsFailed is why they are not run although they should be.
 	scriptsFailed atomic.Pointer[error]
+	stopScripts   context.CancelFunc
+	scriptsEnded  chan struct{} // closed when none runs and none will
 
 	serving atomic.Pointer[served]
 	// forget asks the next pass to look at containerd anew.
@@ -56,6 +58,7 @@ type Agent struct {
 	since       map[string]time.Time // when a passing trouble began
 	failing     time.Time            // since when passes do not get through
 	seen        int64                // the generation of the last pass
+	left        bool                 // the folder was cleared: the module leaves the node
 }
 
 // served is the serving half as it answered last.
@@ -77,7 +80,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return stopped(ctx, err)
 	}
 	defer func() { _ = lock.Close() }()
+	defer a.vanish()
 	group, ctx := errgroup.WithContext(ctx)
+	scripts, stop := context.WithCancel(ctx)
+	defer stop()
+	a.stopScripts = stop
 	group.Go(func() error { a.followServe(ctx); return nil })
 	group.Go(func() error { a.report.follow(ctx, a.nudge); return nil })
 	group.Go(func() error { a.files.run(ctx, a.fileChanged); return nil })
@@ -85,8 +92,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		a.cri.Restarts(ctx, func() { a.forget.Store(true); a.nudge() })
 		return nil
 	})
-	group.Go(func() error { a.runScripts(ctx); return nil })
-	group.Go(func() error { a.loop(ctx); return nil })
+	group.Go(func() error { defer close(a.scriptsEnded); a.runScripts(scripts); return nil })
+	group.Go(func() error { return a.loop(ctx) })
 	return group.Wait()
 }
 
@@ -134,6 +141,8 @@ func newAgent(cfg Config, log *slog.Logger) (*Agent, error) {
 		proofs: newProofs(cri, cfg.ProofInterval),
 		reach:  newReach(cfg.ProofInterval, cfg.Jitter),
 		since:  map[string]time.Time{},
+
+		scriptsEnded: make(chan struct{}),
 	}
 	runtime, err := reconfigure.NewHost(cfg.Socket)
 	if err != nil {
@@ -168,15 +177,18 @@ func (a *Agent) fileChanged(config bool) {
 
 // loop makes a pass whenever something changed, and when the last one asked to
 // be repeated.
-func (a *Agent) loop(ctx context.Context) {
+func (a *Agent) loop(ctx context.Context) error {
 	for {
+		if a.recalled() {
+			return errStays
+		}
 		again := time.NewTimer(a.pass(ctx))
 		select {
 		case <-a.wake:
 		case <-again.C:
 		case <-ctx.Done():
 			again.Stop()
-			return
+			return nil
 		}
 		again.Stop()
 	}
