@@ -151,6 +151,10 @@ func (r *Reconciler) applyBootstrap(ctx context.Context, s *sight, doc document)
 	return r.putData(ctx, s, v1alpha1.SecretBootstrap, corev1.SecretTypeDockerConfigJson, bootstrap(doc))
 }
 
+// agentGrace, in seconds, is longer than serve drains (20), and than a restart of
+// containerd that node has begun takes as a rule.
+const agentGrace = 120
+
 // agentDaemonSet is the agent of every node.
 func (r *Reconciler) agentDaemonSet(s *sight, doc document) *appsv1.DaemonSet {
 	selector := map[string]string{labelApp: v1alpha1.DaemonSetAgent}
@@ -177,17 +181,24 @@ func agentLabels() map[string]string {
 // agentTemplate is one agent: serve routes pulls and is locked in, node works on
 // the host and does not listen. Jitter, in seconds, is how long nodes spread over.
 func (r *Reconciler) agentTemplate(image string, jitter int) corev1.PodTemplateSpec {
-	root := int64(0)
 	args := append([]string{"--listen=127.0.0.1:" + strconv.Itoa(r.cfg.AgentPort)}, r.cfg.AgentArgs...)
 	env := []corev1.EnvVar{fieldEnv("NODE_NAME", "spec.nodeName"), fieldEnv("POD_NAME", "metadata.name"), fieldEnv("POD_NAMESPACE", "metadata.namespace"), fieldEnv("POD_UID", "metadata.uid")}
 	state := corev1.VolumeMount{Name: "state", MountPath: "/var/lib/registry-agent"}
 	serve := corev1.Container{
 		Name: "serve", Image: image, Command: []string{"registry-agent", "serve"}, Args: args, Env: env,
 		VolumeMounts:    []corev1.VolumeMount{state},
-		SecurityContext: lockedAs(root), // its files are 0600 root
-		Resources:       requests("25m", "40Mi"),
+		SecurityContext: lockedOnHost(),
+		// No limit, here and below: one that is reached is a pull that fails, or a
+		// script that is killed.
+		Resources: requests("25m", "40Mi"),
 	}
-	privileged := true
+	// serve is nobody on the node; its folder is made by root, before both start.
+	prepare := corev1.Container{
+		Name: "prepare", Image: image, Command: []string{"registry-agent", "prepare"}, Args: args,
+		VolumeMounts:    []corev1.VolumeMount{state},
+		SecurityContext: preparing(),
+		Resources:       requests("10m", "20Mi"),
+	}
 	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", jitter), "--scripts=" + cmp.Or(r.cfg.Scripts, "on")}, args...)
 	node := corev1.Container{
 		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: nodeArgs, Env: env,
@@ -195,29 +206,32 @@ func (r *Reconciler) agentTemplate(image string, jitter int) corev1.PodTemplateS
 		// D-Bus, and the shell of scripts. No mount of /etc could do: the main file
 		// is replaced by a rename, and where it lies only containerd knows.
 		VolumeMounts:    []corev1.VolumeMount{state, {Name: "containerd", MountPath: "/run/containerd"}},
-		SecurityContext: &corev1.SecurityContext{Privileged: &privileged, RunAsUser: &root},
+		SecurityContext: onHost(),
 		Resources:       requests("10m", "20Mi"),
 	}
-	create := corev1.HostPathDirectoryOrCreate
-	grace := int64(45) // serve drains for 20 s, and node ends what it began
+	create, token, grace := corev1.HostPathDirectoryOrCreate, true, int64(agentGrace)
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: agentLabels()},
 		Spec: corev1.PodSpec{
 			ServiceAccountName: "registry-agent",
-			HostNetwork:        true,
-			HostPID:            true,
-			DNSPolicy:          corev1.DNSDefault,
-			PriorityClassName:  "system-node-critical",
+			// Both halves talk to the API server.
+			AutomountServiceAccountToken: &token,
+			HostNetwork:                  true,
+			HostPID:                      true,
+			DNSPolicy:                    corev1.DNSDefault,
+			PriorityClassName:            "system-node-critical",
 
 			TerminationGracePeriodSeconds: &grace,
 
 			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
+			InitContainers:   []corev1.Container{prepare},
 			Containers:       []corev1.Container{serve, node},
 			Tolerations:      []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			Affinity:         agentAffinity(),
 			Volumes: []corev1.Volume{
 				{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: &create}}},
-				{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd"}}},
+				// Not there where the runtime is another, which the agent then says.
+				{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd", Type: &create}}},
 			},
 		},
 	}
@@ -275,21 +289,6 @@ func nothing() labels.Selector { return labels.Nothing() }
 
 func fieldEnv(name, path string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
-}
-
-func locked() *corev1.SecurityContext { return lockedAs(64535) }
-
-// lockedAs is a container that can do nothing but compute and talk.
-func lockedAs(uid int64) *corev1.SecurityContext {
-	no, yes, nonRoot := false, true, uid != 0
-	return &corev1.SecurityContext{
-		AllowPrivilegeEscalation: &no,
-		ReadOnlyRootFilesystem:   &yes,
-		RunAsNonRoot:             &nonRoot,
-		RunAsUser:                &uid,
-		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-	}
 }
 
 func requests(cpu, memory string) corev1.ResourceRequirements {

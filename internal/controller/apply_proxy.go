@@ -185,12 +185,16 @@ func (r *Reconciler) proxyTemplate(image string) corev1.PodTemplateSpec {
 		SecurityContext: locked(),
 		Resources:       requests("25m", "40Mi"),
 	}
+	token := true
 	grace := int64(45) // it drains for almost half a minute
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels},
 		Spec: corev1.PodSpec{
 			ServiceAccountName: "registry-proxy",
-			PriorityClassName:  "system-cluster-critical",
+
+			AutomountServiceAccountToken: &token,
+
+			PriorityClassName: "system-cluster-critical",
 
 			TerminationGracePeriodSeconds: &grace,
 

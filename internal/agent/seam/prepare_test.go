@@ -2,6 +2,7 @@ package seam_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -23,7 +24,7 @@ const asServe = "SEAM_TEST_AS_SERVE"
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(asServe); dir != "" {
 		for _, problem := range actAsServe(dir) {
-			os.Stderr.WriteString(problem + "\n")
+			fmt.Fprintln(os.Stderr, problem)
 		}
 		os.Exit(0)
 	}
@@ -87,7 +88,7 @@ func prepared(t *testing.T) string {
 	}
 	base := t.TempDir()
 	for _, dir := range []string{base, filepath.Dir(base)} {
-		if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // another user comes by
+		if err := os.Chmod(dir, 0o711); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -126,7 +127,7 @@ func TestServeNeedNotBeRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(program, own, 0o755); err != nil { //nolint:gosec // another user runs it
+	if err := os.WriteFile(program, own, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	serve := exec.CommandContext(t.Context(), program)
@@ -210,7 +211,7 @@ func TestOneUser(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
 		}
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // as the kubelet makes it
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := seam.Open(dir); err != nil {
