@@ -28,9 +28,11 @@ func (c *Cluster) startPlane(ctx context.Context) error {
 	if c.Client, err = client.NewWithWatch(c.API.Admin, client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("client of the cluster: %w", err)
 	}
+	// It would make the folder for volume plugins on the host.
 	if err := c.startController(ctx, "kube-controller-manager", "10257",
 		"--service-account-private-key-file="+c.API.File("sa.key"), "--root-ca-file="+c.API.File("ca.crt"),
-		"--use-service-account-credentials", "--allocate-node-cidrs=false"); err != nil {
+		"--use-service-account-credentials", "--allocate-node-cidrs=false",
+		"--flex-volume-plugin-dir="+c.Run.Path("flexvolumes")); err != nil {
 		return err
 	}
 	return c.startController(ctx, "kube-scheduler", "10259")
