@@ -244,6 +244,10 @@ func absoluteLink(root, path string) string {
 	for hops := 0; len(rest) > 0 && hops < 255; hops++ {
 		next := filepath.Join(at, rest[0])
 		rest = rest[1:]
+		if next == "/" {
+			at = next // the root itself is one where it is /proc/1/root
+			continue
+		}
 		to, err := os.Readlink(filepath.Join(root, next))
 		switch {
 		case err != nil: // no link, or not there yet

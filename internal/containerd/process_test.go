@@ -89,6 +89,16 @@ func TestAbsoluteLink(t *testing.T) {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}
 	}
+	// In a pod the root is reached by a link: /proc/1/root.
+	link := filepath.Join(t.TempDir(), "root")
+	if err := os.Symlink(root, link); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/data/certs.d": "", "/etc/../data": "", "/etc/outside/x": "/etc/outside"} {
+		if got := foreignLink(link, path); got != want {
+			t.Errorf("%s below a root that is a link: %q, want %q", path, got, want)
+		}
+	}
 	if got := foreignLink("/proc/self/root", filepath.Join(root, "etc/outside")); got != "" {
 		t.Errorf("the same root: %q", got)
 	}
