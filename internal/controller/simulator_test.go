@@ -49,6 +49,8 @@ type simulator struct {
 	v1       map[string]*simV1 // nodes that need a restart
 
 	mostRunning int // nodes that restarted at once
+
+	kubelets *simKubelets // nil: the agents have no pods
 }
 
 func simulate(c *cluster) *simulator {
@@ -150,6 +152,9 @@ func (s *simulator) reportFor(ctx context.Context, rn *v1alpha1.RegistryNode, l 
 		want.Status.Preflight = preflight
 	}
 	want.Status.Message = words
+	if !s.speaks(ctx, want) {
+		return nil
+	}
 	restarted := s.restarted(want, l.Generation > 0, rn.Spec.Legacy)
 	if l.Generation > want.Status.Generation && restarted {
 		want.Status.Generation, want.Status.Version, want.Status.Legacy = l.Generation, l.Version(), false
@@ -205,6 +210,9 @@ func (s *simulator) daemonSets(ctx context.Context) error {
 	for i := range list.Items {
 		d := &list.Items[i]
 		available := int32(0)
+		if err := s.agentPods(ctx, d, nodes.Items); err != nil {
+			return err
+		}
 		for j := range nodes.Items {
 			template := &d.Spec.Template
 			if onDelete(workload{Object: d}) {
