@@ -52,7 +52,6 @@ func (r *Reconciler) remember(ro rollout, doc document) {
 
 // arrived notes that a rollout has ended.
 func (r *Reconciler) arrived(uid types.UID) {
-	delete(r.headway, uid)
 	if s, ok := r.sent[uid]; ok && s.late {
 		s.late = false
 		r.sent[uid] = s

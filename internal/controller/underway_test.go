@@ -62,6 +62,24 @@ func TestWhatGoesNoFurther(t *testing.T) {
 	}
 }
 
+// TestWhatIsLeftStaysLeft: it is measured more than once in a pass, and in many.
+func TestWhatIsLeftStaysLeft(t *testing.T) {
+	t.Parallel()
+	s, r := fleet("ds1:rolling"), bare()
+	s.inv.daemonSets[0].Annotations[annotationAvailable] = "0"
+	s.inv.daemonSets[0].Status.UpdatedNumberScheduled = 0
+	s.world.Now = time.Now()
+	if p := r.measure(s, moving()); len(p.underway) != 1 {
+		t.Fatalf("%d under way", len(p.underway))
+	}
+	s.world.Now = s.world.Now.Add(brokenBefore)
+	for i := range 3 {
+		if p := r.measure(s, moving()); len(p.underway) != 0 {
+			t.Errorf("look %d: %d under way", i, len(p.underway))
+		}
+	}
+}
+
 // TestOnlyNewGroundIsHeadway: a Pod that comes and goes is none.
 func TestOnlyNewGroundIsHeadway(t *testing.T) {
 	t.Parallel()
