@@ -163,6 +163,7 @@ func (s *simulator) reportFor(ctx context.Context, rn *v1alpha1.RegistryNode, l 
 		want.Status.Legacy = true
 		want.Status.Generation, want.Status.Version = 0, ""
 	}
+	want.Status.Left = rn.Spec.Leave && l.Generation == 0 && (want.Status.Legacy || want.Status.Generation == 0)
 	if equality.Semantic.DeepEqual(want.Status, rn.Status) {
 		return nil
 	}
@@ -177,6 +178,13 @@ func (s *simulator) deployments(ctx context.Context) error {
 	}
 	for i := range list.Items {
 		d := &list.Items[i]
+		if replicasOf(d) == 0 {
+			gone := []client.DeleteAllOfOption{client.InNamespace(d.Namespace), client.MatchingLabels{"app": d.Name}, client.GracePeriodSeconds(0)}
+			if err := s.c.DeleteAllOf(ctx, &corev1.Pod{}, gone...); err != nil {
+				return err
+			}
+			continue
+		}
 		ok, err := s.pod(ctx, d.Namespace, d.Name, "", &d.Spec.Template, d.Name == v1alpha1.DeploymentProxy)
 		if err != nil {
 			return err

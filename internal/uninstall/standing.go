@@ -3,6 +3,7 @@ package uninstall
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -88,7 +89,7 @@ func (s standing) waiting() string {
 	if s.state != nil {
 		for _, c := range s.state.Conditions {
 			if c.Status != metav1.ConditionTrue && c.Type != v1alpha1.ConditionReady {
-				return c.Type + ": " + c.Message
+				return c.Type + ": " + strings.TrimSpace(c.Message)
 			}
 		}
 	}
