@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/d8-registry/registry/internal/testcluster"
 )
 
 // directA waits for the end of the first switch and looks at what it changed.
@@ -240,11 +242,10 @@ func (s *story) refusedInDirect(ctx context.Context) error {
 }
 
 // wishB is Direct on the other registry, by user and password.
-func (s *story) wishB() []filled {
-	fill := s.wishA()
-	fill[0].to = s.b().Base()
-	for user, password := range s.b().Users {
-		fill[1] = filled{"license: <LICENSE_KEY> # Replace with your license key", fmt.Sprintf("username: %s\n          password: %s", user, password)}
+func wishB(b *testcluster.Registry) []filled {
+	fill := wishA(b)
+	for user, password := range b.Users {
+		fill[1] = filled{"license: <LICENSE_KEY> # Replace with your license key", fmt.Sprintf("username: %s\n        password: %s", user, password)}
 	}
 	return fill
 }
@@ -258,7 +259,7 @@ func (s *story) directB(ctx context.Context) error {
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() { both <- s.layoutHas(watch, s.a().Host, s.b().Host) }()
-	if err := s.apply(ctx, docManage, 102, s.wishB()...); err != nil {
+	if err := s.apply(ctx, docManage, 102, wishB(s.b())...); err != nil {
 		return err
 	}
 	if err := s.ready(ctx, "Direct"); err != nil {

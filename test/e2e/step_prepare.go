@@ -64,13 +64,13 @@ func (s *story) moduleRunning(ctx context.Context) error {
 }
 
 // wishA fills the placeholders of the documents' example.
-func (s *story) wishA() []filled {
+func wishA(a *testcluster.Registry) []filled {
 	const scheme = "scheme: HTTPS\n"
 	return []filled{
-		{"registry.deckhouse.io/deckhouse/ee", s.a().Base()},
-		{"<LICENSE_KEY>", s.a().Users["license-token"]},
+		{"registry.deckhouse.io/deckhouse/ee", a.Base()},
+		{"<LICENSE_KEY>", a.Users["license-token"]},
 		// Not a placeholder: a registry with a private CA needs one line more.
-		{scheme, scheme + "          ca: |\n            " + indented(s.a().CA, 12) + "\n"},
+		{scheme, scheme + "        ca: |\n          " + indented(a.CA, 10) + "\n"},
 	}
 }
 
@@ -90,7 +90,7 @@ func (s *story) clash(ctx context.Context) error {
 	if err := s.writeLegacy(ctx, n); err != nil {
 		return err
 	}
-	if err := s.apply(ctx, docManage, 102, s.wishA()...); err != nil {
+	if err := s.apply(ctx, docManage, 102, wishA(s.a())...); err != nil {
 		return err
 	}
 	err = s.waitCondition(ctx, "ContainerdConfigPreflightReady", metav1.ConditionFalse, oldNode, legacyFile)

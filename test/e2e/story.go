@@ -179,14 +179,13 @@ type filled struct{ from, to string }
 // verbatim.
 func (s *story) apply(ctx context.Context, doc string, line int, fill ...filled) error {
 	b := s.block(doc, line)
-	text := b.Text
 	s.out.say("$ kubectl apply -f - <<EOF   # %s:%d-%d, verbatim but for:", b.Doc, b.First, b.Last)
 	for _, f := range fill {
-		if !strings.Contains(text, f.from) {
-			return fmt.Errorf("%s does not have the placeholder %q", b, f.from)
-		}
-		text = strings.ReplaceAll(text, f.from, f.to)
 		s.out.say("    %q -> %q", f.from, brief(f.to))
+	}
+	text, err := b.fill(fill)
+	if err != nil {
+		return err
 	}
 	if len(fill) == 0 {
 		s.out.say("    nothing")
@@ -194,6 +193,18 @@ func (s *story) apply(ctx context.Context, doc string, line int, fill ...filled)
 	out, err := s.cluster.Kubectl(ctx, text, "apply", "-f", "-")
 	s.out.output(out)
 	return err
+}
+
+// fill is the block's text with its placeholders filled in.
+func (b block) fill(fill []filled) (string, error) {
+	text := b.Text
+	for _, f := range fill {
+		if !strings.Contains(text, f.from) {
+			return "", fmt.Errorf("%s does not have the placeholder %q", b, f.from)
+		}
+		text = strings.ReplaceAll(text, f.from, f.to)
+	}
+	return text, nil
 }
 
 func brief(text string) string {
