@@ -258,3 +258,35 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 	}
 	c.wantHistory()
 }
+
+// TestTwoVersionsDoNotWorkAtOnce: the newer one waits for the lease, and so does
+// the older one that comes back.
+func TestTwoVersionsDoNotWorkAtOnce(t *testing.T) {
+	c := newCluster(t)
+	c.release("module2")
+	c.withKubelets()
+	c.cfg.LeaderElect = true
+	a := c.upstreamA()
+	older := c.start(nil)
+	c.reaches(switchover.Unmanaged, a)
+	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 2) })
+	c.version("module2")
+	newer := c.start(nil)
+	c.kick()
+	if !c.agentsRun(a.Base()+":module", 2) || c.agentArgs() != "--listen=127.0.0.1:5001" {
+		t.Errorf("the newer one works beside the older one: %s, %v", c.agentArgs(), c.agents())
+	}
+	older()
+	c.eventually("the newer one has taken over", func() bool { return c.agentsRun(a.Base()+":module2", 2) })
+	c.version("module")
+	c.start(nil)
+	c.kick()
+	if !c.agentsRun(a.Base()+":module2", 2) {
+		t.Errorf("the older one works beside the newer one: %v", c.agents())
+	}
+	newer()
+	c.eventually("the older one is back", func() bool { return c.agentsRun(a.Base()+":module", 2) })
+	if v := c.state(); !v.ready(switchover.Unmanaged) || v.doc.Desired.Layout.Generation != 0 {
+		t.Errorf("what became of it:\n%v", v)
+	}
+}
