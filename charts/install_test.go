@@ -15,6 +15,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/internal/fieldowner"
 )
 
 // A cluster is an API server with nothing of ours.
@@ -89,18 +91,44 @@ func TestLifetime(t *testing.T) {
 	c.checkRestricted(t)
 	c.switchOver(t)
 
-	// What was switched since is not put back, neither by an upgrade nor by a
-	// rollback; but for the controller's own image, which the controller moves
-	// again.
-	if out, err := helm(t, "--kubeconfig", c.kubeconfig, "-n", "d8-system", "upgrade", "registry", "registry", "-f", "testdata/full.yaml"); err == nil || !strings.Contains(out, "conflict") {
-		t.Errorf("docs/install.md says that an upgrade after a switch needs --force-conflicts, and it does not: %v %s", err, out)
-	}
-	c.helm(t, "upgrade", "registry", "registry", "-f", "testdata/full.yaml", "--set", "controller.replicas=3", "--force-conflicts")
-	c.checkSwitched(t, 3)
-	c.helm(t, "rollback", "registry", "1", "--force-conflicts")
-	c.checkSwitched(t, 1)
+	// What was switched since is not put back by an upgrade. A rollback puts back
+	// the old release's image, which the controller moves again; neither is
+	// refused what the controller has changed.
+	c.helm(t, "upgrade", "registry", "registry", "-f", "testdata/full.yaml", "--set", "controller.replicas=3")
+	c.checkSwitched(t, 3, "b.example.test/mirror")
+	c.helm(t, "upgrade", "registry", "registry", "-f", "testdata/full.yaml", "--set", "image=:v2")
+	c.checkSwitched(t, 1, "b.example.test/mirror")
+	c.helm(t, "rollback", "registry", "1")
+	c.checkSwitched(t, 1, "registry.example.test:5000/deckhouse/ee")
 
+	hooks := c.runHooks(t)
+	for _, at := range []struct{ mode, ready, words string }{
+		{"Direct", "True", "mode Direct. Set spec.settings.registry to `mode: Unmanaged` in ModuleConfig deckhouse"},
+		{"Unmanaged", "False", "mode Unmanaged is not Ready yet: FinalContainerdConfigReady: 1/2 node(s) ready"},
+	} {
+		c.state(t, at.mode, at.ready)
+		out, err := helm(t, "--kubeconfig", c.kubeconfig, "-n", "d8-system", "uninstall", "registry")
+		if err == nil || !strings.Contains(hooks.last(), at.words) {
+			t.Errorf("uninstall in %s, Ready %s: %v\n%s\n%s", at.mode, at.ready, err, out, hooks.last())
+		}
+		if !c.get(t, "d8-system", "registry-controller", &appsv1.Deployment{}) {
+			t.Fatal("the controller went in spite of the refusal")
+		}
+		if c.get(t, "d8-system", "registry-uninstall", &corev1.Pod{}) || c.get(t, "d8-system", "registry-uninstall", &corev1.ServiceAccount{}) {
+			t.Error("a refused uninstallation leaves its rights behind")
+		}
+	}
+	// To Helm a release whose uninstallation failed is half gone. docs/install.md
+	// says how it is taken back.
+	if out, err := helm(t, "--kubeconfig", c.kubeconfig, "-n", "d8-system", "upgrade", "registry", "registry", "-f", "testdata/full.yaml"); err == nil {
+		t.Errorf("docs/install.md says that an upgrade takes a rollback first, and it does not: %s", out)
+	}
+	c.helm(t, "rollback", "registry", "4") // the last one
+	c.helm(t, "upgrade", "registry", "registry", "-f", "testdata/full.yaml")
+
+	c.state(t, "Unmanaged", "True")
 	c.helm(t, "uninstall", "registry")
+	t.Log(hooks.last())
 	c.checkUninstalled(t)
 	c.checkPresent(t)
 }
@@ -152,28 +180,84 @@ func (c cluster) checkRestricted(t *testing.T) {
 	if err := c.Create(t.Context(), pod, client.DryRunAll); err != nil {
 		t.Errorf("the controller's Pod is not restricted: %v", err)
 	}
+	c.checkHookRestricted(t)
 	pod.Spec.Containers[0].SecurityContext.Capabilities = nil
 	if err := c.Create(t.Context(), pod, client.DryRunAll); !apierrors.IsForbidden(err) {
 		t.Errorf("a Pod with capabilities was accepted: %v", err)
 	}
 }
 
+// checkHookRestricted has kubectl make the Pod of helm uninstall where the API
+// server warns of everything that the restricted profile does not allow.
+func (c cluster) checkHookRestricted(t *testing.T) {
+	t.Helper()
+	kubectl, err := apitest.Binary("kubectl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "warned", Labels: map[string]string{"pod-security.kubernetes.io/warn": "restricted"}}}
+	if err := c.Create(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+	objects, err := apitest.ParseManifests([]byte(render(t, "-f", "testdata/full.yaml", "-s", "templates/uninstall.yaml")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if o.GetKind() != "Pod" {
+			continue
+		}
+		for _, broken := range []bool{false, true} {
+			o.SetNamespace(ns.Name)
+			unstructured.RemoveNestedField(o.Object, "spec", "priorityClassName") // for d8-system, by its quota
+			if broken {
+				unstructured.RemoveNestedField(o.Object, "spec", "securityContext")
+			}
+			data, err := o.MarshalJSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			create := exec.CommandContext(t.Context(), kubectl, "--kubeconfig", c.kubeconfig, "create", "--dry-run=server", "-f", "-")
+			create.Stdin = bytes.NewReader(data)
+			out, err := create.CombinedOutput()
+			if err != nil || strings.Contains(string(out), "Warning") != broken {
+				t.Errorf("broken %t: %v: %s", broken, err, out)
+			}
+		}
+		return
+	}
+	t.Error("the chart has no Pod")
+}
+
 // switchOver does what the controller does in a switch.
 func (c cluster) switchOver(t *testing.T) {
 	t.Helper()
+	c.state(t, "Direct", "True")
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: "deckhouse-registry"}}
 	patch := client.RawPatch(types.MergePatchType, []byte(`{"stringData":{"address":"b.example.test"}}`))
 	if err := c.Patch(t.Context(), secret, patch, client.FieldOwner("registry-controller")); err != nil {
 		t.Fatal(err)
 	}
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: "registry-controller"}}
-	patch = client.RawPatch(types.JSONPatchType, []byte(`[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"b.example.test/registry:v1"}]`))
+	patch = client.RawPatch(types.JSONPatchType, []byte(`[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"b.example.test/mirror/registry@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}]`))
 	if err := c.Patch(t.Context(), d, patch, client.FieldOwner("registry-controller")); err != nil {
+		t.Fatal(err)
+	}
+	// As long as the controller owns the field Helm is refused it, if it wants
+	// another value.
+	if out, err := helm(t, "--kubeconfig", c.kubeconfig, "-n", "d8-system", "upgrade", "registry", "registry", "-f", "testdata/full.yaml", "--set", "image=:v2"); err == nil || !strings.Contains(out, "conflict") {
+		t.Errorf("the negative control: %v %s", err, out)
+	}
+	release, err := fieldowner.Release(d, "registry-controller")
+	if err != nil || release == nil {
+		t.Fatalf("%v, %v", release, err)
+	}
+	if err := c.Patch(t.Context(), d, release, client.FieldOwner("registry-controller")); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (c cluster) checkSwitched(t *testing.T, replicas int32) {
+func (c cluster) checkSwitched(t *testing.T, replicas int32, base string) {
 	t.Helper()
 	secret, d := &corev1.Secret{}, &appsv1.Deployment{}
 	c.get(t, "d8-system", "deckhouse-registry", secret)
@@ -181,29 +265,46 @@ func (c cluster) checkSwitched(t *testing.T, replicas int32) {
 		t.Errorf("deckhouse-registry is put back to %s", got)
 	}
 	c.get(t, "d8-system", "registry-controller", d)
-	if *d.Spec.Replicas != replicas || !strings.HasPrefix(d.Spec.Template.Spec.Containers[0].Image, "registry.example.test:5000/deckhouse/ee/registry@") {
-		t.Errorf("%d replicas of %s", *d.Spec.Replicas, d.Spec.Template.Spec.Containers[0].Image)
+	if image := d.Spec.Template.Spec.Containers[0].Image; *d.Spec.Replicas != replicas || !strings.HasPrefix(image, base+"/registry@") && image != base+":v2" {
+		t.Errorf("%d replicas of %s, want %d of %s", *d.Spec.Replicas, image, replicas, base)
 	}
 }
 
+// checkUninstalled looks for anything that is left but the namespace, and what
+// was there before.
 func (c cluster) checkUninstalled(t *testing.T) {
 	t.Helper()
-	if !c.get(t, "", "d8-system", &corev1.Namespace{}) || !c.get(t, "d8-system", "deckhouse-registry", &corev1.Secret{}) {
-		t.Error("the namespace or the platform's Secret went with the module")
+	if !c.get(t, "", "d8-system", &corev1.Namespace{}) {
+		t.Error("the namespace went with the module")
 	}
-	if c.get(t, "d8-system", "registry-controller", &appsv1.Deployment{}) {
-		t.Error("the controller is still there")
+	if !c.get(t, "", "modules.deckhouse.io", &apiextensionsv1.CustomResourceDefinition{}) {
+		t.Error("a CRD of the platform went with the module")
 	}
-	for _, name := range []string{"modules.deckhouse.io", "moduleconfigs.deckhouse.io", "nodegroupconfigurations.deckhouse.io"} {
-		if !c.get(t, "", name, &apiextensionsv1.CustomResourceDefinition{}) {
-			t.Errorf("CRD %s went, and everything of that kind", name)
+	kubectl, err := apitest.Binary("kubectl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := ""
+	err = wait.PollUntilContextTimeout(t.Context(), 200*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+		kinds := "deployments,daemonsets,pods,secrets,configmaps,services,serviceaccounts,roles,rolebindings,leases,poddisruptionbudgets,resourcequotas,networkpolicies," +
+			"nodegroupconfigurations,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,customresourcedefinitions"
+		kinds = strings.Replace(kinds, "nodegroupconfigurations,", "", 1) // its CRD is to be gone
+		out, err := exec.CommandContext(ctx, kubectl, "--kubeconfig", c.kubeconfig, "-n", "d8-system", "get", kinds, "-o", "name").CombinedOutput()
+		if err != nil {
+			return false, err
 		}
-	}
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
-		return !c.get(t, "", "registrynodes.registry.deckhouse.io", &apiextensionsv1.CustomResourceDefinition{}), nil
+		left = ""
+		for _, name := range strings.Fields(string(out)) {
+			_, own, _ := strings.Cut(name, "/")
+			kubernetes := strings.HasPrefix(own, "system:") || strings.Contains("admin edit view cluster-admin kube-root-ca.crt", own)
+			if !kubernetes && own != "modules.deckhouse.io" {
+				left += " " + name
+			}
+		}
+		return left == "", nil
 	})
 	if err != nil {
-		t.Error("CRD registrynodes.registry.deckhouse.io is still there")
+		t.Errorf("left:%s (%v)", left, err)
 	}
 }
 
@@ -214,6 +315,10 @@ func (c cluster) checkPresent(t *testing.T) {
 	present := []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "d8-system"}},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: "deckhouse-registry"}},
+	}
+	somebodys := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: "deckhouse-registry"}}
+	if err := c.Create(t.Context(), somebodys); err != nil {
+		t.Fatal(err)
 	}
 	mine := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"mine":"yes"}}}`))
 	for _, o := range present {
