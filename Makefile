@@ -59,6 +59,7 @@ manifests: ## The chart as one YAML, dist/manifests.yaml: VALUES=file; PLATFORM=
 	@hack/parts.sh helm
 	@mkdir -p dist && umask 077 && hack/manifests.sh "$(VALUES)" "$(PLATFORM)" >dist/manifests.yaml.new
 	@mv dist/manifests.yaml.new dist/manifests.yaml
+	@hack/manifests.sh "$(VALUES)" uninstall >dist/uninstall.yaml
 
 .PHONY: parts
 parts: ## Build the real components into .parts, once (about 30 min cold on 2 cores)
