@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -34,6 +35,10 @@ type CRI struct {
 func NewCRI(r *Run, s *Space) (*CRI, error) {
 	conn, err := grpc.NewClient("passthrough:///"+s.Name,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		// However long a machine was off, it is found at once when it is back.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: pollEvery, Multiplier: 1, MaxDelay: pollEvery}, MinConnectTimeout: stopAfter,
+		}),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			// The socket's own path may be longer than a socket address can be.
 			path := "/proc/" + strconv.Itoa(s.PID()) + "/root" + nodeSock

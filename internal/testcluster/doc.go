@@ -7,7 +7,8 @@
 // kube has the real ones.
 //
 // The package never changes the host: no bridge, route, mount or file outside
-// the run's folder. Namespaces live as long as the processes in them, processes
-// die with the program that started them, and a later run removes the folder of
-// one that was killed. Start at Run, then Cluster.
+// the run's folder, but for control groups of machines that run pods. Namespaces
+// live as long as the processes in them, processes die with the program that
+// started them, and a later run removes folder and control groups of one that
+// was killed. Start at Run, then Cluster.
 package testcluster

@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// podSubnet is the subnet of a node's pods, by its address. The parts of a
-// cluster have addresses of their own each, so no two nodes get the same.
+// podSubnet is the subnet of a node's pods, by its address, whose last byte is
+// its own: no cluster here has 255 parts.
 func podSubnet(node netip.Addr) netip.Prefix {
 	b := node.As4()
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 113, b[3], 0}), 24)

@@ -41,6 +41,7 @@ func TestNodes(t *testing.T) {
 		{"the way of the agent to the host", c.checkHostPID},
 		{"containerd restarts, pods stay", c.checkRestart},
 		{"kubelet restarts", c.checkKubelet},
+		{"power cut", c.checkPowerCut},
 		{"new image", c.checkReimage},
 	} {
 		for _, n := range c.Nodes {
@@ -281,15 +282,48 @@ func (c *Cluster) checkReimage(ctx context.Context, n *Node) error {
 	if _, there := after["/etc/containerd/mine"]; there || after["/etc/containerd/config.toml"] != fresh["/etc/containerd/config.toml"] {
 		return fmt.Errorf("files of the old machine: %v", after)
 	}
-	return waitUntil(ctx, "pods of the new machine", func(ctx context.Context) error {
-		pod, err := c.running(ctx, "plain-"+n.Name)
+	return c.ranAgain(ctx, before)
+}
+
+// ranAgain waits until a pod's container is another one than it was, and works.
+func (c *Cluster) ranAgain(ctx context.Context, before *corev1.Pod) error {
+	return waitUntil(ctx, "containers of the machine that was off", func(ctx context.Context) error {
+		pod, err := c.running(ctx, before.Name)
 		if err != nil {
 			return err
 		}
 		if pod.Status.ContainerStatuses[0].ContainerID == before.Status.ContainerStatuses[0].ContainerID {
 			return errors.New("the kubelet has not looked yet")
 		}
-		_, err = c.exec(ctx, "plain-"+n.Name, "true")
-		return err
+		out, err := c.exec(ctx, before.Name, "hostname")
+		return errors.Join(err, want(out, before.Name))
 	})
+}
+
+// checkPowerCut: pods run again on the same disk, and kube-proxy too.
+func (c *Cluster) checkPowerCut(ctx context.Context, n *Node) error {
+	before, err := c.running(ctx, "plain-"+n.Name)
+	if err != nil {
+		return err
+	}
+	if _, err := n.Run(ctx, "", "touch", "/var/lib/mine"); err != nil {
+		return err
+	}
+	if err := n.Stop(ctx); err != nil {
+		return err
+	}
+	if _, err := n.ContainerdVersion(ctx); err == nil {
+		return errors.New("containerd answers although the machine is off")
+	}
+	if err := n.Start(ctx); err != nil {
+		return err
+	}
+	if _, err := n.Run(ctx, "", "test", "-e", "/var/lib/mine"); err != nil {
+		return err
+	}
+	if err := c.ranAgain(ctx, before); err != nil {
+		return err
+	}
+	// CoreDNS and kube-proxy come back when they do.
+	return waitUntil(ctx, "network of pods", func(ctx context.Context) error { return c.checkNetwork(ctx, n) })
 }
