@@ -121,8 +121,16 @@ func attempts() map[string][]attempt {
 		creation(fresh), creation("{apiVersion: v1, kind: Secret, metadata: {namespace: d8-system, name: fresh}}"),
 		creation("{apiVersion: apps/v1, kind: DaemonSet, metadata: {namespace: default, name: registry-agent}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: a, image: a}]}}}}"),
 	}
+	uninstall := []attempt{
+		get(foreign), get(foreignHere), list(secrets), list(secrets, own), deletion(foreign), deletion(foreignHere), patchOf(state, label), patchOf(registrySecret, label),
+		patchOf(nodeA, label), patchOf(nodeA, "{spec: {taints: [{key: other, effect: NoSchedule}]}}"), patchOf(nodeA, "{spec: {unschedulable: true}}"), deletion(nodeA),
+		statusOf(reportA, "{status: {generation: 7}}"), patchOf(settings, "{spec: {version: 2}}"), deletion(settings), deletion(script), deletion(podOfAgentB), deletion(policy), deletion(binding),
+		creation("{apiVersion: v1, kind: Secret, metadata: {namespace: d8-system, name: registry-state}}"), creation(fresh),
+		deletion("{apiVersion: v1, kind: Namespace, metadata: {name: d8-system}}"),
+	}
 	return map[string][]attempt{
-		"registry-agent": append(agent, everybody...), "registry-proxy": append(proxy, everybody...), "registry-controller": append(controller, everybody...),
+		"registry-uninstall": uninstall,
+		"registry-agent":     append(agent, everybody...), "registry-proxy": append(proxy, everybody...), "registry-controller": append(controller, everybody...),
 	}
 }
 
