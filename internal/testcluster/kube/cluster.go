@@ -210,6 +210,21 @@ func (c *Cluster) AddNode(ctx context.Context, o NodeOptions) (*Node, error) {
 	return n, c.startNode(ctx, n)
 }
 
+// RemoveNode takes a machine away for good: it is switched off, and its Node is
+// deleted. AddNode with its name is another machine.
+func (c *Cluster) RemoveNode(ctx context.Context, name string) error {
+	n, err := c.Node(name)
+	if err != nil {
+		return err
+	}
+	if err := n.Stop(ctx); err != nil {
+		return err
+	}
+	c.Nodes = slices.DeleteFunc(c.Nodes, func(other *Node) bool { return other == n })
+	_, err = c.Kubectl(ctx, "", "delete", "node", name)
+	return err
+}
+
 // Scheme knows every kind that a cluster with the module has.
 func Scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()

@@ -30,7 +30,14 @@ func TestCluster(t *testing.T) {
 		{"CRDs, Module and state are there", func(ctx context.Context) error { return c.expectModule(ctx) }},
 		{"the platform runs", func(ctx context.Context) error { return c.ApplyPlatform(ctx) }},
 		{"the client pulls", func(ctx context.Context) error { return c.StartClient(ctx, "w2") }},
-		{"nothing of it failed", func(ctx context.Context) error { return c.expectPulls(ctx) }},
+		{"a machine is added, and its agent is ready", func(ctx context.Context) error {
+			if _, err := c.AddNode(ctx, NodeOptions{Name: "w3", Containerd: "1.6"}); err != nil {
+				return err
+			}
+			return c.WaitAgents(ctx)
+		}},
+		{"and taken away", func(ctx context.Context) error { return c.RemoveNode(ctx, "w3") }},
+		{"no pull failed meanwhile", func(ctx context.Context) error { return c.expectPulls(ctx) }},
 	} {
 		started := time.Now()
 		if err := step.do(ctx); err != nil {
