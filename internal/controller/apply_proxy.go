@@ -200,10 +200,23 @@ func (r *Reconciler) proxyTemplate(image string) corev1.PodTemplateSpec {
 
 			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
 			Containers:       []corev1.Container{container},
-			Tolerations:      []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			Tolerations:      proxyTolerations(),
 			Affinity:         proxyAffinity(selector),
 		},
 	}
+}
+
+// proxyTolerations are for nodes that are kept for the platform, and for those
+// that wait for a switch. Not for all taints: who tolerates that a node is
+// unreachable is put there, and never replaced.
+func proxyTolerations() []corev1.Toleration {
+	var all []corev1.Toleration
+	for _, key := range []string{
+		labelControlPlane, "node-role.kubernetes.io/master", "dedicated.deckhouse.io", "dedicated", v1alpha1.TaintNotConverged,
+	} {
+		all = append(all, corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists})
+	}
+	return all
 }
 
 // proxyAffinity prefers control-plane nodes, one pod each. It requires

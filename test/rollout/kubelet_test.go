@@ -1,0 +1,225 @@
+package rollout
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/internal/gateway"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// The annotation of a pod template that says how its Pods fare, and its values.
+const (
+	annotationFate = "test/fate"
+	fateBroken     = "broken"       // no Pod is ever ready
+	fateBrokenOn   = "broken-on-w1" // those on w1 are not
+	fateSlow       = "slow"         // takes a second
+)
+
+// startDelay is how long a Pod takes from its node to Ready.
+const startDelay = 150 * time.Millisecond
+
+// kubelets are those of all nodes. The in-cluster proxy really runs.
+type kubelets struct {
+	t      *testing.T
+	client client.WithWatch
+	proxy  string // where the in-cluster proxy listens
+	config string // a kubeconfig
+
+	mu      sync.Mutex
+	noImage string // the app whose new Pods cannot pull
+	stop    map[string]context.CancelFunc
+	ended   chan struct{} // closed when the last proxy has
+	running sync.WaitGroup
+}
+
+func startKubelets(t *testing.T, api *apitest.API, c client.WithWatch, proxy string) *kubelets {
+	t.Helper()
+	k := &kubelets{t: t, client: c, proxy: proxy, config: apitest.Kubeconfig(t, api.Config()), stop: map[string]context.CancelFunc{}}
+	background(t, func(ctx context.Context) {
+		defer k.running.Wait()
+		watchAll(ctx, t, c, &corev1.PodList{}, func(o client.Object, deleted bool) {
+			if pod, ok := o.(*corev1.Pod); ok {
+				k.sync(ctx, pod, deleted)
+			}
+		})
+	})
+	return k
+}
+
+// failPulls makes new Pods of an app fail to pull the fixed address; "" heals.
+func (k *kubelets) failPulls(app string) {
+	k.mu.Lock()
+	k.noImage = app
+	k.mu.Unlock()
+	if app != "" {
+		return
+	}
+	var pods corev1.PodList
+	if err := k.client.List(k.t.Context(), &pods); err != nil {
+		k.t.Fatal(err)
+	}
+	for i := range pods.Items {
+		k.sync(k.t.Context(), &pods.Items[i], false)
+	}
+}
+
+// sync does for one Pod what its kubelet would do next.
+func (k *kubelets) sync(ctx context.Context, pod *corev1.Pod, deleted bool) {
+	switch {
+	case deleted:
+		k.stopProxy(pod)
+	case pod.Spec.NodeName == "" || pod.Spec.NodeName == lost:
+	case pod.DeletionTimestamp != nil:
+		k.after(ctx, startDelay/3, func() error {
+			return k.client.Delete(ctx, pod, client.GracePeriodSeconds(0), client.Preconditions{UID: &pod.UID})
+		})
+	case pod.Status.Phase == "" || pod.Status.Phase == corev1.PodPending:
+		delay := startDelay
+		if pod.Annotations[annotationFate] == fateSlow {
+			delay = time.Second
+		}
+		k.after(ctx, delay, func() error { return k.started(ctx, pod) })
+	}
+}
+
+// after does something later. That the Pod has changed or gone meanwhile is no
+// error: its next event comes.
+func (k *kubelets) after(ctx context.Context, delay time.Duration, do func() error) {
+	k.running.Go(func() {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if err := do(); err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			k.t.Errorf("kubelet: %v", err)
+		}
+	})
+}
+
+func (k *kubelets) started(ctx context.Context, pod *corev1.Pod) error {
+	k.mu.Lock()
+	noImage := k.noImage != "" && pod.Labels["app"] == k.noImage && strings.HasPrefix(pod.Spec.Containers[0].Image, "registry.d8-system.svc")
+	k.mu.Unlock()
+	before := pod.Status.DeepCopy()
+	pod = pod.DeepCopy()
+	status := corev1.ContainerStatus{Name: pod.Spec.Containers[0].Name}
+	ready := corev1.ConditionTrue
+	fate := pod.Annotations[annotationFate]
+	pod.Status.Phase = corev1.PodRunning
+	switch {
+	case noImage:
+		pod.Status.Phase, ready = corev1.PodPending, corev1.ConditionFalse
+		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}
+	case fate == fateBroken, fate == fateBrokenOn && pod.Spec.NodeName == "w1":
+		ready = corev1.ConditionFalse
+		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
+	default:
+		status.State.Running, status.Ready = &corev1.ContainerStateRunning{StartedAt: metav1.Now()}, true
+		k.startProxy(ctx, pod)
+	}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{status}
+	pod.Status.Conditions = []corev1.PodCondition{
+		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
+		{Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.Now()},
+	}
+	if before.Phase == pod.Status.Phase && len(before.ContainerStatuses) > 0 {
+		return nil
+	}
+	return k.client.Status().Update(ctx, pod)
+}
+
+// startProxy runs the in-cluster proxy in a Pod of its.
+func (k *kubelets) startProxy(ctx context.Context, pod *corev1.Pod) {
+	if pod.Labels["app"] != v1alpha1.DeploymentProxy {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stop[pod.Name] != nil {
+		return
+	}
+	for _, stop := range k.stop { // they have one address between them
+		stop()
+	}
+	before, ended := k.ended, make(chan struct{})
+	k.ended = ended
+	ctx, k.stop[pod.Name] = context.WithCancel(ctx)
+	k.running.Go(func() {
+		defer close(ended)
+		if before != nil {
+			<-before
+		}
+		cfg := gateway.Config{Kubeconfig: k.config, Listen: k.proxy, Health: "127.0.0.1:0", Namespace: pod.Namespace, Pod: pod.Name,
+			Secret: v1alpha1.SecretProxy, Drain: time.Second, ReportEvery: time.Minute}
+		if err := gateway.Run(ctx, cfg, slog.New(slog.DiscardHandler)); err != nil && ctx.Err() == nil {
+			k.t.Errorf("in-cluster proxy: %v", err)
+		}
+	})
+}
+
+func (k *kubelets) stopProxy(pod *corev1.Pod) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if stop := k.stop[pod.Name]; stop != nil {
+		stop()
+		delete(k.stop, pod.Name)
+	}
+}
+
+// startAgents reports from every node but the lost one what is published.
+func startAgents(t *testing.T, c client.WithWatch) {
+	t.Helper()
+	background(t, func(ctx context.Context) {
+		for ; ctx.Err() == nil; pause(50 * time.Millisecond) {
+			if err := report(ctx, c); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+				t.Errorf("agents: %v", err)
+			}
+		}
+	})
+}
+
+func report(ctx context.Context, c client.Client) error {
+	var secret corev1.Secret
+	if err := c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretLayout}, &secret); err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	l, err := layout.Decode(secret.Data["config"])
+	if err != nil {
+		l = layout.Layout{} // none yet
+	}
+	var nodes v1alpha1.RegistryNodeList
+	if err := c.List(ctx, &nodes); err != nil {
+		return err
+	}
+	for i := range nodes.Items {
+		rn := &nodes.Items[i]
+		var node corev1.Node
+		if err := c.Get(ctx, client.ObjectKey{Name: rn.Name}, &node); err != nil {
+			return err
+		}
+		if rn.Name == lost || rn.Status.Preflight != "" && rn.Status.Generation >= l.Generation {
+			continue
+		}
+		rn.Status.NodeUID, rn.Status.BootID, rn.Status.Preflight = string(node.UID), node.Status.NodeInfo.BootID, "Ready"
+		rn.Status.Generation, rn.Status.Version = l.Generation, l.Version()
+		if err := c.Status().Update(ctx, rn); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Annotations that re-pointing leaves on a workload.
+const (
+	annotationRepointed = "registry.deckhouse.io/repointed"
+	annotationAvailable = "registry.deckhouse.io/available-before"
+)
+
+// watchAll tells of every object of a kind until ctx ends.
+func watchAll(ctx context.Context, t *testing.T, c client.WithWatch, list client.ObjectList, tell func(o client.Object, deleted bool)) {
+	t.Helper()
+	for ctx.Err() == nil {
+		w, err := c.Watch(ctx, list)
+		if err != nil {
+			if ctx.Err() == nil {
+				t.Errorf("watch %T: %v", list, err)
+			}
+			return
+		}
+		for event := range w.ResultChan() {
+			if o, ok := event.Object.(client.Object); ok && (event.Type == watch.Added || event.Type == watch.Modified || event.Type == watch.Deleted) {
+				tell(o, event.Type == watch.Deleted)
+			}
+		}
+		w.Stop()
+	}
+}
+
+// recorder keeps every version of every workload.
+type recorder struct {
+	mu     sync.Mutex
+	events []event
+}
+
+type event struct {
+	revision uint64 // one order over all kinds: etcd's
+	key      string
+	object   client.Object
+	deleted  bool
+}
+
+// record starts recording; on is called with each as well.
+func (c *cluster) record(on func(key string, o client.Object)) *recorder {
+	r := &recorder{}
+	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{}, &batchv1.CronJobList{}} {
+		background(c.t, func(ctx context.Context) {
+			watchAll(ctx, c.t, c, list, func(o client.Object, deleted bool) {
+				revision, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
+				if err != nil {
+					c.t.Errorf("version %q: %v", o.GetResourceVersion(), err)
+				}
+				r.mu.Lock()
+				r.events = append(r.events, event{revision, keyOf(o), o, deleted})
+				r.mu.Unlock()
+				on(keyOf(o), o)
+			})
+		})
+	}
+	return r
+}
+
+// keyOf is "Deployment d8-monitoring/web".
+func keyOf(o client.Object) string {
+	kind := fmt.Sprintf("%T", o)[len("*v1."):]
+	return kind + " " + o.GetNamespace() + "/" + o.GetName()
+}
+
+// rollout is what became of one workload from the moment it was re-pointed.
+type rollout struct {
+	began, ended uint64
+	versions     int // of its images
+	generations  int64
+	lowest       int // available
+	before       int
+	last         client.Object
+}
+
+// history replays what was recorded: each rollout, and how many were under way
+// at most.
+func (r *recorder) history(countless func(key string) bool) (all map[string]*rollout, most int) {
+	r.mu.Lock()
+	events := slices.Clone(r.events)
+	r.mu.Unlock()
+	slices.SortFunc(events, func(a, b event) int { return int(int64(a.revision) - int64(b.revision)) })
+	all = map[string]*rollout{}
+	was := map[string]client.Object{}
+	for _, e := range events {
+		ro := all[e.key]
+		before := was[e.key]
+		was[e.key] = e.object
+		if e.object.GetAnnotations()[annotationRepointed] == "" {
+			continue
+		}
+		if ro == nil {
+			n, _ := strconv.Atoi(e.object.GetAnnotations()[annotationAvailable])
+			ro = &rollout{began: e.revision, before: n, lowest: n}
+			all[e.key] = ro
+		}
+		if before != nil && !slices.Equal(imagesOf(&templateOf(before).Spec), imagesOf(&templateOf(e.object).Spec)) {
+			ro.versions++
+		}
+		ro.last = e.object
+		available, done := progress(e.object, ro.before)
+		ro.lowest = min(ro.lowest, available)
+		if ro.ended == 0 && (done || e.deleted) {
+			ro.ended = e.revision
+		}
+		underway := 0
+		for key, other := range all {
+			if other.ended == 0 && !countless(key) {
+				underway++
+			}
+		}
+		most = max(most, underway)
+	}
+	return all, most
+}
+
+// progress is how many Pods are available, and whether the rollout has ended,
+// as Kubernetes tells it.
+func progress(o client.Object, before int) (available int, done bool) {
+	switch o := o.(type) {
+	case *appsv1.Deployment:
+		s, n := o.Status, *o.Spec.Replicas
+		done = s.ObservedGeneration == o.Generation && (o.Spec.Paused ||
+			s.UpdatedReplicas >= n && (before == 0 || s.Replicas <= s.UpdatedReplicas) && int(s.AvailableReplicas) >= min(before, int(n)))
+		return int(s.AvailableReplicas), done
+	case *appsv1.StatefulSet:
+		s, n := o.Status, *o.Spec.Replicas
+		if u := o.Spec.UpdateStrategy.RollingUpdate; u != nil && u.Partition != nil {
+			n -= *u.Partition
+		}
+		onDelete := o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType
+		return int(s.AvailableReplicas), s.ObservedGeneration == o.Generation && (onDelete || s.UpdatedReplicas >= n && int(s.AvailableReplicas) >= before)
+	case *appsv1.DaemonSet:
+		s := o.Status
+		onDelete := o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
+		return int(s.NumberAvailable), s.ObservedGeneration == o.Generation && (onDelete || s.UpdatedNumberScheduled >= s.DesiredNumberScheduled && int(s.NumberAvailable) >= before)
+	}
+	return 0, true
+}
+
+// podsOf are the Pods of a workload that run.
+func (c *cluster) podsOf(o client.Object) []corev1.Pod {
+	c.t.Helper()
+	var pods corev1.PodList
+	if err := c.List(c.t.Context(), &pods, client.InNamespace(o.GetNamespace()), client.MatchingLabels{"app": o.GetName()}); err != nil {
+		c.t.Fatal(err)
+	}
+	return slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil || p.Spec.NodeName == lost })
+}
