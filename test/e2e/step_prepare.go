@@ -8,7 +8,9 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/testcluster"
 	"github.com/d8-registry/registry/internal/testcluster/kube"
 )
@@ -88,6 +90,17 @@ func (s *story) clash(ctx context.Context) error {
 		return err
 	}
 	if err := s.writeLegacy(ctx, n); err != nil {
+		return err
+	}
+	// It has been there for long when somebody wishes for Direct.
+	err = until(ctx, "the agent of "+oldNode+" to report it", time.Minute, func(ctx context.Context) error {
+		var r v1alpha1.RegistryNode
+		if err := s.client.Get(ctx, client.ObjectKey{Name: oldNode}, &r); err != nil {
+			return err
+		}
+		return unless(r.Status.Preflight == "Custom", "preflight is %s: %s", r.Status.Preflight, r.Status.Message)
+	})
+	if err != nil {
 		return err
 	}
 	if err := s.apply(ctx, docManage, 102, wishA(s.a())...); err != nil {

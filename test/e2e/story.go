@@ -222,14 +222,18 @@ func until(ctx context.Context, what string, within time.Duration, f func(contex
 	defer cancel()
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
+	var last error // of a look that was not cut short
 	for {
 		err := f(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w (%w)", what, err, ctx.Err())
+			return fmt.Errorf("wait for %s: %w (%w)", what, last, ctx.Err())
 		case <-ticker.C:
 		}
 	}

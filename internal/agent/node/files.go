@@ -85,5 +85,10 @@ func (w *watcher) run(ctx context.Context, changed func(config bool)) {
 func (w *watcher) isConfig(path string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return filepath.Ext(path) == ".toml" && slices.Contains(w.config, filepath.Dir(path)) || slices.Contains(w.config, path)
+	switch filepath.Ext(path) {
+	case ".toml", ".d": // conf.d is watched itself only once it is there
+		return slices.Contains(w.config, filepath.Dir(path)) || slices.Contains(w.config, path)
+	default:
+		return slices.Contains(w.config, path)
+	}
 }
