@@ -74,7 +74,7 @@ func newNode(t *testing.T) *node {
 	n.state = filepath.Join(n.containerd.Dir, "agent-state")
 	n.agent = program(t, n.containerd.Dir, "../../cmd/registry-agent")
 	n.probe = program(t, n.containerd.Dir, "./testdata/probe")
-	if err := os.Mkdir(n.state, 0o755); err != nil { //nolint:gosec // as the kubelet makes it
+	if err := os.Mkdir(n.state, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -86,7 +86,7 @@ func (n *node) run(program string, security *cri.LinuxContainerSecurityContext, 
 	const state, kubeconfig = "/var/lib/registry-agent", "/kubeconfig"
 	config := filepath.Join(n.containerd.Dir, "kubeconfig")
 	// An API server that never answers: serve needs none to begin.
-	if err := os.WriteFile(config, []byte(`{"clusters":[{"name":"a","cluster":{"server":"https://127.0.0.1:1"}}],"contexts":[{"name":"a","context":{"cluster":"a"}}],"current-context":"a"}`), 0o644); err != nil { //nolint:gosec // another user reads it
+	if err := os.WriteFile(config, []byte(`{"clusters":[{"name":"a","cluster":{"server":"https://127.0.0.1:1"}}],"contexts":[{"name":"a","context":{"cluster":"a"}}],"current-context":"a"}`), 0o644); err != nil {
 		n.t.Fatal(err)
 	}
 	return n.containerd.RunContainer(n.t, containerdtest.Container{
