@@ -121,6 +121,7 @@ func TestWhichAgentsAreReplacedNow(t *testing.T) {
 		{have: "w1:old,down w2:new w3:old", want: "w3"},
 		{have: "w1:none,down w2:new w3:old", want: "w3"},
 		{have: "w1:new,down w2:new w3:old", want: "w3"},
+		{have: "w1:new,down,unready w2:new w3:old", want: "w3"}, // as a node controller leaves it
 		{have: "w1:new,down,silent w2:new w3:old", waits: "w1 Pod agent-w1 has not reported yet"},
 		{have: "w1:new,crash,excluded w2:new w3:old", want: "w3"},
 		{have: "w1:new,custom w2:old", want: "w2"},
