@@ -89,10 +89,15 @@ func TestSchema(t *testing.T) {
 		"registry.imagesRepo=", "registry.imagesRepo=https://registry.example.test/x", "registry.imagesRepo=registry.example.test/",
 		"registry.scheme=https", "registry.username=only", "registry.password=only", "registry.ca=no certificate",
 		"registry.scheme=HTTP,registry.ca=-----BEGIN CERTIFICATE-----", "registry.mode=Direct",
-		"image=registry", "image=:", "controller.replicas=0", "controller.extraArgs={proxy-idle}", "agent.port=70000", "platformSelector=", "taints=true",
+		"image=registry", "image=:", "controller.replicas=0", "controller.extraArgs={proxy-idle}", "agent.port=70000", "agent.upgradeAtOnce=-1", "platformSelector=", "taints=true",
+		"scripts=on", "restartsAtOnce=0", "uninstall.deadlineSeconds=5", "uninstall.timeout=5m",
 	} {
 		out, err := helm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", bad)
-		if err == nil || !strings.Contains(out, "values don't meet the specifications of the schema") {
+		// The message names the value, or what must go with it.
+		path, _, _ := strings.Cut(bad, "=")
+		section, _, _ := strings.Cut(path, ".")
+		named := strings.Contains(out, path[strings.LastIndex(path, ".")+1:]) || strings.Contains(out, "'/"+section+"/")
+		if err == nil || !strings.Contains(out, "values don't meet the specifications of the schema") || !named {
 			t.Errorf("%s: %v\n%s", bad, err, out)
 		}
 	}

@@ -47,8 +47,7 @@ func (u *uninstaller) returnNodes(ctx context.Context) error {
 		case err != nil:
 			return "", err
 		case s.layout != nil && s.layout.UID != deleted:
-			return "", refused("the controller has published the layout again, because nodes still need it: %s. "+
-				"Move what is named there to other images or remove it, and try again. Nothing but the layout's Secret was touched", s.kept())
+			return "", u.republished(ctx, s)
 		case s.returned():
 			return "", nil
 		case s.refusal() != nil:
@@ -62,6 +61,19 @@ func (u *uninstaller) returnNodes(ctx context.Context) error {
 		return err
 	}
 	return u.tellLeft(ctx)
+}
+
+// republished says who still needs names that only the layout serves.
+func (u *uninstaller) republished(ctx context.Context, s standing) error {
+	by, err := u.users(ctx, s.state)
+	if err != nil {
+		return err
+	}
+	if len(by) == 0 { // gone meanwhile
+		by = []string{s.kept()}
+	}
+	return refused("the controller has published the layout again, because images are still named by addresses that nobody else serves: %s. "+
+		"Give them other images or remove them, and try again. Nothing was removed", strings.Join(by, ", "))
 }
 
 // tellLeft names the nodes that the controller goes without.

@@ -20,7 +20,9 @@ import (
 // own are the objects that the controller makes for itself, by name. Agents and
 // state are not among them: they have steps of their own.
 func own() []client.Object {
-	here := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name} }
+	here := func(name string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name}
+	}
 	objects := []client.Object{
 		&appsv1.Deployment{ObjectMeta: here(v1alpha1.DeploymentProxy)},
 		&corev1.Service{ObjectMeta: here(v1alpha1.ServiceRegistry)},
@@ -73,7 +75,9 @@ func (u *uninstaller) removeOurs(ctx context.Context, o client.Object) error {
 	return u.delete(ctx, o)
 }
 
-func isOurs(o client.Object) bool { return o.GetLabels()[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy }
+func isOurs(o client.Object) bool {
+	return o.GetLabels()[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy
+}
 
 func byChart(o client.Object) bool {
 	return o.GetAnnotations()[v1alpha1.AnnotationMadeBy] == v1alpha1.MadeByChart

@@ -11,6 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/switchover"
 )
 
 // pullers are those that pull with Secret deckhouse-registry, by namespace. Our
@@ -48,27 +50,72 @@ func eachPuller(list client.ObjectList, note func(client.Object, []corev1.LocalO
 		for i := range l.Items {
 			note(&l.Items[i], l.Items[i].ImagePullSecrets)
 		}
+	default:
+		eachTemplate(list, func(o client.Object, t *corev1.PodTemplateSpec) { note(o, t.Spec.ImagePullSecrets) })
+	}
+}
+
+// eachTemplate is the same for what makes pods.
+func eachTemplate(list client.ObjectList, note func(client.Object, *corev1.PodTemplateSpec)) {
+	switch l := list.(type) {
 	case *appsv1.DeploymentList:
 		for i := range l.Items {
-			note(&l.Items[i], l.Items[i].Spec.Template.Spec.ImagePullSecrets)
+			note(&l.Items[i], &l.Items[i].Spec.Template)
 		}
 	case *appsv1.DaemonSetList:
 		for i := range l.Items {
-			note(&l.Items[i], l.Items[i].Spec.Template.Spec.ImagePullSecrets)
+			note(&l.Items[i], &l.Items[i].Spec.Template)
 		}
 	case *appsv1.StatefulSetList:
 		for i := range l.Items {
-			note(&l.Items[i], l.Items[i].Spec.Template.Spec.ImagePullSecrets)
+			note(&l.Items[i], &l.Items[i].Spec.Template)
 		}
 	case *batchv1.JobList:
 		for i := range l.Items {
-			note(&l.Items[i], l.Items[i].Spec.Template.Spec.ImagePullSecrets)
+			note(&l.Items[i], &l.Items[i].Spec.Template)
 		}
 	case *batchv1.CronJobList:
 		for i := range l.Items {
-			note(&l.Items[i], l.Items[i].Spec.JobTemplate.Spec.Template.Spec.ImagePullSecrets)
+			note(&l.Items[i], &l.Items[i].Spec.JobTemplate.Spec.Template)
 		}
 	}
+}
+
+// users are the pods, and what makes pods, that name images by an address which
+// goes with the layout, at most ten of them. What is only there to be rolled back
+// to is no user, nor are our own workloads.
+func (u *uninstaller) users(ctx context.Context, state *switchover.State) ([]string, error) {
+	names := slices.DeleteFunc(state.Desired.Layout.Names(), func(n layout.Name) bool {
+		return n == state.Target.Name() || n == layout.NameOf(state.Target.Upstream)
+	})
+	var found []string
+	note := func(o client.Object, spec *corev1.PodSpec) {
+		for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+			if _, _, ok := layout.MatchName(names, c.Image); ok && !isLeaving(o) {
+				found = append(found, u.kindOf(o)+" "+nameOf(o))
+				return
+			}
+		}
+	}
+	for _, list := range []client.ObjectList{
+		&appsv1.DeploymentList{}, &appsv1.DaemonSetList{}, &appsv1.StatefulSetList{}, &batchv1.CronJobList{}, &corev1.PodList{},
+	} {
+		if err := u.client.List(ctx, list); err != nil {
+			return nil, fmt.Errorf("look who needs the layout: %w", err)
+		}
+		if pods, ok := list.(*corev1.PodList); ok {
+			for i := range pods.Items {
+				if p := pods.Items[i].Status.Phase; p != corev1.PodSucceeded && p != corev1.PodFailed {
+					note(&pods.Items[i], &pods.Items[i].Spec)
+				}
+			}
+		}
+		eachTemplate(list, func(o client.Object, t *corev1.PodTemplateSpec) { note(o, &t.Spec) })
+	}
+	if len(found) > 10 {
+		found = append(found[:10:10], fmt.Sprintf("and %d more", len(found)-10))
+	}
+	return found, nil
 }
 
 // isLeaving reports whether an object is one of the module's that is about to

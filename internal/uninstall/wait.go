@@ -20,7 +20,9 @@ const labelApp = "app"
 // events only wake: what is true is asked for.
 func (u *uninstaller) follow(ctx context.Context) {
 	named := func(name string) func(*metav1.ListOptions) {
-		return func(o *metav1.ListOptions) { o.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String() }
+		return func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String()
+		}
 	}
 	secrets := schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 	for _, what := range []struct {
