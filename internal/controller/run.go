@@ -117,7 +117,9 @@ const syncedWithin = 500 * time.Millisecond
 
 // synced reports ready when everything that a pass looks at is known, on whoever
 // waits for the lease as well: it could take over at once.
-func synced(c interface{ WaitForCacheSync(ctx context.Context) bool }) healthz.Checker {
+func synced(c interface {
+	WaitForCacheSync(ctx context.Context) bool
+}) healthz.Checker {
 	return func(r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), syncedWithin)
 		defer cancel()

@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
@@ -123,6 +124,28 @@ func (c *cluster) controllerDeployment() *appsv1.Deployment {
 	d.Spec.Template.Spec.Containers[0].Args = []string{"--image=" + c.cfg.Image}
 	c.create(d)
 	return d
+}
+
+// TestUninstallNamesWhoNeedsTheLayout refuses where a pod goes by an address that
+// only the layout serves, and names that pod and no revision that nobody runs.
+func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
+	c := newCluster(t)
+	c.controllerDeployment()
+	c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.wish(settingsOf(c.upstreamB()))
+	c.reaches(switchover.Direct, c.upstreamB())
+	c.create(&corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "mine", Name: "holder"},
+		Spec:       corev1.PodSpec{NodeName: "worker", Containers: []corev1.Container{{Name: "c", Image: layout.Fixed().Reference(":v1")}}},
+	})
+	c.wish(unmanaged)
+	c.reaches(switchover.Unmanaged, c.upstreamB())
+	_, err := c.uninstall(t.Context(), nil)
+	if !errors.Is(err, uninstall.ErrRefused) || !strings.Contains(err.Error(), "addresses that nobody else serves: Pod mine/holder. Give them") {
+		t.Errorf("%v", err)
+	}
+	c.eventually("the layout is there", func() bool { return c.secret(v1alpha1.SecretLayout) != nil })
 }
 
 func (c *cluster) silence(name string) {
