@@ -72,6 +72,12 @@ func startPulls(ctx context.Context, s *story) (*pulls, error) {
 		bases: []string{s.a().Base(), s.b().Base(), fixedName}, nodes: map[string]*nodePulls{},
 	}
 	p.ctx, p.cancel = context.WithCancel(ctx)
+	if err := until(ctx, "a first look at what is in use", time.Minute, func(ctx context.Context) error {
+		_, err := testcluster.Uses(ctx, view, p.bases)
+		return err
+	}); err != nil {
+		return p, err
+	}
 	for _, n := range s.nodes() {
 		p.add(n)
 	}
@@ -153,6 +159,9 @@ func (s *story) enough(ctx context.Context, more int) error {
 	}
 	before := s.pulls.recorder.Pulls(s.now.phase)
 	return until(ctx, "enough pulls", 2*time.Minute, func(ctx context.Context) error {
+		if err := s.pulls.ended(); err != nil {
+			return err
+		}
 		done := map[string]int{}
 		for _, pull := range s.pulls.recorder.Pulls(s.now.phase)[len(before):] {
 			done[pull.Node]++
@@ -209,6 +218,11 @@ func (s *story) endPhase(ctx context.Context, next string) error {
 	}
 	s.expect("no pull failed: "+phase, failedPulls(count.nodesFailed, count.clientFailed))
 	s.expect("no kubelet failed to pull an image of the platform: "+phase, s.kubeletExpect(ctx))
+	return p.ended()
+}
+
+// ended is why a puller ended by itself.
+func (p *pulls) ended() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return errors.Join(p.errs...)
