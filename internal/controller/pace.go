@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -99,9 +100,8 @@ func onlyWords(before, after document) bool {
 	return errA == nil && errB == nil && string(a) == string(b)
 }
 
-// warn tells of what nodes warn of, and of restarts of their containerd, by an
-// Event on the Node, once each as long as this process lives. Conditions are
-// about the switch; what works now has no place in them.
+// warn tells by Events of what conditions have no place for, once each as long
+// as this process lives: conditions are about the switch, not what works now.
 func (r *Reconciler) warn(s *sight) {
 	still := map[string]bool{}
 	first := func(words ...any) bool {
@@ -110,37 +110,46 @@ func (r *Reconciler) warn(s *sight) {
 		return !r.warned[id]
 	}
 	for i := range s.nodes {
-		node := &s.nodes[i]
-		rn := s.registryNodes[node.Name]
-		if rn == nil || rn.Status.NodeUID != string(node.UID) {
-			continue
-		}
-		for _, warning := range rn.Status.Warnings {
-			if first(node.UID, "\n", warning) {
-				r.warningf(node, "ContainerdWarning", "%s", warning)
-			}
-		}
-		restart := rn.Status.Restart
-		if restart == nil || restart.Phase == v1alpha1.RestartWaiting || !first(node.UID, "\n", restart.Phase, restart.ID) {
-			continue
-		}
-		if restart.Phase == v1alpha1.RestartFailed {
-			r.warningf(node, "ContainerdRestartFailed", "%s", restart.Message)
-		} else {
-			r.eventf(node, "ContainerdRestart", "containerd is being restarted: %s", restart.Message)
+		if rn := s.registryNodes[s.nodes[i].Name]; rn != nil && rn.Status.NodeUID == string(s.nodes[i].UID) {
+			r.warnOfNode(&s.nodes[i], rn, first)
 		}
 	}
-	for _, ro := range s.progress.underway {
+	r.warnOfPlatform(s.progress, first)
+	r.warned = still
+}
+
+// warnOfNode tells, on the Node, of what its agent warns of and of restarts of
+// its containerd.
+func (r *Reconciler) warnOfNode(node *corev1.Node, rn *v1alpha1.RegistryNode, first func(...any) bool) {
+	for _, warning := range rn.Status.Warnings {
+		if first(node.UID, "\n", warning) {
+			r.warningf(node, "ContainerdWarning", "%s", warning)
+		}
+	}
+	restart := rn.Status.Restart
+	switch {
+	case restart == nil || restart.Phase == v1alpha1.RestartWaiting || !first(node.UID, "\n", restart.Phase, restart.ID):
+	case restart.Phase == v1alpha1.RestartFailed:
+		r.warningf(node, "ContainerdRestartFailed", "%s", restart.Message)
+	default:
+		r.eventf(node, "ContainerdRestart", "containerd is being restarted: %s", restart.Message)
+	}
+}
+
+// warnOfPlatform tells, on the workloads, which of them hold the others up and
+// which were not moved.
+func (r *Reconciler) warnOfPlatform(p progress, first func(...any) bool) {
+	for _, ro := range p.underway {
 		if ro.broken && first(ro.GetUID(), "\n", ro.why) {
 			r.warningf(ro.Object, "RegistryRolloutStuck", "no other workload is re-pointed before this one has come up, or has annotation %s: %q: %s", v1alpha1.AnnotationRepoint, "false", ro.why)
 		}
 	}
-	if s.progress.moved {
-		for _, l := range s.progress.left {
-			if first(l.GetUID(), "\n", l.why) {
-				r.eventf(l.Object, "RegistryNotRepointed", "images are left under their old name, which goes on working: %s", l.why)
-			}
+	if !p.moved {
+		return
+	}
+	for _, l := range p.left {
+		if first(l.GetUID(), "\n", l.why) {
+			r.eventf(l.Object, "RegistryNotRepointed", "images are left under their old name, which goes on working: %s", l.why)
 		}
 	}
-	r.warned = still
 }

@@ -93,8 +93,8 @@ func (r *Reconciler) measureOne(p *progress, s *sight, doc document, w workload,
 		return
 	}
 	patched := w.GetAnnotations()[annotationRepointed] == switchNumber(doc.Switch)
-	if isDeckhouse(w) && !patched && sent.from == "" && !doc.Desired.Registry.IsZero() && w.template.Annotations[v1alpha1.AnnotationRegistryChecksum] != checksum(doc) {
-		ro.checksum = checksum(doc)
+	if !patched && sent.from == "" {
+		ro.checksum = restartOf(w, doc)
 	}
 	if toMove {
 		if reason := r.mayMove(w, doc.Switch); reason != "" {
@@ -114,6 +114,15 @@ func (r *Reconciler) measureOne(p *progress, s *sight, doc document, w workload,
 		}
 		p.underway = append(p.underway, ro)
 	}
+}
+
+// restartOf is the template annotation by which Deckhouse is restarted to read
+// its registry anew; empty for others, and where it has.
+func restartOf(w workload, doc document) string {
+	if !isDeckhouse(w) || doc.Desired.Registry.IsZero() || w.template.Annotations[v1alpha1.AnnotationRegistryChecksum] == checksum(doc) {
+		return ""
+	}
+	return checksum(doc)
 }
 
 // moved reports whether the platform's move to the present target has ended.

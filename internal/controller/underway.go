@@ -45,15 +45,7 @@ func (r *Reconciler) waits(s *sight, w workload, number int64) (why string, brok
 	if templateOnly(w) {
 		return "", false
 	}
-	absent, stuck := 0, ""
-	for _, pod := range s.inv.podsOf(w) {
-		switch {
-		case s.absent(pod.Spec.NodeName):
-			absent++
-		case waitsForImage(pod) && sameImages(pod, w.template) && (stuck == "" || pod.Name < stuck):
-			stuck = pod.Name
-		}
-	}
+	absent, stuck := s.troubledPods(w)
 	if stuck != "" {
 		return "Pod " + stuck + " waits for its image", true
 	}
@@ -76,6 +68,20 @@ func (r *Reconciler) waits(s *sight, w workload, number int64) (why string, brok
 	}
 	s.wakeIn(standsStill - still)
 	return why, c.failed || c.refused != "" || still >= standsStill
+}
+
+// troubledPods counts the pods of a workload on nodes that are away, and names
+// one with the new images that waits for one of them.
+func (s *sight) troubledPods(w workload) (absent int, stuck string) {
+	for _, pod := range s.inv.podsOf(w) {
+		switch {
+		case s.absent(pod.Spec.NodeName):
+			absent++
+		case waitsForImage(pod) && sameImages(pod, w.template) && (stuck == "" || pod.Name < stuck):
+			stuck = pod.Name
+		}
+	}
+	return absent, stuck
 }
 
 // misses says what is missing of a rollout; empty when nothing is.

@@ -84,7 +84,6 @@ func keyOf(o client.Object) string {
 type rollout struct {
 	began, ended uint64
 	versions     int // of its images
-	generations  int64
 	lowest       int // available
 	before       int
 	last         client.Object
