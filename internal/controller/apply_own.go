@@ -39,7 +39,7 @@ func (r *Reconciler) applyOwn(ctx context.Context, s *sight, doc document) error
 	turn := mayBegin && len(p.todo)+len(p.underway) == 0 && !p.secrets && !p.registry
 	agent := s.daemonSet(v1alpha1.DaemonSetAgent)
 	want := r.agentDaemonSet(s, doc)
-	if agent != nil && !turn {
+	if agent != nil && !turn && !s.undoes(want.Spec.Template, agent.Spec.Template) {
 		return nil
 	}
 	if agent != nil {

@@ -65,6 +65,7 @@ func (r *Reconciler) proxyTemplateNow(ctx context.Context, s *sight, doc documen
 	case mayUpgrade(doc) && (same || r.imageThere(ctx, s, doc)):
 	case same:
 		keepImages(&want.Spec, &have.Spec)
+	case s.undoes(want, have):
 	default:
 		return *have.DeepCopy()
 	}

@@ -27,7 +27,8 @@ import (
 // program is not started with arguments that it does not know. Once Ready, the
 // new template is written, and the pods of others, which the DaemonSet leaves
 // alone, are deleted a few at a time. Nothing of this is stored: a new leader
-// finds templates, pods and reports as they are. See docs/adr/0011.
+// finds templates, pods and reports as they are. An upgrade that failed can be
+// undone at any time, see undoes. See docs/adr/0011.
 
 // upgrades is what this process found out about upgrades of the module.
 type upgrades struct {
@@ -57,7 +58,7 @@ func mayUpgrade(doc document) bool { return doc.Ready() }
 // ownTemplate is what one of our own templates should be now: what this version
 // wants, or what is there under the base that is wanted.
 func (r *Reconciler) ownTemplate(ctx context.Context, s *sight, doc document, want, have corev1.PodTemplateSpec) corev1.PodTemplateSpec {
-	if revisionOf(&want) == revisionOf(&have) || mayUpgrade(doc) && r.imageThere(ctx, s, doc) {
+	if revisionOf(&want) == revisionOf(&have) || mayUpgrade(doc) && r.imageThere(ctx, s, doc) || s.undoes(want, have) {
 		return want
 	}
 	base := layout.NameOf(doc.Desired.Own)
@@ -275,7 +276,8 @@ func (a agents) next(atOnce int) []*corev1.Pod {
 }
 
 // upgradeAgents replaces agents of another version of the module. Their nodes
-// pull the second way meanwhile.
+// pull the second way meanwhile. During a switch only those go that do not come
+// up: the switch waits for their nodes, and nobody pulls through them.
 func (r *Reconciler) upgradeAgents(ctx context.Context, s *sight, doc document) error {
 	ds := s.daemonSet(v1alpha1.DaemonSetAgent)
 	if ds == nil {
@@ -284,10 +286,15 @@ func (r *Reconciler) upgradeAgents(ctx context.Context, s *sight, doc document) 
 	a := lookAtAgents(s, doc)
 	r.warnOfAgents(s, a)
 	settled := revisionOf(&ds.Spec.Template) == revisionOf(&r.agentDaemonSet(s, doc).Spec.Template) && ds.Status.ObservedGeneration >= ds.Generation
-	if !settled || !mayUpgrade(doc) || r.notNow(s, doc) != "" {
-		return nil
+	var pods []*corev1.Pod
+	switch {
+	case !settled:
+	case !mayUpgrade(doc):
+		pods = a.stumbling()
+	case r.notNow(s, doc) == "":
+		pods = a.next(r.cfg.AgentsAtOnce)
 	}
-	for _, pod := range a.next(r.cfg.AgentsAtOnce) {
+	for _, pod := range pods {
 		uid := pod.UID
 		err := r.client.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}, client.Preconditions{UID: &uid})
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
