@@ -20,11 +20,12 @@ const keyConfig = "config"
 // it, the routes before the names, our own workloads after all others.
 func (r *Reconciler) apply(ctx context.Context, s *sight, doc document) error {
 	r.upgrades.missing = "" // is asked again by who needs it
+	// No step of a switch waits for what is Helm's.
+	aside := r.applyChart(ctx, s, doc)
 	for _, step := range []func(context.Context, *sight, document) error{
 		r.applyIdentity,
 		r.applyPullSecrets,
 		r.applyBootstrap,
-		r.applyChart,
 		r.applyLayout,
 		r.applyRegistryNodes,
 		r.applyNodes,
@@ -33,14 +34,15 @@ func (r *Reconciler) apply(ctx context.Context, s *sight, doc document) error {
 		r.applyRegistry,
 		r.repoint,
 		r.applyOwn,
+		r.replaceStranded,
 		r.upgradeAgents,
 		r.applyAddress,
 	} {
 		if err := step(ctx, s, doc); err != nil {
-			return errors.Join(err, s.withheld())
+			return errors.Join(err, aside, s.withheld())
 		}
 	}
-	return s.withheld()
+	return errors.Join(aside, s.withheld())
 }
 
 // applyLayout publishes what nodes and proxies route by. The write is
