@@ -36,6 +36,9 @@ const (
 	serviceCIDR = "10.112.0.0/24"
 	podCIDR     = "10.113.0.0/16"
 	gateway     = "10.111.255.254"
+	// bridgeMAC is the gateway's: a bridge without one of its own takes that of a
+	// port, and is out of reach for half a minute when a new port's is lower.
+	bridgeMAC = "02:00:0a:6f:ff:fe"
 )
 
 // Space is a network namespace and a mount namespace, kept by a process that
@@ -79,7 +82,7 @@ func NewNetwork(ctx context.Context, r *Run) (*Network, error) {
 		return nil, err
 	}
 	bits := strconv.Itoa(netip.MustParsePrefix(networkCIDR).Bits())
-	return n, n.bridge.ip(ctx, "link add br0 type bridge", "addr add "+gateway+"/"+bits+" dev br0", "link set br0 up")
+	return n, n.bridge.ip(ctx, "link add br0 address "+bridgeMAC+" type bridge", "addr add "+gateway+"/"+bits+" dev br0", "link set br0 up")
 }
 
 // RouteService sends what goes to a service address to a namespace, which must

@@ -83,6 +83,18 @@ func TestCompareLast(t *testing.T) {
 	}
 }
 
+func TestWithoutNames(t *testing.T) {
+	t.Parallel()
+	in := "    message: |\n      Names that are still in use and served by b:\n      - a: Pod x\n      - c: Pod y\n    reason: \"\"\n"
+	if got, want := withoutNames(in), "    message: \"\"\n    reason: \"\"\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	other := "    message: |\n      Something else:\n      - a\n    reason: \"\"\n"
+	if got := withoutNames(other); got != other {
+		t.Errorf("%q", got)
+	}
+}
+
 func replaced(t *testing.T, from, to string) string {
 	t.Helper()
 	if !strings.Contains(printed, from) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -140,16 +141,31 @@ func (s *story) waitCondition(ctx context.Context, kind string, want metav1.Cond
 	})
 }
 
-// showStatus runs the documents' command and compares what it prints with the
-// end of an example.
-func (s *story) showStatus(ctx context.Context, line int) error {
+// showStatus runs the documents' command and returns what it prints, compared
+// with the end of an example if there is one at the line.
+func (s *story) showStatus(ctx context.Context, line int) (string, error) {
 	printed, err := s.run(ctx, docManage, 358)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if line > 0 {
 		b := s.block(docManage, line)
 		s.compared(b, "the status", compareLast(b.Text, printed))
 	}
-	return nil
+	return printed, nil
+}
+
+// compareConditions compares the whole status with the documents' long example.
+func (s *story) compareConditions(printed, host string) {
+	b := s.block(docManage, 364)
+	s.compared(b, "each condition", compareLines(b.Text, withoutNames(printed),
+		opening{"registry.deckhouse.ru", regexp.QuoteMeta(host)}, opening{"157", "[0-9]+"}))
+}
+
+// namesInUse is what Final says of images that somebody else than we must move:
+// the documents' "additional details".
+var namesInUse = regexp.MustCompile(`(?m)message: \|-?\n +Names that are still in use.*\n( +- .*\n)*`)
+
+func withoutNames(printed string) string {
+	return namesInUse.ReplaceAllString(colours.ReplaceAllString(printed, ""), "message: \"\"\n")
 }

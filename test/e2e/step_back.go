@@ -17,7 +17,7 @@ import (
 
 // unmanagedAgain switches to Unmanaged, on the registry of the mode before.
 func (s *story) unmanagedAgain(ctx context.Context) error {
-	if err := s.showStatus(ctx, 172); err != nil {
+	if _, err := s.showStatus(ctx, 172); err != nil {
 		return err
 	}
 	if err := s.noted(ctx); err != nil {
@@ -29,7 +29,7 @@ func (s *story) unmanagedAgain(ctx context.Context) error {
 	if err := s.ready(ctx, "Unmanaged"); err != nil {
 		return err
 	}
-	if err := s.showStatus(ctx, 202); err != nil {
+	if _, err := s.showStatus(ctx, 202); err != nil {
 		return err
 	}
 	if err := s.noInternalRegistry(ctx); err != nil {
@@ -59,7 +59,7 @@ func (s *story) unmanagedAgain(ctx context.Context) error {
 
 // legacy deletes the layout, as the documents say.
 func (s *story) legacy(ctx context.Context) error {
-	if err := s.showStatus(ctx, 318); err != nil {
+	if _, err := s.showStatus(ctx, 318); err != nil {
 		return err
 	}
 	// What only retained revisions name nobody may roll back to from here on.
@@ -78,7 +78,7 @@ func (s *story) legacy(ctx context.Context) error {
 		return err
 	}
 	s.took("back to the legacy format", time.Since(began))
-	if err := s.showStatus(ctx, 341); err != nil {
+	if _, err := s.showStatus(ctx, 341); err != nil {
 		return err
 	}
 	_, err := s.secret(ctx, "registry-bashible-config")

@@ -130,7 +130,7 @@ func (s *story) freshUnmanaged(ctx context.Context) error {
 	if err := s.ready(ctx, "Unmanaged"); err != nil {
 		return err
 	}
-	if err := s.showStatus(ctx, 0); err != nil {
+	if _, err := s.showStatus(ctx, 0); err != nil {
 		return err
 	}
 	if err := s.noInternalRegistry(ctx); err != nil {

@@ -212,7 +212,7 @@ func (s *story) mirrorAuthWorks(ctx context.Context) error {
 	tree := s.block(docManage, 225)
 	command, _, _ := strings.Cut(tree.Text, "\n")
 	for _, n := range s.nodes() {
-		printed, err := n.Run(ctx, "", "sh", "-c", command)
+		printed, err := n.Run(ctx, "", "sh", "-c", "export LANG=C.UTF-8; "+command)
 		if err != nil {
 			return err
 		}
