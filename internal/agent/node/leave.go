@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -14,9 +15,16 @@ var errStays = errors.New("the module stays on this node: starting anew")
 
 // dismissed reports whether the agent is to leave the node for good, and has
 // begun to, itself or before a restart. Nothing else is looked at any more: what
-// it would be looked at with is gone.
-func (a *Agent) dismissed(v *view) bool {
-	return ordered(v.own) && (a.left || v.own.Status.Left)
+// it would be looked at with is gone. A node with a layout is not one that was
+// left, whatever an old report says.
+func (a *Agent) dismissed(own *registryv1alpha1.RegistryNode) bool {
+	return ordered(own) && (a.left || own.Status.Left) && a.bare()
+}
+
+// bare reports whether the serving half has no layout on disk.
+func (a *Agent) bare() bool {
+	_, err := a.folder.Layout()
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func ordered(own *registryv1alpha1.RegistryNode) bool { return own != nil && own.Spec.Leave }
@@ -25,6 +33,7 @@ func ordered(own *registryv1alpha1.RegistryNode) bool { return own != nil && own
 // first layout: scripts end, and the state folder is cleared. A fresh node is
 // one with an empty folder, so this may be cut off anywhere.
 func (a *Agent) dismiss(ctx context.Context, v *view) {
+	a.leaving = true
 	if a.endScripts(ctx); ctx.Err() != nil {
 		return
 	}
@@ -40,17 +49,19 @@ func (a *Agent) dismiss(ctx context.Context, v *view) {
 	v.status.Legacy, v.status.Left = true, true
 }
 
-// recalled reports whether an agent that has left is wanted again.
+// recalled reports whether an agent that has left, or has begun to, is wanted
+// again: the order is withdrawn, or there is a layout.
 func (a *Agent) recalled() bool {
 	own := a.report.latest()
-	return a.left && own != nil && !own.Spec.Leave
+	return a.leaving && own != nil && (!own.Spec.Leave || !a.bare())
 }
 
 // vanish removes the folder itself, with what a half that was started again has
-// put there, when the agent that has left ends.
+// put there, when the agent that has left ends. An agent whose RegistryNode went
+// meanwhile goes by what it did itself.
 func (a *Agent) vanish() {
 	own := a.report.latest()
-	if done := a.left || own != nil && own.Status.Left; !done || own != nil && !own.Spec.Leave {
+	if gone := own == nil && a.left && a.bare(); !gone && !a.dismissed(own) {
 		return
 	}
 	if err := a.folder.Vanish(filepath.Join(a.host.Root, a.cfg.StateDir)); err != nil {

@@ -5,10 +5,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -18,20 +20,13 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-func (w *world) ask(change func(*registryv1alpha1.RegistryNodeSpec)) {
-	w.t.Helper()
-	var own registryv1alpha1.RegistryNode
-	w.must(w.api.Client().Get(w.t.Context(), client.ObjectKey{Name: w.name}, &own))
-	before := own.DeepCopy()
-	change(&own.Spec)
-	w.must(w.api.Client().Patch(w.t.Context(), &own, client.MergeFrom(before)))
-}
-
-// files are all files of the state folder.
+// files are all files of the state folder but those that stay while serve is at
+// work.
 func (w *world) files() []string {
 	var out []string
+	stay := []string{"node.lock", "token", "ca.crt", "ca.key"}
 	_ = filepath.WalkDir(w.node.StateDir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
+		if err == nil && !d.IsDir() && !slices.Contains(stay, d.Name()) {
 			out = append(out, path)
 		}
 		return nil
@@ -54,16 +49,16 @@ func TestLeave(t *testing.T) {
 		Routes: layout.Cross([]layout.Name{layout.Fixed(), name}, []upstream.Upstream{a}),
 	})
 	w.reported()
-	w.ask(func(s *registryv1alpha1.RegistryNodeSpec) { s.Leave = true })
-	w.ask(func(s *registryv1alpha1.RegistryNodeSpec) { s.NodeGroup = "seen" })
+	w.order(func(s *registryv1alpha1.RegistryNodeSpec) { s.Leave = true })
+	w.order(func(s *registryv1alpha1.RegistryNodeSpec) { s.NodeGroup = "seen" })
 	w.stopNode()
 	w.startNode() // its first pass knows the order
-	if s := w.reported(); s.Left || len(w.files()) < 4 {
+	if s := w.reported(); s.Left || len(w.files()) == 0 {
 		t.Errorf("with a layout the order means nothing: %+v, %v", s, w.files())
 	}
 	w.must(w.api.Client().Delete(t.Context(), w.secret))
 	w.secret = nil
-	w.ask(func(s *registryv1alpha1.RegistryNodeSpec) { s.Legacy = true })
+	w.order(func(s *registryv1alpha1.RegistryNodeSpec) { s.Legacy = true })
 	s := w.until("the agent to leave", func(s registryv1alpha1.RegistryNodeStatus) bool { return s.Left })
 	if !s.Legacy || s.Message != "" || len(w.files()) != 0 {
 		t.Errorf("%+v, %v", s, w.files())
@@ -72,6 +67,9 @@ func TestLeave(t *testing.T) {
 	w.stopServe()
 	w.startServe()
 	w.stopNode()
+	// As if it had been killed before it was done.
+	w.must(os.MkdirAll(w.node.StateDir, 0o700))
+	w.must(os.WriteFile(filepath.Join(w.node.StateDir, "node.json"), []byte("{}"), 0o600))
 	w.startNode()
 	w.until("the agent to leave again", func(s registryv1alpha1.RegistryNodeStatus) bool { return s.Left && len(w.files()) == 0 })
 	w.stopServe()
@@ -80,7 +78,7 @@ func TestLeave(t *testing.T) {
 		t.Errorf("the folder is there: %v %v", err, w.files())
 	}
 
-	w.ask(func(s *registryv1alpha1.RegistryNodeSpec) { *s = registryv1alpha1.RegistryNodeSpec{} })
+	w.order(func(s *registryv1alpha1.RegistryNodeSpec) { *s = registryv1alpha1.RegistryNodeSpec{} })
 	w.start()
 	w.publish(a, []layout.Name{layout.Fixed(), name})
 	if s := w.reported(); s.Left || s.Legacy {
@@ -104,9 +102,9 @@ func TestRecalled(t *testing.T) {
 	})
 	defer stop()
 	w.until("a fresh node", func(s registryv1alpha1.RegistryNodeStatus) bool { return s.Legacy })
-	w.ask(func(s *registryv1alpha1.RegistryNodeSpec) { s.Leave = true })
+	w.order(func(s *registryv1alpha1.RegistryNodeSpec) { s.Leave = true })
 	w.until("the agent to leave", func(s registryv1alpha1.RegistryNodeStatus) bool { return s.Left })
-	w.ask(func(s *registryv1alpha1.RegistryNodeSpec) { s.Leave = false })
+	w.order(func(s *registryv1alpha1.RegistryNodeSpec) { s.Leave = false })
 	select {
 	case err := <-ended:
 		if err == nil || !strings.Contains(err.Error(), "stays on this node") {
@@ -116,9 +114,37 @@ func TestRecalled(t *testing.T) {
 		t.Fatal("the agent goes on without its folder")
 	}
 	w.startNode()
+	// The serving half went on all the time, and they still know each other.
+	w.until("a fresh node again", func(s registryv1alpha1.RegistryNodeStatus) bool { return s.Legacy && !s.Left && s.Message == "" })
 	w.publish(a, []layout.Name{layout.Fixed()})
 	if s := w.reported(); s.Left || s.Legacy {
 		t.Errorf("wanted again: %+v", s)
 	}
 	w.must(w.pull(layout.Fixed().Reference("app:v1")))
+}
+
+// TestALayoutOutweighsTheOrder: what an earlier agent reported before the node
+// had a layout does not make an agent clear its folder, not at its end either.
+func TestALayoutOutweighsTheOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, a := registry(t, "team/a")
+	w.start()
+	w.publish(a, []layout.Name{layout.Fixed()})
+	w.reported()
+	w.stopNode()
+	var own registryv1alpha1.RegistryNode
+	w.must(w.api.Client().Get(t.Context(), client.ObjectKey{Name: w.name}, &own))
+	kube, err := dynamic.NewForConfig(w.kube)
+	w.must(err)
+	w.must(node.Report(t.Context(), kube, &own, map[string]any{"left": true, "legacy": true}))
+	w.order(func(s *registryv1alpha1.RegistryNodeSpec) { s.Leave, s.Legacy = true, true })
+	w.startNode()
+	if s := w.reported(); s.Left || len(w.files()) == 0 {
+		t.Errorf("it left: %+v, %v", s, w.files())
+	}
+	w.stopNode()
+	if len(w.files()) == 0 {
+		t.Error("its end cleared the folder")
+	}
 }

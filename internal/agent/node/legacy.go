@@ -55,17 +55,21 @@ func (a *Agent) depart(ctx context.Context, v *view, s *served, facts *container
 }
 
 // before is a node without a layout: nothing is written, and what is there of
-// ours, from a serving half that lost its disk, goes only by the order.
+// ours, from a serving half that lost its disk, goes only by the order. An order
+// to leave waits for a change that was cut off: its journal would go with the
+// folder.
 func (a *Agent) before(ctx context.Context, v *view, s *served, facts *containerd.Facts) {
+	settled := false // no change of containerd's main file is under way
 	if v.own != nil && v.own.Spec.Legacy && s.status.Absent && !a.untouched(facts) {
-		v.retry = !a.depart(ctx, v, s, facts)
+		settled = a.depart(ctx, v, s, facts)
+		v.retry = !settled
 	} else {
-		a.change(ctx, v, task{facts: facts})
+		settled = a.change(ctx, v, task{facts: facts})
 	}
 	v.status.Legacy = a.untouched(facts)
 	a.files.watchHosts(nil)
 	a.applied, a.healed = nil, healed{}
-	if ordered(v.own) && v.status.Legacy && s.status.Absent {
+	if ordered(v.own) && settled && v.status.Legacy && s.status.Absent {
 		a.dismiss(ctx, v)
 	}
 }

@@ -42,7 +42,7 @@ func (v *view) warn(sentences ...string) {
 // target, report.
 func (a *Agent) pass(ctx context.Context) time.Duration {
 	v := a.begin()
-	if a.dismissed(v) {
+	if a.dismissed(v.own) {
 		a.dismiss(ctx, v)
 		return a.finish(ctx, v)
 	}

@@ -58,7 +58,8 @@ type Agent struct {
 	since       map[string]time.Time // when a passing trouble began
 	failing     time.Time            // since when passes do not get through
 	seen        int64                // the generation of the last pass
-	left        bool                 // the folder was cleared: the module leaves the node
+	leaving     bool                 // scripts were ended: the module leaves the node
+	left        bool                 // and the folder was cleared
 }
 
 // served is the serving half as it answered last.

@@ -56,8 +56,8 @@ func (a *Agent) runScripts(ctx context.Context) {
 
 // lookAtScripts tells the runner about the node, and reports what it did.
 func (a *Agent) lookAtScripts(v *view) {
-	if a.scripts == nil || v.own == nil {
-		return
+	if a.scripts == nil || v.own == nil || a.dismissed(v.own) {
+		return // an agent that has left and was started again runs none anew
 	}
 	a.scripts.Learn(nodescript.Node{Group: v.own.Spec.NodeGroup, UID: nodeUID(v.own)})
 	scripts, known := a.scripts.Status()

@@ -6,40 +6,44 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/d8-registry/registry/internal/pki"
 )
 
-// Clear removes every file of both halves, and of scripts. The folder of each
-// half stays: an agent that is to stay after all writes there again.
+// Clear removes every file of both halves, and of scripts, but the lock and what
+// containerd knows serve by: serve is at work, and an agent that is to stay
+// after all could not talk to it any more.
 func (f Folder) Clear() error {
-	entries, err := os.ReadDir(f.dir)
+	return f.clear(map[string]bool{fileLock: true}, map[string]bool{fileToken: true, fileCA: true, fileCAKey: true})
+}
+
+// clear removes what is not to stay, of node's files and of serve's. The folder
+// of each half stays.
+func (f Folder) clear(nodes, serves map[string]bool) error {
+	return errors.Join(
+		empty(f.dir, func(name string) bool { return name == folderServe || nodes[name] }),
+		empty(f.serves(""), func(name string) bool { return serves[name] }))
+}
+
+// empty removes what is in a folder, following no link.
+func empty(folder string, stays func(name string) bool) error {
+	entries, err := os.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("clear state folder: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() == folderServe {
+		if stays(e.Name()) {
 			continue
 		}
-		if err := os.RemoveAll(f.nodes(e.Name())); err != nil {
-			return fmt.Errorf("clear state folder: %w", err)
-		}
-	}
-	if entries, err = os.ReadDir(f.serves("")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("clear state folder: %w", err)
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(f.serves(e.Name())); err != nil {
+		if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
 			return fmt.Errorf("clear state folder: %w", err)
 		}
 	}
 	return nil
 }
 
-// Vanish removes the folder itself, cleared, by its name outside of the
+// Vanish removes everything and the folder itself, by its name outside of the
 // container: inside it is a mount and cannot be removed.
 func (f Folder) Vanish(outside string) error {
-	if err := f.Clear(); err != nil {
+	if err := f.clear(nil, nil); err != nil {
 		return err
 	}
 	inside, err := os.Stat(f.dir)
@@ -55,17 +59,4 @@ func (f Folder) Vanish(outside string) error {
 		}
 	}
 	return nil
-}
-
-// Keep writes the node token and the CA again if they were cleared.
-func (f Folder) Keep(token string, ca pki.KeyPair) error {
-	if _, err := f.Token(); errors.Is(err, fs.ErrNotExist) {
-		if err := write(f.serves(fileToken), nobodyElse, []byte(token+"\n")); err != nil {
-			return err
-		}
-	}
-	if have, err := f.CAKey(); err != nil || have.Key != "" {
-		return err
-	}
-	return f.SaveCA(ca)
 }

@@ -1,8 +1,10 @@
 package seam
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/d8-registry/registry/internal/pki"
@@ -20,10 +22,12 @@ func TestVanish(t *testing.T) {
 	ca := pki.KeyPair{Cert: "cert", Key: "key"}
 	fill := func() {
 		t.Helper()
-		if err := f.Keep("token", ca); err != nil {
+		token, err := f.EnsureToken()
+		lock, lockErr := f.Lock(t.Context())
+		if err := errors.Join(err, lockErr, f.SaveCA(ca), f.SaveLayout([]byte("layout")), f.SaveMemory(map[string]string{"a": "b"})); err != nil || token == "" {
 			t.Fatal(err)
 		}
-		if err := f.SaveMemory(map[string]string{"a": "b"}); err != nil {
+		if err := lock.Close(); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.MkdirAll(filepath.Join(dir, "scripts", "flags"), 0o700); err != nil {
@@ -31,19 +35,25 @@ func TestVanish(t *testing.T) {
 		}
 	}
 	fill()
-	if err := f.Keep("another", pki.KeyPair{Cert: "x", Key: "y"}); err != nil {
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := errors.Join(os.WriteFile(outside, nil, 0o600), os.Symlink(filepath.Dir(outside), filepath.Join(dir, folderServe, "link"))); err != nil {
 		t.Fatal(err)
-	}
-	if token, err := f.Token(); err != nil || token != "token" {
-		t.Errorf("what is there is kept: %q, %v", token, err)
 	}
 	if err := f.Clear(); err != nil {
 		t.Fatal(err)
 	}
 	var left []string
-	_ = filepath.WalkDir(dir, func(path string, _ os.DirEntry, _ error) error { left = append(left, path); return nil })
-	if len(left) != 2 { // itself and serve's
-		t.Errorf("left: %v", left)
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, _ error) error {
+		if !d.IsDir() {
+			left = append(left, d.Name())
+		}
+		return nil
+	})
+	if want := []string{fileLock, fileCA, fileCAKey, fileToken}; !slices.Equal(left, want) { // what a serve at work is known by
+		t.Errorf("left: %v, want %v", left, want)
+	}
+	if _, err := os.Stat(outside); err != nil {
+		t.Errorf("a link was followed: %v", err)
 	}
 	fill()
 	if other := t.TempDir(); f.Vanish(other) == nil {

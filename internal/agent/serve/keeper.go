@@ -23,9 +23,6 @@ type keeper struct {
 	table   *proxy.Table
 	retired *retirement
 	log     *slog.Logger
-	// identity writes what containerd knows this agent by, where an order to
-	// leave the node has cleared it; nil in tests of the rest.
-	identity func() error
 
 	mu      sync.Mutex // held while the disk is written
 	current layout.Layout
@@ -127,10 +124,7 @@ func (k *keeper) take(l layout.Layout, published []byte) error {
 	})
 	// In this order: without the list of what left it, the next layout would
 	// cut off names that hosts.toml still sends here.
-	err := k.identify()
-	if err == nil {
-		err = k.retired.add(gone, l)
-	}
+	err := k.retired.add(gone, l)
 	if err == nil {
 		err = k.folder.SaveLayout(published)
 	}
@@ -143,13 +137,6 @@ func (k *keeper) take(l layout.Layout, published []byte) error {
 	k.note(false, "")
 	k.log.Info("serving a new layout", "generation", l.Generation, "mode", l.Mode, "names", len(l.Routes), "target", l.Target.String())
 	return nil
-}
-
-func (k *keeper) identify() error {
-	if k.identity == nil {
-		return nil
-	}
-	return k.identity()
 }
 
 // route makes the table that of the current layout and of the names on their

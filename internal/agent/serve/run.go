@@ -55,7 +55,6 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	table = proxy.NewTable(metrics)
 	defer table.Close()
 	keeper := newKeeper(folder, table, log)
-	keeper.identity = func() error { return folder.Keep(token, certificate.ca) }
 	if cfg.Quiet > 0 {
 		keeper.retired.quiet = cfg.Quiet
 	}
