@@ -169,6 +169,9 @@ func TestImageVolumes(t *testing.T) {
 	if err := api.Client().Patch(t.Context(), o, smp(t, volume("{reference: 'registry.example.com/d8/model:v1', pullPolicy: Always}"))); err != nil {
 		t.Skipf("no image volumes here: %v", err)
 	}
+	if kept := toJSON(t, o.Object); !strings.Contains(kept, `"reference"`) {
+		t.Skip("this API server drops image volumes")
+	}
 	for _, tt := range []struct{ image, want string }{
 		{"{reference: 'registry.d8-system.svc:5001/system/deckhouse/model:v1'}", ""},
 		{"{reference: 'registry.d8-system.svc:5001/system/deckhouse/model:v2'}", onlyWhere},
