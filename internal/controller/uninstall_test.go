@@ -12,6 +12,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
@@ -146,6 +147,43 @@ func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	c.eventually("the layout is there", func() bool { return c.secret(v1alpha1.SecretLayout) != nil })
+}
+
+// TestUninstallHeedsAWishUntilTheControllerHasEnded: another mode is wished for
+// when the controller is told to end, and it hears of that. Agents stay, and the
+// controller is put back.
+func TestUninstallHeedsAWishUntilTheControllerHasEnded(t *testing.T) {
+	c := newCluster(t)
+	c.controllerDeployment()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: "registry-controller-1", Labels: map[string]string{"app": v1alpha1.DeploymentController}, Finalizers: []string{"test/ends"}},
+		Spec:       corev1.PodSpec{NodeName: "master", Containers: []corev1.Container{{Name: "controller", Image: "x.example/controller:1"}}},
+	}
+	c.create(pod)
+	stop := c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.stopsWhenScaled(sync.OnceFunc(func() {
+		c.wish(settingsOf(c.upstreamB()))
+		c.until("the switch has begun", func(v view) bool { return v.doc.Target.Mode == switchover.Direct })
+		stop()
+		if err := c.Patch(t.Context(), pod, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))); err != nil {
+			t.Error(err)
+		}
+		if err := client.IgnoreNotFound(c.Delete(t.Context(), pod, client.GracePeriodSeconds(0))); err != nil {
+			t.Error(err)
+		}
+	}))
+	_, err := c.uninstall(t.Context(), nil)
+	if !errors.Is(err, uninstall.ErrRefused) || !strings.Contains(err.Error(), "mode Direct") {
+		t.Errorf("%v", err)
+	}
+	var d appsv1.Deployment
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, &d); err != nil || replicas(d.Spec.Replicas) != 1 {
+		t.Errorf("the controller has %v pods: %v", d.Spec.Replicas, err)
+	}
+	if c.daemonSet(v1alpha1.Namespace, v1alpha1.DaemonSetAgent) == nil || c.secret(v1alpha1.SecretState) == nil {
+		t.Error("something was removed")
+	}
 }
 
 func (c *cluster) silence(name string) {

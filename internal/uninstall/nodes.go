@@ -122,21 +122,26 @@ func (u *uninstaller) stopController(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("read Deployment %s: %w", at.Name, err)
 	default:
-		if err := u.scaleToZero(ctx, d); err != nil {
+		if n := d.Spec.Replicas; n != nil && *n > 0 {
+			u.replicas = *n
+		}
+		if err := u.scale(ctx, d, 0); err != nil {
 			return err
 		}
 	}
 	return u.until(ctx, func(ctx context.Context) (string, error) { return u.podsOf(ctx, at.Name) })
 }
 
-func (u *uninstaller) scaleToZero(ctx context.Context, d *appsv1.Deployment) error {
-	if d.Spec.Replicas == nil || *d.Spec.Replicas != 0 {
-		if err := u.client.Patch(ctx, d, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":0}}`)), owner); err != nil {
-			return fmt.Errorf("stop Deployment %s: %w", d.Name, err)
+// scale writes the number of pods, and leaves the field to the chart: or the next
+// helm upgrade would be refused it.
+func (u *uninstaller) scale(ctx context.Context, d *appsv1.Deployment, pods int32) error {
+	if d.Spec.Replicas == nil || *d.Spec.Replicas != pods {
+		patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, pods)
+		if err := u.client.Patch(ctx, d, client.RawPatch(types.MergePatchType, patch), owner); err != nil {
+			return fmt.Errorf("scale Deployment %s: %w", d.Name, err)
 		}
-		u.say("Deployment d8-system/%s is scaled to 0.", d.Name)
+		u.say("Deployment d8-system/%s is scaled to %d.", d.Name, pods)
 	}
-	// Or the next helm upgrade would be refused the number of replicas.
 	release, err := fieldowner.Release(d, string(owner))
 	if err != nil || release == nil {
 		return err
@@ -145,6 +150,31 @@ func (u *uninstaller) scaleToZero(ctx context.Context, d *appsv1.Deployment) err
 		return fmt.Errorf("leave Deployment %s to the chart: %w", d.Name, err)
 	}
 	return nil
+}
+
+// confirm looks once more now that nobody writes the state. Until the controller
+// had ended somebody could still wish for another mode, and nodes could have been
+// told of it: then the controller goes on.
+func (u *uninstaller) confirm(ctx context.Context) error {
+	s, err := u.standing(ctx)
+	if err != nil {
+		return err
+	}
+	no := s.refusal()
+	if no == nil && s.returned() {
+		return nil
+	}
+	d := &appsv1.Deployment{}
+	if err := u.client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, d); err != nil {
+		return fmt.Errorf("read Deployment %s: %w", v1alpha1.DeploymentController, err)
+	}
+	if err := u.scale(ctx, d, max(1, u.replicas)); err != nil {
+		return err
+	}
+	if no == nil {
+		no = refused("nodes have been given something of the module again: %s. Try again. Nothing was removed", s.waiting())
+	}
+	return no
 }
 
 // podsOf says which pods of one of our own workloads are still there. One on a

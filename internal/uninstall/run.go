@@ -63,6 +63,8 @@ type uninstaller struct {
 	out     io.Writer
 	changed chan struct{} // something that a step may wait for has changed
 	told    string
+	// replicas are how many controllers there were before they were stopped.
+	replicas int32
 }
 
 // Run uninstalls the module and tells out about it.
@@ -78,6 +80,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) error {
 	steps := []func(context.Context) error{
 		u.returnNodes,
 		u.stopController,
+		u.confirm,
 		u.dismissAgents,
 		u.unmarkNodes,
 		u.removeOwn,
