@@ -31,8 +31,12 @@ func StartControllers(tb testing.TB, api *API) {
 		"--kube-api-qps=1000", "--kube-api-burst=2000", // a test waits for nothing but the rollouts
 	}
 	for name, args := range map[string][]string{
-		"kube-controller-manager": {"--controllers=" + strings.Join(controllers, ",")},
-		"kube-scheduler":          nil,
+		"kube-controller-manager": {
+			"--controllers=" + strings.Join(controllers, ","),
+			// It makes this folder, by default one of the machine's in /usr.
+			"--flex-volume-plugin-dir=" + filepath.Join(dir, "flexvolumes"),
+		},
+		"kube-scheduler": nil,
 	} {
 		if err := startPart(tb, dir, name, append(args, common...)); err != nil {
 			tb.Fatal(err)

@@ -48,10 +48,13 @@ func cgroupTrees() ([]string, error) {
 	return trees, nil
 }
 
+// cgroupPrefix begins the names of all control groups that runs make.
+const cgroupPrefix = "d8-registry-"
+
 // MakeCgroup makes a control group in every hierarchy, for pods to be put below
 // it. Its path is returned; the end of the run, or the next run, removes it.
 func (r *Run) MakeCgroup(name string) (string, error) {
-	name = "d8-registry-" + r.ID + "-" + name
+	name = cgroupPrefix + r.ID + "-" + name
 	trees, err := cgroupTrees()
 	if err != nil {
 		return "", err
@@ -123,6 +126,9 @@ func removeCgroups(dir string) error {
 		return fmt.Errorf("read the control groups of a run: %w", err)
 	}
 	for name := range strings.FieldsSeq(string(data)) {
+		if !strings.HasPrefix(name, cgroupPrefix) || strings.Contains(name, "/") {
+			continue // a line that was cut off names nothing of ours
+		}
 		if err := removeCgroup(name); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 const ownerFile = "owner"
@@ -150,11 +151,8 @@ func RemoveLeftovers(parent string, log *slog.Logger) error {
 			continue // that run is still going on
 		}
 		dir := filepath.Dir(owner)
-		for _, pid := range alive(filepath.Join(dir, processFile)) {
-			log.Info("killing a process of an earlier run", "pid", pid)
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("kill process %d of an earlier run: %w", pid, err)
-			}
+		if err := endProcesses(filepath.Join(dir, processFile), log); err != nil {
+			return err
 		}
 		if err := removeCgroups(dir); err != nil {
 			return err
@@ -162,6 +160,26 @@ func RemoveLeftovers(parent string, log *slog.Logger) error {
 		log.Info("removing the folder of an earlier run", "dir", dir)
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove the folder of an earlier run: %w", err)
+		}
+	}
+	return nil
+}
+
+// endProcesses kills the recorded processes and returns when they are gone, a
+// machine's with all that ran in it: what they still write to the run's folder
+// would keep that from being removed.
+func endProcesses(ledger string, log *slog.Logger) error {
+	for _, pid := range alive(ledger) {
+		log.Info("killing a process of an earlier run", "pid", pid)
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("kill process %d of an earlier run: %w", pid, err)
+		}
+	}
+	for late := time.After(stopAfter); len(alive(ledger)) > 0; {
+		select {
+		case <-late:
+			return fmt.Errorf("processes %v of an earlier run do not end", alive(ledger))
+		case <-time.After(pollEvery):
 		}
 	}
 	return nil

@@ -158,6 +158,7 @@ func TestNodeReadsNothingElse(t *testing.T) {
 	for what, place := range map[string]func() error{
 		"link":   func() error { return os.Symlink(secret, token) },
 		"pipe":   func() error { return syscall.Mkfifo(token, 0o600) },
+		"socket": func() error { return syscall.Mknod(token, syscall.S_IFSOCK|0o600, 0) },
 		"folder": func() error { return os.Mkdir(token, 0o700) },
 		"very much": func() error {
 			return errors.Join(os.WriteFile(token, nil, 0o600), os.Truncate(token, 1<<40))
