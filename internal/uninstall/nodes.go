@@ -165,11 +165,15 @@ func (u *uninstaller) confirm(ctx context.Context) error {
 		return nil
 	}
 	d := &appsv1.Deployment{}
-	if err := u.client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, d); err != nil {
+	err = u.client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, d)
+	switch {
+	case apierrors.IsNotFound(err): // there is nothing to put back
+	case err != nil:
 		return fmt.Errorf("read Deployment %s: %w", v1alpha1.DeploymentController, err)
-	}
-	if err := u.scale(ctx, d, max(1, u.replicas)); err != nil {
-		return err
+	default:
+		if err := u.scale(ctx, d, max(1, u.replicas)); err != nil {
+			return err
+		}
 	}
 	if no == nil {
 		no = refused("nodes have been given something of the module again: %s. Try again. Nothing was removed", s.waiting())

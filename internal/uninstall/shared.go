@@ -10,6 +10,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,12 +24,9 @@ func (u *uninstaller) removeShared(ctx context.Context) error {
 	if err := u.removePullSecrets(ctx); err != nil {
 		return err
 	}
-	for _, kind := range []struct{ crd, mayHold string }{
-		{"modules.deckhouse.io", ""}, // Module registry is gone already
-		{"moduleconfigs.deckhouse.io", v1alpha1.ModuleConfigName},
-		{"nodegroupconfigurations.deckhouse.io", ""},
-	} {
-		if err := u.removeCRD(ctx, kind.crd, kind.mayHold); err != nil {
+	// Module registry is gone already.
+	for _, crd := range []string{"modules.deckhouse.io", "moduleconfigs.deckhouse.io", "nodegroupconfigurations.deckhouse.io"} {
+		if err := u.removeCRD(ctx, crd); err != nil {
 			return err
 		}
 	}
@@ -36,8 +34,8 @@ func (u *uninstaller) removeShared(ctx context.Context) error {
 }
 
 // removeCRD removes a CRD that the chart made, unless there are objects of the
-// kind, except one of a name.
-func (u *uninstaller) removeCRD(ctx context.Context, name, mayHold string) error {
+// kind, except one that was for the module alone.
+func (u *uninstaller) removeCRD(ctx context.Context, name string) error {
 	var crd apiextensionsv1.CustomResourceDefinition
 	err := u.client.Get(ctx, client.ObjectKey{Name: name}, &crd)
 	if apierrors.IsNotFound(err) {
@@ -57,8 +55,8 @@ func (u *uninstaller) removeCRD(ctx context.Context, name, mayHold string) error
 	}
 	var used []string
 	for i := range objects.Items {
-		if n := objects.Items[i].GetName(); n != mayHold {
-			used = append(used, n)
+		if o := &objects.Items[i]; !onlyWish(o) {
+			used = append(used, o.GetName())
 		}
 	}
 	if len(used) > 0 {
@@ -70,6 +68,14 @@ func (u *uninstaller) removeCRD(ctx context.Context, name, mayHold string) error
 	}
 	u.say("CRD %s is removed.", name)
 	return nil
+}
+
+// onlyWish reports whether an object is ModuleConfig deckhouse, with the wish for
+// a registry and no other setting in it.
+func onlyWish(o *unstructured.Unstructured) bool {
+	settings, _, err := unstructured.NestedMap(o.Object, "spec", "settings")
+	delete(settings, "registry")
+	return err == nil && len(settings) == 0 && o.GetKind() == "ModuleConfig" && o.GetName() == v1alpha1.ModuleConfigName
 }
 
 // removePullSecrets removes Secret deckhouse-registry if the chart made it, and
