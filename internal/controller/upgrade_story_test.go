@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
@@ -167,13 +170,11 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 // kick makes passes: without them nothing would show that nothing is done.
 func (c *cluster) kick() {
 	c.t.Helper()
-	for range 5 {
-		var n corev1.Node
-		if err := c.Get(c.t.Context(), keyOf("master"), &n); err != nil {
-			c.t.Fatal(err)
-		}
-		setAnnotation(&n, "test/kick", n.ResourceVersion)
-		if err := c.Update(c.t.Context(), &n); err != nil {
+	for i := range 5 {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "master"}}
+		// A patch: others write the Node too.
+		patch := fmt.Sprintf(`{"metadata":{"annotations":{"test/kick":"%d"}}}`, i)
+		if err := c.Patch(c.t.Context(), n, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
 			c.t.Fatal(err)
 		}
 		pause(patience / 300)
