@@ -20,7 +20,7 @@ func TestAReportGoesWithoutWhatTheClusterDoesNotKnow(t *testing.T) {
 	if err := api.Client().Create(t.Context(), own); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = api.Client().Delete(context.Background(), own) })
+	t.Cleanup(func() { _ = api.Client().Delete(context.WithoutCancel(t.Context()), own) })
 	kube, err := dynamic.NewForConfig(api.Config())
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func TestVanish(t *testing.T) {
 		t.Fatal(err)
 	}
 	var left []string
-	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, _ error) error {
+	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, _ error) error {
 		if !d.IsDir() {
 			left = append(left, d.Name())
 		}
