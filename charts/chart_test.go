@@ -89,7 +89,7 @@ func TestSchema(t *testing.T) {
 		"registry.imagesRepo=", "registry.imagesRepo=https://registry.example.test/x", "registry.imagesRepo=registry.example.test/",
 		"registry.scheme=https", "registry.username=only", "registry.password=only", "registry.ca=no certificate",
 		"registry.scheme=HTTP,registry.ca=-----BEGIN CERTIFICATE-----", "registry.mode=Direct",
-		"image=registry", "image=:", "controller.replicas=0", "controller.extraArgs={proxy-idle}", "agent.port=70000", "agent.upgradeAtOnce=-1", "platformSelector=", "taints=true",
+		"image=registry", "image=:", "image=/registry:v1", "agent.port=80", "controller=null", "controller.replicas=0", "controller.extraArgs={proxy-idle}", "agent.port=70000", "agent.upgradeAtOnce=-1", "platformSelector=", "taints=true",
 		"scripts=on", "restartsAtOnce=0", "uninstall.deadlineSeconds=5", "uninstall.timeout=5m",
 	} {
 		out, err := helm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", bad)
@@ -100,6 +100,32 @@ func TestSchema(t *testing.T) {
 		if err == nil || !strings.Contains(out, "values don't meet the specifications of the schema") || !named {
 			t.Errorf("%s: %v\n%s", bad, err, out)
 		}
+	}
+}
+
+// TestSchemaSaysWhatIsRight tries mistakes that people make, for which a regular
+// expression is no answer.
+func TestSchemaSaysWhatIsRight(t *testing.T) {
+	t.Parallel()
+	for bad, want := range map[string]string{
+		"registry.imagesRepo=https://registry.example.test/x":                                        "'/registry/imagesRepo': value must be 'a host with a dot or a port",
+		"registry.imagesRepo=deckhouse/ee":                                                           "'/registry/imagesRepo': value must be 'a host with a dot or a port",
+		"image=registry.example.test/deckhouse/ee/registry:v1":                                       "'/image': value must be 'what follows registry.imagesRepo",
+		"registry.ca=-----BEGIN CERTIFICATE-----cut":                                                 "'/registry/ca': value must be 'PEM",
+		"registry.scheme=HTTP,registry.ca=-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----": "'empty, because registry.scheme is HTTP'",
+		"registry.password=only":                                                                     "'/registry/username': minLength",
+		"registry.username=only":                                                                     "'/registry/password': minLength",
+	} {
+		out, err := helm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", bad)
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("%s: %v\n%s\nwant %s", bad, err, out, want)
+		}
+	}
+	for _, good := range []string{
+		"image=", "image=:v1", "image=modules/reg.istry:v1", "image=my.registry:v1",
+		"registry.imagesRepo=registry:5000/x", "registry.imagesRepo=registry.example.test", "registry.imagesRepo=10.0.0.1:5000/a_b/c",
+	} {
+		mustHelm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", good)
 	}
 }
 

@@ -63,7 +63,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if len(args) == 0 {
-		return errors.New(usage)
+		return errors.New("no command; " + usage)
 	}
 	var s serve.Config
 	var n node.Config
@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	flags.StringVar(&n.PodUID, "pod-uid", os.Getenv("POD_UID"), "`UID` of the Pod that this runs in; in a pod, from its environment")
 	serveUser := flags.Int("serve-user", defaultServeUser, "`number` of the user and group that serve runs as, for prepare")
 	if !slices.Contains([]string{"prepare", "serve", "node", "all"}, args[0]) {
-		return errors.New(usage)
+		return fmt.Errorf("command %q is unknown; %s", args[0], usage)
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err

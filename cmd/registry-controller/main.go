@@ -19,6 +19,24 @@ import (
 	"github.com/d8-registry/registry/internal/uninstall"
 )
 
+const help = `usage: registry-controller [flags]
+       registry-controller uninstall [flags]
+
+Without a command it follows ModuleConfig deckhouse and carries out switches.
+uninstall takes the module out of the cluster, from mode Unmanaged only; helm
+uninstall runs it in Pod registry-uninstall.
+
+`
+
+const uninstallHelp = `usage: registry-controller uninstall [flags]
+
+Refuses, and changes nothing, unless the cluster is in Unmanaged and Ready. Then
+nodes go back to the legacy format, agents clear their folders, and what the
+module made is removed. A run that was cut off is finished by the next. Exit
+status: 0 done, 1 not done, 2 called wrongly.
+
+`
+
 func main() {
 	os.Exit(run())
 }
@@ -53,7 +71,15 @@ func runUninstall(args []string) int {
 	cfg := uninstall.Config{}
 	flags := flag.NewFlagSet(os.Args[0]+" uninstall", flag.ExitOnError)
 	cfg.RegisterFlags(flags)
+	flags.Usage = func() {
+		fmt.Fprint(os.Stderr, uninstallHelp)
+		flags.PrintDefaults()
+	}
 	_ = flags.Parse(args) // it exits on errors
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "registry-controller uninstall: argument %q: only flags are known\n", flags.Arg(0))
+		return 2
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctrl.SetLogger(logr.Discard())
@@ -67,7 +93,7 @@ func runUninstall(args []string) int {
 // usage leaves out --protocol: it makes the controller break its promises, for
 // tests that must see them broken.
 func usage(flags *flag.FlagSet) {
-	fmt.Fprintln(os.Stderr, "usage: registry-controller [flags]\n       registry-controller uninstall [flags]")
+	fmt.Fprint(os.Stderr, help)
 	shown := flag.NewFlagSet(os.Args[0], flag.ContinueOnError)
 	flags.VisitAll(func(f *flag.Flag) {
 		if f.Name != "protocol" {

@@ -96,6 +96,9 @@ func (c *Config) validate() (switchover.Protocol, labels.Selector, error) {
 	if c.AgentsAtOnce < 0 {
 		return switchover.Protocol{}, nil, fmt.Errorf("--agents-at-once is %d, and must be 0 or more", c.AgentsAtOnce)
 	}
+	if c.AgentPort < 1024 || c.AgentPort > 65535 {
+		return switchover.Protocol{}, nil, fmt.Errorf("--agent-port is %d, and must be from 1024 to 65535: who listens there is not root", c.AgentPort)
+	}
 	if c.Scripts != "" && c.Scripts != "on" && c.Scripts != "off" {
 		return switchover.Protocol{}, nil, fmt.Errorf(`--scripts is %q, and must be "on" or "off"`, c.Scripts)
 	}
