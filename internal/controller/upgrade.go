@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -90,6 +91,10 @@ func ownBases(s *sight, doc document) []layout.Name {
 	return append(knownBases(doc, &s.world), layout.NameOf(doc.Desired.Own))
 }
 
+// answersWithin is for one question about our own image. A pass waits for the
+// answer, and with it the wish for another registry than the one that is silent.
+const answersWithin = 10 * time.Second
+
 // imageThere reports whether the registry has our own image. A controller may
 // have been started from another registry than that of the present mode.
 func (r *Reconciler) imageThere(ctx context.Context, s *sight, doc document) bool {
@@ -100,8 +105,12 @@ func (r *Reconciler) imageThere(ctx context.Context, s *sight, doc document) boo
 	case r.upgrades.missing != "":
 		return false // this pass has asked
 	}
-	report := r.check.Check(ctx, r.checkRequest(wanted, s, s.inv))
+	asked, cancel := context.WithTimeout(ctx, answersWithin)
+	defer cancel()
+	report := r.check.Check(asked, r.checkRequest(wanted, s, s.inv))
 	switch {
+	case asked.Err() != nil && ctx.Err() == nil:
+		r.upgrades.missing = fmt.Sprintf("no answer within %s", answersWithin)
 	case report.Problem != "":
 		r.upgrades.missing = report.Problem
 	case len(report.Failures) > 0:
