@@ -73,24 +73,31 @@ type extent struct {
 	open, close *regexp.Regexp
 }
 
-var (
-	fenceOpen = regexp.MustCompile("^( *)```([a-z]+)$")
-	extents   = []extent{
+var fenceOpen = regexp.MustCompile("^( *)```([a-z]+)$")
+
+func extents() []extent {
+	return []extent{
 		{kindFront, regexp.MustCompile(`^---$`), regexp.MustCompile(`^---$`)},
 		{kindAlert, regexp.MustCompile(`^{% alert `), regexp.MustCompile(`{% endalert %}$`)},
 		{kindComment, regexp.MustCompile(`^<!--`), regexp.MustCompile(`-->$`)},
 		{"fence", fenceOpen, regexp.MustCompile("^ *```$")},
 	}
-	lineKinds = []struct {
-		kind kind
-		at   *regexp.Regexp
-	}{
+}
+
+// lineKind is a kind of block that its first line tells.
+type lineKind struct {
+	kind kind
+	at   *regexp.Regexp
+}
+
+func lineKinds() []lineKind {
+	return []lineKind{
 		{kindHeading, regexp.MustCompile(`^#+ `)},
 		{kindStep, regexp.MustCompile(`^[0-9]+\. `)},
 		{kindBullet, regexp.MustCompile(`^- `)},
 		{kindRow, regexp.MustCompile(`^\|`)},
 	}
-)
+}
 
 func cut(doc string, lines []string) ([]block, error) {
 	var blocks []block
@@ -112,7 +119,7 @@ func cut(doc string, lines []string) ([]block, error) {
 // blockAt is the block that begins with line i, counted from 0.
 func blockAt(doc string, lines []string, i int) (block, error) {
 	b := block{Doc: doc, First: i + 1}
-	for _, x := range extents {
+	for _, x := range extents() {
 		if !x.open.MatchString(lines[i]) || x.kind == kindFront && i > 0 {
 			continue
 		}
@@ -130,7 +137,7 @@ func blockAt(doc string, lines []string, i int) (block, error) {
 		return b, fmt.Errorf("%s: the %s is not closed", b, x.kind)
 	}
 	b.Kind, b.Last, b.Text = kindText, i+1, lines[i]
-	for _, k := range lineKinds {
+	for _, k := range lineKinds() {
 		if k.at.MatchString(lines[i]) {
 			b.Kind = k.kind
 			return b, nil // each is one line in these documents
@@ -148,12 +155,12 @@ func continues(line string) bool {
 	if strings.TrimSpace(line) == "" {
 		return false
 	}
-	for _, x := range extents {
+	for _, x := range extents() {
 		if x.open.MatchString(line) {
 			return false
 		}
 	}
-	for _, k := range lineKinds {
+	for _, k := range lineKinds() {
 		if k.at.MatchString(line) {
 			return false
 		}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -29,7 +30,8 @@ func registries() []testcluster.RegistryOptions {
 }
 
 // TestE2E tells the whole story, with E2E=1. UNTIL=step ends it there, KEEP=1
-// leaves the cluster running until Ctrl-C, KEEP_FILES=1 leaves its logs.
+// leaves the cluster running until Ctrl-C, KEEP_FILES=1 leaves its logs. BREAK=1
+// is the negative control: pulls fail, and the test passes if the story says so.
 func TestE2E(t *testing.T) {
 	if os.Getenv("E2E") == "" {
 		t.Skip("E2E=1 tells the documents as a story on a whole cluster; it takes both cores for half an hour: make e2e")
@@ -68,11 +70,18 @@ func TestE2E(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.tell(ctx, os.Getenv("UNTIL"))
+	last := os.Getenv("UNTIL")
+	if s.breaks = os.Getenv("BREAK") != ""; s.breaks {
+		last = "platform"
+	}
+	err = s.tell(ctx, last)
 	if os.Getenv("KEEP") != "" {
 		s.keep(ctx)
 	}
-	if err != nil {
+	switch {
+	case s.breaks && !errors.Is(err, errBroken):
+		t.Errorf("with pulls that fail the story ends with %v, want %v", err, errBroken)
+	case err != nil && !s.breaks:
 		t.Error(err)
 	}
 }

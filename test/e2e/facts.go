@@ -217,24 +217,6 @@ func (s *story) nodeOf(d testcluster.Download) string {
 	return ""
 }
 
-// basesOf are what the images of the platform's pods start with.
-func (s *story) basesOf(pods map[string]podFact, namespace string) map[string]int {
-	bases := map[string]int{}
-	for name, f := range pods {
-		if !strings.HasPrefix(name, namespace+"/") || strings.HasPrefix(f.owner, "Job ") {
-			continue
-		}
-		for _, image := range f.images {
-			for _, base := range []string{s.a().Base(), s.b().Base(), fixedName} {
-				if strings.HasPrefix(image, base) {
-					bases[base]++
-				}
-			}
-		}
-	}
-	return bases
-}
-
 // podsOf are the pods of an app in a namespace.
 func (s *story) podsOf(ctx context.Context, namespace, app string) ([]corev1.Pod, error) {
 	var pods corev1.PodList

@@ -79,7 +79,7 @@ func startPulls(ctx context.Context, s *story) (*pulls, error) {
 		return p, err
 	}
 	for _, n := range s.nodes() {
-		p.add(n)
+		p.add(n) //nolint:contextcheck // it pulls until the story's end
 	}
 	if p.client, err = s.cluster.ClientCounts(ctx); err != nil {
 		return p, err

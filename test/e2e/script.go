@@ -1,6 +1,9 @@
 package e2e
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // how says what is done with a block of a document.
 type how string
@@ -28,11 +31,11 @@ func (e entry) inSteps() []string { return strings.Fields(e.steps) }
 // script has one entry for each block of the documents that says something.
 // Headings and what only introduces the next block need none: see needsEntry.
 func script() []entry {
-	return append(scriptManage(), scriptModule()...)
+	return slices.Concat(scriptSwitch(), scriptPrepare(), scriptModule())
 }
 
-// scriptManage is seeds/internal-registry.md.
-func scriptManage() []entry {
+// scriptSwitch is seeds/internal-registry.md up to the way to Unmanaged.
+func scriptSwitch() []entry {
 	const d = docManage
 	return []entry{
 		{d, 7, kindText, howShown, "unmanaged", "1"},
@@ -77,6 +80,13 @@ func scriptManage() []entry {
 		{d, 200, kindStep, howShown, "unmanaged-again", "38"},
 		{d, 202, kindYAML, howCompare, "unmanaged-again", ""},
 		{d, 215, kindStep, howShown, "legacy", "39"},
+	}
+}
+
+// scriptPrepare is the rest of it: containerd v1, the legacy format, the status.
+func scriptPrepare() []entry {
+	const d = docManage
+	return []entry{
 		// Preparation of containerd v1.
 		{d, 219, kindText, howShown, "direct-a unmanaged-again", "40-43"},
 		{d, 225, kindBash, howCompare, "mirror-auth-works", "44"},

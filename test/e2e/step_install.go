@@ -44,10 +44,9 @@ func (s *story) lookAround(ctx context.Context) error {
 		}
 		path := configPath(dump)
 		s.out.say("%s: containerd %s, host directories: %q", n.Name, version, path)
-		switch {
-		case n.Name == oldNode:
+		if n.Name == oldNode {
 			s.expect("containerd 1.x looks into no host directory before its first switch", unless(path == "", "it looks into %s", path))
-		default:
+		} else {
 			s.expect("containerd 2.x has Mirror Auth before any switch", unless(path != "", "it looks into none"))
 		}
 		if err := s.prepareNode(ctx, n); err != nil {
@@ -237,7 +236,24 @@ func (s *story) platform(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.enough(ctx, fewest)
+	if err := s.enough(ctx, fewest); err != nil {
+		return err
+	}
+	if s.breaks {
+		return s.breakPulls(ctx)
+	}
+	return nil
+}
+
+// breakPulls is the negative control: without its only registry pulls fail, and
+// so must the story.
+func (s *story) breakPulls(ctx context.Context) error {
+	s.a().Stop()
+	s.out.say("BREAK: %s is off while nothing else serves its name", s.a().Host)
+	if err := s.enough(ctx, fewest); err != nil {
+		return err
+	}
+	return s.a().Start(ctx)
 }
 
 // reimagedSafe is a worker that stays as it is: the client pod is there.

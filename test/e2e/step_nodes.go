@@ -32,6 +32,9 @@ func (s *story) nodeReimaged(ctx context.Context) error {
 		return err
 	}
 	s.pulls.remove(n.Name)
+	if _, err := s.shell(ctx, "d8 k drain "+n.Name+" --ignore-daemonsets --delete-emptydir-data --force --timeout=3m 2>&1"); err != nil {
+		return err
+	}
 	began := time.Now()
 	if err := n.Reimage(ctx); err != nil {
 		return err
@@ -40,6 +43,9 @@ func (s *story) nodeReimaged(ctx context.Context) error {
 		return err
 	}
 	s.took("the re-imaged node is Ready", time.Since(began))
+	if _, err := s.shell(ctx, "d8 k uncordon "+n.Name); err != nil {
+		return err
+	}
 	return s.firstPods(ctx, n, began, "the re-imaged node")
 }
 
@@ -58,7 +64,7 @@ func (s *story) firstPods(ctx context.Context, n *kube.Node, began time.Time, wh
 		}
 		s.took(pod.what, time.Since(began))
 	}
-	s.pulls.add(n)
+	s.pulls.add(n) //nolint:contextcheck // it pulls until the story's end
 	if err := s.enough(ctx, fewest); err != nil {
 		return err
 	}

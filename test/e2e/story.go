@@ -26,6 +26,7 @@ type story struct {
 	documents map[string]block           // by "document:line"
 	used      map[string]map[string]bool // blocks that were run, applied or compared, by step
 	now       step
+	breaks    bool        // the negative control
 	broken    []string    // promises that did not hold
 	measured  [][2]string // what took how long, for the summary
 
