@@ -82,12 +82,12 @@ type Cluster struct {
 // sentence each; empty when nothing is missing.
 func Missing(b testcluster.Binaries) []string {
 	missing := testcluster.Missing()
-	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl", "containerd", "registry", "pause", "coredns"} {
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "registry", "pause", "coredns", "helm", "yq"} {
 		if info, err := os.Stat(b.Path(name)); err != nil || info.IsDir() {
 			missing = append(missing, fmt.Sprintf("%s (run: hack/parts.sh %s)", b.Path(name), name))
 		}
 	}
-	for _, name := range []string{"runc", "cni", "nft"} {
+	for _, name := range []string{"runc", "cni", "nft", "tree", "containerd-1.6", "containerd-1.7"} {
 		if info, err := os.Stat(filepath.Join(filepath.Dir(b.Dir), name)); err != nil || !info.IsDir() {
 			missing = append(missing, fmt.Sprintf("%s (run: hack/parts.sh %s)", filepath.Join(filepath.Dir(b.Dir), name), name))
 		}
