@@ -123,6 +123,7 @@ func TestSchemaSaysWhatIsRight(t *testing.T) {
 	}
 	for _, good := range []string{
 		"image=", "image=:v1", "image=modules/reg.istry:v1", "image=my.registry:v1",
+		"registry.ca=# of 2026\n-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n# end",
 		"registry.imagesRepo=registry:5000/x", "registry.imagesRepo=registry.example.test", "registry.imagesRepo=10.0.0.1:5000/a_b/c",
 	} {
 		mustHelm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", good)

@@ -96,8 +96,8 @@ func TestLifetime(t *testing.T) {
 	// refused what the controller has changed.
 	c.helm(t, "upgrade", "registry", "registry", "-f", "testdata/full.yaml", "--set", "controller.replicas=3")
 	c.checkSwitched(t, 3, "b.example.test/mirror")
-	c.helm(t, "upgrade", "registry", "registry", "-f", "testdata/full.yaml", "--set", "image=:v2")
-	c.checkSwitched(t, 1, "b.example.test/mirror")
+	c.helm(t, "upgrade", "registry", "registry", "--reset-then-reuse-values", "--set", "image=:v2")
+	c.checkSwitched(t, 3, "b.example.test/mirror")
 	c.helm(t, "rollback", "registry", "1")
 	c.checkSwitched(t, 1, "registry.example.test:5000/deckhouse/ee")
 

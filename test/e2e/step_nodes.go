@@ -109,7 +109,7 @@ func (s *story) upgrade(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if err := s.helm(ctx, "upgrade", "registry", s.cluster.Chart(), "-n", system, "--reuse-values", "--set", "image="+kube.ModuleRepository+":"+versionSecond, "--wait", "--timeout", "5m"); err != nil {
+	if err := s.helm(ctx, "upgrade", "registry", s.cluster.Chart(), "-n", system, "--reset-then-reuse-values", "--set", "image="+kube.ModuleRepository+":"+versionSecond, "--wait", "--timeout", "5m"); err != nil {
 		return err
 	}
 	return s.allRun(ctx, versionSecond, began)
