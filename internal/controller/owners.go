@@ -43,6 +43,9 @@ func (r *Reconciler) sentIn(uid types.UID, number int64) sent {
 	return sent{}
 }
 
+// unseen reports whether the cache still has what the patch was made from.
+func (s sent) unseen(w workload) bool { return s.from != "" && s.from == w.GetResourceVersion() }
+
 func (r *Reconciler) remember(ro rollout, doc document) {
 	if r.sent == nil {
 		r.sent = map[types.UID]sent{}

@@ -87,8 +87,8 @@ func (r *Reconciler) measureOne(p *progress, s *sight, doc document, w workload,
 	ro := rollout{workload: w, moves: rebase(&w.template.Spec, bases, doc.Desired.Workloads)}
 	toMove := !ro.none()
 	sent := r.sentIn(w.GetUID(), doc.Switch)
-	if sent.from != "" && sent.from == w.GetResourceVersion() {
-		ro.why = unobservedYet // the cache still has what the patch was made from
+	if sent.unseen(w) {
+		ro.why = unobservedYet
 		p.underway = append(p.underway, ro)
 		return
 	}
