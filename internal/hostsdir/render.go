@@ -88,24 +88,38 @@ func fixedAddress(second layout.SecondWay, agent endpoint) (Directory, error) {
 }
 
 // realAddress sends containerd to the agent and, where the agent has no route
-// or is down, to the registry itself, with whatever credentials the pod has.
+// or is down, to the registry itself, with whatever credentials the pod has. A
+// registry that was left is not relied upon, it may be gone: before it comes the
+// in-cluster proxy.
 func realAddress(host string, l layout.Layout, agent endpoint) (Directory, error) {
-	server, err := registryItself(host, l)
+	server, known, err := registryItself(host, l)
 	if err != nil {
 		return Directory{}, err
 	}
 	dir := Directory{Host: host, Files: []File{{fileAgentCA, agent.certificates}}}
+	hosts := []endpoint{agent}
+	if !known && l.SecondWay != (layout.SecondWay{}) {
+		second, err := secondWay(l.SecondWay)
+		if err != nil {
+			return Directory{}, fmt.Errorf("second way: %w", err)
+		}
+		hosts = append(hosts, second)
+		dir.Files = append(dir.Files, File{fileSecondCA, second.certificates})
+	}
 	if server.ca != "" {
 		dir.Files = append(dir.Files, File{fileServerCA, server.certificates})
 	}
-	dir.Files = append(dir.Files, File{fileHosts, hostsTOML(server, []endpoint{agent})})
+	dir.Files = append(dir.Files, File{fileHosts, hostsTOML(server, hosts)})
 	return dir, nil
 }
 
 // registryItself is the registry behind a real address. Several upstreams may
 // share the host during a switch (other credentials, path or CA): the target's
 // scheme wins, and every CA of that scheme is trusted.
-func registryItself(host string, l layout.Layout) (endpoint, error) {
+//
+// It is not known where no upstream has the host: then its name is kept for the
+// sake of references, and others serve it.
+func registryItself(host string, l layout.Layout) (e endpoint, known bool, err error) {
 	candidates := []upstream.Upstream{l.Target, l.Active}
 	for _, r := range l.Routes {
 		candidates = append(candidates, r.Upstreams...)
@@ -120,11 +134,11 @@ func registryItself(host string, l layout.Layout) (endpoint, error) {
 	switch scheme {
 	case upstream.HTTP, upstream.HTTPS:
 	default:
-		return endpoint{}, fmt.Errorf("scheme %q is neither http nor https", scheme)
+		return endpoint{}, false, fmt.Errorf("scheme %q is neither http nor https", scheme)
 	}
 	// What may be asked of a registry itself is not for us to limit: no
 	// capabilities, which means all.
-	e := endpoint{url: string(scheme) + "://" + host}
+	e = endpoint{url: string(scheme) + "://" + host}
 	if host == "docker.io" {
 		e.url = "https://registry-1.docker.io" // what containerd itself makes of it
 	}
@@ -136,11 +150,11 @@ func registryItself(host string, l layout.Layout) (endpoint, error) {
 		seen = append(seen, u.CA)
 		data, err := certificates(u.CA)
 		if err != nil {
-			return endpoint{}, err
+			return endpoint{}, false, err
 		}
 		e.ca, e.certificates = fileServerCA, append(e.certificates, data...)
 	}
-	return e, nil
+	return e, len(candidates) > 0, nil
 }
 
 // endpoint is one `host` of a hosts.toml. Everything in it has been checked to

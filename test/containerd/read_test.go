@@ -94,16 +94,17 @@ func capabilities(c docker.HostCapabilities) string {
 func meant(t testing.TB, l layout.Layout, o hostsdir.Options, host string) []place {
 	t.Helper()
 	agent := place{url: o.AgentURL + "/v2", capabilities: "pull+resolve", token: o.Token, roots: pool(t, o.AgentCA)}
-	if host == layout.Fixed().Host {
-		out := []place{agent}
-		if l.SecondWay != (layout.SecondWay{}) {
-			second := place{url: "https://" + l.SecondWay.Host + "/v2", capabilities: "pull+resolve", roots: pool(t, l.SecondWay.CA)}
-			if c := l.SecondWay.Credentials; !c.IsZero() {
-				second.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
-			}
-			out = append(out, second)
+	ours := []place{agent}
+	// A registry that no upstream has may be gone.
+	if l.SecondWay != (layout.SecondWay{}) && len(upstreamsAt(l, host)) == 0 {
+		second := place{url: "https://" + l.SecondWay.Host + "/v2", capabilities: "pull+resolve", roots: pool(t, l.SecondWay.CA)}
+		if c := l.SecondWay.Credentials; !c.IsZero() {
+			second.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
 		}
-		return append(out, agent)
+		ours = append(ours, second)
+	}
+	if host == layout.Fixed().Host {
+		return append(ours, agent)
 	}
 	itself := place{capabilities: "pull+resolve+push"}
 	scheme, cas := upstream.HTTPS, []string{}
@@ -122,7 +123,7 @@ func meant(t testing.TB, l layout.Layout, o hostsdir.Options, host string) []pla
 	if host == "docker.io" {
 		itself.url = "https://registry-1.docker.io/v2"
 	}
-	return []place{agent, itself}
+	return append(ours, itself)
 }
 
 // upstreamsAt are a layout's upstreams with an address, the most wanted first.

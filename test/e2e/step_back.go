@@ -50,11 +50,32 @@ func (s *story) unmanagedAgain(ctx context.Context) error {
 	if err := s.mirrorAuthOn(ctx); err != nil {
 		return err
 	}
-	s.out.say("the owner of OnDelete pods replaces them: no pod names another registry any more")
-	if _, err := s.shell(ctx, "d8 k -n d8-platform delete pod -l app=ondelete"); err != nil {
+	return s.ownersFollow(ctx)
+}
+
+// ownersFollow does what is left to the owners of workloads that a switch must
+// not restart. While a pod needs another name than the registry's own, the
+// layout stays: the controller would bring it back.
+func (s *story) ownersFollow(ctx context.Context) error {
+	if _, err := s.shell(ctx, "d8 k -n d8-platform rollout resume deployment/paused; d8 k -n d8-platform delete pod -l app=ondelete"); err != nil {
 		return err
 	}
-	return s.enough(ctx, fewest)
+	err := until(ctx, "pods that name B alone", 3*time.Minute, func(ctx context.Context) error {
+		pods, err := s.podFacts(ctx)
+		if err != nil {
+			return err
+		}
+		for name, f := range pods {
+			for _, image := range f.images {
+				if strings.HasPrefix(image, s.a().Base()) || strings.HasPrefix(image, fixedName) {
+					return fmt.Errorf("%s names %s", name, image)
+				}
+			}
+		}
+		return nil
+	})
+	s.expect("the owners' part: no pod names another registry any more", err)
+	return errors.Join(err, s.enough(ctx, fewest))
 }
 
 // legacy deletes the layout, as the documents say.
