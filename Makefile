@@ -18,7 +18,7 @@ help: ## Show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: cluster build ## The main job on real parts, from nothing: KEEP=1 leaves it running, BREAK=order|final-early must fail, STORY=name runs another story
+demo: cluster build ## The main job on real parts, from nothing: KEEP=1 leaves it running until Ctrl-C, BREAK=order|final-early must fail, STORY=name runs another story
 	@KEEP="$(KEEP)" BREAK="$(BREAK)" STORY="$(STORY)" bin/demo
 
 .PHONY: test
@@ -26,9 +26,9 @@ test: lint parts ## Lint, then every test this machine can run; names what it sk
 	@hack/leftovers.sh hack/test.sh $(PKG)
 
 .PHONY: e2e
-e2e: build ## The documentation line by line on a real cluster of three nodes (about 40 min more for the parts, cold): KEEP=1 leaves it running
+e2e: build ## The documentation line by line on a real cluster of three nodes (parts: about 45 min cold, 15 of them after make test): KEEP=1 leaves it running until Ctrl-C
 	@hack/parts.sh $(CLUSTER) $(NODES) $(E2E)
-	@E2E=1 KEEP="$(KEEP)" $(if $(KEEP),,hack/leftovers.sh) go test ./test/e2e -run TestE2E -v -count=1 -timeout 60m
+	@E2E=1 KEEP="$(KEEP)" $(if $(KEEP),,hack/leftovers.sh) go test ./test/e2e -run TestE2E -v -count=1 -timeout $(if $(KEEP),0,60m)
 
 .PHONY: versions
 versions: ## The chart and the admission policies on the oldest and the newest Kubernetes API server, 1.30 and 1.36
@@ -56,13 +56,14 @@ image: ## The module's image for amd64 and arm64: dist/registry.tar and what is 
 
 .PHONY: manifests
 manifests: ## The chart as one YAML, dist/manifests.yaml: VALUES=file; PLATFORM=yes without what a cluster of the platform has
+	@rm -f dist/manifests.yaml dist/uninstall.yaml # of other values: nobody is to apply them if these are refused
 	@hack/parts.sh helm
-	@mkdir -p dist && umask 077 && hack/manifests.sh "$(VALUES)" "$(PLATFORM)" >dist/manifests.yaml.new
+	@mkdir -p dist && umask 077 && hack/manifests.sh "$(VALUES)" "$(PLATFORM)" >dist/manifests.yaml.new || { rm -f dist/manifests.yaml.new; exit 1; }
 	@mv dist/manifests.yaml.new dist/manifests.yaml
 	@hack/manifests.sh "$(VALUES)" uninstall >dist/uninstall.yaml
 
 .PHONY: parts
-parts: ## Build the real components into .parts, once (about 30 min cold on 2 cores)
+parts: ## Build the real components into .parts, once (about 40 min on 2 cores with empty Go caches)
 	@hack/parts.sh $(CLUSTER) $(NODES) helm gotestsum
 
 .PHONY: cluster

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,6 +80,22 @@ func TestGolden(t *testing.T) {
 		if got != string(want) {
 			t.Errorf("%s is rendered as\n%s\nwant %s (go test -update, and read the diff)", values, got, path)
 		}
+	}
+}
+
+// TestTemplateKeepsASelectorWhole: a selector with what begins a comment in YAML would
+// otherwise be cut off without a word, and select more.
+func TestTemplateKeepsASelectorWhole(t *testing.T) {
+	t.Parallel()
+	out := render(t, "-f", "testdata/minimal.yaml", "-s", "templates/controller.yaml", "--set", `platformSelector=a=b # "no comment"`)
+	objects, err := apitest.ParseManifests([]byte(out))
+	if err != nil || len(objects) != 1 {
+		t.Fatalf("%d objects, %v", len(objects), err)
+	}
+	containers, _, _ := unstructured.NestedSlice(objects[0].Object, "spec", "template", "spec", "containers")
+	args, _, _ := unstructured.NestedStringSlice(containers[0].(map[string]any), "args")
+	if !slices.Contains(args, `--platform-selector=a=b # "no comment"`) {
+		t.Errorf("the arguments are %q", args)
 	}
 }
 
