@@ -188,8 +188,9 @@ func (s *story) sameFiles(ctx context.Context) error {
 			// It came later: what a node of its kind has is known.
 			before, now = below(s.files[reimagedNode], "/etc/containerd"), below(now, "/etc/containerd")
 		}
-		s.out.say("%s$ diff of %d files before, %d now", n.Name, len(before), len(now))
-		s.expect("the files of "+n.Name+" are what they were", differences(before, now))
+		diff := differences(before, now)
+		s.out.say("%s: %d files below /etc before, %d now, by mode and content; the diff: %s", n.Name, len(before), len(now), diffText(diff))
+		s.expect("the files of "+n.Name+" are what they were", diff)
 		left, err := n.Run(ctx, "", "sh", "-c", "find /var/lib/registry-agent -mindepth 1 2>/dev/null || true")
 		if err != nil {
 			return err
@@ -197,6 +198,13 @@ func (s *story) sameFiles(ctx context.Context) error {
 		s.expect("no state of the agent is left on "+n.Name, unless(left == "", "%s", left))
 	}
 	return nil
+}
+
+func diffText(diff error) string {
+	if diff == nil {
+		return "(empty)"
+	}
+	return diff.Error()
 }
 
 // below are the files below a folder.

@@ -242,6 +242,9 @@ func wishB(b *testcluster.Registry) []filled {
 
 // directB switches from one registry to another within Direct.
 func (s *story) directB(ctx context.Context) error {
+	if err := s.jobEverywhere(ctx); err != nil {
+		return err
+	}
 	if err := s.noted(ctx); err != nil {
 		return err
 	}
@@ -271,6 +274,21 @@ func (s *story) directB(ctx context.Context) error {
 	s.expectRestarts("no containerd was restarted", s.before, now, map[string]int{})
 	s.expect("no layer was downloaded again", s.downloaded(s.before, now))
 	return s.oldRegistryForgotten(ctx)
+}
+
+// jobEverywhere pulls the CronJob's image on every node: its pods may come to
+// any, and a first download is none that is made again.
+func (s *story) jobEverywhere(ctx context.Context) error {
+	reference, err := s.cluster.Reference(fixedName, "report/job")
+	if err != nil {
+		return err
+	}
+	for _, n := range s.nodes() {
+		if err := n.Pull(ctx, reference, testcluster.Login{}); err != nil {
+			return fmt.Errorf("pull %s on %s: %w", reference, n.Name, err)
+		}
+	}
+	return nil
 }
 
 // layoutHas waits until the layout that nodes route by names all of some hosts.
