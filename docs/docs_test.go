@@ -4,6 +4,7 @@ package docs_test
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,6 +75,25 @@ func TestMapListsThePackages(t *testing.T) {
 	for _, m := range regexp.MustCompile("`(internal/[a-z/]+)`").FindAllStringSubmatch(page, -1) {
 		if _, err := os.Stat("../" + m[1]); err != nil {
 			t.Errorf("map.md mentions %s, which is not there", m[1])
+		}
+	}
+}
+
+// Operations lists every metric of the data path, and none that is gone: an
+// alert on a metric that nobody has is never raised.
+func TestOperationsListsTheMetrics(t *testing.T) {
+	t.Parallel()
+	name := regexp.MustCompile(`registry_proxy_[a-z]+(_[a-z]+)*`)
+	page := name.FindAllString(read(t, "operations.md"), -1)
+	code := name.FindAllString(read(t, "../internal/proxy/metrics.go")+read(t, "../internal/gateway/health.go"), -1)
+	for _, lists := range []struct {
+		from, to []string
+		problem  string
+	}{{code, page, "operations.md does not list %s"}, {page, code, "operations.md names %s, which is not there"}} {
+		for _, metric := range lists.from {
+			if !slices.Contains(lists.to, metric) {
+				t.Errorf(lists.problem, metric)
+			}
 		}
 	}
 }
