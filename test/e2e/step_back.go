@@ -149,7 +149,11 @@ func (s *story) uninstall(ctx context.Context) error {
 		return err
 	}
 	for _, n := range s.nodes() {
-		const script = "rm -rf /etc/containerd/registry.d/registry.io " + legacyFile + "; rmdir --ignore-fail-on-non-empty /etc/containerd/conf.d /etc/containerd/registry.d 2>/dev/null || true"
+		script := "rm -rf /etc/containerd/registry.d/registry.io /etc/containerd/conf.d"
+		if n.Name == oldNode {
+			// Its registry.d was made by the user's script; 2.x had one before.
+			script += "; rmdir --ignore-fail-on-non-empty /etc/containerd/registry.d"
+		}
 		s.out.say("%s$ %s   # what the user brought", n.Name, script)
 		if _, err := n.Run(ctx, "", "sh", "-c", script); err != nil {
 			return err
@@ -188,6 +192,10 @@ func (s *story) sameFiles(ctx context.Context) error {
 			// It came later: what a node of its kind has is known.
 			before, now = below(s.files[reimagedNode], "/etc/containerd"), below(now, "/etc/containerd")
 		}
+		if n.Name == reimagedNode {
+			// Whoever installs a machine anew gives its kubelet new credentials.
+			before, now = without(before, kubeletFiles), without(now, kubeletFiles)
+		}
 		diff := differences(before, now)
 		s.out.say("%s: %d files below /etc before, %d now, by mode and content; the diff: %s", n.Name, len(before), len(now), diffText(diff))
 		s.expect("the files of "+n.Name+" are what they were", diff)
@@ -198,6 +206,15 @@ func (s *story) sameFiles(ctx context.Context) error {
 		s.expect("no state of the agent is left on "+n.Name, unless(left == "", "%s", left))
 	}
 	return nil
+}
+
+const kubeletFiles = "/etc/kubernetes/kubelet/"
+
+// without are the files that are not below a folder.
+func without(files map[string]string, folder string) map[string]string {
+	rest := maps.Clone(files)
+	maps.DeleteFunc(rest, func(path, _ string) bool { return strings.HasPrefix(path, folder) })
+	return rest
 }
 
 func diffText(diff error) string {
