@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // helm runs Helm with folders of its own, so that nothing of the user's counts.
 func helm(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	binary, err := apitest.Binary("helm")
+	binary, err := apiserver.Binary("helm")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestGolden(t *testing.T) {
 func TestTemplateKeepsASelectorWhole(t *testing.T) {
 	t.Parallel()
 	out := render(t, "-f", "testdata/minimal.yaml", "-s", "templates/controller.yaml", "--set", `platformSelector=a=b # "no comment"`)
-	objects, err := apitest.ParseManifests([]byte(out))
+	objects, err := apiserver.ParseManifests([]byte(out))
 	if err != nil || len(objects) != 1 {
 		t.Fatalf("%d objects, %v", len(objects), err)
 	}
@@ -151,7 +151,7 @@ func TestSchemaSaysWhatIsRight(t *testing.T) {
 // else's run against: each object of the one is in the other.
 func TestDeploy(t *testing.T) {
 	t.Parallel()
-	rendered, err := apitest.ParseManifests([]byte(render(t, "-f", "testdata/minimal.yaml")))
+	rendered, err := apiserver.ParseManifests([]byte(render(t, "-f", "testdata/minimal.yaml")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestDeploy(t *testing.T) {
 	}
 	count := 0
 	for _, dir := range []string{"crds", "rbac", "admission"} {
-		objects, err := apitest.ReadManifests(filepath.Join("..", "deploy", dir))
+		objects, err := apiserver.ReadManifests(filepath.Join("..", "deploy", dir))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // warnings are what the API server has to say about objects that it takes:
@@ -47,7 +47,7 @@ func TestServerSideDryRun(t *testing.T) {
 	}
 	strict = client.WithFieldValidation(client.WithFieldOwner(strict, "dry-run"), metav1.FieldValidationStrict)
 	for _, values := range []string{"minimal", "full"} {
-		objects, err := apitest.ParseManifests([]byte(render(t, "-f", "testdata/"+values+".yaml")))
+		objects, err := apiserver.ParseManifests([]byte(render(t, "-f", "testdata/"+values+".yaml")))
 		if err != nil {
 			t.Fatal(err)
 		}

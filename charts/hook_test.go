@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/d8-registry/registry/internal/uninstall"
+	"github.com/d8-registry/registry/internal/control/uninstall"
 )
 
 // hookRuns stands in for the node that runs Pod registry-uninstall: it runs the

@@ -23,14 +23,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/d8-registry/registry/internal/apitest"
-	"github.com/d8-registry/registry/internal/fieldowner"
+	"github.com/d8-registry/registry/internal/control/fieldowner"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // A cluster is an API server with nothing of ours.
 type cluster struct {
 	client.Client
-	plane      *apitest.ControlPlane
+	plane      *apiserver.ControlPlane
 	kubeconfig string
 }
 
@@ -46,7 +46,7 @@ func newCluster(t *testing.T) cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	plane, err := apitest.Launch(t.Context(), dir, nil)
+	plane, err := apiserver.Launch(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func newCluster(t *testing.T) cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cluster{c, plane, apitest.Kubeconfig(t, plane.Config())}
+	return cluster{c, plane, apiserver.Kubeconfig(t, plane.Config())}
 }
 
 func (c cluster) helm(t *testing.T, args ...string) string {
@@ -191,7 +191,7 @@ func (c cluster) checkRestricted(t *testing.T) {
 // server warns of everything that the restricted profile does not allow.
 func (c cluster) checkHookRestricted(t *testing.T) {
 	t.Helper()
-	kubectl, err := apitest.Binary("kubectl")
+	kubectl, err := apiserver.Binary("kubectl")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func (c cluster) checkHookRestricted(t *testing.T) {
 	if err := c.Create(t.Context(), ns); err != nil {
 		t.Fatal(err)
 	}
-	objects, err := apitest.ParseManifests([]byte(render(t, "-f", "testdata/full.yaml", "-s", "templates/uninstall.yaml")))
+	objects, err := apiserver.ParseManifests([]byte(render(t, "-f", "testdata/full.yaml", "-s", "templates/uninstall.yaml")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func (c cluster) checkUninstalled(t *testing.T) {
 	if !c.get(t, "", "modules.deckhouse.io", &apiextensionsv1.CustomResourceDefinition{}) {
 		t.Error("a CRD of the platform went with the module")
 	}
-	kubectl, err := apitest.Binary("kubectl")
+	kubectl, err := apiserver.Binary("kubectl")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +338,7 @@ func (c cluster) checkPresent(t *testing.T) {
 // TestManifests applies the chart without Helm, once and again.
 func TestManifests(t *testing.T) {
 	c := newCluster(t)
-	kubectl, err := apitest.Binary("kubectl")
+	kubectl, err := apiserver.Binary("kubectl")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,7 @@ package main
 import (
 	"regexp"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // blobs by digest: those of images that workloads run, and those of the
@@ -60,7 +60,7 @@ func (d *demo) measureDownloads(p *phase) error {
 	b := d.blobs()
 	type sent struct{ to, digest string }
 	seen := map[sent]bool{}
-	var during []testcluster.Download
+	var during []machine.Download
 	for i, g := range d.cluster.Registries {
 		all, err := g.Log.Downloads()
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 const (
@@ -36,7 +36,7 @@ func stories() map[string]func(context.Context, *demo) error {
 }
 
 // setups are the nodes of a story that differ from the others.
-func setups(story string) map[string]testcluster.NodeSetup {
+func setups(story string) map[string]machine.NodeSetup {
 	switch story {
 	case "old-containerd":
 		return oldNodes()
@@ -57,11 +57,11 @@ func run() (status int) {
 		fmt.Fprintln(os.Stderr, err)
 		return exitUsage
 	}
-	if missing := testcluster.Missing(); len(missing) > 0 {
+	if missing := machine.Missing(); len(missing) > 0 {
 		fmt.Fprintln(os.Stderr, "This machine cannot run the demo; missing:\n  "+strings.Join(missing, "\n  "))
 		return exitMissing
 	}
-	binaries, err := testcluster.FindBinaries(o.root + "/.parts/bin")
+	binaries, err := machine.FindBinaries(o.root + "/.parts/bin")
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "The real parts are not built yet; run make parts (or make demo):\n%v\n", err)
 		return exitMissing
@@ -69,7 +69,7 @@ func run() (status int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	out := newScreen(os.Stdout)
-	r, err := testcluster.NewRun(o.root+"/.demo", slog.New(slog.DiscardHandler))
+	r, err := machine.NewRun(o.root+"/.demo", slog.New(slog.DiscardHandler))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return exitBroken
@@ -94,7 +94,7 @@ func run() (status int) {
 }
 
 // play sets up, tells the story, and with KEEP waits.
-func play(ctx context.Context, r *testcluster.Run, b testcluster.Binaries, o options, out *screen) error {
+func play(ctx context.Context, r *machine.Run, b machine.Binaries, o options, out *screen) error {
 	d, err := setUp(ctx, r, b, o, out)
 	defer d.stop()
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // TestManifestsNameTheImages fails when a digest in the YAML is not that of the
@@ -26,7 +26,7 @@ func TestManifestsNameTheImages(t *testing.T) {
 	if len(names) != 157 {
 		t.Errorf("the platform has %d images, want the 157 of the documentation", len(names))
 	}
-	platform, err := testcluster.NewPlatform(t.TempDir(), names, nil)
+	platform, err := machine.NewPlatform(t.TempDir(), names, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // minPulls is how often each node has to pull in a phase, and minPerName how often
@@ -186,7 +186,7 @@ func (d *demo) snapshot(ctx context.Context) (snapshot, error) {
 
 // hostFiles notes every file under a node's host directories, by inode and time
 // of change: a rewrite with the same content is seen too.
-func hostFiles(n *testcluster.Node, files map[string]string) error {
+func hostFiles(n *machine.Node, files map[string]string) error {
 	root := n.HostDirectories()
 	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if os.IsNotExist(err) {

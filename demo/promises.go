@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // mostFailures is how many failed pulls are printed of a phase.
@@ -41,7 +41,7 @@ func (d *demo) promises(p *phase) []promise {
 	failed := d.failedIn(p)
 	add("no pull failed", len(failed) == 0, "%d failed", len(failed))
 	if p.mayRestart() {
-		bad := slices.DeleteFunc(d.interrupted(p), func(pull testcluster.Pull) bool { return pull.Retry == nil })
+		bad := slices.DeleteFunc(d.interrupted(p), func(pull machine.Pull) bool { return pull.Retry == nil })
 		add("pulls that a restart of containerd cut off succeeded at the next attempt", len(bad) == 0, "%d did not: %v", len(bad), bad)
 	}
 	perNode, perName := p.want()
@@ -67,14 +67,14 @@ func (d *demo) promises(p *phase) []promise {
 func (p *phase) mayRestart() bool { return p.free || p.restarts != nil }
 
 // interrupted are the pulls of a phase that a restart of containerd cut off.
-func (d *demo) interrupted(p *phase) []testcluster.Pull {
-	return slices.DeleteFunc(d.recorder.Failed(p.title), func(pull testcluster.Pull) bool { return !pull.Interrupted })
+func (d *demo) interrupted(p *phase) []machine.Pull {
+	return slices.DeleteFunc(d.recorder.Failed(p.title), func(pull machine.Pull) bool { return !pull.Interrupted })
 }
 
 // failedIn are the pulls of a phase that failed for no good reason: where
 // containerd may restart, that is one.
-func (d *demo) failedIn(p *phase) []testcluster.Pull {
-	return slices.DeleteFunc(d.recorder.Failed(p.title), func(pull testcluster.Pull) bool { return p.mayRestart() && pull.Interrupted })
+func (d *demo) failedIn(p *phase) []machine.Pull {
+	return slices.DeleteFunc(d.recorder.Failed(p.title), func(pull machine.Pull) bool { return p.mayRestart() && pull.Interrupted })
 }
 
 // expect adds a promise that only this phase makes.
@@ -108,7 +108,7 @@ func (d *demo) showPulls(p *phase) {
 	d.showFailed(failed)
 }
 
-func (d *demo) showFailed(failed []testcluster.Pull) {
+func (d *demo) showFailed(failed []machine.Pull) {
 	for i, pull := range failed {
 		if i == mostFailures {
 			d.out.line("             … and %d more", len(failed)-mostFailures)

@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 const (
@@ -36,12 +36,12 @@ const (
 type demo struct {
 	options  options
 	out      *screen
-	cluster  *testcluster.Cluster
+	cluster  *machine.Cluster
 	client   client.Client
-	view     *testcluster.View
-	recorder *testcluster.Recorder
-	puller   *testcluster.Puller
-	standins *testcluster.Standins
+	view     *machine.View
+	recorder *machine.Recorder
+	puller   *machine.Puller
+	standins *machine.Standins
 	phases   []*phase
 	failed   chan error // of what runs in the background
 	cancel   context.CancelFunc
@@ -53,9 +53,9 @@ func settings() []string {
 	return []string{"--not-ready-for=5s", "--proxy-idle=5s", "--proxy-idle-max=30s", "--recheck-names=10s"}
 }
 
-func setUp(ctx context.Context, r *testcluster.Run, b testcluster.Binaries, o options, out *screen) (*demo, error) {
+func setUp(ctx context.Context, r *machine.Run, b machine.Binaries, o options, out *screen) (*demo, error) {
 	background, stop := context.WithCancel(ctx)
-	d := &demo{options: o, out: out, recorder: testcluster.NewRecorder("set-up"), failed: make(chan error, 2), cancel: stop}
+	d := &demo{options: o, out: out, recorder: machine.NewRecorder("set-up"), failed: make(chan error, 2), cancel: stop}
 	out.title("Setting up run %s (about half a minute)", r.ID)
 	ours := ""
 	if o.story != "baseline" {
@@ -70,9 +70,9 @@ func setUp(ctx context.Context, r *testcluster.Run, b testcluster.Binaries, o op
 	}
 	started, cancel := context.WithTimeout(ctx, setUpWithin)
 	defer cancel()
-	options := testcluster.Options{
+	options := machine.Options{
 		Binaries: b, Ours: ours, Images: names, Tags: map[string]string{deckhouseImage: deckhouseTag},
-		Registries: []testcluster.RegistryOptions{
+		Registries: []machine.RegistryOptions{
 			{Host: registryA, Path: pathA, Users: map[string]string{"puller": "installed-with", "license-token": "demo-licence-key"}},
 			{Host: registryB, Path: pathB, Bearer: true, Users: map[string]string{"mirror-puller": "of-the-mirror"}},
 		},
@@ -94,11 +94,11 @@ func setUp(ctx context.Context, r *testcluster.Run, b testcluster.Binaries, o op
 }
 
 // startCluster starts the real parts and the stand-ins.
-func (d *demo) startCluster(ctx, background context.Context, r *testcluster.Run, o testcluster.Options) error {
+func (d *demo) startCluster(ctx, background context.Context, r *machine.Run, o machine.Options) error {
 	log := slog.New(slog.NewTextHandler(openLog(r), nil))
 	ctrllog.SetLogger(logr.FromSlogHandler(log.Handler()))
 	begin := time.Now()
-	cluster, err := testcluster.Start(background, r, o, log)
+	cluster, err := machine.Start(background, r, o, log)
 	if err != nil {
 		return err
 	}
@@ -117,13 +117,13 @@ func (d *demo) startCluster(ctx, background context.Context, r *testcluster.Run,
 	if err := cluster.CreateNodes(ctx, d.client); err != nil {
 		return err
 	}
-	if d.view, err = testcluster.NewView(background, cluster.API.Admin); err != nil {
+	if d.view, err = machine.NewView(background, cluster.API.Admin); err != nil {
 		return err
 	}
-	d.standins = testcluster.NewStandins(cluster, d.client, d.view, d.recorder, log)
-	d.puller = testcluster.NewPuller(cluster.CRIs(), d.client, d.view, d.recorder, d.bases(), d.spareImages())
+	d.standins = machine.NewStandins(cluster, d.client, d.view, d.recorder, log)
+	d.puller = machine.NewPuller(cluster.CRIs(), d.client, d.view, d.recorder, d.bases(), d.spareImages())
 	d.background(background, d.standins.Run)
-	d.out.line("           %s", testcluster.StandinsNote)
+	d.out.line("           %s", machine.StandinsNote)
 	return nil
 }
 
@@ -179,8 +179,8 @@ func (d *demo) findPrograms(ctx context.Context) (string, error) {
 }
 
 // programs are the real processes behind pods.
-func (d *demo) programs(ours string) map[string]testcluster.Program {
-	controller := testcluster.Program{Path: filepath.Join(ours, "registry-controller")}
+func (d *demo) programs(ours string) map[string]machine.Program {
+	controller := machine.Program{Path: filepath.Join(ours, "registry-controller")}
 	controller.Args = append(settings(), "--image=@"+ownDigest())
 	if d.options.story == "broken-restart" {
 		controller.Args = append(controller.Args, "--restarts-at-once=1")
@@ -188,16 +188,16 @@ func (d *demo) programs(ours string) map[string]testcluster.Program {
 	if d.options.broken != "" {
 		controller.Args = append(controller.Args, "--protocol="+d.options.broken)
 	}
-	return map[string]testcluster.Program{
+	return map[string]machine.Program{
 		"deployment.d8-system.registry-controller": controller,
 		// The node's own paths: its namespaces are the host of this agent.
 		"daemonset.d8-system.registry-agent": {
 			Path: "/run/ours/registry-agent", OnNode: true,
-			Args: []string{"all", "--host-root=/", "--restart-command=" + testcluster.RestartCommand},
+			Args: []string{"all", "--host-root=/", "--restart-command=" + machine.RestartCommand},
 		},
 		"deployment.d8-system.registry-incluster-proxy": {
 			Path: filepath.Join(ours, "registry-proxy"),
-			Ready: func(ctx context.Context, s *testcluster.Space) error {
+			Ready: func(ctx context.Context, s *machine.Space) error {
 				return listens(ctx, s, net.JoinHostPort(s.IP.String(), "5001"))
 			},
 		},
@@ -205,7 +205,7 @@ func (d *demo) programs(ours string) map[string]testcluster.Program {
 }
 
 // listens reports whether a TLS server answers.
-func listens(ctx context.Context, s *testcluster.Space, address string) error {
+func listens(ctx context.Context, s *machine.Space, address string) error {
 	conn, err := s.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err
@@ -228,9 +228,9 @@ func (d *demo) bases() []string {
 }
 
 // spareImages are those that no workload runs: the puller's.
-func (d *demo) spareImages() []testcluster.Image {
+func (d *demo) spareImages() []machine.Image {
 	used := runningImages()
-	var spare []testcluster.Image
+	var spare []machine.Image
 	for _, image := range d.cluster.Platform.Images {
 		if !used[image.Digest] && image.Name != deckhouseImage {
 			spare = append(spare, image)
@@ -275,7 +275,7 @@ func (d *demo) waitWorkloads(ctx context.Context) error {
 	})
 }
 
-func openLog(r *testcluster.Run) *os.File {
+func openLog(r *machine.Run) *os.File {
 	f, err := os.OpenFile(r.Path("logs", "stand-ins.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return os.Stderr

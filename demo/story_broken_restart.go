@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // guard is what breaks a restart: a unit's ExecStartPre that wants the main file
@@ -20,10 +20,10 @@ const (
 )
 
 // guardedNodes are three nodes of containerd 1.7 whose restart will fail.
-func guardedNodes() map[string]testcluster.NodeSetup {
-	nodes := map[string]testcluster.NodeSetup{}
+func guardedNodes() map[string]machine.NodeSetup {
+	nodes := map[string]machine.NodeSetup{}
 	for _, name := range []string{"worker-0", "worker-1", "worker-2"} {
-		nodes[name] = testcluster.NodeSetup{Containerd: "1.7", Guard: guard}
+		nodes[name] = machine.NodeSetup{Containerd: "1.7", Guard: guard}
 	}
 	return nodes
 }

@@ -14,7 +14,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 //go:embed custom-auth.toml
@@ -30,8 +30,8 @@ const (
 
 // oldNodes are those of oldContainerd: one of each version, one of them with
 // credentials in the legacy format.
-func oldNodes() map[string]testcluster.NodeSetup {
-	return map[string]testcluster.NodeSetup{
+func oldNodes() map[string]machine.NodeSetup {
+	return map[string]machine.NodeSetup{
 		"worker-0": {Containerd: "1.7"},
 		"worker-1": {Containerd: "1.6", Files: map[string]string{legacyFile: customAuth}},
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // reverts changes its mind at each step of each switch: every time the cluster
@@ -71,7 +71,7 @@ func (d *demo) revertAt(ctx context.Context, c change, step string) error {
 // platformBases are the names that templates of platform workloads start with,
 // our own left out.
 func (d *demo) platformBases(ctx context.Context) (string, error) {
-	templates, err := testcluster.Templates(ctx, d.client)
+	templates, err := machine.Templates(ctx, d.client)
 	if err != nil {
 		return "", err
 	}
@@ -81,7 +81,7 @@ func (d *demo) platformBases(ctx context.Context) (string, error) {
 		if kind == "Pod" || kind == "ReplicaSet" || strings.HasPrefix(name, "d8-system/registry-") {
 			continue
 		}
-		for _, image := range testcluster.Images(t.Spec) {
+		for _, image := range machine.Images(t.Spec) {
 			for _, base := range d.bases() {
 				if strings.HasPrefix(image, base) {
 					found[base] = true

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // TestKubectl applies the documentation's YAML as it is printed, the way users
@@ -42,7 +42,7 @@ func TestKubectl(t *testing.T) {
 	mustApply(t, api, unmanaged, "--server-side", "--force-conflicts")
 }
 
-func mustApply(t *testing.T, api *apitest.API, yaml string, flags ...string) {
+func mustApply(t *testing.T, api *apiserver.API, yaml string, flags ...string) {
 	t.Helper()
 	if out, err := kubectl(t, api, yaml, append([]string{"apply", "-f", "-"}, flags...)...); err != nil {
 		t.Errorf("apply %v: %v: %s\n%s", flags, err, out, yaml)

@@ -13,19 +13,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // kubectl runs the real kubectl as an administrator and returns all it prints.
-func kubectl(t *testing.T, api *apitest.API, stdin string, args ...string) (string, error) {
+func kubectl(t *testing.T, api *apiserver.API, stdin string, args ...string) (string, error) {
 	t.Helper()
-	binary, err := apitest.Binary("kubectl")
+	binary, err := apiserver.Binary("kubectl")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), binary, args...)
 	cmd.Stdin = strings.NewReader(stdin)
-	cmd.Env = []string{"KUBECONFIG=" + apitest.Kubeconfig(t, api.Config()), "HOME=" + t.TempDir()}
+	cmd.Env = []string{"KUBECONFIG=" + apiserver.Kubeconfig(t, api.Config()), "HOME=" + t.TempDir()}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -15,10 +15,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
-var server apitest.Server
+var server apiserver.Server
 
 func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
 
@@ -93,7 +93,7 @@ func check(t *testing.T, err error, want string) {
 }
 
 // store puts an object where it is for real, and takes it away with the test.
-func store(t *testing.T, api *apitest.API, o *unstructured.Unstructured) {
+func store(t *testing.T, api *apiserver.API, o *unstructured.Unstructured) {
 	t.Helper()
 	if err := api.Client().Create(t.Context(), o.DeepCopy()); err != nil {
 		t.Fatal(err)

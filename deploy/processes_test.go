@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // mergePatch is a merge patch as YAML.
@@ -22,7 +22,7 @@ func mergePatch(t *testing.T, body string) client.Patch {
 }
 
 // present creates an object for real, unless it is there.
-func present(t *testing.T, api *apitest.API, o client.Object) {
+func present(t *testing.T, api *apiserver.API, o client.Object) {
 	t.Helper()
 	if err := client.IgnoreAlreadyExists(api.Client().Create(t.Context(), o)); err != nil {
 		t.Fatal(err)
@@ -35,8 +35,8 @@ func TestAgentReportsOnItsOwnNodeOnly(t *testing.T) {
 	for _, name := range []string{"own", "other"} {
 		present(t, api, &v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
-	agent := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-agent", Node: "own"}))
-	nowhere := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-agent"}))
+	agent := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: "own"}))
+	nowhere := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-agent"}))
 	status := mergePatch(t, "{status: {generation: 7}}")
 	for _, tt := range []struct {
 		name, node string
@@ -82,7 +82,7 @@ func TestAgentReportsOnItsOwnNodeOnly(t *testing.T) {
 		}
 	})
 	t.Run("an approval by the controller", func(t *testing.T) {
-		controller := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-controller", Node: "own"}))
+		controller := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "own"}))
 		o := &v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: "own"}}
 		if err := controller.Patch(t.Context(), o, mergePatch(t, "{spec: {approvedRestart: of-its-own}}")); err != nil {
 			t.Error(err)
@@ -110,7 +110,7 @@ func TestAgentReportsOnItsOwnNodeOnly(t *testing.T) {
 // Not in parallel: other tests are about what the agent may not do.
 func TestAgentPolicyStandsAlone(t *testing.T) {
 	api := server.Start(t)
-	agent := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-agent", Node: "alone"}))
+	agent := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: "alone"}))
 	bindClusterAdmin(t, api, "registry-agent", agent)
 	present(t, api, &v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: "alone"}})
 	const want = "An agent may write the status of its own RegistryNode and nothing else."
@@ -125,8 +125,8 @@ func TestAgentPolicyStandsAlone(t *testing.T) {
 func TestProxyAnnotatesItsOwnPodOnly(t *testing.T) {
 	t.Parallel()
 	api := server.Start(t)
-	proxy := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-proxy", Node: "n1", Pod: "proxy-own"}))
-	api.As(t, apitest.Process{ServiceAccount: "registry-proxy", Node: "n1", Pod: "proxy-other"})
+	proxy := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-proxy", Node: "n1", Pod: "proxy-own"}))
+	api.As(t, apiserver.Process{ServiceAccount: "registry-proxy", Node: "n1", Pod: "proxy-other"})
 	own := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: "proxy-own"}}
 	if err := api.Client().Patch(t.Context(), own, mergePatch(t, "{metadata: {annotations: {a: b}, labels: {app: x}}}")); err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestProxyAnnotatesItsOwnPodOnly(t *testing.T) {
 func TestControllerMarksNodes(t *testing.T) {
 	t.Parallel()
 	api := server.Start(t)
-	controller := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-controller", Node: "n1"}))
+	controller := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "n1"}))
 	const (
 		label      = "The registry controller may write only label node.deckhouse.io/containerd-config-registry of a Node."
 		annotation = "The registry controller may write only annotation registry.deckhouse.io/version of a Node."
@@ -205,7 +205,7 @@ func TestControllerCreatesItsSecretsOnly(t *testing.T) {
 	t.Parallel()
 	api := server.Start(t)
 	ns := api.Namespace(t)
-	controller := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-controller", Node: "n1"}))
+	controller := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "n1"}))
 	const (
 		outside = "Outside d8-system the registry controller may write image pull secret deckhouse-registry and no other."
 		inside  = "In d8-system the registry controller may write Secrets registry-* and deckhouse-registry and no other."

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // object is an object of YAML fields.
@@ -142,10 +142,10 @@ func TestRefused(t *testing.T) {
 	for _, text := range []string{reportA, reportB, state, layoutSecret, registrySecret, proxySecret, foreign, foreignHere, settings, script} {
 		present(t, api, object(t, text))
 	}
-	api.As(t, apitest.Process{ServiceAccount: "registry-agent", Node: "node-b"})
+	api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: "node-b"})
 	for account, all := range attempts() {
 		t.Run(account, func(t *testing.T) {
-			c := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: account, Node: "node-a"}))
+			c := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: account, Node: "node-a"}))
 			for _, a := range all {
 				err := a.do(t, c)
 				if status := apierrors.ReasonForError(err); status != metav1.StatusReasonForbidden && status != metav1.StatusReasonInvalid {

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // processes are the ServiceAccounts of the module.
@@ -46,7 +46,7 @@ func TestNobodyIsClusterAdmin(t *testing.T) {
 	api := server.Start(t)
 	for _, name := range processes() {
 		t.Run(name, func(t *testing.T) {
-			c := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: name, Node: "rights"}))
+			c := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: name, Node: "rights"}))
 			for _, question := range []string{
 				"* */* -", "* */* d8-system/", "get -/secrets kube-system/any", "list -/secrets -", "list -/secrets kube-system/",
 				"get -/secrets d8-system/other", "delete -/secrets d8-system/registry-state", "delete -/secrets d8-system/registry-bashible-config",
@@ -100,7 +100,7 @@ func TestRights(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: name, Node: "rights"}))
+			c := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: name, Node: "rights"}))
 			for _, question := range questions {
 				if !can(t.Context(), t, c, question) {
 					t.Errorf("may not %s", question)
@@ -110,7 +110,7 @@ func TestRights(t *testing.T) {
 	}
 	t.Run("reports are the agents'", func(t *testing.T) {
 		for _, name := range []string{"registry-controller", "registry-proxy"} {
-			c := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: name, Node: "rights"}))
+			c := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: name, Node: "rights"}))
 			if can(t.Context(), t, c, "patch registry.deckhouse.io/registrynodes/status any") {
 				t.Errorf("%s may report for an agent", name)
 			}
@@ -127,7 +127,7 @@ func TestOneSecretEach(t *testing.T) {
 	}
 	for process, its := range map[string]string{"registry-agent": v1alpha1.SecretLayout, "registry-proxy": v1alpha1.SecretProxy} {
 		t.Run(process, func(t *testing.T) {
-			c := api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: process, Node: "rights"}))
+			c := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: process, Node: "rights"}))
 			for _, name := range []string{v1alpha1.SecretLayout, v1alpha1.SecretProxy, v1alpha1.SecretState} {
 				err := c.Get(t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: name}, &corev1.Secret{})
 				if (err == nil) != (name == its) || (err != nil && !apierrors.IsForbidden(err)) {
@@ -147,7 +147,7 @@ func TestOneSecretEach(t *testing.T) {
 
 // bindClusterAdmin gives a ServiceAccount, whose client c is, every right for
 // the time of a test.
-func bindClusterAdmin(t *testing.T, api *apitest.API, account string, c client.Client) {
+func bindClusterAdmin(t *testing.T, api *apiserver.API, account string, c client.Client) {
 	t.Helper()
 	o := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "test-" + account},

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // TestEachSettingsRuleCounts installs the policy once per rule, each time
@@ -63,7 +63,7 @@ func nearest(table []row, message string) []row {
 func withoutRule(i int) string { return fmt.Sprintf("without-rule-%d", i) }
 
 // installWithout installs a copy of a policy for ModuleConfig without-rule-i.
-func installWithout(t *testing.T, api *apitest.API, whole *admissionv1.ValidatingAdmissionPolicy, i int) {
+func installWithout(t *testing.T, api *apiserver.API, whole *admissionv1.ValidatingAdmissionPolicy, i int) {
 	t.Helper()
 	broken := &admissionv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: withoutRule(i)}, Spec: *whole.Spec.DeepCopy()}
 	broken.Spec.Validations = append(broken.Spec.Validations[:i:i], broken.Spec.Validations[i+1:]...)
@@ -87,7 +87,7 @@ func installWithout(t *testing.T, api *apitest.API, whole *admissionv1.Validatin
 
 // outcome is the message that a registry section is refused with, empty if it is
 // accepted.
-func outcome(t *testing.T, api *apitest.API, name string, section any) string {
+func outcome(t *testing.T, api *apiserver.API, name string, section any) string {
 	t.Helper()
 	o := moduleConfig(t, name, "{version: 1}")
 	if err := unstructured.SetNestedField(o.Object, map[string]any{"registry": section}, "spec", "settings"); err != nil {
@@ -127,7 +127,7 @@ func TestOldMistakesStopNobody(t *testing.T) {
 }
 
 // unbound does something while a policy is not in force.
-func unbound(t *testing.T, api *apitest.API, policy string, do func()) {
+func unbound(t *testing.T, api *apiserver.API, policy string, do func()) {
 	t.Helper()
 	binding := &unstructured.Unstructured{}
 	binding.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicyBinding"))

@@ -7,8 +7,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/d8-registry/registry/internal/apitest"
 	"github.com/d8-registry/registry/internal/pki"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 func caRows(t *testing.T) []row {
@@ -54,7 +54,7 @@ func TestSettings(t *testing.T) {
 	})
 }
 
-func tryRows(t *testing.T, api *apitest.API, table []row, writes ...write) {
+func tryRows(t *testing.T, api *apiserver.API, table []row, writes ...write) {
 	t.Helper()
 	for _, r := range table {
 		for _, w := range writes {

@@ -13,7 +13,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // A right is one thing that one account may do: account, where, group,
@@ -46,7 +46,7 @@ func spread(into map[right]bool, account, where string, groups, resources, names
 // granted are the rights that deploy/rbac gives.
 func granted(t *testing.T) map[right]bool {
 	t.Helper()
-	objects, err := apitest.ReadManifests("rbac")
+	objects, err := apiserver.ReadManifests("rbac")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestEveryRightHasAReason(t *testing.T) {
 			t.Errorf("docs/rights.md says what is not so: %s", r)
 		}
 	}
-	objects, err := apitest.ReadManifests("admission")
+	objects, err := apiserver.ReadManifests("admission")
 	if err != nil {
 		t.Fatal(err)
 	}

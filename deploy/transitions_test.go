@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 const (
@@ -143,7 +143,7 @@ func TestModule(t *testing.T) {
 
 // settle is check for policies with a parameter: the API server learns of a
 // parameter by a watch, a moment after it was written.
-func settle(t *testing.T, api *apitest.API, w write, name, spec, want string) {
+func settle(t *testing.T, api *apiserver.API, w write, name, spec, want string) {
 	t.Helper()
 	var err error
 	try := func() bool {

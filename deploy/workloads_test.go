@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/apitest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // What policies say to the controller about workloads.
@@ -28,9 +28,9 @@ const (
 	onlyAgents     = "The registry controller may delete Pods of the agents in d8-system and touch no other Pod."
 )
 
-func asController(t *testing.T, api *apitest.API) client.Client {
+func asController(t *testing.T, api *apiserver.API) client.Client {
 	t.Helper()
-	return api.ClientFor(t, api.As(t, apitest.Process{ServiceAccount: "registry-controller", Node: "n1"}))
+	return api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "n1"}))
 }
 
 // smp is a strategic merge patch as YAML, which is what the controller sends.
@@ -40,10 +40,10 @@ func smp(t *testing.T, body string) client.Patch {
 }
 
 // others makes the workloads of testdata in a namespace of the test's own.
-func others(t *testing.T, api *apitest.API) map[string]*unstructured.Unstructured {
+func others(t *testing.T, api *apiserver.API) map[string]*unstructured.Unstructured {
 	t.Helper()
 	ns := api.Namespace(t)
-	objects, err := apitest.ParseManifests([]byte(readFile(t, "workloads.yaml")))
+	objects, err := apiserver.ParseManifests([]byte(readFile(t, "workloads.yaml")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestControllerDeletesAgentsPodsOnly(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name, Labels: map[string]string{"app": app}},
 			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "a"}}, ServiceAccountName: "registry-agent"},
 		}
-		api.As(t, apitest.Process{ServiceAccount: "registry-agent"}) // its account is there
+		api.As(t, apiserver.Process{ServiceAccount: "registry-agent"}) // its account is there
 		present(t, api, o)
 		return o
 	}
@@ -317,7 +317,7 @@ func TestControllerMovesTheUninstallPod(t *testing.T) {
 			},
 		}
 	}
-	api.As(t, apitest.Process{ServiceAccount: "registry-proxy"}) // its account is there
+	api.As(t, apiserver.Process{ServiceAccount: "registry-proxy"}) // its account is there
 	present(t, api, fields("registry-uninstall"))
 	present(t, api, fields("registry-other"))
 	image := func(image string) string {

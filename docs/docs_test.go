@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/switchover"
+	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
 func read(t *testing.T, file string) string {
@@ -60,19 +60,20 @@ func TestEveryConditionHasARunbook(t *testing.T) {
 func TestMapListsThePackages(t *testing.T) {
 	t.Parallel()
 	page := read(t, "map.md")
-	for _, parent := range []string{"../internal", "../internal/agent"} {
+	wings := []string{"internal/control", "internal/datapath", "internal/node"}
+	for _, parent := range append([]string{"../internal", "../test/harness"}, "../"+wings[0], "../"+wings[1], "../"+wings[2]) {
 		entries, err := os.ReadDir(parent)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
 			path := strings.TrimPrefix(parent, "../") + "/" + e.Name()
-			if e.IsDir() && e.Name() != "testdata" && path != "internal/agent" && !strings.Contains(page, "`"+path+"`") {
+			if e.IsDir() && e.Name() != "testdata" && !slices.Contains(wings, path) && !strings.Contains(page, "`"+path+"`") {
 				t.Errorf("map.md does not mention %s", path)
 			}
 		}
 	}
-	for _, m := range regexp.MustCompile("`(internal/[a-z/]+)`").FindAllStringSubmatch(page, -1) {
+	for _, m := range regexp.MustCompile("`((?:internal|test/harness)/[a-z/]+)`").FindAllStringSubmatch(page, -1) {
 		if _, err := os.Stat("../" + m[1]); err != nil {
 			t.Errorf("map.md mentions %s, which is not there", m[1])
 		}
@@ -85,7 +86,7 @@ func TestOperationsListsTheMetrics(t *testing.T) {
 	t.Parallel()
 	name := regexp.MustCompile(`registry_proxy_[a-z]+(_[a-z]+)*`)
 	page := name.FindAllString(read(t, "operations.md"), -1)
-	code := name.FindAllString(read(t, "../internal/proxy/metrics.go")+read(t, "../internal/gateway/health.go"), -1)
+	code := name.FindAllString(read(t, "../internal/datapath/proxy/metrics.go")+read(t, "../internal/datapath/gateway/health.go"), -1)
 	for _, lists := range []struct {
 		from, to []string
 		problem  string

@@ -14,7 +14,7 @@ format=pkgname
 # The race detector where goroutines meet. Not where nothing runs side by side
 # (switchover, layout, upstream), and not where most of the work is a real API
 # server's: it would only make these wait (five times as long).
-plain='/(charts|deploy|demo|docs|internal/(controller|layout|switchover|testcluster|testcluster/kube|upstream)|test/(e2e|matrix|rollout))$'
+plain='/(charts|deploy|demo|docs|internal/(control/(controller|switchover)|layout|upstream)|test/(e2e|harness/(machine|kube)|matrix|rollout))$'
 all=$(go list "$@")
 run() { # go test's arguments
 	# -p 2: the API servers and containerds of more packages at a time would

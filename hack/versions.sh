@@ -15,7 +15,7 @@ for version in "$@"; do
 	echo "kube-apiserver $version"
 	# -p 1: what the packages print stays apart.
 	result=0
-	APISERVER=$version go test -p 1 -count=1 -timeout 20m -v ./internal/apitest ./deploy ./charts >"$log" 2>&1 || result=$?
+	APISERVER=$version go test -p 1 -count=1 -timeout 20m -v ./test/harness/apiserver ./deploy ./charts >"$log" 2>&1 || result=$?
 	grep -E '^(apitest: |ok|FAIL)|objects on v' "$log" | uniq | sed 's/^ */  /'
 	echo "  $(grep -cE '^ *--- PASS' "$log") tests passed, $(grep -cE '^ *--- FAIL' "$log") failed, $(grep -cE '^ *--- SKIP' "$log") skipped"
 	if ((result)); then

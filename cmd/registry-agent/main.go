@@ -19,11 +19,11 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/d8-registry/registry/internal/agent/doctor"
-	"github.com/d8-registry/registry/internal/agent/node"
-	"github.com/d8-registry/registry/internal/agent/seam"
-	"github.com/d8-registry/registry/internal/agent/serve"
-	"github.com/d8-registry/registry/internal/release"
+	"github.com/d8-registry/registry/internal/node/agent"
+	"github.com/d8-registry/registry/internal/node/doctor"
+	"github.com/d8-registry/registry/internal/node/handoff"
+	"github.com/d8-registry/registry/internal/node/serve"
+	"github.com/d8-registry/registry/internal/version"
 )
 
 const usage = "usage: registry-agent prepare|serve|node|all|doctor [flags]"
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		return errors.New("no command; " + usage)
 	}
 	var s serve.Config
-	var n node.Config
+	var n agent.Config
 	flags := flag.NewFlagSet("registry-agent "+args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	kubeconfig := flags.String("kubeconfig", os.Getenv("KUBECONFIG"), "`file` to reach the API server with; in a pod, none")
@@ -87,14 +87,14 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		return fmt.Errorf("unexpected argument %q; %s", flags.Arg(0), usage)
 	}
 	if args[0] == "prepare" {
-		return seam.Prepare(s.StateDir, *serveUser)
+		return handoff.Prepare(s.StateDir, *serveUser)
 	}
 	kube, err := reach(*kubeconfig)
 	if err != nil {
 		return fmt.Errorf("configure API access: %w", err)
 	}
 	s.Kube, n.Kube = kube, kube
-	n.Listen, n.StateDir, n.Version = s.Listen, s.StateDir, release.Version()
+	n.Listen, n.StateDir, n.Version = s.Listen, s.StateDir, version.Version()
 	level := slog.LevelInfo
 	if *verbose {
 		level = slog.LevelDebug
@@ -106,7 +106,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		group.Go(func() error { return serve.Run(ctx, s, log.With("part", "serve")) })
 	}
 	if args[0] != "serve" {
-		group.Go(func() error { return node.Run(ctx, n, log.With("part", "node")) })
+		group.Go(func() error { return agent.Run(ctx, n, log.With("part", "node")) })
 	}
 	return group.Wait()
 }
@@ -121,7 +121,7 @@ func reach(kubeconfig string) (*rest.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.UserAgent = "registry-agent/" + release.Version()
+	cfg.UserAgent = "registry-agent/" + version.Version()
 	cfg.QPS = -1
 	return cfg, nil
 }

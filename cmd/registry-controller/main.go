@@ -1,6 +1,6 @@
-// Command registry-controller runs the switch, see internal/controller; with the
+// Command registry-controller runs the switch, see internal/control/controller; with the
 // argument uninstall it takes the module out of the cluster instead, see
-// internal/uninstall.
+// internal/control/uninstall.
 package main
 
 import (
@@ -15,8 +15,8 @@ import (
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"github.com/d8-registry/registry/internal/controller"
-	"github.com/d8-registry/registry/internal/uninstall"
+	"github.com/d8-registry/registry/internal/control/controller"
+	"github.com/d8-registry/registry/internal/control/uninstall"
 )
 
 const help = `usage: registry-controller [flags]

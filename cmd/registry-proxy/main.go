@@ -1,4 +1,4 @@
-// Command registry-proxy is the in-cluster proxy: see internal/gateway.
+// Command registry-proxy is the in-cluster proxy: see internal/datapath/gateway.
 package main
 
 import (
@@ -9,7 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/d8-registry/registry/internal/gateway"
+	"github.com/d8-registry/registry/internal/datapath/gateway"
 )
 
 func main() {

@@ -25,7 +25,7 @@ func compile(ctx context.Context, source, platform, version, to string) error {
 		return fmt.Errorf("make %s: %w", to, err)
 	}
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-mod=readonly",
-		"-ldflags", "-s -w -X " + module + "/internal/release.version=" + version, "-o", to + string(filepath.Separator)}
+		"-ldflags", "-s -w -X " + module + "/internal/version.version=" + version, "-o", to + string(filepath.Separator)}
 	for _, program := range programs() {
 		args = append(args, "./cmd/"+program)
 	}

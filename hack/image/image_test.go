@@ -28,10 +28,10 @@ func source(t *testing.T) string {
 	dir := t.TempDir()
 	files := map[string]string{
 		"go.mod":                      "module " + module + "\n\ngo 1.26.0\n",
-		"internal/release/release.go": "package release\n\nvar version string\n\nfunc Version() string { return version }\n",
+		"internal/version/release.go": "package release\n\nvar version string\n\nfunc Version() string { return version }\n",
 	}
 	for _, program := range programs() {
-		files["cmd/"+program+"/main.go"] = "package main\n\nimport \"" + module + "/internal/release\"\n\nfunc main() { print(release.Version()) }\n"
+		files["cmd/"+program+"/main.go"] = "package main\n\nimport \"" + module + "/internal/version\"\n\nfunc main() { print(release.Version()) }\n"
 	}
 	for path, text := range files {
 		path = filepath.Join(dir, path)

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/tools/txtar"
 	"sigs.k8s.io/yaml"
 
-	"github.com/d8-registry/registry/internal/hostsdir"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
-	"github.com/d8-registry/registry/internal/usermirror"
+	"github.com/d8-registry/registry/internal/node/usermirror"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -195,7 +195,7 @@ func names() []string { return []string{"CA-AGENT", "CA-A", "CA-B"} }
 
 func certificate(t testing.TB, name string) string {
 	t.Helper()
-	data, err := os.ReadFile("../../internal/hostsdir/testdata/" + name + ".crt")
+	data, err := os.ReadFile("../../internal/node/hostsdir/testdata/" + name + ".crt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func (k *kase) fold(t testing.TB, text string) string {
 // corpus of Render.
 func TestRenderedCorpusIsReadAsMeant(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("../../internal/hostsdir/testdata/*.txtar")
+	files, err := filepath.Glob("../../internal/node/hostsdir/testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no cases: %v", err)
 	}

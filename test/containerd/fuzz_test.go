@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/d8-registry/registry/internal/hostsdir"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -20,7 +20,7 @@ import (
 // but below the folder.
 func FuzzTree(f *testing.F) {
 	ca := func(name string) string {
-		data, err := os.ReadFile("../../internal/hostsdir/testdata/" + name + ".crt")
+		data, err := os.ReadFile("../../internal/node/hostsdir/testdata/" + name + ".crt")
 		if err != nil {
 			f.Fatal(err)
 		}

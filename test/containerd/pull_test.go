@@ -19,7 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/d8-registry/registry/internal/layout"
-	"github.com/d8-registry/registry/internal/proxy"
+	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 

@@ -23,7 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/crypto/bcrypt"
 
-	"github.com/d8-registry/registry/internal/testregistry"
+	"github.com/d8-registry/registry/test/harness/testregistry"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 

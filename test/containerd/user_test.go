@@ -13,10 +13,10 @@ import (
 	old "github.com/containerd/containerd/remotes/docker/config"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 
-	"github.com/d8-registry/registry/internal/hostsdir"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
-	"github.com/d8-registry/registry/internal/usermirror"
+	"github.com/d8-registry/registry/internal/node/usermirror"
 )
 
 // userFiles are what users write, and what they should not.
@@ -50,7 +50,7 @@ func FuzzUserBlock(f *testing.F) {
 	for _, text := range userFiles() {
 		f.Add([]byte(text))
 	}
-	ca, err := os.ReadFile("../../internal/hostsdir/testdata/CA-AGENT.crt")
+	ca, err := os.ReadFile("../../internal/node/hostsdir/testdata/CA-AGENT.crt")
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -14,15 +14,15 @@ import (
 	"github.com/go-logr/logr"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/d8-registry/registry/internal/testcluster"
-	"github.com/d8-registry/registry/internal/testcluster/kube"
+	"github.com/d8-registry/registry/test/harness/kube"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // registries are the platform's two, and the two that the documents' examples
 // name.
-func registries() []testcluster.RegistryOptions {
+func registries() []machine.RegistryOptions {
 	users := map[string]string{"username": "password"}
-	return []testcluster.RegistryOptions{
+	return []machine.RegistryOptions{
 		kube.RegistryA(), kube.RegistryB(),
 		{Host: "registry.deckhouse.ru", Path: "registry/path", Users: users},
 		{Host: "registry.io", Path: "registry/path", Users: users},
@@ -36,7 +36,7 @@ func TestE2E(t *testing.T) {
 	if os.Getenv("E2E") == "" {
 		t.Skip("E2E=1 tells the documents as a story on a whole cluster; it takes both cores for half an hour: make e2e")
 	}
-	b, err := testcluster.FindBinaries(root + "/.parts/bin")
+	b, err := machine.FindBinaries(root + "/.parts/bin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestE2E(t *testing.T) {
 	}
 	ctx, stop := interrupted(t)
 	defer stop()
-	r, err := testcluster.NewRun(root+"/.demo", slog.New(slog.DiscardHandler))
+	r, err := machine.NewRun(root+"/.demo", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

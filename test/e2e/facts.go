@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // facts are what a switch may change, and what it must not.
@@ -208,7 +208,7 @@ func (s *story) downloaded(before, now facts) error {
 }
 
 // nodeOf is the node that a download went to; empty if it went to a pod.
-func (s *story) nodeOf(d testcluster.Download) string {
+func (s *story) nodeOf(d machine.Download) string {
 	for _, n := range s.nodes() {
 		if n.Space.IP.String() == d.Client {
 			return n.Name

@@ -12,8 +12,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/d8-registry/registry/internal/testcluster"
-	"github.com/d8-registry/registry/internal/testcluster/kube"
+	"github.com/d8-registry/registry/test/harness/kube"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 const (
@@ -33,9 +33,9 @@ func restarts(phase string) bool { return phase == phaseToDirect || phase == pha
 // its containerd, and a pod.
 type pulls struct {
 	cluster  *kube.Cluster
-	view     *testcluster.View
-	recorder *testcluster.Recorder
-	images   []testcluster.Image
+	view     *machine.View
+	recorder *machine.Recorder
+	images   []machine.Image
 	bases    []string
 	ctx      context.Context //nolint:containedctx // of the pullers, which outlive the step that starts them
 	cancel   context.CancelFunc
@@ -50,7 +50,7 @@ type pulls struct {
 
 // nodePulls is the puller of one node.
 type nodePulls struct {
-	*testcluster.Puller
+	*machine.Puller
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -63,17 +63,17 @@ type phaseCount struct {
 }
 
 func startPulls(ctx context.Context, s *story) (*pulls, error) {
-	view, err := testcluster.NewView(ctx, s.cluster.API.Admin)
+	view, err := machine.NewView(ctx, s.cluster.API.Admin)
 	if err != nil {
 		return nil, err
 	}
 	p := &pulls{
-		cluster: s.cluster, view: view, recorder: testcluster.NewRecorder(s.now.phase), images: s.cluster.Spare,
+		cluster: s.cluster, view: view, recorder: machine.NewRecorder(s.now.phase), images: s.cluster.Spare,
 		bases: []string{s.a().Base(), s.b().Base(), fixedName}, nodes: map[string]*nodePulls{},
 	}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	if err := until(ctx, "a first look at what is in use", time.Minute, func(ctx context.Context) error {
-		_, err := testcluster.Uses(ctx, view, p.bases)
+		_, err := machine.Uses(ctx, view, p.bases)
 		return err
 	}); err != nil {
 		return p, err
@@ -92,7 +92,7 @@ func startPulls(ctx context.Context, s *story) (*pulls, error) {
 func (p *pulls) add(n *kube.Node) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	np := &nodePulls{
-		Puller: testcluster.NewPuller([]*testcluster.CRI{n.CRI}, p.cluster.Client, p.view, p.recorder, p.bases, p.images),
+		Puller: machine.NewPuller([]*machine.CRI{n.CRI}, p.cluster.Client, p.view, p.recorder, p.bases, p.images),
 		cancel: cancel, done: make(chan struct{}),
 	}
 	np.SetPause(pullEvery)

@@ -12,7 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // unmanagedAgain switches to Unmanaged, on the registry of the mode before.
@@ -127,7 +127,7 @@ func (s *story) legacyWorks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = n.Pull(ctx, mirrored, testcluster.Login{})
+	err = n.Pull(ctx, mirrored, machine.Login{})
 	s.expect("own files in registry.d do not work on containerd 1.x any more", unless(err != nil, "%s was pulled", mirrored))
 	if err := s.writeLegacy(ctx, n); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/d8-registry/registry/internal/testcluster"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // directA waits for the end of the first switch and looks at what it changed.
@@ -232,7 +232,7 @@ func (s *story) refusedInDirect(ctx context.Context) error {
 }
 
 // wishB is Direct on the other registry, by user and password.
-func wishB(b *testcluster.Registry) []filled {
+func wishB(b *machine.Registry) []filled {
 	fill := wishA(b)
 	for user, password := range b.Users {
 		fill[1] = filled{"license: <LICENSE_KEY> # Replace with your license key", fmt.Sprintf("username: %s\n        password: %s", user, password)}
@@ -284,7 +284,7 @@ func (s *story) jobEverywhere(ctx context.Context) error {
 		return err
 	}
 	for _, n := range s.nodes() {
-		if err := n.Pull(ctx, reference, testcluster.Login{}); err != nil {
+		if err := n.Pull(ctx, reference, machine.Login{}); err != nil {
 			return fmt.Errorf("pull %s on %s: %w", reference, n.Name, err)
 		}
 	}

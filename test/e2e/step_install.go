@@ -14,8 +14,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/d8-registry/registry/internal/testcluster"
-	"github.com/d8-registry/registry/internal/testcluster/kube"
+	"github.com/d8-registry/registry/test/harness/kube"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 const (
@@ -262,7 +262,7 @@ const reimagedSafe = oldNode
 // fillMirrors puts the image of the documents' commands into their registries.
 func (s *story) fillMirrors() error {
 	const path = "registry/path"
-	platform, err := testcluster.NewPlatform(s.cluster.Run.Path("mirrored"), []string{path}, map[string]string{path: "tag"})
+	platform, err := machine.NewPlatform(s.cluster.Run.Path("mirrored"), []string{path}, map[string]string{path: "tag"})
 	if err != nil {
 		return err
 	}

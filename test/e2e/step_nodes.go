@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/testcluster/kube"
+	"github.com/d8-registry/registry/test/harness/kube"
 )
 
 // nodeAdded adds a machine while the registry that the cluster was installed

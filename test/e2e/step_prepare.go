@@ -11,8 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/testcluster"
-	"github.com/d8-registry/registry/internal/testcluster/kube"
+	"github.com/d8-registry/registry/test/harness/kube"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // legacyFile is a user's own, in the format of long ago.
@@ -66,7 +66,7 @@ func (s *story) moduleRunning(ctx context.Context) error {
 }
 
 // wishA fills the placeholders of the documents' example.
-func wishA(a *testcluster.Registry) []filled {
+func wishA(a *machine.Registry) []filled {
 	const scheme = "scheme: HTTPS\n"
 	return []filled{
 		{"registry.deckhouse.io/deckhouse/ee", a.Base()},
@@ -251,7 +251,7 @@ func (s *story) pullMirrored(ctx context.Context, n *kube.Node) error {
 		what := command
 		try := func() error { return s.ctr(ctx, n, command) }
 		if command == "" {
-			what, try = "as the kubelet pulls: "+mirrored, func() error { return n.Pull(ctx, mirrored, testcluster.Login{}) }
+			what, try = "as the kubelet pulls: "+mirrored, func() error { return n.Pull(ctx, mirrored, machine.Login{}) }
 		}
 		sent, err := s.sentByMirror()
 		if err != nil {

@@ -11,8 +11,8 @@ import (
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/d8-registry/registry/internal/testcluster"
-	"github.com/d8-registry/registry/internal/testcluster/kube"
+	"github.com/d8-registry/registry/test/harness/kube"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // story is a cluster and what happened on it.
@@ -34,8 +34,8 @@ type story struct {
 	before facts                        // of the last look
 	wish   string                       // hash of the last wish that was Ready
 
-	objects  []string          // of the cluster, before anything was installed
-	mirrored testcluster.Image // of the documents' commands
+	objects  []string      // of the cluster, before anything was installed
+	mirrored machine.Image // of the documents' commands
 }
 
 // errBroken ends a story in which a promise did not hold.
@@ -282,5 +282,5 @@ func (s *story) keep(ctx context.Context) {
 func (s *story) nodes() []*kube.Node { return s.cluster.Nodes }
 
 // a and b are the two registries.
-func (s *story) a() *testcluster.Registry { return s.cluster.Registries[0] }
-func (s *story) b() *testcluster.Registry { return s.cluster.Registries[1] }
+func (s *story) a() *machine.Registry { return s.cluster.Registries[0] }
+func (s *story) b() *machine.Registry { return s.cluster.Registries[1] }

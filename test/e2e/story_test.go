@@ -8,8 +8,8 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/d8-registry/registry/internal/testcluster"
-	"github.com/d8-registry/registry/internal/testcluster/kube"
+	"github.com/d8-registry/registry/test/harness/kube"
+	"github.com/d8-registry/registry/test/harness/machine"
 )
 
 // TestFilledWishes: what the story applies is the documents' YAML with these
@@ -18,8 +18,8 @@ func TestFilledWishes(t *testing.T) {
 	t.Parallel()
 	example := blocksByLine(t, docManage)[102]
 	const ca = "-----BEGIN CERTIFICATE-----\nAAAA\nBBBB\n-----END CERTIFICATE-----\n"
-	a := &testcluster.Registry{RegistryOptions: kube.RegistryA(), CA: ca}
-	b := &testcluster.Registry{RegistryOptions: kube.RegistryB(), CA: ca}
+	a := &machine.Registry{RegistryOptions: kube.RegistryA(), CA: ca}
+	b := &machine.Registry{RegistryOptions: kube.RegistryB(), CA: ca}
 	for _, c := range []struct {
 		fill []filled
 		want map[string]any
@@ -125,9 +125,9 @@ func TestSamePods(t *testing.T) {
 
 func TestPullsOfANode(t *testing.T) {
 	t.Parallel()
-	p := &pulls{recorder: testcluster.NewRecorder(phaseToB)}
+	p := &pulls{recorder: machine.NewRecorder(phaseToB)}
 	failed := &net404{}
-	for _, pull := range []testcluster.Pull{
+	for _, pull := range []machine.Pull{
 		{Node: "w1", Name: "a"}, {Node: "w1", Name: "b"}, {Node: "w2", Name: "a"},
 		{Node: "w1", Name: "a", Err: failed},
 		{Node: "w1", Name: "a", Err: failed, Void: true},

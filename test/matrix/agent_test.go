@@ -19,11 +19,11 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/d8-registry/registry/internal/agent/agenttest"
-	"github.com/d8-registry/registry/internal/agent/node"
-	"github.com/d8-registry/registry/internal/agent/serve"
-	"github.com/d8-registry/registry/internal/apitest"
-	"github.com/d8-registry/registry/internal/containerd/containerdtest"
+	"github.com/d8-registry/registry/internal/node/agent"
+	"github.com/d8-registry/registry/internal/node/serve"
+	"github.com/d8-registry/registry/test/harness/agenttest"
+	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/containerdtest"
 )
 
 // childEnv makes this very program an agent: what `registry-agent all` is,
@@ -33,7 +33,7 @@ const childEnv = "REGISTRY_TEST_AGENT"
 // child is what such an agent is told.
 type child struct {
 	Kubeconfig, Systemd string
-	Node                node.Config
+	Node                agent.Config
 	Serving             serve.Config
 }
 
@@ -55,7 +55,7 @@ func runChild(config string) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	group, ctx := errgroup.WithContext(context.Background()) //nolint:forbidigo // this is a main function
 	group.Go(func() error { return serve.Run(ctx, c.Serving, log) })
-	group.Go(func() error { return node.Run(ctx, c.Node, log) })
+	group.Go(func() error { return agent.Run(ctx, c.Node, log) })
 	return group.Wait()
 }
 
@@ -125,7 +125,7 @@ func (r *restarter) settle() {
 // startChild starts an agent as a process of its own.
 func startChild(t *testing.T, n *agenttest.Node, r *restarter) *exec.Cmd {
 	t.Helper()
-	c := child{Kubeconfig: apitest.Kubeconfig(t, n.API.Config()), Systemd: r.socket, Node: n.Config, Serving: n.Serving}
+	c := child{Kubeconfig: apiserver.Kubeconfig(t, n.API.Config()), Systemd: r.socket, Node: n.Config, Serving: n.Serving}
 	c.Node.Kube, c.Serving.Kube, c.Node.Service = nil, nil, nil
 	config, err := json.Marshal(c) //nolint:staticcheck // what cannot be marshalled is nil now
 	if err != nil {

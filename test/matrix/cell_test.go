@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/d8-registry/registry/internal/agent/agenttest"
-	"github.com/d8-registry/registry/internal/containerd/containerdtest"
-	"github.com/d8-registry/registry/internal/testregistry"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/agenttest"
+	"github.com/d8-registry/registry/test/harness/containerdtest"
+	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
 // cell is one scenario on one containerd.

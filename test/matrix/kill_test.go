@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/d8-registry/registry/internal/agent/agenttest"
-	"github.com/d8-registry/registry/internal/containerd/containerdtest"
 	"github.com/d8-registry/registry/internal/layout"
-	"github.com/d8-registry/registry/internal/testregistry"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/agenttest"
+	"github.com/d8-registry/registry/test/harness/containerdtest"
+	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
 // TestKillAtEachFileOperation kills the agent, with SIGKILL, before each

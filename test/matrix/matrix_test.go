@@ -9,14 +9,14 @@ import (
 	"testing"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/apitest"
-	"github.com/d8-registry/registry/internal/containerd"
-	"github.com/d8-registry/registry/internal/containerd/containerdtest"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/containerd"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/containerdtest"
 )
 
-var server apitest.Server
+var server apiserver.Server
 
 // Tests run in a network and mount namespace of their own.
 func TestMain(m *testing.M) {

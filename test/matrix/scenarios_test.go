@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/d8-registry/registry/internal/containerd/containerdtest"
+	"github.com/d8-registry/registry/test/harness/containerdtest"
 )
 
 // In texts @ is the node's folder, REGISTRY the name of the table of

@@ -26,15 +26,15 @@ import (
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/apitest"
-	"github.com/d8-registry/registry/internal/controller"
+	"github.com/d8-registry/registry/internal/control/controller"
+	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
-	"github.com/d8-registry/registry/internal/switchover"
-	"github.com/d8-registry/registry/internal/testregistry"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
-var server apitest.Server
+var server apiserver.Server
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
@@ -71,7 +71,7 @@ type cluster struct {
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	api := server.Start(t)
-	apitest.StartControllers(t, api)
+	apiserver.StartControllers(t, api)
 	watching, err := client.NewWithWatch(api.Config(), client.Options{Scheme: api.Scheme()})
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func newCluster(t *testing.T) *cluster {
 	settings := switchover.DefaultSettings()
 	settings.ProxyIdle, settings.NotReadyFor = 0, time.Second
 	c.run(controller.Config{
-		REST:  api.As(t, apitest.Process{ServiceAccount: "registry-controller", Node: "master"}),
+		REST:  api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
 		Image: ":v1", PlatformSelector: "heritage=deckhouse", ClusterDomain: "cluster.local", AgentPort: 5001,
 		Settings: settings, MetricsAddress: "0", HealthAddress: "0", ProxyDial: proxy, LeaveBroken: leaveBroken,
 	})

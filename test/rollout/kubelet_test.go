@@ -14,9 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/apitest"
-	"github.com/d8-registry/registry/internal/gateway"
+	"github.com/d8-registry/registry/internal/datapath/gateway"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // The annotation of a pod template that says how its Pods fare, and its values.
@@ -44,9 +44,9 @@ type kubelets struct {
 	running sync.WaitGroup
 }
 
-func startKubelets(t *testing.T, api *apitest.API, c client.WithWatch, proxy string) *kubelets {
+func startKubelets(t *testing.T, api *apiserver.API, c client.WithWatch, proxy string) *kubelets {
 	t.Helper()
-	k := &kubelets{t: t, client: c, proxy: proxy, config: apitest.Kubeconfig(t, api.Config()), stop: map[string]context.CancelFunc{}}
+	k := &kubelets{t: t, client: c, proxy: proxy, config: apiserver.Kubeconfig(t, api.Config()), stop: map[string]context.CancelFunc{}}
 	background(t, func(ctx context.Context) {
 		defer k.running.Wait()
 		watchAll(ctx, t, c, &corev1.PodList{}, func(o client.Object, deleted bool) {

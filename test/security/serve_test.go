@@ -14,8 +14,8 @@ import (
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/d8-registry/registry/internal/containerd/containerdtest"
-	"github.com/d8-registry/registry/internal/hostsdir"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
+	"github.com/d8-registry/registry/test/harness/containerdtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(containerdtest.Isolate(m.Run)) }

@@ -1,0 +1,143 @@
+package controller
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/d8-registry/registry/internal/control/precheck"
+	"github.com/d8-registry/registry/internal/control/switchover"
+)
+
+// Config is how one controller process is set up.
+type Config struct {
+	// Kubeconfig is the path of a kubeconfig; empty means the pod's own
+	// ServiceAccount.
+	Kubeconfig string
+	// REST replaces Kubeconfig when set.
+	REST *rest.Config
+	// Image is the module's own image below the registry's base: ":v1" or
+	// "registry@sha256:...".
+	Image string
+	// ClusterDomain completes the second name on the proxy's certificate.
+	ClusterDomain string
+	// AgentPort is where agents listen on loopback.
+	AgentPort int
+	// PlatformSelector says which workloads, or the namespaces they are in,
+	// belong to the platform.
+	PlatformSelector string
+	// Settings are the times of the protocol.
+	Settings switchover.Settings
+	// Protocol is empty for the real one; anything else is a negative control.
+	Protocol string
+	// ProxyDial replaces the address of Service registry for the controller's
+	// own proof, where the controller is not on the cluster's network.
+	ProxyDial string
+	// Scripts is "on" if agents run NodeGroupConfigurations on their nodes, or
+	// "off".
+	Scripts string
+	// AgentsAtOnce is how many agents an upgrade replaces at a time, of the
+	// control plane never more than one; 0 means a tenth of the nodes.
+	AgentsAtOnce int
+	// AgentArgs and ProxyArgs are appended to the arguments in our templates.
+	AgentArgs, ProxyArgs []string
+	// LeaveBroken is how long the rollout of a workload that was broken before
+	// may go no further until it is left where it is; 0 means one minute.
+	LeaveBroken time.Duration
+	// LeaderElect makes the controller wait for its lease.
+	LeaderElect bool
+	// MetricsAddress and HealthAddress are listened on; "0" means not at all.
+	MetricsAddress, HealthAddress string
+	// Transport reaches upstreams for the image check; nil means the way that
+	// agents use.
+	Transport precheck.Transport
+}
+
+// RegisterFlags binds the configuration to command line flags and sets the
+// defaults.
+func (c *Config) RegisterFlags(flags *flag.FlagSet) {
+	c.Settings = switchover.DefaultSettings()
+	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "path of a kubeconfig; empty: the pod's ServiceAccount")
+	flags.StringVar(&c.Image, "image", "", `the module's own image below the registry's base: ":v1" or "registry@sha256:..."`)
+	flags.StringVar(&c.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
+	flags.IntVar(&c.AgentPort, "agent-port", 5001, "port of the agents on loopback")
+	flags.StringVar(&c.PlatformSelector, "platform-selector", "heritage=deckhouse", "label selector of the platform's workloads or their namespaces")
+	flags.DurationVar(&c.Settings.NotReadyFor, "not-ready-for", c.Settings.NotReadyFor, "how long a node is NotReady before a switch goes on without it")
+	flags.DurationVar(&c.Settings.ProxyIdle, "proxy-idle", c.Settings.ProxyIdle, "how long the in-cluster proxy is unused before it is stopped")
+	flags.DurationVar(&c.Settings.ProxyIdleMax, "proxy-idle-max", c.Settings.ProxyIdleMax, "how long its stop is put off at most")
+	flags.DurationVar(&c.Settings.RecheckNames, "recheck-names", c.Settings.RecheckNames, "how often names that are still referenced are looked at again")
+	flags.IntVar(&c.Settings.RestartsAtOnce, "restarts-at-once", c.Settings.RestartsAtOnce, "how many nodes may restart containerd at a time; of the control plane never more than one")
+	flags.IntVar(&c.AgentsAtOnce, "agents-at-once", 0, "how many agents an upgrade of the module replaces at a time, of the control plane never more than one; 0: a tenth of the nodes, at least one")
+	flags.BoolVar(&c.Settings.NoTaint, "no-taint", false, "do not taint nodes that have not converged")
+	flags.DurationVar(&c.LeaveBroken, "leave-broken-after", brokenBefore, "how long the rollout of a workload that was broken before may go no further until it is left where it is")
+	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "wait for the lease before doing anything")
+	flags.StringVar(&c.MetricsAddress, "metrics-address", ":4280", `address of metrics; "0": none`)
+	flags.StringVar(&c.HealthAddress, "health-address", ":4281", `address of health probes; "0": none`)
+	flags.StringVar(&c.ProxyDial, "proxy-dial", "", "host:port that replaces the Service's address for our own proof")
+	flags.StringVar(&c.Scripts, "scripts", "on", `whether agents run NodeGroupConfigurations on their nodes: "on" or "off"`)
+	flags.Var((*list)(&c.AgentArgs), "agent-arg", "argument to add to the agents' containers; repeatable")
+	flags.Var((*list)(&c.ProxyArgs), "proxy-arg", "argument to add to the proxy's container; repeatable")
+	flags.StringVar(&c.Protocol, "protocol", "", "negative control for tests: a protocol known to be broken")
+}
+
+func (c *Config) validate() (switchover.Protocol, labels.Selector, error) {
+	if c.Image == "" {
+		return switchover.Protocol{}, nil, errors.New("--image must say which image is ours")
+	}
+	if c.Settings.RestartsAtOnce < 1 {
+		return switchover.Protocol{}, nil, fmt.Errorf("--restarts-at-once is %d, and must be at least 1", c.Settings.RestartsAtOnce)
+	}
+	if c.AgentsAtOnce < 0 {
+		return switchover.Protocol{}, nil, fmt.Errorf("--agents-at-once is %d, and must be 0 or more", c.AgentsAtOnce)
+	}
+	if c.AgentPort < 1024 || c.AgentPort > 65535 {
+		return switchover.Protocol{}, nil, fmt.Errorf("--agent-port is %d, and must be from 1024 to 65535: who listens there is not root", c.AgentPort)
+	}
+	if c.Scripts != "" && c.Scripts != "on" && c.Scripts != "off" {
+		return switchover.Protocol{}, nil, fmt.Errorf(`--scripts is %q, and must be "on" or "off"`, c.Scripts)
+	}
+	selector, err := labels.Parse(c.PlatformSelector)
+	if err != nil || selector.Empty() {
+		return switchover.Protocol{}, nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", c.PlatformSelector, err)
+	}
+	if c.Protocol == "" {
+		return switchover.Standard(), selector, nil
+	}
+	protocol, err := switchover.Broken(c.Protocol)
+	if err != nil {
+		return switchover.Protocol{}, nil, fmt.Errorf("--protocol: %w", err)
+	}
+	return protocol, selector, nil
+}
+
+// rest is how the API server is reached. There is no limit on queries: a
+// switch must not wait for its own bookkeeping, and a pass asks little.
+func (c *Config) rest() (*rest.Config, error) {
+	config := c.REST
+	if config == nil {
+		var err error
+		if config, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig); err != nil {
+			return nil, fmt.Errorf("read kubeconfig %q: %w", c.Kubeconfig, err)
+		}
+	}
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	config.UserAgent = "registry-controller"
+	return config, nil
+}
+
+// list is a repeatable flag.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, " ") }
+
+func (l *list) Set(value string) error {
+	*l = append(*l, value)
+	return nil
+}

@@ -1,0 +1,357 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/testregistry"
+)
+
+// patience is for one step of a story; a healthy one takes a fraction of it.
+const patience = 60 * time.Second
+
+// cluster is a cluster without kubelets: a real API server, real registries,
+// and stand-ins for what no controller of ours does.
+type cluster struct {
+	t   *testing.T
+	api *apiserver.API
+	client.Client
+	a, b   *testregistry.Registry
+	images map[string]v1.Image // name -> image, in both registries
+	cfg    Config
+	sim    *simulator
+}
+
+// newCluster empties the API server and fills it with a small platform in
+// Unmanaged on registry A.
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	api := server.Start(t)
+	c := &cluster{t: t, api: api, Client: api.Client()}
+	c.empty()
+	c.a = testregistry.New(t, testregistry.Options{TLS: true, Username: "license-token", Password: "key-of-a"})
+	c.b = testregistry.New(t, testregistry.Options{TLS: true, Bearer: true, Username: "robot", Password: "password-of-b"})
+	c.images = map[string]v1.Image{}
+	for _, name := range []string{"v1", "alpha", "beta", "gamma", "delta", "module"} {
+		c.images[name] = c.a.PushRandom(t, pathA, name, 1, 64)
+		c.b.Push(t, pathB, name, c.images[name])
+	}
+	c.cfg.Image = ":module"
+	c.cfg.PlatformSelector = "heritage=deckhouse"
+	c.cfg.ClusterDomain = "cluster.local"
+	c.cfg.AgentPort = 5001
+	c.cfg.Settings = switchover.DefaultSettings()
+	c.cfg.Settings.ProxyIdle = 0
+	c.cfg.MetricsAddress, c.cfg.HealthAddress = "0", "0"
+	c.platform()
+	c.cfg.REST = api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"})
+	c.sim = simulate(c)
+	c.cfg.ProxyDial = c.sim.gatewayAddress
+	return c
+}
+
+const (
+	pathA = "deckhouse/ee"
+	pathB = "mirror/d8"
+)
+
+func (c *cluster) upstreamA() upstream.Upstream { return c.a.Upstream(pathA) }
+func (c *cluster) upstreamB() upstream.Upstream { return c.b.Upstream(pathB) }
+
+func (c *cluster) digest(name string) string {
+	d, err := c.images[name].Digest()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return d.String()
+}
+
+// empty removes what an earlier test left. There is no garbage collector.
+func (c *cluster) empty() {
+	c.t.Helper()
+	ctx := c.t.Context()
+	// What admission refuses is tested elsewhere; here the controller is to see
+	// it. The policies that bind the processes stay.
+	var bindings admissionv1.ValidatingAdmissionPolicyBindingList
+	if err := c.List(ctx, &bindings); err != nil {
+		c.t.Fatal(err)
+	}
+	for i := range bindings.Items {
+		if b := &bindings.Items[i]; !strings.HasSuffix(b.Name, "-writes") && !strings.HasPrefix(b.Name, "registry-controller-") {
+			if err := c.Delete(ctx, b); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+	}
+	everything := []client.ObjectList{
+		&deckhousev1alpha1.ModuleConfigList{}, &deckhousev1alpha1.ModuleList{}, &v1alpha1.RegistryNodeList{},
+		&appsv1.DeploymentList{}, &appsv1.DaemonSetList{}, &appsv1.StatefulSetList{}, &appsv1.ReplicaSetList{}, &appsv1.ControllerRevisionList{},
+		&batchv1.JobList{}, &batchv1.CronJobList{}, &corev1.PodList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.ServiceList{}, &corev1.NodeList{},
+	}
+	for _, list := range everything {
+		if err := c.List(ctx, list); err != nil {
+			c.t.Fatal(err)
+		}
+		for _, o := range itemsOf(c.t, list) {
+			if strings.HasPrefix(o.GetNamespace(), "kube-") || o.GetNamespace() == "default" {
+				continue
+			}
+			err := c.Delete(ctx, o, client.GracePeriodSeconds(0))
+			for deadline := time.Now().Add(patience); apierrors.IsInvalid(err) || apierrors.IsForbidden(err); err = c.Delete(ctx, o) {
+				if time.Now().After(deadline) { // a policy goes on for a while after its binding has gone
+					break
+				}
+				pause(20 * time.Millisecond)
+			}
+			if err != nil && !apierrors.IsNotFound(err) {
+				c.t.Fatal(err)
+			}
+		}
+	}
+}
+
+func itemsOf(t *testing.T, list client.ObjectList) []client.Object {
+	t.Helper()
+	var out []client.Object
+	switch l := list.(type) {
+	case *deckhousev1alpha1.ModuleConfigList:
+		out = pointers(l.Items)
+	case *deckhousev1alpha1.ModuleList:
+		out = pointers(l.Items)
+	case *v1alpha1.RegistryNodeList:
+		out = pointers(l.Items)
+	case *appsv1.DeploymentList:
+		out = pointers(l.Items)
+	case *appsv1.DaemonSetList:
+		out = pointers(l.Items)
+	case *appsv1.StatefulSetList:
+		out = pointers(l.Items)
+	case *appsv1.ReplicaSetList:
+		out = pointers(l.Items)
+	case *appsv1.ControllerRevisionList:
+		out = pointers(l.Items)
+	case *batchv1.JobList:
+		out = pointers(l.Items)
+	case *batchv1.CronJobList:
+		out = pointers(l.Items)
+	case *corev1.PodList:
+		out = pointers(l.Items)
+	case *corev1.SecretList:
+		out = pointers(l.Items)
+	case *corev1.ConfigMapList:
+		out = pointers(l.Items)
+	case *corev1.ServiceList:
+		out = pointers(l.Items)
+	case *corev1.NodeList:
+		out = pointers(l.Items)
+	default:
+		t.Fatalf("%T is not known here", list)
+	}
+	return out
+}
+
+func pointers[T any, P interface {
+	*T
+	client.Object
+}](items []T) []client.Object {
+	out := make([]client.Object, len(items))
+	for i := range items {
+		out[i] = P(&items[i])
+	}
+	return out
+}
+
+// start runs a controller until the test ends or stop is called.
+func (c *cluster) start(with *rest.Config) (stop func()) {
+	c.t.Helper()
+	cfg := c.cfg
+	if with != nil {
+		cfg.REST = with
+	}
+	ctx, cancel := context.WithCancel(c.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := Run(ctx, cfg, testLog()); err != nil && ctx.Err() == nil {
+			c.t.Errorf("controller: %v", err)
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	c.t.Cleanup(stop)
+	return stop
+}
+
+func testLog() *slog.Logger {
+	if os.Getenv("REGISTRY_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// wish writes ModuleConfig deckhouse.
+func (c *cluster) wish(settings string) {
+	c.t.Helper()
+	raw, err := yaml.YAMLToJSON([]byte(settings))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	raw = mustJSON(map[string]json.RawMessage{"registry": raw})
+	config := &deckhousev1alpha1.ModuleConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleConfigName}}
+	enabled := true
+	err = c.Get(c.t.Context(), client.ObjectKeyFromObject(config), config)
+	config.Spec.Version, config.Spec.Enabled, config.Spec.Settings = 1, &enabled, &apiextensionsv1.JSON{Raw: raw}
+	if err == nil {
+		err = c.Update(c.t.Context(), config)
+	} else {
+		err = c.Create(c.t.Context(), config)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// settingsOf is the settings for an upstream, as a user writes them.
+func settingsOf(u upstream.Upstream) string {
+	section := map[string]string{"imagesRepo": u.Base(), "scheme": strings.ToUpper(string(u.Scheme)), "ca": u.CA, "username": u.Credentials.Username, "password": u.Credentials.Password}
+	maps.DeleteFunc(section, func(_, v string) bool { return v == "" })
+	return string(mustJSON(map[string]any{"mode": "Direct", "direct": section}))
+}
+
+const unmanaged = "mode: Unmanaged"
+
+// view is Secret registry-state as users see it.
+type view struct {
+	mode, target string
+	conditions   []metav1.Condition
+	doc          document
+}
+
+func (v view) condition(kind string) metav1.Condition {
+	i := slices.IndexFunc(v.conditions, func(c metav1.Condition) bool { return c.Type == kind })
+	if i < 0 {
+		return metav1.Condition{}
+	}
+	return v.conditions[i]
+}
+
+func (v view) ready(mode switchover.Mode) bool {
+	return v.mode == string(mode) && v.target == string(mode) && v.condition(v1alpha1.ConditionReady).Status == metav1.ConditionTrue
+}
+
+func (v view) String() string {
+	lines := []string{fmt.Sprintf("mode %s, target %s, generation %d, desired %d, safe %d, bases %v", v.mode, v.target, v.doc.Generation, v.doc.Desired.Layout.Generation, v.doc.SafeGeneration, v.doc.Bases)}
+	for _, c := range v.conditions {
+		lines = append(lines, fmt.Sprintf("  %s=%s %q", c.Type, c.Status, c.Message))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (c *cluster) state() view {
+	c.t.Helper()
+	var secret corev1.Secret
+	if err := c.Get(c.t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, &secret); err != nil {
+		if apierrors.IsNotFound(err) {
+			return view{}
+		}
+		c.t.Fatal(err)
+	}
+	v := view{mode: string(secret.Data[keyMode]), target: string(secret.Data[keyTargetMode])}
+	if err := yaml.Unmarshal(secret.Data[keyConditions], &v.conditions); err != nil {
+		c.t.Fatal(err)
+	}
+	if doc, err := decode(secret.Data[keyState]); err == nil {
+		v.doc = doc
+	}
+	return v
+}
+
+// pause is between two looks at what no watch tells.
+func pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	<-timer.C
+}
+
+// until waits for something to be true of the state.
+func (c *cluster) until(what string, ok func(view) bool) view {
+	c.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		v := c.state()
+		if ok(v) {
+			return v
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("%s: not within %v\n%v", what, patience, v)
+		}
+		pause(20 * time.Millisecond)
+	}
+}
+
+// eventually waits for something else to be true.
+func (c *cluster) eventually(what string, ok func() bool) {
+	c.t.Helper()
+	c.until(what, func(view) bool { return ok() })
+}
+
+// reaches waits until a target is Ready.
+func (c *cluster) reaches(mode switchover.Mode, u upstream.Upstream) view {
+	c.t.Helper()
+	return c.until(fmt.Sprintf("Ready in %s on %s", mode, u), func(v view) bool {
+		return v.ready(mode) && v.doc.Active == switchover.Target{Mode: mode, Upstream: u}
+	})
+}
+
+func (c *cluster) secret(name string) *corev1.Secret {
+	c.t.Helper()
+	var s corev1.Secret
+	err := c.Get(c.t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: name}, &s)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return &s
+}
+
+// layout is what is published; zero when nothing is.
+func (c *cluster) layout() layout.Layout {
+	c.t.Helper()
+	return published(c.secret(v1alpha1.SecretLayout)).Layout
+}
+
+func (c *cluster) image(namespace, name string) string {
+	c.t.Helper()
+	var d appsv1.Deployment
+	if err := c.Get(c.t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &d); err != nil {
+		c.t.Fatal(err)
+	}
+	return d.Spec.Template.Spec.Containers[0].Image
+}

@@ -1,0 +1,200 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/precheck"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+const (
+	lease = "registry-controller"
+	// retryMax bounds the back-off after an error: a switch that waits for a
+	// registry to come back goes on soon after it did.
+	retryMin = 50 * time.Millisecond
+	retryMax = 10 * time.Second
+)
+
+// Run is the controller process: it blocks until ctx ends or leadership is
+// lost.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	protocol, platform, err := cfg.validate()
+	if err != nil {
+		return err
+	}
+	mgr, err := newManager(cfg, log)
+	if err != nil {
+		return err
+	}
+	woken := make(chan event.GenericEvent, 1)
+	r := newReconciler(cfg, protocol, platform, mgr, woken, log)
+	if err := r.watch(mgr, woken); err != nil {
+		return fmt.Errorf("set up watches: %w", err)
+	}
+	if err := watchScripts(mgr, cfg.Scripts == "off", log); err != nil {
+		return fmt.Errorf("set up the status of scripts: %w", err)
+	}
+	if err := mgr.Add(manager.RunnableFunc(r.checker.Run)); err != nil {
+		return fmt.Errorf("set up image check: %w", err)
+	}
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("run controller: %w", err)
+	}
+	return nil
+}
+
+func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
+	restConfig, err := cfg.rest()
+	if err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, deckhousev1alpha1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("set up types: %w", err)
+		}
+	}
+	anyName := true // tests run more than one in a process
+	warm := true    // whoever waits for the lease knows the cluster by then
+	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         cacheOptions(),
+		Logger:                        logr.FromSlogHandler(log.Handler()),
+		LeaderElection:                cfg.LeaderElect,
+		LeaderElectionID:              lease,
+		LeaderElectionNamespace:       v1alpha1.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		Metrics:                       metricsserver.Options{BindAddress: cfg.MetricsAddress},
+		HealthProbeBindAddress:        cfg.HealthAddress,
+		Controller:                    config.Controller{SkipNameValidation: &anyName, EnableWarmup: &warm},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the API server: %w", err)
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return nil, fmt.Errorf("set up health: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("caches", synced(mgr.GetCache())); err != nil {
+		return nil, fmt.Errorf("set up readiness: %w", err)
+	}
+	return mgr, nil
+}
+
+// syncedWithin is how long one question for readiness may take.
+const syncedWithin = 500 * time.Millisecond
+
+// synced reports ready when everything that a pass looks at is known, on whoever
+// waits for the lease as well: it could take over at once.
+func synced(c interface {
+	WaitForCacheSync(ctx context.Context) bool
+}) healthz.Checker {
+	return func(r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), syncedWithin)
+		defer cancel()
+		if !c.WaitForCacheSync(ctx) {
+			return errors.New("the cluster is not known yet")
+		}
+		return nil
+	}
+}
+
+func newReconciler(cfg Config, protocol switchover.Protocol, platform labels.Selector, mgr ctrl.Manager, woken chan event.GenericEvent, log *slog.Logger) *Reconciler {
+	r := &Reconciler{
+		cfg: cfg, protocol: protocol, selector: platform,
+		client: mgr.GetClient(), live: mgr.GetAPIReader(),
+		recorder:  mgr.GetEventRecorder(v1alpha1.ManagedBy),
+		now:       time.Now,
+		log:       log,
+		notReady:  map[types.UID]time.Time{},
+		tried:     map[types.UID]string{},
+		conflicts: map[types.UID]conflict{},
+	}
+	r.wake = func() {
+		select {
+		case woken <- event.GenericEvent{Object: moduleReference()}:
+		default: // a pass is to come anyway
+		}
+	}
+	r.check = precheck.Checker{Transport: cfg.transport()}
+	r.checker = precheck.NewRunner(r.check, r.wake, log)
+	return r
+}
+
+// transport is how the image check reaches upstreams: the way that agents do,
+// so that it proves what they will need.
+func (c *Config) transport() precheck.Transport {
+	if c.Transport != nil {
+		return c.Transport
+	}
+	return func(u upstream.Upstream) (http.RoundTripper, error) { return proxy.NewTransport(u) }
+}
+
+// watch makes every event that could change a pass lead to one. There is one
+// key: what happens during a pass makes one more.
+func (r *Reconciler) watch(mgr ctrl.Manager, woken <-chan event.GenericEvent) error {
+	one := reconcile.Request{NamespacedName: types.NamespacedName{Name: v1alpha1.ModuleName}}
+	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{one} })
+	images := r.imagesMatter()
+	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryMin, retryMax)
+	b := ctrl.NewControllerManagedBy(mgr).Named("switch").
+		WithOptions(controller.Options{MaxConcurrentReconciles: 1, RateLimiter: limiter}).
+		WatchesRawSource(source.Channel(woken, all))
+	for object, only := range map[client.Object]predicate.Predicate{
+		&deckhousev1alpha1.ModuleConfig{}: predicate.GenerationChangedPredicate{},
+		&deckhousev1alpha1.Module{}:       named(v1alpha1.ModuleName),
+		&v1alpha1.RegistryNode{}:          predicate.Funcs{},
+		&corev1.Secret{}:                  predicate.Funcs{},
+		&corev1.ConfigMap{}:               predicate.Funcs{},
+		&corev1.Service{}:                 predicate.Funcs{},
+		&corev1.Namespace{}:               predicate.LabelChangedPredicate{},
+		&corev1.Node{}:                    nodeMatters(),
+		&corev1.Pod{}:                     images,
+		&appsv1.Deployment{}:              images,
+		&appsv1.DaemonSet{}:               images,
+		&appsv1.StatefulSet{}:             images,
+		&appsv1.ReplicaSet{}:              images,
+		&corev1.ReplicationController{}:   images,
+		&appsv1.ControllerRevision{}:      predicate.Funcs{},
+		&batchv1.CronJob{}:                images,
+		&batchv1.Job{}:                    images,
+	} {
+		b = b.Watches(object, all, builder.WithPredicates(only))
+	}
+	return b.Complete(r) //nolint:wrapcheck // the caller says what was done
+}
+
+func named(name string) predicate.Predicate {
+	return predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == name })
+}

@@ -1,0 +1,359 @@
+package controller
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"hash/fnv"
+	"log/slog"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/pki"
+)
+
+// simulator stands in for what is not under test: agents that report, the
+// Deployment and DaemonSet controllers with their kubelets, and one in-cluster
+// proxy whose data path is the real one.
+type simulator struct {
+	c              *cluster
+	gatewayAddress string
+	table          *proxy.Table
+	leaf           pki.Reloader
+	users          atomic.Pointer[regauth.Users]
+
+	mu       sync.Mutex
+	silent   map[string]bool // nodes whose agent says nothing
+	stuck    map[string]bool // workloads whose new pods cannot pull
+	paused   bool
+	restarts map[string]int    // pods made per workload
+	history  []layout.Layout   // every layout that an agent saw
+	nodes    map[string]string // node -> preflight other than Ready
+	words    map[string]string // node -> what it says
+	v1       map[string]*simV1 // nodes that need a restart
+
+	mostRunning int // nodes that restarted at once
+
+	kubelets *simKubelets // nil: the agents have no pods
+}
+
+func simulate(c *cluster) *simulator {
+	s := &simulator{
+		c: c, table: proxy.NewTable(nil),
+		silent: map[string]bool{}, stuck: map[string]bool{}, restarts: map[string]int{}, nodes: map[string]string{},
+		words: map[string]string{}, v1: map[string]*simV1{},
+	}
+	handler := regauth.Require(s.users.Load, proxy.New(s.table, proxy.Config{Log: slog.New(slog.DiscardHandler), DefaultHost: layout.Fixed().Host}))
+	gateway := httptest.NewUnstartedServer(handler)
+	gateway.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	// Not StartTLS: it puts a certificate of its own before the callback.
+	gateway.Listener = tls.NewListener(gateway.Listener, &tls.Config{GetCertificate: s.leaf.GetCertificate, MinVersion: tls.VersionTLS12})
+	gateway.Start()
+	s.gatewayAddress = gateway.Listener.Addr().String()
+	ctx, cancel := context.WithCancel(c.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { s.run(ctx) })
+	c.t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		gateway.Close()
+		s.table.Close()
+	})
+	return s
+}
+
+func (s *simulator) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		paused := s.paused
+		s.mu.Unlock()
+		if !paused {
+			for _, part := range []func(context.Context) error{s.agents, s.deployments, s.daemonSets, s.gateway} {
+				if err := part(ctx); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
+					s.c.t.Errorf("simulator: %v", err)
+				}
+			}
+		}
+		pause(15 * time.Millisecond)
+	}
+}
+
+func (s *simulator) set(change func(*simulator)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s)
+}
+
+// agents report what is published, as the real ones do.
+func (s *simulator) agents(ctx context.Context) error {
+	var secret corev1.Secret
+	err := s.c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretLayout}, &secret)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	var l layout.Layout
+	if err == nil {
+		if l, err = layout.Decode(secret.Data[keyConfig]); err != nil {
+			return nil //nolint:nilerr // an agent keeps what it has
+		}
+		s.note(l)
+	}
+	var nodes v1alpha1.RegistryNodeList
+	if err := s.c.List(ctx, &nodes); err != nil {
+		return err
+	}
+	for i := range nodes.Items {
+		if err := s.reportFor(ctx, &nodes.Items[i], l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *simulator) note(l layout.Layout) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.history); n == 0 || s.history[n-1].Generation != l.Generation {
+		s.history = append(s.history, l)
+	}
+}
+
+func (s *simulator) reportFor(ctx context.Context, rn *v1alpha1.RegistryNode, l layout.Layout) error {
+	s.mu.Lock()
+	silent, preflight, words := s.silent[rn.Name], s.nodes[rn.Name], s.words[rn.Name]
+	s.mu.Unlock()
+	if silent || len(rn.OwnerReferences) == 0 {
+		return nil
+	}
+	var node corev1.Node
+	if err := s.c.Get(ctx, client.ObjectKey{Name: rn.Name}, &node); err != nil {
+		return err
+	}
+	want := rn.DeepCopy()
+	want.Status.NodeUID, want.Status.BootID = string(rn.OwnerReferences[0].UID), node.Status.NodeInfo.BootID
+	want.Status.Preflight = "Ready"
+	if preflight != "" {
+		want.Status.Preflight = preflight
+	}
+	want.Status.Message = words
+	if !s.speaks(ctx, want) {
+		return nil
+	}
+	restarted := s.restarted(want, l.Generation > 0, rn.Spec.Legacy)
+	if l.Generation > want.Status.Generation && restarted {
+		want.Status.Generation, want.Status.Version, want.Status.Legacy = l.Generation, l.Version(), false
+	}
+	if rn.Spec.Legacy && l.Generation == 0 && restarted {
+		want.Status.Legacy = true
+		want.Status.Generation, want.Status.Version = 0, ""
+	}
+	want.Status.Left = rn.Spec.Leave && l.Generation == 0 && (want.Status.Legacy || want.Status.Generation == 0)
+	if equality.Semantic.DeepEqual(want.Status, rn.Status) {
+		return nil
+	}
+	return s.c.Status().Update(ctx, want)
+}
+
+// deployments gives each Deployment one pod of its newest template.
+func (s *simulator) deployments(ctx context.Context) error {
+	var list appsv1.DeploymentList
+	if err := s.c.List(ctx, &list); err != nil {
+		return err
+	}
+	for i := range list.Items {
+		d := &list.Items[i]
+		if replicasOf(d) == 0 {
+			gone := []client.DeleteAllOfOption{client.InNamespace(d.Namespace), client.MatchingLabels{"app": d.Name}, client.GracePeriodSeconds(0)}
+			if err := s.c.DeleteAllOf(ctx, &corev1.Pod{}, gone...); err != nil {
+				return err
+			}
+			continue
+		}
+		ok, err := s.pod(ctx, d.Namespace, d.Name, "", &d.Spec.Template, d.Name == v1alpha1.DeploymentProxy)
+		if err != nil {
+			return err
+		}
+		available := int32(0)
+		if ok {
+			available = replicasOf(d)
+		}
+		want := appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Replicas: replicasOf(d), UpdatedReplicas: replicasOf(d), AvailableReplicas: available, ReadyReplicas: available}
+		if d.Status.ObservedGeneration != want.ObservedGeneration || d.Status.AvailableReplicas != want.AvailableReplicas || d.Status.UpdatedReplicas != want.UpdatedReplicas {
+			d.Status = want
+			if err := s.c.Status().Update(ctx, d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func replicasOf(d *appsv1.Deployment) int32 { return int32(replicas(d.Spec.Replicas)) }
+
+func (s *simulator) daemonSets(ctx context.Context) error {
+	var list appsv1.DaemonSetList
+	if err := s.c.List(ctx, &list); err != nil {
+		return err
+	}
+	var nodes corev1.NodeList
+	if err := s.c.List(ctx, &nodes); err != nil {
+		return err
+	}
+	for i := range list.Items {
+		d := &list.Items[i]
+		available := int32(0)
+		if err := s.agentPods(ctx, d, nodes.Items); err != nil {
+			return err
+		}
+		for j := range nodes.Items {
+			template := &d.Spec.Template
+			if onDelete(workload{Object: d}) {
+				template = nil
+			}
+			ok, err := s.pod(ctx, d.Namespace, d.Name, nodes.Items[j].Name, template, false)
+			if err != nil {
+				return err
+			}
+			if ok {
+				available++
+			}
+		}
+		n := int32(len(nodes.Items))
+		if d.Status.ObservedGeneration != d.Generation || d.Status.NumberAvailable != available || d.Status.DesiredNumberScheduled != n {
+			d.Status = appsv1.DaemonSetStatus{ObservedGeneration: d.Generation, DesiredNumberScheduled: n, CurrentNumberScheduled: n, UpdatedNumberScheduled: n, NumberAvailable: available, NumberReady: available}
+			if err := s.c.Status().Update(ctx, d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pod makes sure that there is one pod of the template, and no older one. A
+// nil template leaves whatever pod there is.
+func (s *simulator) pod(ctx context.Context, namespace, workload, node string, template *corev1.PodTemplateSpec, isProxy bool) (ready bool, err error) {
+	s.mu.Lock()
+	stuck := s.stuck[workload]
+	s.mu.Unlock()
+	var pods corev1.PodList
+	if err := s.c.List(ctx, &pods, client.InNamespace(namespace), client.MatchingLabels{"app": workload}); err != nil {
+		return false, err
+	}
+	if template == nil {
+		return true, nil
+	}
+	name := strings.TrimSuffix(workload+"-"+node, "-") + "-" + fingerprint(template)
+	found := false
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		switch {
+		case pod.Name == name:
+			found = true
+			if podReady(pod) == stuck {
+				return !stuck, s.podStatus(ctx, pod, stuck)
+			}
+		case node == "" || strings.HasPrefix(pod.Name, workload+"-"+node+"-"):
+			if !stuck { // the old one stays until the new one runs
+				if err := s.c.Delete(ctx, pod, client.GracePeriodSeconds(0)); err != nil {
+					return false, err
+				}
+			}
+		}
+	}
+	if found {
+		return !stuck, nil
+	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: template.Labels}, Spec: *template.Spec.DeepCopy()}
+	pod.Spec.NodeName = node
+	pod.Spec.PriorityClassName = ""
+	if isProxy {
+		pod.Annotations = map[string]string{v1alpha1.AnnotationGeneration: strconv.FormatInt(s.table.Generation(), 10)}
+	}
+	if err := s.c.Create(ctx, pod); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	s.restarts[workload]++
+	s.mu.Unlock()
+	return !stuck, s.podStatus(ctx, pod, stuck)
+}
+
+func (s *simulator) podStatus(ctx context.Context, pod *corev1.Pod, stuck bool) error {
+	pod.Status.Phase = corev1.PodRunning
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	pod.Status.ContainerStatuses = nil
+	if stuck {
+		pod.Status.Phase = corev1.PodPending
+		pod.Status.Conditions[0].Status = corev1.ConditionFalse
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}
+	}
+	return s.c.Status().Update(ctx, pod)
+}
+
+func fingerprint(template *corev1.PodTemplateSpec) string {
+	h := fnv.New32a()
+	for image := range images(&template.Spec) {
+		_, _ = h.Write([]byte(image))
+	}
+	_, _ = h.Write([]byte(template.Annotations[v1alpha1.AnnotationRegistryChecksum]))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// gateway is the in-cluster proxy: it loads its Secret and tells about itself
+// on its Pod.
+func (s *simulator) gateway(ctx context.Context) error {
+	var secret corev1.Secret
+	if err := s.c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretProxy}, &secret); err != nil {
+		return err
+	}
+	l, err := layout.Decode(secret.Data[keyLayout])
+	if err != nil {
+		return err
+	}
+	var list []regauth.User
+	if err := yaml.Unmarshal(secret.Data[keyUsers], &list); err != nil {
+		return err
+	}
+	users, err := regauth.NewUsers(list)
+	if err != nil {
+		return err
+	}
+	if err := s.leaf.Set(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey]); err != nil {
+		return err
+	}
+	s.users.Store(users)
+	if err := s.table.Swap(l); err != nil {
+		return err
+	}
+	var pods corev1.PodList
+	if err := s.c.List(ctx, &pods, client.InNamespace(v1alpha1.Namespace), client.MatchingLabels{"app": v1alpha1.DeploymentProxy}); err != nil {
+		return err
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if pod.Annotations[v1alpha1.AnnotationGeneration] == strconv.FormatInt(l.Generation, 10) {
+			continue
+		}
+		setAnnotation(pod, v1alpha1.AnnotationGeneration, strconv.FormatInt(l.Generation, 10))
+		if err := s.c.Update(ctx, pod); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,318 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// TestWrongCredentialsReachNoNode: the condition names the registry and the
+// error, no node and no layout hears of them, and correcting them goes on.
+func TestWrongCredentialsReachNoNode(t *testing.T) {
+	c := newCluster(t)
+	c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.wish(settingsOf(c.upstreamA()))
+	c.reaches(switchover.Direct, c.upstreamA())
+	layoutBefore, nodeBefore := c.secret(v1alpha1.SecretLayout).ResourceVersion, c.registryNode("worker").ResourceVersion
+
+	wrong := c.upstreamB()
+	wrong.Credentials.Password = "wr0ng-pa55word"
+	c.wish(settingsOf(wrong))
+	v := c.until("it is told", func(v view) bool {
+		return v.condition(v1alpha1.ConditionImages).Status == metav1.ConditionFalse && strings.Contains(v.condition(v1alpha1.ConditionImages).Message, "401")
+	})
+	message := v.condition(v1alpha1.ConditionImages).Message
+	t.Log(message)
+	if !strings.Contains(message, wrong.Host) || strings.Contains(message, wrong.Credentials.Password) {
+		t.Errorf("the message is %q", message)
+	}
+	c.wantModule("Reconciling", "True", "False")
+	if got := c.secret(v1alpha1.SecretLayout).ResourceVersion; got != layoutBefore {
+		t.Error("the layout was written")
+	}
+	if got := c.registryNode("worker").ResourceVersion; got != nodeBefore {
+		t.Error("RegistryNode was written")
+	}
+	c.wish(settingsOf(c.upstreamB()))
+	c.reaches(switchover.Direct, c.upstreamB())
+}
+
+func (c *cluster) registryNode(name string) *v1alpha1.RegistryNode {
+	c.t.Helper()
+	var rn v1alpha1.RegistryNode
+	if err := c.Get(c.t.Context(), client.ObjectKey{Name: name}, &rn); err != nil {
+		c.t.Fatal(err)
+	}
+	return &rn
+}
+
+// TestAnAbsentWishIsNoWish: with ModuleConfig gone, or wrong, nothing moves and
+// Ready says why; a disabled module shows as such.
+func TestAnAbsentWishIsNoWish(t *testing.T) {
+	c := newCluster(t)
+	c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.wish(settingsOf(c.upstreamA()))
+	c.reaches(switchover.Direct, c.upstreamA())
+	published := c.secret(v1alpha1.SecretLayout).ResourceVersion
+
+	config := &deckhousev1alpha1.ModuleConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleConfigName}}
+	if err := c.Delete(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	c.says("ModuleConfig deckhouse does not exist.")
+	c.wish("mode: Direct\ndirect: {imagesRepo: 'http://no.such/form'}")
+	c.says("registry.direct: imagesRepo")
+	c.wish("mode: Bundle")
+	c.says(`Unknown registry mode: "Bundle"`)
+
+	off := false
+	if err := c.Create(t.Context(), &deckhousev1alpha1.ModuleConfig{
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleName}, Spec: deckhousev1alpha1.ModuleConfigSpec{Enabled: &off},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	c.wish(settingsOf(c.upstreamB()))
+	c.wantModule("Available", "False", "False")
+	if got := c.secret(v1alpha1.SecretLayout).ResourceVersion; got != published {
+		t.Error("the layout was written")
+	}
+	if v := c.state(); !v.ready(switchover.Direct) || v.doc.Active.Upstream != c.upstreamA() {
+		t.Errorf("the target does not hold: %v", v)
+	}
+}
+
+// says waits until Ready is True and its message contains a text.
+func (c *cluster) says(text string) {
+	c.t.Helper()
+	c.until("Ready says "+text, func(v view) bool {
+		ready := v.condition(v1alpha1.ConditionReady)
+		return ready.Status == metav1.ConditionTrue && strings.Contains(ready.Message, text)
+	})
+}
+
+// TestReappliersAreListedNotFought: what kustomize-controller applies keeps
+// its images and goes on being served under its old name; so does what opted
+// out, and revisions that may be rolled back to.
+func TestReappliersAreListedNotFought(t *testing.T) {
+	c := newCluster(t)
+	old := layout.NameOf(c.upstreamA())
+	applied := deployment("d8-monitoring", "grafana", old.Reference("@"+c.digest("alpha")))
+	c.applyAs("kustomize-controller", applied)
+	opted := deployment("d8-monitoring", "loki", old.Reference("@"+c.digest("beta")))
+	opted.Annotations = map[string]string{v1alpha1.AnnotationRepoint: "false"}
+	c.create(opted)
+	c.create(&appsv1.ReplicaSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "d8-monitoring", Name: "prometheus-6d4cf56db6", Labels: map[string]string{"app": "prometheus"}},
+		Spec:       appsv1.ReplicaSetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "p"}}, Template: template("p", old.Reference("@"+c.digest("gamma")))},
+	})
+	c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.wish(settingsOf(c.upstreamB()))
+	v := c.reaches(switchover.Direct, c.upstreamB())
+	message := v.condition(v1alpha1.ConditionFinal).Message
+	t.Log(message)
+	for _, user := range []string{"Deployment d8-monitoring/grafana", "Deployment d8-monitoring/loki", "ReplicaSet d8-monitoring/prometheus-6d4cf56db6"} {
+		if !strings.Contains(message, user) {
+			t.Errorf("Final does not list %s: %q", user, message)
+		}
+	}
+	for _, name := range []string{"grafana", "loki"} {
+		if got := c.image("d8-monitoring", name); !strings.HasPrefix(got, old.String()) {
+			t.Errorf("%s was re-pointed to %s", name, got)
+		}
+	}
+	route, ok := c.layout().Route(old)
+	if !ok || len(route.Upstreams) != 1 || route.Upstreams[0] != c.upstreamB() {
+		t.Errorf("the old name is served by %v", route.Upstreams)
+	}
+}
+
+// applyAs creates an object as a GitOps controller does.
+func (c *cluster) applyAs(manager string, o *appsv1.Deployment) {
+	c.t.Helper()
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	delete(fields, "status")
+	u := &unstructured.Unstructured{Object: fields}
+	u.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("Deployment"))
+	if err := c.Apply(c.t.Context(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(manager)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown follows a node whose agent
+// says nothing: named while its node is Ready, left out once the node has been
+// NotReady for long enough, tainted until it has caught up.
+func TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown(t *testing.T) {
+	c := newCluster(t)
+	c.cfg.Settings.NotReadyFor = 300 * time.Millisecond
+	for _, name := range []string{"worker-2", "worker-3"} {
+		c.node(name, false)
+	}
+	c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.until("all have reported", func(view) bool { return c.registryNode("worker").Status.NodeUID != "" })
+	c.sim.set(func(s *simulator) { s.silent["worker"] = true })
+	c.wish(settingsOf(c.upstreamB()))
+	v := c.until("it is named", func(v view) bool {
+		return strings.Contains(v.condition(v1alpha1.ConditionTransition).Message, "- worker:")
+	})
+	t.Log(v.condition(v1alpha1.ConditionTransition).Message)
+	c.setReady("worker", corev1.ConditionUnknown)
+	v = c.reaches(switchover.Direct, c.upstreamB())
+	if message := v.condition(v1alpha1.ConditionReady).Message; !strings.Contains(message, "worker") {
+		t.Errorf("Ready does not name the node that was left out: %q", message)
+	}
+	if !c.tainted("worker") || c.tainted("worker-2") {
+		t.Error("the node that was left out is not the one that is tainted")
+	}
+	c.sim.set(func(s *simulator) { delete(s.silent, "worker") })
+	c.setReady("worker", corev1.ConditionTrue)
+	c.eventually("it has caught up", func() bool { return !c.tainted("worker") })
+	c.until("nothing is left to say", func(v view) bool {
+		ready := v.condition(v1alpha1.ConditionReady)
+		return ready.Status == metav1.ConditionTrue && ready.Message == "" && len(v.doc.Excluded) == 0
+	})
+}
+
+func (c *cluster) setReady(name string, status corev1.ConditionStatus) {
+	c.t.Helper()
+	var n corev1.Node
+	if err := c.Get(c.t.Context(), client.ObjectKey{Name: name}, &n); err != nil {
+		c.t.Fatal(err)
+	}
+	n.Status.Conditions[0].Status = status
+	if err := c.Status().Update(c.t.Context(), &n); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) tainted(name string) bool {
+	c.t.Helper()
+	var n corev1.Node
+	if err := c.Get(c.t.Context(), client.ObjectKey{Name: name}, &n); err != nil {
+		c.t.Fatal(err)
+	}
+	return hasTaint(&n)
+}
+
+// TestOwnedObjectsAreHealed: what somebody deletes or changes by hand while it
+// is ours comes back.
+func TestOwnedObjectsAreHealed(t *testing.T) {
+	c := newCluster(t)
+	c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.wish(settingsOf(c.upstreamA()))
+	c.reaches(switchover.Direct, c.upstreamA())
+	for _, name := range []string{v1alpha1.SecretLayout, v1alpha1.SecretProxy, v1alpha1.SecretRegistry, v1alpha1.SecretPKI, userSecretPrefix + userClient} {
+		before := c.secret(name)
+		if err := c.Delete(t.Context(), before); err != nil {
+			t.Fatal(err)
+		}
+		c.eventually(name+" is back", func() bool {
+			after := c.secret(name)
+			return after != nil && sameData(before.Data, after.Data)
+		})
+	}
+	registry := c.secret(v1alpha1.SecretRegistry)
+	registry.Data[keyAddress] = []byte("registry.example.com")
+	if err := c.Update(t.Context(), registry); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("deckhouse-registry is healed", func() bool {
+		return string(c.secret(v1alpha1.SecretRegistry).Data[keyAddress]) == layout.Fixed().Host
+	})
+	c.reaches(switchover.Direct, c.upstreamA())
+}
+
+// TestNothingIsMadeOfWhatTellsNothing: a lost state beside a layout that cannot
+// be read, or a state of a newer version, is told and takes nothing away.
+func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
+	c := newCluster(t)
+	stop := c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.wish(settingsOf(c.upstreamA()))
+	c.reaches(switchover.Direct, c.upstreamA())
+	stop()
+	state, published := c.secret(v1alpha1.SecretState), c.secret(v1alpha1.SecretLayout)
+	for told, damage := range map[string]func(){
+		"cannot be read": func() {
+			damaged := c.secret(v1alpha1.SecretLayout)
+			damaged.Data[keyConfig] = []byte("- no layout")
+			if err := errors.Join(c.Update(t.Context(), damaged), client.IgnoreNotFound(c.Delete(t.Context(), c.secret(v1alpha1.SecretState)))); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"newer version": func() {
+			newer := c.secret(v1alpha1.SecretState)
+			newer.Data[keyState] = []byte("schema: 99\ntarget: {mode: Bundle}\n")
+			if err := c.Update(t.Context(), newer); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		damage()
+		before := c.secret(v1alpha1.SecretLayout).ResourceVersion
+		stop := c.start(nil)
+		c.eventually("it is told that "+told, func() bool {
+			var m deckhousev1alpha1.Module
+			return c.Get(t.Context(), client.ObjectKey{Name: v1alpha1.ModuleName}, &m) == nil && strings.Contains(fmt.Sprint(m.Status), told)
+		})
+		stop()
+		if c.gone(&appsv1.Deployment{}, v1alpha1.DeploymentProxy) || c.gone(&corev1.Service{}, v1alpha1.ServiceRegistry) || c.gone(&corev1.Secret{}, v1alpha1.SecretProxy) {
+			t.Error("the proxy was taken away")
+		}
+		if c.secret(v1alpha1.SecretLayout).ResourceVersion != before {
+			t.Error("the layout was written")
+		}
+		c.restore(state, published)
+	}
+}
+
+// restore puts Secrets back as they were.
+func (c *cluster) restore(secrets ...*corev1.Secret) {
+	c.t.Helper()
+	for _, was := range secrets {
+		fresh := was.DeepCopy()
+		fresh.ResourceVersion, fresh.UID = "", ""
+		if err := client.IgnoreNotFound(c.Delete(c.t.Context(), fresh.DeepCopy())); err != nil {
+			c.t.Fatal(err)
+		}
+		c.create(fresh)
+	}
+}
+
+// TestAnotherModulesObjectsAreLeftAlone: without our label the objects belong
+// to a platform that has a registry module of its own.
+func TestAnotherModulesObjectsAreLeftAlone(t *testing.T) {
+	c := newCluster(t)
+	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, Data: map[string][]byte{"mode": []byte("Direct")}}
+	c.create(theirs)
+	c.wish(settingsOf(c.upstreamB()))
+	c.start(nil)
+	pause(time.Second) // there is no sign of not doing anything
+	if now := c.secret(v1alpha1.SecretState); now.ResourceVersion != theirs.ResourceVersion {
+		t.Error("somebody else's Secret was written")
+	}
+	if c.secret(v1alpha1.SecretBootstrap) != nil {
+		t.Error("something was made beside somebody else's objects")
+	}
+}

@@ -1,0 +1,229 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/control/uninstall"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/test/harness/apiserver"
+)
+
+// words are what an uninstallation tells the user.
+type words struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (w *words) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(p)
+}
+
+func (w *words) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
+}
+
+// uninstall runs an uninstallation with the rights that the chart gives it.
+func (c *cluster) uninstall(ctx context.Context, change func(*uninstall.Config)) (string, error) {
+	c.t.Helper()
+	cfg := uninstall.Config{
+		REST:    c.api.As(c.t, apiserver.Process{ServiceAccount: "registry-uninstall", Node: "master"}),
+		Timeout: patience, Patience: patience,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	var told words
+	err := uninstall.Run(ctx, cfg, &told)
+	c.t.Logf("uninstall: %v\n%s", err, told.String())
+	return told.String(), err
+}
+
+// stopsWhenScaled ends the controller as the Deployment's controller would, and
+// removes the pods of a DaemonSet that is gone.
+func (c *cluster) stopsWhenScaled(stop func()) {
+	ctx, cancel := context.WithCancel(c.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		for ctx.Err() == nil {
+			pause(20 * time.Millisecond)
+			var d appsv1.Deployment
+			if c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, &d) == nil && replicas(d.Spec.Replicas) == 0 {
+				stop()
+			}
+			at := client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DaemonSetAgent}
+			if c.Get(ctx, at, &appsv1.DaemonSet{}) != nil {
+				_ = c.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(at.Namespace), client.MatchingLabels{"app": at.Name}, client.GracePeriodSeconds(0))
+			}
+		}
+	})
+	c.t.Cleanup(func() { cancel(); running.Wait() })
+}
+
+// TestUninstall refuses while the cluster needs the module, takes nodes back in
+// Unmanaged with the controller's help, and leaves nothing that is ours.
+func TestUninstall(t *testing.T) {
+	c := newCluster(t)
+	c.controllerDeployment()
+	stop := c.start(nil)
+	c.stopsWhenScaled(stop)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.wish(settingsOf(c.upstreamB()))
+	c.reaches(switchover.Direct, c.upstreamB())
+	before := c.secret(v1alpha1.SecretLayout).ResourceVersion
+	_, err := c.uninstall(t.Context(), nil)
+	if !errors.Is(err, uninstall.ErrRefused) || !strings.Contains(err.Error(), "mode Direct. Set spec.settings.registry to `mode: Unmanaged` in ModuleConfig deckhouse") {
+		t.Errorf("in Direct: %v", err)
+	}
+	if s := c.secret(v1alpha1.SecretLayout); s == nil || s.ResourceVersion != before {
+		t.Error("a refusal touched the layout")
+	}
+
+	c.wish(unmanaged)
+	c.reaches(switchover.Unmanaged, c.upstreamB())
+	// One node is slow: the wait is told, the run ends before it, the next goes on.
+	c.silence("worker")
+	told, err := c.uninstall(t.Context(), func(cfg *uninstall.Config) { cfg.Timeout = 3 * time.Second })
+	if err == nil || !strings.Contains(told, "1/2 node(s) ready. Waiting:\n- worker: ") {
+		t.Errorf("a slow node: %v\n%s", err, told)
+	}
+	if c.secret(v1alpha1.SecretState) == nil || c.daemonSet("d8-system", "registry-agent") == nil {
+		t.Fatal("something was removed before nodes were back")
+	}
+	c.sim.set(func(s *simulator) { delete(s.silent, "worker") })
+	if told, err = c.uninstall(t.Context(), nil); err != nil || !strings.Contains(told, "All nodes are back in the legacy containerd format.") {
+		t.Fatalf("%v\n%s", err, told)
+	}
+	c.wantNothingLeft()
+	if _, err := c.uninstall(t.Context(), nil); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+}
+
+// controllerDeployment is what the chart brings.
+func (c *cluster) controllerDeployment() *appsv1.Deployment {
+	c.t.Helper()
+	d := deployment(v1alpha1.Namespace, v1alpha1.DeploymentController, layout.NameOf(c.upstreamA()).Reference(c.cfg.Image))
+	d.Spec.Template.Spec.Containers[0].Args = []string{"--image=" + c.cfg.Image}
+	c.create(d)
+	return d
+}
+
+// TestUninstallNamesWhoNeedsTheLayout refuses where a pod goes by an address that
+// only the layout serves, and names that pod and no revision that nobody runs.
+func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
+	c := newCluster(t)
+	c.controllerDeployment()
+	c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.wish(settingsOf(c.upstreamB()))
+	c.reaches(switchover.Direct, c.upstreamB())
+	c.create(&corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "mine", Name: "holder"},
+		Spec:       corev1.PodSpec{NodeName: "worker", Containers: []corev1.Container{{Name: "c", Image: layout.Fixed().Reference(":v1")}}},
+	})
+	c.wish(unmanaged)
+	c.reaches(switchover.Unmanaged, c.upstreamB())
+	_, err := c.uninstall(t.Context(), nil)
+	if !errors.Is(err, uninstall.ErrRefused) || !strings.Contains(err.Error(), "addresses that nobody else serves: Pod mine/holder. Give them") {
+		t.Errorf("%v", err)
+	}
+	c.eventually("the layout is there", func() bool { return c.secret(v1alpha1.SecretLayout) != nil })
+}
+
+// TestUninstallHeedsAWishUntilTheControllerHasEnded: another mode is wished for
+// when the controller is told to end, and it hears of that. Agents stay, and the
+// controller is put back.
+func TestUninstallHeedsAWishUntilTheControllerHasEnded(t *testing.T) {
+	c := newCluster(t)
+	c.controllerDeployment()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: "registry-controller-1", Labels: map[string]string{"app": v1alpha1.DeploymentController}, Finalizers: []string{"test/ends"}},
+		Spec:       corev1.PodSpec{NodeName: "master", Containers: []corev1.Container{{Name: "controller", Image: "x.example/controller:1"}}},
+	}
+	c.create(pod)
+	stop := c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.stopsWhenScaled(sync.OnceFunc(func() {
+		c.wish(settingsOf(c.upstreamB()))
+		c.until("the switch has begun", func(v view) bool { return v.doc.Target.Mode == switchover.Direct })
+		stop()
+		if err := c.Patch(t.Context(), pod, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))); err != nil {
+			t.Error(err)
+		}
+		if err := client.IgnoreNotFound(c.Delete(t.Context(), pod, client.GracePeriodSeconds(0))); err != nil {
+			t.Error(err)
+		}
+	}))
+	_, err := c.uninstall(t.Context(), nil)
+	if !errors.Is(err, uninstall.ErrRefused) || !strings.Contains(err.Error(), "mode Direct") {
+		t.Errorf("%v", err)
+	}
+	var d appsv1.Deployment
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, &d); err != nil || replicas(d.Spec.Replicas) != 1 {
+		t.Errorf("the controller has %v pods: %v", d.Spec.Replicas, err)
+	}
+	if c.daemonSet(v1alpha1.Namespace, v1alpha1.DaemonSetAgent) == nil || c.secret(v1alpha1.SecretState) == nil {
+		t.Error("something was removed")
+	}
+}
+
+func (c *cluster) silence(name string) {
+	c.sim.set(func(s *simulator) { s.silent[name] = true })
+}
+
+// wantNothingLeft looks for what the controller makes.
+func (c *cluster) wantNothingLeft() {
+	c.t.Helper()
+	ctx := c.t.Context()
+	var nodes corev1.NodeList
+	if err := c.List(ctx, &nodes); err != nil {
+		c.t.Fatal(err)
+	}
+	for _, n := range nodes.Items {
+		_, version := n.Annotations[v1alpha1.AnnotationVersion]
+		_, label := n.Labels[v1alpha1.LabelContainerdConfig]
+		if version || label || hasTaint(&n) {
+			c.t.Errorf("Node %s is still marked: %v %v %v", n.Name, n.Annotations, n.Labels, n.Spec.Taints)
+		}
+	}
+	for _, list := range []client.ObjectList{
+		&corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.ServiceList{}, &appsv1.DeploymentList{}, &appsv1.DaemonSetList{},
+		&deckhousev1alpha1.ModuleList{}, &v1alpha1.RegistryNodeList{}, &coordinationv1.LeaseList{},
+	} {
+		if err := c.List(ctx, list); err != nil {
+			c.t.Fatal(err)
+		}
+		var objects []client.Object
+		if l, ok := list.(*coordinationv1.LeaseList); ok {
+			objects = pointers(l.Items)
+		} else {
+			objects = itemsOf(c.t, list)
+		}
+		for _, o := range objects {
+			_, lease := o.(*coordinationv1.Lease)
+			pulls := o.GetName() == v1alpha1.SecretRegistry // pods of the test's platform go on pulling with them
+			if o.GetLabels()[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy && !pulls || lease && o.GetNamespace() == v1alpha1.Namespace {
+				c.t.Errorf("%T %s is left", o, key(o))
+			}
+		}
+	}
+}

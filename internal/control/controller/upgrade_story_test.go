@@ -1,0 +1,293 @@
+package controller
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/switchover"
+)
+
+// release makes images of further versions of the module in both registries.
+func (c *cluster) release(tags ...string) {
+	for _, tag := range tags {
+		c.b.Push(c.t, pathB, tag, c.a.PushRandom(c.t, pathA, tag, 1, 64))
+	}
+}
+
+// version makes the controllers that are started from now on those of another
+// version of the module, whose agents have other arguments.
+func (c *cluster) version(tag string) {
+	c.cfg.Image = ":" + tag
+	c.cfg.AgentArgs = nil
+	if tag != "module" {
+		c.cfg.AgentArgs = []string{"--new-in=" + tag}
+	}
+}
+
+func (c *cluster) agentArgs() string {
+	return strings.Join(c.daemonSet(v1alpha1.Namespace, v1alpha1.DaemonSetAgent).Spec.Template.Spec.Containers[0].Args, " ")
+}
+
+// moduleSays is the message of Module registry.
+func (c *cluster) moduleSays() string {
+	var m deckhousev1alpha1.Module
+	if err := c.Get(c.t.Context(), client.ObjectKey{Name: v1alpha1.ModuleName}, &m); err != nil {
+		return ""
+	}
+	for _, condition := range m.Status.Conditions {
+		if condition.Type == deckhousev1alpha1.ConditionIsReady {
+			return condition.Message
+		}
+	}
+	return ""
+}
+
+// nodeVersions are the annotations that users see.
+func (c *cluster) nodeVersions() map[string]string {
+	c.t.Helper()
+	var nodes corev1.NodeList
+	if err := c.List(c.t.Context(), &nodes); err != nil {
+		c.t.Fatal(err)
+	}
+	out := map[string]string{}
+	for i := range nodes.Items {
+		out[nodes.Items[i].Name] = nodes.Items[i].Annotations[v1alpha1.AnnotationVersion]
+	}
+	return out
+}
+
+// TestTheModuleIsUpgradedAndRolledBack: install, switch to B, upgrade, roll
+// back, return to Unmanaged. Agents go one at a time, the control plane last, and
+// what nodes route by does not change by it.
+func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
+	c := newCluster(t)
+	c.release("module2")
+	c.withKubelets()
+	c.node("worker-2", false)
+	c.node("another", false)
+	stop := c.start(nil)
+	a, b := c.upstreamA(), c.upstreamB()
+	c.reaches(switchover.Unmanaged, a)
+	c.eventually("agents of A", func() bool { return c.agentsRun(a.Base()+":module", 4) })
+	c.wish(settingsOf(b))
+	c.reaches(switchover.Direct, b)
+	if !c.agentsRun(a.Base()+":module", 4) {
+		t.Errorf("the switch restarted agents: %v", c.agents())
+	}
+	c.eventually("all nodes show their version", func() bool { return c.nodeVersions()["worker-2"] != "" })
+	before, versions, generation := string(c.secret(v1alpha1.SecretLayout).Data[keyConfig]), c.nodeVersions(), c.state().doc.Generation
+	stop()
+
+	for _, tag := range []string{"module2", "module"} {
+		c.sim.set(func(s *simulator) { s.kubelets.order = nil })
+		c.version(tag)
+		stop = c.start(nil)
+		c.eventually("agents of "+tag, func() bool { return c.agentsRun(b.Base()+":"+tag, 4) })
+		c.eventually("the proxy of "+tag, func() bool { return c.image(v1alpha1.Namespace, v1alpha1.DeploymentProxy) == b.Base()+":"+tag })
+		c.eventually("the module says nothing of it any more", func() bool { return c.moduleSays() == "" })
+		if order := slices.Compact(c.sim.kubelets.order); !slices.Equal(order, []string{"another", "worker", "worker-2", "master"}) {
+			t.Errorf("agents of %s came to %v", tag, order)
+		}
+		if c.sim.kubelets.mostAway != 1 {
+			t.Errorf("%d agents were away at once", c.sim.kubelets.mostAway)
+		}
+		if strings.Contains(c.agentArgs(), "--new-in") == (tag == "module") {
+			t.Errorf("agents of %s have arguments %s", tag, c.agentArgs())
+		}
+		if v := c.state(); !v.ready(switchover.Direct) || v.doc.Generation != generation {
+			t.Errorf("after the upgrade to %s:\n%v", tag, v)
+		}
+		if after := string(c.secret(v1alpha1.SecretLayout).Data[keyConfig]); after != before || !maps.Equal(versions, c.nodeVersions()) {
+			t.Errorf("the upgrade to %s changed what nodes route by: %v, was %v", tag, c.nodeVersions(), versions)
+		}
+		stop()
+	}
+	c.start(nil)
+	c.wish(unmanaged)
+	c.reaches(switchover.Unmanaged, b)
+	c.wantHistory()
+}
+
+// TestAVersionThatDoesNotWorkStopsAtTheFirstNode and says where and why; Ready
+// stays True. Going back to the version before replaces what is broken.
+func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
+	c := newCluster(t)
+	c.release("bad")
+	c.withKubelets()
+	c.node("worker-2", false)
+	c.sim.set(func(s *simulator) { s.kubelets.broken = ":bad" })
+	stop := c.start(nil)
+	a := c.upstreamA()
+	c.wish(settingsOf(a))
+	c.reaches(switchover.Direct, a)
+	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 3) })
+	stop()
+
+	c.version("bad")
+	stop = c.start(nil)
+	c.eventually("it is said", func() bool {
+		return strings.Contains(c.moduleSays(), "Agents: 0 of 3 nodes run this version of the module. Waiting for worker: Pod registry-agent-") &&
+			strings.Contains(c.moduleSays(), "ImagePullBackOff")
+	})
+	c.eventually("an Event says it", func() bool {
+		var list eventsv1.EventList
+		if err := c.List(t.Context(), &list); err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(list.Items, func(e eventsv1.Event) bool {
+			return e.Reason == "RegistryAgentNotReady" && e.Regarding.Name == "worker"
+		})
+	})
+	c.kick()
+	if got := c.agents(); len(got) != 2 || got["master"] != a.Base()+":module" || got["worker-2"] != a.Base()+":module" {
+		t.Errorf("agents that run: %v", got)
+	}
+	if !c.state().ready(switchover.Direct) {
+		t.Errorf("not Ready although the cluster works\n%v", c.state())
+	}
+	stop()
+
+	c.version("module")
+	c.start(nil)
+	c.eventually("agents again", func() bool { return c.agentsRun(a.Base()+":module", 3) })
+	c.eventually("nothing more is said", func() bool { return c.moduleSays() == "" })
+	if made := c.sim.kubelets.made; made != 5 {
+		t.Errorf("%d agents were started, want 3, a broken one and its successor", made)
+	}
+}
+
+// kick makes passes: without them nothing would show that nothing is done.
+func (c *cluster) kick() {
+	c.t.Helper()
+	for i := range 5 {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "master"}}
+		// A patch: others write the Node too.
+		patch := fmt.Sprintf(`{"metadata":{"annotations":{"test/kick":"%d"}}}`, i)
+		if err := c.Patch(c.t.Context(), n, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+			c.t.Fatal(err)
+		}
+		pause(patience / 300)
+	}
+}
+
+// TestAnImageThatIsNotThereUpgradesNothing: neither a running agent nor one of a
+// node to come.
+func TestAnImageThatIsNotThereUpgradesNothing(t *testing.T) {
+	c := newCluster(t)
+	c.withKubelets()
+	stop := c.start(nil)
+	a := c.upstreamA()
+	c.reaches(switchover.Unmanaged, a)
+	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 2) })
+	stop()
+	c.version("late")
+	c.start(nil)
+	c.eventually("it is said", func() bool {
+		return strings.Contains(c.moduleSays(), `The module is not upgraded: its image ":late" is not found at `+a.Base())
+	})
+	c.kick()
+	if args := c.agentArgs(); strings.Contains(args, "--new-in") || !c.agentsRun(a.Base()+":module", 2) {
+		t.Errorf("the template has %s, agents run %v", args, c.agents())
+	}
+	c.release("late")
+	c.eventually("agents of the new version", func() bool { return c.agentsRun(a.Base()+":late", 2) })
+}
+
+// TestAnUpgradeInTheMiddleOfASwitch: at each step another version of the
+// controller takes over, and the first one comes back. The switch goes on, no
+// agent is restarted by it, and a node that comes meanwhile gets the old agent
+// with the old arguments. The old agents do not say which pod they are.
+func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
+	c := newCluster(t)
+	c.release("module2")
+	c.withKubelets()
+	c.sim.set(func(s *simulator) { s.kubelets.mute = ":module" })
+	a, b := c.upstreamA(), c.upstreamB()
+	stop := c.start(nil)
+	c.wish(settingsOf(a))
+	c.reaches(switchover.Direct, a)
+	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 2) })
+	args := c.agentArgs()
+	for i, at := range holds {
+		if at.step == v1alpha1.ConditionPreflight || at.step == v1alpha1.ConditionFinal {
+			continue // passed; and nothing is left for another version to do
+		}
+		if at.step == v1alpha1.ConditionSwitch { // nothing else is re-pointed from Direct to Direct
+			c.sim.set(func(s *simulator) { s.stuck["deckhouse"] = true })
+		}
+		c.reachStep(i)
+		for _, tag := range []string{"module2", "module", "module2"} {
+			stop()
+			c.version(tag)
+			stop = c.start(nil)
+			c.kick()
+			if !c.waitsAt(c.state(), at.step) {
+				t.Errorf("%s of %s does not wait:\n%v", at.step, tag, c.state())
+			}
+			if got := c.agentArgs(); got != args || !c.agentsRun(a.Base()+":module", 2) {
+				t.Errorf("at %s, version %s: agents have arguments %s and run %v", at.step, tag, got, c.agents())
+			}
+		}
+		if i < len(holds)-2 {
+			c.wish(settingsOf(a))
+			stop()
+			c.version("module")
+			stop = c.start(nil)
+			if at.step != v1alpha1.ConditionImages {
+				at.letGo(c)
+			}
+			c.reaches(switchover.Direct, a)
+			at.letGo(c)
+		}
+	}
+	c.sim.set(func(s *simulator) { clear(s.stuck) })
+	c.reaches(switchover.Direct, b)
+	c.eventually("the new version", func() bool { return c.agentsRun(b.Base()+":module2", 2) })
+	if made := c.sim.kubelets.made; made != 4 {
+		t.Errorf("%d agents were started, want 2 and after the switch 2", made)
+	}
+	c.wantHistory()
+}
+
+// TestTwoVersionsDoNotWorkAtOnce: the newer one waits for the lease, and so does
+// the older one that comes back.
+func TestTwoVersionsDoNotWorkAtOnce(t *testing.T) {
+	c := newCluster(t)
+	c.release("module2")
+	c.withKubelets()
+	c.cfg.LeaderElect = true
+	a := c.upstreamA()
+	older := c.start(nil)
+	c.reaches(switchover.Unmanaged, a)
+	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 2) })
+	c.version("module2")
+	newer := c.start(nil)
+	c.kick()
+	if !c.agentsRun(a.Base()+":module", 2) || c.agentArgs() != "--listen=127.0.0.1:5001" {
+		t.Errorf("the newer one works beside the older one: %s, %v", c.agentArgs(), c.agents())
+	}
+	older()
+	c.eventually("the newer one has taken over", func() bool { return c.agentsRun(a.Base()+":module2", 2) })
+	c.version("module")
+	c.start(nil)
+	c.kick()
+	if !c.agentsRun(a.Base()+":module2", 2) {
+		t.Errorf("the older one works beside the newer one: %v", c.agents())
+	}
+	newer()
+	c.eventually("the older one is back", func() bool { return c.agentsRun(a.Base()+":module", 2) })
+	if v := c.state(); !v.ready(switchover.Unmanaged) || v.doc.Desired.Layout.Generation != 0 {
+		t.Errorf("what became of it:\n%v", v)
+	}
+}

@@ -1,0 +1,273 @@
+package precheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// DefaultWorkers is how many images are asked for at a time: three, as users
+// of the module know it. More is refused by some registries.
+const DefaultWorkers = 3
+
+// keptFailures is how many failures a report names.
+const keptFailures = 5
+
+// maxStreak is how many refusals in a row end a round.
+const maxStreak = 5
+
+// Transport makes the RoundTripper that reaches one upstream: its CA, its
+// credentials, its time limits. Requests carry the upstream's real URL.
+type Transport func(upstream.Upstream) (http.RoundTripper, error)
+
+// Request is what to look for, and where.
+type Request struct {
+	// Fingerprint identifies the request; the report carries it.
+	Fingerprint string
+	Upstream    upstream.Upstream
+	// Images below the upstream's path: ":tag", "@sha256:...",
+	// "name@sha256:..." or "name:tag". None: only the way in is tried.
+	Images []string
+	// Sources say who needs an image, for messages; missing ones are named
+	// after the image.
+	Sources map[string]string
+	// Architectures that an index must have, as in Node.status.nodeInfo:
+	// "amd64". Empty: any index will do.
+	Architectures []string
+}
+
+func (r Request) same(o Request) bool {
+	return r.Fingerprint == o.Fingerprint && r.Upstream == o.Upstream &&
+		slices.Equal(r.Images, o.Images) && slices.Equal(r.Architectures, o.Architectures)
+}
+
+// Checker asks one registry for manifests.
+type Checker struct {
+	Transport Transport
+	// Workers is how many images are asked for at a time; 0 means
+	// DefaultWorkers.
+	Workers int
+	// Timeout is for one image, everything included; 0 means 30 s.
+	Timeout time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Check asks for every image once and reports what was found. It ends early
+// when the registry as a whole refuses us.
+func (c Checker) Check(ctx context.Context, req Request) switchover.CheckReport {
+	round := newRound(req)
+	c.run(ctx, round, func() {})
+	return round.report(c.now())
+}
+
+// round is the state of one request: what was found, what was not.
+type round struct {
+	req Request
+
+	mu      sync.Mutex
+	pending []string
+	failed  map[string]error
+	done    int
+	// streak is how many answers in a row were refusals: a registry that dies
+	// in the middle is not asked for the rest, one time limit after another.
+	streak  int
+	problem error
+}
+
+func newRound(req Request) *round {
+	pending := slices.Clone(req.Images)
+	slices.Sort(pending)
+	return &round{req: req, pending: slices.Compact(pending), failed: map[string]error{}}
+}
+
+// run asks for all pending images once; what fails stays pending.
+func (c Checker) run(ctx context.Context, r *round, progress func()) {
+	reg, err := c.open(r.req.Upstream)
+	if err == nil {
+		defer reg.client.CloseIdleConnections()
+		err = c.wayIn(ctx, reg, r)
+	}
+	r.mu.Lock()
+	r.problem = err
+	todo := r.pending
+	r.mu.Unlock()
+	progress()
+	if err != nil || len(todo) == 0 {
+		return
+	}
+	queue := make(chan string)
+	var workers sync.WaitGroup
+	for range min(c.workers(), len(todo)) {
+		workers.Go(func() {
+			for image := range queue {
+				r.record(image, c.one(ctx, reg, image, r.req.Architectures))
+				progress()
+			}
+		})
+	}
+	for _, image := range todo {
+		if ctx.Err() != nil || r.refused() {
+			break
+		}
+		queue <- image
+	}
+	close(queue)
+	workers.Wait()
+	r.settle(ctx.Err())
+}
+
+// wayIn makes one request before all others. A registry that cannot be reached
+// or refuses our credentials is told as one problem, not as 157 missing images,
+// and a registry that locks accounts sees one wrong password and not 157.
+func (c Checker) wayIn(ctx context.Context, reg registry, r *round) error {
+	r.mu.Lock()
+	first := r.pending[:min(len(r.pending), 1)]
+	r.mu.Unlock()
+	if len(first) > 0 {
+		refusal := c.one(ctx, reg, first[0], nil)
+		if ctx.Err() == nil && !refusesAll(refusal) {
+			return nil
+		}
+		// Some registries answer 401 or 403 for a single image that they lack.
+		if err := c.within(ctx, reg.ping); err == nil {
+			return nil
+		}
+		return refusal
+	}
+	return c.within(ctx, reg.ping)
+}
+
+func (c Checker) one(ctx context.Context, reg registry, image string, architectures []string) error {
+	return c.within(ctx, func(ctx context.Context) error { return reg.has(ctx, image, architectures) })
+}
+
+func (c Checker) within(ctx context.Context, do func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, c.timeout())
+	defer cancel()
+	err := do(limited)
+	if err != nil && ctx.Err() == nil && errors.Is(limited.Err(), context.DeadlineExceeded) {
+		return errTimeout
+	}
+	return err
+}
+
+func (r *round) record(image string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		r.done++
+		r.streak = 0
+		delete(r.failed, image)
+		return
+	}
+	r.failed[image] = err
+	if !refusesAll(err) {
+		r.streak = 0
+		return
+	}
+	if r.streak++; r.streak >= maxStreak && r.problem == nil {
+		r.problem = err
+	}
+}
+
+func (r *round) refused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.problem != nil
+}
+
+// settle leaves as pending what was not found. An interrupted round found
+// nothing wrong with the images it did not get to.
+func (r *round) settle(interrupted error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.problem == nil && interrupted != nil {
+		r.problem = fmt.Errorf("the check was interrupted: %w", interrupted)
+	}
+	if r.problem != nil {
+		// Some may not have been asked for: ask for all again.
+		r.pending, r.done, r.streak = distinct(r.req.Images), 0, 0
+		r.failed = map[string]error{}
+		return
+	}
+	r.pending = r.pending[:0:0]
+	for image := range r.failed {
+		r.pending = append(r.pending, image)
+	}
+	slices.Sort(r.pending)
+}
+
+// report is the state of the round. It is final, with a time, when everything
+// was found.
+func (r *round) report(now time.Time) switchover.CheckReport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	report := switchover.CheckReport{
+		Fingerprint:  r.req.Fingerprint,
+		Total:        len(distinct(r.req.Images)),
+		Done:         r.done,
+		FailureCount: len(r.failed),
+	}
+	if r.problem != nil {
+		report.Problem = safe(r.problem, r.req.Upstream)
+		return report
+	}
+	images := make([]string, 0, len(r.failed))
+	for image := range r.failed {
+		images = append(images, image)
+	}
+	slices.Sort(images)
+	for _, image := range images[:min(len(images), keptFailures)] {
+		report.Failures = append(report.Failures, switchover.CheckFailure{
+			Source: source(r.req, image),
+			Image:  join(r.req.Upstream.Base(), image),
+			Error:  safe(r.failed[image], r.req.Upstream),
+		})
+	}
+	if report.Done == report.Total {
+		report.At = now
+	}
+	return report
+}
+
+func source(req Request, image string) string {
+	if s := req.Sources[image]; s != "" {
+		return s
+	}
+	return "image " + join(req.Upstream.Base(), image)
+}
+
+func distinct(images []string) []string {
+	out := slices.Clone(images)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (c Checker) workers() int {
+	if c.Workers > 0 {
+		return c.Workers
+	}
+	return DefaultWorkers
+}
+
+func (c Checker) timeout() time.Duration {
+	if c.Timeout > 0 {
+		return c.Timeout
+	}
+	return 30 * time.Second
+}
+
+func (c Checker) now() time.Time {
+	if c.Now != nil {
+		return c.Now()
+	}
+	return time.Now()
+}

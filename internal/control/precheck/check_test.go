@@ -1,0 +1,319 @@
+package precheck
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+const secret = "s3cr3t/&pass"
+
+// shop is a registry of manifests whose answers a test can change.
+type shop struct {
+	mu      sync.Mutex
+	answers map[string]func(http.ResponseWriter, *http.Request)
+	all     func(http.ResponseWriter, *http.Request) bool
+	asked   atomic.Int64
+	atOnce  atomic.Int64
+	most    atomic.Int64
+}
+
+func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.asked.Add(1)
+	if now := s.atOnce.Add(1); now > s.most.Load() {
+		s.most.Store(now)
+	}
+	defer s.atOnce.Add(-1)
+	s.mu.Lock()
+	all, answer := s.all, s.answers[r.URL.Path]
+	s.mu.Unlock()
+	switch {
+	case all != nil && all(w, r):
+	case r.URL.Path == "/v2/":
+	case answer != nil:
+		answer(w, r)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (s *shop) put(path string, answer func(http.ResponseWriter, *http.Request)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answers[path] = answer
+}
+
+func (s *shop) refuse(all func(http.ResponseWriter, *http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = all
+}
+
+func status(code int) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+}
+
+func image(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", ociManifest)
+}
+
+func index(architectures ...string) func(http.ResponseWriter, *http.Request) {
+	var parts []string
+	for _, a := range architectures {
+		parts = append(parts, `{"platform":{"architecture":"`+a+`","os":"linux"}}`)
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", ociIndex)
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, `{"manifests":[`+strings.Join(parts, ",")+`]}`)
+		}
+	}
+}
+
+func open(t *testing.T) (*shop, upstream.Upstream, Checker) {
+	t.Helper()
+	s := &shop{answers: map[string]func(http.ResponseWriter, *http.Request){}}
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	u := upstream.Upstream{
+		Host: strings.TrimPrefix(server.URL, "http://"), Path: "sys/d8", Scheme: upstream.HTTP,
+		Credentials: upstream.Credentials{Username: "u", Password: secret},
+	}
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	return s, u, Checker{Transport: func(upstream.Upstream) (http.RoundTripper, error) { return transport, nil }}
+}
+
+func digestOf(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func TestCheckFindsEveryForm(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	d := digestOf("x")
+	s.put("/v2/sys/d8/manifests/v1", image)
+	s.put("/v2/sys/d8/manifests/"+d, image)
+	s.put("/v2/sys/d8/alpha/manifests/"+d, image)
+	s.put("/v2/sys/d8/alpha/manifests/v2", image)
+	images := []string{":v1", "@" + d, "alpha@" + d, "alpha:v2", "alpha:v2@" + d, ":v1"}
+	report := c.Check(t.Context(), Request{Fingerprint: "f", Upstream: u, Images: images})
+	if report.Done != 5 || report.Total != 5 || report.At.IsZero() || report.Problem != "" || report.Fingerprint != "f" {
+		t.Errorf("got %+v", report)
+	}
+}
+
+func TestCheckNamesWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	s.put("/v2/sys/d8/manifests/v1", image)
+	images := []string{":v1"}
+	for i := range 7 {
+		images = append(images, fmt.Sprintf("m%d:v1", i))
+	}
+	report := c.Check(t.Context(), Request{Upstream: u, Images: images, Sources: map[string]string{"m0:v1": "module/m0"}})
+	if report.Done != 1 || report.FailureCount != 7 || len(report.Failures) != 5 || !report.At.IsZero() {
+		t.Fatalf("got %+v", report)
+	}
+	want := switchover.CheckFailure{Source: "module/m0", Image: u.Base() + "/m0:v1", Error: "not found"}
+	if report.Failures[0] != want {
+		t.Errorf("got %+v, want %+v", report.Failures[0], want)
+	}
+}
+
+func TestIndexMustHaveEachArchitecture(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	s.put("/v2/sys/d8/both/manifests/1", index("amd64", "arm64"))
+	s.put("/v2/sys/d8/one/manifests/1", index("amd64"))
+	s.put("/v2/sys/d8/plain/manifests/1", image)
+	req := Request{Upstream: u, Images: []string{"both:1", "one:1", "plain:1"}}
+	if report := c.Check(t.Context(), req); report.Done != 3 {
+		t.Errorf("with no architectures given: %+v", report)
+	}
+	req.Architectures = []string{"amd64", "arm64"}
+	report := c.Check(t.Context(), req)
+	if report.Done != 2 || len(report.Failures) != 1 || report.Failures[0].Error != "the index has no arm64" {
+		t.Errorf("got %+v", report)
+	}
+}
+
+func TestARegistryThatRefusesUsIsOneProblem(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	images := make([]string, 157)
+	for i := range images {
+		images[i] = fmt.Sprintf("m%03d:v1", i)
+		s.put(fmt.Sprintf("/v2/sys/d8/m%03d/manifests/v1", i), image)
+	}
+	for code, want := range map[int]string{401: "401 Unauthorized: the credentials were refused", 503: "503 Service Unavailable"} {
+		s.refuse(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(code); return true })
+		before := s.asked.Load()
+		report := c.Check(t.Context(), Request{Upstream: u, Images: images})
+		if report.Problem != want || len(report.Failures) != 0 {
+			t.Errorf("%d: got %+v", code, report)
+		}
+		if asked := s.asked.Load() - before; asked > 2 {
+			t.Errorf("%d: asked %d times with credentials that are refused", code, asked)
+		}
+	}
+	s.refuse(nil)
+	if report := c.Check(t.Context(), Request{Upstream: u, Images: images}); report.Done != 157 {
+		t.Errorf("after the refusal: %+v", report)
+	}
+	if most := s.most.Load(); most > DefaultWorkers {
+		t.Errorf("%d requests at once", most)
+	}
+}
+
+func TestARegistryThatDiesInTheMiddleIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	images := make([]string, 50)
+	for i := range images {
+		images[i] = fmt.Sprintf("m%03d:v1", i)
+		s.put(fmt.Sprintf("/v2/sys/d8/m%03d/manifests/v1", i), image)
+	}
+	s.refuse(func(w http.ResponseWriter, _ *http.Request) bool {
+		if s.asked.Load() < 10 {
+			return false
+		}
+		w.WriteHeader(http.StatusBadGateway)
+		return true
+	})
+	report := c.Check(t.Context(), Request{Upstream: u, Images: images})
+	if report.Problem != "502 Bad Gateway" || s.asked.Load() > 25 {
+		t.Errorf("asked %d times, got %+v", s.asked.Load(), report)
+	}
+}
+
+func TestSomeRegistriesForbidWhatTheyLack(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	s.put("/v2/sys/d8/a/manifests/1", status(http.StatusForbidden))
+	s.put("/v2/sys/d8/b/manifests/1", image)
+	report := c.Check(t.Context(), Request{Upstream: u, Images: []string{"a:1", "b:1"}})
+	if report.Problem != "" || report.Done != 1 || report.FailureCount != 1 {
+		t.Errorf("got %+v", report)
+	}
+}
+
+func TestWithoutImagesTheWayInIsTried(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	if report := c.Check(t.Context(), Request{Upstream: u}); report.At.IsZero() || s.asked.Load() != 1 {
+		t.Errorf("got %+v after %d requests", report, s.asked.Load())
+	}
+	s.refuse(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(401); return true })
+	if report := c.Check(t.Context(), Request{Upstream: u}); !report.At.IsZero() || report.Problem == "" {
+		t.Errorf("got %+v", report)
+	}
+}
+
+func TestErrorsCarryNoSecret(t *testing.T) {
+	t.Parallel()
+	_, u, _ := open(t)
+	c := Checker{Transport: func(upstream.Upstream) (http.RoundTripper, error) {
+		return broken{fmt.Errorf("GET https://u:%s@r/blob?X-Amz-Signature=abc: dial tcp: no route", secret)}, nil
+	}}
+	report := c.Check(t.Context(), Request{Upstream: u, Images: []string{":1"}})
+	if !strings.Contains(report.Problem, "no route") || strings.Contains(report.Problem, secret) || strings.Contains(report.Problem, "Signature") {
+		t.Errorf("got %q", report.Problem)
+	}
+}
+
+type broken struct{ err error }
+
+func (b broken) RoundTrip(*http.Request) (*http.Response, error) { return nil, b.err }
+
+func TestSlowRegistryTimesOut(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	s.refuse(func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true })
+	c.Timeout = 20 * time.Millisecond
+	if report := c.Check(t.Context(), Request{Upstream: u, Images: []string{":1"}}); report.Problem != "Request timeout" {
+		t.Errorf("got %+v", report)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if report := c.Check(ctx, Request{Upstream: u, Images: []string{":1"}}); report.Problem == "" || !report.At.IsZero() {
+		t.Errorf("a check that was interrupted passed: %+v", report)
+	}
+}
+
+func TestBadReferencesAreFailuresOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	s.put("/v2/sys/d8/manifests/1", image)
+	s.put("/v2/sys/d8/x/manifests/"+digestOf("a"), func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Docker-Content-Digest", digestOf("b"))
+	})
+	report := c.Check(t.Context(), Request{Upstream: u, Images: []string{":1", "x@sha256:zz", "x@" + digestOf("a")}})
+	if report.Done != 1 || report.FailureCount != 2 {
+		t.Errorf("got %+v", report)
+	}
+}
+
+func TestRunnerTriesUntilAllIsThere(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	s.put("/v2/sys/d8/manifests/1", image)
+	woken := make(chan struct{}, 100)
+	r := NewRunner(c, func() { woken <- struct{}{} }, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = r.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	wait := func(what string, ok func(switchover.CheckReport) bool) {
+		t.Helper()
+		for deadline := time.After(10 * time.Second); ; {
+			if ok(r.Report()) {
+				return
+			}
+			select {
+			case <-woken:
+			case <-deadline:
+				t.Fatalf("%s: %+v", what, r.Report())
+			}
+		}
+	}
+	req := Request{Fingerprint: "one", Upstream: u, Images: []string{":1", ":2"}}
+	r.Want(req)
+	wait("one is missing", func(p switchover.CheckReport) bool { return p.Done == 1 && p.FailureCount == 1 })
+	s.put("/v2/sys/d8/manifests/2", image)
+	wait("it is there now", func(p switchover.CheckReport) bool { return !p.At.IsZero() && p.Done == 2 && p.FailureCount == 0 })
+	before := s.asked.Load()
+	r.Want(req)
+	if r.Report().At.IsZero() || s.asked.Load() != before {
+		t.Error("the same request was checked again")
+	}
+	req.Fingerprint, req.Images = "two", []string{":1", ":3"}
+	r.Want(req)
+	if got := r.Report(); got.Fingerprint != "two" || !got.At.IsZero() {
+		t.Errorf("the report of another request was kept: %+v", got)
+	}
+	wait("another request", func(p switchover.CheckReport) bool { return p.FailureCount == 1 })
+	// Another wish does not wait for the back-off of the present one.
+	req.Fingerprint, req.Images = "three", []string{":1"}
+	r.Want(req)
+	wait("a third", func(p switchover.CheckReport) bool { return p.Fingerprint == "three" && !p.At.IsZero() })
+	r.Want(Request{})
+	if got := r.Report(); got.Fingerprint != "" {
+		t.Errorf("got %+v after the request was withdrawn", got)
+	}
+}

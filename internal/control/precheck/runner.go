@@ -1,0 +1,168 @@
+package precheck
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/d8-registry/registry/internal/control/switchover"
+)
+
+// How soon a round that did not find everything is followed by the next.
+const (
+	firstRetry = time.Second
+	lastRetry  = 10 * time.Second
+	// wakeEvery is how often progress alone wakes the listener.
+	wakeEvery = time.Second
+)
+
+// Runner checks one request at a time in the background, for ever until all
+// its images are found.
+type Runner struct {
+	checker Checker
+	wake    func()
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	wanted  *Request // nil: none
+	changed chan struct{}
+	report  switchover.CheckReport
+}
+
+// NewRunner makes a Runner that calls wake whenever its report has changed
+// enough to be looked at. It does nothing until Run.
+func NewRunner(checker Checker, wake func(), log *slog.Logger) *Runner {
+	return &Runner{checker: checker, wake: wake, log: log, changed: make(chan struct{}, 1)}
+}
+
+// Want sets the request to work on. The same request again changes nothing;
+// another one ends the present check at once. A zero Request stops it.
+func (r *Runner) Want(req Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case req.Upstream.IsZero():
+		if r.wanted == nil {
+			return
+		}
+		r.wanted, r.report = nil, switchover.CheckReport{}
+	case r.wanted != nil && r.wanted.same(req):
+		return
+	default:
+		r.wanted = &req
+		r.report = switchover.CheckReport{Fingerprint: req.Fingerprint, Total: len(distinct(req.Images))}
+	}
+	r.poke()
+}
+
+func (r *Runner) poke() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Report is the state of the present request, zero without one.
+func (r *Runner) Report() switchover.CheckReport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.report
+}
+
+// Run works until ctx ends.
+func (r *Runner) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.changed:
+		}
+		r.mu.Lock()
+		wanted := r.wanted
+		r.mu.Unlock()
+		if wanted != nil {
+			r.until(ctx, wanted)
+		}
+	}
+}
+
+// until works on one request until all is found, or another one is wanted.
+func (r *Runner) until(ctx context.Context, wanted *Request) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Watch for another wish, to leave the present one at once.
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel()
+	watch.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-r.changed:
+			r.poke() // for Run
+			cancel()
+		}
+	})
+	round := newRound(*wanted)
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		r.checker.run(ctx, round, r.progress(wanted, round))
+		if ctx.Err() != nil {
+			return
+		}
+		report := round.report(r.checker.now())
+		r.publish(wanted, report)
+		r.wake()
+		if !report.At.IsZero() {
+			r.log.Info("image check passed", "upstream", wanted.Upstream.String(), "items", report.Total)
+			return
+		}
+		r.log.Warn("image check did not pass", "upstream", wanted.Upstream.String(),
+			"found", report.Done, "items", report.Total, "err", firstError(report), "retry", wait.String())
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// progress publishes after every image, and wakes the listener now and then.
+func (r *Runner) progress(wanted *Request, round *round) func() {
+	var mu sync.Mutex
+	var woken time.Time
+	return func() {
+		now := r.checker.now()
+		report := round.report(now)
+		report.At = time.Time{} // only the end of a round is the end
+		mu.Lock()
+		due := now.Sub(woken) >= wakeEvery
+		if due {
+			woken = now
+		}
+		mu.Unlock()
+		r.publish(wanted, report)
+		if due {
+			r.wake()
+		}
+	}
+}
+
+func (r *Runner) publish(wanted *Request, report switchover.CheckReport) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wanted == wanted {
+		r.report = report
+	}
+}
+
+func firstError(report switchover.CheckReport) string {
+	if report.Problem != "" {
+		return report.Problem
+	}
+	if len(report.Failures) > 0 {
+		return report.Failures[0].Image + ": " + report.Failures[0].Error
+	}
+	return ""
+}

@@ -1,0 +1,151 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/pki"
+)
+
+// Keys of the Secret, beside tls.crt and tls.key.
+const (
+	keyLayout = "layout"
+	keyUsers  = "users"
+)
+
+// loaded is what the process serves by: the last good content of each key.
+// Requests read it while one goroutine applies what the watch brings.
+type loaded struct {
+	table *proxy.Table
+	cert  pki.Reloader
+	users atomic.Pointer[regauth.Users]
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	layout layout.Layout
+	hasTLS bool
+	// seen is the content of the Secret that was applied last, by key: an
+	// update of one key does not parse the others again.
+	seen map[string][sha256.Size]byte
+	// problems are what is wrong with the present Secret, by key.
+	problems map[string]error
+}
+
+func newLoaded(table *proxy.Table, log *slog.Logger) *loaded {
+	return &loaded{table: table, log: log, seen: map[string][sha256.Size]byte{}, problems: map[string]error{}}
+}
+
+// status is what the process reports about itself.
+type status struct {
+	generation int64
+	version    string
+	problem    error // nil when all of the Secret is in use
+}
+
+// apply takes over what is good in the Secret's data. The keys are independent:
+// a broken list of users must not keep a layout from being served. The
+// certificate and the users come first, so that who is sent here by the new
+// layout is let in.
+func (l *loaded) apply(data map[string][]byte) status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.part("tls", append(append([]byte{}, data[corev1.TLSCertKey]...), data[corev1.TLSPrivateKeyKey]...), func() error {
+		if err := l.cert.Set(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey]); err != nil {
+			return err
+		}
+		l.hasTLS = true
+		return nil
+	})
+	l.part(keyUsers, data[keyUsers], func() error {
+		users, err := regauth.ParseUsers(data[keyUsers])
+		if err != nil {
+			return err
+		}
+		l.users.Store(users)
+		return nil
+	})
+	l.part(keyLayout, data[keyLayout], func() error { return l.applyLayout(data[keyLayout]) })
+	return l.statusLocked()
+}
+
+// part runs take if the content is another than last time.
+func (l *loaded) part(name string, content []byte, take func() error) {
+	sum := sha256.Sum256(content)
+	if l.seen[name] == sum {
+		return
+	}
+	l.seen[name] = sum
+	delete(l.problems, name)
+	err := errors.New("is missing")
+	if len(content) > 0 {
+		err = take()
+	}
+	if err != nil {
+		l.problems[name] = fmt.Errorf("%s: %w", name, err)
+		l.log.Warn("part of the configuration not taken; the last good one stays", "part", name, "err", err)
+		return
+	}
+	l.log.Info("configuration taken", "part", name)
+}
+
+// applyLayout routes by a newer layout, and by nothing else.
+func (l *loaded) applyLayout(data []byte) error {
+	next, err := layout.Decode(data)
+	switch {
+	case err != nil:
+		return err
+	case next.Generation < l.layout.Generation:
+		return fmt.Errorf("generation %d is older than %d, which is served", next.Generation, l.layout.Generation)
+	case next.Generation == l.layout.Generation && !next.SameContent(l.layout):
+		return fmt.Errorf("generation %d has another content than the one that is served", next.Generation)
+	case next.Generation == l.layout.Generation:
+		return nil
+	}
+	if err := l.table.Swap(next); err != nil {
+		return err
+	}
+	l.layout = next
+	l.log.Info("layout served", "generation", next.Generation, "version", next.Version(), "mode", next.Mode)
+	return nil
+}
+
+func (l *loaded) status() status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.statusLocked()
+}
+
+func (l *loaded) statusLocked() status {
+	s := status{generation: l.layout.Generation}
+	if s.generation > 0 {
+		s.version = l.layout.Version()
+	}
+	for _, name := range []string{"tls", keyUsers, keyLayout} {
+		s.problem = errors.Join(s.problem, l.problems[name])
+	}
+	return s
+}
+
+// ready is nil when clients can be served.
+func (l *loaded) ready() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.hasTLS:
+		return errors.New("no certificate yet")
+	case l.users.Load() == nil:
+		return errors.New("no users yet")
+	case l.layout.Generation == 0:
+		return errors.New("no layout yet")
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/connrotation"
+
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// Run is the process. It returns when the context has ended and requests in
+// flight are through, or when it cannot serve at all.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	client, hangUp, err := newClient(cfg.Kubeconfig)
+	if err != nil {
+		return err
+	}
+	defer hangUp()
+	return run(ctx, cfg, client, log)
+}
+
+// run is the wiring: constructors top to bottom, then the only goroutines of
+// the process.
+func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog.Logger) error {
+	var loaded *loaded
+	registry, err := newRegistry(func() int64 { return loaded.status().generation })
+	if err != nil {
+		return err
+	}
+	metrics, err := proxy.NewMetrics(registry)
+	if err != nil {
+		return fmt.Errorf("make metrics: %w", err)
+	}
+	table := proxy.NewTable(metrics)
+	defer table.Close()
+	loaded = newLoaded(table, log)
+	usage := newUsage(time.Now)
+	report := &reporter{
+		client: client, namespace: cfg.Namespace, pod: cfg.Pod, every: cfg.ReportEvery, log: log,
+		usage: usage, status: loaded.status, changed: make(chan struct{}, 1), now: time.Now,
+	}
+	path := proxy.New(table, proxy.Config{Log: log, Metrics: metrics, DefaultHost: layout.Fixed().Host})
+	clients := proxy.NewServer(regauth.Require(loaded.users.Load, usage.counted(path)), loaded.cert.GetCertificate, log)
+	health := &health{ready: loaded.ready}
+	probes := &http.Server{Handler: health.handler(registry), ReadHeaderTimeout: 10 * time.Second}
+	clientsAt, healthAt, err := listen(ctx, cfg)
+	if err != nil {
+		return err
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		watchSecret(ctx, client, cfg.Namespace, cfg.Secret, func(data map[string][]byte) {
+			loaded.apply(data)
+			report.statusChanged()
+		})
+		return nil
+	})
+	group.Go(func() error { report.run(ctx); return nil })
+	group.Go(func() error { return served("health", probes.Serve(healthAt)) })
+	group.Go(func() error { <-ctx.Done(); health.draining.Store(true); return nil })
+	group.Go(func() error {
+		err := proxy.Serve(ctx, clients, clientsAt, proxy.Drain{Delay: cfg.DrainDelay, Limit: cfg.Drain}, log)
+		return errors.Join(err, probes.Close()) // the last thing that is asked is whether we are ready
+	})
+	return group.Wait()
+}
+
+// newClient also returns what closes its connections.
+func newClient(kubeconfig string) (kubernetes.Interface, func(), error) {
+	var config *rest.Config
+	var err error
+	if kubeconfig == "" {
+		config, err = rest.InClusterConfig()
+	} else {
+		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("find the API server: %w", err)
+	}
+	// Its connections are closed by hand: those with a watch that has just ended
+	// count as busy, and are not closed as idle ones.
+	dialer := connrotation.NewDialer((&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext)
+	config.Dial = dialer.DialContext
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a client of the API server: %w", err)
+	}
+	return client, dialer.CloseAll, nil
+}
+
+func listen(ctx context.Context, cfg Config) (clients, health net.Listener, err error) {
+	var l net.ListenConfig
+	clients, err = l.Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen for clients: %w", err)
+	}
+	health, err = l.Listen(ctx, "tcp", cfg.Health)
+	if err != nil {
+		_ = clients.Close() // the other error is the one that matters
+		return nil, nil, fmt.Errorf("listen for health: %w", err)
+	}
+	if cfg.listening != nil {
+		cfg.listening(clients.Addr().String(), health.Addr().String())
+	}
+	return clients, health, nil
+}
+
+func served(what string, err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve %s: %w", what, err)
+}

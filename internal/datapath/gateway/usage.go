@@ -1,0 +1,112 @@
+package gateway
+
+import (
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/regauth"
+)
+
+const (
+	// maxClients is how many are named at most.
+	maxClients = 10
+	// clientWindow is how long a client is named after its last request.
+	clientWindow = 10 * time.Minute
+)
+
+// usage remembers when in-cluster clients last used the proxy, and which. The
+// proxy goes only when nobody did for a while. Nodes do not count: the second
+// way is nothing that they depend on.
+type usage struct {
+	now  func() time.Time
+	used chan struct{} // gets a token when there is something new
+
+	mu      sync.Mutex
+	last    time.Time
+	clients map[string]time.Time
+	flight  map[string]int // requests under way, by client
+}
+
+func newUsage(now func() time.Time) *usage {
+	return &usage{now: now, used: make(chan struct{}, 1), clients: map[string]time.Time{}, flight: map[string]int{}}
+}
+
+// counted notes the caller, whom regauth.Require let pass, and serves.
+func (u *usage) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, ok := regauth.UserFrom(r.Context()); ok && user.Role == regauth.RoleClient {
+			defer u.note(r.RemoteAddr)()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// note is called at the begin of a request, and what it returns at the end: a
+// download is a use for as long as it takes.
+func (u *usage) note(remote string) (ended func()) {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		host = remote
+	}
+	u.mu.Lock()
+	u.flight[host]++
+	u.seen(host)
+	u.mu.Unlock()
+	u.wake()
+	return func() {
+		u.mu.Lock()
+		if u.flight[host]--; u.flight[host] == 0 {
+			delete(u.flight, host)
+		}
+		u.seen(host)
+		u.mu.Unlock()
+		u.wake()
+	}
+}
+
+// seen is called with the lock held.
+func (u *usage) seen(host string) {
+	u.last = u.now()
+	u.clients[host] = u.last
+	if len(u.clients) > maxClients {
+		oldest := host
+		for client, at := range u.clients {
+			if at.Before(u.clients[oldest]) {
+				oldest = client
+			}
+		}
+		delete(u.clients, oldest)
+	}
+}
+
+func (u *usage) wake() {
+	select {
+	case u.used <- struct{}{}:
+	default: // one is waiting already
+	}
+}
+
+// busy reports whether there is a request under way.
+func (u *usage) busy() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.flight) > 0
+}
+
+// latest is the time of the last use, which is now while a request is under
+// way, zero if there was none, and the addresses of the latest clients,
+// comma-separated.
+func (u *usage) latest() (time.Time, string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for host := range u.flight {
+		u.seen(host)
+	}
+	maps.DeleteFunc(u.clients, func(_ string, at time.Time) bool { return u.last.Sub(at) > clientWindow })
+	return u.last, strings.Join(slices.Sorted(maps.Keys(u.clients)), ",")
+}

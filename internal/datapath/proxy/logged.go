@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/regauth"
+)
+
+// statusClientGone is logged, never sent, when nobody is left to answer.
+const statusClientGone = 499
+
+// record is what is known of a request when it ends. Only the goroutine that
+// serves the request touches it.
+type record struct {
+	pull     Pull
+	upstream string // host that served
+	attempts int
+	resumed  int
+	status   int
+	bytes    int64
+	started  time.Time
+	header   time.Duration // until the header was sent
+	err      error
+}
+
+type recordKey struct{}
+
+// recordFrom never returns nil.
+func recordFrom(ctx context.Context) *record {
+	if rec, ok := ctx.Value(recordKey{}).(*record); ok {
+		return rec
+	}
+	return &record{}
+}
+
+// logged writes the access log and the metrics, also of requests whose body
+// was cut, which ReverseProxy ends with a panic.
+func logged(log *slog.Logger, metrics *Metrics, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := &record{started: time.Now()}
+		metrics.inFlight.Inc()
+		defer func() {
+			metrics.inFlight.Dec()
+			metrics.request(rec)
+			rec.log(log, r)
+		}()
+		next.ServeHTTP(&countingWriter{ResponseWriter: w, record: rec}, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
+	})
+}
+
+// log writes one line: no query and no header, which may hold secrets, and of
+// the path only what Parse accepted.
+func (rec *record) log(log *slog.Logger, r *http.Request) {
+	level := slog.LevelInfo
+	switch {
+	case rec.status >= http.StatusInternalServerError, rec.err != nil && rec.status != statusClientGone:
+		level = slog.LevelWarn
+	case rec.pull.Kind == "":
+		level = slog.LevelDebug // pings and what was not understood
+	}
+	attrs := []slog.Attr{
+		slog.String("method", r.Method), slog.Int("status", rec.status),
+		slog.String("name", rec.pull.Host), slog.String("repo", rec.pull.Repository),
+		slog.String("kind", string(rec.pull.Kind)), slog.String("ref", rec.pull.Reference),
+		slog.Int64("bytes", rec.bytes), slog.Duration("took", time.Since(rec.started).Round(time.Microsecond)),
+		slog.String("upstream", rec.upstream), slog.Int("attempts", rec.attempts), slog.Int("resumed", rec.resumed),
+		slog.String("client", r.RemoteAddr),
+	}
+	if user, ok := regauth.UserFrom(r.Context()); ok {
+		attrs = append(attrs, slog.String("user", user.Name))
+	}
+	if rec.err != nil {
+		attrs = append(attrs, slog.String("err", rec.err.Error()))
+	}
+	log.LogAttrs(r.Context(), level, "pull", attrs...)
+}
+
+// countingWriter notes the status and counts bytes without getting in the way.
+type countingWriter struct {
+	http.ResponseWriter
+	record *record
+}
+
+// WriteHeader drops informational answers: an upstream's 103 carries headers
+// past the allow-list.
+func (w *countingWriter) WriteHeader(status int) {
+	if status < http.StatusOK {
+		return
+	}
+	w.note(status)
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	w.note(http.StatusOK)
+	n, err := w.ResponseWriter.Write(p)
+	w.record.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController, which flushes.
+func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *countingWriter) note(status int) {
+	if w.record.status == 0 {
+		w.record.status = status
+		w.record.header = time.Since(w.record.started)
+	}
+}

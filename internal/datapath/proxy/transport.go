@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// userAgent is what upstreams see; some refuse an empty one.
+const userAgent = "d8-registry"
+
+const (
+	dialTimeout = 5 * time.Second
+	maxRedirect = 5
+)
+
+// Transport is how one upstream is reached: its CA, its credentials, its
+// redirects. It is an http.RoundTripper for requests to that upstream.
+//
+// There is no time limit in it but for dialing: the caller's context is the
+// limit.
+type Transport struct {
+	upstream upstream.Upstream
+	base     *http.Transport
+	chain    http.RoundTripper
+}
+
+// NewTransport fails when the CA holds no certificate.
+func NewTransport(u upstream.Upstream) (*Transport, error) {
+	return newTransport(upstream.Mirror{Upstream: u, Root: apiRoot})
+}
+
+func newTransport(m upstream.Mirror) (*Transport, error) {
+	u := m.Upstream
+	secured, err := tlsOf(m)
+	if err != nil {
+		return nil, err
+	}
+	origin := &url.URL{Scheme: string(u.Scheme), Host: u.Host}
+	dialer := newDialer(origin)
+	base := &http.Transport{
+		Proxy:               dialer.proxy,
+		DialContext:         dialer.dial,
+		TLSClientConfig:     secured,
+		TLSHandshakeTimeout: dialTimeout,
+		MaxIdleConnsPerHost: 32,
+		IdleConnTimeout:     90 * time.Second,
+		// Else Go asks for gzip by itself and drops Content-Length.
+		DisableCompression: true,
+		// HTTP/1.1 only: one connection per layer is faster for large bodies,
+		// and a broken one takes no other layer with it.
+		ForceAttemptHTTP2: false,
+	}
+	var own http.RoundTripper = base
+	if len(m.Header) > 0 {
+		own = headed{origin: origin, header: m.Header, next: base}
+	}
+	return &Transport{
+		upstream: u,
+		base:     base,
+		chain: redirected{
+			origin:     origin,
+			authorized: regauth.NewTransportAt(u, m.Root, own),
+			plain:      base,
+		},
+	}, nil
+}
+
+// tlsOf is how a registry is believed, and how we show who we are.
+func tlsOf(m upstream.Mirror) (*tls.Config, error) {
+	roots, err := rootsOf(m.Upstream)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	cfg.InsecureSkipVerify = m.SkipVerify // a user's own word in his own file; layouts never say so
+	for i, c := range m.ClientCerts {
+		pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
+		if err != nil {
+			return nil, fmt.Errorf("client certificate %d: %w", i+1, err)
+		}
+		cfg.Certificates = append(cfg.Certificates, pair)
+	}
+	return cfg, nil
+}
+
+// headed adds a user's own headers to requests to the registry itself, and to
+// nobody else that it may send us to. What we say ourselves stays.
+// What changes the meaning of a request or belongs to its connection is not for
+// users to set.
+type headed struct {
+	origin *url.URL
+	header map[string][]string
+	next   http.RoundTripper
+}
+
+func (h headed) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !regauth.SameOrigin(req.URL, h.origin) {
+		return h.next.RoundTrip(req)
+	}
+	out := req.Clone(req.Context()) // a RoundTripper must not change what it was given
+	for name, values := range h.header {
+		name = http.CanonicalHeaderKey(name)
+		if !slices.Contains(requestHeaders, name) && !slices.Contains(connectionHeaders, name) && (name == "User-Agent" || len(out.Header[name]) == 0) {
+			out.Header[name] = values
+		}
+	}
+	return h.next.RoundTrip(out)
+}
+
+// RoundTrip sends a request to the upstream and follows its redirects.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.chain.RoundTrip(req)
+}
+
+// CloseIdleConnections closes connections now, or as they become idle.
+func (t *Transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
+
+// Ping is nil when the upstream answered GET /v2/ with anything that a living
+// registry answers, a refusal included; 5xx is none.
+func (t *Transport) Ping(ctx context.Context) error {
+	address := url.URL{Scheme: string(t.upstream.Scheme), Host: t.upstream.Host, Path: "/v2/"}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	if err != nil {
+		return fmt.Errorf("reach %s: %w", t.upstream.Host, err)
+	}
+	req.Header.Set("User-Agent", userAgent)
+	resp, err := t.base.RoundTrip(req) //nolint:bodyclose // Discard does; without credentials: only reachability is asked
+	if err != nil {
+		return fmt.Errorf("reach %s: %w", t.upstream.Host, err)
+	}
+	regauth.Discard(resp)
+	if resp.StatusCode >= http.StatusInternalServerError {
+		return fmt.Errorf("reach %s: %s", t.upstream.Host, resp.Status)
+	}
+	return nil
+}
+
+// rootsOf are the system's certificates and the upstream's, as containerd
+// reads a ca: redirects to a public CDN must work with a private CA as well.
+func rootsOf(u upstream.Upstream) (*x509.CertPool, error) {
+	if u.CA == "" {
+		return nil, nil //nolint:nilnil // nil is how crypto/tls spells the system's roots
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // a system without certificates still has the upstream's
+	}
+	if !roots.AppendCertsFromPEM([]byte(u.CA)) {
+		return nil, errors.New("ca holds no PEM certificate")
+	}
+	return roots, nil
+}

@@ -1,0 +1,228 @@
+package regauth
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/testregistry"
+)
+
+// get asks for a manifest through a new transport over plain HTTP.
+func get(t *testing.T, rt http.RoundTripper, u upstream.Upstream, repo string) (int, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, string(u.Scheme)+"://"+u.Host+"/v2/"+repo+"/manifests/v1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Basic Y2xpZW50OnNlY3JldA==") // must be replaced
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	if req.Header.Get("Authorization") != "Basic Y2xpZW50OnNlY3JldA==" {
+		t.Error("the request was changed, which a RoundTripper must not do")
+	}
+	return resp.StatusCode, nil
+}
+
+func base(t *testing.T) *http.Transport {
+	t.Helper()
+	tr := &http.Transport{}
+	t.Cleanup(tr.CloseIdleConnections)
+	return tr
+}
+
+func TestEachRepositoryHasItsToken(t *testing.T) {
+	t.Parallel()
+	r := testregistry.New(t, testregistry.Options{Username: "u", Password: "p", Bearer: true})
+	r.PushRandom(t, "a/x", "v1", 1, 10)
+	r.PushRandom(t, "a/y", "v1", 1, 10)
+	rt := NewTransport(r.Upstream(""), base(t))
+	for range 2 {
+		for _, repo := range []string{"a/x", "a/y"} {
+			if status, err := get(t, rt, r.Upstream(""), repo); status != http.StatusOK {
+				t.Fatalf("%s: %d %v", repo, status, err)
+			}
+		}
+	}
+	if n := r.TokenRequests(); n != 2 {
+		t.Errorf("%d token requests, want one for each repository", n)
+	}
+}
+
+func TestTokenIsFetchedAgainShortlyBeforeItExpires(t *testing.T) {
+	t.Parallel()
+	r := testregistry.New(t, testregistry.Options{Bearer: true, TokenTTL: 100 * time.Second})
+	r.PushRandom(t, "a/x", "v1", 1, 10)
+	rt := NewTransport(r.Upstream(""), base(t))
+	now := time.Now()
+	rt.tokens.now = func() time.Time { return now }
+	for _, step := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 1}, {80 * time.Second, 1}, {91 * time.Second, 2}} {
+		rt.tokens.now = func() time.Time { return now.Add(step.after) }
+		if status, err := get(t, rt, r.Upstream(""), "a/x"); status != http.StatusOK {
+			t.Fatalf("%d %v", status, err)
+		}
+		if n := r.TokenRequests(); n != step.want {
+			t.Errorf("after %s: %d token requests, want %d", step.after, n, step.want)
+		}
+	}
+}
+
+// The client who began a fetch may leave; who waits for it is served.
+func TestFetchSurvivesWhoBeganIt(t *testing.T) {
+	t.Parallel()
+	began, let := make(chan struct{}), make(chan struct{})
+	var fetches atomic.Int32
+	s := &tokens{now: time.Now, fetch: func(ctx context.Context, _ tokenRequest) (string, time.Duration, error) {
+		fetches.Add(1)
+		close(began)
+		select {
+		case <-let:
+			return "token", time.Minute, nil
+		case <-ctx.Done():
+			return "", 0, ctx.Err()
+		}
+	}}
+	ctx, leave := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := s.get(ctx, "scope", tokenRequest{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("who left: %v", err)
+		}
+	})
+	<-began
+	for range 5 {
+		wg.Go(func() {
+			if token, err := s.get(t.Context(), "scope", tokenRequest{}); token != "token" {
+				t.Errorf("who waited: %q %v", token, err)
+			}
+		})
+	}
+	leave()
+	<-time.After(20 * time.Millisecond) // who comes later is served from what was kept, so a race here fails nothing
+	close(let)
+	wg.Wait()
+	if fetches.Load() != 1 {
+		t.Errorf("%d fetches", fetches.Load())
+	}
+}
+
+// Where our password must not go.
+func TestRealmsThatGetNoPassword(t *testing.T) {
+	t.Parallel()
+	var reached atomic.Bool
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
+	t.Cleanup(elsewhere.Close)
+	for name, realm := range map[string]string{
+		"plain http": elsewhere.URL + "/token",
+		"metadata":   "https://169.254.169.254/token",
+		"userinfo":   "https://a:b@localhost/token",
+		"no URL":     "://",
+		"file":       "file:///token",
+	} {
+		r := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="`+realm+`",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}))
+		t.Cleanup(r.Close)
+		u := upstream.Upstream{Host: r.Listener.Addr().String(), Scheme: upstream.HTTPS, Credentials: upstream.Credentials{Username: "u", Password: "p-secret"}}
+		rt := NewTransport(u, r.Client().Transport)
+		status, err := get(t, rt, u, "a")
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %d %v", name, status, err)
+		}
+	}
+	if reached.Load() {
+		t.Error("a password went over plain HTTP")
+	}
+}
+
+func TestTokenServersRedirectIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	var reached atomic.Bool
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
+	t.Cleanup(elsewhere.Close)
+	r := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/token" {
+			http.Redirect(w, req, elsewhere.URL, http.StatusFound)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+req.Host+`/token"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(r.Close)
+	u := upstream.Upstream{Host: r.Listener.Addr().String(), Scheme: upstream.HTTP, Credentials: upstream.Credentials{Username: "u", Password: "p"}}
+	if _, err := get(t, NewTransport(u, base(t)), u, "a"); err == nil || reached.Load() {
+		t.Errorf("%v, followed: %v", err, reached.Load())
+	}
+}
+
+func TestRequestsToOtherHostsAreRefused(t *testing.T) {
+	t.Parallel()
+	r := testregistry.New(t, testregistry.Options{})
+	u := r.Upstream("")
+	other := u
+	other.Host = "other.example.com"
+	if _, err := get(t, NewTransport(other, base(t)), u, "a"); err == nil || len(r.Requests()) > 0 {
+		t.Error("credentials of one host went to another")
+	}
+}
+
+func TestTokenAnswers(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		status  int
+		body    string
+		token   string
+		life    time.Duration
+		refused bool
+	}{
+		{200, `{"token":"t","expires_in":120}`, "t", 2 * time.Minute, false},
+		{200, `{"access_token":"t"}`, "t", time.Minute, false},
+		{200, `{"token":"t","expires_in":999999999}`, "t", 24 * time.Hour, false},
+		{200, `{}`, "", 0, false},
+		{200, `{"token":"a\r\nb"}`, "", 0, false},
+		{200, `token-secret`, "", 0, false},
+		{401, `{}`, "", 0, true},
+		{403, `{}`, "", 0, true},
+		{503, ``, "", 0, false},
+		{302, ``, "", 0, false},
+	} {
+		resp := &http.Response{StatusCode: tc.status, Status: "x", Body: io.NopCloser(strings.NewReader(tc.body))}
+		token, life, err := readToken("auth.example.com", resp)
+		var refused *RefusedError
+		if token != tc.token || life != tc.life || (err == nil) != (tc.token != "") || errors.As(err, &refused) != tc.refused {
+			t.Errorf("%d %s: %q %s %v", tc.status, tc.body, token, life, err)
+		}
+		if err != nil && (strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "auth.example.com")) {
+			t.Errorf("%d %s: message %q", tc.status, tc.body, err)
+		}
+	}
+}
+
+func TestTokensAreBounded(t *testing.T) {
+	t.Parallel()
+	s := &tokens{now: time.Now}
+	for i := range maxTokens * 2 {
+		s.keep(strings.Repeat("x", 1)+string(rune(i)), "t", time.Minute)
+	}
+	if len(s.byID) > maxTokens {
+		t.Errorf("%d tokens are kept", len(s.byID))
+	}
+}

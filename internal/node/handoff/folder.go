@@ -1,0 +1,270 @@
+package handoff
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/filelock"
+	"github.com/d8-registry/registry/internal/pki"
+)
+
+// folderServe is the one folder in which serve may write. It is no longer root
+// there: what node goes by is beside it, out of its reach.
+const folderServe = "serve"
+
+// The files of serve's folder. serve writes all of them, node reads.
+const (
+	fileLayout  = "layout.yaml"  // the last good layout
+	fileRetired = "retired.json" // names that are routed until node has taken them out of containerd
+	fileToken   = "token"        // proves to serve that a request comes from containerd or from node
+	fileCA      = "ca.crt"
+	fileCAKey   = "ca.key"
+)
+
+// fileLock is held by the half that touches the node.
+const fileLock = "node.lock"
+
+// largest is more than any file of the folder ever has: an object of the API
+// server is smaller.
+const largest = 8 << 20
+
+// Folder is the state that an agent keeps on its node: enough to serve pulls
+// after a reboot, with no API server in sight. Everything in it is 0600 but what
+// node writes for serve.
+type Folder struct{ dir string }
+
+// Open makes the folder if need be.
+func Open(dir string) (Folder, error) {
+	f := Folder{dir: dir}
+	for _, folder := range []string{dir, f.serves("")} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return Folder{}, fmt.Errorf("make state folder: %w", err)
+		}
+		if err := closeToOthers(folder); err != nil {
+			return Folder{}, err
+		}
+	}
+	return f, nil
+}
+
+// closeToOthers takes from everybody but the owner what Prepare gives to nobody.
+func closeToOthers(folder string) error {
+	info, err := os.Lstat(folder)
+	if err != nil {
+		return fmt.Errorf("close state folder: %w", err)
+	}
+	if info.Mode().Perm()&0o067 == 0 {
+		return nil
+	}
+	if err := os.Chmod(folder, 0o700); err != nil { //nolint:gosec // G302 is about files; a folder needs x
+		return fmt.Errorf("close state folder: %w", err)
+	}
+	return nil
+}
+
+// serves and nodes are the paths of what the one half writes, and the other.
+func (f Folder) serves(name string) string { return filepath.Join(f.dir, folderServe, name) }
+func (f Folder) nodes(name string) string  { return filepath.Join(f.dir, name) }
+
+// Lock waits until no other agent touches the node by this folder. Closing what
+// it returns gives the lock back.
+func (f Folder) Lock(ctx context.Context) (io.Closer, error) {
+	file, err := os.OpenFile(f.nodes(fileLock), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock: %w", err)
+	}
+	if err := filelock.Lock(ctx, file); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("wait for another agent of this node: %w", err)
+	}
+	return file, nil
+}
+
+// Layout is the last good layout; fs.ErrNotExist before the first.
+func (f Folder) Layout() (layout.Layout, error) {
+	data, err := read(f.serves(fileLayout))
+	if err != nil {
+		return layout.Layout{}, err
+	}
+	l, err := layout.Decode(data)
+	if err != nil {
+		return layout.Layout{}, fmt.Errorf("saved layout: %w", err)
+	}
+	return l, nil
+}
+
+// SaveLayout returns when the layout is on disk, as it was published.
+func (f Folder) SaveLayout(published []byte) error {
+	return write(f.serves(fileLayout), nobodyElse, published)
+}
+
+// Forget removes the layout and what belongs to it. The token and the
+// certificate stay: a later layout uses them again.
+func (f Folder) Forget() error {
+	for _, name := range []string{fileRetired, fileLayout} {
+		if err := os.Remove(f.serves(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget layout: %w", err)
+		}
+	}
+	if err := sync(f.serves("")); err != nil {
+		return fmt.Errorf("forget layout: %w", err)
+	}
+	return nil
+}
+
+// Retired are the names that SaveRetired saved last.
+func (f Folder) Retired() ([]layout.Name, error) {
+	data, err := read(f.serves(fileRetired))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []layout.Name
+	if err := json.Unmarshal(data, &names); err != nil {
+		return nil, fmt.Errorf("read %s: %w", fileRetired, err)
+	}
+	return names, nil
+}
+
+// SaveRetired remembers names that left the layout but are still routed.
+func (f Folder) SaveRetired(names []layout.Name) error {
+	data, err := json.Marshal(names)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", fileRetired, err)
+	}
+	return write(f.serves(fileRetired), nobodyElse, data)
+}
+
+// Token is the node token; fs.ErrNotExist until serve has made one.
+func (f Folder) Token() (string, error) {
+	data, err := read(f.serves(fileToken))
+	return strings.TrimSpace(string(data)), err
+}
+
+// EnsureToken is Token, and makes one of 256 random bits if there is none.
+func (f Folder) EnsureToken() (string, error) {
+	token, err := f.Token()
+	if err == nil && len(token) >= 32 {
+		return token, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var bits [32]byte
+	if _, err := rand.Read(bits[:]); err != nil {
+		return "", fmt.Errorf("make node token: %w", err)
+	}
+	token = hex.EncodeToString(bits[:])
+	return token, write(f.serves(fileToken), nobodyElse, []byte(token+"\n"))
+}
+
+// CA is the PEM of the certificate authority of this node's agent;
+// fs.ErrNotExist until serve has made one.
+func (f Folder) CA() (string, error) {
+	data, err := read(f.serves(fileCA))
+	return string(data), err
+}
+
+// CAKey is the CA with its key; zero if there is none.
+func (f Folder) CAKey() (pki.KeyPair, error) {
+	cert, err := read(f.serves(fileCA))
+	if errors.Is(err, fs.ErrNotExist) {
+		return pki.KeyPair{}, nil
+	}
+	if err != nil {
+		return pki.KeyPair{}, err
+	}
+	key, err := read(f.serves(fileCAKey))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return pki.KeyPair{}, err
+	}
+	return pki.KeyPair{Cert: string(cert), Key: string(key)}, nil
+}
+
+// SaveCA saves the key before the certificate, which is what readers look for.
+func (f Folder) SaveCA(ca pki.KeyPair) error {
+	if err := write(f.serves(fileCAKey), nobodyElse, []byte(ca.Key)); err != nil {
+		return err
+	}
+	return write(f.serves(fileCA), nobodyElse, []byte(ca.Cert))
+}
+
+// read reads a file that may be another user's: what is no ordinary file is
+// none of ours, wherever a link leads.
+func read(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > largest {
+		return nil, fmt.Errorf("read agent state: %s is not one of ours", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, largest))
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	return data, nil
+}
+
+// nobodyElse is no group that may read a file besides its owner.
+const nobodyElse = -1
+
+// write replaces a file in one step and returns when that is on disk. The folder
+// must be its writer's own.
+func write(path string, group int, data []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("save %s: %w", path, err)
+		}
+	}()
+	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	err = open(file, group)
+	if err == nil {
+		_, err = file.Write(data)
+	}
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return sync(filepath.Dir(path))
+}
+
+// open lets a group read a file.
+func open(file *os.File, group int) error {
+	if group == nobodyElse {
+		return nil
+	}
+	return errors.Join(file.Chown(-1, group), file.Chmod(0o640))
+}
+
+// sync returns when renames and removals are on disk.
+func sync(folder string) error {
+	dir, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

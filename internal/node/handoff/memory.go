@@ -1,0 +1,40 @@
+package handoff
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// fileMemory is the one file of the folder that node writes and serve does not
+// read.
+const fileMemory = "node.json"
+
+// Memory reads what node saved with SaveMemory. Before the first time it leaves
+// into as it is.
+func (f Folder) Memory(into any) error {
+	data, err := read(f.nodes(fileMemory))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("read %s: %w", fileMemory, err)
+	}
+	return nil
+}
+
+// SaveMemory returns when what node must know after a restart is on disk.
+func (f Folder) SaveMemory(what any) error {
+	data, err := json.Marshal(what)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", fileMemory, err)
+	}
+	return write(f.nodes(fileMemory), nobodyElse, data)
+}
+
+// Existing is the folder as an agent left it; nothing is made if there is none.
+func Existing(dir string) Folder { return Folder{dir: dir} }

@@ -1,0 +1,89 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// Prepare makes the folder what the halves need when serve is not root: the
+// folder is root's, so that serve cannot put anything in the place of what node
+// goes by; in it one folder is serve's. user is serve's number, and its group's.
+// Root does it before either half starts; the second time it changes nothing.
+func Prepare(dir string, user int) error {
+	f := Folder{dir: dir}
+	if err := os.MkdirAll(f.serves(""), 0o700); err != nil {
+		return fmt.Errorf("make state folder: %w", err)
+	}
+	// serve may go through it, and not look into it.
+	if err := giveFolder(dir, os.Geteuid(), user, 0o710); err != nil {
+		return err
+	}
+	files, err := os.ReadDir(f.serves(""))
+	if err != nil {
+		return fmt.Errorf("look into the folder of the serving half: %w", err)
+	}
+	for _, file := range files {
+		if err := giveFile(f.serves(file.Name()), user, user, 0o600); err != nil {
+			return err
+		}
+	}
+	if err := giveFolder(f.serves(""), user, user, 0o700); err != nil {
+		return err
+	}
+	return giveFile(f.nodes(fileMirrors), os.Geteuid(), user, 0o640)
+}
+
+// giveFile gives an ordinary file away. Any other was not made by us: a second
+// name of a file, for one, may be a name of somebody else's. What is looked at
+// and what is given away are the same: a serve of a Pod that was deleted by force
+// may be at work in its folder.
+func giveFile(path string, user, group int, mode os.FileMode) error {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENXIO):
+		return nil // not there, a link, or a socket
+	case err != nil:
+		return fmt.Errorf("look at agent state: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at agent state: %w", err)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || !info.Mode().IsRegular() || stat.Nlink != 1 {
+		return nil
+	}
+	return give(file, info, user, group, mode)
+}
+
+// giveFolder gives a folder away whose own folder is root's.
+func giveFolder(path string, user, group int, mode os.FileMode) error {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("look at agent state: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at agent state: %w", err)
+	}
+	return give(file, info, user, group, mode)
+}
+
+func give(file *os.File, info fs.FileInfo, user, group int, mode os.FileMode) error {
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || int(stat.Uid) != user || int(stat.Gid) != group {
+		if err := file.Chown(user, group); err != nil {
+			return fmt.Errorf("give %s to user %d: %w", file.Name(), user, err)
+		}
+	}
+	if info.Mode().Perm() == mode {
+		return nil
+	}
+	if err := file.Chmod(mode); err != nil {
+		return fmt.Errorf("close %s to others: %w", file.Name(), err)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package hostsdir_test
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
+)
+
+// failing lets the n-th operation that changes something fail, as a full disk
+// or a kill would, and every one after it.
+type failing struct {
+	hostsdir.FS
+	left int
+}
+
+var errFull = errors.New("no space left on device")
+
+func (f *failing) spend() error {
+	if f.left--; f.left < 0 {
+		return errFull
+	}
+	return nil
+}
+
+func (f *failing) Mkdir(name string, perm fs.FileMode) error {
+	return errors.Join(f.spend(), ifOK(f.left, func() error { return f.FS.Mkdir(name, perm) }))
+}
+
+func (f *failing) WriteFile(name string, data []byte, perm fs.FileMode) error {
+	if err := f.spend(); err != nil {
+		if f.left == -1 { // the one that fails has written half
+			_ = f.FS.WriteFile(name, data[:len(data)/2], perm)
+		}
+		return err
+	}
+	return f.FS.WriteFile(name, data, perm)
+}
+
+func (f *failing) Rename(from, to string) error {
+	return errors.Join(f.spend(), ifOK(f.left, func() error { return f.FS.Rename(from, to) }))
+}
+
+func (f *failing) Remove(name string) error {
+	return errors.Join(f.spend(), ifOK(f.left, func() error { return f.FS.Remove(name) }))
+}
+
+func (f *failing) Sync(name string) error {
+	return errors.Join(f.spend(), ifOK(f.left, func() error { return f.FS.Sync(name) }))
+}
+
+func ifOK(left int, do func() error) error {
+	if left < 0 {
+		return nil
+	}
+	return do()
+}
+
+// TestCrashAtAnyWrite stops Apply at each operation of each change of the
+// story. What containerd then reads is whole, and the next Apply ends where an
+// undisturbed one does.
+func TestCrashAtAnyWrite(t *testing.T) {
+	t.Parallel()
+	a, b := registryA(t), registryB()
+	changedCA := a
+	changedCA.CA = certificate(t, "CA-B")
+	steps := []struct {
+		name     string
+		from, to hostsdir.Tree
+	}{
+		{"first", nil, render(t, published(t, a))},
+		{"another registry", render(t, published(t, a)), render(t, published(t, b, a))},
+		{"another CA", render(t, published(t, a)), render(t, published(t, changedCA))},
+		{"registry gone", render(t, published(t, b, a)), render(t, published(t, b))},
+		{"all gone", render(t, published(t, b, a)), nil},
+	}
+	for _, step := range steps {
+		t.Run(step.name, func(t *testing.T) {
+			t.Parallel()
+			want := t.TempDir()
+			apply(t, open(t, want), step.from)
+			apply(t, open(t, want), step.to)
+			for n := 0; ; n++ {
+				dir := t.TempDir()
+				folder := open(t, dir)
+				apply(t, folder, step.from)
+				_, err := hostsdir.Apply(&failing{FS: folder, left: n}, step.to)
+				readable(t, dir)
+				apply(t, folder, step.to)
+				same(t, want, dir)
+				if err == nil {
+					if n < 3 {
+						t.Fatalf("only %d operations were counted", n)
+					}
+					return
+				}
+				if !errors.Is(err, errFull) {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// readable fails unless every directory is one that containerd can use: each
+// hosts.toml parses and every certificate file that it names is there and
+// whole. The ownership file covers every directory.
+func readable(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		var owned []string
+		if err := json.Unmarshal([]byte(read(t, dir, ownership)), &owned); err != nil || !slices.Contains(owned, e.Name()) {
+			t.Errorf("%s is not on the list %q (%v)", e.Name(), owned, err)
+		}
+		data, err := os.ReadFile(filepath.Join(dir, e.Name(), "hosts.toml"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // as if there were no directory
+		}
+		var doc struct {
+			CA   string `toml:"ca"`
+			Host map[string]struct {
+				CA string `toml:"ca"`
+			} `toml:"host"`
+		}
+		if err := toml.Unmarshal(data, &doc); err != nil || len(doc.Host) == 0 {
+			t.Fatalf("%s/hosts.toml: %v\n%s", e.Name(), err, data)
+		}
+		cas := []string{doc.CA}
+		for _, h := range doc.Host {
+			cas = append(cas, h.CA)
+		}
+		for _, ca := range cas {
+			if ca != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(read(t, dir, filepath.Join(e.Name(), ca)))) {
+				t.Errorf("%s/%s holds no certificate", e.Name(), ca)
+			}
+		}
+	}
+}
+
+// recorded notes the operations that a power cut could reorder.
+type recorded struct {
+	hostsdir.FS
+	log []string
+}
+
+func (r *recorded) Rename(from, to string) error {
+	r.log = append(r.log, "rename "+to)
+	return r.FS.Rename(from, to)
+}
+
+func (r *recorded) Remove(name string) error {
+	r.log = append(r.log, "remove "+name)
+	return r.FS.Remove(name)
+}
+
+func (r *recorded) Sync(name string) error {
+	r.log = append(r.log, "sync "+name)
+	return r.FS.Sync(name)
+}
+
+// TestPowerCutKeepsTheOrder: a hosts.toml whose certificate is not on disk
+// fails every pull of its host, so each is on disk before the next step.
+func TestPowerCutKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	folder := &recorded{FS: open(t, t.TempDir())}
+	with := published(t, registryB())
+	without := with
+	without.SecondWay = layout.SecondWay{}
+	apply(t, folder, render(t, with))
+	apply(t, folder, render(t, without))
+	for _, order := range [][]string{
+		{"rename " + fixed + "/second-way.crt", "sync " + fixed, "rename " + fixed + "/hosts.toml"},
+		{"rename " + fixed + "/hosts.toml", "sync " + fixed, "remove " + fixed + "/second-way.crt", "sync " + fixed},
+	} {
+		at := -1
+		for _, want := range order {
+			next := slices.Index(folder.log[at+1:], want)
+			if next < 0 {
+				t.Fatalf("no %q after operation %d of %q", want, at, folder.log)
+			}
+			at += 1 + next
+		}
+		first := slices.Index(folder.log, order[0])
+		if i := slices.Index(folder.log[first:], order[1]); i > slices.Index(folder.log[first:], order[2]) {
+			t.Errorf("%q came after %q: %q", order[1], order[2], folder.log)
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package nodescript
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/d8-registry/registry/internal/node/filelock"
+)
+
+// What is in the state folder. All of it is root's alone.
+const (
+	stepsDir    = "steps"  // scripts, as they run
+	outputDir   = "output" // what each printed last
+	eventsDir   = "events" // what is still to be handled
+	flagsDir    = "flags"  // scripts' flags
+	tmpDir      = "tmp"    // scripts' temporary files
+	libraryFile = "library.bash"
+	lockFile    = "lock"         // held by the agent that runs scripts
+	doneFile    = "done.json"    // the last complete run
+	runningFile = "running.json" // the script that runs now
+)
+
+// done is the last run that was completed.
+type done struct {
+	Checksum string    `json:"checksum"`
+	BootID   string    `json:"bootID"`
+	At       time.Time `json:"at"`
+}
+
+// running is a script that was started.
+type running struct {
+	Group  int    `json:"group"` // its process group
+	Mark   string `json:"mark"`  // in the environment of all of its processes
+	BootID string `json:"bootID"`
+}
+
+// folder is the state folder. Nothing is reached through it that is not in it.
+type folder struct {
+	root *os.Root
+	path string // as the host sees it
+}
+
+func openFolder(host Host, dir string) (*folder, error) {
+	here := filepath.Join(host.Root, dir)
+	if err := os.MkdirAll(here, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of scripts: %w", err)
+	}
+	root, err := os.OpenRoot(here)
+	if err != nil {
+		return nil, fmt.Errorf("open the folder of scripts: %w", err)
+	}
+	f := &folder{root: root, path: dir}
+	for _, sub := range []string{".", stepsDir, outputDir, eventsDir, flagsDir, tmpDir} {
+		if err := root.MkdirAll(sub, 0o700); err != nil {
+			return nil, errors.Join(fmt.Errorf("make %s: %w", f.onHost(sub), err), root.Close())
+		}
+		if err := root.Chmod(sub, 0o700); err != nil {
+			return nil, errors.Join(fmt.Errorf("close %s to others: %w", f.onHost(sub), err), root.Close())
+		}
+	}
+	if err := f.write(libraryFile, library, 0o600); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return f, nil
+}
+
+func (f *folder) close() error { return f.root.Close() }
+
+// lock waits until no other agent runs scripts of this folder: a pod that was
+// replaced by force may still be at it. The kernel takes the lock from an agent
+// that was killed. unlock is never nil.
+func (f *folder) lock(ctx context.Context) (unlock func(), err error) {
+	file, err := f.root.OpenFile(lockFile, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return func() {}, fmt.Errorf("open %s: %w", f.onHost(lockFile), err)
+	}
+	return func() { _ = file.Close() }, filelock.Lock(ctx, file)
+}
+
+func (f *folder) onHost(name string) string { return path.Join(f.path, name) }
+
+// write replaces a file at once, and durably.
+func (f *folder) write(name string, data []byte, mode os.FileMode) error {
+	next := path.Join(path.Dir(name), ".next-"+rand.Text()[:8])
+	err := f.fill(next, data, mode)
+	if err == nil {
+		err = f.root.Rename(next, name)
+	}
+	if err != nil {
+		_ = f.root.Remove(next)
+		return fmt.Errorf("write %s: %w", f.onHost(name), err)
+	}
+	return nil
+}
+
+func (f *folder) fill(name string, data []byte, mode os.FileMode) error {
+	file, err := f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+// place makes the folder ready for one script to run.
+func (f *folder) place(s script) error {
+	if err := f.empty(tmpDir); err != nil {
+		return err
+	}
+	// A handler that was cut off or failed has not handled its event.
+	for _, name := range f.list(eventsDir) {
+		if open, cut := strings.CutPrefix(name, "."); cut {
+			if err := f.root.Rename(eventsDir+"/"+name, eventsDir+"/"+open); err != nil {
+				return fmt.Errorf("take up event %s again: %w", open, err)
+			}
+		}
+	}
+	return f.write(stepsDir+"/"+s.file(), []byte(s.content), 0o700)
+}
+
+// sweep removes what is left of scripts that are not in the plan.
+func (f *folder) sweep(p plan) {
+	keep := map[string]bool{}
+	for _, s := range p.scripts {
+		keep[stepsDir+"/"+s.file()] = true
+		keep[outputDir+"/"+s.file()+".log"] = true
+	}
+	for _, dir := range []string{stepsDir, outputDir} {
+		for _, name := range f.list(dir) {
+			if !keep[dir+"/"+name] {
+				_ = f.root.Remove(dir + "/" + name) // the next sweep tries again
+			}
+		}
+	}
+}
+
+// complete notes that all scripts of a plan are done. What nobody handled in a
+// whole run nobody will.
+func (f *folder) complete(d done) error {
+	if err := f.empty(eventsDir); err != nil {
+		return err
+	}
+	data, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("encode what was done: %w", err)
+	}
+	return f.write(doneFile, data, 0o600)
+}
+
+// last is the last complete run; zero when there was none that can be read.
+func (f *folder) last() done {
+	var d done
+	if data, err := f.root.ReadFile(doneFile); err != nil || json.Unmarshal(data, &d) != nil {
+		return done{}
+	}
+	return d
+}
+
+func (f *folder) note(r running) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode what runs: %w", err)
+	}
+	return f.write(runningFile, data, 0o600)
+}
+
+func (f *folder) forget() { _ = f.root.Remove(runningFile) } // a group that has gone is no harm
+
+// cutOff is the script that an earlier agent left running.
+func (f *folder) cutOff() (running, bool) {
+	var r running
+	data, err := f.root.ReadFile(runningFile)
+	if err != nil || json.Unmarshal(data, &r) != nil || r.Mark == "" || r.Group <= 1 {
+		return running{}, false
+	}
+	return r, true
+}
+
+func (f *folder) empty(dir string) error {
+	for _, name := range f.list(dir) {
+		if err := f.root.RemoveAll(dir + "/" + name); err != nil {
+			return fmt.Errorf("empty %s: %w", f.onHost(dir), err)
+		}
+	}
+	return nil
+}
+
+func (f *folder) list(dir string) []string {
+	entries, err := fs.ReadDir(f.root.FS(), dir)
+	if err != nil {
+		return nil
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}

@@ -1,0 +1,32 @@
+package nodescript
+
+import (
+	"context"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
+	"github.com/d8-registry/registry/internal/node/watch"
+)
+
+// follow keeps up with the NodeGroupConfigurations of the API server. While it
+// is away what was known last holds.
+func (r *Runner) follow(ctx context.Context) {
+	all := watch.All{
+		Client:   r.cfg.Client,
+		Resource: deckhousev1alpha1.GroupVersion().WithResource("nodegroupconfigurations"),
+	}
+	all.Run(ctx, r.log, func(objects []*unstructured.Unstructured) {
+		scripts := make([]script, 0, len(objects))
+		for _, o := range objects {
+			s, err := readScript(o)
+			if err != nil {
+				r.log.Error("a script is left out", "err", err)
+				continue
+			}
+			scripts = append(scripts, s)
+		}
+		r.learnScripts(slices.Clip(scripts))
+	})
+}

@@ -1,0 +1,245 @@
+package reconfigure
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/d8-registry/registry/internal/node/mainfile"
+)
+
+// change is what would be done, before it is done.
+type change struct {
+	id, key string
+	path    string // what config_path becomes; empty on the way back
+	legacy  bool
+
+	before, after    []byte
+	there, thereThen bool // whether the file exists, before and after
+	keepBackup       bool // it is of a time before the edit that is there
+	edit             edit // what the record says of an edit of ours
+}
+
+// same reports whether the file is already as it shall be.
+func (c *change) same() bool { return c.there == c.thereThen && bytes.Equal(c.before, c.after) }
+
+// manager recognises files that another program writes.
+var manager = regexp.MustCompile(`(?im)^\s*#.*(ansible[ _]managed|managed by (?:ansible|puppet|chef|salt|cfengine)|puppet|this file is managed|do not edit)`)
+
+// words are what the operator reads while the change waits.
+func (c *change) words(p place) string {
+	var s string
+	switch {
+	case c.legacy:
+		s = fmt.Sprintf("config_path goes out of %s again", p.shown)
+	case c.same():
+		s = fmt.Sprintf("containerd has not read %s since config_path became %q there", p.shown, c.path)
+	default:
+		s = fmt.Sprintf("config_path in %s becomes %q", p.shown, c.path)
+	}
+	s += "; containerd must be restarted for it once"
+	if manager.Match(c.before) && !c.same() {
+		s += "; the file says that another program manages it: change it there too, else it will be changed back"
+	}
+	return s
+}
+
+// plan is the change that leads to what is wanted, approved by containerd's
+// own binary; nil when there is nothing to do.
+func (r *Reconfigurer) plan(ctx context.Context, p place, w Want) (*change, error) {
+	c := &change{path: w.Path, legacy: w.Legacy}
+	var err error
+	if c.before, c.there, err = r.read(p); err != nil {
+		return nil, err
+	}
+	if c.legacy {
+		c.path = ""
+		err = r.takeBack(p, c)
+	} else {
+		err = r.edit(p, c, w)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.same() && (c.legacy || !w.Unread) {
+		return nil, nil
+	}
+	if w.Major > 1 {
+		if err := r.missing(p, c.after); err != nil {
+			return nil, err
+		}
+	}
+	for _, dir := range []string{p.dir(), filepath.Dir(p.check())} {
+		if err := r.fs.Writable(dir); err != nil && !c.same() {
+			return nil, &Refusal{plainly(p.shown, err)}
+		}
+	}
+	if err := r.o.Service.Check(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("look at containerd's service: %w", err)
+		}
+		return nil, &Refusal{err.Error()}
+	}
+	return c, r.identify(ctx, p, c)
+}
+
+// edit makes the wanted bytes of a forward change.
+func (r *Reconfigurer) edit(p place, c *change, w Want) error {
+	after, err := mainfile.SetConfigPath(c.before, w.Major, w.Path)
+	if err != nil {
+		return refused(p, err)
+	}
+	c.after, c.thereThen = after, true
+	if c.same() {
+		return nil
+	}
+	found, err := r.load(editName, &c.edit)
+	if err != nil {
+		return err
+	}
+	old, err := r.backup(p)
+	if err != nil {
+		return err
+	}
+	if found && c.there {
+		// The backup is older than an edit of ours that is still there.
+		without, err := mainfile.Restore(c.before, old, c.edit.Path)
+		c.keepBackup = err == nil && !bytes.Equal(without, c.before)
+	}
+	return nil
+}
+
+// takeBack makes the wanted bytes of the way back: the original ones if
+// nothing but our edit changed since, else the file without our edit.
+func (r *Reconfigurer) takeBack(p place, c *change) error {
+	c.after, c.thereThen = c.before, c.there
+	old, err := r.backup(p)
+	if err != nil {
+		return err
+	}
+	found, err := r.load(editName, &c.edit)
+	if err != nil || !c.there {
+		return err
+	}
+	if !found {
+		if old == nil {
+			return nil
+		}
+		// The state folder was lost; what the file says beyond the backup is ours.
+		c.edit.Path = mainfile.ConfigPath(c.before)
+		if c.edit.Path == "" || c.edit.Path == mainfile.ConfigPath(old) {
+			return nil
+		}
+	}
+	if c.edit.After == sum(c.before, true) {
+		if c.edit.Absent {
+			c.after, c.thereThen = nil, false
+			return nil
+		}
+		if old != nil {
+			c.after = old
+			return nil
+		}
+	}
+	if c.after, err = mainfile.Restore(c.before, old, c.edit.Path); err != nil {
+		return refused(p, err)
+	}
+	return nil
+}
+
+// refused adds the file's name to what cannot be edited.
+func refused(p place, err error) error {
+	var refusal *mainfile.Refusal
+	if errors.As(err, &refusal) {
+		return &Refusal{p.shown + ": " + refusal.Sentence}
+	}
+	return fmt.Errorf("edit %s: %w", p.shown, err)
+}
+
+// verdict is what containerd's binary said of a candidate.
+type verdict struct {
+	id  string
+	err error
+	at  time.Time
+}
+
+// identify names the change and shows it to containerd's own binary. It is
+// shown once, and if that failed again after a while, because a disk may have
+// been full: writing beside the main file wakes whoever watches there.
+func (r *Reconfigurer) identify(ctx context.Context, p place, c *change) error {
+	dump, err := r.dump(ctx, p.shown)
+	if err != nil {
+		return err
+	}
+	kind := "edit"
+	switch {
+	case c.legacy:
+		kind = "legacy"
+	case c.same():
+		kind = "restart"
+	}
+	// Whatever somebody repairs, in this file or in one that it imports, makes
+	// another change of it, which may be approved again.
+	stable, err := fingerprint(dump)
+	if err != nil {
+		return err
+	}
+	c.key = short(kind, c.path, sum(c.before, c.there), sum(c.after, c.thereThen), stable)
+	instance, err := r.instance(ctx)
+	if err != nil {
+		return err
+	}
+	// An approval is for one restart: whoever puts the same bytes back
+	// afterwards waits for another one.
+	c.id = short(c.key, instance)
+	if r.checked.id == c.key && (r.checked.err == nil || time.Since(r.checked.at) < r.o.Limits.Recheck) {
+		return r.checked.err
+	}
+	err = r.rehearse(ctx, p, c, dump)
+	var refusal *Refusal
+	if err == nil || errors.As(err, &refusal) {
+		r.checked = verdict{c.key, err, time.Now()}
+	}
+	return err
+}
+
+// rehearse lets containerd's own binary read the new file under another name,
+// and compares what it makes of it with what it makes of the old one.
+func (r *Reconfigurer) rehearse(ctx context.Context, p place, c *change, before []byte) error {
+	if c.same() {
+		return compare(p, before, before, c.path)
+	}
+	name := p.check()
+	if c.thereThen {
+		if err := r.fs.Write(name, c.after, ""); err != nil {
+			return &Refusal{plainly(p.shown, err)}
+		}
+	}
+	after, err := r.dump(ctx, p.shown+suffixCheck)
+	if rerr := r.remove(name); rerr != nil {
+		return fmt.Errorf("remove %s: %w", name, rerr)
+	}
+	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if err != nil {
+		return &Refusal{fmt.Sprintf("containerd does not take %s with config_path changed: %v", p.shown, err)}
+	}
+	return compare(p, before, after, c.path)
+}
+
+func (r *Reconfigurer) dump(ctx context.Context, file string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.o.Limits.Ask)
+	defer cancel()
+	return r.o.Runtime.DumpConfig(ctx, file)
+}
+
+func (r *Reconfigurer) instance(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.o.Limits.Ask)
+	defer cancel()
+	return r.o.Runtime.Instance(ctx)
+}

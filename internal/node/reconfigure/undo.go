@@ -1,0 +1,195 @@
+package reconfigure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/d8-registry/registry/internal/node/mainfile"
+)
+
+// resume finishes what an earlier pass left; over says that the status is the
+// pass's own.
+func (r *Reconfigurer) resume(ctx context.Context, w Want) (s Status, over bool, err error) {
+	j := &journal{}
+	found, err := r.load(journalName, j)
+	if err != nil {
+		return Status{}, false, err
+	}
+	if found && j.Shown != w.Shown {
+		// containerd was started with another main file meanwhile.
+		w.File, w.Shown = strings.TrimSuffix(w.File, w.Shown)+j.Shown, j.Shown
+	}
+	p, err := r.place(w)
+	if err != nil {
+		return Status{}, false, err
+	}
+	if !found {
+		return Status{}, false, r.tidy(p)
+	}
+	r.report(ctx, p, j)
+	switch j.Step {
+	case stepUndo, stepUndoRestart:
+		s, err = r.back(ctx, p, j)
+		return s, true, err
+	case stepRestart:
+		s, err = r.restartAndCheck(ctx, p, j)
+		return s, true, err
+	case stepWrite:
+		return r.resumeWrite(ctx, p, j)
+	default:
+		return Status{}, false, fmt.Errorf("%s names an unknown step %q", journalName, j.Step)
+	}
+}
+
+// resumeWrite goes on from where the file may or may not have been written.
+func (r *Reconfigurer) resumeWrite(ctx context.Context, p place, j *journal) (s Status, over bool, err error) {
+	data, there, err := r.read(p)
+	if err != nil {
+		return Status{}, false, err
+	}
+	if now := sum(data, there); now != j.After || now == j.Before {
+		return Status{}, false, r.overwritten(p, j, data)
+	}
+	if err := r.fs.SyncDir(p.dir()); err != nil {
+		return Status{}, false, fmt.Errorf("save %s: %w", p.shown, err)
+	}
+	instance, err := r.instance(ctx)
+	if err == nil && instance != j.Instance {
+		// Somebody restarted containerd, before or after the file was written. If
+		// it does what the change is for, it needs no other restart.
+		if err := r.check(ctx, j, true); err == nil && j.Path != "" {
+			s, err = r.commit(p, j)
+			return s, true, err
+		}
+		if ctx.Err() != nil {
+			return Status{}, false, fmt.Errorf("look at containerd: %w", ctx.Err())
+		}
+	}
+	if err := r.advance(ctx, j, stepRestart); err != nil {
+		return Status{}, false, err
+	}
+	s, err = r.restartAndCheck(ctx, p, j)
+	return s, true, err
+}
+
+// overwritten is the end of a change that was not written, or written over by
+// somebody: what is there is planned anew. Ours may be in what they wrote, and
+// is to be found on the way back.
+func (r *Reconfigurer) overwritten(p place, j *journal, data []byte) error {
+	if s := sum(data, data != nil); s != j.Before && j.Path != "" && mainfile.ConfigPath(data) == j.Path {
+		if err := r.save(editName, edit{Path: j.Path, After: j.After, Absent: j.Before == absent}); err != nil {
+			return err
+		}
+	}
+	return r.close(p, j)
+}
+
+// undo gives a change up.
+func (r *Reconfigurer) undo(ctx context.Context, p place, j *journal, reason string) (Status, error) {
+	if ctx.Err() != nil {
+		return Status{}, fmt.Errorf("stopped while containerd was reconfigured; the next start goes on: %w", ctx.Err())
+	}
+	r.o.Log.Error("the change of containerd's main file failed; it goes back", "id", j.ID, "file", p.shown, "reason", reason)
+	j.Step, j.Reason = stepUndo, reason
+	// A full disk must not keep the file from going back, which needs no space.
+	if err := r.save(journalName, j); err != nil {
+		r.o.Log.Error("the journal cannot be written; the file goes back all the same", "err", err)
+	}
+	r.report(ctx, p, j)
+	return r.back(ctx, p, j)
+}
+
+// back puts the old file back and restarts containerd once more, if the one
+// that runs may have read the new one.
+func (r *Reconfigurer) back(ctx context.Context, p place, j *journal) (Status, error) {
+	// The next agent is a container: without a containerd there is none.
+	ctx = context.WithoutCancel(ctx)
+	message, restart := j.Reason, r.restart
+	if j.Step == stepUndo {
+		if err := r.putBack(p, j); err != nil {
+			return Status{}, fmt.Errorf("%s; and %s could not be put back from %s beside it, put it back by hand: %w",
+				j.Reason, p.shown, p.file+suffixPrevious, err)
+		}
+		if err := r.advance(ctx, j, stepUndoRestart); err != nil {
+			r.o.Log.Error("the journal cannot be written; containerd is restarted all the same", "err", err)
+		}
+		if j.From == nobody {
+			// It may be on its way up with the file that was just taken away.
+			restart = r.order
+		}
+	}
+	if now, err := r.instance(ctx); err == nil && now == j.Instance {
+		// The very process of before: it never read another file.
+		return r.fail(ctx, p, j, fmt.Sprintf("%s; containerd was not restarted, and %s is what it was before", message, p.shown))
+	}
+	err := restart(ctx, j.From)
+	if err == nil {
+		err = r.check(ctx, j, false)
+	}
+	if err == nil || onlyLost(err) {
+		return r.fail(ctx, p, j, fmt.Sprintf("%s; %s is what it was before, and containerd runs with it", message, p.shown))
+	}
+	return r.fail(ctx, p, j, fmt.Sprintf("THIS NODE NEEDS A HUMAN NOW: %s; %s is what it was before, but containerd did not come back "+
+		"even with that: %v. Look at `journalctl -u containerd`", message, p.shown, err))
+}
+
+// putBack makes the main file what it was. Where somebody else wrote it after
+// us, only our edit is taken out of theirs.
+func (r *Reconfigurer) putBack(p place, j *journal) error {
+	now, err := r.sumOf(p)
+	switch {
+	case err != nil:
+		return err
+	case now == j.Before:
+		return r.fs.SyncDir(p.dir())
+	case now != j.After:
+		return r.takeOut(p, j)
+	case j.Before == absent:
+		err = r.remove(p.file)
+	default:
+		err = r.fs.Rename(p.file+suffixPrevious, p.file)
+	}
+	if err != nil {
+		return err
+	}
+	return r.fs.SyncDir(p.dir())
+}
+
+// takeOut takes our edit out of somebody else's file.
+func (r *Reconfigurer) takeOut(p place, j *journal) error {
+	if j.Legacy || j.Path == "" {
+		return nil // theirs, and nothing of ours was put in
+	}
+	data, there, err := r.read(p)
+	if err != nil || !there {
+		return err
+	}
+	old, err := r.backup(p)
+	if err != nil {
+		return err
+	}
+	without, err := mainfile.Restore(data, old, j.Path)
+	if err != nil || sum(without, true) == sum(data, true) {
+		return nil //nolint:nilerr // what cannot be read is not ours to repair
+	}
+	return r.replace(p.file, without, p.file)
+}
+
+// fail is the end of a change that failed: it is not tried again.
+func (r *Reconfigurer) fail(ctx context.Context, p place, j *journal, message string) (Status, error) {
+	_, err := r.instance(ctx)
+	f := failure{ID: j.ID, Key: j.Key, Message: message, Dead: err != nil}
+	r.o.Log.Error("the change of containerd's main file failed", "id", j.ID, "file", p.shown, "reason", message)
+	s := Status{ID: j.ID, Phase: Failed, Message: message}
+	if err := r.save(failureName, f); err != nil {
+		return s, err
+	}
+	return s, r.close(p, j)
+}
+
+// errLost marks the one failure that another restart does not mend.
+var errLost = errors.New("did not survive containerd's restart")
+
+func onlyLost(err error) bool { return errors.Is(err, errLost) }

@@ -1,0 +1,192 @@
+package serve
+
+import (
+	"errors"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/node/handoff"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// routed asks through the real data path: 404 means no route.
+func routed(k *keeper, host, repository string) bool {
+	h := &handler{token: "t", keeper: k, proofs: newProofs(), pulls: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		proxy.New(k.table, proxy.Config{}).ServeHTTP(w, r)
+	})}
+	req := httptest.NewRequest(http.MethodGet, "/v2/"+repository+"/manifests/x?ns="+host, nil)
+	req.Header.Set("X-Registry-Node-Token", "t")
+	w := httptest.NewRecorder()
+	h.routes().ServeHTTP(w, req)
+	return w.Code != http.StatusNotFound
+}
+
+// TestPullsDoNotWaitForTheDisk: a pipe that nobody reads stands for a disk that
+// hangs.
+func TestPullsDoNotWaitForTheDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	k := keeperIn(t, dir)
+	if err := k.offer(encode(t, published(1, dead("new"))), true); err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(dir, "serve", "layout.yaml.new")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	saved := make(chan error, 1)
+	go func() { saved <- k.offer(encode(t, published(2, dead("newer"))), true) }()
+	for k.mu.TryLock() { // until it is saving
+		k.mu.Unlock()
+		<-time.After(time.Millisecond)
+	}
+	answered := make(chan bool, 1)
+	go func() {
+		status, _ := k.look()
+		answered <- routed(k, "127.0.0.1:1", "new/app") && status.Generation == 1
+	}()
+	select {
+	case good := <-answered:
+		if !good {
+			t.Error("the layout changed before it was saved")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a pull waits for the disk")
+	}
+	reader, err := os.Open(pipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Close() }()
+	if err := <-saved; err == nil {
+		t.Error("a pipe was taken for a disk")
+	}
+}
+
+// TestNamesOnTheirWayOutAreSavedFirst: a layout on disk without the list of
+// what left it would cut those names off at the next start.
+func TestNamesOnTheirWayOutAreSavedFirst(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	k := keeperIn(t, dir)
+	if err := k.offer(encode(t, withOld(1)), true); err != nil {
+		t.Fatal(err)
+	}
+	for _, refused := range []string{"retired.json.new", "layout.yaml.new"} {
+		if err := os.Mkdir(filepath.Join(dir, "serve", refused), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.offer(encode(t, published(2, dead("new"))), true); err == nil {
+			t.Fatal("no error")
+		}
+		for _, k := range []*keeper{k, keeperIn(t, dir)} {
+			if status, _ := k.look(); status.Generation != 1 || !k.routed("a.example.com", "team/app") {
+				t.Errorf("%s refused: %+v", refused, status)
+			}
+		}
+		if err := os.Remove(filepath.Join(dir, "serve", refused)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What is on its way out and still in the layout is routed as the layout says.
+	k.applied(1)
+	k.sweep()
+	if err := k.offer(encode(t, published(2, dead("new"))), true); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := k.look(); status.Generation != 2 || !k.routed("a.example.com", "team/app") {
+		t.Errorf("afterwards: %+v", status)
+	}
+}
+
+// TestForget: the way back to before the first layout, and forth again.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	k := keeperIn(t, dir)
+	now := time.Now()
+	k.retired.now = func() time.Time { return now }
+	offer := func(data []byte, found bool) {
+		t.Helper()
+		if err := k.offer(data, found); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after := func(what string, wait time.Duration, want int64) {
+		t.Helper()
+		now = now.Add(wait)
+		k.sweep()
+		_, err := k.folder.Layout()
+		status, _ := k.look()
+		if status.Generation != want || k.table.Generation() != want || errors.Is(err, fs.ErrNotExist) != (want == 0) {
+			t.Errorf("%s: %+v, table %d, disk %v; want generation %d", what, status, k.table.Generation(), err, want)
+		}
+	}
+	offer(encode(t, withOld(1)), true)
+	offer(encode(t, published(2, dead("new"))), true)
+	k.forget(2)
+	after("a published layout", time.Hour, 2)
+	offer(nil, false)
+	if status, _ := k.look(); !status.Absent {
+		t.Errorf("%+v", status)
+	}
+	after("nobody said so", time.Hour, 2)
+	k.forget(1)
+	after("another generation", time.Hour, 2)
+	k.forget(2)
+	end := k.retired.use("a.example.com", "team/app")
+	after("a pull under way", time.Hour, 2)
+	end()
+	k.forget(2) // node says so in every pass
+	after("not yet quiet", DefaultQuiet-time.Second, 2)
+	k.forget(2)
+	after("quiet", time.Second, 0)
+	if status, _ := keeperIn(t, dir).look(); status.Generation != 0 || status.Problem != "" {
+		t.Errorf("after a restart %+v", status)
+	}
+	if routed(k, "a.example.com", "team/app") != true { // 503: containerd goes on to the next host
+		t.Error("404 would be believed")
+	}
+	offer(encode(t, published(3, dead("new"))), true)
+	after("a later layout", time.Hour, 3)
+	if !k.routed("127.0.0.1:1", "new/app") || k.routed("a.example.com", "team/app") {
+		t.Error("the later layout is not routed as it says")
+	}
+	if status, _ := k.look(); status.Absent || status.Problem != "" {
+		t.Errorf("%+v", status)
+	}
+}
+
+// TestALayoutThatComesMeanwhileStays: the order was about the one before.
+func TestALayoutThatComesMeanwhileStays(t *testing.T) {
+	t.Parallel()
+	k := keeperIn(t, t.TempDir())
+	now := time.Now()
+	k.retired.now = func() time.Time { return now }
+	for _, step := range []struct {
+		layout int64
+		found  bool
+	}{{1, true}, {0, false}, {2, true}} {
+		var data []byte
+		if step.found {
+			data = encode(t, published(step.layout, upstream.Upstream{Host: "127.0.0.1:1", Path: "new", Scheme: upstream.HTTP}))
+		}
+		if err := k.offer(data, step.found); err != nil {
+			t.Fatal(err)
+		}
+		k.forget(1)
+	}
+	now = now.Add(time.Hour)
+	k.sweep()
+	if status, _ := k.look(); (status != handoff.Status{Generation: 2, Version: status.Version, Revision: status.Revision}) {
+		t.Errorf("%+v", status)
+	}
+}

@@ -1,0 +1,151 @@
+package serve
+
+import (
+	"crypto/subtle"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/handoff"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
+)
+
+// codeDenied is the OCI code for a caller that shows no node token.
+const codeDenied = "DENIED"
+
+// handler is everything that is served on loopback.
+type handler struct {
+	token   string
+	keeper  *keeper
+	mirrors *mirrors
+	proofs  *proofs
+	pulls   http.Handler
+	// stopping closes when long questions should end.
+	stopping <-chan struct{}
+}
+
+// routes reads top to bottom: that is the order a request meets each part.
+func (h *handler) routes() http.Handler {
+	inner := http.NewServeMux()
+	inner.HandleFunc("GET "+handoff.PathStatus, h.status)
+	inner.HandleFunc("POST "+handoff.PathProof+"{nonce}", h.expect)
+	inner.HandleFunc("GET "+handoff.PathProof+"{nonce}", h.seen)
+	inner.HandleFunc("POST "+handoff.PathApplied+"{generation}", h.told(h.keeper.applied))
+	inner.HandleFunc("POST "+handoff.PathForget+"{generation}", h.told(h.keeper.forget))
+	inner.HandleFunc("POST "+handoff.PathMirrors, h.mirrors.reload)
+	inner.HandleFunc("/v2/", h.pull)
+
+	outer := http.NewServeMux()
+	outer.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	outer.HandleFunc("GET /readyz", h.ready)
+	outer.Handle("/", h.authenticated(inner))
+	return outer
+}
+
+// authenticated lets containerd and node in, who carry the node token, and
+// nobody else on the node: what is behind it pulls with the cluster's
+// credentials. 403 and never 401, so that containerd goes on to the next host
+// and does not show the pod's credentials here.
+func (h *handler) authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		given := r.Header.Get(hostsdir.TokenHeader)
+		if subtle.ConstantTimeCompare([]byte(given), []byte(h.token)) != 1 {
+			proxy.WriteError(w, r, http.StatusForbidden, codeDenied, "the node token is missing or wrong")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
+	if status, _ := h.keeper.look(); status.Generation == 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+}
+
+// pull routes one request of a pull. It takes no lock that is held while the
+// disk is written to: a slow disk must not keep a pull waiting.
+func (h *handler) pull(w http.ResponseWriter, r *http.Request) {
+	pull, err := proxy.Parse(r)
+	if err != nil {
+		h.pulls.ServeHTTP(w, r) // which says what is wrong
+		return
+	}
+	if isProof(pull) {
+		h.proofs.serve(w, r, pull)
+		return
+	}
+	defer h.keeper.retired.use(pull.Host, pull.Repository)()
+	h.pulls.ServeHTTP(w, r)
+}
+
+// status answers at once when it is not what the caller has seen, else when it
+// changes.
+func (h *handler) status(w http.ResponseWriter, r *http.Request) {
+	after, err := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
+	if err != nil {
+		after = -1
+	}
+	revision, err := strconv.ParseInt(r.URL.Query().Get("revision"), 10, 64)
+	if err != nil {
+		revision = 0
+	}
+	timer := time.NewTimer(handoff.MaxWait)
+	defer timer.Stop()
+	for {
+		status, changed := h.keeper.look()
+		if status.Generation > after || revision > 0 && status.Revision != revision {
+			write(w, status)
+			return
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			write(w, status)
+			return
+		case <-h.stopping:
+			write(w, status)
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (h *handler) expect(w http.ResponseWriter, r *http.Request) {
+	name := layout.Name{Host: r.URL.Query().Get("host"), Path: r.URL.Query().Get("path")}
+	if name.Host == "" || !h.proofs.expect(r.PathValue("nonce"), name) {
+		http.Error(w, "malformed or known nonce", http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (h *handler) seen(w http.ResponseWriter, r *http.Request) {
+	wait, err := time.ParseDuration(r.URL.Query().Get("wait"))
+	if err != nil || wait < 0 {
+		wait = 0
+	}
+	write(w, h.proofs.seen(r.Context(), r.PathValue("nonce"), min(wait, handoff.MaxWait)))
+}
+
+// told passes on what node says of a generation.
+func (h *handler) told(what func(generation int64)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		generation, err := strconv.ParseInt(r.PathValue("generation"), 10, 64)
+		if err != nil {
+			http.Error(w, "malformed generation", http.StatusBadRequest)
+			return
+		}
+		what(generation)
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func write(w http.ResponseWriter, answer any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // the caller may be gone
+}

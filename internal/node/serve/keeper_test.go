@@ -1,0 +1,274 @@
+package serve
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/handoff"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+func registryAt(host, password string) upstream.Upstream {
+	return upstream.Upstream{Host: host, Path: "team", Scheme: upstream.HTTPS, Credentials: upstream.Credentials{Username: "u", Password: password}}
+}
+
+func published(generation int64, upstreams ...upstream.Upstream) layout.Layout {
+	names := []layout.Name{layout.Fixed()}
+	for _, u := range upstreams {
+		names = append(names, layout.NameOf(u))
+	}
+	return layout.Layout{
+		Schema: layout.Schema, Generation: generation, Mode: "Direct",
+		Active: upstreams[0], Target: upstreams[0], Routes: layout.Cross(names, upstreams),
+	}
+}
+
+func encode(t testing.TB, l layout.Layout) []byte {
+	t.Helper()
+	data, err := layout.Encode(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func open(t testing.TB, dir string) handoff.Folder {
+	t.Helper()
+	folder, err := handoff.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+func keeperIn(t testing.TB, dir string) *keeper {
+	t.Helper()
+	table := proxy.NewTable(nil)
+	t.Cleanup(table.Close)
+	return newKeeper(open(t, dir), table, slog.New(slog.DiscardHandler))
+}
+
+// TestOffer is the table of what an agent does with what is published. In
+// every row the last good layout has generation 5; whatever is wrong changes
+// neither routes nor disk, and is said.
+func TestOffer(t *testing.T) {
+	t.Parallel()
+	good := published(5, registryAt("a.example.com", "first"))
+	rotated := published(5, registryAt("a.example.com", "SECRET"))
+	next := published(6, registryAt("b.example.com", "SECRET"), registryAt("a.example.com", "first"))
+	for name, row := range map[string]struct {
+		published  []byte
+		absent     bool
+		generation int64
+		ahead      bool
+		problem    string
+	}{
+		"higher":                    {published: encode(t, next), generation: 6},
+		"the same":                  {published: encode(t, good), generation: 5},
+		"lower":                     {published: encode(t, published(4, registryAt("a.example.com", "first"))), generation: 5, ahead: true, problem: "generation 4, lower than 5"},
+		"same generation, other":    {published: encode(t, rotated), generation: 5, problem: "generation 5 was published again with other content"},
+		"absent":                    {absent: true, generation: 5, problem: "there is no published layout"},
+		"empty":                     {generation: 5, problem: "the published layout is empty"},
+		"not YAML":                  {published: []byte("generation: [SECRET"), generation: 5, problem: "kept out"},
+		"unknown schema":            {published: []byte(strings.Replace(string(encode(t, next)), "schema: 1", "schema: 2", 1)), generation: 5, problem: "schema 2"},
+		"a name without upstream":   {published: []byte("schema: 1\ngeneration: 6\nmode: Direct\nhosts: {a.example.com: {mirrors: []}}\n"), generation: 5, problem: "kept out"},
+		"a whole other document":    {published: []byte("hello: SECRET\n"), generation: 5, problem: "kept out"},
+		"a lower one after a reset": {published: encode(t, published(1, registryAt("c.example.com", "SECRET"))), generation: 5, ahead: true, problem: "generation 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			k := keeperIn(t, dir)
+			if err := k.offer(encode(t, good), true); err != nil {
+				t.Fatal(err)
+			}
+			if err := k.offer(row.published, !row.absent); err != nil {
+				t.Fatal(err)
+			}
+			status, _ := k.look()
+			if status.Generation != row.generation || status.Ahead != row.ahead || k.table.Generation() != row.generation {
+				t.Errorf("%+v, table %d; want generation %d, ahead %t", status, k.table.Generation(), row.generation, row.ahead)
+			}
+			if (row.problem == "") != (status.Problem == "") || !strings.Contains(status.Problem, row.problem) || strings.Contains(status.Problem, "SECRET") {
+				t.Errorf("problem %q, want %q", status.Problem, row.problem)
+			}
+			again, _ := keeperIn(t, dir).look()
+			if again.Generation != row.generation || again.Version != status.Version || again.Version == "" {
+				t.Errorf("after a restart %+v, before %+v", again, status)
+			}
+			// What was wrong is forgotten when it is right again.
+			if err := k.offer(encode(t, published(7, registryAt("a.example.com", "first"))), true); err != nil {
+				t.Fatal(err)
+			}
+			if status, _ := k.look(); status.Generation != 7 || status.Ahead || status.Problem != "" {
+				t.Errorf("after a good one: %+v", status)
+			}
+		})
+	}
+}
+
+func TestFreshNodeHasNoProblem(t *testing.T) {
+	t.Parallel()
+	k := keeperIn(t, t.TempDir())
+	if err := k.offer(nil, false); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := k.look(); status.Generation != 0 || status.Problem != "" {
+		t.Errorf("%+v", status)
+	}
+}
+
+func TestStatusChangesWakeWaiters(t *testing.T) {
+	t.Parallel()
+	k := keeperIn(t, t.TempDir())
+	first, changed := k.look()
+	if err := k.offer(encode(t, published(1, registryAt("a.example.com", "pw"))), true); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody was woken")
+	}
+	second, changed := k.look()
+	if second.Revision == first.Revision {
+		t.Error("the revision stayed")
+	}
+	if err := k.offer(encode(t, published(1, registryAt("a.example.com", "pw"))), true); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-changed:
+		t.Error("woken for nothing")
+	default:
+	}
+}
+
+func TestFullDiskChangesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	k := keeperIn(t, dir)
+	if err := k.offer(encode(t, published(1, registryAt("a.example.com", "pw"))), true); err != nil {
+		t.Fatal(err)
+	}
+	// A directory where the new file should go stands for a disk that refuses.
+	if err := os.Mkdir(filepath.Join(dir, "serve", "layout.yaml.new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	next := encode(t, published(2, registryAt("b.example.com", "pw")))
+	if err := k.offer(next, true); err == nil {
+		t.Fatal("no error")
+	}
+	if status, _ := k.look(); status.Generation != 1 || status.Problem == "" || k.table.Generation() != 1 {
+		t.Errorf("%+v", status)
+	}
+	if err := os.Remove(filepath.Join(dir, "serve", "layout.yaml.new")); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.offer(next, true); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := k.look(); status.Generation != 2 || status.Problem != "" {
+		t.Errorf("%+v", status)
+	}
+}
+
+func TestDamagedDiskIsNoEnd(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open(t, dir)
+	if err := os.WriteFile(filepath.Join(dir, "serve", "layout.yaml"), []byte("gen"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := keeperIn(t, dir)
+	if status, _ := k.look(); status.Generation != 0 || status.Problem == "" {
+		t.Errorf("%+v", status)
+	}
+	if err := k.offer(encode(t, published(3, registryAt("a.example.com", "pw"))), true); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := k.look(); status.Generation != 3 || status.Problem != "" {
+		t.Errorf("%+v", status)
+	}
+}
+
+func TestStateIsClosedToOthers(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "state")
+	folder := open(t, dir)
+	k := newKeeper(folder, proxy.NewTable(nil), slog.New(slog.DiscardHandler))
+	if err := k.offer(encode(t, published(1, registryAt("a.example.com", "pw"))), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.offer(encode(t, published(2, registryAt("b.example.com", "pw"))), true); err != nil {
+		t.Fatal(err)
+	}
+	token, err := folder.EnsureToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := folder.EnsureToken(); err != nil || again != token || len(token) != 64 {
+		t.Errorf("token %d long, again the same %t, %v", len(token), again == token, err)
+	}
+	if _, err := newCertificate(folder, "127.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, "serve"))
+	if err != nil || len(entries) < 5 {
+		t.Fatal(entries, err)
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", e.Name(), info.Mode(), err)
+		}
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder: %v, %v", info.Mode(), err)
+	}
+}
+
+func TestCertificateStaysWhenTheLeafIsRenewed(t *testing.T) {
+	t.Parallel()
+	folder := open(t, t.TempDir())
+	first, err := newCertificate(folder, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := newCertificate(folder, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.ca != second.ca || first.leaf.Cert == second.leaf.Cert {
+		t.Error("the CA must stay on disk, the leaf must not")
+	}
+}
+
+// TestDamagedCAIsReplaced: only this node's containerd trusts it, and node tells
+// containerd of the new one.
+func TestDamagedCAIsReplaced(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"ca.crt", "ca.key"} {
+		dir := t.TempDir()
+		folder := open(t, dir)
+		first, err := newCertificate(folder, "127.0.0.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "serve", name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		second, err := newCertificate(folder, "127.0.0.1")
+		if err != nil {
+			t.Fatalf("%s damaged: %v", name, err)
+		}
+		saved, err := folder.CA()
+		if err != nil || saved != second.ca.Cert || saved == first.ca.Cert {
+			t.Errorf("%s damaged: the new CA is not on disk (%v)", name, err)
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package serve
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/node/handoff"
+)
+
+// mirrors are the hosts that users of this node set up with hosts.toml, as node
+// left them in the folder. What cannot be used changes nothing: the last good
+// ones go on.
+type mirrors struct {
+	folder handoff.Folder
+	table  *proxy.Table
+	log    *slog.Logger
+}
+
+// newMirrors starts from what is on disk: a node that boots without an API
+// server, or whose other half is not up yet, serves its users too.
+func newMirrors(folder handoff.Folder, table *proxy.Table, log *slog.Logger) *mirrors {
+	m := &mirrors{folder: folder, table: table, log: log}
+	if err := m.load(); err != nil {
+		log.Error("users' mirrors are not served", "err", err)
+	}
+	return m
+}
+
+func (m *mirrors) load() error {
+	hosts, err := m.folder.Mirrors()
+	if err != nil {
+		return err
+	}
+	return m.table.SwapUsers(hosts)
+}
+
+// reload is told by node that there is something new.
+func (m *mirrors) reload(w http.ResponseWriter, _ *http.Request) {
+	if err := m.load(); err != nil {
+		m.log.Warn("users' mirrors stay as they were", "err", err)
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}

@@ -1,0 +1,177 @@
+package serve
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/handoff"
+)
+
+// retirement holds the names that left the layout. Things are removed in the
+// opposite order of how they were added: first hosts.toml, which is node's to
+// say, then pulls under way, which are many requests each, then the route.
+// keeper's lock covers everything but requests, which never wait for the disk.
+type retirement struct {
+	folder handoff.Folder
+	route  func([]layout.Name)
+	log    *slog.Logger
+	quiet  time.Duration
+	now    func() time.Time
+
+	list         []layout.Name
+	acknowledged bool
+
+	mu      sync.Mutex
+	last    map[layout.Name]time.Time // when a request for the name began or ended last
+	lastAny time.Time                 // the same, of all requests
+	open    map[request]int           // requests under way; layers can take minutes
+}
+
+// request is what requests are told apart by.
+type request struct{ host, repository string }
+
+func newRetirement(folder handoff.Folder, route func([]layout.Name), log *slog.Logger) *retirement {
+	return &retirement{folder: folder, route: route, log: log, quiet: DefaultQuiet, now: time.Now, last: map[layout.Name]time.Time{}, open: map[request]int{}}
+}
+
+// restore continues after a restart: a name on its way out is routed until
+// node has spoken, again.
+func (r *retirement) restore(l layout.Layout) error {
+	names, err := r.folder.Retired()
+	if err != nil {
+		return err
+	}
+	r.keep(slices.DeleteFunc(names, func(n layout.Name) bool {
+		_, back := l.Route(n)
+		return back
+	}))
+	if len(r.list) > 0 {
+		r.route(r.names())
+	}
+	return nil
+}
+
+// add notes the names that are not in the next layout, on disk, before that
+// layout is. Names that came back are no longer on their way out.
+func (r *retirement) add(gone []layout.Name, next layout.Layout) error {
+	list := slices.DeleteFunc(append(slices.Clone(r.list), gone...), func(n layout.Name) bool {
+		_, back := next.Route(n)
+		return back
+	})
+	slices.SortFunc(list, layout.Name.Compare)
+	list = slices.Compact(list)
+	if !slices.Equal(list, r.list) {
+		if err := r.folder.SaveRetired(list); err != nil {
+			return err
+		}
+	}
+	r.acknowledged = false
+	r.keep(list)
+	return nil
+}
+
+func (r *retirement) keep(list []layout.Name) {
+	r.list = list
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := map[layout.Name]time.Time{}
+	for _, n := range list {
+		last[n] = r.last[n]
+	}
+	r.last = last
+}
+
+func (r *retirement) names() []layout.Name { return slices.Clone(r.list) }
+
+// acknowledge notes that containerd was told; from now on only pulls that had
+// begun before may still come.
+func (r *retirement) acknowledge() {
+	if r.acknowledged || len(r.list) == 0 {
+		return
+	}
+	r.acknowledged = true
+	for _, n := range r.list {
+		r.touch(n)
+	}
+}
+
+// use notes the begin of a request, and its end when what it returns is called.
+func (r *retirement) use(host, repository string) (end func()) {
+	q := request{host, repository}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open[q]++
+	r.note(q)
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.open[q]--; r.open[q] == 0 {
+			delete(r.open, q)
+		}
+		r.note(q)
+	}
+}
+
+func (r *retirement) note(q request) {
+	r.lastAny = r.now()
+	for n := range r.last {
+		if n.Holds(q.host, q.repository) {
+			r.last[n] = r.lastAny
+		}
+	}
+}
+
+func (r *retirement) touch(n layout.Name) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last[n] = r.now()
+}
+
+// sweep drops the routes that nobody asked for during the quiet time.
+func (r *retirement) sweep() {
+	if !r.acknowledged || len(r.list) == 0 {
+		return
+	}
+	stay := slices.DeleteFunc(slices.Clone(r.list), r.idle)
+	if len(stay) == len(r.list) {
+		return
+	}
+	if err := r.folder.SaveRetired(stay); err != nil {
+		r.log.Warn("names on their way out stay", "err", err)
+		return
+	}
+	r.log.Info("routes of removed names are gone", "gone", len(r.list)-len(stay))
+	r.keep(stay)
+	r.route(r.names())
+}
+
+func (r *retirement) idle(n layout.Name) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for q := range r.open {
+		if n.Holds(q.host, q.repository) {
+			return false
+		}
+	}
+	return r.now().Sub(r.last[n]) >= r.quiet
+}
+
+// still reports whether nobody at all was served since a moment, for the quiet
+// time.
+func (r *retirement) still(since time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lastAny.After(since) {
+		since = r.lastAny
+	}
+	return len(r.open) == 0 && r.now().Sub(since) >= r.quiet
+}
+
+// forget drops every name, of which the other half has taken all away.
+func (r *retirement) forget() {
+	r.acknowledged = false
+	r.keep(nil)
+}

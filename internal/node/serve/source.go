@@ -1,0 +1,84 @@
+package serve
+
+import (
+	"context"
+	"encoding/base64"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/d8-registry/registry/internal/node/watch"
+)
+
+// key of the Secret under which the layout lies.
+const layoutKey = "config"
+
+// saveAgain is how long a disk that refused a layout is left alone.
+const saveAgain = 10 * time.Second
+
+// source offers what is published to the keeper.
+type source struct {
+	kube              dynamic.Interface
+	namespace, secret string
+	keeper            *keeper
+	log               *slog.Logger
+}
+
+// run follows the Secret. What the keeper could not save (a full disk) is
+// offered again: no event of the API server would bring it back.
+func (s source) run(ctx context.Context) {
+	latest := make(chan *unstructured.Unstructured)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		object := watch.Object{
+			Client:    s.kube,
+			Resource:  schema.GroupVersionResource{Version: "v1", Resource: "secrets"},
+			Namespace: s.namespace, Name: s.secret,
+		}
+		object.Run(ctx, s.log, func(o *unstructured.Unstructured) {
+			select {
+			case latest <- o:
+			case <-ctx.Done():
+			}
+		})
+		return nil
+	})
+	group.Go(func() error {
+		var secret *unstructured.Unstructured
+		var again <-chan time.Time
+		for {
+			select {
+			case secret = <-latest:
+			case <-again:
+			case <-ctx.Done():
+				return nil
+			}
+			again = nil
+			if err := s.keeper.offer(content(secret), secret != nil); err != nil {
+				s.log.Error("layout not saved", "err", err)
+				again = time.After(saveAgain)
+			}
+		}
+	})
+	_ = group.Wait() // neither fails
+}
+
+// content is the layout as published; empty when the Secret has none.
+func content(secret *unstructured.Unstructured) []byte {
+	if secret == nil {
+		return nil
+	}
+	text, _, err := unstructured.NestedString(secret.Object, "data", layoutKey)
+	if err != nil {
+		return nil
+	}
+	data, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil
+	}
+	return data
+}

@@ -1,0 +1,352 @@
+package usermirror
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/d8-registry/registry/internal/node/hostsdir"
+)
+
+// FS is what Apply needs of a directory of host directories. Tests let the n-th
+// operation fail.
+type FS interface {
+	ReadFile(name string) ([]byte, error)
+	ReadDir(name string) ([]fs.DirEntry, error)
+	Lstat(name string) (fs.FileInfo, error)
+	// WriteFile creates or replaces a file and returns when it is on disk.
+	WriteFile(name string, data []byte, perm fs.FileMode) error
+	Chown(name string, uid, gid int) error
+	Chtimes(name string, modified time.Time) error
+	Rename(from, to string) error
+	Remove(name string) error
+	// Sync returns when the directory's own entries are on disk.
+	Sync(name string) error
+}
+
+// Result is what Apply did, or what Check found to do. Paths are as containerd
+// sees them.
+type Result struct {
+	Written  []string // files that got our block, or got it back
+	Restored []string // files that are the user's own again
+	Problems []Problem
+	// Edits are the same files with what is in them, after Check only.
+	Edits []Edit
+	// Again says that a file was just being written by somebody else and was left
+	// alone: Apply is to be called once more, in a moment.
+	Again bool
+}
+
+// Edit is one file before and after. The users' secrets are in both, the node's
+// token may be.
+type Edit struct {
+	File          string // as containerd sees it
+	Before, After []byte
+}
+
+// Changed reports whether anything was written.
+func (r Result) Changed() bool { return len(r.Written)+len(r.Restored) > 0 }
+
+const (
+	fileRecord = ".registry-agent-blocks.json"
+	tempSuffix = ".registry-agent" // no name that containerd reads
+	// fresh is how old a file must be before it is replaced: who truncates it to
+	// write it anew needs a moment in between.
+	fresh = 50 * time.Millisecond
+	// modeUnknown is for a file whose mode was lost with our record. It may hold
+	// a password: nobody else gets to read it.
+	modeUnknown = fs.FileMode(0o600)
+)
+
+// Apply puts the marked blocks into the users' files, and takes them out where
+// they are not wanted. It may be stopped at any operation: what containerd
+// reads is complete at any moment, and the next Apply goes on from there.
+func (p Plan) Apply() (Result, error) { return p.run(true) }
+
+// Check is Apply without writing.
+func (p Plan) Check() (Result, error) { return p.run(false) }
+
+func (p Plan) run(write bool) (Result, error) {
+	var all Result
+	var errs []error
+	for _, f := range p.folders {
+		real, err := p.disk.resolve(f.path)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("open %s: %w", f.path, err))
+			continue
+		}
+		folder, err := hostsdir.ExistingFolder(real)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // nobody wrote anything there
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		a := &applying{fsys: folder, shown: f.path, plan: p, blocks: f.blocks, write: write, now: time.Now()}
+		err = errors.Join(a.run(), folder.Close())
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.path, err))
+		}
+		all.add(a.res)
+	}
+	return all, errors.Join(errs...)
+}
+
+func (r *Result) add(o Result) {
+	r.Written, r.Restored = append(r.Written, o.Written...), append(r.Restored, o.Restored...)
+	r.Problems, r.Again = append(r.Problems, o.Problems...), r.Again || o.Again
+	r.Edits = append(r.Edits, o.Edits...)
+}
+
+// applying is one Apply in one directory.
+type applying struct {
+	fsys   FS
+	shown  string // the directory, as containerd sees it
+	plan   Plan
+	blocks []string
+	write  bool
+	now    time.Time
+	record map[string]fs.FileMode // what the files with our block had before
+	res    Result
+}
+
+// run writes what must be there first: the CA that blocks name, and the modes
+// that go back with them.
+func (a *applying) run() error {
+	if err := a.load(); err != nil {
+		return err
+	}
+	entries, err := a.fsys.ReadDir(".")
+	if err != nil {
+		return fmt.Errorf("read the directory: %w", err)
+	}
+	if len(a.blocks) > 0 {
+		if err := a.put(fileBlockCA, []byte(a.plan.agent.AgentCA), 0o644); err != nil {
+			return err
+		}
+	}
+	left := false // a block stays where we cannot take it out
+	var errs []error
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		with, err := a.file(e.Name(), slices.Contains(a.blocks, e.Name()))
+		left = left || with || err != nil
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if left {
+		return errors.Join(errs...)
+	}
+	// No block names it any more.
+	return errors.Join(a.remove(fileBlockCA), a.remove(fileRecord))
+}
+
+// file brings one user's file to where it should be, and reports whether it has
+// a block then.
+func (a *applying) file(dir string, wanted bool) (with bool, err error) {
+	name := path.Join(dir, fileHosts)
+	if err := a.remove(name + tempSuffix); err != nil {
+		return true, err // a leftover of a crash
+	}
+	info, err := a.fsys.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, a.forget(name)
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", name, err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return false, nil
+	}
+	data, err := a.fsys.ReadFile(name)
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", name, err)
+	}
+	own, found := cut(data)
+	if !wanted && !found {
+		return false, a.forget(name)
+	}
+	next, mode, ok := a.wanted(name, own, wanted)
+	if !ok {
+		return found, nil
+	}
+	if bytes.Equal(next, data) && info.Mode().Perm() == mode {
+		return wanted, nil
+	}
+	if a.now.Sub(info.ModTime()) < fresh && a.now.After(info.ModTime()) {
+		a.res.Again = true
+		return found, nil
+	}
+	if !a.write {
+		a.res.Edits = append(a.res.Edits, Edit{File: path.Join(a.shown, name), Before: data, After: next})
+	}
+	return wanted, a.replace(name, info, next, mode, wanted)
+}
+
+// wanted is what a file should be, by what the user wrote.
+func (a *applying) wanted(name string, own []byte, wanted bool) (next []byte, mode fs.FileMode, ok bool) {
+	if !wanted {
+		return own, a.before(name), true
+	}
+	next, err := insert(own, a.plan.agent.AgentURL, a.plan.agent.Token)
+	if err != nil {
+		// It was written anew since the plan looked; the next look says what is
+		// wrong with it.
+		a.res.Again = true
+		return nil, 0, false
+	}
+	return next, 0o600, true
+}
+
+// replace is one step for who reads the file.
+func (a *applying) replace(name string, info fs.FileInfo, data []byte, mode fs.FileMode, wanted bool) error {
+	where := path.Join(a.shown, name)
+	if wanted {
+		a.res.Written = append(a.res.Written, where)
+	} else {
+		a.res.Restored = append(a.res.Restored, where)
+	}
+	if !a.write {
+		return nil
+	}
+	if wanted {
+		if err := a.remember(name, info.Mode().Perm()); err != nil {
+			return err
+		}
+	}
+	if err := a.swap(name, info, data, mode); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if !wanted && !a.res.Again {
+		return a.forget(name)
+	}
+	return nil
+}
+
+// swap puts a new file in the place of the one that was looked at, if that is
+// still there.
+func (a *applying) swap(name string, info fs.FileInfo, data []byte, mode fs.FileMode) error {
+	temp := name + tempSuffix
+	if err := a.fsys.WriteFile(temp, data, mode); err != nil {
+		return err
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := a.fsys.Chown(temp, int(owner.Uid), int(owner.Gid)); err != nil {
+			return err
+		}
+	}
+	// The user's own time: nobody else is at work on it.
+	if err := a.fsys.Chtimes(temp, info.ModTime()); err != nil {
+		return err
+	}
+	again, err := a.fsys.Lstat(name)
+	if err != nil || !os.SameFile(info, again) || again.ModTime() != info.ModTime() || again.Size() != info.Size() {
+		a.res.Again = true // somebody was faster; his word counts
+		return a.fsys.Remove(temp)
+	}
+	if err := a.fsys.Rename(temp, name); err != nil {
+		return err
+	}
+	return a.fsys.Sync(path.Dir(name))
+}
+
+// load reads the record. A damaged one is none.
+func (a *applying) load() error {
+	a.record = map[string]fs.FileMode{}
+	data, err := a.fsys.ReadFile(fileRecord)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", fileRecord, err)
+	}
+	if json.Unmarshal(data, &a.record) != nil || a.record == nil {
+		a.record = map[string]fs.FileMode{}
+	}
+	return nil
+}
+
+// before is the mode that a file had without our block.
+func (a *applying) before(name string) fs.FileMode {
+	if mode, ok := a.record[name]; ok {
+		return mode & fs.ModePerm
+	}
+	return modeUnknown
+}
+
+// remember notes the mode that a user gave to his file; ours tells nothing,
+// unless it is the first that we see.
+func (a *applying) remember(name string, mode fs.FileMode) error {
+	known, ok := a.record[name]
+	if ok && (mode == 0o600 || mode == known) {
+		return nil
+	}
+	a.record[name] = mode
+	return a.save()
+}
+
+func (a *applying) forget(name string) error {
+	if _, ok := a.record[name]; !ok {
+		return nil
+	}
+	delete(a.record, name)
+	return a.save()
+}
+
+func (a *applying) save() error {
+	if !a.write {
+		return nil
+	}
+	data, err := json.Marshal(a.record)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", fileRecord, err)
+	}
+	return a.put(fileRecord, append(data, '\n'), 0o600)
+}
+
+// put replaces a file of ours in one step if content or mode differ.
+func (a *applying) put(name string, data []byte, mode fs.FileMode) error {
+	if info, err := a.fsys.Lstat(name); err == nil && info.Mode() == mode {
+		if old, err := a.fsys.ReadFile(name); err == nil && bytes.Equal(old, data) {
+			return nil
+		}
+	}
+	if !a.write {
+		return nil
+	}
+	temp := name + tempSuffix
+	if err := a.fsys.WriteFile(temp, data, mode); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := a.fsys.Rename(temp, name); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := a.fsys.Sync("."); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+func (a *applying) remove(name string) error {
+	if _, err := a.fsys.Lstat(name); errors.Is(err, fs.ErrNotExist) || !a.write {
+		return nil
+	}
+	if err := a.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	if err := a.fsys.Sync(path.Dir(name)); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}

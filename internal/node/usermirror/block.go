@@ -1,0 +1,231 @@
+package usermirror
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/d8-registry/registry/internal/node/hostsdir"
+)
+
+// The lines around what is ours in a user's file. The second form of the first
+// one remembers that the line before had no end.
+const (
+	markBegin    = "# registry-agent: begin"
+	markUnended  = markBegin + ", after a line without end"
+	markEnd      = "# registry-agent: end"
+	markNote     = "# This sends containerd to the node's agent first, which knows auth and rewrite. It comes back when it is changed."
+	fileBlockCA  = ".registry-agent-ca.crt"
+	capabilities = `capabilities = ["pull", "resolve"]`
+)
+
+// block are the lines of what is ours, without the marks. Every one of them
+// matches ourLine.
+func block(agentURL, token string) []string {
+	return []string{
+		markNote,
+		fmt.Sprintf("[host.%q]", agentURL),
+		capabilities,
+		// Relative, so that it is found wherever the directory is seen.
+		fmt.Sprintf("ca = %q", "../"+fileBlockCA),
+		fmt.Sprintf("[host.%q.header]", agentURL),
+		fmt.Sprintf("%s = %q", hostsdir.TokenHeader, token),
+	}
+}
+
+var ourLine = regexp.MustCompile(`^(?:# This sends containerd to the node's agent first.*` +
+	`|\[host\."https://(?:127\.[0-9.]+|\[::1\]):[0-9]+"(?:\.header)?\]` +
+	`|capabilities = \["pull", "resolve"\]` +
+	`|ca = "\.\./\.registry-agent-ca\.crt"` +
+	`|` + hostsdir.TokenHeader + ` = "[^"]*")$`)
+
+// span is a part of a file.
+type span struct{ start, end int }
+
+// blocks finds what is ours in a file. Where one of the marks was lost only
+// lines that cannot be anybody else's are.
+func blocks(data []byte) []span {
+	lines := linesOf(data)
+	text := func(i int) string { return string(bytes.TrimSpace(data[lines[i].start:lines[i].end])) }
+	ours := func(i int) bool { return ourLine.MatchString(text(i)) }
+	var out []span
+	for i := 0; i < len(lines); i++ {
+		switch t := text(i); t {
+		case markBegin, markUnended:
+			last := endOf(len(lines), i, text)
+			if last < 0 {
+				for last = i; last+1 < len(lines) && ours(last+1); last++ {
+				}
+			}
+			start := lines[i].start
+			if t == markUnended && lines[last].end == len(data) {
+				start = withoutEnd(data, start)
+			}
+			out = append(out, span{start, lines[last].end})
+			i = last
+		case markEnd: // what it began with is gone
+			first := i
+			for first > 0 && ours(first-1) && (len(out) == 0 || lines[first-1].start >= out[len(out)-1].end) {
+				first--
+			}
+			out = append(out, span{lines[first].start, lines[i].end})
+		}
+	}
+	return out
+}
+
+// endOf is the line of the end mark that belongs to a begin; -1 if none does.
+func endOf(count, begin int, text func(int) string) int {
+	for i := begin + 1; i < count; i++ {
+		switch text(i) {
+		case markEnd:
+			return i
+		case markBegin, markUnended:
+			return -1
+		}
+	}
+	return -1
+}
+
+// withoutEnd takes the end of line before a place along.
+func withoutEnd(data []byte, start int) int {
+	if start > 0 && data[start-1] == '\n' {
+		start--
+	}
+	return start
+}
+
+func linesOf(data []byte) []span {
+	var out []span
+	for at := 0; at < len(data); {
+		end := len(data)
+		if i := bytes.IndexByte(data[at:], '\n'); i >= 0 {
+			end = at + i + 1
+		}
+		out = append(out, span{at, end})
+		at = end
+	}
+	return out
+}
+
+// cut is the file without what is ours: what the user wrote, to the byte.
+func cut(data []byte) (rest []byte, found bool) {
+	spans := blocks(data)
+	at := 0
+	for _, s := range spans {
+		rest = append(rest, data[at:s.start]...)
+		at = s.end
+	}
+	return append(rest, data[at:]...), len(spans) > 0
+}
+
+var (
+	errNamed  = errors.New("it names the agent's own address; remove that host, the agent adds itself")
+	errInline = errors.New(`hosts stand directly below [host] or before it; expected a header of its own for each, [host."https://…"]`)
+	errChange = errors.New("a marked block would change what else it says")
+)
+
+// insert puts a block into a file that has none, before every other host. It
+// fails rather than change what containerd makes of the rest.
+func insert(data []byte, agentURL, token string) ([]byte, error) {
+	doc, err := readDocument(data)
+	if err != nil {
+		return nil, err
+	}
+	if hosts, ok := doc.values["host"].(map[string]any); ok {
+		if _, there := hosts[agentURL]; there {
+			return nil, errNamed
+		}
+	}
+	place, ok := doc.place()
+	if !ok {
+		return nil, errInline
+	}
+	end := "\n"
+	if bytes.Contains(data, []byte("\r\n")) {
+		end = "\r\n"
+	}
+	before, begin := "", markBegin
+	if place > 0 && data[place-1] != '\n' {
+		// Exactly one byte, as cut takes one back.
+		before, begin = "\n", markUnended
+	}
+	lines := slices.Concat([]string{begin}, block(agentURL, token), []string{markEnd})
+	out := slices.Concat(data[:place], []byte(before+strings.Join(lines, end)+end), data[place:])
+	if !sameBut(doc, out, agentURL) {
+		return nil, errChange
+	}
+	if back, _ := cut(out); !bytes.Equal(back, data) {
+		return nil, errChange
+	}
+	return out, nil
+}
+
+// place is where a host comes before all others: after the line of a [host]
+// that is the first of them, else before the first.
+func (d *document) place() (int, bool) {
+	for i, t := range d.tables {
+		if t.path[0] != "host" {
+			continue
+		}
+		if len(t.path) > 1 || t.array {
+			return t.start, !d.early(i)
+		}
+		return t.end, !t.pairs && !d.early(i)
+	}
+	if d.values["host"] != nil {
+		return 0, false // by keys only
+	}
+	if len(d.tables) > 0 {
+		return d.tables[0].start, true
+	}
+	return len(d.data), true
+}
+
+// early reports whether a host is written as a key at the top of the file.
+func (d *document) early(before int) bool {
+	return d.line("host") > 0 && d.line("host") < 1+bytes.Count(d.data[:d.tables[before].start], []byte("\n"))
+}
+
+// sameBut reports whether a file says what the document says, with one more
+// host before all others.
+func sameBut(d *document, data []byte, host string) bool {
+	after, err := readDocument(data)
+	if err != nil {
+		return false
+	}
+	order := after.hosts()
+	if len(order) == 0 || order[0] != host || !slices.Equal(order[1:], d.hosts()) {
+		return false
+	}
+	hosts, ok := after.values["host"].(map[string]any)
+	if !ok {
+		return false
+	}
+	delete(hosts, host)
+	before := maps.Clone(d.values)
+	if before == nil {
+		before = map[string]any{}
+	}
+	if _, there := before["host"]; !there {
+		before["host"] = map[string]any{}
+	}
+	return sameValues(before, after.values)
+}
+
+// sameValues compares what TOML can say; nan is not even itself.
+func sameValues(a, b map[string]any) bool {
+	if reflect.DeepEqual(a, b) {
+		return true
+	}
+	x, errX := toml.Marshal(a)
+	y, errY := toml.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}

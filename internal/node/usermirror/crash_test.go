@@ -1,0 +1,252 @@
+package usermirror
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/d8-registry/registry/internal/node/hostsdir"
+)
+
+var errCrash = errors.New("crash")
+
+// dying is a directory whose n-th change never happens, nor any after it.
+type dying struct {
+	*hostsdir.Folder
+	left int
+}
+
+func (d *dying) step(do func() error) error {
+	if d.left--; d.left < 0 {
+		return errCrash
+	}
+	return do()
+}
+
+func (d *dying) WriteFile(name string, data []byte, perm fs.FileMode) error {
+	if d.left == 0 {
+		// The worst that a crash leaves of a file.
+		return errors.Join(d.Folder.WriteFile(name, data[:len(data)/2], perm), d.step(func() error { return nil }), errCrash)
+	}
+	return d.step(func() error { return d.Folder.WriteFile(name, data, perm) })
+}
+
+func (d *dying) Chown(name string, uid, gid int) error {
+	return d.step(func() error { return d.Folder.Chown(name, uid, gid) })
+}
+
+func (d *dying) Chtimes(name string, at time.Time) error {
+	return d.step(func() error { return d.Folder.Chtimes(name, at) })
+}
+
+func (d *dying) Rename(from, to string) error {
+	return d.step(func() error { return d.Folder.Rename(from, to) })
+}
+
+func (d *dying) Remove(name string) error {
+	return d.step(func() error { return d.Folder.Remove(name) })
+}
+
+func (d *dying) Sync(name string) error { return d.step(func() error { return d.Folder.Sync(name) }) }
+
+const crashFile = "[host]\n[host.\"https://m.io\"]\n[host.\"https://m.io\".auth]\nusername = \"u\"\npassword = \"p\""
+
+// TestCrashAnywhere stops the agent at each operation, both while blocks come
+// and while they go: at every moment the file is the user's own or has a whole
+// block whose CA is there, and the next start ends the work.
+func TestCrashAnywhere(t *testing.T) {
+	t.Parallel()
+	for at := 0; ; at++ {
+		dir := t.TempDir()
+		for _, host := range []string{"a.io", "b.io"} {
+			if err := os.Mkdir(filepath.Join(dir, host), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			name := filepath.Join(dir, host, fileHosts)
+			if err := os.WriteFile(name, []byte(crashFile), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			past := time.Now().Add(-time.Minute)
+			if err := os.Chtimes(name, past, past); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := crashTree(t, dir)
+		both := []string{"a.io", "b.io"}
+		left := crashRun(t, dir, both, at)
+		crashSound(t, dir, fmt.Sprintf("put, crash at %d", at))
+		crashRun(t, dir, both, 1000)
+		crashSound(t, dir, fmt.Sprintf("put, after the crash at %d", at))
+		if got := crashTree(t, dir); !strings.Contains(got["a.io/hosts.toml"], markEnd) || !strings.Contains(got["b.io/hosts.toml"], markEnd) {
+			t.Fatalf("crash at %d: the work was not ended", at)
+		}
+		left = min(left, crashRun(t, dir, nil, at))
+		crashSound(t, dir, fmt.Sprintf("take, crash at %d", at))
+		crashRun(t, dir, nil, 1000)
+		if after := crashTree(t, dir); !maps.Equal(before, after) {
+			t.Fatalf("crash at %d: not as before\n%v\n%v", at, before, after)
+		}
+		if left > 0 {
+			if at < 10 {
+				t.Fatalf("only %d operations: nothing was tried", at)
+			}
+			return
+		}
+	}
+}
+
+// crashRun makes one pass with so many operations and says how many are left.
+func crashRun(t *testing.T, dir string, blocks []string, operations int) int {
+	t.Helper()
+	folder, err := hostsdir.ExistingFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = folder.Close() }()
+	d := &dying{Folder: folder, left: operations}
+	a := &applying{fsys: d, shown: dir, blocks: blocks, write: true, now: time.Now()}
+	a.plan.agent = hostsdir.Options{AgentURL: "https://127.0.0.1:5001", Token: "0123456789abcdef", AgentCA: "a CA"}
+	if err := a.run(); (err != nil) != (d.left < 0) {
+		t.Fatalf("%d operations left, but %v", d.left, err)
+	}
+	return d.left
+}
+
+func crashTree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		short, err := filepath.Rel(dir, name)
+		out[short] = fmt.Sprintf("%s %s %s", data, info.Mode(), info.ModTime())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// crashSound is what containerd and everybody else on the node may rely on.
+func crashSound(t *testing.T, dir, when string) {
+	t.Helper()
+	for _, host := range []string{"a.io", "b.io"} {
+		name := filepath.Join(dir, host, fileHosts)
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		own, marked := cut(data)
+		if string(own) != crashFile {
+			t.Fatalf("%s: the user's part is now %q", when, own)
+		}
+		if !marked {
+			continue
+		}
+		doc, err := readDocument(data)
+		if err != nil || len(doc.hosts()) != 2 {
+			t.Fatalf("%s: containerd reads %v, %v", when, doc, err)
+		}
+		if ca, err := os.ReadFile(filepath.Join(dir, fileBlockCA)); err != nil || string(ca) != "a CA" {
+			t.Fatalf("%s: the block names a CA that is not there: %v", when, err)
+		}
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%s: who may read the token: %v, %v", when, info.Mode(), err)
+		}
+	}
+}
+
+// TestDamagedBlocks are what people leave of a block by hand.
+func TestDamagedBlocks(t *testing.T) {
+	t.Parallel()
+	with, err := insert([]byte(crashFile+"\n"), "https://127.0.0.1:5001", "0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := string(with)
+	for name, text := range map[string]string{
+		"no end":          strings.Replace(whole, markEnd+"\n", "", 1),
+		"no begin":        strings.Replace(whole, markBegin+"\n", "", 1),
+		"twice":           strings.Replace(whole, markBegin, strings.Join(append([]string{markBegin}, append(block("https://127.0.0.1:5001", "x"), markEnd, markBegin)...), "\n"), 1),
+		"changed inside":  strings.Replace(whole, capabilities, "capabilities = [\"push\"]", 1),
+		"indented":        strings.ReplaceAll(whole, "\n#", "\n   #"),
+		"CRLF":            strings.ReplaceAll(whole, "\n", "\r\n"),
+		"older note":      strings.Replace(whole, markNote, markNote+" More.", 1),
+		"no end, at last": "[host]\n" + markBegin + "\n" + strings.Join(block("https://127.0.0.1:5001", "x"), "\n"),
+	} {
+		own, found := cut([]byte(text))
+		want := crashFile + "\n"
+		switch name {
+		case "CRLF":
+			want = strings.ReplaceAll(want, "\n", "\r\n")
+		case "no end, at last":
+			want = "[host]\n"
+		}
+		if !found || string(own) != want {
+			t.Errorf("%s: left %q", name, own)
+		}
+	}
+}
+
+// TestRefusedBlocks are files in which a block would change what the user said.
+func TestRefusedBlocks(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]error{
+		"[host]\n\"https://a\" = {skip_verify = true}\n":            errInline,
+		"host.\"https://a\".skip_verify = true\n[host.\"b\"]\n":     errInline,
+		"host = {\"https://a\" = {skip_verify = true}}\n":           errInline,
+		"[host]\n[host.\"https://127.0.0.1:5001\"]\nca = \"x.crt\"": errNamed,
+	} {
+		if got, err := insert([]byte(text), "https://127.0.0.1:5001", "t"); !errors.Is(err, want) {
+			t.Errorf("%q: %v\n%s", text, err, got)
+		}
+	}
+}
+
+// TestPlaces are files of every form that takes a block, and where it goes.
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	const mark = "BLOCK"
+	for text, want := range map[string]string{
+		"[host]":                             "[host]\n" + mark,
+		"[host]\r\n[host.\"b\"]\r\n":         "[host]\r\n" + mark + "[host.\"b\"]\r\n",
+		"server = 'x'":                       "server = 'x'\n" + mark,
+		"server = 'x'\n":                     "server = 'x'\n" + mark,
+		"":                                   mark,
+		"[auth]\nusername = 'u'\n":           mark + "[auth]\nusername = 'u'\n",
+		"x = 1\n  [host.\"b\".auth]\n[host]": "x = 1\n" + mark + "  [host.\"b\".auth]\n[host]",
+	} {
+		got, err := insert([]byte(text), "https://127.0.0.1:5001", "t")
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		begin, end := strings.Index(string(got), markBegin), strings.Index(string(got), markEnd)+len(markEnd)
+		end += len("\n")
+		if strings.Contains(text, "\r\n") {
+			end++
+		}
+		if shape := string(got[:begin]) + mark + string(got[end:]); shape != want {
+			t.Errorf("%q: %q", text, shape)
+		}
+		if back, found := cut(got); !found || string(back) != text {
+			t.Errorf("%q: comes back as %q", text, back)
+		}
+	}
+}

@@ -1,0 +1,234 @@
+package usermirror
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// Node says where things are on a node.
+type Node struct {
+	// Root is containerd's root directory, as this program reaches it:
+	// "/proc/PID/root", or "/".
+	Root string
+	// Source is where users write host directories, Effective where containerd
+	// looks for them (or will, as soon as it is told to), both as containerd sees
+	// them. Effective may be empty: it looks nowhere.
+	Source, Effective string
+}
+
+// Plan is what the agent does about the directories of users. It is made by
+// looking; nothing is written before Apply.
+type Plan struct {
+	// Routes are what the serving half must know, before Apply.
+	Routes []upstream.UserHost
+	// Hosts are the users' directories that were found, in both directories.
+	Hosts []Host
+	// Claims are hosts that a layout and a user both name.
+	Claims []Claim
+	// Problems are what does not work as users wrote it.
+	Problems []Problem
+	// Watch are the directories in which a change matters, as this program
+	// reaches them.
+	Watch []string
+
+	disk    disk
+	agent   hostsdir.Options
+	folders []folder
+	entries []hostsdir.Directory
+}
+
+// folder is one directory of host directories with those that are to have our
+// block.
+type folder struct {
+	path   string // as containerd sees it
+	blocks []string
+}
+
+// Claim is a host that a layout and a user both name.
+type Claim struct {
+	Host string
+	File string // the user's, as containerd sees it
+	// Comes says that containerd comes to the agent all the same, which serves
+	// the host by the user's mirrors first.
+	Comes bool
+	Text  string // a sentence for the operator
+}
+
+// NewPlan looks at the users' directories. A layout without routes means that
+// nothing of ours is wanted on the node: every block goes.
+func NewPlan(n Node, l layout.Layout, agent hostsdir.Options) Plan {
+	p := Plan{disk: disk{root: n.Root}, agent: agent}
+	dirs := []string{n.Source}
+	if n.Effective != "" && path.Clean(n.Effective) != path.Clean(n.Source) {
+		// What containerd reads comes first.
+		dirs = []string{n.Effective, n.Source}
+	}
+	named := map[string]bool{}
+	for _, r := range l.Routes {
+		named[r.Name.Host] = r.Name.Host != layout.Fixed().Host
+	}
+	for _, dir := range dirs {
+		hosts, problems := Look(n.Root, dir)
+		p.Problems = append(p.Problems, problems...)
+		f := folder{path: dir}
+		if len(l.Routes) > 0 {
+			f.blocks = p.take(hosts, named, dir == n.Source && len(dirs) > 1)
+		}
+		p.folders = append(p.folders, f)
+		p.watch(dir, hosts)
+		p.Hosts = append(p.Hosts, hosts...)
+	}
+	return p
+}
+
+// take decides about the hosts of one directory, and returns those that are to
+// have our block. elsewhere is set if containerd does not look there.
+func (p *Plan) take(hosts []Host, named map[string]bool, elsewhere bool) (blocks []string) {
+	for _, h := range hosts {
+		claimed := named[h.Name]
+		if !h.NeedsAgent && !claimed && !elsewhere || p.elsewhere(h) {
+			continue
+		}
+		if p.host(h, claimed, elsewhere) {
+			blocks = append(blocks, h.Directory)
+		}
+	}
+	return blocks
+}
+
+// host decides about one host that is not containerd's alone, and reports
+// whether its file is to have our block.
+func (p *Plan) host(h Host, claimed, elsewhere bool) (block bool) {
+	// Where containerd does not look an entry of ours leads it to the agent, and
+	// the block is for who reads the directory by himself.
+	asked, entry := h.NeedsAgent || claimed, elsewhere && !h.Unreadable
+	block = asked && !h.Unreadable && p.blockable(h)
+	comes := asked && (block || entry)
+	if claimed && (comes || !elsewhere) {
+		p.claim(h, comes)
+	}
+	if comes {
+		p.Routes = append(p.Routes, h.route())
+	}
+	if entry {
+		p.entry(h, asked)
+	}
+	return block
+}
+
+// elsewhere reports whether containerd reads another directory for a host, in
+// which case the agent goes by that.
+func (p *Plan) elsewhere(h Host) bool {
+	i := slices.IndexFunc(p.Hosts, func(o Host) bool { return o.Name == h.Name })
+	if i < 0 {
+		return false
+	}
+	p.Problems = append(p.Problems, Problem{File: h.File, Text: "containerd does not read it: " + p.Hosts[i].File + " is for the same host and is where it looks; remove one of them"})
+	return true
+}
+
+// blockable reports whether a host's file can have our block.
+func (p *Plan) blockable(h Host) bool {
+	if h.link {
+		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it is a symbolic link or in one, which is not ours to replace, so that it does not lead to the agent for " + h.Name + ", and auth and rewrite do nothing; expected a directory with a file"})
+		return false
+	}
+	if h.owner != os.Geteuid() {
+		// Who owns a file may always read it, and with our token pull what the
+		// cluster may.
+		p.Problems = append(p.Problems, Problem{File: h.File, Text: fmt.Sprintf("it belongs to user %d, who would get to read the agent's token in it, so that it does not lead to the agent for %s, and auth and rewrite do nothing; run: chown root:root %s", h.owner, h.Name, h.File)})
+		return false
+	}
+	data, err := p.disk.read(h.File)
+	if err == nil {
+		rest, _ := cut(data)
+		_, err = insert(rest, p.agent.AgentURL, p.agent.Token)
+	}
+	if err != nil {
+		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it cannot lead to the agent for " + h.Name + ", so that auth and rewrite do nothing: " + why(err)})
+	}
+	return err == nil
+}
+
+func (p *Plan) claim(h Host, comes bool) {
+	c := Claim{Host: h.Name, File: h.File, Comes: comes}
+	c.Text = fmt.Sprintf("%s is set up by a user in %s: his mirrors are its route, and the platform's registries serve what they do not", h.Name, h.File)
+	if !comes {
+		c.Text = fmt.Sprintf("%s is set up by a user in %s, which is its route: containerd does not come to the agent for it", h.Name, h.File)
+	}
+	p.Claims = append(p.Claims, c)
+}
+
+// entry is a directory of ours with what a user wrote where containerd does not
+// look.
+func (p *Plan) entry(h Host, agentFirst bool) {
+	var hosts []hostsdir.UserEndpoint
+	var server hostsdir.UserEndpoint
+	for _, e := range h.Endpoints {
+		switch {
+		case e.Server:
+			server = e.stock()
+		case !e.Broken:
+			hosts = append(hosts, e.stock())
+		}
+	}
+	dir, err := hostsdir.RenderUser(h.Name, p.agent, agentFirst, hosts, server)
+	if err != nil {
+		p.Problems = append(p.Problems, Problem{File: h.File, Text: "containerd does not look there, and it cannot be set up where it does: " + err.Error()})
+		return
+	}
+	p.entries = append(p.entries, dir)
+}
+
+// stock is the endpoint as containerd understands it.
+func (e Endpoint) stock() hostsdir.UserEndpoint {
+	return hostsdir.UserEndpoint{
+		URL: e.URL, Capabilities: e.capabilities, CA: e.ca, Client: e.client, SkipVerify: e.skipVerify,
+		OverridePath: e.overridePath, DialTimeout: e.dialTimeout, Header: e.Mirror.Header,
+	}
+}
+
+// route is the host as the agent serves it. The server is the last resort, which
+// containerd knows itself, with the pod's own credentials; unless the file has
+// something to add.
+func (h Host) route() upstream.UserHost {
+	out := upstream.UserHost{Name: h.Name, Mirrors: []upstream.Mirror{}}
+	for _, e := range h.Endpoints {
+		if e.Broken || e.Server && !e.NeedsAgent || e.Mirror.NoPull && e.Mirror.NoResolve {
+			continue
+		}
+		out.Mirrors = append(out.Mirrors, e.Mirror)
+	}
+	return out
+}
+
+// Tree is the tree of a layout with what users' directories change in it: the
+// hosts that they claim, and those of the source directory where containerd
+// looks elsewhere.
+func (p Plan) Tree(tree hostsdir.Tree) hostsdir.Tree {
+	out := slices.DeleteFunc(slices.Clone(tree), func(d hostsdir.Directory) bool {
+		return slices.ContainsFunc(p.Claims, func(c Claim) bool { return c.Host == d.Host })
+	})
+	out = append(out, p.entries...)
+	slices.SortFunc(out, func(a, b hostsdir.Directory) int { return strings.Compare(a.Host, b.Host) })
+	return out
+}
+
+func (p *Plan) watch(dir string, hosts []Host) {
+	real, err := p.disk.resolve(dir)
+	if err != nil {
+		return
+	}
+	p.Watch = append(p.Watch, real)
+	for _, h := range hosts {
+		p.Watch = append(p.Watch, filepath.Join(real, h.Directory))
+	}
+}

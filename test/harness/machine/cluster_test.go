@@ -1,0 +1,103 @@
+package machine_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/d8-registry/registry/test/harness/machine"
+)
+
+// TestEveryNodePullsFromBothRegistries starts the whole harness without the
+// product: real API server, registries and containerds.
+func TestEveryNodePullsFromBothRegistries(t *testing.T) {
+	c := start(t)
+	const basic, bearer = 0, 1
+	image, err := c.Platform.Image("module/image-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, registry := range []int{basic, bearer} {
+		g := c.Registries[registry]
+		for _, n := range c.Nodes {
+			reference := image.Reference(g.Base())
+			if err := n.Pull(t.Context(), reference, machine.Login{Username: "puller", Password: "wrong"}); err == nil {
+				t.Errorf("%s pulled %s with a wrong password", n.Name, reference)
+			}
+			if err := n.Pull(t.Context(), reference, machine.Login{Username: "puller", Password: "secret"}); err != nil {
+				t.Errorf("%s does not pull %s: %v", n.Name, reference, err)
+			}
+			if err := n.Forget(t.Context(), image); err != nil {
+				t.Error(err)
+			}
+		}
+		downloads, err := g.Log.Downloads()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := len(c.Nodes) * len(image.Blobs); len(downloads) != want {
+			t.Errorf("%s logged %d downloads, want %d: %v", g.Host, len(downloads), want, downloads)
+		}
+	}
+}
+
+func start(t *testing.T) *machine.Cluster {
+	t.Helper()
+	if missing := machine.Missing(); len(missing) > 0 {
+		t.Skip("missing:", missing)
+	}
+	binaries, err := machine.FindBinaries(filepath.Join("..", "..", "..", ".parts", "bin"))
+	if err != nil {
+		t.Skip("real parts are missing (make parts):", err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	run, err := machine.NewRun(t.TempDir(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			printLogs(t, run)
+		}
+		if err := run.Close(false); err != nil {
+			t.Error(err)
+		}
+	})
+	options := machine.Options{
+		Binaries: binaries,
+		Registries: []machine.RegistryOptions{
+			{Host: "registry-a.example.test", Path: "deckhouse/ee", Users: map[string]string{"puller": "secret"}},
+			{Host: "registry-b.example.test:5000", Path: "mirror/dh", Bearer: true, Users: map[string]string{"puller": "secret"}},
+		},
+		ControlPlane: []string{"master-0"}, Workers: []string{"worker-0", "worker-1"},
+	}
+	for i := range 4 {
+		options.Images = append(options.Images, fmt.Sprintf("module/image-%d", i))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := machine.Start(ctx, run, options, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func printLogs(t *testing.T, run *machine.Run) {
+	t.Helper()
+	logs, err := filepath.Glob(run.Path("logs", "*"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, path := range logs {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Error(err)
+		}
+		t.Logf("%s:\n%s", filepath.Base(path), data[max(0, len(data)-700):])
+	}
+}
