@@ -98,7 +98,7 @@ func Decode(data []byte) (Layout, error) {
 		l.Target = doc.Target.upstream(doc.Target.Path)
 	}
 	if w := doc.SecondWay; w != nil {
-		l.SecondWay = SecondWay{Host: w.Host, CA: w.CA, Credentials: w.Auth.credentials()}
+		l.Fallback = Fallback{Host: w.Host, CA: w.CA, Credentials: w.Auth.credentials()}
 	}
 	routes, err := decodeRoutes(doc.Hosts)
 	if err != nil {
@@ -126,7 +126,7 @@ func (l Layout) Version() string {
 		l.Routes[i].Upstreams = ups
 	}
 	l.Active, l.Target = withoutPassword(l.Active), withoutPassword(l.Target)
-	l.SecondWay.Credentials.Password = ""
+	l.Fallback.Credentials.Password = ""
 	data, err := json.Marshal(l.document())
 	if err != nil {
 		// Strings, numbers and maps of strings: encoding them cannot fail.
@@ -158,7 +158,7 @@ func (l Layout) document() document {
 	if !l.Target.IsZero() {
 		doc.Target = &registry{mirror: mirrorOf(l.Target, l.Target.Path)}
 	}
-	if w := l.SecondWay; w != (SecondWay{}) {
+	if w := l.Fallback; w != (Fallback{}) {
 		doc.SecondWay = &mirror{Host: w.Host, CA: w.CA, Auth: authOf(w.Credentials)}
 	}
 	for _, r := range l.Routes {

@@ -36,14 +36,14 @@ type Layout struct {
 	Target upstream.Upstream `json:"target,omitzero"`
 	// SecondWay is how nodes reach the in-cluster proxy when their own agent is
 	// down; zero while there is none.
-	SecondWay SecondWay `json:"secondWay,omitzero"`
+	Fallback Fallback `json:"secondWay,omitzero"`
 	// Routes are sorted by name, each name once.
 	Routes []Route `json:"routes,omitempty"`
 }
 
 // SecondWay is the in-cluster proxy as nodes reach it: by the Service's IP,
 // because node DNS does not know cluster names.
-type SecondWay struct {
+type Fallback struct {
 	Host        string               `json:"host"`                 // IP and port: "10.96.0.17:5001"
 	CA          string               `json:"ca,omitempty"`         // PEM of the module's CA
 	Credentials upstream.Credentials `json:"credentials,omitzero"` // the nodes' user, not the in-cluster clients' one
@@ -58,4 +58,4 @@ func (l Layout) LogValue() slog.Value {
 }
 
 // LogValue keeps slog's JSON handler from encoding the credentials.
-func (w SecondWay) LogValue() slog.Value { return slog.StringValue(w.Host) }
+func (w Fallback) LogValue() slog.Value { return slog.StringValue(w.Host) }

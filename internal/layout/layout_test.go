@@ -38,7 +38,7 @@ func transition() layout.Layout {
 	a, b := registryA(), registryB()
 	return layout.Layout{
 		Schema: layout.Schema, Generation: 7, Mode: "Direct", ActiveMode: "Unmanaged", Active: a, Target: b,
-		SecondWay: layout.SecondWay{Host: "10.96.0.17:5001", CA: "PEM\n",
+		Fallback: layout.Fallback{Host: "10.96.0.17:5001", CA: "PEM\n",
 			Credentials: upstream.Credentials{Username: "node", Password: password}},
 		Routes: layout.Cross([]layout.Name{layout.Fixed(), layout.NameOf(a), layout.NameOf(b)}, []upstream.Upstream{a, b}),
 	}
@@ -240,7 +240,7 @@ func TestVersion(t *testing.T) {
 			}
 		}
 	}
-	other.Active.Credentials.Password, other.SecondWay.Credentials.Password = "guess", "guess"
+	other.Active.Credentials.Password, other.Fallback.Credentials.Password = "guess", "guess"
 	if other.Version() != base.Version() {
 		t.Error("a password can be guessed from the version")
 	}
@@ -274,7 +274,7 @@ func TestLogsShowNoPassword(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
 	logger := slog.New(slog.NewJSONHandler(&log, nil))
-	logger.Info("x", "layout", transition(), "way", transition().SecondWay)
+	logger.Info("x", "layout", transition(), "way", transition().Fallback)
 	if strings.Contains(log.String(), password) || !strings.Contains(log.String(), `"generation":7`) {
 		t.Error(log.String())
 	}

@@ -43,7 +43,7 @@ func (l Layout) Route(n Name) (Route, bool) {
 // SameContent reports whether both say the same, whatever their generations.
 func (l Layout) SameContent(o Layout) bool {
 	return l.Schema == o.Schema && l.Mode == o.Mode && l.ActiveMode == o.ActiveMode &&
-		l.Active == o.Active && l.Target == o.Target && l.SecondWay == o.SecondWay &&
+		l.Active == o.Active && l.Target == o.Target && l.Fallback == o.Fallback &&
 		slices.EqualFunc(l.Routes, o.Routes, func(a, b Route) bool {
 			return a.Name == b.Name && slices.Equal(a.Upstreams, b.Upstreams)
 		})

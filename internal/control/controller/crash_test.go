@@ -96,7 +96,7 @@ func switchBoth(t *testing.T, run func(c *cluster, reached func() bool)) outcome
 	out := outcome{restarts: c.restarts(), images: []string{direct[:8], c.image("d8-monitoring", "prometheus")[:8]}}
 	c.sim.set(func(s *simulator) {
 		for _, l := range s.history {
-			out.layouts = append(out.layouts, fmt.Sprintf("%d:%s/%s,%d,%t", l.Generation, l.ActiveMode, l.Mode, len(l.Routes), l.SecondWay.Host != ""))
+			out.layouts = append(out.layouts, fmt.Sprintf("%d:%s/%s,%d,%t", l.Generation, l.ActiveMode, l.Mode, len(l.Routes), l.Fallback.Host != ""))
 		}
 	})
 	return out

@@ -55,7 +55,7 @@ func (r *Reconciler) describe(status *deckhousev1alpha1.ModuleStatus, s *sight, 
 	}
 	status.Phase = deckhousev1alpha1.PhaseReconciling
 	switch {
-	case s.world.Wish.Problem == wishDisabled:
+	case s.world.Spec.Problem == wishDisabled:
 		enabled, ready, message = metav1.ConditionFalse, metav1.ConditionFalse, disabledMessage
 		status.Phase = deckhousev1alpha1.PhaseAvailable
 	case ready == metav1.ConditionTrue:

@@ -21,7 +21,7 @@ import (
 // apply compares with and writes to. Objects come from a shared cache: copy
 // them before changing them.
 type sight struct {
-	world switchover.World
+	world switchover.Observed
 
 	layoutSecret   *corev1.Secret // as read from the API server; nil when absent
 	registrySecret *corev1.Secret // likewise
@@ -54,7 +54,7 @@ func (r *Reconciler) observe(ctx context.Context, st stored) (*sight, error) {
 		return nil, err
 	}
 	w := &s.world
-	w.Now, w.Settings, w.Wish = r.now(), r.cfg.Settings, wish
+	w.Now, w.Settings, w.Spec = r.now(), r.cfg.Settings, wish
 	w.Installation, w.InstallationProblem = installation(s.registrySecret)
 	w.Published = published(s.layoutSecret)
 	w.Nodes = r.observeNodes(s, w.Now)
@@ -215,7 +215,7 @@ func published(secret *corev1.Secret) switchover.Published {
 
 // knownBases are all names that a reference may start with: those handed out,
 // and those that will be added to them.
-func knownBases(doc document, w *switchover.World) []layout.Name {
+func knownBases(doc document, w *switchover.Observed) []layout.Name {
 	bases := append(doc.KnownNames(), layout.Fixed())
 	bases = append(bases, w.Published.Layout.Names()...)
 	if !w.Installation.IsZero() {

@@ -114,7 +114,7 @@ func hasTaint(node *corev1.Node) bool {
 
 // nextExclusion is how long from now the first NotReady node has been so for
 // long enough to be left out; 0 when none is on the way there.
-func nextExclusion(w switchover.World) time.Duration {
+func nextExclusion(w switchover.Observed) time.Duration {
 	var next time.Duration
 	for _, n := range w.Nodes {
 		if n.Ready || n.NotReadyFor >= w.Settings.NotReadyFor {

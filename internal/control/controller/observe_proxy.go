@@ -60,7 +60,7 @@ func (r *Reconciler) observeProxy(ctx context.Context, s *sight, doc document) {
 	p.Message = rolloutOf(s.proxy, p.Wanted)
 	node, hasNode := doc.user(userNode)
 	if ip := clusterIP(s.service); ip != "" && hasNode && !doc.PKI.CA.IsZero() {
-		p.SecondWay = layout.SecondWay{
+		p.Fallback = layout.Fallback{
 			Host:        net.JoinHostPort(ip, strconv.Itoa(proxyPort)),
 			CA:          doc.PKI.CA.Cert,
 			Credentials: node.Credentials,
@@ -95,11 +95,11 @@ func (r *Reconciler) lastUse(still map[types.UID]use, pod *corev1.Pod, now time.
 // for each generation that all proxies have loaded.
 func (r *Reconciler) prove(ctx context.Context, s *sight, doc document) {
 	p := &s.world.Proxy
-	if !doc.Desired.Proxy || p.Ready == 0 || p.SecondWay.Host == "" || p.Generation < doc.Desired.Layout.Generation {
+	if !doc.Desired.Proxy || p.Ready == 0 || p.Fallback.Host == "" || p.Generation < doc.Desired.Layout.Generation {
 		return
 	}
 	if p.Generation > r.proved {
-		if err := r.pullThrough(ctx, p.SecondWay.Host, doc); err != nil {
+		if err := r.pullThrough(ctx, p.Fallback.Host, doc); err != nil {
 			p.Message = "pull through Service registry: " + err.Error()
 			s.again = true
 			return

@@ -32,7 +32,7 @@ func TestCloseLooksThatFailArePaced(t *testing.T) {
 	t.Parallel()
 	r, doc := bare(), waiting("an image is missing")
 	now := time.Now()
-	s := &sight{world: switchover.World{Now: now, Census: switchover.Census{Live: true}, FinalCheck: switchover.CheckReport{FailureCount: 1}}}
+	s := &sight{world: switchover.Observed{Now: now, Census: switchover.Census{Live: true}, FinalCheck: switchover.CheckReport{FailureCount: 1}}}
 	if wait, _ := r.look.pause(doc, now); wait != 0 {
 		t.Errorf("the first look waits %v", wait)
 	}

@@ -188,7 +188,7 @@ func trouble(err error) string {
 // due is when the protocol itself names a time: a node that is about to be
 // left out, a proxy that is about to be unused for long enough, names that are
 // to be looked at again. 0 when none does.
-func due(doc document, w switchover.World) time.Duration {
+func due(doc document, w switchover.Observed) time.Duration {
 	next := nextExclusion(w)
 	sooner := func(at time.Time) {
 		// What is past was acted upon in this pass.

@@ -170,7 +170,7 @@ func (p progress) next() []rollout {
 func (p progress) platform(doc document) switchover.Platform {
 	out := switchover.Platform{Target: doc.Desired.Registry, Refused: p.refused}
 	for _, l := range p.left {
-		out.Left = append(out.Left, l.String())
+		out.Skipped = append(out.Skipped, l.String())
 	}
 	switch {
 	case p.secrets, p.registry:

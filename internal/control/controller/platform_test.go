@@ -29,7 +29,7 @@ import (
 // fleet is a platform of Deployments and DaemonSets on the old name; moved ones
 // are on the fixed address.
 func fleet(names ...string) *sight {
-	s := &sight{inv: &inventory{namespaces: map[string]labels.Set{v1alpha1.Namespace: {"heritage": "deckhouse"}}}, world: switchover.World{Settings: switchover.DefaultSettings()}}
+	s := &sight{inv: &inventory{namespaces: map[string]labels.Set{v1alpha1.Namespace: {"heritage": "deckhouse"}}}, world: switchover.Observed{Settings: switchover.DefaultSettings()}}
 	for _, n := range names {
 		name, state, _ := strings.Cut(n, ":")
 		image, annotations := old.Reference(":1"), map[string]string(nil)

@@ -101,7 +101,7 @@ func (r *Reconciler) load(ctx context.Context) (stored, error) {
 // save stores the document if it changed, and reports whether it did. It is
 // one write that fails if anybody wrote since load: a former leader's late
 // pass ends here.
-func (r *Reconciler) save(ctx context.Context, before stored, doc document, world switchover.World) (bool, error) {
+func (r *Reconciler) save(ctx context.Context, before stored, doc document, world switchover.Observed) (bool, error) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, Type: typeState}
 	if before.secret != nil {
 		secret = before.secret.DeepCopy()
@@ -129,7 +129,7 @@ func (r *Reconciler) save(ctx context.Context, before stored, doc document, worl
 }
 
 // fill writes the user's view and the document into the Secret.
-func fill(secret *corev1.Secret, doc document, world switchover.World) error {
+func fill(secret *corev1.Secret, doc document, world switchover.Observed) error {
 	state, err := doc.encode()
 	if err != nil {
 		return err
@@ -160,9 +160,9 @@ func fill(secret *corev1.Secret, doc document, world switchover.World) error {
 
 // wishHash is of what the user asks for and of the images that this needs, so
 // that it stands still while nodes report.
-func wishHash(doc document, world switchover.World) string {
+func wishHash(doc document, world switchover.Observed) string {
 	sum := hmac.New(sha256.New, []byte(doc.HashKey))
-	sum.Write([]byte(string(doc.Target.Mode) + "\n" + doc.WishHash + "\n" + strings.Join(world.Census.Required, "\n")))
+	sum.Write([]byte(string(doc.Target.Mode) + "\n" + doc.SpecHash + "\n" + strings.Join(world.Census.Required, "\n")))
 	return hex.EncodeToString(sum.Sum(nil))
 }
 

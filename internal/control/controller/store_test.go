@@ -21,7 +21,7 @@ func someDocument() document {
 	target := switchover.Target{Mode: switchover.Direct, Upstream: u}
 	return document{
 		State: switchover.State{
-			Schema: 1, Generation: 7, Active: target, Target: target, WishHash: "abc",
+			Schema: 1, Generation: 7, Active: target, Target: target, SpecHash: "abc",
 			Desired: switchover.Desired{
 				Layout: layout.Layout{Schema: 1, Generation: 7, Mode: "Direct", ActiveMode: "Direct", Active: u, Target: u, Routes: layout.Cross([]layout.Name{layout.Fixed()}, []upstream.Upstream{u})},
 				Proxy:  true, Registry: target, Workloads: layout.Fixed(), Own: u,
@@ -41,7 +41,7 @@ func someDocument() document {
 func TestTheUsersViewIsAsDocumented(t *testing.T) {
 	t.Parallel()
 	var secret corev1.Secret
-	if err := fill(&secret, someDocument(), switchover.World{}); err != nil {
+	if err := fill(&secret, someDocument(), switchover.Observed{}); err != nil {
 		t.Fatal(err)
 	}
 	want := `- lastTransitionTime: "2025-07-15T12:52:46Z"
@@ -74,7 +74,7 @@ func TestTheUsersViewIsAsDocumented(t *testing.T) {
 func TestTheHashStandsStillWhileNodesReport(t *testing.T) {
 	t.Parallel()
 	doc := someDocument()
-	w := switchover.World{Census: switchover.Census{Required: []string{":a"}}}
+	w := switchover.Observed{Census: switchover.Census{Required: []string{":a"}}}
 	before := wishHash(doc, w)
 	doc.Generation, doc.SafeGeneration, doc.Conditions = 9, 9, nil
 	w.Nodes = []switchover.Node{{Name: "n"}}

@@ -42,7 +42,7 @@ func TestWhatGoesNoFurther(t *testing.T) {
 		{name: "a node is lost", before: "4", wanted: 4, updated: 1, available: 3, lost: true, done: brokenBefore},
 	} {
 		w, _ := rolling(c.before, c.wanted, c.updated, c.available)
-		r, s := bare(), &sight{inv: &inventory{}, world: switchover.World{Settings: switchover.DefaultSettings(), Now: time.Now()}}
+		r, s := bare(), &sight{inv: &inventory{}, world: switchover.Observed{Settings: switchover.DefaultSettings(), Now: time.Now()}}
 		if c.lost {
 			s.world.Nodes = []switchover.Node{{Name: "lost", NotReadyFor: time.Hour}}
 			s.inv.pods = []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", Labels: map[string]string{"app": "ds"}}, Spec: corev1.PodSpec{NodeName: "lost"}}}
@@ -83,7 +83,7 @@ func TestWhatIsLeftStaysLeft(t *testing.T) {
 // TestOnlyNewGroundIsHeadway: a Pod that comes and goes is none.
 func TestOnlyNewGroundIsHeadway(t *testing.T) {
 	t.Parallel()
-	r, s := bare(), &sight{inv: &inventory{}, world: switchover.World{Now: time.Now()}}
+	r, s := bare(), &sight{inv: &inventory{}, world: switchover.Observed{Now: time.Now()}}
 	for i, c := range []struct {
 		updated, available int32
 		still              time.Duration

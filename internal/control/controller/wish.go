@@ -42,17 +42,17 @@ const wishDisabled = "Module registry is disabled by ModuleConfig registry."
 // wish reads what the user asks for. It is the second check of what admission
 // checked: a policy can be deleted, and objects made before it are not looked
 // at again.
-func (r *Reconciler) wish(ctx context.Context) (switchover.Wish, error) {
+func (r *Reconciler) wish(ctx context.Context) (switchover.Spec, error) {
 	if disabled, err := r.disabled(ctx); err != nil || disabled {
-		return switchover.Wish{Problem: wishDisabled}, err
+		return switchover.Spec{Problem: wishDisabled}, err
 	}
 	var config deckhousev1alpha1.ModuleConfig
 	err := r.live.Get(ctx, client.ObjectKey{Name: v1alpha1.ModuleConfigName}, &config)
 	switch {
 	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
-		return switchover.Wish{Problem: "ModuleConfig deckhouse does not exist."}, nil
+		return switchover.Spec{Problem: "ModuleConfig deckhouse does not exist."}, nil
 	case err != nil:
-		return switchover.Wish{}, fmt.Errorf("read ModuleConfig deckhouse: %w", err)
+		return switchover.Spec{}, fmt.Errorf("read ModuleConfig deckhouse: %w", err)
 	case config.Spec.Settings == nil:
 		return parseWish(nil), nil
 	}
@@ -73,7 +73,7 @@ func (r *Reconciler) disabled(ctx context.Context) (bool, error) {
 }
 
 // parseWish turns spec.settings of ModuleConfig deckhouse into a wish.
-func parseWish(settings []byte) switchover.Wish {
+func parseWish(settings []byte) switchover.Spec {
 	var all struct {
 		Registry json.RawMessage `json:"registry"`
 	}
@@ -96,14 +96,14 @@ func parseWish(settings []byte) switchover.Wish {
 		return wrong
 	}
 	if section.Direct == nil {
-		return switchover.Wish{Mode: switchover.Unmanaged}
+		return switchover.Spec{Mode: switchover.Unmanaged}
 	}
 	return direct(*section.Direct)
 }
 
 // clash is what is wrong about the mode and the sections beside it; zero when
 // nothing is.
-func (section registrySettings) clash() switchover.Wish {
+func (section registrySettings) clash() switchover.Spec {
 	mode := string(switchover.Unmanaged)
 	if section.Mode != nil {
 		mode = *section.Mode
@@ -129,7 +129,7 @@ func (section registrySettings) clash() switchover.Wish {
 	if present(section.Proxy) {
 		return problem("registry: when mode is not 'Proxy', 'proxy' section must be omitted.")
 	}
-	return switchover.Wish{}
+	return switchover.Spec{}
 }
 
 // unknownField is a field that admission does not let in either. Go's decoder
@@ -151,7 +151,7 @@ func unknownField(registry []byte) string {
 	return slices.Min(unknown)
 }
 
-func direct(s sectionSettings) switchover.Wish {
+func direct(s sectionSettings) switchover.Spec {
 	u, err := upstream.Parse(upstream.Settings{
 		ImagesRepo: s.ImagesRepo, Scheme: s.Scheme, CA: s.CA,
 		License: s.License, Username: s.Username, Password: s.Password,
@@ -159,11 +159,11 @@ func direct(s sectionSettings) switchover.Wish {
 	if err != nil {
 		return problem("registry.direct: %v.", err) // the error names no secret
 	}
-	return switchover.Wish{Mode: switchover.Direct, Upstream: u}
+	return switchover.Spec{Mode: switchover.Direct, Upstream: u}
 }
 
-func problem(format string, args ...any) switchover.Wish {
-	return switchover.Wish{Problem: "ModuleConfig deckhouse: " + fmt.Sprintf(format, args...)}
+func problem(format string, args ...any) switchover.Spec {
+	return switchover.Spec{Problem: "ModuleConfig deckhouse: " + fmt.Sprintf(format, args...)}
 }
 
 func present(section json.RawMessage) bool {

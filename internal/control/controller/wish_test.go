@@ -16,14 +16,14 @@ func TestParseWish(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, settings string
-		want           switchover.Wish
+		want           switchover.Spec
 		problem        string
 	}{
 		{name: "the seed's example",
 			settings: `{"registry":{"mode":"Direct","direct":{"imagesRepo":"registry.deckhouse.io/deckhouse/ee","scheme":"HTTPS","license":"KEY"}}}`,
-			want:     switchover.Wish{Mode: switchover.Direct, Upstream: ee}},
-		{name: "Unmanaged", settings: `{"registry":{"mode":"Unmanaged"}}`, want: switchover.Wish{Mode: switchover.Unmanaged}},
-		{name: "an empty section is the default", settings: `{"registry":{}}`, want: switchover.Wish{Mode: switchover.Unmanaged}},
+			want:     switchover.Spec{Mode: switchover.Direct, Upstream: ee}},
+		{name: "Unmanaged", settings: `{"registry":{"mode":"Unmanaged"}}`, want: switchover.Spec{Mode: switchover.Unmanaged}},
+		{name: "an empty section is the default", settings: `{"registry":{}}`, want: switchover.Spec{Mode: switchover.Unmanaged}},
 		{name: "no settings", settings: ``, problem: "no section spec.settings.registry"},
 		{name: "no section", settings: `{"other":1}`, problem: "no section spec.settings.registry"},
 		{name: "null", settings: `{"registry":null}`, problem: "no section spec.settings.registry"},

@@ -18,9 +18,9 @@ func done(message string) verdict { return verdict{done: true, message: message}
 func wait(message string) verdict { return verdict{message: message} }
 
 // pass is one run of Advance. Steps edit s.Desired, then compare it with w.
-type pass struct {
+type evaluation struct {
 	Protocol
-	w   World
+	w   Observed
 	was State // as stored
 	s   State // as it will be stored
 	// fresh is whether this pass set a target.
@@ -34,8 +34,8 @@ type pass struct {
 // State.Conditions how far that is. It is a pure function: it does no I/O, has
 // no clock and changes neither argument. The controller stores the result
 // before it makes anything else look like State.Desired.
-func (p Protocol) Advance(s State, w World) State {
-	x := &pass{Protocol: p, w: w, was: s, s: s}
+func (p Protocol) Advance(s State, w Observed) State {
+	x := &evaluation{Protocol: p, w: w, was: s, s: s}
 	if problem := x.unreadable(); problem != "" {
 		x.reportUnreadable(problem)
 		return x.s
@@ -48,13 +48,13 @@ func (p Protocol) Advance(s State, w World) State {
 	x.keepApprovals()
 	x.exclude()
 	x.approveRestarts()
-	x.learnSecondWay()
+	x.learnFallback()
 	x.run()
 	return x.s
 }
 
 // run goes through the plan of the target, as far as it gets.
-func (x *pass) run() {
+func (x *evaluation) run() {
 	plan := x.plans[x.s.Target.Mode]
 	verdicts := make([]verdict, len(plan))
 	reached := 0 // how many steps are done
@@ -80,7 +80,7 @@ func (x *pass) run() {
 
 // try runs one step. A step that changed what is wanted is not done, whatever
 // it saw: what was seen was measured against what was wanted before.
-func (x *pass) try(step step) verdict {
+func (x *evaluation) try(step step) verdict {
 	before := x.s.Desired
 	v := step.do(x)
 	if v.done && !sameDesired(before, x.s.Desired) {
@@ -90,7 +90,7 @@ func (x *pass) try(step step) verdict {
 }
 
 // settle is the end of a switch, and every pass after it.
-func (x *pass) settle(plan []step, verdicts []verdict) {
+func (x *evaluation) settle(plan []step, verdicts []verdict) {
 	x.s.Active = x.s.Target
 	if x.s.Active.Mode == Unmanaged {
 		x.s.Desired.Registry = Target{} // the user's again
@@ -106,13 +106,13 @@ func (x *pass) settle(plan []step, verdicts []verdict) {
 }
 
 // settledBefore reports whether the switch had ended before this pass.
-func (x *pass) settledBefore() bool {
+func (x *evaluation) settledBefore() bool {
 	return !x.fresh && x.was.settled(x.plans[x.s.Target.Mode])
 }
 
 // mayRepoint reports whether rollouts may begin: from Switch on, and only while
 // every counting node knows the name. It is asked anew in every pass.
-func (x *pass) mayRepoint(plan []step, reached int) bool {
+func (x *evaluation) mayRepoint(plan []step, reached int) bool {
 	at := slices.IndexFunc(plan, func(s step) bool { return s.name == names.ConditionSwitch })
 	return !x.untouched() && at >= 0 && reached >= at &&
 		x.s.Desired.Workloads == x.s.Target.Name() && x.rules.safeNow(x).done
@@ -121,19 +121,19 @@ func (x *pass) mayRepoint(plan []step, reached int) bool {
 // learnSecondWay takes the in-cluster proxy's address into the layout as soon
 // as it is known. It is never forgotten because one pass did not see it, and
 // not learnt again while Cleanup takes it out.
-func (x *pass) learnSecondWay() {
-	l, way := x.s.Desired.Layout, x.w.Proxy.SecondWay
-	if !x.s.Desired.Proxy || x.s.OneWay > 0 || way == (layout.SecondWay{}) || way == l.SecondWay {
+func (x *evaluation) learnFallback() {
+	l, way := x.s.Desired.Layout, x.w.Proxy.Fallback
+	if !x.s.Desired.Proxy || x.s.FallbackRemoved > 0 || way == (layout.Fallback{}) || way == l.Fallback {
 		return
 	}
 	if _, ok := l.Route(layout.Fixed()); ok {
-		l.SecondWay = way
+		l.Fallback = way
 		x.publish(l)
 	}
 }
 
 // publish makes next the layout that is wanted, under the next generation.
-func (x *pass) publish(next layout.Layout) {
+func (x *evaluation) publish(next layout.Layout) {
 	old := x.s.Desired.Layout
 	next.Schema = layout.Schema
 	if old.Generation == x.s.Generation {
@@ -152,10 +152,10 @@ func (x *pass) publish(next layout.Layout) {
 // untouched reports whether no node was ever asked for anything and none needs
 // to be: Unmanaged before the first switch, or after the return to the legacy
 // format.
-func (x *pass) untouched() bool {
+func (x *evaluation) untouched() bool {
 	return x.s.Target.Mode == Unmanaged && x.s.Desired.Layout.IsZero()
 }
 
-func (x *pass) passed(step string) bool {
+func (x *evaluation) passed(step string) bool {
 	return slices.ContainsFunc(x.s.Passed, func(p Passed) bool { return p.Step == step })
 }

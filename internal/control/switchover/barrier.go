@@ -17,16 +17,16 @@ type rules struct {
 	// union is the layout of a switch under way.
 	union func(State) layout.Layout
 	// keep are the names that Final must leave.
-	keep func(*pass) []layout.Name
+	keep func(*evaluation) []layout.Name
 	// safeNow reports whether every counting node serves the last proved union.
-	safeNow func(*pass) verdict
+	safeNow func(*evaluation) verdict
 	// mayShrink reports whether Final may take something away.
-	mayShrink func(*pass) verdict
+	mayShrink func(*evaluation) verdict
 	// rebuild makes a state from what is published and reported.
-	rebuild func(*pass)
+	rebuild func(*evaluation)
 	// holds reports whether a node takes one of the places of those that
 	// restart containerd.
-	holds func(*pass, Node) bool
+	holds func(*evaluation, Node) bool
 }
 
 func standardRules() rules {
@@ -35,7 +35,7 @@ func standardRules() rules {
 		at:        func(n Node, generation int64) bool { return n.Report.Generation >= generation },
 		union:     union,
 		keep:      namesInUse,
-		safeNow:   func(x *pass) verdict { return x.barrier(x.s.SafeGeneration) },
+		safeNow:   func(x *evaluation) verdict { return x.barrier(x.s.SafeGeneration) },
 		mayShrink: mayShrink,
 		rebuild:   rebuild,
 		holds:     holds,
@@ -50,7 +50,7 @@ func validReport(n Node) bool {
 
 // barrier is done when every counting node has a valid report of at least the
 // generation.
-func (x *pass) barrier(generation int64) verdict {
+func (x *evaluation) barrier(generation int64) verdict {
 	waiting, of := x.waitingFor(func(n Node) bool { return x.rules.valid(n) && x.rules.at(n, generation) })
 	if len(waiting) == 0 && of > 0 {
 		return done("")
@@ -60,7 +60,7 @@ func (x *pass) barrier(generation int64) verdict {
 
 // waitingFor are the counting nodes that are not as they should be, sorted by
 // name, and how many count at all.
-func (x *pass) waitingFor(ok func(Node) bool) (waiting []Node, of int) {
+func (x *evaluation) waitingFor(ok func(Node) bool) (waiting []Node, of int) {
 	for _, n := range x.w.Nodes {
 		if !x.counts(n) {
 			continue
@@ -76,19 +76,19 @@ func (x *pass) waitingFor(ok func(Node) bool) (waiting []Node, of int) {
 
 // counts reports whether barriers wait for a node. A node that joins counts
 // from its agent's first report: until then our taint keeps pods away.
-func (x *pass) counts(n Node) bool {
+func (x *evaluation) counts(n Node) bool {
 	joins := n.Report.UID != n.UID && n.Tainted && x.s.SafeGeneration > 0 && !x.w.Settings.NoTaint
 	return n.Agent && !joins && !x.excluded(n)
 }
 
-func (x *pass) excluded(n Node) bool {
+func (x *evaluation) excluded(n Node) bool {
 	return slices.ContainsFunc(x.s.Excluded, func(e Exclusion) bool { return e.Node == n.Name && e.UID == n.UID })
 }
 
 // exclude decides which nodes barriers go without: those that the operator
 // names, and as many of the NotReady ones as is safe. Those that were excluded
 // stay so until they are Ready again.
-func (x *pass) exclude() {
+func (x *evaluation) exclude() {
 	var chosen, byHand []Node
 	kept, candidates := x.silent()
 	for _, n := range x.w.Nodes {
@@ -116,7 +116,7 @@ func (x *pass) exclude() {
 // silent are the NotReady nodes that barriers may go without: those that are
 // excluded already, and those that could be. Once a switch has ended nobody is
 // added. Both are sorted by name.
-func (x *pass) silent() (kept, candidates []Node) {
+func (x *evaluation) silent() (kept, candidates []Node) {
 	ended := x.settledBefore() && !x.s.Desired.Legacy
 	for _, n := range x.w.Nodes {
 		switch {
@@ -135,7 +135,7 @@ func (x *pass) silent() (kept, candidates []Node) {
 
 // wanted is how many nodes there are that the agent should run on, and how
 // many of them are control plane.
-func (x *pass) wanted() (total, controlPlane int) {
+func (x *evaluation) wanted() (total, controlPlane int) {
 	for _, n := range x.w.Nodes {
 		if n.Agent {
 			total++
@@ -164,11 +164,11 @@ func exclusions(nodes []Node, stored []Exclusion, generation int64) []Exclusion 
 // taint, sorted: those without a valid report of the last proved union. A node
 // that carries it loses it only with a proof of the layout that is wanted now,
 // so that a state restored from an older copy sets nobody free.
-func Tainted(s State, w World) []string { return Standard().Tainted(s, w) }
+func Tainted(s State, w Observed) []string { return Standard().Tainted(s, w) }
 
 // Tainted are the nodes that should carry the not-converged taint; see the
 // function of the same name.
-func (p Protocol) Tainted(s State, w World) []string {
+func (p Protocol) Tainted(s State, w Observed) []string {
 	if w.Settings.NoTaint {
 		return nil
 	}

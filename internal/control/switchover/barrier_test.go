@@ -52,7 +52,7 @@ func TestExclusions(t *testing.T) {
 			}
 			c.edit(nodes)
 			slices.Reverse(nodes)
-			x := &pass{Protocol: Standard(), w: World{Settings: DefaultSettings(), Nodes: nodes}, s: State{Target: Target{Mode: Direct}, Excluded: c.stored}}
+			x := &evaluation{Protocol: Standard(), w: Observed{Settings: DefaultSettings(), Nodes: nodes}, s: State{Target: Target{Mode: Direct}, Excluded: c.stored}}
 			x.exclude()
 			var got []string
 			for _, e := range x.s.Excluded {
@@ -89,12 +89,12 @@ func TestBarrier(t *testing.T) {
 		"no agent wanted":      {other(func(n *Node) { n.Report = Report{}; n.Agent = false }), true},
 		"just became NotReady": {other(func(n *Node) { n.Report = Report{}; n.Ready = false }), false},
 	} {
-		x := &pass{Protocol: Standard(), w: World{Nodes: []Node{good, c.node}, Settings: DefaultSettings()}, s: State{SafeGeneration: 5}}
+		x := &evaluation{Protocol: Standard(), w: Observed{Nodes: []Node{good, c.node}, Settings: DefaultSettings()}, s: State{SafeGeneration: 5}}
 		if got := x.barrier(7); got.done != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	x := &pass{Protocol: Standard(), s: State{SafeGeneration: 5}}
+	x := &evaluation{Protocol: Standard(), s: State{SafeGeneration: 5}}
 	if x.barrier(0).done {
 		t.Error("a cluster without nodes, as an empty cache shows it, satisfies the barrier")
 	}
@@ -107,7 +107,7 @@ func TestTainted(t *testing.T) {
 	}
 	rebooted, windows := node("rebooted", 7, false), node("windows", 0, false)
 	rebooted.BootID, windows.Agent = "b2", false
-	w := World{Nodes: []Node{
+	w := Observed{Nodes: []Node{
 		node("there", 7, false), node("further", 9, false), node("behind", 4, false), node("silent", 0, false),
 		node("on its way", 5, true), node("back", 7, true), node("between", 5, false), rebooted, windows,
 	}}
@@ -125,7 +125,7 @@ func TestTainted(t *testing.T) {
 	if got := Tainted(s, w); got != nil {
 		t.Errorf("switched off: %v", got)
 	}
-	if got := Tainted(State{}, World{Nodes: w.Nodes[:4]}); got != nil {
+	if got := Tainted(State{}, Observed{Nodes: w.Nodes[:4]}); got != nil {
 		t.Errorf("before any switch: %v", got)
 	}
 }

@@ -32,8 +32,8 @@ func Broken(kind string) (Protocol, error) {
 		}
 	}
 	if kind == BrokenFinalEarly {
-		p.rules.mayShrink = func(*pass) verdict { return done("") }
-		p.rules.keep = func(x *pass) []layout.Name { return ownNames(x.s.Target) }
+		p.rules.mayShrink = func(*evaluation) verdict { return done("") }
+		p.rules.keep = func(x *evaluation) []layout.Name { return ownNames(x.s.Target) }
 	}
 	return p, nil
 }

@@ -11,7 +11,7 @@ import (
 
 // report writes the conditions, in the plan's order and Ready last. Verdicts
 // are those of the first reached steps and of the one that waits.
-func (x *pass) report(plan []step, verdicts []verdict, reached int) {
+func (x *evaluation) report(plan []step, verdicts []verdict, reached int) {
 	var conditions []metav1.Condition
 	allTrue := true
 	for i, step := range plan {
@@ -34,7 +34,7 @@ func (x *pass) report(plan []step, verdicts []verdict, reached int) {
 }
 
 // conditionOf is a step's condition. Its time moves only when its status does.
-func (x *pass) conditionOf(name string, v verdict) metav1.Condition {
+func (x *evaluation) conditionOf(name string, v verdict) metav1.Condition {
 	c := metav1.Condition{Type: name, Status: metav1.ConditionFalse, Reason: names.ReasonProcessing, Message: v.message}
 	if v.done {
 		c.Status, c.Reason = metav1.ConditionTrue, ""
@@ -45,7 +45,7 @@ func (x *pass) conditionOf(name string, v verdict) metav1.Condition {
 	return x.timed(c)
 }
 
-func (x *pass) timed(c metav1.Condition) metav1.Condition {
+func (x *evaluation) timed(c metav1.Condition) metav1.Condition {
 	// A change of mode drops the conditions of the old one.
 	if stored := x.s.condition(c.Type); stored != nil && stored.Status == c.Status {
 		c.LastTransitionTime = stored.LastTransitionTime
@@ -56,15 +56,15 @@ func (x *pass) timed(c metav1.Condition) metav1.Condition {
 }
 
 // ready is the overall state, with what the user should know in any case.
-func (x *pass) ready(all bool) metav1.Condition {
+func (x *evaluation) ready(all bool) metav1.Condition {
 	c := metav1.Condition{Type: names.ConditionReady, Status: metav1.ConditionFalse, Reason: names.ReasonProcessing}
 	var lines []string
-	left := x.astray()
+	left := x.misplaced()
 	switch {
 	case !all:
 		lines = append(lines, "Transitioning to "+string(x.s.Target.Mode))
 	case len(left) > 0 && !x.untouched():
-		lines = append(lines, astrayMessage(x.s.Target.Name(), left))
+		lines = append(lines, misplacedMessage(x.s.Target.Name(), left))
 	default:
 		c.Status, c.Reason = metav1.ConditionTrue, ""
 	}
@@ -74,15 +74,15 @@ func (x *pass) ready(all bool) metav1.Condition {
 	if len(x.s.Excluded) > 0 {
 		lines = append(lines, excludedMessage(x.s.Excluded))
 	}
-	if x.w.Wish.Mode == "" && x.w.Wish.Problem != "" {
-		lines = append(lines, x.w.Wish.Problem)
+	if x.w.Spec.Mode == "" && x.w.Spec.Problem != "" {
+		lines = append(lines, x.w.Spec.Problem)
 	}
 	c.Message = strings.Join(lines, "\n")
 	return x.timed(c)
 }
 
 // reportUnreadable is what to say when going on would be guessing.
-func (x *pass) reportUnreadable(problem string) {
+func (x *evaluation) reportUnreadable(problem string) {
 	c := metav1.Condition{
 		Type: names.ConditionReady, Status: metav1.ConditionFalse, Reason: names.ReasonProcessing, Message: problem,
 	}
@@ -93,7 +93,7 @@ func (x *pass) reportUnreadable(problem string) {
 }
 
 // reportUnknown is what to say when nothing names a registry.
-func (x *pass) reportUnknown() {
+func (x *evaluation) reportUnknown() {
 	c := metav1.Condition{
 		Type: names.ConditionReady, Status: metav1.ConditionFalse, Reason: names.ReasonProcessing,
 		Message: "The registry of this cluster is not known: " +
@@ -105,7 +105,7 @@ func (x *pass) reportUnknown() {
 }
 
 // messageOf is the message of a passed step, as stored.
-func (x *pass) messageOf(step string) string {
+func (x *evaluation) messageOf(step string) string {
 	if c := x.s.condition(step); c != nil && c.Status == metav1.ConditionTrue {
 		return c.Message
 	}
@@ -117,7 +117,7 @@ func (x *pass) messageOf(step string) string {
 
 // astray are the workloads that we may re-point and that name another base
 // than the target's.
-func (x *pass) astray() []Reference {
+func (x *evaluation) misplaced() []Reference {
 	var left []Reference
 	for _, r := range x.w.Census.References {
 		if r.Movable && !r.OwnWorkload && r.Name != x.s.Target.Name() {

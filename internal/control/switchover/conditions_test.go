@@ -185,7 +185,7 @@ func TestProxyMessages(t *testing.T) {
 	c.wish(Direct, registryB())
 	c.until(names.ConditionProxy)
 	g := c.s.Desired.Layout.Generation
-	way := layout.SecondWay{Host: "10.96.0.17:5001"}
+	way := layout.Fallback{Host: "10.96.0.17:5001"}
 	for _, o := range []struct {
 		proxy Proxy
 		want  string
@@ -197,18 +197,18 @@ func TestProxyMessages(t *testing.T) {
 			"Incluster-proxy deploying in progress: Deployment update is not yet observed by the controller."},
 		{Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g - 1}, "Incluster-proxy deployment version mismatch: current "},
 		{Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g}, "Service has no address yet"},
-		{Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g + 1, SecondWay: way}, "no image was pulled through the Service yet"},
+		{Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g + 1, Fallback: way}, "no image was pulled through the Service yet"},
 	} {
 		c.w.Proxy = o.proxy
 		c.advance()
 		c.has(names.ConditionProxy, o.want)
 	}
-	if c.s.Desired.Layout.SecondWay != way {
+	if c.s.Desired.Layout.Fallback != way {
 		t.Error("the second way is not in the layout")
 	}
 	c.w.Proxy = Proxy{}
 	c.advance()
-	if c.s.Desired.Layout.SecondWay != way {
+	if c.s.Desired.Layout.Fallback != way {
 		t.Error("the second way was forgotten because one pass did not see it")
 	}
 }
@@ -239,7 +239,7 @@ func TestSwitchMessages(t *testing.T) {
 		c.has(names.ConditionSwitch, o.want)
 	}
 	c.platformFollows()
-	c.w.Platform.Left = []string{"Deployment d8-b/flux (kustomize-controller)"}
+	c.w.Platform.Skipped = []string{"Deployment d8-b/flux (kustomize-controller)"}
 	c.advance()
 	c.has(names.ConditionSwitch, "Not re-pointed: Deployment d8-b/flux (kustomize-controller)")
 	if c.s.condition(names.ConditionSwitch).Status != metav1.ConditionTrue {

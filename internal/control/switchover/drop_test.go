@@ -54,7 +54,7 @@ func notCrossed(st State) layout.Layout {
 }
 
 // fromScratch starts over from what deckhouse-registry and ModuleConfig say.
-func fromScratch(x *pass) {
+func fromScratch(x *evaluation) {
 	generation := max(x.s.Generation, x.highestReport(), x.w.Published.Layout.Generation)
 	x.s = State{Generation: generation}
 	x.first()
@@ -68,7 +68,7 @@ func doneAtOnce(_ *sim, p *Protocol) {
 			if s.name == names.ConditionImages {
 				continue
 			}
-			plan[i].do = func(x *pass) verdict { s.do(x); return done("") }
+			plan[i].do = func(x *evaluation) verdict { s.do(x); return done("") }
 		}
 		p.plans[mode] = plan
 	}
@@ -79,9 +79,9 @@ func stopsAtOnce(_ *sim, p *Protocol) {
 	plan := slices.Clone(p.plans[Unmanaged])
 	for i, s := range plan {
 		if s.name == names.ConditionCleanup {
-			plan[i].do = func(x *pass) verdict {
+			plan[i].do = func(x *evaluation) verdict {
 				v := s.do(x)
-				x.s.Desired.Proxy = x.s.Desired.Proxy && x.s.OneWay == 0
+				x.s.Desired.Proxy = x.s.Desired.Proxy && x.s.FallbackRemoved == 0
 				return v
 			}
 		}
@@ -96,16 +96,16 @@ func rulesToDrop() []rule {
 		{name: "R3 the layout is written only over the one that was seen", t: tamper{noFence: true}},
 		{name: "R4 every name is served by every upstream", t: tamper{protocol: product(func(r *rules) { r.union = notCrossed })}},
 		{name: "R5 names in use are kept", t: tamper{protocol: product(func(r *rules) {
-			r.keep = func(x *pass) []layout.Name { return ownNames(x.s.Target) }
+			r.keep = func(x *evaluation) []layout.Name { return ownNames(x.s.Target) }
 		})}},
 		{name: "R6 workloads are matched against every base", t: tamper{oneBase: true}},
 		{name: "R7 own workloads move with the switch", t: tamper{noOwn: true}},
 		{name: "R8 Final looks before it takes away", t: tamper{protocol: product(func(r *rules) {
-			r.mayShrink = func(*pass) verdict { return done("") }
+			r.mayShrink = func(*evaluation) verdict { return done("") }
 		})}},
 		{name: "R8 Final looks at the cluster, not at a cache", t: tamper{staleCensus: true}},
 		{name: "R8 Final checks the target again", t: tamper{protocol: product(func(r *rules) {
-			r.mayShrink = func(x *pass) verdict {
+			r.mayShrink = func(x *evaluation) verdict {
 				if v := x.rules.safeNow(x); !v.done || !x.w.Census.Live {
 					return wait("")
 				}
@@ -116,7 +116,7 @@ func rulesToDrop() []rule {
 		{name: "R10 nodes that did not converge are tainted", t: tamper{noTaint: true}},
 		{name: "R11 a layout is on disk before it is reported", t: tamper{lateDisk: true}},
 		{name: "R12 the barrier is looked at when relied upon", t: tamper{protocol: product(func(r *rules) {
-			r.safeNow = func(*pass) verdict { return done("") }
+			r.safeNow = func(*evaluation) verdict { return done("") }
 		})}},
 		{name: "R13 a lost state is rebuilt from what is published", t: tamper{protocol: product(func(r *rules) { r.rebuild = fromScratch })}},
 		{name: "R14 reports are about the node as it is now", t: tamper{protocol: product(func(r *rules) {
@@ -125,16 +125,16 @@ func rulesToDrop() []rule {
 		{name: "a step is done by what a later pass sees", t: tamper{protocol: doneAtOnce}},
 		{name: "nodes forget the proxy before it stops", t: tamper{protocol: stopsAtOnce}},
 		{name: "a failed restart stops the others", t: tamper{protocol: product(func(r *rules) {
-			r.holds = func(x *pass, n Node) bool { return holds(x, n) && n.Report.Restart.Phase != RestartFailed }
+			r.holds = func(x *evaluation, n Node) bool { return holds(x, n) && n.Report.Restart.Phase != RestartFailed }
 		})}},
 		{name: "who goes away while it restarts keeps its place", t: tamper{protocol: product(func(r *rules) {
-			r.holds = func(x *pass, n Node) bool { return holds(x, n) && n.Ready }
+			r.holds = func(x *evaluation, n Node) bool { return holds(x, n) && n.Ready }
 		})}},
 		{name: "who boots while it restarts keeps its place", t: tamper{protocol: product(func(r *rules) {
-			r.holds = func(x *pass, n Node) bool { return holds(x, n) && n.Report.BootID == n.BootID }
+			r.holds = func(x *evaluation, n Node) bool { return holds(x, n) && n.Report.BootID == n.BootID }
 		})}},
 		{name: "an approval of before a lost state counts", t: tamper{protocol: product(func(r *rules) {
-			r.holds = func(x *pass, n Node) bool {
+			r.holds = func(x *evaluation, n Node) bool {
 				id := n.Report.Restart.ID
 				return id != "" && n.Report.UID == n.UID && x.s.ApprovedRestart(n.Name, n.UID) == id
 			}

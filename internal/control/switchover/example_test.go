@@ -12,11 +12,11 @@ import (
 // A cluster that runs on its installation's registry is asked to go Direct.
 // Nothing reaches a node before the images and the credentials are checked.
 func ExampleAdvance() {
-	world := switchover.World{
+	world := switchover.Observed{
 		Now:          time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC),
 		Settings:     switchover.DefaultSettings(),
 		Installation: upstream.Upstream{Host: "old.example.com", Path: "deckhouse/ee", Scheme: upstream.HTTPS},
-		Wish: switchover.Wish{
+		Spec: switchover.Spec{
 			Mode:     switchover.Direct,
 			Upstream: upstream.Upstream{Host: "new.example.com", Path: "deckhouse/ee", Scheme: upstream.HTTPS},
 		},

@@ -14,7 +14,7 @@ import (
 // mayShrink is what Final asks for before it takes anything away, in one pass
 // and in this order: the barrier holds now, a live look at what is in use, and
 // a complete check of all of it against the target.
-func mayShrink(x *pass) verdict {
+func mayShrink(x *evaluation) verdict {
 	if v := x.rules.safeNow(x); !v.done {
 		return v
 	}
@@ -35,7 +35,7 @@ func mayShrink(x *pass) verdict {
 // namesInUse are the names that the target needs and those that something
 // still refers to: workloads that we may not touch, revisions that may be
 // rolled back to, bare pods. They go on working, served by the target.
-func namesInUse(x *pass) []layout.Name {
+func namesInUse(x *evaluation) []layout.Name {
 	kept := ownNames(x.s.Target)
 	if x.s.Desired.Proxy {
 		kept = withNames(kept, layout.Fixed()) // its clients may still come
@@ -50,9 +50,9 @@ func namesInUse(x *pass) []layout.Name {
 // the controller should look closely first: a live census (World.Census.Live),
 // then a complete check of what CheckRequest says (World.FinalCheck), both in
 // this pass. The state is the stored one.
-func (p Protocol) NeedsLive(s State, w World) bool {
+func (p Protocol) NeedsLive(s State, w Observed) bool {
 	plan := p.plans[s.Target.Mode]
-	x := &pass{Protocol: p, w: w, was: s, s: s}
+	x := &evaluation{Protocol: p, w: w, was: s, s: s}
 	if x.lost() || x.untouched() {
 		return false
 	}
@@ -76,8 +76,8 @@ func (p Protocol) NeedsLive(s State, w World) bool {
 // CheckRequest is the image check that is needed now: for the first step while
 // it is not done, and, with a live census, for Final. It is zero when there is
 // nothing to check.
-func (p Protocol) CheckRequest(s State, w World) CheckRequest {
-	x := &pass{Protocol: p, w: w, was: s, s: s}
+func (p Protocol) CheckRequest(s State, w Observed) CheckRequest {
+	x := &evaluation{Protocol: p, w: w, was: s, s: s}
 	if s.Target.IsZero() || x.passed(names.ConditionImages) && !p.NeedsLive(s, w) {
 		return CheckRequest{}
 	}
@@ -86,7 +86,7 @@ func (p Protocol) CheckRequest(s State, w World) CheckRequest {
 
 // checkRequest asks the target for every image in use under any known name,
 // and for those that are listed as required.
-func checkRequest(s State, w World) CheckRequest {
+func checkRequest(s State, w Observed) CheckRequest {
 	images := slices.Clone(w.Census.Required)
 	for _, r := range w.Census.References {
 		images = append(images, r.Image)

@@ -28,7 +28,7 @@ func atFinal(t *testing.T) *scene {
 		c.report()
 		c.proxyFollows()
 		c.platformFollows()
-		if (&pass{s: c.s}).passed(names.ConditionSwitch) {
+		if (&evaluation{s: c.s}).passed(names.ConditionSwitch) {
 			return c
 		}
 	}
@@ -167,20 +167,20 @@ func TestCleanup(t *testing.T) {
 	if patient.advance(); patient.s.Desired.Proxy {
 		t.Error("waits for ever")
 	}
-	way := layout.SecondWay{Host: "10.96.0.17:5001", CA: "ca"}
+	way := layout.Fallback{Host: "10.96.0.17:5001", CA: "ca"}
 	for range 3 { // it is still there, and is not learnt again
 		busy(11 * time.Minute)
-		c.w.Proxy.SecondWay = way
+		c.w.Proxy.Fallback = way
 		c.advance()
 		c.has(names.ConditionCleanup, "0/1 node(s) ready")
-		if !c.s.Desired.Proxy || c.s.Desired.Layout.SecondWay != (layout.SecondWay{}) {
+		if !c.s.Desired.Proxy || c.s.Desired.Layout.Fallback != (layout.Fallback{}) {
 			t.Errorf("nodes are sent where nothing will listen: %+v", c.s.Desired)
 		}
 	}
 	again := *c
 	again.wish(Direct, registryA())
 	again.advance()
-	if again.advance(); again.s.Desired.Layout.SecondWay != way || !again.s.Desired.Proxy {
+	if again.advance(); again.s.Desired.Layout.Fallback != way || !again.s.Desired.Proxy {
 		t.Error("a change of mind does not bring it back")
 	}
 	c.report()
@@ -200,7 +200,7 @@ func TestCleanup(t *testing.T) {
 	if got := c.s.Desired.Layout.Names(); !slices.Equal(got, []layout.Name{layout.NameOf(registryA())}) || !c.s.Ready() {
 		t.Errorf("names %v\n%s", got, c.conditions())
 	}
-	if c.s.Desired.Layout.SecondWay != (layout.SecondWay{}) {
+	if c.s.Desired.Layout.Fallback != (layout.Fallback{}) {
 		t.Error("the second way leads to a proxy that is gone")
 	}
 }

@@ -66,7 +66,7 @@ func preflightMessage(unready []Node, of int) string {
 	return b.String()
 }
 
-func (x *pass) rolloutMessage(waiting []Node, of int) string {
+func (x *evaluation) rolloutMessage(waiting []Node, of int) string {
 	var b strings.Builder
 	b.WriteString("Applying configuration to nodes\n")
 	if !x.w.Published.Found {
@@ -88,7 +88,7 @@ func (x *pass) rolloutMessage(waiting []Node, of int) string {
 	return b.String()
 }
 
-func (x *pass) legacyMessage(waiting []Node, of int) string {
+func (x *evaluation) legacyMessage(waiting []Node, of int) string {
 	var b strings.Builder
 	b.WriteString("Cleaning Managed configuration...\n")
 	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", of-len(waiting), of)
@@ -188,7 +188,7 @@ func proxyInUseMessage(p Proxy) string {
 	return "Waiting until nobody has used incluster-proxy for a while. Last clients: " + strings.Join(capped(p.Clients, mostUsers), ", ")
 }
 
-func astrayMessage(want layout.Name, left []Reference) string {
+func misplacedMessage(want layout.Name, left []Reference) string {
 	var users []string
 	for _, r := range left {
 		user := fmt.Sprintf("%s (%s)", r.User, r.Name)
@@ -232,7 +232,7 @@ func keptMessage(s State, census Census) string {
 	return b.String()
 }
 
-func leftMessage(left []string) string {
+func skippedMessage(left []string) string {
 	if len(left) == 0 {
 		return ""
 	}

@@ -9,7 +9,7 @@ import (
 // has made it.
 type step struct {
 	name string
-	do   func(*pass) verdict
+	do   func(*evaluation) verdict
 }
 
 // Protocol is the whole machine: a plan for each mode and the rules that the
@@ -58,4 +58,4 @@ func Plan(mode Mode) []string {
 }
 
 // Advance moves a switch as far as the cluster allows; see Protocol.Advance.
-func Advance(s State, w World) State { return Standard().Advance(s, w) }
+func Advance(s State, w Observed) State { return Standard().Advance(s, w) }

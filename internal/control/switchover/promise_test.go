@@ -83,7 +83,7 @@ func (s *sim) proxyStops(next State) {
 	for _, n := range s.nodes {
 		excluded := slices.ContainsFunc(next.Excluded, func(e Exclusion) bool { return e.UID == n.uid })
 		valid := n.report.UID == n.uid && n.report.BootID == fmt.Sprint(n.boot)
-		if n.ready && valid && !excluded && n.mem.SecondWay != (layout.SecondWay{}) {
+		if n.ready && valid && !excluded && n.mem.Fallback != (layout.Fallback{}) {
 			s.violate("the proxy stops, and %s is still sent there", n.name)
 		}
 	}
@@ -269,7 +269,7 @@ func (s *sim) unsettled() string {
 		return "an old registry is left"
 	case len(s.secrets) != 1:
 		return "an old pull secret is left"
-	case target.Mode == Unmanaged && s.layout.SecondWay != (layout.SecondWay{}):
+	case target.Mode == Unmanaged && s.layout.Fallback != (layout.Fallback{}):
 		return "a way to the proxy is left"
 	}
 	used := s.look()

@@ -38,10 +38,10 @@ func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
 	work := workEvents()
 	// Half of them start after a switch, or after a switch and back.
 	if start := rng.IntN(4); start > 1 {
-		s.setWish(Wish{Mode: Direct, Upstream: s.ups[rng.IntN(len(s.ups))]})
+		s.setWish(Spec{Mode: Direct, Upstream: s.ups[rng.IntN(len(s.ups))]})
 		s.settlesDown()
 		if start > 2 {
-			s.setWish(Wish{Mode: Unmanaged})
+			s.setWish(Spec{Mode: Unmanaged})
 			s.settlesDown()
 		}
 		s.userEdits()

@@ -11,7 +11,7 @@ import (
 )
 
 // published is the layout that lies in the cluster, if it can be read.
-func (x *pass) published() (layout.Layout, bool) {
+func (x *evaluation) published() (layout.Layout, bool) {
 	p := x.w.Published
 	return p.Layout, p.Found && p.Problem == "" && !p.Layout.IsZero()
 }
@@ -22,7 +22,7 @@ const maxGeneration = 1 << 53
 // highestReport is the highest generation that any node ever reported, valid
 // or not. A node that was believed once against an intact state must follow
 // from then on: otherwise one broken node keeps every switch from ending.
-func (x *pass) highestReport() int64 {
+func (x *evaluation) highestReport() int64 {
 	var highest int64
 	for _, n := range x.w.Nodes {
 		if n.Report.Generation <= maxGeneration && !slices.Contains(x.s.Ahead, n.UID) {
@@ -33,7 +33,7 @@ func (x *pass) highestReport() int64 {
 }
 
 // rememberAhead notes the nodes whose word alone calls the state lost.
-func (x *pass) rememberAhead() {
+func (x *evaluation) rememberAhead() {
 	published, found := x.published()
 	if stored := x.s.Desired.Layout; !found || published.Generation != stored.Generation || !published.SameContent(stored) {
 		return
@@ -48,7 +48,7 @@ func (x *pass) rememberAhead() {
 }
 
 // unreadable says why nothing can be decided without guessing, if so.
-func (x *pass) unreadable() string {
+func (x *evaluation) unreadable() string {
 	s := x.s
 	switch {
 	case s.Schema > stateSchema:
@@ -63,7 +63,7 @@ func (x *pass) unreadable() string {
 // lost reports whether the stored state is missing or older than what it led
 // to. Nothing is published before it is stored, so a layout or a report that
 // the state does not know was made from a later one.
-func (x *pass) lost() bool {
+func (x *evaluation) lost() bool {
 	stored := x.s.Desired.Layout
 	published, found := x.published()
 	reported := x.highestReport()
@@ -87,15 +87,15 @@ func (x *pass) lost() bool {
 // rebuild makes a state from what is left. It forgets how far the switch was,
 // and nothing that nodes may know or that may be in use: what is wanted is the
 // union of all that is known, until a Final of its own.
-func rebuild(x *pass) {
+func rebuild(x *evaluation) {
 	s := &x.s
 	stored := s.Desired.Layout
 	published, found := x.published()
 	generation := max(s.Generation, published.Generation*btoi(found), x.highestReport()) + 1
 	x.rememberAhead()
 	s.Generation = generation
-	s.Passed, s.Finalized, s.Checked, s.WishHash = nil, 0, nil, ""
-	s.CleaningSince, s.OneWay = time.Time{}, 0
+	s.Passed, s.Finalized, s.Checked, s.SpecHash = nil, 0, nil, ""
+	s.CleaningSince, s.FallbackRemoved = time.Time{}, 0
 	s.Bases = withNames(withNames(s.Bases, layout.Fixed()), stored.Names()...)
 
 	newer := stored

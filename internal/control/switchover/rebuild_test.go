@@ -82,7 +82,7 @@ func TestAnAbsentWishAndALostState(t *testing.T) {
 	t.Parallel()
 	c := direct(t, 1)
 	target := c.s.Target
-	c.s, c.w.Wish = State{}, Wish{Problem: "ModuleConfig deckhouse is missing"}
+	c.s, c.w.Spec = State{}, Spec{Problem: "ModuleConfig deckhouse is missing"}
 	c.w.Installation, c.w.InstallationProblem = upstream.Upstream{}, "the Secret names the fixed address"
 	c.settle()
 	if c.s.Target != target {

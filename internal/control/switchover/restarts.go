@@ -49,7 +49,7 @@ func (s State) ApprovedRestart(node, uid string) string {
 // does one of a node that went away with it, until it is back, replaced, or
 // excluded by the operator. What nodes hold without our knowing, after a lost
 // state, is taken over.
-func (x *pass) keepApprovals() {
+func (x *evaluation) keepApprovals() {
 	var kept []Approval
 	for _, n := range x.w.Nodes {
 		if restart := n.Report.Restart; x.rules.holds(x, n) {
@@ -61,7 +61,7 @@ func (x *pass) keepApprovals() {
 
 // holds reports whether a node takes one of the places of those that restart.
 // A boot in between does not end that: the node's next word does.
-func holds(x *pass, n Node) bool {
+func holds(x *evaluation, n Node) bool {
 	r := n.Report.Restart
 	if r.ID == "" || !n.Agent || n.Exclude || n.Report.UID != n.UID {
 		return false
@@ -73,7 +73,7 @@ func holds(x *pass, n Node) bool {
 // the control plane one by one and after all others, and nobody any more once
 // one has failed. Otherwise one bad configuration would take the nodes down one
 // after the other.
-func (x *pass) approveRestarts() {
+func (x *evaluation) approveRestarts() {
 	if x.s.Desired.Layout.IsZero() && !x.s.Desired.Legacy {
 		return // nothing that a node could need it for
 	}
@@ -104,7 +104,7 @@ func (x *pass) approveRestarts() {
 
 // mayRestart are the nodes that wait for an approval, in the order in which
 // they get it.
-func (x *pass) mayRestart() []Node {
+func (x *evaluation) mayRestart() []Node {
 	var waiting []Node
 	for _, n := range x.w.Nodes {
 		if n.Report.Restart.Phase == RestartWaiting && n.Ready && x.rules.valid(n) && x.counts(n) && !x.rules.holds(x, n) {
@@ -120,14 +120,14 @@ func (x *pass) mayRestart() []Node {
 	return waiting
 }
 
-func (x *pass) approve(all []Approval) {
+func (x *evaluation) approve(all []Approval) {
 	slices.SortFunc(all, func(a, b Approval) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.UID, b.UID)) })
 	x.s.Desired.Restarts = all
 }
 
 // restartsMessage says who restarts, who waits for it, and who failed; empty
 // when nobody needs a restart.
-func (x *pass) restartsMessage() string {
+func (x *evaluation) restartsMessage() string {
 	var under, waiting, failed []Node
 	for _, n := range x.w.Nodes {
 		r := n.Report.Restart

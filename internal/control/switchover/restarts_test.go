@@ -155,7 +155,7 @@ func TestRestartsOnTheWayToLegacy(t *testing.T) {
 	c.w.Nodes[1].Report.Message = "/etc/containerd/conf.d/auth.toml:3: plugins.x.registry.configs: it would be lost"
 	c.wish(Direct, registryB())
 	c.checked()
-	c.w.Wish.Upstream = registryB()
+	c.w.Spec.Upstream = registryB()
 	for range 3 {
 		c.s = c.p.Advance(c.s, c.w)
 		c.checked()

@@ -18,7 +18,7 @@ type scene struct {
 	t *testing.T
 	p Protocol
 	s State
-	w World
+	w Observed
 }
 
 func registryA() upstream.Upstream {
@@ -33,7 +33,7 @@ func registryB() upstream.Upstream {
 func newScene(t *testing.T, nodes int) *scene {
 	t.Helper()
 	c := &scene{t: t, p: Standard()}
-	c.w = World{Now: time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC), Settings: DefaultSettings(), Installation: registryA()}
+	c.w = Observed{Now: time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC), Settings: DefaultSettings(), Installation: registryA()}
 	for i := range nodes {
 		uid := fmt.Sprintf("uid-%02d", i)
 		c.w.Nodes = append(c.w.Nodes, Node{
@@ -58,7 +58,7 @@ func (c *scene) advance() {
 	}
 }
 
-func (c *scene) wish(mode Mode, u upstream.Upstream) { c.w.Wish = Wish{Mode: mode, Upstream: u} }
+func (c *scene) wish(mode Mode, u upstream.Upstream) { c.w.Spec = Spec{Mode: mode, Upstream: u} }
 
 // checked lets the check that is wanted pass.
 func (c *scene) checked() {
@@ -82,7 +82,7 @@ func (c *scene) proxyFollows() {
 		return
 	}
 	c.w.Proxy = Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g, Pulled: g,
-		SecondWay: layout.SecondWay{Host: "10.96.0.17:5001", CA: "ca"}}
+		Fallback: layout.Fallback{Host: "10.96.0.17:5001", CA: "ca"}}
 }
 
 // platformFollows lets the platform be where it is wanted.
@@ -142,7 +142,7 @@ func (c *scene) step() {
 func (c *scene) until(step string) {
 	c.t.Helper()
 	for range 30 {
-		if x := (&pass{s: c.s}); c.s.Target.Mode == c.w.Wish.Mode && nextStep(c.p, x) == step {
+		if x := (&evaluation{s: c.s}); c.s.Target.Mode == c.w.Spec.Mode && nextStep(c.p, x) == step {
 			return
 		}
 		c.step()
@@ -150,7 +150,7 @@ func (c *scene) until(step string) {
 	c.t.Fatalf("never waits at %s:\n%s", step, c.conditions())
 }
 
-func nextStep(p Protocol, x *pass) string {
+func nextStep(p Protocol, x *evaluation) string {
 	for _, s := range p.plans[x.s.Target.Mode] {
 		if !x.passed(s.name) {
 			return s.name

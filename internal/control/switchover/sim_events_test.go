@@ -186,14 +186,14 @@ func (s *sim) proxyLoads() {
 }
 
 func (s *sim) userEdits() {
-	wishes := []Wish{{Mode: Unmanaged}}
+	wishes := []Spec{{Mode: Unmanaged}}
 	for _, u := range s.ups {
-		wishes = append(wishes, Wish{Mode: Direct, Upstream: u})
+		wishes = append(wishes, Spec{Mode: Direct, Upstream: u})
 	}
 	s.setWish(wishes[s.rng.IntN(len(wishes))])
 }
 
-func (s *sim) setWish(w Wish) {
+func (s *sim) setWish(w Spec) {
 	s.wishBefore, s.wish = s.wish, w
 	s.logf("USER: %s(%s%s) %s", w.Mode, w.Upstream.Host, w.Upstream.Credentials.Password, w.Problem)
 }
@@ -201,7 +201,7 @@ func (s *sim) setWish(w Wish) {
 func (s *sim) userReverts() { s.setWish(s.wishBefore) }
 
 func (s *sim) userRemovesTheWish() {
-	s.setWish(Wish{Problem: "ModuleConfig deckhouse is missing"})
+	s.setWish(Spec{Problem: "ModuleConfig deckhouse is missing"})
 }
 
 // userEditsTheSecret names another registry where Secret deckhouse-registry is

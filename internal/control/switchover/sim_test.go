@@ -66,7 +66,7 @@ type sim struct {
 	tick  int
 	trail *[]string
 
-	wish, wishBefore Wish
+	wish, wishBefore Spec
 	stored           State
 	older            []State // copies that somebody may restore
 	started          time.Time
@@ -126,7 +126,7 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 	s.secrets = []Target{s.registry}
 	s.own, s.bootstrap = a, []upstream.Upstream{a}
 	s.deployment.template = layout.NameOf(a)
-	s.wish = Wish{Mode: Unmanaged}
+	s.wish = Spec{Mode: Unmanaged}
 	s.entitled, s.checked = 1, 1
 	if s.rng.IntN(3) == 0 {
 		s.foreign = layout.NameOf(a)
@@ -209,8 +209,8 @@ func (s *sim) under(refs []Reference, bases []layout.Name) []Reference {
 
 // observe is what the controller sees. What is not asked of the API server
 // directly may be older than what is there.
-func (s *sim) observe() (w World, version int) {
-	w = World{Now: s.now, Settings: DefaultSettings(), Wish: s.wish}
+func (s *sim) observe() (w Observed, version int) {
+	w = Observed{Now: s.now, Settings: DefaultSettings(), Spec: s.wish}
 	w.Settings.RestartsAtOnce = simRestarts
 	if s.registry.Mode == Unmanaged {
 		w.Installation = s.registry.Upstream
@@ -242,12 +242,12 @@ func (s *sim) observe() (w World, version int) {
 	return w, version
 }
 
-func (s *sim) observeProgress(w *World) {
+func (s *sim) observeProgress(w *Observed) {
 	want := s.stored.Desired
 	if s.proxy {
 		w.Proxy = Proxy{
 			Exists: true, Wanted: 1, Ready: 1, Generation: s.proxyLoaded.Generation, LastUse: s.lastUse,
-			SecondWay: layout.SecondWay{Host: "10.96.0.17:5001", CA: "ca"},
+			Fallback: layout.Fallback{Host: "10.96.0.17:5001", CA: "ca"},
 		}
 		if s.proxyServes() {
 			w.Proxy.Pulled = s.proxyLoaded.Generation
@@ -280,7 +280,7 @@ func (s *sim) knownBases() []layout.Name {
 	return s.stored.Bases
 }
 
-func (s *sim) observeChecks(w *World) {
+func (s *sim) observeChecks(w *Observed) {
 	if s.rng.IntN(4) > 0 {
 		if request := s.p.CheckRequest(s.stored, *w); !request.IsZero() {
 			w.Check = s.check(request)

@@ -44,7 +44,7 @@ func contentHash(l layout.Layout) string {
 	return fmt.Sprint(l.Mode, l.ActiveMode, describeLayout(l))
 }
 
-func (s *sim) writeTaints(next State, w World, seen int) bool {
+func (s *sim) writeTaints(next State, w Observed, seen int) bool {
 	tainted := s.p.Tainted(next, w)
 	changed := false
 	for _, n := range s.nodes {

@@ -25,7 +25,7 @@ type State struct {
 	Target Target `json:"target"`
 	// WishHash identifies the wish that Target was resolved from: mode and
 	// parameters. It is not a secret and is shown to users as part of key hash.
-	WishHash string `json:"wishHash,omitempty"`
+	SpecHash string `json:"wishHash,omitempty"`
 	// Passed are the steps of Target's plan that were seen done, by name and
 	// not by index, so that an upgrade that inserts a step moves nothing.
 	Passed []Passed `json:"passed,omitempty"`
@@ -55,7 +55,7 @@ type State struct {
 	NamesChecked  time.Time `json:"namesChecked,omitzero"`
 	// OneWay is the generation in which Cleanup took the way through the
 	// in-cluster proxy out of the layout; 0 before that.
-	OneWay int64 `json:"oneWay,omitempty"`
+	FallbackRemoved int64 `json:"oneWay,omitempty"`
 	// Conditions are what the user sees, in the plan's order, Ready last.
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }

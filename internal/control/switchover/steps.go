@@ -15,7 +15,7 @@ import (
 
 // haveImages waits until the target has every image that is in use anywhere.
 // Credentials that fail here never reach a node.
-func haveImages(x *pass) verdict {
+func haveImages(x *evaluation) verdict {
 	if x.w.Census.Problem != "" {
 		return wait(x.w.Census.Problem)
 	}
@@ -41,7 +41,7 @@ func haveImages(x *pass) verdict {
 // nodesHaveNoCustomConfig waits until containerd's configuration leaves room
 // for ours on every node. Once a layout is on the nodes it does: what appears
 // later is the node's to report.
-func nodesHaveNoCustomConfig(x *pass) verdict {
+func nodesHaveNoCustomConfig(x *evaluation) verdict {
 	if !x.s.Desired.Layout.IsZero() {
 		return done("")
 	}
@@ -57,7 +57,7 @@ func nodesHaveNoCustomConfig(x *pass) verdict {
 // nodesKnowOldAndNew publishes the union: every name ever handed out, served by
 // every registry that may be in use. So the death of either registry loses no
 // pull from here to Final.
-func nodesKnowOldAndNew(x *pass) verdict {
+func nodesKnowOldAndNew(x *evaluation) verdict {
 	if x.untouched() {
 		return done("")
 	}
@@ -79,7 +79,7 @@ func nodesKnowOldAndNew(x *pass) verdict {
 // makeOwn says where our own workloads come from if a lost state left it open:
 // without agents and proxy no step goes on. Where a layout is published that
 // is safe only once every node knows the name.
-func (x *pass) makeOwn() {
+func (x *evaluation) makeOwn() {
 	want := &x.s.Desired
 	if want.Own.IsZero() {
 		want.Own = x.s.Target.Upstream
@@ -88,7 +88,7 @@ func (x *pass) makeOwn() {
 }
 
 // proxyRuns starts the in-cluster proxy and waits until it serves this layout.
-func proxyRuns(x *pass) verdict {
+func proxyRuns(x *evaluation) verdict {
 	want, proxy := &x.s.Desired, x.w.Proxy
 	want.Proxy = true
 	generation := want.Layout.Generation
@@ -99,7 +99,7 @@ func proxyRuns(x *pass) verdict {
 		return wait(proxyMessage(proxy))
 	case proxy.Generation < generation:
 		return wait(fmt.Sprintf("Incluster-proxy deployment version mismatch: current %d, expected %d.", proxy.Generation, generation))
-	case want.Layout.SecondWay == layout.SecondWay{}:
+	case want.Layout.Fallback == layout.Fallback{}:
 		return wait("Incluster-proxy deploying in progress: Service has no address yet.")
 	case proxy.Pulled < generation:
 		return wait("Incluster-proxy deploying in progress: no image was pulled through the Service yet.")
@@ -109,7 +109,7 @@ func proxyRuns(x *pass) verdict {
 
 // platformUsesNew re-points the platform, and last our own workloads. It
 // starts only while every counting node knows the new name.
-func platformUsesNew(x *pass) verdict {
+func platformUsesNew(x *evaluation) verdict {
 	want, target := &x.s.Desired, x.s.Target
 	if x.untouched() {
 		want.Own = target.Upstream
@@ -137,16 +137,16 @@ func platformUsesNew(x *pass) verdict {
 	case !seen.Moved:
 		return wait(orElse(seen.Message, "Updating registry for deckhouse components"))
 	}
-	if left := x.astray(); len(left) > 0 {
-		return wait(astrayMessage(target.Name(), left))
+	if left := x.misplaced(); len(left) > 0 {
+		return wait(misplacedMessage(target.Name(), left))
 	}
-	return done(leftMessage(seen.Left))
+	return done(skippedMessage(seen.Skipped))
 }
 
 // nodesKnowOnlyNew takes the old registry out for good, and the names that
 // nothing refers to. It is the only step that makes a layout smaller, and does
 // so only if all that could contradict was looked at in this pass.
-func nodesKnowOnlyNew(x *pass) verdict {
+func nodesKnowOnlyNew(x *evaluation) verdict {
 	if x.untouched() {
 		x.s.Desired.Bootstrap = []upstream.Upstream{x.s.Target.Upstream}
 		if len(x.s.Desired.PullSecrets) > 0 {
@@ -169,7 +169,7 @@ func nodesKnowOnlyNew(x *pass) verdict {
 // proxyIsGone stops the in-cluster proxy once nobody uses it any more. Nodes
 // forget the way through it first: so the last layout of a switch is everywhere
 // when it ends, and nobody is sent where nothing listens.
-func proxyIsGone(x *pass) verdict {
+func proxyIsGone(x *evaluation) verdict {
 	want, proxy := &x.s.Desired, x.w.Proxy
 	if want.Proxy && proxy.Exists {
 		if x.s.CleaningSince.IsZero() {
@@ -183,12 +183,12 @@ func proxyIsGone(x *pass) verdict {
 			return wait(proxyInUseMessage(proxy))
 		}
 	}
-	if next := want.Layout; next.SecondWay != (layout.SecondWay{}) {
-		next.SecondWay = layout.SecondWay{}
+	if next := want.Layout; next.Fallback != (layout.Fallback{}) {
+		next.Fallback = layout.Fallback{}
 		x.publish(next)
-		x.s.OneWay = want.Layout.Generation
+		x.s.FallbackRemoved = want.Layout.Generation
 	}
-	if v := x.barrier(x.s.OneWay); x.s.OneWay > 0 && !v.done {
+	if v := x.barrier(x.s.FallbackRemoved); x.s.FallbackRemoved > 0 && !v.done {
 		return v
 	}
 	if want.Proxy {
@@ -202,7 +202,7 @@ func proxyIsGone(x *pass) verdict {
 
 // nameIsGone takes out the fixed name, if nothing refers to it, so that the
 // last layout of a switch is everywhere when it ends.
-func (x *pass) nameIsGone() verdict {
+func (x *evaluation) nameIsGone() verdict {
 	if x.namesAreDue() {
 		if v := x.rules.mayShrink(x); !v.done {
 			return v
@@ -240,7 +240,7 @@ func union(s State) layout.Layout {
 }
 
 // shrink makes the target the only registry, serving the names in keep.
-func (x *pass) shrink(keep []layout.Name) {
+func (x *evaluation) shrink(keep []layout.Name) {
 	target := x.s.Target
 	next := layout.Layout{
 		Mode:       string(target.Mode),
@@ -250,7 +250,7 @@ func (x *pass) shrink(keep []layout.Name) {
 		Routes:     layout.Cross(keep, []upstream.Upstream{target.Upstream}),
 	}
 	if slices.Contains(keep, layout.Fixed()) {
-		next.SecondWay = x.s.Desired.Layout.SecondWay
+		next.Fallback = x.s.Desired.Layout.Fallback
 	}
 	x.publish(next)
 	x.s.Desired.PullSecrets = []Target{target}
@@ -261,10 +261,10 @@ func (x *pass) shrink(keep []layout.Name) {
 }
 
 // afterReady is what a step still does once the switch has ended.
-func (x *pass) afterReady(step string) (v verdict, changed bool) {
+func (x *evaluation) afterReady(step string) (v verdict, changed bool) {
 	switch step {
 	case names.ConditionSwitch:
-		return done(leftMessage(x.w.Platform.Left)), true
+		return done(skippedMessage(x.w.Platform.Skipped)), true
 	case names.ConditionFinal:
 	default:
 		return verdict{}, false
@@ -287,14 +287,14 @@ func (x *pass) afterReady(step string) (v verdict, changed bool) {
 
 // namesAreDue reports whether it is time to look whether names that were kept
 // are still in use.
-func (x *pass) namesAreDue() bool {
+func (x *evaluation) namesAreDue() bool {
 	return x.keepsNames() && x.w.Now.Sub(x.s.NamesChecked) >= x.w.Settings.RecheckNames
 }
 
 // orderLegacy notices that the user deleted the layout's Secret in Unmanaged
 // and Ready, which means: back to the legacy containerd format. An agent obeys
 // only this order, never an absent layout.
-func (x *pass) orderLegacy() {
+func (x *evaluation) orderLegacy() {
 	if !x.asksForLegacy() {
 		return
 	}
@@ -304,7 +304,7 @@ func (x *pass) orderLegacy() {
 	x.s.Desired.Layout, x.s.Desired.Legacy, x.s.SafeGeneration = layout.Layout{}, true, 0
 }
 
-func (x *pass) asksForLegacy() bool {
+func (x *evaluation) asksForLegacy() bool {
 	return x.s.Target.Mode == Unmanaged && !x.s.Desired.Layout.IsZero() && !x.w.Published.Found && x.w.Published.Problem == ""
 }
 
@@ -312,7 +312,7 @@ func (x *pass) asksForLegacy() bool {
 // layout keeps. Revisions to roll back to do not count against the user's own
 // order, nor do our own running pods: old ones would keep every cluster that
 // ever switched from obeying it.
-func (x *pass) namesAreLive() bool {
+func (x *evaluation) namesAreLive() bool {
 	census, own := x.w.Census, ownNames(x.s.Target)
 	if !census.Live || census.Problem != "" {
 		return true // as far as we know
@@ -323,7 +323,7 @@ func (x *pass) namesAreLive() bool {
 }
 
 // keepsNames reports whether the layout has more names than the target needs.
-func (x *pass) keepsNames() bool {
+func (x *evaluation) keepsNames() bool {
 	return len(x.s.Desired.Layout.Routes) > len(ownNames(x.s.Target))
 }
 
@@ -334,7 +334,7 @@ func ownNames(t Target) []layout.Name {
 
 // legacyBarrier is done when every counting node is back in the legacy
 // containerd format.
-func (x *pass) legacyBarrier() verdict {
+func (x *evaluation) legacyBarrier() verdict {
 	waiting, of := x.waitingFor(func(n Node) bool { return x.rules.valid(n) && n.Report.Legacy })
 	if len(waiting) == 0 {
 		return done("")

@@ -37,7 +37,7 @@ func (t Target) Name() layout.Name {
 // An absent wish is no wish: with ModuleConfig, its section or its CRD gone,
 // the last target holds and Ready says so. The same goes for a wish that is
 // there but wrong.
-type Wish struct {
+type Spec struct {
 	// Mode is empty when there is no wish that can be followed; Problem then
 	// says why, as a sentence.
 	Mode Mode

@@ -13,7 +13,7 @@ import (
 
 // Hash identifies what is asked for: a SHA-256 in hex over mode and
 // parameters, passwords included. Empty for a wish that cannot be followed.
-func (w Wish) Hash() string {
+func (w Spec) Hash() string {
 	if w.Mode == "" {
 		return ""
 	}
@@ -28,7 +28,7 @@ func (w Wish) Hash() string {
 
 // begin makes sure that there is a state to go on from, and reports whether
 // anything names a registry at all.
-func (x *pass) begin() bool {
+func (x *evaluation) begin() bool {
 	switch {
 	case x.lost():
 		x.rules.rebuild(x)
@@ -36,12 +36,12 @@ func (x *pass) begin() bool {
 		x.first()
 	}
 	x.s.Schema = stateSchema
-	return !x.s.Active.IsZero() || !x.s.Target.IsZero() || !x.w.Wish.Upstream.IsZero()
+	return !x.s.Active.IsZero() || !x.s.Target.IsZero() || !x.w.Spec.Upstream.IsZero()
 }
 
 // first is the first look at a cluster: it runs on what its installation says,
 // checked or not. A switch away from it must serve its name.
-func (x *pass) first() {
+func (x *evaluation) first() {
 	if x.w.Installation.IsZero() {
 		return
 	}
@@ -55,14 +55,14 @@ func (x *pass) first() {
 
 // chooseTarget follows the user: ModuleConfig, or in Unmanaged a change of
 // Secret deckhouse-registry. An absent wish changes nothing.
-func (x *pass) chooseTarget() {
-	if hash := x.w.Wish.Hash(); hash != "" && hash != x.s.WishHash {
-		wanted := Target{Mode: x.w.Wish.Mode, Upstream: x.w.Wish.Upstream}
+func (x *evaluation) chooseTarget() {
+	if hash := x.w.Spec.Hash(); hash != "" && hash != x.s.SpecHash {
+		wanted := Target{Mode: x.w.Spec.Mode, Upstream: x.w.Spec.Upstream}
 		if wanted.Mode == Unmanaged {
 			wanted.Upstream = x.s.Active.Upstream
 		}
 		if !wanted.Upstream.IsZero() {
-			x.s.WishHash = hash
+			x.s.SpecHash = hash
 			if wanted != x.s.Target {
 				x.setTarget(wanted)
 			}
@@ -76,14 +76,14 @@ func (x *pass) chooseTarget() {
 
 // registryIsUsers reports whether Secret deckhouse-registry is the user's to
 // change: in Unmanaged, until a switch begins to move the platform.
-func (x *pass) registryIsUsers() bool {
+func (x *evaluation) registryIsUsers() bool {
 	return x.s.Target.Mode == Unmanaged && x.s.Active.Mode == Unmanaged && x.s.Desired.Registry.IsZero()
 }
 
 // setTarget starts a switch, which may be the way back. A change of mind is no
 // special case: what was wanted so far stays wanted until Final, since nodes
 // may know it and something may use it.
-func (x *pass) setTarget(t Target) {
+func (x *evaluation) setTarget(t Target) {
 	if t.Mode != x.s.Target.Mode {
 		x.s.Conditions = nil
 	}
@@ -92,7 +92,7 @@ func (x *pass) setTarget(t Target) {
 	}
 	x.fresh = true
 	x.s.Target, x.s.Passed, x.s.Finalized = t, nil, 0
-	x.s.CleaningSince, x.s.OneWay = time.Time{}, 0
+	x.s.CleaningSince, x.s.FallbackRemoved = time.Time{}, 0
 	x.s.Generation++
 	if x.isActive(t) {
 		for _, step := range x.plans[t.Mode] {
@@ -104,7 +104,7 @@ func (x *pass) setTarget(t Target) {
 
 // isActive reports whether the target is what the cluster runs on already and
 // nothing else was published since: then there is nothing to do.
-func (x *pass) isActive(t Target) bool {
+func (x *evaluation) isActive(t Target) bool {
 	want := x.s.Desired
 	switch {
 	case t != x.s.Active || x.s.Checked == nil || want.Own != t.Upstream:

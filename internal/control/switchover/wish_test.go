@@ -38,7 +38,7 @@ func TestRevertBeforeAnythingIsPublished(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]*scene{"Unmanaged": newScene(t, 2), "Direct": direct(t, 2)} {
 		c.settle()
-		before, wish := c.s, c.w.Wish
+		before, wish := c.s, c.w.Spec
 		if wish.Mode == "" {
 			wish.Mode = Unmanaged
 		}
@@ -51,7 +51,7 @@ func TestRevertBeforeAnythingIsPublished(t *testing.T) {
 		if name == "Unmanaged" && c.s.Desired.Registry != before.Active {
 			t.Errorf("deckhouse-registry is not ours during a switch: %v", c.s.Desired.Registry)
 		}
-		c.w.Wish = wish
+		c.w.Spec = wish
 		c.advance()
 		if !c.s.Ready() || !sameLayout(c.s, before) || c.s.Active != before.Active || c.s.Generation <= before.Generation {
 			t.Errorf("%s: the way back takes more than one pass:\n%s", name, c.conditions())
@@ -94,12 +94,12 @@ func TestAnAbsentWishIsNoWish(t *testing.T) {
 	t.Parallel()
 	c := direct(t, 1)
 	before := c.s
-	c.w.Wish = Wish{Problem: "ModuleConfig deckhouse is missing: the last settings hold"}
+	c.w.Spec = Spec{Problem: "ModuleConfig deckhouse is missing: the last settings hold"}
 	c.advance()
 	if !c.s.Ready() || c.s.Target != before.Target || c.s.Generation != before.Generation {
 		t.Errorf("an absent wish changed something:\n%s", c.conditions())
 	}
-	if got := c.message(names.ConditionReady); got != c.w.Wish.Problem {
+	if got := c.message(names.ConditionReady); got != c.w.Spec.Problem {
 		t.Errorf("Ready says %q", got)
 	}
 }
@@ -213,13 +213,13 @@ func TestOldRevisionsDoNotKeepTheLayout(t *testing.T) {
 
 func TestWishHash(t *testing.T) {
 	t.Parallel()
-	a := Wish{Mode: Direct, Upstream: registryB()}
+	a := Spec{Mode: Direct, Upstream: registryB()}
 	b := a
 	b.Upstream.Credentials.Password = "other"
-	if a.Hash() == b.Hash() || a.Hash() == (Wish{Mode: Unmanaged}).Hash() || len(a.Hash()) != 64 {
+	if a.Hash() == b.Hash() || a.Hash() == (Spec{Mode: Unmanaged}).Hash() || len(a.Hash()) != 64 {
 		t.Error("different wishes, same hash")
 	}
-	if (Wish{Problem: "x"}).Hash() != "" {
+	if (Spec{Problem: "x"}).Hash() != "" {
 		t.Error("what cannot be followed has a hash")
 	}
 }

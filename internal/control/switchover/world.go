@@ -11,10 +11,10 @@ import (
 // is a decision. What is about progress (Proxy, Platform) was measured against
 // the stored State.Desired, so that a step becomes done only by what a pass
 // later than the one that asked for it observes.
-type World struct {
+type Observed struct {
 	Now      time.Time
 	Settings Settings
-	Wish     Wish
+	Spec     Spec
 	// Installation is the registry that Secret deckhouse-registry names, whoever
 	// wrote it. Zero when the Secret is missing, malformed or names the fixed
 	// address, which is never anyone's real registry; InstallationProblem then
@@ -204,7 +204,7 @@ type Proxy struct {
 	// therefore not waited for.
 	Missing []string
 	// SecondWay is how nodes would reach it; zero until the Service has an IP.
-	SecondWay layout.SecondWay
+	Fallback layout.Fallback
 	// LastUse is when an in-cluster client was last seen using it, by the
 	// controller's clock; Clients names the last ones.
 	LastUse time.Time
@@ -228,5 +228,5 @@ type Platform struct {
 	Message string
 	// Left are workloads that we may not re-point, with the reason; users see
 	// them in the message of the step.
-	Left []string
+	Skipped []string
 }

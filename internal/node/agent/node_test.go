@@ -298,7 +298,7 @@ func TestCrashBetweenWrites(t *testing.T) {
 	onlyA := layout.Layout{Target: a, Routes: layout.Cross([]layout.Name{fixed, nameA}, []upstream.Upstream{a})}
 	both := layout.Layout{Target: b, Routes: layout.Cross([]layout.Name{fixed, nameA, nameB}, []upstream.Upstream{b, a})}
 	second := both
-	second.SecondWay = layout.SecondWay{Host: "192.0.2.1:1", CA: string(ca), Credentials: upstream.Credentials{Username: "n", Password: "p"}}
+	second.Fallback = layout.Fallback{Host: "192.0.2.1:1", CA: string(ca), Credentials: upstream.Credentials{Username: "n", Password: "p"}}
 	onlyB := layout.Layout{Target: b, Routes: layout.Cross([]layout.Name{fixed, nameB}, []upstream.Upstream{b})}
 
 	stops := 0

@@ -34,7 +34,7 @@ func registryB() upstream.Upstream {
 func published(t testing.TB, upstreams ...upstream.Upstream) layout.Layout {
 	l := layout.Layout{
 		Schema: layout.Schema, Generation: 1, Mode: "Direct", Active: upstreams[0], Target: upstreams[0],
-		SecondWay: layout.SecondWay{Host: "10.96.0.17:5001", CA: certificate(t, "CA-B")},
+		Fallback: layout.Fallback{Host: "10.96.0.17:5001", CA: certificate(t, "CA-B")},
 		Routes:    []layout.Route{{Name: layout.Fixed(), Upstreams: upstreams}},
 	}
 	for _, u := range upstreams {

@@ -181,7 +181,7 @@ func TestPowerCutKeepsTheOrder(t *testing.T) {
 	folder := &recorded{FS: open(t, t.TempDir())}
 	with := published(t, registryB())
 	without := with
-	without.SecondWay = layout.SecondWay{}
+	without.Fallback = layout.Fallback{}
 	apply(t, folder, render(t, with))
 	apply(t, folder, render(t, without))
 	for _, order := range [][]string{

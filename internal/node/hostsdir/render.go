@@ -56,7 +56,7 @@ func Render(l layout.Layout, o Options) (Tree, error) {
 		}
 		var dir Directory
 		if host == layout.Fixed().Host {
-			dir, err = fixedAddress(l.SecondWay, agent)
+			dir, err = fixedAddress(l.Fallback, agent)
 		} else {
 			dir, err = realAddress(host, l, agent)
 		}
@@ -72,10 +72,10 @@ func Render(l layout.Layout, o Options) (Tree, error) {
 // fixedAddress sends containerd to the agent, then to the in-cluster proxy,
 // and at last to the agent again: without `server` containerd would ask the
 // node's DNS for a name that only the cluster knows, and report that.
-func fixedAddress(second layout.SecondWay, agent endpoint) (Directory, error) {
+func fixedAddress(second layout.Fallback, agent endpoint) (Directory, error) {
 	dir := Directory{Host: layout.Fixed().Host, Fixed: true, Files: []File{{fileAgentCA, agent.certificates}}}
 	hosts := []endpoint{agent}
-	if second != (layout.SecondWay{}) {
+	if second != (layout.Fallback{}) {
 		e, err := secondWay(second)
 		if err != nil {
 			return Directory{}, fmt.Errorf("second way: %w", err)
@@ -98,8 +98,8 @@ func realAddress(host string, l layout.Layout, agent endpoint) (Directory, error
 	}
 	dir := Directory{Host: host, Files: []File{{fileAgentCA, agent.certificates}}}
 	hosts := []endpoint{agent}
-	if !known && l.SecondWay != (layout.SecondWay{}) {
-		second, err := secondWay(l.SecondWay)
+	if !known && l.Fallback != (layout.Fallback{}) {
+		second, err := secondWay(l.Fallback)
 		if err != nil {
 			return Directory{}, fmt.Errorf("second way: %w", err)
 		}
@@ -186,7 +186,7 @@ func (o Options) agent() (endpoint, error) {
 	return endpoint{url: o.AgentURL, ca: fileAgentCA, certificates: data, header: TokenHeader, value: o.Token, pullOnly: true}, nil
 }
 
-func secondWay(s layout.SecondWay) (endpoint, error) {
+func secondWay(s layout.Fallback) (endpoint, error) {
 	if !validAddress(s.Host) {
 		return endpoint{}, fmt.Errorf("%q is not ip:port", s.Host)
 	}

@@ -139,7 +139,7 @@ func FuzzRender(f *testing.F) {
 		own := upstream.Upstream{Host: host, Scheme: upstream.Scheme(scheme)}
 		l := layout.Layout{
 			Target:    own,
-			SecondWay: layout.SecondWay{Host: second, CA: certificate(t, "CA-B"), Credentials: upstream.Credentials{Username: user, Password: password}},
+			Fallback: layout.Fallback{Host: second, CA: certificate(t, "CA-B"), Credentials: upstream.Credentials{Username: user, Password: password}},
 			Routes: []layout.Route{
 				{Name: layout.Name{Host: host}, Upstreams: []upstream.Upstream{own}},
 				{Name: layout.Fixed(), Upstreams: []upstream.Upstream{own}},
