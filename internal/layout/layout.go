@@ -34,14 +34,14 @@ type Layout struct {
 	// reports; Active's real address stays usable when the agent is down.
 	Active upstream.Upstream `json:"active,omitzero"`
 	Target upstream.Upstream `json:"target,omitzero"`
-	// SecondWay is how nodes reach the in-cluster proxy when their own agent is
+	// Fallback is how nodes reach the in-cluster proxy when their own agent is
 	// down; zero while there is none.
 	Fallback Fallback `json:"secondWay,omitzero"`
 	// Routes are sorted by name, each name once.
 	Routes []Route `json:"routes,omitempty"`
 }
 
-// SecondWay is the in-cluster proxy as nodes reach it: by the Service's IP,
+// Fallback is the in-cluster proxy as nodes reach it: by the Service's IP,
 // because node DNS does not know cluster names.
 type Fallback struct {
 	Host        string               `json:"host"`                 // IP and port: "10.96.0.17:5001"

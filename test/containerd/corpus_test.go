@@ -15,8 +15,8 @@ import (
 	"golang.org/x/tools/txtar"
 	"sigs.k8s.io/yaml"
 
-	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/node/usermirror"
 )
 

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -56,7 +56,7 @@ func FuzzTree(f *testing.F) {
 		if addr, ok := netip.AddrFromSlice(ip); ok && port != 0 {
 			c := upstream.Credentials{Username: user, Password: password}
 			if (upstream.Upstream{Host: "x.y", Scheme: upstream.HTTPS, Credentials: c}).Validate() == nil {
-				l.SecondWay = layout.SecondWay{Host: net.JoinHostPort(addr.String(), strconv.Itoa(int(port))), CA: cas[1+pick(11, 2)], Credentials: c}
+				l.Fallback = layout.Fallback{Host: net.JoinHostPort(addr.String(), strconv.Itoa(int(port))), CA: cas[1+pick(11, 2)], Credentials: c}
 			}
 		}
 		if l.Validate() != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 
-	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -49,8 +49,8 @@ func hostsTree(t *testing.T, agent, ca string, a, b upstream.Upstream) hostsdir.
 	t.Helper()
 	tree, err := hostsdir.Render(layout.Layout{
 		Target: b, Active: a,
-		SecondWay: layout.SecondWay{Host: "10.96.0.17:5001", CA: ca, Credentials: upstream.Credentials{Username: "node", Password: "p\"w"}},
-		Routes:    layout.Cross([]layout.Name{layout.Fixed(), layout.NameOf(a), layout.NameOf(b)}, []upstream.Upstream{b, a}),
+		Fallback: layout.Fallback{Host: "10.96.0.17:5001", CA: ca, Credentials: upstream.Credentials{Username: "node", Password: "p\"w"}},
+		Routes:   layout.Cross([]layout.Name{layout.Fixed(), layout.NameOf(a), layout.NameOf(b)}, []upstream.Upstream{b, a}),
 	}, hostsdir.Options{AgentURL: agent, Token: hostsToken, AgentCA: ca})
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 
-	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -96,9 +96,9 @@ func meant(t testing.TB, l layout.Layout, o hostsdir.Options, host string) []pla
 	agent := place{url: o.AgentURL + "/v2", capabilities: "pull+resolve", token: o.Token, roots: pool(t, o.AgentCA)}
 	ours := []place{agent}
 	// A registry that no upstream has may be gone.
-	if l.SecondWay != (layout.SecondWay{}) && len(upstreamsAt(l, host)) == 0 {
-		second := place{url: "https://" + l.SecondWay.Host + "/v2", capabilities: "pull+resolve", roots: pool(t, l.SecondWay.CA)}
-		if c := l.SecondWay.Credentials; !c.IsZero() {
+	if l.Fallback != (layout.Fallback{}) && len(upstreamsAt(l, host)) == 0 {
+		second := place{url: "https://" + l.Fallback.Host + "/v2", capabilities: "pull+resolve", roots: pool(t, l.Fallback.CA)}
+		if c := l.Fallback.Credentials; !c.IsZero() {
 			second.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
 		}
 		ours = append(ours, second)

@@ -23,8 +23,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/crypto/bcrypt"
 
-	"github.com/d8-registry/registry/test/harness/testregistry"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
 const (

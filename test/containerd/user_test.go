@@ -13,10 +13,10 @@ import (
 	old "github.com/containerd/containerd/remotes/docker/config"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 
-	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/layout"
-	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/node/usermirror"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // userFiles are what users write, and what they should not.

@@ -31,6 +31,17 @@ const (
 	ModuleConfigName      = "deckhouse"
 )
 
+// Keys of Secrets that more than one program reads. Those of deckhouse-registry
+// are the platform's, see package pullsecret.
+const (
+	// KeyLayout of SecretLayout holds the layout of the agents.
+	KeyLayout = "config"
+	// KeyProxyLayout and KeyProxyUsers of SecretProxy hold the layout and the
+	// users of the in-cluster proxy.
+	KeyProxyLayout = "layout"
+	KeyProxyUsers  = "users"
+)
+
 // Labels, annotations and taints.
 const (
 	// AnnotationVersion on Nodes, proxy pods and the proxy's Deployment is the
@@ -38,6 +49,13 @@ const (
 	AnnotationVersion = "registry.deckhouse.io/version"
 	// AnnotationGeneration on proxy pods is the generation that is served.
 	AnnotationGeneration = "registry.deckhouse.io/generation"
+	// AnnotationLastUse on proxy pods is when an in-cluster client last used the
+	// proxy, in RFC 3339; AnnotationLastClient the addresses of the last ones,
+	// separated by commas; AnnotationMessage what is wrong with SecretProxy,
+	// absent when nothing is.
+	AnnotationLastUse    = "registry.deckhouse.io/last-use"
+	AnnotationLastClient = "registry.deckhouse.io/last-client"
+	AnnotationMessage    = "registry.deckhouse.io/message"
 	// AnnotationRevision on the pod templates of agent and proxy says which
 	// version of the module made them, whatever registry their image is from.
 	AnnotationRevision = "registry.deckhouse.io/revision"
@@ -46,6 +64,16 @@ const (
 	AnnotationExclude = "registry.deckhouse.io/exclude"
 	// AnnotationRepoint on a workload, with "false", opts out of re-pointing.
 	AnnotationRepoint = "registry.deckhouse.io/repoint"
+	// AnnotationRepointed on a workload is the number of the switch that
+	// re-pointed it last, AnnotationAvailable how many of its pods were
+	// available before that.
+	AnnotationRepointed = "registry.deckhouse.io/repointed"
+	AnnotationAvailable = "registry.deckhouse.io/available-before"
+	// AnnotationConfigHash on SecretState repeats its key hash.
+	AnnotationConfigHash = "registry.deckhouse.io/config-hash"
+	// AnnotationHosts on a pull secret lists the hosts whose entries are ours;
+	// others are the user's and stay.
+	AnnotationHosts = "registry.deckhouse.io/hosts"
 	// AnnotationRegistryChecksum on the pod template of Deployment
 	// d8-system/deckhouse makes it restart with the registry.
 	AnnotationRegistryChecksum = "checksum/registry-version"
@@ -58,7 +86,9 @@ const (
 	LabelRequiredImages = "registry.deckhouse.io/required-images"
 	// LabelContainerdConfig on a Node is "default" or "custom".
 	LabelContainerdConfig = "node.deckhouse.io/containerd-config-registry"
-	LabelNodeGroup        = "node.deckhouse.io/group"
+	// LabelAgent on a Node, with "false", keeps the agent away.
+	LabelAgent     = "registry.deckhouse.io/agent"
+	LabelNodeGroup = "node.deckhouse.io/group"
 	// LabelManagedBy with ManagedBy marks every object that is ours.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	ManagedBy      = "registry-controller"

@@ -12,9 +12,6 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// keyConfig is the key of registry-bashible-config that holds the layout.
-const keyConfig = "config"
-
 // apply makes the cluster look like the document that was just stored. The
 // order is the safety argument: a pull secret before the template that needs
 // it, the routes before the names, our own workloads after all others.
@@ -62,7 +59,7 @@ func (r *Reconciler) applyLayout(ctx context.Context, s *sight, doc document) er
 	if s.layoutSecret != nil {
 		secret = s.layoutSecret.DeepCopy()
 	}
-	if string(secret.Data[keyConfig]) == string(data) && contains(secret.Labels, ours()) {
+	if string(secret.Data[v1alpha1.KeyLayout]) == string(data) && contains(secret.Labels, ours()) {
 		return nil
 	}
 	if err := doc.MayPublish(s.world.Published); err != nil {
@@ -72,7 +69,7 @@ func (r *Reconciler) applyLayout(ctx context.Context, s *sight, doc document) er
 	// It outlives the chart: nodes that know us need it until they are told
 	// otherwise.
 	setAnnotation(secret, "helm.sh/resource-policy", "keep")
-	secret.Data = map[string][]byte{keyConfig: data}
+	secret.Data = map[string][]byte{v1alpha1.KeyLayout: data}
 	if err := r.put(ctx, secret); err != nil {
 		return fmt.Errorf("publish layout of generation %d: %w", want.Generation, err)
 	}

@@ -244,7 +244,7 @@ func agentAffinity() *corev1.Affinity {
 	}
 	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
 		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
-			not(corev1.LabelOSStable, "windows"), not(labelType, "virtual-kubelet"), not(labelCompute, "fargate"), not(labelAgent, "false"),
+			not(corev1.LabelOSStable, "windows"), not(labelType, "virtual-kubelet"), not(labelCompute, "fargate"), not(v1alpha1.LabelAgent, "false"),
 		}}},
 	}}}
 }

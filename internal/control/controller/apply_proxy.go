@@ -20,9 +20,6 @@ import (
 
 // Keys of Secret registry-incluster-proxy-config, all that the proxy reads.
 const (
-	keyLayout = "layout"
-	keyUsers  = "users"
-
 	typeProxy = "registry/incluster-proxy-config"
 	labelApp  = "app"
 	portName  = "distribution"
@@ -82,8 +79,8 @@ func (r *Reconciler) applyProxyConfig(ctx context.Context, s *sight, doc documen
 		return fmt.Errorf("encode users of the proxy: %w", err)
 	}
 	return r.putData(ctx, s, v1alpha1.SecretProxy, typeProxy, map[string][]byte{
-		keyLayout:               s.layoutSecret.Data[keyConfig],
-		keyUsers:                encoded,
+		v1alpha1.KeyProxyLayout: s.layoutSecret.Data[v1alpha1.KeyLayout],
+		v1alpha1.KeyProxyUsers:  encoded,
 		corev1.TLSCertKey:       []byte(doc.PKI.Leaf.Cert),
 		corev1.TLSPrivateKeyKey: []byte(doc.PKI.Leaf.Key),
 	})

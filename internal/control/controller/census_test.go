@@ -155,8 +155,8 @@ func TestWhatIsNotOursToMove(t *testing.T) {
 			d.ManagedFields = applied("kustomize-controller")
 			d.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`)
 		}, ""},
-		{"moved once", func(d *appsv1.Deployment) { d.Annotations = map[string]string{annotationRepointed: "5"} }, "changed back"},
-		{"moved in another switch", func(d *appsv1.Deployment) { d.Annotations = map[string]string{annotationRepointed: "4"} }, ""},
+		{"moved once", func(d *appsv1.Deployment) { d.Annotations = map[string]string{v1alpha1.AnnotationRepointed: "5"} }, "changed back"},
+		{"moved in another switch", func(d *appsv1.Deployment) { d.Annotations = map[string]string{v1alpha1.AnnotationRepointed: "4"} }, ""},
 		{"owned, not controlled, by a custom resource", func(d *appsv1.Deployment) {
 			d.OwnerReferences = []metav1.OwnerReference{{APIVersion: "cluster.x-k8s.io/v1", Kind: "Machine", Name: "m"}}
 		}, "made by Machine m"},

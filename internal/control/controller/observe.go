@@ -206,7 +206,7 @@ func published(secret *corev1.Secret) switchover.Published {
 	if secret == nil {
 		return switchover.Published{}
 	}
-	l, err := layout.Decode(secret.Data[keyConfig])
+	l, err := layout.Decode(secret.Data[v1alpha1.KeyLayout])
 	if err != nil {
 		return switchover.Published{Found: true, Problem: err.Error()}
 	}

@@ -16,8 +16,7 @@ import (
 const (
 	labelControlPlane = "node-role.kubernetes.io/control-plane"
 	labelMaster       = "node-role.kubernetes.io/master"
-	labelAgent        = "registry.deckhouse.io/agent" // "false" opts a node out
-	labelType         = "type"                        // "virtual-kubelet"
+	labelType         = "type" // "virtual-kubelet"
 	labelCompute      = "eks.amazonaws.com/compute-type"
 )
 
@@ -100,7 +99,7 @@ func isControlPlane(node *corev1.Node) bool {
 func wantsAgent(node *corev1.Node) bool {
 	l := node.Labels
 	return l[corev1.LabelOSStable] != "windows" && l[labelType] != "virtual-kubelet" &&
-		l[labelCompute] != "fargate" && l[labelAgent] != "false"
+		l[labelCompute] != "fargate" && l[v1alpha1.LabelAgent] != "false"
 }
 
 func hasTaint(node *corev1.Node) bool {

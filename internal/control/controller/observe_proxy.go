@@ -25,10 +25,8 @@ import (
 
 // Annotations by which each proxy tells about itself on its own Pod.
 const (
-	annotationLastUse    = "registry.deckhouse.io/last-use"    // RFC 3339
-	annotationLastClient = "registry.deckhouse.io/last-client" // comma-separated
-	proxyPort            = 5001
-	proofTimeout         = 10 * time.Second
+	proxyPort    = 5001
+	proofTimeout = 10 * time.Second
 )
 
 // observeProxy is how far the in-cluster proxy is.
@@ -45,7 +43,7 @@ func (r *Reconciler) observeProxy(ctx context.Context, s *sight, doc document) {
 		}
 		if at := r.lastUse(still, pod, s.world.Now); at.After(p.LastUse) {
 			p.LastUse = at
-			p.Clients = strings.FieldsFunc(pod.Annotations[annotationLastClient], func(c rune) bool { return c == ',' || c == ' ' })
+			p.Clients = strings.FieldsFunc(pod.Annotations[v1alpha1.AnnotationLastClient], func(c rune) bool { return c == ',' || c == ' ' })
 		}
 		g, err := strconv.ParseInt(pod.Annotations[v1alpha1.AnnotationGeneration], 10, 64)
 		if err == nil && podReady(pod) {
@@ -78,7 +76,7 @@ type use struct {
 
 // lastUse is when a proxy was last seen to be used; zero when it never was.
 func (r *Reconciler) lastUse(still map[types.UID]use, pod *corev1.Pod, now time.Time) time.Time {
-	told := pod.Annotations[annotationLastUse]
+	told := pod.Annotations[v1alpha1.AnnotationLastUse]
 	if told == "" {
 		return time.Time{}
 	}

@@ -94,7 +94,7 @@ func (r *Reconciler) mayMove(w workload, number int64) string {
 	if manager := r.fought(w.GetUID(), number); manager != "" {
 		return "its images are applied by " + manager
 	}
-	if number != 0 && (w.GetAnnotations()[annotationRepointed] == switchNumber(number) || r.sentIn(w.GetUID(), number).from != "") {
+	if number != 0 && (w.GetAnnotations()[v1alpha1.AnnotationRepointed] == switchNumber(number) || r.sentIn(w.GetUID(), number).from != "") {
 		return "it was re-pointed in this switch and changed back"
 	}
 	return ""

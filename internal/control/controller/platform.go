@@ -92,7 +92,7 @@ func (r *Reconciler) measureOne(p *progress, s *sight, doc document, w workload,
 		p.underway = append(p.underway, ro)
 		return
 	}
-	patched := w.GetAnnotations()[annotationRepointed] == switchNumber(doc.Switch)
+	patched := w.GetAnnotations()[v1alpha1.AnnotationRepointed] == switchNumber(doc.Switch)
 	if !patched && sent.from == "" {
 		ro.checksum = restartOf(w, doc)
 	}

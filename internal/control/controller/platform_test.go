@@ -34,7 +34,7 @@ func fleet(names ...string) *sight {
 		name, state, _ := strings.Cut(n, ":")
 		image, annotations := old.Reference(":1"), map[string]string(nil)
 		if state != "" {
-			image, annotations = layout.Fixed().Reference(":1"), map[string]string{annotationRepointed: "5", annotationAvailable: "1"}
+			image, annotations = layout.Fixed().Reference(":1"), map[string]string{v1alpha1.AnnotationRepointed: "5", v1alpha1.AnnotationAvailable: "1"}
 		}
 		available := int32(1)
 		if state == "rolling" {
@@ -159,16 +159,16 @@ func TestAWorkloadIsDoneWhenItIsAsAvailableAsBefore(t *testing.T) {
 		{"old ones run", func(d *appsv1.Deployment) { d.Status.Replicas = 4 }, "1 outdated"},
 		{"not available", func(d *appsv1.Deployment) { d.Status.AvailableReplicas = 2 }, "2 of 3 updated Pods are available"},
 		{"as broken as before", func(d *appsv1.Deployment) {
-			d.Annotations[annotationAvailable] = "0"
+			d.Annotations[v1alpha1.AnnotationAvailable] = "0"
 			d.Status.AvailableReplicas, d.Status.Replicas = 0, 4
 		}, ""},
 		{"as half available as before", func(d *appsv1.Deployment) {
-			d.Annotations[annotationAvailable] = "2"
+			d.Annotations[v1alpha1.AnnotationAvailable] = "2"
 			d.Status.AvailableReplicas = 2
 		}, ""},
 		{"paused: template only", func(d *appsv1.Deployment) { d.Spec.Paused = true; d.Status.UpdatedReplicas = 0 }, ""},
 	} {
-		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "d", Annotations: map[string]string{annotationAvailable: "3"}}, Spec: appsv1.DeploymentSpec{Replicas: &three}}
+		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "d", Annotations: map[string]string{v1alpha1.AnnotationAvailable: "3"}}, Spec: appsv1.DeploymentSpec{Replicas: &three}}
 		d.Status = appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 3}
 		c.change(d)
 		s := &sight{inv: &inventory{}}
@@ -182,7 +182,7 @@ func TestPodsOnAbsentNodesDoNotCount(t *testing.T) {
 	t.Parallel()
 	s := fleet("ds1:rolling")
 	s.inv.daemonSets[0].Status = appsv1.DaemonSetStatus{DesiredNumberScheduled: 2, UpdatedNumberScheduled: 1, NumberAvailable: 1}
-	s.inv.daemonSets[0].Annotations[annotationAvailable] = "2"
+	s.inv.daemonSets[0].Annotations[v1alpha1.AnnotationAvailable] = "2"
 	s.inv.pods = []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: "ds1-1", Labels: map[string]string{"app": "ds1"}}, Spec: corev1.PodSpec{NodeName: "down"}}}
 	for notReady, done := range map[time.Duration]bool{0: false, time.Hour: true} {
 		s.world.Nodes = []switchover.Node{{Name: "down", Ready: notReady == 0, NotReadyFor: notReady}}
@@ -288,7 +288,7 @@ func TestAUseIsWhenWeSawIt(t *testing.T) {
 		{"2099-01-01T00:00:00Z", 3},
 		{"1999-01-01T00:00:00Z", 5},
 	} {
-		pod.Annotations = map[string]string{annotationLastUse: c.told}
+		pod.Annotations = map[string]string{v1alpha1.AnnotationLastUse: c.told}
 		still := map[types.UID]use{}
 		got := r.lastUse(still, pod, start.Add(time.Duration(i)*time.Minute))
 		r.uses = still

@@ -243,8 +243,8 @@ func change(ro rollout, doc document) *unstructured.Unstructured {
 	u.SetUID(ro.GetUID())
 	u.SetResourceVersion(ro.GetResourceVersion())
 	u.SetAnnotations(map[string]string{
-		annotationRepointed: switchNumber(doc.Switch),
-		annotationAvailable: strconv.Itoa(int(ro.available())),
+		v1alpha1.AnnotationRepointed: switchNumber(doc.Switch),
+		v1alpha1.AnnotationAvailable: strconv.Itoa(int(ro.available())),
 	})
 	return u
 }

@@ -20,10 +20,6 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// annotationHosts lists the entries of a pull secret that are ours; others are
-// the user's and stay.
-const annotationHosts = "registry.deckhouse.io/hosts"
-
 // applyPullSecrets writes the image pull secrets that platform workloads use:
 // in their namespaces before their templates change. A namespace that refuses
 // its copy holds back its own workloads and nobody else.
@@ -115,7 +111,7 @@ func (r *Reconciler) pullNamespaces(s *sight) []string {
 		note(s.inv.pods[i].Namespace, &s.inv.pods[i].Spec)
 	}
 	for id, secret := range s.secrets {
-		if id.Name == v1alpha1.SecretRegistry && secret.Annotations[annotationHosts] != "" {
+		if id.Name == v1alpha1.SecretRegistry && secret.Annotations[v1alpha1.AnnotationHosts] != "" {
 			refers[id.Namespace] = true
 		}
 	}
@@ -151,7 +147,7 @@ func withAuths(have *corev1.Secret, namespace string, auths map[string]dockerAut
 	if json.Unmarshal(config["auths"], &entries) != nil || entries == nil {
 		entries = map[string]json.RawMessage{}
 	}
-	for _, host := range strings.Split(want.Annotations[annotationHosts], ",") {
+	for _, host := range strings.Split(want.Annotations[v1alpha1.AnnotationHosts], ",") {
 		delete(entries, host)
 	}
 	// However an installer spelled it: an entry that stays is a credential that
@@ -168,7 +164,7 @@ func withAuths(have *corev1.Secret, namespace string, auths map[string]dockerAut
 		want.Data = map[string][]byte{}
 	}
 	want.Data[corev1.DockerConfigJsonKey] = mustJSON(config)
-	setAnnotation(want, annotationHosts, strings.Join(slices.Sorted(maps.Keys(auths)), ","))
+	setAnnotation(want, v1alpha1.AnnotationHosts, strings.Join(slices.Sorted(maps.Keys(auths)), ","))
 	if have != nil && sameJSON(have.Data[corev1.DockerConfigJsonKey], want.Data[corev1.DockerConfigJsonKey]) && maps.Equal(have.Annotations, want.Annotations) {
 		return nil
 	}

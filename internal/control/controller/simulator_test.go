@@ -109,7 +109,7 @@ func (s *simulator) agents(ctx context.Context) error {
 	}
 	var l layout.Layout
 	if err == nil {
-		if l, err = layout.Decode(secret.Data[keyConfig]); err != nil {
+		if l, err = layout.Decode(secret.Data[v1alpha1.KeyLayout]); err != nil {
 			return nil //nolint:nilerr // an agent keeps what it has
 		}
 		s.note(l)
@@ -322,12 +322,12 @@ func (s *simulator) gateway(ctx context.Context) error {
 	if err := s.c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretProxy}, &secret); err != nil {
 		return err
 	}
-	l, err := layout.Decode(secret.Data[keyLayout])
+	l, err := layout.Decode(secret.Data[v1alpha1.KeyProxyLayout])
 	if err != nil {
 		return err
 	}
 	var list []regauth.User
-	if err := yaml.Unmarshal(secret.Data[keyUsers], &list); err != nil {
+	if err := yaml.Unmarshal(secret.Data[v1alpha1.KeyProxyUsers], &list); err != nil {
 		return err
 	}
 	users, err := regauth.NewUsers(list)

@@ -33,8 +33,7 @@ const (
 	keyTargetMode = "target_mode"
 	keyState      = "state"
 
-	typeState            = "registry/state"
-	annotationConfigHash = "registry.deckhouse.io/config-hash"
+	typeState = "registry/state"
 )
 
 // errLost says that somebody else wrote first. The pass ends; the next one
@@ -154,7 +153,7 @@ func fill(secret *corev1.Secret, doc document, world switchover.Observed) error 
 		"app":                   "registry",
 		"type":                  "registry-state",
 	})
-	setAnnotation(secret, annotationConfigHash, hash)
+	setAnnotation(secret, v1alpha1.AnnotationConfigHash, hash)
 	return nil
 }
 

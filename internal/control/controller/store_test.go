@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
@@ -66,7 +67,7 @@ func TestTheUsersViewIsAsDocumented(t *testing.T) {
 			t.Errorf("key %s shows a secret", key)
 		}
 	}
-	if secret.Annotations[annotationConfigHash] != string(secret.Data[keyHash]) || secret.Labels["type"] != "registry-state" {
+	if secret.Annotations[v1alpha1.AnnotationConfigHash] != string(secret.Data[keyHash]) || secret.Labels["type"] != "registry-state" {
 		t.Errorf("labels %v, annotations %v", secret.Labels, secret.Annotations)
 	}
 }

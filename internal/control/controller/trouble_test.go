@@ -256,7 +256,7 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 	for told, damage := range map[string]func(){
 		"cannot be read": func() {
 			damaged := c.secret(v1alpha1.SecretLayout)
-			damaged.Data[keyConfig] = []byte("- no layout")
+			damaged.Data[v1alpha1.KeyLayout] = []byte("- no layout")
 			if err := errors.Join(c.Update(t.Context(), damaged), client.IgnoreNotFound(c.Delete(t.Context(), c.secret(v1alpha1.SecretState)))); err != nil {
 				t.Fatal(err)
 			}

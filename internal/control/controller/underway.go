@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
 const (
@@ -49,7 +51,7 @@ func (r *Reconciler) waits(s *sight, w workload, number int64) (why string, brok
 	if stuck != "" {
 		return "Pod " + stuck + " waits for its image", true
 	}
-	before, err := strconv.Atoi(w.GetAnnotations()[annotationAvailable])
+	before, err := strconv.Atoi(w.GetAnnotations()[v1alpha1.AnnotationAvailable])
 	if err != nil {
 		before = 0
 	}

@@ -17,7 +17,7 @@ import (
 
 // rolling is a DaemonSet on its way, on that many nodes.
 func rolling(before string, wanted, updated, available int32) (workload, *appsv1.DaemonSet) {
-	d := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ds", UID: "1", Annotations: map[string]string{annotationAvailable: before}}}
+	d := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ds", UID: "1", Annotations: map[string]string{v1alpha1.AnnotationAvailable: before}}}
 	d.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "ds"}}
 	d.Status = appsv1.DaemonSetStatus{DesiredNumberScheduled: wanted, UpdatedNumberScheduled: updated, NumberAvailable: available}
 	return workload{Object: d, template: &d.Spec.Template, kind: appsv1.SchemeGroupVersion.WithKind("DaemonSet")}, d
@@ -66,7 +66,7 @@ func TestWhatGoesNoFurther(t *testing.T) {
 func TestWhatIsLeftStaysLeft(t *testing.T) {
 	t.Parallel()
 	s, r := fleet("ds1:rolling"), bare()
-	s.inv.daemonSets[0].Annotations[annotationAvailable] = "0"
+	s.inv.daemonSets[0].Annotations[v1alpha1.AnnotationAvailable] = "0"
 	s.inv.daemonSets[0].Status.UpdatedNumberScheduled = 0
 	s.world.Now = time.Now()
 	if p := r.measure(s, moving()); len(p.underway) != 1 {
@@ -121,7 +121,7 @@ func TestAPartitionKeepsItsPods(t *testing.T) {
 		{3, 0, ""},
 		{9, 0, ""},
 	} {
-		set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "s", Annotations: map[string]string{annotationAvailable: "3"}}}
+		set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "s", Annotations: map[string]string{v1alpha1.AnnotationAvailable: "3"}}}
 		set.Spec.Replicas = &three
 		set.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{Partition: &c.partition}
 		set.Status = appsv1.StatefulSetStatus{Replicas: 3, UpdatedReplicas: c.updated, AvailableReplicas: 3}
@@ -134,7 +134,7 @@ func TestAPartitionKeepsItsPods(t *testing.T) {
 // TestRefusedPodsAreNamed: a quota lets the template pass and not the Pods.
 func TestRefusedPodsAreNamed(t *testing.T) {
 	t.Parallel()
-	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "d", Annotations: map[string]string{annotationAvailable: "1"}}}
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "d", Annotations: map[string]string{v1alpha1.AnnotationAvailable: "1"}}}
 	d.Status = appsv1.DeploymentStatus{Replicas: 1, AvailableReplicas: 1, Conditions: []appsv1.DeploymentCondition{{
 		Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue,
 		Message: `pods "d-5d9-x7k2p" is forbidden: exceeded quota: few, requested: pods=1, used: pods=1, limited: pods=1`,

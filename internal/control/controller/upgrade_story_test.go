@@ -86,7 +86,7 @@ func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 		t.Errorf("the switch restarted agents: %v", c.agents())
 	}
 	c.eventually("all nodes show their version", func() bool { return c.nodeVersions()["worker-2"] != "" })
-	before, versions, generation := string(c.secret(v1alpha1.SecretLayout).Data[keyConfig]), c.nodeVersions(), c.state().doc.Generation
+	before, versions, generation := string(c.secret(v1alpha1.SecretLayout).Data[v1alpha1.KeyLayout]), c.nodeVersions(), c.state().doc.Generation
 	stop()
 
 	for _, tag := range []string{"module2", "module"} {
@@ -108,7 +108,7 @@ func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 		if v := c.state(); !v.ready(switchover.Direct) || v.doc.Generation != generation {
 			t.Errorf("after the upgrade to %s:\n%v", tag, v)
 		}
-		if after := string(c.secret(v1alpha1.SecretLayout).Data[keyConfig]); after != before || !maps.Equal(versions, c.nodeVersions()) {
+		if after := string(c.secret(v1alpha1.SecretLayout).Data[v1alpha1.KeyLayout]); after != before || !maps.Equal(versions, c.nodeVersions()) {
 			t.Errorf("the upgrade to %s changed what nodes route by: %v, was %v", tag, c.nodeVersions(), versions)
 		}
 		stop()

@@ -22,7 +22,7 @@ func agentsOf(nodes ...string) *sight {
 	ds := appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.DaemonSetAgent}}
 	setAnnotation(&ds.Spec.Template.ObjectMeta, v1alpha1.AnnotationRevision, "2")
 	s.inv.daemonSets = append(s.inv.daemonSets, ds)
-	s.layoutSecret = &corev1.Secret{Data: map[string][]byte{keyConfig: mustEncode(layout.Layout{
+	s.layoutSecret = &corev1.Secret{Data: map[string][]byte{v1alpha1.KeyLayout: mustEncode(layout.Layout{
 		Schema: layout.Schema, Generation: 7, Mode: "Direct", Target: moving().Desired.Registry.Upstream,
 		Routes: layout.Cross([]layout.Name{layout.Fixed()}, moving().Desired.Bootstrap),
 	})}}

@@ -13,15 +13,6 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// Annotations that re-pointing leaves on a workload, in the same write as the
-// images, so that a crash knows what was done.
-const (
-	// annotationRepointed is the number of the switch that re-pointed it.
-	annotationRepointed = "registry.deckhouse.io/repointed"
-	// annotationAvailable is how many of its pods were available before.
-	annotationAvailable = "registry.deckhouse.io/available-before"
-)
-
 // workload is something with a pod template that lives until it is deleted.
 type workload struct {
 	client.Object

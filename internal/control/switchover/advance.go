@@ -118,7 +118,7 @@ func (x *evaluation) mayRepoint(plan []step, reached int) bool {
 		x.s.Desired.Workloads == x.s.Target.Name() && x.rules.safeNow(x).done
 }
 
-// learnSecondWay takes the in-cluster proxy's address into the layout as soon
+// learnFallback takes the in-cluster proxy's address into the layout as soon
 // as it is known. It is never forgotten because one pass did not see it, and
 // not learnt again while Cleanup takes it out.
 func (x *evaluation) learnFallback() {

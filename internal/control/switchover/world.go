@@ -203,7 +203,7 @@ type Proxy struct {
 	// Missing names control-plane nodes that are cordoned or lost and
 	// therefore not waited for.
 	Missing []string
-	// SecondWay is how nodes would reach it; zero until the Service has an IP.
+	// Fallback is how nodes would reach it; zero until the Service has an IP.
 	Fallback layout.Fallback
 	// LastUse is when an in-cluster client was last seen using it, by the
 	// controller's clock; Clients names the last ones.

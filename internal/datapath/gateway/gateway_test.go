@@ -199,8 +199,8 @@ func TestProxyFromTheSecretToThePull(t *testing.T) {
 		}
 	}
 	eventually(t, "generation on our Pod", func() bool { return i.annotation(v1alpha1.AnnotationGeneration) == "3" })
-	eventually(t, "last use on our Pod", func() bool { return i.annotation(annotationLastUse) != "" })
-	if c := i.annotation(annotationLastClient); c != "127.0.0.1" {
+	eventually(t, "last use on our Pod", func() bool { return i.annotation(v1alpha1.AnnotationLastUse) != "" })
+	if c := i.annotation(v1alpha1.AnnotationLastClient); c != "127.0.0.1" {
 		t.Errorf("last client %q", c)
 	}
 	if v := i.annotation(v1alpha1.AnnotationVersion); len(v) != 64 {
@@ -219,8 +219,8 @@ func TestProxyFromTheSecretToThePull(t *testing.T) {
 	}
 
 	// An older one changes nothing and is told of; deletion changes nothing.
-	i.put(with(next, keyLayout, string(good[keyLayout])))
-	eventually(t, "the problem on our Pod", func() bool { return strings.Contains(i.annotation(annotationMessage), "older than 4") })
+	i.put(with(next, v1alpha1.KeyProxyLayout, string(good[v1alpha1.KeyProxyLayout])))
+	eventually(t, "the problem on our Pod", func() bool { return strings.Contains(i.annotation(v1alpha1.AnnotationMessage), "older than 4") })
 	if g := i.annotation(v1alpha1.AnnotationGeneration); g != "4" {
 		t.Errorf("generation %s", g)
 	}
@@ -232,7 +232,7 @@ func TestProxyFromTheSecretToThePull(t *testing.T) {
 	}
 	i.put(content(t, 5, i.registry.Upstream("team")))
 	eventually(t, "no problem on our Pod", func() bool {
-		return i.annotation(annotationMessage) == "" && i.annotation(v1alpha1.AnnotationGeneration) == "5"
+		return i.annotation(v1alpha1.AnnotationMessage) == "" && i.annotation(v1alpha1.AnnotationGeneration) == "5"
 	})
 }
 

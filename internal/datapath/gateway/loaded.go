@@ -10,16 +10,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/pki"
-)
-
-// Keys of the Secret, beside tls.crt and tls.key.
-const (
-	keyLayout = "layout"
-	keyUsers  = "users"
 )
 
 // loaded is what the process serves by: the last good content of each key.
@@ -65,15 +60,15 @@ func (l *loaded) apply(data map[string][]byte) status {
 		l.hasTLS = true
 		return nil
 	})
-	l.part(keyUsers, data[keyUsers], func() error {
-		users, err := regauth.ParseUsers(data[keyUsers])
+	l.part(v1alpha1.KeyProxyUsers, data[v1alpha1.KeyProxyUsers], func() error {
+		users, err := regauth.ParseUsers(data[v1alpha1.KeyProxyUsers])
 		if err != nil {
 			return err
 		}
 		l.users.Store(users)
 		return nil
 	})
-	l.part(keyLayout, data[keyLayout], func() error { return l.applyLayout(data[keyLayout]) })
+	l.part(v1alpha1.KeyProxyLayout, data[v1alpha1.KeyProxyLayout], func() error { return l.applyLayout(data[v1alpha1.KeyProxyLayout]) })
 	return l.statusLocked()
 }
 
@@ -129,7 +124,7 @@ func (l *loaded) statusLocked() status {
 	if s.generation > 0 {
 		s.version = l.layout.Version()
 	}
-	for _, name := range []string{"tls", keyUsers, keyLayout} {
+	for _, name := range []string{"tls", v1alpha1.KeyProxyUsers, v1alpha1.KeyProxyLayout} {
 		s.problem = errors.Join(s.problem, l.problems[name])
 	}
 	return s

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/pki"
@@ -34,8 +35,8 @@ func content(t *testing.T, generation int64, upstreams ...upstream.Upstream) map
 	}
 	leaf := leafOf(t)
 	return map[string][]byte{
-		keyLayout: encoded,
-		keyUsers: fmt.Appendf(nil, "- {name: ro, sha256: %s, role: client}\n- {name: node, sha256: %s, role: node}\n",
+		v1alpha1.KeyProxyLayout: encoded,
+		v1alpha1.KeyProxyUsers: fmt.Appendf(nil, "- {name: ro, sha256: %s, role: client}\n- {name: node, sha256: %s, role: node}\n",
 			sum(clientPassword), sum(nodePassword)),
 		"tls.crt": []byte(leaf.Cert), "tls.key": []byte(leaf.Key),
 	}
@@ -88,7 +89,7 @@ func TestLayoutThatIsTaken(t *testing.T) {
 	other.Host = "other.example.com"
 	first := content(t, 5, someUpstream)
 	text := func(generation int64, u ...upstream.Upstream) string {
-		return string(content(t, generation, u...)[keyLayout])
+		return string(content(t, generation, u...)[v1alpha1.KeyProxyLayout])
 	}
 	for name, tc := range map[string]struct {
 		layout     string
@@ -111,7 +112,7 @@ func TestLayoutThatIsTaken(t *testing.T) {
 			if s := l.apply(first); s.problem != nil || s.generation != 5 || l.ready() != nil {
 				t.Fatalf("first: %+v, %v", s, l.ready())
 			}
-			s := l.apply(with(first, keyLayout, tc.layout))
+			s := l.apply(with(first, v1alpha1.KeyProxyLayout, tc.layout))
 			if s.generation != tc.generation || l.table.Generation() != tc.generation {
 				t.Errorf("generation %d, served %d; want %d", s.generation, l.table.Generation(), tc.generation)
 			}
@@ -136,7 +137,7 @@ func TestKeysAreIndependent(t *testing.T) {
 	first := content(t, 1, someUpstream)
 	l.apply(first)
 	next := content(t, 2, someUpstream)
-	for _, key := range []string{keyUsers, "tls.crt", "tls.key"} {
+	for _, key := range []string{v1alpha1.KeyProxyUsers, "tls.crt", "tls.key"} {
 		if s := l.apply(with(next, key, "garbage")); s.generation != 2 || s.problem == nil {
 			t.Errorf("%s broken: %+v", key, s)
 		}
@@ -144,7 +145,7 @@ func TestKeysAreIndependent(t *testing.T) {
 			t.Errorf("%s broken: users are lost", key)
 		}
 	}
-	rotated := with(next, keyUsers, fmt.Sprintf("- {name: ro, sha256: %s, role: client}\n", sum("rotated")))
+	rotated := with(next, v1alpha1.KeyProxyUsers, fmt.Sprintf("- {name: ro, sha256: %s, role: client}\n", sum("rotated")))
 	if s := l.apply(rotated); s.problem != nil {
 		t.Errorf("rotated: %v", s.problem)
 	}
@@ -158,7 +159,7 @@ func TestKeysAreIndependent(t *testing.T) {
 
 func TestNotReadyBeforeAllIsThere(t *testing.T) {
 	t.Parallel()
-	for _, key := range []string{keyLayout, keyUsers, "tls.crt"} {
+	for _, key := range []string{v1alpha1.KeyProxyLayout, v1alpha1.KeyProxyUsers, "tls.crt"} {
 		l := newTestLoaded(t)
 		if l.ready() == nil {
 			t.Error("ready with nothing")
@@ -174,8 +175,8 @@ func TestProblemsHoldNoSecrets(t *testing.T) {
 	t.Parallel()
 	l := newTestLoaded(t)
 	for key, value := range map[string]string{
-		keyUsers:  "- {name: ro, sha256: hunter2-secret, role: client}",
-		keyLayout: "schema: 1\ngeneration: x\nhosts: {a: {mirrors: [{host: b, scheme: https, auth: {password: hunter2-secret, username: [1]}}]}}",
+		v1alpha1.KeyProxyUsers:  "- {name: ro, sha256: hunter2-secret, role: client}",
+		v1alpha1.KeyProxyLayout: "schema: 1\ngeneration: x\nhosts: {a: {mirrors: [{host: b, scheme: https, auth: {password: hunter2-secret, username: [1]}}]}}",
 	} {
 		s := l.apply(with(content(t, 1, someUpstream), key, value))
 		if s.problem == nil || strings.Contains(s.problem.Error(), "secret") {

@@ -16,14 +16,6 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
-// Annotations on our own Pod, beside v1alpha1.AnnotationGeneration and
-// v1alpha1.AnnotationVersion.
-const (
-	annotationLastUse    = "registry.deckhouse.io/last-use"    // RFC 3339
-	annotationLastClient = "registry.deckhouse.io/last-client" // comma-separated addresses
-	annotationMessage    = "registry.deckhouse.io/message"     // what is wrong with the Secret; absent when nothing is
-)
-
 const (
 	retryFirst = time.Second
 	retryMost  = time.Minute
@@ -88,7 +80,7 @@ func (r *reporter) run(ctx context.Context) {
 			r.log.Warn("report on our Pod failed", "err", err, "again", retry)
 			continue
 		}
-		if want[annotationLastUse] != sent[annotationLastUse] {
+		if want[v1alpha1.AnnotationLastUse] != sent[v1alpha1.AnnotationLastUse] {
 			use = r.now()
 		}
 		sent, retry = want, 0
@@ -102,18 +94,18 @@ func (r *reporter) annotations() map[string]any {
 	s := r.status()
 	want := map[string]any{
 		v1alpha1.AnnotationGeneration: nil, v1alpha1.AnnotationVersion: nil,
-		annotationMessage: nil,
+		v1alpha1.AnnotationMessage: nil,
 	}
 	if s.generation > 0 {
 		want[v1alpha1.AnnotationGeneration] = strconv.FormatInt(s.generation, 10)
 		want[v1alpha1.AnnotationVersion] = s.version
 	}
 	if s.problem != nil {
-		want[annotationMessage] = s.problem.Error()
+		want[v1alpha1.AnnotationMessage] = s.problem.Error()
 	}
 	if at, clients := r.usage.latest(); !at.IsZero() {
-		want[annotationLastUse] = at.UTC().Format(time.RFC3339)
-		want[annotationLastClient] = clients
+		want[v1alpha1.AnnotationLastUse] = at.UTC().Format(time.RFC3339)
+		want[v1alpha1.AnnotationLastClient] = clients
 	}
 	return want
 }

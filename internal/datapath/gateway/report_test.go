@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
 // A download that goes on is reported again and again, at most once a minute:
@@ -34,7 +36,7 @@ func TestLongDownloadsStayReported(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			at, err := time.Parse(time.RFC3339, pod.Annotations[annotationLastUse])
+			at, err := time.Parse(time.RFC3339, pod.Annotations[v1alpha1.AnnotationLastUse])
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -35,7 +35,7 @@ func published(t testing.TB, upstreams ...upstream.Upstream) layout.Layout {
 	l := layout.Layout{
 		Schema: layout.Schema, Generation: 1, Mode: "Direct", Active: upstreams[0], Target: upstreams[0],
 		Fallback: layout.Fallback{Host: "10.96.0.17:5001", CA: certificate(t, "CA-B")},
-		Routes:    []layout.Route{{Name: layout.Fixed(), Upstreams: upstreams}},
+		Routes:   []layout.Route{{Name: layout.Fixed(), Upstreams: upstreams}},
 	}
 	for _, u := range upstreams {
 		l.Routes = append(l.Routes, layout.Route{Name: layout.NameOf(u), Upstreams: upstreams})

@@ -138,7 +138,7 @@ func FuzzRender(f *testing.F) {
 	f.Fuzz(func(t *testing.T, host, second, user, password, scheme string) {
 		own := upstream.Upstream{Host: host, Scheme: upstream.Scheme(scheme)}
 		l := layout.Layout{
-			Target:    own,
+			Target:   own,
 			Fallback: layout.Fallback{Host: second, CA: certificate(t, "CA-B"), Credentials: upstream.Credentials{Username: user, Password: password}},
 			Routes: []layout.Route{
 				{Name: layout.Name{Host: host}, Upstreams: []upstream.Upstream{own}},

@@ -11,11 +11,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/node/watch"
 )
-
-// key of the Secret under which the layout lies.
-const layoutKey = "config"
 
 // saveAgain is how long a disk that refused a layout is left alone.
 const saveAgain = 10 * time.Second
@@ -72,7 +70,7 @@ func content(secret *unstructured.Unstructured) []byte {
 	if secret == nil {
 		return nil
 	}
-	text, _, err := unstructured.NestedString(secret.Object, "data", layoutKey)
+	text, _, err := unstructured.NestedString(secret.Object, "data", v1alpha1.KeyLayout)
 	if err != nil {
 		return nil
 	}
