@@ -23,7 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/d8-registry/registry/internal/control/fieldowner"
+	control "github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
@@ -248,7 +248,7 @@ func (c cluster) switchOver(t *testing.T) {
 	if out, err := helm(t, "--kubeconfig", c.kubeconfig, "-n", "d8-system", "upgrade", "registry", "registry", "-f", "testdata/full.yaml", "--set", "image=:v2"); err == nil || !strings.Contains(out, "conflict") {
 		t.Errorf("the negative control: %v %s", err, out)
 	}
-	release, err := fieldowner.Release(d, "registry-controller")
+	release, err := control.Release(d, "registry-controller")
 	if err != nil || release == nil {
 		t.Fatalf("%v, %v", release, err)
 	}

@@ -15,13 +15,13 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-func (c *cluster) controllerImage() string {
+func (c *testbed) controllerImage() string {
 	return c.image(v1alpha1.Namespace, v1alpha1.DeploymentController)
 }
 
 // helmApplies applies the controller's Deployment as a release of the chart
 // with that image does, forcing nothing.
-func (c *cluster) helmApplies(d *appsv1.Deployment, image string) error {
+func (c *testbed) helmApplies(d *appsv1.Deployment, image string) error {
 	d = d.DeepCopy()
 	d.Spec.Template.Spec.Containers[0].Image = image
 	d.TypeMeta = metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}
@@ -72,7 +72,7 @@ func TestHelmAndTheController(t *testing.T) {
 
 // wantReleased waits until the Deployment has the image and nobody but Helm
 // owns a field of its spec.
-func (c *cluster) wantReleased(image string) {
+func (c *testbed) wantReleased(image string) {
 	c.t.Helper()
 	c.eventually("the controller is on "+image+" and the fields are Helm's or nobody's", func() bool {
 		var d appsv1.Deployment
@@ -87,7 +87,7 @@ func (c *cluster) wantReleased(image string) {
 
 // healsUninstall makes the Pod of helm uninstall as it was stored with another
 // registry.
-func (c *cluster) healsUninstall(stored, want string) {
+func (c *testbed) healsUninstall(stored, want string) {
 	c.t.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.PodUninstall, Labels: map[string]string{"app": v1alpha1.PodUninstall}},

@@ -11,6 +11,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/d8-registry/registry/internal/control/component"
+	"github.com/d8-registry/registry/internal/control/platform"
 	"github.com/d8-registry/registry/internal/control/precheck"
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
@@ -75,7 +77,7 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.IntVar(&c.Settings.RestartsAtOnce, "restarts-at-once", c.Settings.RestartsAtOnce, "how many nodes may restart containerd at a time; of the control plane never more than one")
 	flags.IntVar(&c.AgentsAtOnce, "agents-at-once", 0, "how many agents an upgrade of the module replaces at a time, of the control plane never more than one; 0: a tenth of the nodes, at least one")
 	flags.BoolVar(&c.Settings.NoTaint, "no-taint", false, "do not taint nodes that have not converged")
-	flags.DurationVar(&c.LeaveBroken, "leave-broken-after", brokenBefore, "how long the rollout of a workload that was broken before may go no further until it is left where it is")
+	flags.DurationVar(&c.LeaveBroken, "leave-broken-after", platform.BrokenBefore, "how long the rollout of a workload that was broken before may go no further until it is left where it is")
 	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "wait for the lease before doing anything")
 	flags.StringVar(&c.MetricsAddress, "metrics-address", ":4280", `address of metrics; "0": none`)
 	flags.StringVar(&c.HealthAddress, "health-address", ":4281", `address of health probes; "0": none`)
@@ -114,6 +116,14 @@ func (c *Config) validate() (switchover.Protocol, labels.Selector, error) {
 		return switchover.Protocol{}, nil, fmt.Errorf("--protocol: %w", err)
 	}
 	return protocol, selector, nil
+}
+
+// component is what our own workloads depend on.
+func (c *Config) component() component.Config {
+	return component.Config{
+		Image: c.Image, AgentPort: c.AgentPort, Scripts: c.Scripts, AgentsAtOnce: c.AgentsAtOnce,
+		AgentArgs: c.AgentArgs, ProxyArgs: c.ProxyArgs, ProxyDial: c.ProxyDial,
+	}
 }
 
 // rest is how the API server is reached. There is no limit on queries: a

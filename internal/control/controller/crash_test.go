@@ -24,13 +24,13 @@ type outcome struct {
 // arrives, once its answer is lost. What is left must be what a controller that
 // never crashed leaves, with nothing done twice.
 func TestACrashAtAnyWriteResumes(t *testing.T) {
-	want := bothSwitches(t, func(c *cluster, reached func() bool) {
+	want := bothSwitches(t, func(c *testbed, reached func() bool) {
 		stop := c.start(nil)
 		c.eventually("the switch", reached)
 		stop()
 	})
 	kills, lives := 0, 0
-	got := bothSwitches(t, func(c *cluster, reached func() bool) {
+	got := bothSwitches(t, func(c *testbed, reached func() bool) {
 		for moment := apiserver.Before; !reached(); moment = 1 - moment {
 			// One for each life: what is struck stays cut off for good.
 			choke := apiserver.NewChoke(c.t, c.cfg.REST)
@@ -70,13 +70,13 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 
 // bothSwitches goes to Direct on B and back to Unmanaged, each by the given way
 // of running a controller.
-func bothSwitches(t *testing.T, run func(c *cluster, reached func() bool)) (out outcome) {
+func bothSwitches(t *testing.T, run func(c *testbed, reached func() bool)) (out outcome) {
 	t.Helper()
 	t.Run("both switches", func(t *testing.T) { out = switchBoth(t, run) }) // so that its stand-ins stop with it
 	return out
 }
 
-func switchBoth(t *testing.T, run func(c *cluster, reached func() bool)) outcome {
+func switchBoth(t *testing.T, run func(c *testbed, reached func() bool)) outcome {
 	t.Helper()
 	c := newCluster(t)
 	stop := c.start(nil)

@@ -27,6 +27,8 @@ import (
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -37,9 +39,9 @@ import (
 // patience is for one step of a story; a healthy one takes a fraction of it.
 const patience = 60 * time.Second
 
-// cluster is a cluster without kubelets: a real API server, real registries,
+// testbed is a cluster without kubelets: a real API server, real registries,
 // and stand-ins for what no controller of ours does.
-type cluster struct {
+type testbed struct {
 	t   *testing.T
 	api *apiserver.API
 	client.Client
@@ -51,10 +53,10 @@ type cluster struct {
 
 // newCluster empties the API server and fills it with a small platform in
 // Unmanaged on registry A.
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T) *testbed {
 	t.Helper()
 	api := server.Start(t)
-	c := &cluster{t: t, api: api, Client: api.Client()}
+	c := &testbed{t: t, api: api, Client: api.Client()}
 	c.empty()
 	c.a = testregistry.New(t, testregistry.Options{TLS: true, Username: "license-token", Password: "key-of-a"})
 	c.b = testregistry.New(t, testregistry.Options{TLS: true, Bearer: true, Username: "robot", Password: "password-of-b"})
@@ -82,10 +84,10 @@ const (
 	pathB = "mirror/d8"
 )
 
-func (c *cluster) upstreamA() upstream.Upstream { return c.a.Upstream(pathA) }
-func (c *cluster) upstreamB() upstream.Upstream { return c.b.Upstream(pathB) }
+func (c *testbed) upstreamA() upstream.Upstream { return c.a.Upstream(pathA) }
+func (c *testbed) upstreamB() upstream.Upstream { return c.b.Upstream(pathB) }
 
-func (c *cluster) digest(name string) string {
+func (c *testbed) digest(name string) string {
 	d, err := c.images[name].Digest()
 	if err != nil {
 		c.t.Fatal(err)
@@ -94,7 +96,7 @@ func (c *cluster) digest(name string) string {
 }
 
 // empty removes what an earlier test left. There is no garbage collector.
-func (c *cluster) empty() {
+func (c *testbed) empty() {
 	c.t.Helper()
 	ctx := c.t.Context()
 	// What admission refuses is tested elsewhere; here the controller is to see
@@ -189,7 +191,7 @@ func pointers[T any, P interface {
 }
 
 // start runs a controller until the test ends or stop is called.
-func (c *cluster) start(with *rest.Config) (stop func()) {
+func (c *testbed) start(with *rest.Config) (stop func()) {
 	c.t.Helper()
 	cfg := c.cfg
 	if with != nil {
@@ -215,13 +217,13 @@ func testLog() *slog.Logger {
 }
 
 // wish writes ModuleConfig deckhouse.
-func (c *cluster) wish(settings string) {
+func (c *testbed) wish(settings string) {
 	c.t.Helper()
 	raw, err := yaml.YAMLToJSON([]byte(settings))
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	raw = mustJSON(map[string]json.RawMessage{"registry": raw})
+	raw = cluster.MustJSON(map[string]json.RawMessage{"registry": raw})
 	config := &deckhousev1alpha1.ModuleConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleConfigName}}
 	enabled := true
 	err = c.Get(c.t.Context(), client.ObjectKeyFromObject(config), config)
@@ -240,7 +242,7 @@ func (c *cluster) wish(settings string) {
 func settingsOf(u upstream.Upstream) string {
 	section := map[string]string{"imagesRepo": u.Base(), "scheme": strings.ToUpper(string(u.Scheme)), "ca": u.CA, "username": u.Credentials.Username, "password": u.Credentials.Password}
 	maps.DeleteFunc(section, func(_, v string) bool { return v == "" })
-	return string(mustJSON(map[string]any{"mode": "Direct", "direct": section}))
+	return string(cluster.MustJSON(map[string]any{"mode": "Direct", "direct": section}))
 }
 
 const unmanaged = "mode: Unmanaged"
@@ -249,7 +251,7 @@ const unmanaged = "mode: Unmanaged"
 type view struct {
 	mode, target string
 	conditions   []metav1.Condition
-	doc          document
+	doc          state.Document
 }
 
 func (v view) condition(kind string) metav1.Condition {
@@ -272,7 +274,7 @@ func (v view) String() string {
 	return strings.Join(lines, "\n")
 }
 
-func (c *cluster) state() view {
+func (c *testbed) state() view {
 	c.t.Helper()
 	var secret corev1.Secret
 	if err := c.Get(c.t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, &secret); err != nil {
@@ -281,11 +283,11 @@ func (c *cluster) state() view {
 		}
 		c.t.Fatal(err)
 	}
-	v := view{mode: string(secret.Data[keyMode]), target: string(secret.Data[keyTargetMode])}
-	if err := yaml.Unmarshal(secret.Data[keyConditions], &v.conditions); err != nil {
+	v := view{mode: string(secret.Data[state.KeyMode]), target: string(secret.Data[state.KeyTargetMode])}
+	if err := yaml.Unmarshal(secret.Data[state.KeyConditions], &v.conditions); err != nil {
 		c.t.Fatal(err)
 	}
-	if doc, err := decode(secret.Data[keyState]); err == nil {
+	if doc, err := state.Decode(secret.Data[state.KeyState]); err == nil {
 		v.doc = doc
 	}
 	return v
@@ -299,7 +301,7 @@ func pause(d time.Duration) {
 }
 
 // until waits for something to be true of the state.
-func (c *cluster) until(what string, ok func(view) bool) view {
+func (c *testbed) until(what string, ok func(view) bool) view {
 	c.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
@@ -315,20 +317,20 @@ func (c *cluster) until(what string, ok func(view) bool) view {
 }
 
 // eventually waits for something else to be true.
-func (c *cluster) eventually(what string, ok func() bool) {
+func (c *testbed) eventually(what string, ok func() bool) {
 	c.t.Helper()
 	c.until(what, func(view) bool { return ok() })
 }
 
 // reaches waits until a target is Ready.
-func (c *cluster) reaches(mode switchover.Mode, u upstream.Upstream) view {
+func (c *testbed) reaches(mode switchover.Mode, u upstream.Upstream) view {
 	c.t.Helper()
 	return c.until(fmt.Sprintf("Ready in %s on %s", mode, u), func(v view) bool {
 		return v.ready(mode) && v.doc.Active == switchover.Target{Mode: mode, Upstream: u}
 	})
 }
 
-func (c *cluster) secret(name string) *corev1.Secret {
+func (c *testbed) secret(name string) *corev1.Secret {
 	c.t.Helper()
 	var s corev1.Secret
 	err := c.Get(c.t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: name}, &s)
@@ -342,12 +344,12 @@ func (c *cluster) secret(name string) *corev1.Secret {
 }
 
 // layout is what is published; zero when nothing is.
-func (c *cluster) layout() layout.Layout {
+func (c *testbed) layout() layout.Layout {
 	c.t.Helper()
-	return published(c.secret(v1alpha1.SecretLayout)).Layout
+	return state.Published(c.secret(v1alpha1.SecretLayout)).Layout
 }
 
-func (c *cluster) image(namespace, name string) string {
+func (c *testbed) image(namespace, name string) string {
 	c.t.Helper()
 	var d appsv1.Deployment
 	if err := c.Get(c.t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &d); err != nil {

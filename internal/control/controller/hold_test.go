@@ -20,25 +20,25 @@ import (
 // go on.
 var holds = []struct {
 	step        string
-	hold, letGo func(*cluster)
+	hold, letGo func(*testbed)
 }{
 	{v1alpha1.ConditionImages,
-		func(c *cluster) { c.b.SetFaults(testregistry.Faults{Status: http.StatusServiceUnavailable}) },
-		func(c *cluster) { c.b.SetFaults(testregistry.Faults{}) }},
+		func(c *testbed) { c.b.SetFaults(testregistry.Faults{Status: http.StatusServiceUnavailable}) },
+		func(c *testbed) { c.b.SetFaults(testregistry.Faults{}) }},
 	{v1alpha1.ConditionPreflight,
-		func(c *cluster) {
+		func(c *testbed) {
 			c.sim.set(func(s *simulator) { s.nodes["worker"] = "Custom" })
 			c.eventually("it is reported", func() bool { return c.registryNode("worker").Status.Preflight == "Custom" })
 		},
-		func(c *cluster) {
+		func(c *testbed) {
 			c.sim.set(func(s *simulator) { delete(s.nodes, "worker") })
 			c.eventually("it is reported", func() bool { return c.registryNode("worker").Status.Preflight == "Ready" })
 		}},
 	{v1alpha1.ConditionTransition,
-		func(c *cluster) { c.sim.set(func(s *simulator) { s.silent["worker"] = true }) },
-		func(c *cluster) { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) }},
+		func(c *testbed) { c.sim.set(func(s *simulator) { s.silent["worker"] = true }) },
+		func(c *testbed) { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) }},
 	{v1alpha1.ConditionProxy,
-		func(c *cluster) {
+		func(c *testbed) {
 			c.sim.set(func(s *simulator) { s.stuck[v1alpha1.DeploymentProxy] = true })
 			// Else the switch may be past the step before the pod is not ready.
 			c.eventually("the proxy is away", func() bool {
@@ -47,17 +47,17 @@ var holds = []struct {
 				return apierrors.IsNotFound(err) || err == nil && d.Status.AvailableReplicas == 0
 			})
 		},
-		func(c *cluster) { c.sim.set(func(s *simulator) { delete(s.stuck, v1alpha1.DeploymentProxy) }) }},
+		func(c *testbed) { c.sim.set(func(s *simulator) { delete(s.stuck, v1alpha1.DeploymentProxy) }) }},
 	{v1alpha1.ConditionSwitch,
-		func(c *cluster) { c.sim.set(func(s *simulator) { s.stuck["node-exporter"] = true }) },
-		func(c *cluster) { c.sim.set(func(s *simulator) { delete(s.stuck, "node-exporter") }) }},
+		func(c *testbed) { c.sim.set(func(s *simulator) { s.stuck["node-exporter"] = true }) },
+		func(c *testbed) { c.sim.set(func(s *simulator) { delete(s.stuck, "node-exporter") }) }},
 	{v1alpha1.ConditionFinal,
-		func(c *cluster) { c.sim.set(func(s *simulator) { s.stuck["deckhouse"] = true }) },
-		func(c *cluster) { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) }},
+		func(c *testbed) { c.sim.set(func(s *simulator) { s.stuck["deckhouse"] = true }) },
+		func(c *testbed) { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) }},
 }
 
 // reachStep brings a switch to Direct on B to where it waits at a step.
-func (c *cluster) reachStep(i int) {
+func (c *testbed) reachStep(i int) {
 	c.t.Helper()
 	at := holds[i]
 	at.hold(c)
@@ -71,7 +71,7 @@ func (c *cluster) reachStep(i int) {
 }
 
 // waitsAt reports whether the switch to B has come to a step.
-func (c *cluster) waitsAt(v view, step string) bool {
+func (c *testbed) waitsAt(v view, step string) bool {
 	if v.doc.Target.Upstream != c.upstreamB() {
 		return false
 	}
@@ -131,7 +131,7 @@ func TestAChangeOfMindAtEachStep(t *testing.T) {
 }
 
 // wantNothingOf looks for a registry that was given up in what nodes read.
-func (c *cluster) wantNothingOf(host string) {
+func (c *testbed) wantNothingOf(host string) {
 	c.t.Helper()
 	for _, u := range c.layout().Upstreams() {
 		if u.Host == host {
@@ -142,7 +142,7 @@ func (c *cluster) wantNothingOf(host string) {
 
 // wantHistory checks every layout that agents saw: generations only grow, and
 // no layout is without an upstream.
-func (c *cluster) wantHistory() {
+func (c *testbed) wantHistory() {
 	c.t.Helper()
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
@@ -203,7 +203,7 @@ func (s *simulator) layouts() []layout.Layout {
 }
 
 // lose takes the state away while the controller runs.
-func (c *cluster) lose(restore bool, older *corev1.Secret) {
+func (c *testbed) lose(restore bool, older *corev1.Secret) {
 	c.t.Helper()
 	if !restore {
 		if err := c.Delete(c.t.Context(), c.secret(v1alpha1.SecretState)); err != nil {

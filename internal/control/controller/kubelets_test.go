@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 )
 
 // simKubelets are the DaemonSet controller and the kubelets for the agents,
@@ -26,12 +27,12 @@ type simKubelets struct {
 }
 
 // withKubelets gives the agents pods.
-func (c *cluster) withKubelets() {
+func (c *testbed) withKubelets() {
 	c.sim.set(func(s *simulator) { s.kubelets = &simKubelets{images: map[string]string{}} })
 }
 
 // agents are the images of the ready agents by node.
-func (c *cluster) agents() map[string]string {
+func (c *testbed) agents() map[string]string {
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
 	out := map[string]string{}
@@ -42,7 +43,7 @@ func (c *cluster) agents() map[string]string {
 }
 
 // agentsRun reports whether the agents of all nodes are ready with the image.
-func (c *cluster) agentsRun(image string, nodes int) bool {
+func (c *testbed) agentsRun(image string, nodes int) bool {
 	all := c.agents()
 	for _, have := range all {
 		if have != image {
@@ -60,7 +61,7 @@ func (s *simulator) agentPods(ctx context.Context, d *appsv1.DaemonSet, nodes []
 		return nil
 	}
 	var pods corev1.PodList
-	if err := s.c.List(ctx, &pods, client.InNamespace(d.Namespace), client.MatchingLabels{labelApp: d.Name}); err != nil {
+	if err := s.c.List(ctx, &pods, client.InNamespace(d.Namespace), client.MatchingLabels{"app": d.Name}); err != nil {
 		return err
 	}
 	images, byNode := map[string]string{}, map[string]bool{}
@@ -73,7 +74,7 @@ func (s *simulator) agentPods(ctx context.Context, d *appsv1.DaemonSet, nodes []
 			if err := s.c.Delete(ctx, pod, client.GracePeriodSeconds(0)); err != nil {
 				return err
 			}
-		case podReady(pod):
+		case cluster.PodReady(pod):
 			images[pod.Spec.NodeName] = image
 		}
 	}
@@ -82,7 +83,7 @@ func (s *simulator) agentPods(ctx context.Context, d *appsv1.DaemonSet, nodes []
 		if images[nodes[i].Name] == "" {
 			away++
 		}
-		if byNode[nodes[i].Name] || !isReady(&nodes[i]) {
+		if byNode[nodes[i].Name] || !cluster.IsReady(&nodes[i]) {
 			continue
 		}
 		if err := s.agentPod(ctx, k, d, nodes[i].Name); err != nil {
@@ -124,12 +125,12 @@ func (s *simulator) speaks(ctx context.Context, rn *v1alpha1.RegistryNode) bool 
 		return true
 	}
 	var pods corev1.PodList
-	if err := s.c.List(ctx, &pods, client.InNamespace(v1alpha1.Namespace), client.MatchingLabels{labelApp: v1alpha1.DaemonSetAgent}); err != nil {
+	if err := s.c.List(ctx, &pods, client.InNamespace(v1alpha1.Namespace), client.MatchingLabels{"app": v1alpha1.DaemonSetAgent}); err != nil {
 		return false
 	}
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		if pod.Spec.NodeName != rn.Name || !podReady(pod) || pod.DeletionTimestamp != nil {
+		if pod.Spec.NodeName != rn.Name || !cluster.PodReady(pod) || pod.DeletionTimestamp != nil {
 			continue
 		}
 		rn.Status.AgentPod, rn.Status.AgentVersion = string(pod.UID), pod.Spec.Containers[0].Image

@@ -12,50 +12,54 @@ import (
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/settings"
+	"github.com/d8-registry/registry/internal/control/state"
 )
 
 const disabledMessage = "Module is disabled by ModuleConfig registry."
 
 // applyModule shows in Module registry whether the module is on and whether
-// the wish is fulfilled.
-func (r *Reconciler) applyModule(ctx context.Context, s *sight, doc document) error {
+// what is asked for is there. Upgrade is what users should know of an upgrade of
+// the module; empty for nothing.
+func (r *reports) applyModule(ctx context.Context, v *state.View, upgrade string) error {
 	var module deckhousev1alpha1.Module
-	err := r.client.Get(ctx, client.ObjectKey{Name: v1alpha1.ModuleName}, &module)
+	err := r.cluster.Get(ctx, client.ObjectKey{Name: v1alpha1.ModuleName}, &module)
 	if apierrors.IsNotFound(err) {
 		module = deckhousev1alpha1.Module{
-			ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleName, Labels: ours()},
+			ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleName, Labels: cluster.Ours()},
 			Properties: deckhousev1alpha1.ModuleProperties{Weight: v1alpha1.ModuleWeight, Source: "Embedded", Namespace: v1alpha1.Namespace},
 		}
-		err = r.client.Create(ctx, &module)
+		err = r.cluster.Create(ctx, &module)
 		if apierrors.IsAlreadyExists(err) {
-			return errLost // the cache is behind
+			return cluster.ErrLost // the cache is behind
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("make Module registry: %w", err)
 	}
 	want := module.DeepCopy()
-	r.describe(&want.Status, s, doc)
+	r.describe(&want.Status, v, upgrade)
 	if sameStatus(module.Status, want.Status) {
 		return nil
 	}
-	err = r.client.Status().Patch(ctx, want, client.MergeFrom(&module), owner)
+	err = r.cluster.Status().Patch(ctx, want, client.MergeFrom(&module), cluster.Owner)
 	if err != nil {
 		return fmt.Errorf("write status of Module registry: %w", err)
 	}
 	return nil
 }
 
-func (r *Reconciler) describe(status *deckhousev1alpha1.ModuleStatus, s *sight, doc document) {
+func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View, upgrade string) {
 	enabled, ready, message := metav1.ConditionTrue, metav1.ConditionFalse, ""
-	for _, c := range doc.Conditions {
+	for _, c := range v.Doc.Conditions {
 		if c.Type == v1alpha1.ConditionReady {
 			ready, message = c.Status, c.Message
 		}
 	}
 	status.Phase = deckhousev1alpha1.PhaseReconciling
 	switch {
-	case s.world.Spec.Problem == wishDisabled:
+	case v.Observed.Spec.Problem == settings.Disabled:
 		enabled, ready, message = metav1.ConditionFalse, metav1.ConditionFalse, disabledMessage
 		status.Phase = deckhousev1alpha1.PhaseAvailable
 	case ready == metav1.ConditionTrue:
@@ -65,10 +69,10 @@ func (r *Reconciler) describe(status *deckhousev1alpha1.ModuleStatus, s *sight, 
 	if enabled == metav1.ConditionFalse {
 		disabled = disabledMessage
 	}
-	for _, more := range []string{r.upgradeMessage(s, doc), r.trouble} {
+	for _, more := range []string{upgrade, r.problem} {
 		message = strings.TrimSpace(message + "\n" + more)
 	}
-	now := metav1.NewTime(r.now().Truncate(1e9))
+	now := metav1.NewTime(r.cluster.Now().Truncate(1e9))
 	setModuleCondition(status, deckhousev1alpha1.ConditionEnabledByModuleManager, enabled, disabled, now)
 	setModuleCondition(status, deckhousev1alpha1.ConditionIsReady, ready, message, now)
 }

@@ -11,12 +11,16 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/nodes"
+	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/test/harness/fleet"
 )
 
 // waiting is a document whose switch waits at Final, with a message.
-func waiting(message string) document {
-	doc := moving()
+func waiting(message string) state.Document {
+	doc := fleet.Moving()
 	doc.Generation = 7
 	doc.Conditions = []metav1.Condition{
 		{Type: v1alpha1.ConditionSwitch, Status: metav1.ConditionTrue},
@@ -30,15 +34,15 @@ func waiting(message string) document {
 // and the message stands still meanwhile.
 func TestCloseLooksThatFailArePaced(t *testing.T) {
 	t.Parallel()
-	r, doc := bare(), waiting("an image is missing")
+	r, doc := &images{}, waiting("an image is missing")
 	now := time.Now()
-	s := &sight{world: switchover.Observed{Now: now, Census: switchover.Census{Live: true}, FinalCheck: switchover.CheckReport{FailureCount: 1}}}
+	o := switchover.Observed{Now: now, Census: switchover.Census{Live: true}, FinalCheck: switchover.CheckReport{FailureCount: 1}}
 	if wait, _ := r.look.pause(doc, now); wait != 0 {
 		t.Errorf("the first look waits %v", wait)
 	}
 	var waits []time.Duration
 	for range 8 {
-		r.looked(s, doc)
+		r.looked(o, doc)
 		wait, why := r.look.pause(doc, now)
 		if waits = append(waits, wait); why != "an image is missing" {
 			t.Errorf("it says %q", why)
@@ -55,73 +59,47 @@ func TestCloseLooksThatFailArePaced(t *testing.T) {
 	if wait, _ := r.look.pause(changed, now); wait != 0 {
 		t.Errorf("a change of mind waits %v", wait)
 	}
-	r.looked(&sight{}, doc) // a pass without a close look changes nothing
+	r.looked(switchover.Observed{}, doc) // a pass without a close look changes nothing
 	if wait, _ := r.look.pause(doc, now); wait == 0 {
 		t.Error("a pass in between makes it forget")
 	}
-	s.world.FinalCheck = switchover.CheckReport{}
-	if r.looked(s, doc); r.look.failures != 0 {
+	o.FinalCheck = switchover.CheckReport{}
+	if r.looked(o, doc); r.look.failures != 0 {
 		t.Error("a look that let the switch go on counts as failed")
 	}
 }
 
-func TestWordsAreNotStoredAtEveryReport(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	for name, c := range map[string]struct {
-		edit func(*document)
-		ago  time.Duration
-		put  bool // off
-	}{
-		"a message, a moment later": {func(d *document) { d.Conditions = waiting("2 of 3").Conditions }, time.Second, true},
-		"a message, later":          {func(d *document) { d.Conditions = waiting("2 of 3").Conditions }, 3 * time.Second, false},
-		"nothing":                   {func(*document) {}, time.Second, false},
-		"an approval as well": {func(d *document) {
-			d.Conditions = waiting("2 of 3").Conditions
-			d.Desired.Restarts = []switchover.Approval{{Node: "a"}}
-		}, time.Second, false},
-		"a status": {func(d *document) {
-			d.Conditions = waiting("2 of 3").Conditions
-			d.Conditions[1].Status = metav1.ConditionTrue
-		}, time.Second, false},
-	} {
-		r, before := bare(), waiting("1 of 3")
-		r.stored = now.Add(-c.ago)
-		after := waiting("1 of 3")
-		c.edit(&after)
-		said := after.Conditions[1].Message
-		wait := r.settleWords(stored{document: before}, &after, now)
-		if (wait > 0) != c.put {
-			t.Errorf("%s: put off for %v", name, wait)
-		}
-		if got := after.Conditions[1].Message; c.put && got != "1 of 3" || !c.put && got != said {
-			t.Errorf("%s: says %q", name, got)
-		}
+// telling is how passes tell of nodes.
+func telling(recorder events.EventRecorder) func(*cluster.Snapshot) {
+	c := fleet.Client()
+	c.Events.Recorder = recorder
+	r, k := &reports{cluster: c}, nodes.NewKeeper(c, switchover.Standard())
+	return func(there *cluster.Snapshot) {
+		r.warn(func(first func(...any) bool) { k.Warn(there, first) })
 	}
 }
 
 func TestWarningsAreToldOnce(t *testing.T) {
 	t.Parallel()
 	recorder := events.NewFakeRecorder(10)
-	r := bare()
-	r.recorder = recorder
+	warn := telling(recorder)
 	node := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u"}}
 	rn := &v1alpha1.RegistryNode{Status: v1alpha1.RegistryNodeStatus{NodeUID: "u", Warnings: []string{"NO_PROXY lacks 10.0.0.1, 100% of it"}}}
-	s := &sight{nodes: []corev1.Node{node}, registryNodes: map[string]*v1alpha1.RegistryNode{"n": rn}}
-	r.warn(s)
-	r.warn(s)
+	s := &cluster.Snapshot{Nodes: []corev1.Node{node}, RegistryNodes: map[string]*v1alpha1.RegistryNode{"n": rn}}
+	warn(s)
+	warn(s)
 	if got := <-recorder.Events; !strings.Contains(got, "Warning ContainerdWarning") || !strings.Contains(got, "NO_PROXY lacks 10.0.0.1, 100% of it") {
 		t.Errorf("told %q", got)
 	}
 	rn.Status.Warnings = []string{strings.Repeat("ä", 2000)}
-	r.warn(s)
+	warn(s)
 	got := strings.TrimPrefix(<-recorder.Events, "Warning ContainerdWarning ")
 	if len(got) > 1024 || !utf8.ValidString(got) || !strings.HasSuffix(got, "ä…") {
 		t.Errorf("the API server does not take %d bytes: %q", len(got), got)
 	}
 	rn.Status.NodeUID = "the node before"
 	rn.Status.Warnings = []string{"another"}
-	r.warn(s)
+	warn(s)
 	if len(recorder.Events) != 0 {
 		t.Errorf("told %q", <-recorder.Events)
 	}
@@ -130,12 +108,11 @@ func TestWarningsAreToldOnce(t *testing.T) {
 func TestRestartsAreToldOnce(t *testing.T) {
 	t.Parallel()
 	recorder := events.NewFakeRecorder(10)
-	r := bare()
-	r.recorder = recorder
+	warn := telling(recorder)
 	rn := &v1alpha1.RegistryNode{Status: v1alpha1.RegistryNodeStatus{NodeUID: "u"}}
-	s := &sight{
-		nodes:         []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u"}}},
-		registryNodes: map[string]*v1alpha1.RegistryNode{"n": rn},
+	s := &cluster.Snapshot{
+		Nodes:         []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u"}}},
+		RegistryNodes: map[string]*v1alpha1.RegistryNode{"n": rn},
 	}
 	for _, c := range []struct{ phase, want string }{
 		{v1alpha1.RestartWaiting, ""},
@@ -143,8 +120,8 @@ func TestRestartsAreToldOnce(t *testing.T) {
 		{v1alpha1.RestartFailed, "Warning ContainerdRestartFailed because"},
 	} {
 		rn.Status.Restart = &v1alpha1.RestartStatus{ID: "1", Phase: c.phase, Message: "because"}
-		r.warn(s)
-		r.warn(s)
+		warn(s)
+		warn(s)
 		if c.want != "" {
 			if got := <-recorder.Events; got != c.want {
 				t.Errorf("%s: %q, want %q", c.phase, got, c.want)

@@ -8,12 +8,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // platform is what an installer leaves: nodes, deckhouse-registry, workloads
 // on the real address of A.
-func (c *cluster) platform() {
+func (c *testbed) platform() {
 	c.t.Helper()
 	c.namespace("d8-monitoring", map[string]string{"heritage": "deckhouse"})
 	c.namespace("mine", nil)
@@ -25,8 +27,8 @@ func (c *cluster) platform() {
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.SecretRegistry},
 			Type:       corev1.SecretTypeDockerConfigJson,
 			Data: map[string][]byte{
-				keyAddress: []byte(a.Host), keyPath: []byte("/" + a.Path), keyScheme: []byte(a.Scheme), keyCA: []byte(a.CA),
-				corev1.DockerConfigJsonKey: mustJSON(dockerConfig{Auths: map[string]dockerAuth{a.Host: newAuth(a.Credentials)}}),
+				"address": []byte(a.Host), "path": []byte("/" + a.Path), "scheme": []byte(a.Scheme), "ca": []byte(a.CA),
+				corev1.DockerConfigJsonKey: dockerConfig(a.Host, a.Credentials),
 			},
 		})
 	}
@@ -37,15 +39,20 @@ func (c *cluster) platform() {
 	digests := map[string]map[string]string{"prometheus": {"alertmanager": c.digest("gamma"), "trickster": c.digest("delta")}}
 	c.create(&corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: "images", Labels: map[string]string{v1alpha1.LabelRequiredImages: "true"}},
-		Data:       map[string]string{"images_digests.json": string(mustJSON(digests))},
+		Data:       map[string]string{"images_digests.json": string(cluster.MustJSON(digests))},
 	})
+}
+
+// dockerConfig is the content of an image pull secret.
+func dockerConfig(host string, c upstream.Credentials) []byte {
+	return cluster.MustJSON(map[string]any{"auths": map[string]any{host: map[string]string{"username": c.Username, "password": c.Password}}})
 }
 
 // distinctImages is how many items a check of the platform has: deckhouse,
 // prometheus, node-exporter, the two listed ones and our own.
 const distinctImages = 6
 
-func (c *cluster) namespace(name string, labels map[string]string) {
+func (c *testbed) namespace(name string, labels map[string]string) {
 	c.t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 	if err := c.Create(c.t.Context(), ns); err != nil && !apierrors.IsAlreadyExists(err) {
@@ -53,11 +60,11 @@ func (c *cluster) namespace(name string, labels map[string]string) {
 	}
 }
 
-func (c *cluster) node(name string, controlPlane bool) {
+func (c *testbed) node(name string, controlPlane bool) {
 	c.t.Helper()
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelOSStable: "linux"}}}
 	if controlPlane {
-		n.Labels[labelControlPlane] = ""
+		n.Labels[cluster.LabelControlPlane] = ""
 	}
 	c.create(n)
 	n.Status.NodeInfo = corev1.NodeSystemInfo{BootID: "boot-of-" + name, Architecture: "amd64", ContainerRuntimeVersion: "containerd://2.4.2"}
@@ -67,10 +74,10 @@ func (c *cluster) node(name string, controlPlane bool) {
 	}
 }
 
-func (c *cluster) create(o client.Object) {
+func (c *testbed) create(o client.Object) {
 	c.t.Helper()
 	if err := c.Create(c.t.Context(), o); err != nil {
-		c.t.Fatalf("create %T %s: %v", o, key(o), err)
+		c.t.Fatalf("create %T %s: %v", o, cluster.Key(o), err)
 	}
 }
 

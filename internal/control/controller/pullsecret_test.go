@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -9,55 +8,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/pullsecret"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
-
-// TestWhoGetsAPullSecret: the platform's namespaces, whatever tenants write
-// into their own.
-func TestWhoGetsAPullSecret(t *testing.T) {
-	t.Parallel()
-	platform := map[string]string{"heritage": "deckhouse"}
-	target := switchover.Target{Mode: switchover.Unmanaged, Upstream: upstream.Upstream{Host: "r.io", Path: "d8", Scheme: upstream.HTTPS}}
-	s := &sight{
-		inv: &inventory{
-			namespaces: map[string]labels.Set{"platform": platform, "unused": platform, "ending": platform, "left": platform, "tenant": nil, "forged": nil},
-			ending:     map[string]bool{"ending": true},
-		},
-		secrets: map[client.ObjectKey]*corev1.Secret{},
-	}
-	for _, namespace := range []string{"platform", "d8-unlabelled", "kube-system", "ending", "tenant"} {
-		pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "p", Labels: platform}}
-		pod.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: v1alpha1.SecretRegistry}}
-		s.inv.pods = append(s.inv.pods, pod)
-	}
-	for _, namespace := range []string{"left", "forged"} {
-		id := client.ObjectKey{Namespace: namespace, Name: v1alpha1.SecretRegistry}
-		s.secrets[id] = withAuths(nil, namespace, map[string]dockerAuth{"old.io": {}}, nil)
-	}
-	for _, c := range []struct {
-		registry switchover.Target
-		want     string
-	}{
-		{target, "d8-system d8-unlabelled kube-system left platform"},
-		{switchover.Target{}, "d8-unlabelled kube-system left platform"}, // d8-system's is the user's
-	} {
-		var doc document
-		doc.Desired.PullSecrets, doc.Desired.Registry = []switchover.Target{target}, c.registry
-		var got []string
-		for _, secret := range bare().pullSecretChanges(s, doc) {
-			got = append(got, secret.Namespace)
-		}
-		if slices.Sort(got); strings.Join(got, " ") != c.want {
-			t.Errorf("written in %v, want %s", got, c.want)
-		}
-	}
-}
 
 // TestANewPasswordOfTheUsersIsFollowed: back in Unmanaged the Secret is the
 // user's again. What he writes there is a wish, not damage.
@@ -74,12 +32,12 @@ func TestANewPasswordOfTheUsersIsFollowed(t *testing.T) {
 	rotated.Credentials = upstream.Credentials{Username: "license-token-2", Password: "new-key-of-a"}
 	c.a.AddUser(rotated.Credentials.Username, rotated.Credentials.Password)
 	secret := c.secret(v1alpha1.SecretRegistry)
-	secret.Data[corev1.DockerConfigJsonKey] = mustJSON(dockerConfig{Auths: map[string]dockerAuth{a.Host: newAuth(rotated.Credentials)}})
+	secret.Data[corev1.DockerConfigJsonKey] = dockerConfig(a.Host, rotated.Credentials)
 	if err := c.Update(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
 	c.reaches(switchover.Unmanaged, rotated)
-	if u, problem := installation(c.secret(v1alpha1.SecretRegistry)); u != rotated {
+	if u, problem := pullsecret.Installation(c.secret(v1alpha1.SecretRegistry)); u != rotated {
 		t.Errorf("deckhouse-registry is read back as %s with other credentials (%s)", u, problem)
 	}
 	c.wantImages(layout.NameOf(a))
@@ -114,7 +72,7 @@ func TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse(t *testing.T) {
 }
 
 // forbidSecrets installs a policy against Secrets of a namespace.
-func (c *cluster) forbidSecrets(namespace string) (lift func()) {
+func (c *testbed) forbidSecrets(namespace string) (lift func()) {
 	c.t.Helper()
 	return c.forbid("no-secrets", "secrets", "", "object.metadata.namespace != '"+namespace+"'", func() error {
 		probe := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "probe"}}
@@ -124,7 +82,7 @@ func (c *cluster) forbidSecrets(namespace string) (lift func()) {
 
 // forbid installs a policy over creations and updates of a resource, and waits
 // until it refuses the probe.
-func (c *cluster) forbid(name, resource, group, unless string, probe func() error) (lift func()) {
+func (c *testbed) forbid(name, resource, group, unless string, probe func() error) (lift func()) {
 	c.t.Helper()
 	ctx := c.t.Context()
 	meta := metav1.ObjectMeta{Name: "test-" + name}

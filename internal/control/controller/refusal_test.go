@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -37,7 +38,7 @@ func TestARefusalStopsTheStepWithNothingChanged(t *testing.T) {
 	c.wantImages(layout.Fixed())
 }
 
-func (c *cluster) wantOldImages() {
+func (c *testbed) wantOldImages() {
 	c.t.Helper()
 	for _, where := range [][2]string{{v1alpha1.Namespace, "deckhouse"}, {"d8-monitoring", "prometheus"}} {
 		if got := c.image(where[0], where[1]); !strings.HasPrefix(got, c.upstreamA().Base()) {
@@ -48,7 +49,7 @@ func (c *cluster) wantOldImages() {
 
 // forbidFixedAddress installs a policy that refuses the fixed address in one
 // Deployment, and waits until it is in force.
-func (c *cluster) forbidFixedAddress(name string) (lift func()) {
+func (c *testbed) forbidFixedAddress(name string) (lift func()) {
 	c.t.Helper()
 	ctx := c.t.Context()
 	meta := metav1.ObjectMeta{Name: "test-no-fixed-address"}
@@ -86,7 +87,7 @@ func (c *cluster) forbidFixedAddress(name string) (lift func()) {
 	return lift
 }
 
-func TestTroubleQuotesNothing(t *testing.T) {
+func TestAProblemQuotesNothing(t *testing.T) {
 	t.Parallel()
 	cause := apierrors.NewInvalid(appsv1.SchemeGroupVersion.WithKind("Deployment").GroupKind(), "x", nil)
 	cause.ErrStatus.Message = `Secret "x" is invalid: data: Invalid value: "SECRET"`
@@ -95,13 +96,13 @@ func TestTroubleQuotesNothing(t *testing.T) {
 		want string
 	}{
 		{nil, ""},
-		{errLost, ""},
+		{cluster.ErrLost, ""},
 		{errors.New("something else: SECRET"), ""},
 		{fmt.Errorf("apply DaemonSet d8-system/registry-agent: %w", cause), "apply DaemonSet d8-system/registry-agent: Invalid"},
 		{fmt.Errorf("write: %w", apierrors.NewForbidden(corev1.Resource("secrets"), "x", nil)), "write: Forbidden"},
-		{errors.Join(errors.New("SECRET"), fmt.Errorf("a: %w", cause), errLost, fmt.Errorf("b: %w", apierrors.NewForbidden(corev1.Resource("secrets"), "x", nil))), "a: Invalid\nb: Forbidden"},
+		{errors.Join(errors.New("SECRET"), fmt.Errorf("a: %w", cause), cluster.ErrLost, fmt.Errorf("b: %w", apierrors.NewForbidden(corev1.Resource("secrets"), "x", nil))), "a: Invalid\nb: Forbidden"},
 	} {
-		if got := trouble(c.err); got != c.want {
+		if got := problemOf(c.err); got != c.want {
 			t.Errorf("%v: %q, want %q", c.err, got, c.want)
 		}
 	}

@@ -75,14 +75,14 @@ func (s *simulator) noteRunning() {
 
 func keyOf(name string) client.ObjectKey { return client.ObjectKey{Name: name} }
 
-func (c *cluster) delete(o client.Object) {
+func (c *testbed) delete(o client.Object) {
 	c.t.Helper()
 	if err := c.Delete(c.t.Context(), o); err != nil {
 		c.t.Fatal(err)
 	}
 }
 
-func (c *cluster) v1(names ...string) {
+func (c *testbed) v1(names ...string) {
 	c.sim.set(func(s *simulator) {
 		for _, name := range names {
 			s.v1[name] = &simV1{}
@@ -90,7 +90,7 @@ func (c *cluster) v1(names ...string) {
 	})
 }
 
-func (c *cluster) phase(name string) string {
+func (c *testbed) phase(name string) string {
 	if r := c.registryNode(name).Status.Restart; r != nil {
 		return r.Phase
 	}
@@ -146,7 +146,7 @@ func TestRestartsAreApproved(t *testing.T) {
 	})
 }
 
-func (c *cluster) wantRestarts(want map[string]int) {
+func (c *testbed) wantRestarts(want map[string]int) {
 	c.t.Helper()
 	c.sim.set(func(s *simulator) {
 		for name, n := range want {
@@ -157,7 +157,7 @@ func (c *cluster) wantRestarts(want map[string]int) {
 	})
 }
 
-func (c *cluster) wantNoApproval() {
+func (c *testbed) wantNoApproval() {
 	c.t.Helper()
 	c.eventually("no approval is left", func() bool {
 		var nodes v1alpha1.RegistryNodeList

@@ -33,7 +33,14 @@ import (
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/component"
+	"github.com/d8-registry/registry/internal/control/nodes"
+	"github.com/d8-registry/registry/internal/control/platform"
 	"github.com/d8-registry/registry/internal/control/precheck"
+	"github.com/d8-registry/registry/internal/control/pullsecret"
+	"github.com/d8-registry/registry/internal/control/scripts"
+	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -63,10 +70,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := r.watch(mgr, woken); err != nil {
 		return fmt.Errorf("set up watches: %w", err)
 	}
-	if err := watchScripts(mgr, cfg.Scripts == "off", log); err != nil {
+	if err := scripts.Watch(mgr, cfg.Scripts == "off", log); err != nil {
 		return fmt.Errorf("set up the status of scripts: %w", err)
 	}
-	if err := mgr.Add(manager.RunnableFunc(r.checker.Run)); err != nil {
+	if err := mgr.Add(manager.RunnableFunc(r.images.runner.Run)); err != nil {
 		return fmt.Errorf("set up image check: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil {
@@ -90,7 +97,7 @@ func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
 	warm := true    // whoever waits for the lease knows the cluster by then
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme:                        scheme,
-		Cache:                         cacheOptions(),
+		Cache:                         cluster.CacheOptions(),
 		Logger:                        logr.FromSlogHandler(log.Handler()),
 		LeaderElection:                cfg.LeaderElect,
 		LeaderElectionID:              lease,
@@ -130,26 +137,38 @@ func synced(c interface {
 	}
 }
 
-func newReconciler(cfg Config, protocol switchover.Protocol, platform labels.Selector, mgr ctrl.Manager, woken chan event.GenericEvent, log *slog.Logger) *Reconciler {
-	r := &Reconciler{
-		cfg: cfg, protocol: protocol, selector: platform,
-		client: mgr.GetClient(), live: mgr.GetAPIReader(),
-		recorder:  mgr.GetEventRecorder(v1alpha1.ManagedBy),
-		now:       time.Now,
-		log:       log,
-		notReady:  map[types.UID]time.Time{},
-		tried:     map[types.UID]string{},
-		conflicts: map[types.UID]conflict{},
+func newReconciler(cfg Config, protocol switchover.Protocol, selector labels.Selector, mgr ctrl.Manager, woken chan event.GenericEvent, log *slog.Logger) *Reconciler {
+	ownCfg := cfg.component()
+	list := component.List(ownCfg)
+	c := &cluster.Client{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(),
+		Events: cluster.Events{Recorder: mgr.GetEventRecorder(v1alpha1.ManagedBy)},
+		Whose:  cluster.Selection{Platform: selector, Own: component.Names(list)},
+		Names:  &cluster.KnownNames{},
+		Now:    time.Now,
+		Log:    log,
+		Wake: func() {
+			select {
+			case woken <- event.GenericEvent{Object: moduleReference()}:
+			default: // a pass is to come anyway
+			}
+		},
 	}
-	r.wake = func() {
-		select {
-		case woken <- event.GenericEvent{Object: moduleReference()}:
-		default: // a pass is to come anyway
-		}
+	check := precheck.Checker{Transport: cfg.transport()}
+	asked := &images{own: cfg.Image, check: check, runner: precheck.NewRunner(check, c.Wake, log)}
+	return &Reconciler{
+		rules:   rules{protocol, cfg.Settings},
+		cluster: c,
+		store:   state.NewStore(c, cfg.ClusterDomain),
+		nodes:   nodes.NewKeeper(c, protocol),
+		secrets: pullsecret.NewKeeper(c),
+		mover:   platform.NewMover(c, cfg.LeaveBroken),
+		own: component.NewKeeper(c, ownCfg, list, func(ctx context.Context, v *state.View, req switchover.CheckRequest) switchover.CheckReport {
+			return asked.now(ctx, v, req, v.Inventory)
+		}),
+		images:  asked,
+		reports: &reports{cluster: c},
 	}
-	r.check = precheck.Checker{Transport: cfg.transport()}
-	r.checker = precheck.NewRunner(r.check, r.wake, log)
-	return r
 }
 
 // transport is how the image check reaches upstreams: the way that agents do,
@@ -166,7 +185,7 @@ func (c *Config) transport() precheck.Transport {
 func (r *Reconciler) watch(mgr ctrl.Manager, woken <-chan event.GenericEvent) error {
 	one := reconcile.Request{NamespacedName: types.NamespacedName{Name: v1alpha1.ModuleName}}
 	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{one} })
-	images := r.imagesMatter()
+	images := r.cluster.Names.ImagesMatter()
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryMin, retryMax)
 	b := ctrl.NewControllerManagedBy(mgr).Named("switch").
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1, RateLimiter: limiter}).
@@ -179,7 +198,7 @@ func (r *Reconciler) watch(mgr ctrl.Manager, woken <-chan event.GenericEvent) er
 		&corev1.ConfigMap{}:               predicate.Funcs{},
 		&corev1.Service{}:                 predicate.Funcs{},
 		&corev1.Namespace{}:               predicate.LabelChangedPredicate{},
-		&corev1.Node{}:                    nodeMatters(),
+		&corev1.Node{}:                    cluster.NodeMatters(),
 		&corev1.Pod{}:                     images,
 		&appsv1.Deployment{}:              images,
 		&appsv1.DaemonSet{}:               images,

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
@@ -32,7 +33,7 @@ import (
 // Deployment and DaemonSet controllers with their kubelets, and one in-cluster
 // proxy whose data path is the real one.
 type simulator struct {
-	c              *cluster
+	c              *testbed
 	gatewayAddress string
 	table          *proxy.Table
 	leaf           pki.Reloader
@@ -53,7 +54,7 @@ type simulator struct {
 	kubelets *simKubelets // nil: the agents have no pods
 }
 
-func simulate(c *cluster) *simulator {
+func simulate(c *testbed) *simulator {
 	s := &simulator{
 		c: c, table: proxy.NewTable(nil),
 		silent: map[string]bool{}, stuck: map[string]bool{}, restarts: map[string]int{}, nodes: map[string]string{},
@@ -204,7 +205,7 @@ func (s *simulator) deployments(ctx context.Context) error {
 	return nil
 }
 
-func replicasOf(d *appsv1.Deployment) int32 { return int32(replicas(d.Spec.Replicas)) }
+func replicasOf(d *appsv1.Deployment) int32 { return int32(cluster.Replicas(d.Spec.Replicas)) }
 
 func (s *simulator) daemonSets(ctx context.Context) error {
 	var list appsv1.DaemonSetList
@@ -223,7 +224,7 @@ func (s *simulator) daemonSets(ctx context.Context) error {
 		}
 		for j := range nodes.Items {
 			template := &d.Spec.Template
-			if onDelete(workload{Object: d}) {
+			if cluster.WorkloadOf(d).TemplateOnly {
 				template = nil
 			}
 			ok, err := s.pod(ctx, d.Namespace, d.Name, nodes.Items[j].Name, template, false)
@@ -265,7 +266,7 @@ func (s *simulator) pod(ctx context.Context, namespace, workload, node string, t
 		switch {
 		case pod.Name == name:
 			found = true
-			if podReady(pod) == stuck {
+			if cluster.PodReady(pod) == stuck {
 				return !stuck, s.podStatus(ctx, pod, stuck)
 			}
 		case node == "" || strings.HasPrefix(pod.Name, workload+"-"+node+"-"):
@@ -308,7 +309,7 @@ func (s *simulator) podStatus(ctx context.Context, pod *corev1.Pod, stuck bool) 
 
 func fingerprint(template *corev1.PodTemplateSpec) string {
 	h := fnv.New32a()
-	for image := range images(&template.Spec) {
+	for image := range cluster.Images(&template.Spec) {
 		_, _ = h.Write([]byte(image))
 	}
 	_, _ = h.Write([]byte(template.Annotations[v1alpha1.AnnotationRegistryChecksum]))
@@ -350,7 +351,7 @@ func (s *simulator) gateway(ctx context.Context) error {
 		if pod.Annotations[v1alpha1.AnnotationGeneration] == strconv.FormatInt(l.Generation, 10) {
 			continue
 		}
-		setAnnotation(pod, v1alpha1.AnnotationGeneration, strconv.FormatInt(l.Generation, 10))
+		cluster.SetAnnotation(pod, v1alpha1.AnnotationGeneration, strconv.FormatInt(l.Generation, 10))
 		if err := s.c.Update(ctx, pod); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/pullsecret"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -63,7 +64,7 @@ func TestTheMainJob(t *testing.T) {
 	c.eventually("the proxy is gone", func() bool {
 		return c.gone(&appsv1.Deployment{}, v1alpha1.DeploymentProxy) && c.gone(&corev1.Service{}, v1alpha1.ServiceRegistry) && c.gone(&corev1.Secret{}, v1alpha1.SecretProxy)
 	})
-	if u, problem := installation(c.secret(v1alpha1.SecretRegistry)); u != b {
+	if u, problem := pullsecret.Installation(c.secret(v1alpha1.SecretRegistry)); u != b {
 		t.Errorf("deckhouse-registry is read back as %v, %s", u, problem)
 	}
 	for _, l := range c.sim.history {
@@ -71,7 +72,7 @@ func TestTheMainJob(t *testing.T) {
 	}
 }
 
-func (c *cluster) wantConditions(v view, mode switchover.Mode, host string) {
+func (c *testbed) wantConditions(v view, mode switchover.Mode, host string) {
 	c.t.Helper()
 	want := append(switchover.Plan(mode), v1alpha1.ConditionReady)
 	for i, condition := range v.conditions {
@@ -91,7 +92,7 @@ func (c *cluster) wantConditions(v view, mode switchover.Mode, host string) {
 	}
 }
 
-func (c *cluster) wantImages(name layout.Name) {
+func (c *testbed) wantImages(name layout.Name) {
 	c.t.Helper()
 	for _, where := range [][2]string{{v1alpha1.Namespace, "deckhouse"}, {"d8-monitoring", "prometheus"}} {
 		if got := c.image(where[0], where[1]); !strings.HasPrefix(got, name.String()) {
@@ -106,13 +107,13 @@ func (c *cluster) wantImages(name layout.Name) {
 		if err := c.Get(c.t.Context(), client.ObjectKey{Namespace: namespace, Name: v1alpha1.SecretRegistry}, &s); err != nil {
 			c.t.Fatalf("pull secret of %s: %v", namespace, err)
 		}
-		if got, err := credentialsFor(s.Data[corev1.DockerConfigJsonKey], name.String()); err != nil || got.IsZero() {
+		if got, err := pullsecret.CredentialsFor(s.Data[corev1.DockerConfigJsonKey], name.String()); err != nil || got.IsZero() {
 			c.t.Errorf("pull secret of %s knows nothing of %s: %v", namespace, name, err)
 		}
 	}
 }
 
-func (c *cluster) wantOwn(base string) {
+func (c *testbed) wantOwn(base string) {
 	c.t.Helper()
 	ds := c.daemonSet(v1alpha1.Namespace, v1alpha1.DaemonSetAgent)
 	for _, container := range ds.Spec.Template.Spec.Containers {
@@ -125,15 +126,15 @@ func (c *cluster) wantOwn(base string) {
 	}
 }
 
-func (c *cluster) wantRegistry(base string) {
+func (c *testbed) wantRegistry(base string) {
 	c.t.Helper()
 	s := c.secret(v1alpha1.SecretRegistry)
-	if got := string(s.Data[keyAddress]) + string(s.Data[keyPath]); got != base {
+	if got := string(s.Data["address"]) + string(s.Data["path"]); got != base {
 		c.t.Errorf("deckhouse-registry names %s, want %s", got, base)
 	}
 }
 
-func (c *cluster) wantModule(phase, enabled, ready string) {
+func (c *testbed) wantModule(phase, enabled, ready string) {
 	c.t.Helper()
 	got := ""
 	c.eventually("Module registry is "+phase, func() bool {
@@ -153,7 +154,7 @@ func (c *cluster) wantModule(phase, enabled, ready string) {
 }
 
 // wantNoTrace looks for a secret where it must not be any more.
-func (c *cluster) wantNoTrace(password string) {
+func (c *testbed) wantNoTrace(password string) {
 	c.t.Helper()
 	for _, name := range []string{v1alpha1.SecretRegistry, v1alpha1.SecretLayout, v1alpha1.SecretBootstrap, v1alpha1.SecretProxy} {
 		s := c.secret(name)
@@ -165,7 +166,7 @@ func (c *cluster) wantNoTrace(password string) {
 	}
 }
 
-func (c *cluster) restarts() map[string]int {
+func (c *testbed) restarts() map[string]int {
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
 	out := map[string]int{}
@@ -175,7 +176,7 @@ func (c *cluster) restarts() map[string]int {
 	return out
 }
 
-func (c *cluster) wantOnlyRestarted(before map[string]int, names ...string) {
+func (c *testbed) wantOnlyRestarted(before map[string]int, names ...string) {
 	c.t.Helper()
 	allowed := map[string]int{}
 	for _, n := range names {
@@ -188,11 +189,11 @@ func (c *cluster) wantOnlyRestarted(before map[string]int, names ...string) {
 	}
 }
 
-func (c *cluster) gone(o client.Object, name string) bool {
+func (c *testbed) gone(o client.Object, name string) bool {
 	return apierrors.IsNotFound(c.Get(c.t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: name}, o))
 }
 
-func (c *cluster) daemonSet(namespace, name string) *appsv1.DaemonSet {
+func (c *testbed) daemonSet(namespace, name string) *appsv1.DaemonSet {
 	c.t.Helper()
 	var ds appsv1.DaemonSet
 	if err := c.Get(c.t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &ds); err != nil {

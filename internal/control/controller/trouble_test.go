@@ -16,6 +16,8 @@ import (
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -52,7 +54,7 @@ func TestWrongCredentialsReachNoNode(t *testing.T) {
 	c.reaches(switchover.Direct, c.upstreamB())
 }
 
-func (c *cluster) registryNode(name string) *v1alpha1.RegistryNode {
+func (c *testbed) registryNode(name string) *v1alpha1.RegistryNode {
 	c.t.Helper()
 	var rn v1alpha1.RegistryNode
 	if err := c.Get(c.t.Context(), client.ObjectKey{Name: name}, &rn); err != nil {
@@ -98,7 +100,7 @@ func TestAnAbsentWishIsNoWish(t *testing.T) {
 }
 
 // says waits until Ready is True and its message contains a text.
-func (c *cluster) says(text string) {
+func (c *testbed) says(text string) {
 	c.t.Helper()
 	c.until("Ready says "+text, func(v view) bool {
 		ready := v.condition(v1alpha1.ConditionReady)
@@ -144,7 +146,7 @@ func TestReappliersAreListedNotFought(t *testing.T) {
 }
 
 // applyAs creates an object as a GitOps controller does.
-func (c *cluster) applyAs(manager string, o *appsv1.Deployment) {
+func (c *testbed) applyAs(manager string, o *appsv1.Deployment) {
 	c.t.Helper()
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
 	if err != nil {
@@ -193,7 +195,7 @@ func TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown(t *testing.T) {
 	})
 }
 
-func (c *cluster) setReady(name string, status corev1.ConditionStatus) {
+func (c *testbed) setReady(name string, status corev1.ConditionStatus) {
 	c.t.Helper()
 	var n corev1.Node
 	if err := c.Get(c.t.Context(), client.ObjectKey{Name: name}, &n); err != nil {
@@ -205,13 +207,13 @@ func (c *cluster) setReady(name string, status corev1.ConditionStatus) {
 	}
 }
 
-func (c *cluster) tainted(name string) bool {
+func (c *testbed) tainted(name string) bool {
 	c.t.Helper()
 	var n corev1.Node
 	if err := c.Get(c.t.Context(), client.ObjectKey{Name: name}, &n); err != nil {
 		c.t.Fatal(err)
 	}
-	return hasTaint(&n)
+	return cluster.HasTaint(&n)
 }
 
 // TestOwnedObjectsAreHealed: what somebody deletes or changes by hand while it
@@ -222,23 +224,23 @@ func TestOwnedObjectsAreHealed(t *testing.T) {
 	c.reaches(switchover.Unmanaged, c.upstreamA())
 	c.wish(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
-	for _, name := range []string{v1alpha1.SecretLayout, v1alpha1.SecretProxy, v1alpha1.SecretRegistry, v1alpha1.SecretPKI, userSecretPrefix + userClient} {
+	for _, name := range []string{v1alpha1.SecretLayout, v1alpha1.SecretProxy, v1alpha1.SecretRegistry, v1alpha1.SecretPKI, state.UserSecretPrefix + state.UserClient} {
 		before := c.secret(name)
 		if err := c.Delete(t.Context(), before); err != nil {
 			t.Fatal(err)
 		}
 		c.eventually(name+" is back", func() bool {
 			after := c.secret(name)
-			return after != nil && sameData(before.Data, after.Data)
+			return after != nil && cluster.SameData(before.Data, after.Data)
 		})
 	}
 	registry := c.secret(v1alpha1.SecretRegistry)
-	registry.Data[keyAddress] = []byte("registry.example.com")
+	registry.Data["address"] = []byte("registry.example.com")
 	if err := c.Update(t.Context(), registry); err != nil {
 		t.Fatal(err)
 	}
 	c.eventually("deckhouse-registry is healed", func() bool {
-		return string(c.secret(v1alpha1.SecretRegistry).Data[keyAddress]) == layout.Fixed().Host
+		return string(c.secret(v1alpha1.SecretRegistry).Data["address"]) == layout.Fixed().Host
 	})
 	c.reaches(switchover.Direct, c.upstreamA())
 }
@@ -252,7 +254,7 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 	c.wish(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
 	stop()
-	state, published := c.secret(v1alpha1.SecretState), c.secret(v1alpha1.SecretLayout)
+	stored, published := c.secret(v1alpha1.SecretState), c.secret(v1alpha1.SecretLayout)
 	for told, damage := range map[string]func(){
 		"cannot be read": func() {
 			damaged := c.secret(v1alpha1.SecretLayout)
@@ -263,7 +265,7 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 		},
 		"newer version": func() {
 			newer := c.secret(v1alpha1.SecretState)
-			newer.Data[keyState] = []byte("schema: 99\ntarget: {mode: Bundle}\n")
+			newer.Data[state.KeyState] = []byte("schema: 99\ntarget: {mode: Bundle}\n")
 			if err := c.Update(t.Context(), newer); err != nil {
 				t.Fatal(err)
 			}
@@ -283,12 +285,12 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 		if c.secret(v1alpha1.SecretLayout).ResourceVersion != before {
 			t.Error("the layout was written")
 		}
-		c.restore(state, published)
+		c.restore(stored, published)
 	}
 }
 
 // restore puts Secrets back as they were.
-func (c *cluster) restore(secrets ...*corev1.Secret) {
+func (c *testbed) restore(secrets ...*corev1.Secret) {
 	c.t.Helper()
 	for _, was := range secrets {
 		fresh := was.DeepCopy()

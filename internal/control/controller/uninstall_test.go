@@ -17,6 +17,7 @@ import (
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/control/uninstall"
 	"github.com/d8-registry/registry/internal/layout"
@@ -42,7 +43,7 @@ func (w *words) String() string {
 }
 
 // uninstall runs an uninstallation with the rights that the chart gives it.
-func (c *cluster) uninstall(ctx context.Context, change func(*uninstall.Config)) (string, error) {
+func (c *testbed) uninstall(ctx context.Context, change func(*uninstall.Config)) (string, error) {
 	c.t.Helper()
 	cfg := uninstall.Config{
 		REST:    c.api.As(c.t, apiserver.Process{ServiceAccount: "registry-uninstall", Node: "master"}),
@@ -59,14 +60,14 @@ func (c *cluster) uninstall(ctx context.Context, change func(*uninstall.Config))
 
 // stopsWhenScaled ends the controller as the Deployment's controller would, and
 // removes the pods of a DaemonSet that is gone.
-func (c *cluster) stopsWhenScaled(stop func()) {
+func (c *testbed) stopsWhenScaled(stop func()) {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
 		for ctx.Err() == nil {
 			pause(20 * time.Millisecond)
 			var d appsv1.Deployment
-			if c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, &d) == nil && replicas(d.Spec.Replicas) == 0 {
+			if c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, &d) == nil && cluster.Replicas(d.Spec.Replicas) == 0 {
 				stop()
 			}
 			at := client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DaemonSetAgent}
@@ -119,7 +120,7 @@ func TestUninstall(t *testing.T) {
 }
 
 // controllerDeployment is what the chart brings.
-func (c *cluster) controllerDeployment() *appsv1.Deployment {
+func (c *testbed) controllerDeployment() *appsv1.Deployment {
 	c.t.Helper()
 	d := deployment(v1alpha1.Namespace, v1alpha1.DeploymentController, layout.NameOf(c.upstreamA()).Reference(c.cfg.Image))
 	d.Spec.Template.Spec.Containers[0].Args = []string{"--image=" + c.cfg.Image}
@@ -178,7 +179,7 @@ func TestUninstallHeedsAWishUntilTheControllerHasEnded(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	var d appsv1.Deployment
-	if err := c.Get(t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, &d); err != nil || replicas(d.Spec.Replicas) != 1 {
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, &d); err != nil || cluster.Replicas(d.Spec.Replicas) != 1 {
 		t.Errorf("the controller has %v pods: %v", d.Spec.Replicas, err)
 	}
 	if c.daemonSet(v1alpha1.Namespace, v1alpha1.DaemonSetAgent) == nil || c.secret(v1alpha1.SecretState) == nil {
@@ -186,12 +187,12 @@ func TestUninstallHeedsAWishUntilTheControllerHasEnded(t *testing.T) {
 	}
 }
 
-func (c *cluster) silence(name string) {
+func (c *testbed) silence(name string) {
 	c.sim.set(func(s *simulator) { s.silent[name] = true })
 }
 
 // wantNothingLeft looks for what the controller makes.
-func (c *cluster) wantNothingLeft() {
+func (c *testbed) wantNothingLeft() {
 	c.t.Helper()
 	ctx := c.t.Context()
 	var nodes corev1.NodeList
@@ -201,7 +202,7 @@ func (c *cluster) wantNothingLeft() {
 	for _, n := range nodes.Items {
 		_, version := n.Annotations[v1alpha1.AnnotationVersion]
 		_, label := n.Labels[v1alpha1.LabelContainerdConfig]
-		if version || label || hasTaint(&n) {
+		if version || label || cluster.HasTaint(&n) {
 			c.t.Errorf("Node %s is still marked: %v %v %v", n.Name, n.Annotations, n.Labels, n.Spec.Taints)
 		}
 	}
@@ -222,7 +223,7 @@ func (c *cluster) wantNothingLeft() {
 			_, lease := o.(*coordinationv1.Lease)
 			pulls := o.GetName() == v1alpha1.SecretRegistry // pods of the test's platform go on pulling with them
 			if o.GetLabels()[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy && !pulls || lease && o.GetNamespace() == v1alpha1.Namespace {
-				c.t.Errorf("%T %s is left", o, key(o))
+				c.t.Errorf("%T %s is left", o, cluster.Key(o))
 			}
 		}
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // release makes images of further versions of the module in both registries.
-func (c *cluster) release(tags ...string) {
+func (c *testbed) release(tags ...string) {
 	for _, tag := range tags {
 		c.b.Push(c.t, pathB, tag, c.a.PushRandom(c.t, pathA, tag, 1, 64))
 	}
@@ -27,7 +27,7 @@ func (c *cluster) release(tags ...string) {
 
 // version makes the controllers that are started from now on those of another
 // version of the module, whose agents have other arguments.
-func (c *cluster) version(tag string) {
+func (c *testbed) version(tag string) {
 	c.cfg.Image = ":" + tag
 	c.cfg.AgentArgs = nil
 	if tag != "module" {
@@ -35,12 +35,12 @@ func (c *cluster) version(tag string) {
 	}
 }
 
-func (c *cluster) agentArgs() string {
+func (c *testbed) agentArgs() string {
 	return strings.Join(c.daemonSet(v1alpha1.Namespace, v1alpha1.DaemonSetAgent).Spec.Template.Spec.Containers[0].Args, " ")
 }
 
 // moduleSays is the message of Module registry.
-func (c *cluster) moduleSays() string {
+func (c *testbed) moduleSays() string {
 	var m deckhousev1alpha1.Module
 	if err := c.Get(c.t.Context(), client.ObjectKey{Name: v1alpha1.ModuleName}, &m); err != nil {
 		return ""
@@ -54,7 +54,7 @@ func (c *cluster) moduleSays() string {
 }
 
 // nodeVersions are the annotations that users see.
-func (c *cluster) nodeVersions() map[string]string {
+func (c *testbed) nodeVersions() map[string]string {
 	c.t.Helper()
 	var nodes corev1.NodeList
 	if err := c.List(c.t.Context(), &nodes); err != nil {
@@ -168,7 +168,7 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 }
 
 // kick makes passes: without them nothing would show that nothing is done.
-func (c *cluster) kick() {
+func (c *testbed) kick() {
 	c.t.Helper()
 	for i := range 5 {
 		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "master"}}

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/control/fieldowner"
+	"github.com/d8-registry/registry/internal/control/cluster"
 )
 
 // returnNodes gets every node that counts back to where it was before the
@@ -142,7 +142,7 @@ func (u *uninstaller) scale(ctx context.Context, d *appsv1.Deployment, pods int3
 		}
 		u.say("Deployment d8-system/%s is scaled to %d.", d.Name, pods)
 	}
-	release, err := fieldowner.Release(d, string(owner))
+	release, err := cluster.Release(d, string(owner))
 	if err != nil || release == nil {
 		return err
 	}

@@ -1,0 +1,65 @@
+package cluster
+
+import (
+	"maps"
+	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// NodeMatters lets through what a pass could see of a node: not the heartbeat.
+func NodeMatters() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok1 := e.ObjectOld.(*corev1.Node)
+		after, ok2 := e.ObjectNew.(*corev1.Node)
+		if !ok1 || !ok2 {
+			return true
+		}
+		return IsReady(before) != IsReady(after) || before.Spec.Unschedulable != after.Spec.Unschedulable ||
+			HasTaint(before) != HasTaint(after) || before.Status.NodeInfo != after.Status.NodeInfo ||
+			!maps.Equal(before.Labels, after.Labels) || !maps.Equal(before.Annotations, after.Annotations)
+	}}
+}
+
+// KnownNames are the names that a pass knows. Passes set them, watches read
+// them.
+type KnownNames struct{ names atomic.Pointer[[]layout.Name] }
+
+// Set remembers the names of a pass.
+func (k *KnownNames) Set(names []layout.Name) { k.names.Store(&names) }
+
+// ImagesMatter lets through objects with an image under a known name, and those
+// of d8-system: most changes of most pods change nothing for us. Before the
+// first pass all go through.
+func (k *KnownNames) ImagesMatter() predicate.Predicate {
+	matters := func(o client.Object) bool {
+		if o.GetNamespace() == v1alpha1.Namespace {
+			return true
+		}
+		bases := k.names.Load()
+		if bases == nil {
+			return true
+		}
+		spec := PodSpecOf(o)
+		if spec == nil {
+			return true
+		}
+		for image := range Images(spec) {
+			if _, _, ok := layout.MatchName(*bases, image); ok {
+				return true
+			}
+		}
+		return false
+	}
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool { return matters(e.Object) },
+		DeleteFunc: func(e event.DeleteEvent) bool { return matters(e.Object) },
+		UpdateFunc: func(e event.UpdateEvent) bool { return matters(e.ObjectOld) || matters(e.ObjectNew) },
+	}
+}

@@ -1,0 +1,103 @@
+package component
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
+)
+
+// nodesPerSecond is how many agents may ask a new registry for the first time
+// within a second: they spread over as many seconds as that takes.
+const nodesPerSecond = 50
+
+// agent is the agent of every node.
+func agent(cfg Config) Component {
+	return Component{
+		Kind: "DaemonSet", Name: v1alpha1.DaemonSetAgent,
+		Wanted: func(state.Document) bool { return true },
+		Template: func(image string, nodes int) corev1.PodTemplateSpec {
+			return agentTemplate(cfg, image, nodes/nodesPerSecond)
+		},
+	}
+}
+
+// agentGrace, in seconds, is longer than serve drains (20), and than a restart of
+// containerd that node has begun takes as a rule.
+const agentGrace = 120
+
+// agentTemplate is one agent: serve routes pulls and is locked in, node works on
+// the host and does not listen. Jitter, in seconds, is how long nodes spread over.
+func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec {
+	args := append([]string{"--listen=127.0.0.1:" + strconv.Itoa(cfg.AgentPort)}, cfg.AgentArgs...)
+	env := []corev1.EnvVar{fieldEnv("NODE_NAME", "spec.nodeName"), fieldEnv("POD_NAME", "metadata.name"), fieldEnv("POD_NAMESPACE", "metadata.namespace"), fieldEnv("POD_UID", "metadata.uid")}
+	state := corev1.VolumeMount{Name: "state", MountPath: "/var/lib/registry-agent"}
+	serve := corev1.Container{
+		Name: "serve", Image: image, Command: []string{"registry-agent", "serve"}, Args: args, Env: env,
+		VolumeMounts:    []corev1.VolumeMount{state},
+		SecurityContext: lockedOnHost(),
+		// No limit, here and below: one that is reached is a pull that fails, or a
+		// script that is killed.
+		Resources: requests("25m", "40Mi"),
+	}
+	// serve is nobody on the node; its folder is made by root, before both start.
+	prepare := corev1.Container{
+		Name: "prepare", Image: image, Command: []string{"registry-agent", "prepare"}, Args: args,
+		VolumeMounts:    []corev1.VolumeMount{state},
+		SecurityContext: preparing(),
+		Resources:       requests("10m", "20Mi"),
+	}
+	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", jitter), "--scripts=" + cmp.Or(cfg.Scripts, "on")}, args...)
+	node := corev1.Container{
+		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: nodeArgs, Env: env,
+		// The host is reached through /proc/1/root: containerd's files, systemd's
+		// D-Bus, and the shell of scripts. No mount of /etc could do: the main file
+		// is replaced by a rename, and where it lies only containerd knows.
+		VolumeMounts:    []corev1.VolumeMount{state, {Name: "containerd", MountPath: "/run/containerd"}},
+		SecurityContext: onHost(),
+		Resources:       requests("10m", "20Mi"),
+	}
+	create, token, grace := corev1.HostPathDirectoryOrCreate, true, int64(agentGrace)
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labelsOf(v1alpha1.DaemonSetAgent, nil)},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: "registry-agent",
+			// Both halves talk to the API server.
+			AutomountServiceAccountToken: &token,
+			HostNetwork:                  true,
+			HostPID:                      true,
+			DNSPolicy:                    corev1.DNSDefault,
+			PriorityClassName:            "system-node-critical",
+
+			TerminationGracePeriodSeconds: &grace,
+
+			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
+			InitContainers:   []corev1.Container{prepare},
+			Containers:       []corev1.Container{serve, node},
+			Tolerations:      []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			Affinity:         agentAffinity(),
+			Volumes: []corev1.Volume{
+				{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: &create}}},
+				// Not there where the runtime is another, which the agent then says.
+				{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd", Type: &create}}},
+			},
+		},
+	}
+}
+
+// agentAffinity keeps the agent off the nodes that WantsAgent does not count.
+func agentAffinity() *corev1.Affinity {
+	var not []corev1.NodeSelectorRequirement
+	for _, l := range cluster.AgentKeepsOff() {
+		not = append(not, corev1.NodeSelectorRequirement{Key: l.Key, Operator: corev1.NodeSelectorOpNotIn, Values: []string{l.Value}})
+	}
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: not}},
+	}}}
+}

@@ -1,0 +1,157 @@
+package component
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
+)
+
+// ApplyFirst makes what steps wait for before the platform moves, with its
+// Secret and Service, and removes what is no longer wanted.
+func (k *Keeper) ApplyFirst(ctx context.Context, v *state.View) error {
+	for _, c := range k.list {
+		var err error
+		switch {
+		case !c.Wanted(v.Doc):
+			err = k.remove(ctx, v, c)
+		case c.First:
+			err = k.applyFirst(ctx, v, c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *Keeper) applyFirst(ctx context.Context, v *state.View, c Component) error {
+	if err := k.applySecret(ctx, v, c); err != nil {
+		return err
+	}
+	if err := k.applyService(ctx, v, c); err != nil {
+		return err
+	}
+	if v.Doc.Desired.Own.IsZero() {
+		return nil
+	}
+	want, have := k.wanted(c, v), c.there(v.Snapshot)
+	if have != nil {
+		*want.template = k.templateBeforeTurn(ctx, v, *want.template, *have.template)
+	}
+	return k.apply(ctx, c, want, have)
+}
+
+func (k *Keeper) apply(ctx context.Context, c Component, want, have *workload) error {
+	if want.same(have) {
+		return nil
+	}
+	return k.cluster.ApplyOwn(ctx, want.Object, c.kind())
+}
+
+// Move brings own workloads to the registry whose real address is wanted, after
+// all others: those that are not First, whose running pods are not restarted by
+// it, then the First ones, and at last the controller itself. What is missing
+// altogether is made at once. MayMove says whether the platform has ended its
+// own move.
+func (k *Keeper) Move(ctx context.Context, v *state.View, mayMove bool) error {
+	if v.Doc.Desired.Own.IsZero() {
+		return nil
+	}
+	for _, c := range k.list {
+		if !c.First && c.Wanted(v.Doc) {
+			if err := k.moveOne(ctx, v, c, mayMove); err != nil {
+				return err
+			}
+		}
+	}
+	if !mayMove {
+		return nil
+	}
+	for _, c := range k.list {
+		have := c.there(v.Snapshot)
+		if !c.First || !c.Wanted(v.Doc) || have == nil || onBase(v, &have.template.Spec) {
+			continue
+		}
+		want := k.wanted(c, v)
+		*want.template = k.ownTemplate(ctx, v, *want.template, *have.template)
+		return k.cluster.ApplyOwn(ctx, want.Object, c.kind())
+	}
+	return k.moveController(ctx, v)
+}
+
+func (k *Keeper) moveOne(ctx context.Context, v *state.View, c Component, mayMove bool) error {
+	want, have := k.wanted(c, v), c.there(v.Snapshot)
+	if have != nil {
+		if !mayMove && !undoes(v, *want.template, *have.template) {
+			return nil
+		}
+		*want.template = k.ownTemplate(ctx, v, *want.template, *have.template)
+	}
+	return k.apply(ctx, c, want, have)
+}
+
+func (k *Keeper) applySecret(ctx context.Context, v *state.View, c Component) error {
+	// What was published and not what is desired: the guards of the layout are
+	// those of whoever is sent there.
+	if c.Secret.Name == "" || v.Layout == nil {
+		return nil
+	}
+	data, err := c.Secret.Data(v)
+	if err != nil {
+		return err
+	}
+	return k.cluster.PutData(ctx, v.Snapshot, c.Secret.Name, c.Secret.Type, data)
+}
+
+// applyService makes an ordinary ClusterIP, so that a restart of the pods
+// changes nothing for who goes there.
+func (k *Keeper) applyService(ctx context.Context, v *state.View, c Component) error {
+	if c.Service == (Service{}) {
+		return nil
+	}
+	selector := map[string]string{labelApp: c.Name}
+	if have := v.OwnService(c.Service.Name); have != nil {
+		if equality.Semantic.DeepEqual(have.Spec.Selector, selector) && cluster.Contains(have.Labels, cluster.Ours()) {
+			return nil
+		}
+	}
+	port := corev1.ServicePort{Name: c.Service.PortName, Port: c.Service.Port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString(c.Service.PortName)}
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: c.Service.Name, Labels: cluster.Ours()},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, Selector: selector, Ports: []corev1.ServicePort{port}},
+	}
+	return k.cluster.ApplyOwn(ctx, service, corev1.SchemeGroupVersion.WithKind("Service"))
+}
+
+// remove deletes a component: pods first, then the way to them, then what they
+// read.
+func (k *Keeper) remove(ctx context.Context, v *state.View, c Component) error {
+	var doomed []client.Object
+	if have := c.there(v.Snapshot); have != nil {
+		doomed = append(doomed, have.Object)
+	}
+	if service := v.OwnService(c.Service.Name); service != nil {
+		doomed = append(doomed, service)
+	}
+	if secret := v.OwnSecret(c.Secret.Name); secret != nil {
+		doomed = append(doomed, secret)
+	}
+	for _, object := range doomed {
+		if object.GetLabels()[v1alpha1.LabelManagedBy] != v1alpha1.ManagedBy || object.GetDeletionTimestamp() != nil {
+			continue
+		}
+		if err := k.cluster.DeleteSeen(ctx, object, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
+			return fmt.Errorf("delete %s: %w", cluster.Key(object), err)
+		}
+	}
+	return nil
+}

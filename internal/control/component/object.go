@@ -1,0 +1,134 @@
+package component
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+const labelApp = "app"
+
+// workload is one of our own as it is, or as it should be.
+type workload struct {
+	client.Object
+	template *corev1.PodTemplateSpec
+}
+
+func (c Component) kind() schema.GroupVersionKind {
+	return appsv1.SchemeGroupVersion.WithKind(c.Kind)
+}
+
+// String names the workload as messages do: "DaemonSet d8-system/registry-agent".
+func (c Component) String() string { return c.Kind + " " + v1alpha1.Namespace + "/" + c.Name }
+
+// there is the component's workload as it is; nil when absent.
+func (c Component) there(s *cluster.Snapshot) *workload {
+	if c.Kind == "DaemonSet" {
+		if ds := s.OwnDaemonSet(c.Name); ds != nil {
+			return &workload{ds, &ds.Spec.Template}
+		}
+		return nil
+	}
+	if d := s.OwnDeployment(c.Name); d != nil {
+		return &workload{d, &d.Spec.Template}
+	}
+	return nil
+}
+
+// wanted is the component's workload as this version of the module wants it.
+func (k *Keeper) wanted(c Component, v *state.View) *workload {
+	template := c.Template(ownReference(v.Doc, k.cfg.Image), len(v.Nodes))
+	revise(&template, c.Template(k.cfg.Image, 0))
+	meta := metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: c.Name, Labels: template.Labels}
+	selector := &metav1.LabelSelector{MatchLabels: map[string]string{labelApp: c.Name}}
+	if c.Kind == "DaemonSet" {
+		ds := &appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{
+			Selector: selector,
+			// A switch must not restart what the switch is made with; an upgrade
+			// is rolled by us.
+			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType},
+			Template:       template,
+		}}
+		return &workload{ds, &ds.Spec.Template}
+	}
+	replicas := int32(c.Replicas(v.Observed))
+	d := &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{Replicas: &replicas, Selector: selector, Template: template}}
+	return &workload{d, &d.Spec.Template}
+}
+
+// same reports whether what is there is as it should be.
+func (w *workload) same(have *workload) bool {
+	if have == nil || !cluster.Contains(have.GetLabels(), w.GetLabels()) {
+		return false
+	}
+	switch want := w.Object.(type) {
+	case *appsv1.DaemonSet:
+		ds, ok := have.Object.(*appsv1.DaemonSet)
+		return ok && equality.Semantic.DeepDerivative(want.Spec, ds.Spec)
+	case *appsv1.Deployment:
+		d, ok := have.Object.(*appsv1.Deployment)
+		return ok && equality.Semantic.DeepDerivative(want.Spec, d.Spec)
+	}
+	return false
+}
+
+// ownReference is our image under the registry's real address.
+func ownReference(doc state.Document, image string) string {
+	return layout.NameOf(doc.Desired.Own).Reference(image)
+}
+
+// revisionOf is the revision that a template or pod was made as.
+func revisionOf(o metav1.Object) string { return o.GetAnnotations()[v1alpha1.AnnotationRevision] }
+
+// revise writes on a template which version of the module wants it: like is
+// the same template without anything that depends on the cluster.
+func revise(template *corev1.PodTemplateSpec, like corev1.PodTemplateSpec) {
+	sum := sha256.Sum256(cluster.MustJSON(like))
+	cluster.SetAnnotation(&template.ObjectMeta, v1alpha1.AnnotationRevision, hex.EncodeToString(sum[:8]))
+}
+
+// onBase reports whether all images of one of our own templates are from the
+// registry that they should be from.
+func onBase(v *state.View, spec *corev1.PodSpec) bool {
+	for image := range cluster.Images(spec) {
+		if name, _, known := layout.MatchName(ownNames(v), image); !known || name != layout.NameOf(v.Doc.Desired.Own) {
+			return false
+		}
+	}
+	return true
+}
+
+func ownNames(v *state.View) []layout.Name {
+	return append(v.KnownNames(), layout.NameOf(v.Doc.Desired.Own))
+}
+
+func labelsOf(name string, more map[string]string) map[string]string {
+	labels := cluster.Ours()
+	labels[labelApp] = name
+	for k, v := range more {
+		labels[k] = v
+	}
+	return labels
+}
+
+func fieldEnv(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
+}
+
+func requests(cpu, memory string) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{Requests: corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory),
+	}}
+}

@@ -1,0 +1,205 @@
+package component
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// proofTimeout is for one pull through the proxy.
+const proofTimeout = 10 * time.Second
+
+// ObserveProxy says how far the in-cluster proxy is. It may ask the proxy for an
+// image: that can take a few seconds.
+func (k *Keeper) ObserveProxy(ctx context.Context, v *state.View) {
+	p := &v.Observed.Proxy
+	proxy := inClusterProxy(k.cfg)
+	have, service := proxy.there(v.Snapshot), v.OwnService(v1alpha1.ServiceRegistry)
+	p.Exists = have != nil || service != nil
+	p.Wanted, p.Missing = proxiesWanted(v.Observed.Nodes)
+	k.observeProxyPods(v)
+	if have != nil {
+		p.Message = rolloutMessage(cluster.WorkloadOf(have.Object), proxy, v)
+	}
+	node, hasNode := v.Doc.User(state.UserNode)
+	if ip := clusterIP(service); ip != "" && hasNode && !v.Doc.PKI.CA.IsZero() {
+		p.Fallback = layout.Fallback{
+			Host:        net.JoinHostPort(ip, strconv.Itoa(proxyPort)),
+			CA:          v.Doc.PKI.CA.Cert,
+			Credentials: node.Credentials,
+		}
+	}
+	k.prove(ctx, v)
+}
+
+// observeProxyPods reads what the proxy's pods say of themselves.
+func (k *Keeper) observeProxyPods(v *state.View) {
+	p := &v.Observed.Proxy
+	generations := []int64{}
+	still := map[types.UID]use{}
+	for i := range v.Inventory.Pods {
+		pod := &v.Inventory.Pods[i]
+		if !isProxyPod(pod) || pod.DeletionTimestamp != nil {
+			continue
+		}
+		if at := k.lastUse(still, pod, v.Observed.Now); at.After(p.LastUse) {
+			p.LastUse = at
+			p.Clients = strings.FieldsFunc(pod.Annotations[v1alpha1.AnnotationLastClient], func(c rune) bool { return c == ',' || c == ' ' })
+		}
+		g, err := strconv.ParseInt(pod.Annotations[v1alpha1.AnnotationGeneration], 10, 64)
+		if err == nil && cluster.PodReady(pod) {
+			generations = append(generations, g)
+		}
+	}
+	k.uses = still
+	p.Ready = len(generations)
+	if p.Ready > 0 {
+		p.Generation = slices.Min(generations)
+	}
+}
+
+// use is the last use that a proxy told of, and when we saw that it was a new
+// one. Clocks of nodes are not compared with ours.
+type use struct {
+	told string
+	at   time.Time
+}
+
+// lastUse is when a proxy was last seen to be used; zero when it never was.
+func (k *Keeper) lastUse(still map[types.UID]use, pod *corev1.Pod, now time.Time) time.Time {
+	told := pod.Annotations[v1alpha1.AnnotationLastUse]
+	if told == "" {
+		return time.Time{}
+	}
+	u := use{told, now}
+	if seen := k.uses[pod.UID]; seen.told == told {
+		u = seen
+	}
+	still[pod.UID] = u
+	return u.at
+}
+
+// prove pulls the manifest of an image through the Service, as an in-cluster
+// client does: with the read-only user and the published CA. It is asked once
+// for each generation that all proxies have loaded.
+func (k *Keeper) prove(ctx context.Context, v *state.View) {
+	p := &v.Observed.Proxy
+	if !v.Doc.Desired.Proxy || p.Ready == 0 || p.Fallback.Host == "" || p.Generation < v.Doc.Desired.Layout.Generation {
+		return
+	}
+	if p.Generation > k.proved {
+		if err := k.pullThrough(ctx, p.Fallback.Host, v.Doc); err != nil {
+			p.Message = "pull through Service registry: " + err.Error()
+			v.Again = true
+			return
+		}
+		k.proved = p.Generation
+	}
+	p.Pulled = k.proved
+}
+
+func (k *Keeper) pullThrough(ctx context.Context, host string, doc state.Document) error {
+	client, ok := doc.User(state.UserClient)
+	if !ok {
+		return errors.New("there is no read-only user yet")
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(doc.PKI.CA.Cert)) {
+		return errors.New("there is no CA yet")
+	}
+	// By the Service's IP, as on the certificate: the controller may run where
+	// cluster DNS is not known.
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
+	if k.cfg.ProxyDial != "" {
+		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, k.cfg.ProxyDial)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+	defer cancel()
+	name, reference := splitImage(k.cfg.Image)
+	target := url.URL{Scheme: "https", Host: host, Path: "/v2/" + strings.Trim(layout.Fixed().Path+"/"+name, "/") + "/manifests/" + reference}
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, target.String(), nil)
+	if err != nil {
+		return fmt.Errorf("make the request: %w", err)
+	}
+	req.SetBasicAuth(client.Username, client.Password)
+	req.Header.Set("Accept", "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return withoutSource(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s", target.Path, resp.Status)
+	}
+	return nil
+}
+
+// withoutSource drops our own address, whose port is new each time: a message
+// that always changes would be stored, and seen, for ever.
+func withoutSource(err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) {
+		return err
+	}
+	still := *op
+	still.Source = nil
+	return &still
+}
+
+// splitImage is the repository and the tag or digest of an image below a base.
+func splitImage(image string) (name, reference string) {
+	if name, digest, ok := strings.Cut(image, "@"); ok {
+		name, _, _ = strings.Cut(name, ":")
+		return name, digest
+	}
+	name, tag, _ := strings.Cut(image, ":")
+	return name, tag
+}
+
+// proxiesWanted is one per control-plane node that can run one. Where no
+// control plane is visible the proxy runs anywhere.
+func proxiesWanted(nodes []switchover.Node) (wanted int, missing []string) {
+	for _, n := range nodes {
+		switch {
+		case !n.ControlPlane:
+		case !n.Ready:
+			missing = append(missing, n.Name+": NotReady")
+		case !n.Schedulable:
+			missing = append(missing, n.Name+": SchedulingDisabled")
+		default:
+			wanted++
+		}
+	}
+	return max(wanted, 1), missing
+}
+
+func isProxyPod(pod *corev1.Pod) bool {
+	return pod.Namespace == v1alpha1.Namespace && pod.Labels[labelApp] == v1alpha1.DeploymentProxy
+}
+
+func clusterIP(service *corev1.Service) string {
+	if service == nil || net.ParseIP(service.Spec.ClusterIP) == nil {
+		return ""
+	}
+	return service.Spec.ClusterIP
+}

@@ -1,0 +1,134 @@
+package component
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/datapath/regauth"
+)
+
+const (
+	proxyPort = 5001
+	portName  = "distribution"
+	typeProxy = "registry/incluster-proxy-config"
+)
+
+// inClusterProxy is what in-cluster clients pull through, and nodes whose own
+// agent is away. A step waits for it before the platform moves.
+func inClusterProxy(cfg Config) Component {
+	return Component{
+		Kind: "Deployment", Name: v1alpha1.DeploymentProxy,
+		Wanted:   func(doc state.Document) bool { return doc.Desired.Proxy },
+		First:    true,
+		Template: func(image string, _ int) corev1.PodTemplateSpec { return proxyTemplate(cfg, image) },
+		Replicas: func(o switchover.Observed) int { return o.Proxy.Wanted },
+		Secret:   Secret{Name: v1alpha1.SecretProxy, Type: typeProxy, Data: proxyConfig},
+		Service:  Service{Name: v1alpha1.ServiceRegistry, PortName: portName, Port: proxyPort},
+	}
+}
+
+// proxyConfig is all that the proxy reads: layout, users and certificate.
+func proxyConfig(v *state.View) (map[string][]byte, error) {
+	users := make([]regauth.User, 0, len(v.Doc.Users))
+	for _, u := range v.Doc.Users {
+		users = append(users, regauth.User{Name: u.Username, SHA256: state.HashOf(u.Password), Role: u.Role})
+	}
+	encoded, err := yaml.Marshal(users)
+	if err != nil {
+		return nil, fmt.Errorf("encode users of the proxy: %w", err)
+	}
+	return map[string][]byte{
+		v1alpha1.KeyProxyLayout: v.Layout.Data[v1alpha1.KeyLayout],
+		v1alpha1.KeyProxyUsers:  encoded,
+		corev1.TLSCertKey:       []byte(v.Doc.PKI.Leaf.Cert),
+		corev1.TLSPrivateKeyKey: []byte(v.Doc.PKI.Leaf.Key),
+	}, nil
+}
+
+// proxyTemplate is one pod per control-plane node that can run one.
+func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
+	selector := map[string]string{labelApp: v1alpha1.DeploymentProxy}
+	labels := labelsOf(v1alpha1.DeploymentProxy, map[string]string{"component": "registry-service", "type": "incluster-proxy"})
+	container := corev1.Container{
+		Name:    "proxy",
+		Image:   image,
+		Command: []string{"registry-proxy"},
+		Args:    append([]string{fmt.Sprintf("--listen=:%d", proxyPort)}, cfg.ProxyArgs...),
+		Env: []corev1.EnvVar{
+			fieldEnv("POD_NAME", "metadata.name"),
+			fieldEnv("POD_NAMESPACE", "metadata.namespace"),
+		},
+		Ports: []corev1.ContainerPort{
+			{Name: portName, ContainerPort: proxyPort, Protocol: corev1.ProtocolTCP},
+			{Name: "metrics", ContainerPort: 5002, Protocol: corev1.ProtocolTCP},
+		},
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromString("metrics")}},
+			// All numbers are spelled out: DeepDerivative takes 0 for a wish.
+			PeriodSeconds: 5, TimeoutSeconds: 1, SuccessThreshold: 1, FailureThreshold: 3,
+		},
+		LivenessProbe: &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString("metrics")}},
+			PeriodSeconds: 10, TimeoutSeconds: 5, SuccessThreshold: 1, FailureThreshold: 6,
+		},
+		SecurityContext: locked(),
+		Resources:       requests("25m", "40Mi"),
+	}
+	token := true
+	grace := int64(45) // it drains for almost half a minute
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labels},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: "registry-proxy",
+
+			AutomountServiceAccountToken: &token,
+
+			PriorityClassName: "system-cluster-critical",
+
+			TerminationGracePeriodSeconds: &grace,
+
+			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
+			Containers:       []corev1.Container{container},
+			Tolerations:      proxyTolerations(),
+			Affinity:         proxyAffinity(selector),
+		},
+	}
+}
+
+// proxyTolerations are for nodes that are kept for the platform, and for those
+// that wait for a switch. Not for all taints: who tolerates that a node is
+// unreachable is put there, and never replaced.
+func proxyTolerations() []corev1.Toleration {
+	var all []corev1.Toleration
+	for _, key := range []string{
+		cluster.LabelControlPlane, cluster.LabelMaster, "dedicated.deckhouse.io", "dedicated", v1alpha1.TaintNotConverged,
+	} {
+		all = append(all, corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists})
+	}
+	return all
+}
+
+// proxyAffinity prefers control-plane nodes, one pod each. It requires
+// nothing: in managed Kubernetes there is no control plane to be seen.
+func proxyAffinity(selector map[string]string) *corev1.Affinity {
+	return &corev1.Affinity{
+		NodeAffinity: &corev1.NodeAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{
+			Weight: 100,
+			Preference: corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{
+				{Key: cluster.LabelControlPlane, Operator: corev1.NodeSelectorOpExists},
+			}},
+		}}},
+		PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{
+			Weight:          100,
+			PodAffinityTerm: corev1.PodAffinityTerm{TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: selector}},
+		}}},
+	}
+}

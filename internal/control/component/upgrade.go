@@ -1,0 +1,261 @@
+package component
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/switchover"
+)
+
+// agents are how far the agents are with the template of their DaemonSet.
+type agents struct {
+	total, current int
+	// outdated run another revision than the DaemonSet's, in the order in which
+	// they are replaced: those that do not run anyway, then workers, then the
+	// control plane.
+	outdated []outdatedAgent
+	// waiting are nodes whose new agent is not there yet.
+	waiting []lateAgent
+}
+
+type outdatedAgent struct {
+	pod          *corev1.Pod
+	controlPlane bool
+}
+
+type lateAgent struct {
+	node switchover.Node
+	why  string
+	// pod does not come up; nil when it only has not.
+	pod *corev1.Pod
+}
+
+// lookAtAgents compares the agents' pods with the template of their DaemonSet.
+// Nodes that the operator excludes are left out, and those that are NotReady:
+// their pods can be neither deleted nor waited for. One that went NotReady
+// before its new agent had a word is waited for all the same: it may be why.
+func lookAtAgents(v *state.View) agents {
+	var a agents
+	ds := v.OwnDaemonSet(v1alpha1.DaemonSetAgent)
+	if ds == nil {
+		return a
+	}
+	pods := agentPods(v)
+	for _, n := range v.Observed.Nodes {
+		if !n.Agent || n.Exclude {
+			continue
+		}
+		pod := pods[n.Name]
+		isOutdated := pod != nil && revisionOf(pod) != revisionOf(&ds.Spec.Template)
+		if !n.Ready && (pod == nil || isOutdated || spoke(v, n, pod)) {
+			continue
+		}
+		a.total++
+		switch why := lateness(v, n, pod); {
+		case isOutdated && pod.DeletionTimestamp == nil:
+			a.outdated = append(a.outdated, outdatedAgent{pod, n.ControlPlane})
+		case why != "":
+			a.waiting = append(a.waiting, lateAgent{n, why, pod})
+		default:
+			a.current++
+		}
+	}
+	slices.SortFunc(a.outdated, func(x, y outdatedAgent) int {
+		return cmp.Or(first(!cluster.PodReady(x.pod), !cluster.PodReady(y.pod)), first(!x.controlPlane, !y.controlPlane), strings.Compare(x.pod.Spec.NodeName, y.pod.Spec.NodeName))
+	})
+	slices.SortFunc(a.waiting, func(x, y lateAgent) int { return strings.Compare(x.node.Name, y.node.Name) })
+	return a
+}
+
+// agentPods are the agents by node: of two the one that stays.
+func agentPods(v *state.View) map[string]*corev1.Pod {
+	pods := map[string]*corev1.Pod{}
+	for i := range v.Inventory.Pods {
+		if pod := &v.Inventory.Pods[i]; cluster.IsAgent(pod) && (pods[pod.Spec.NodeName] == nil || pod.DeletionTimestamp == nil) {
+			pods[pod.Spec.NodeName] = pod
+		}
+	}
+	return pods
+}
+
+func first(x, y bool) int {
+	switch {
+	case x == y:
+		return 0
+	case x:
+		return -1
+	}
+	return 1
+}
+
+// spoke reports whether the node's report is from this pod and this boot. The
+// report of a pod's predecessor stays.
+func spoke(v *state.View, n switchover.Node, pod *corev1.Pod) bool {
+	rn := v.RegistryNodes[n.Name]
+	return rn != nil && rn.Status.AgentPod == string(pod.UID) && rn.Status.NodeUID == n.UID && rn.Status.BootID == n.BootID
+}
+
+// lateness says what is missing for a node's agent to be there; empty when
+// nothing is.
+func lateness(v *state.View, n switchover.Node, pod *corev1.Pod) string {
+	generation := v.WantedGeneration()
+	if v.Doc.Desired.Legacy {
+		generation = 0
+	}
+	switch {
+	case pod == nil:
+		return "it has no Pod of DaemonSet " + v1alpha1.DaemonSetAgent
+	case pod.DeletionTimestamp != nil:
+		return "Pod " + pod.Name + " is being replaced"
+	case cluster.WaitingReason(pod) != "":
+		return "Pod " + pod.Name + ": " + cluster.WaitingReason(pod)
+	case !cluster.PodReady(pod):
+		return "Pod " + pod.Name + " is not Ready"
+	case !spoke(v, n, pod):
+		return "Pod " + pod.Name + " has not reported yet"
+	case generation == 0 || n.Report.Preflight != switchover.PreflightReady:
+		return "" // there is nothing to prove, or it never was
+	case n.Report.Generation < generation:
+		return cmp.Or(firstLine(n.Report.Message), fmt.Sprintf("it serves generation %d of %d", n.Report.Generation, generation))
+	}
+	return firstLine(n.Report.Message)
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
+
+// next are the pods to delete now: the first one alone, then a few at a time,
+// of the control plane one, and none while a node waits for its new agent. So
+// a version that does not work stops at the first node.
+func (a agents) next(atOnce int) []*corev1.Pod {
+	if len(a.waiting) > 0 {
+		return nil
+	}
+	if atOnce == 0 {
+		atOnce = max(1, a.total/10)
+	}
+	if a.current == 0 {
+		atOnce = 1
+	}
+	var pods []*corev1.Pod
+	controlPlane := false
+	for _, o := range a.outdated {
+		if len(pods) == atOnce || o.controlPlane && controlPlane {
+			continue
+		}
+		controlPlane = controlPlane || o.controlPlane
+		pods = append(pods, o.pod)
+	}
+	return pods
+}
+
+// UpgradeAgents replaces agents of another version of the module. Their nodes
+// pull through the in-cluster proxy meanwhile. During a switch only those are
+// replaced that do not come up: the switch waits for their nodes, and nobody
+// pulls through them.
+func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
+	ds := v.OwnDaemonSet(v1alpha1.DaemonSetAgent)
+	if ds == nil {
+		return nil
+	}
+	a := lookAtAgents(v)
+	k.warnOfAgents(v, a)
+	wanted := k.wanted(agent(k.cfg), v)
+	settled := revisionOf(&ds.Spec.Template) == revisionOf(wanted.template) && ds.Status.ObservedGeneration >= ds.Generation
+	var pods []*corev1.Pod
+	switch {
+	case !settled:
+	case !mayUpgrade(v.Doc):
+		pods = a.failing()
+	case k.notNow(v) == "":
+		pods = a.next(k.cfg.AgentsAtOnce)
+	}
+	for _, pod := range pods {
+		if err := k.cluster.DeleteSeen(ctx, pod); err != nil {
+			return fmt.Errorf("replace Pod %s by one of this version: %w", cluster.Key(pod), err)
+		}
+		k.cluster.Log.Info("an agent is replaced by one of this version", "node", pod.Spec.NodeName, "pod", pod.Name)
+	}
+	return nil
+}
+
+// failing are outdated agents that do not come up.
+func (a agents) failing() []*corev1.Pod {
+	var pods []*corev1.Pod
+	for _, o := range a.outdated {
+		if cluster.WaitingReason(o.pod) != "" {
+			pods = append(pods, o.pod)
+		}
+	}
+	return pods
+}
+
+// notNow says why no agent can be spared; empty when some can.
+func (k *Keeper) notNow(v *state.View) string {
+	for _, approval := range v.Doc.Desired.Restarts {
+		failed := slices.ContainsFunc(v.Observed.Nodes, func(n switchover.Node) bool {
+			return n.Name == approval.Node && n.UID == approval.UID && n.Report.Restart.Phase == switchover.RestartFailed
+		})
+		if !failed { // its agent must be there to see it through
+			return "the restart of containerd on " + approval.Node
+		}
+	}
+	return k.firstRollout(v) // nodes whose agent is away pull there
+}
+
+// warnOfAgents makes an Event of each new agent that does not come up.
+func (k *Keeper) warnOfAgents(v *state.View, a agents) {
+	still := map[string]bool{}
+	for _, late := range a.waiting {
+		if late.pod == nil || cluster.WaitingReason(late.pod) == "" {
+			continue
+		}
+		id := string(late.pod.UID)
+		still[id] = true
+		i := slices.IndexFunc(v.Nodes, func(n corev1.Node) bool { return n.Name == late.node.Name })
+		if !k.told[id] && i >= 0 {
+			k.cluster.Events.Warningf(&v.Nodes[i], "RegistryAgentNotReady", "%s", late.why)
+		}
+	}
+	k.told = still
+}
+
+// UpgradeMessage is what users should know of an upgrade under way; empty when
+// there is none. It is no part of Ready: the cluster works.
+func (k *Keeper) UpgradeMessage(v *state.View) string {
+	if !mayUpgrade(v.Doc) {
+		return ""
+	}
+	if k.image.missing != "" {
+		return fmt.Sprintf("The module is not upgraded: its image %q is not found at %s: %s", k.cfg.Image, v.Doc.Desired.Own.Base(), k.image.missing)
+	}
+	a := lookAtAgents(v)
+	late := slices.DeleteFunc(a.waiting, func(l lateAgent) bool {
+		// With nobody outdated this may be a node that joins.
+		return len(a.outdated) == 0 && (l.pod == nil || cluster.WaitingReason(l.pod) == "")
+	})
+	if len(a.outdated)+len(late) == 0 {
+		return ""
+	}
+	message := fmt.Sprintf("Agents: %d of %d nodes run this version of the module.", a.current, a.total)
+	for i, l := range late {
+		if i == 3 {
+			return message + fmt.Sprintf(" (+%d more)", len(late)-i)
+		}
+		message += fmt.Sprintf(" Waiting for %s: %s.", l.node.Name, strings.TrimSuffix(l.why, "."))
+	}
+	if why := k.notNow(v); why != "" {
+		message += " Waiting for " + why + "."
+	}
+	return message
+}

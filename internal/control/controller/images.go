@@ -1,0 +1,95 @@
+package controller
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/platform"
+	"github.com/d8-registry/registry/internal/control/precheck"
+	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/switchover"
+)
+
+const (
+	// lookMin and lookMax are between two close looks of which the first did
+	// not let a step go on: each lists the whole cluster and asks the registry
+	// for every image, and events come at any rate.
+	lookMin = 250 * time.Millisecond
+	lookMax = 10 * time.Second
+)
+
+// images asks registries for images: the long check beside the passes, and one
+// check within a pass.
+type images struct {
+	own    string // the module's own image below a registry's base
+	check  precheck.Checker
+	runner *precheck.Runner
+	look   closeLook
+}
+
+// closeLook is the last close look that let nothing go on.
+type closeLook struct {
+	step, message string
+	generation    int64
+	at            time.Time
+	failures      int
+}
+
+// request completes a request with what only the cluster knows.
+func (i *images) request(req switchover.CheckRequest, v *state.View, inv *cluster.Inventory) precheck.Request {
+	if req.IsZero() {
+		return precheck.Request{}
+	}
+	var architectures []string
+	for n := range v.Nodes {
+		if a := v.Nodes[n].Status.NodeInfo.Architecture; a != "" && cluster.WantsAgent(&v.Nodes[n]) {
+			architectures = append(architectures, a)
+		}
+	}
+	slices.Sort(architectures)
+	return precheck.Request{
+		Fingerprint:   req.Fingerprint(),
+		Upstream:      req.Upstream,
+		Images:        req.Images,
+		Sources:       platform.Sources(inv, v.Observed.Census, i.own),
+		Architectures: slices.Compact(architectures),
+	}
+}
+
+// want makes the check beside the passes be that of the request.
+func (i *images) want(req switchover.CheckRequest, v *state.View) {
+	i.runner.Want(i.request(req, v, v.Inventory))
+}
+
+// now is one check within the pass, of what an inventory found.
+func (i *images) now(ctx context.Context, v *state.View, req switchover.CheckRequest, inv *cluster.Inventory) switchover.CheckReport {
+	return i.check.Check(ctx, i.request(req, v, inv))
+}
+
+// pause is how long to wait until the next close look, and why the last one
+// did not do; 0 when it may be made now.
+func (l closeLook) pause(doc state.Document, now time.Time) (time.Duration, string) {
+	if l.failures == 0 || l.generation != doc.Generation || doc.WaitsAt().Type != l.step {
+		return 0, ""
+	}
+	wait := min(lookMin<<min(l.failures-1, 10), lookMax)
+	return max(0, l.at.Add(wait).Sub(now)), l.message
+}
+
+// looked remembers what became of a close look, with the new document.
+func (i *images) looked(o switchover.Observed, doc state.Document) {
+	if !o.Census.Live {
+		return
+	}
+	waits := doc.WaitsAt()
+	if waits.Type == "" || o.Census.Problem == "" && o.FinalCheck.FailureCount == 0 && o.FinalCheck.Problem == "" {
+		i.look = closeLook{}
+		return
+	}
+	if i.look.step != waits.Type || i.look.generation != doc.Generation {
+		i.look = closeLook{}
+	}
+	i.look = closeLook{step: waits.Type, message: waits.Message, generation: doc.Generation, at: o.Now, failures: i.look.failures + 1}
+}

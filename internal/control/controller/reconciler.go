@@ -1,0 +1,151 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/component"
+	"github.com/d8-registry/registry/internal/control/nodes"
+	"github.com/d8-registry/registry/internal/control/platform"
+	"github.com/d8-registry/registry/internal/control/pullsecret"
+	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// errAgain asks for another pass although no object will change: something
+// outside the cluster did not answer as it should. The queue's back-off says
+// when.
+var errAgain = errors.New("to be asked again")
+
+// Reconciler wires the parts: they do not know each other, it joins what they
+// say. All events lead to the same key, so that passes never overlap and nothing
+// here needs a lock.
+type Reconciler struct {
+	rules   rules
+	cluster *cluster.Client
+	store   *state.Store
+	nodes   *nodes.Keeper
+	secrets *pullsecret.Keeper
+	mover   *platform.Mover
+	own     *component.Keeper
+	images  *images
+	reports *reports
+}
+
+// rules are what a switch follows.
+type rules struct {
+	switchover.Protocol
+	settings switchover.Settings
+}
+
+// Reconcile is one pass, and says when the next one is due if nothing happens
+// before.
+func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	result, err := r.pass(ctx)
+	switch {
+	case errors.Is(err, cluster.ErrLost):
+		// The other writer has woken us, or will: the watch is behind.
+		r.cluster.Log.Debug("pass ended", "err", err)
+	case errors.Is(err, errAgain):
+	case ctx.Err() != nil:
+		return reconcile.Result{}, nil //nolint:nilerr // the process ends
+	default:
+		return result, err
+	}
+	return reconcile.Result{Requeue: true}, nil //nolint:staticcheck // RequeueAfter has no back-off, and an error is logged as one
+}
+
+// pass is what the controller does, in full: look, decide, store, and only
+// then make the cluster look like what was stored.
+func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
+	stored, err := r.store.Load(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if stored.Problem != "" {
+		r.cluster.Log.Warn("the stored state cannot be read and is rebuilt from what is published", "err", stored.Problem)
+	}
+	v, progress, err := r.observe(ctx, stored.Document)
+	if err != nil || r.reports.belongsToAnother(stored, v) {
+		return reconcile.Result{}, err
+	}
+	doc, err := r.decide(stored, v)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	r.images.looked(v.Observed, doc)
+	later := r.store.SettleWords(stored, &doc, v.Observed.Now)
+	if doc.Schema > 0 {
+		if err := r.store.Save(ctx, stored, doc, v.Observed); err != nil {
+			return reconcile.Result{}, err
+		}
+		r.reports.announce(stored.Conditions, doc.Conditions)
+	}
+	r.reports.warn(func(first func(...any) bool) {
+		r.nodes.Warn(v.Snapshot, first)
+		progress.Warn(r.cluster.Events, first)
+	})
+	v.Doc = doc
+	r.images.want(r.rules.CheckRequest(doc.State, v.Observed), v)
+	if !doc.Blind() {
+		err = r.apply(ctx, v)
+	}
+	r.reports.failed(err)
+	if moduleErr := r.reports.applyModule(ctx, v, r.own.UpgradeMessage(v)); err == nil {
+		err = moduleErr
+	}
+	if err == nil && v.Again {
+		err = errAgain
+	}
+	return reconcile.Result{RequeueAfter: state.Soonest(due(v), later, v.Later)}, err
+}
+
+// decide is the document that follows from what was stored and what was seen.
+func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document, error) {
+	doc := stored.Document
+	doc.State = r.rules.Advance(stored.State, v.Observed)
+	if r := doc.Desired.Registry; r == doc.Target && r != stored.Desired.Registry {
+		doc.Switch = doc.Generation // the platform begins to move
+	}
+	if doc.Blind() {
+		return doc, nil
+	}
+	doc, err := state.WithHashKey(doc)
+	if err != nil {
+		return doc, err
+	}
+	return r.store.WithIdentity(doc, v.Snapshot, v.Observed.Now)
+}
+
+// due is when the protocol itself names a time: a node that is about to be
+// left out, a proxy that is about to be unused for long enough, names that are
+// to be looked at again. 0 when none does.
+func due(v *state.View) time.Duration {
+	doc, o := v.Doc, v.Observed
+	next := nodes.NextExclusion(o)
+	sooner := func(at time.Time) {
+		// What is past was acted upon in this pass.
+		if left := at.Sub(o.Now); left > 0 {
+			next = state.Soonest(next, left)
+		}
+	}
+	if !doc.CleaningSince.IsZero() && doc.Desired.Proxy && o.Proxy.Exists {
+		used := o.Proxy.LastUse
+		if used.IsZero() {
+			used = doc.CleaningSince
+		}
+		sooner(used.Add(o.Settings.ProxyIdle))
+		sooner(doc.CleaningSince.Add(o.Settings.ProxyIdleMax))
+	}
+	own := []layout.Name{doc.Target.Name(), layout.NameOf(doc.Target.Upstream)}
+	if doc.Ready() && len(doc.Desired.Layout.Routes) > len(slices.Compact(own)) {
+		sooner(doc.NamesChecked.Add(o.Settings.RecheckNames))
+	}
+	return next
+}

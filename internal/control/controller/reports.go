@@ -1,0 +1,107 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
+)
+
+// reports is what users are told besides the conditions: Events, the log, Module
+// registry. It remembers what was told, so that nothing is told twice.
+type reports struct {
+	cluster *cluster.Client
+	problem string // why the last apply ended
+	owner   string // whose object was found in the place of ours
+	warned  map[string]bool
+}
+
+// failed remembers why apply ended; nil for nothing.
+func (r *reports) failed(err error) { r.problem = problemOf(err) }
+
+// problemOf is an error as users may read it: what was tried, and in one word how
+// the API server refused. Its full answer may quote what we sent.
+func problemOf(err error) string {
+	var several interface{ Unwrap() []error }
+	if errors.As(err, &several) {
+		var lines []string
+		for _, err := range several.Unwrap() {
+			if line := problemOf(err); line != "" {
+				lines = append(lines, line)
+			}
+		}
+		return strings.Join(lines[:min(len(lines), 3)], "\n")
+	}
+	var status apierrors.APIStatus
+	if err == nil || errors.Is(err, cluster.ErrLost) || !errors.As(err, &status) {
+		return ""
+	}
+	tried, _, _ := strings.Cut(err.Error(), status.Status().Message)
+	return tried + string(status.Status().Reason)
+}
+
+// belongsToAnother reports whether the objects that would be ours have another
+// owner: a platform that has a registry module of its own. Nothing is touched
+// then.
+func (r *reports) belongsToAnother(stored state.Stored, v *state.View) bool {
+	var found []string
+	look := func(kind string, o client.Object) {
+		if o.GetLabels()[v1alpha1.LabelManagedBy] != v1alpha1.ManagedBy {
+			found = append(found, kind+" "+cluster.Key(o))
+		}
+	}
+	if stored.Secret != nil {
+		look("Secret", stored.Secret)
+	}
+	if v.Layout != nil {
+		look("Secret", v.Layout)
+	}
+	if proxy := v.OwnDeployment(v1alpha1.DeploymentProxy); proxy != nil {
+		look("Deployment", proxy)
+	}
+	if service := v.OwnService(v1alpha1.ServiceRegistry); service != nil {
+		look("Service", service)
+	}
+	if len(found) == 0 {
+		r.owner = ""
+		return false
+	}
+	if told := found[0]; r.owner != told {
+		r.owner = told
+		r.cluster.Log.Error("objects of the registry module belong to somebody else; nothing is done", "objects", found,
+			"label", v1alpha1.LabelManagedBy+"="+v1alpha1.ManagedBy)
+	}
+	return true
+}
+
+// announce tells by log and Event which steps were reached or lost.
+func (r *reports) announce(before, after []metav1.Condition) {
+	for _, c := range after {
+		was := slices.IndexFunc(before, func(b metav1.Condition) bool { return b.Type == c.Type })
+		if was >= 0 && before[was].Status == c.Status || was < 0 && c.Status != metav1.ConditionTrue {
+			continue
+		}
+		r.cluster.Log.Info("condition changed", "step", c.Type, "status", string(c.Status))
+		r.cluster.Events.Normalf(moduleReference(), c.Type, "%s is %s", c.Type, c.Status)
+	}
+}
+
+// warn tells by Events of what conditions have no place for, once each as long
+// as this process lives: conditions are about the switch, not what works now.
+func (r *reports) warn(of func(first func(...any) bool)) {
+	still := map[string]bool{}
+	of(func(words ...any) bool {
+		id := fmt.Sprint(words...)
+		still[id] = true
+		return !r.warned[id]
+	})
+	r.warned = still
+}

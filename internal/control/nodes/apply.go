@@ -1,0 +1,161 @@
+package nodes
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/switchover"
+)
+
+// ApplyRegistryNodes makes a RegistryNode for each node with an agent, owned by
+// the Node, and tells it what is wanted of it.
+func (k *Keeper) ApplyRegistryNodes(ctx context.Context, v *state.View) error {
+	if v.Doc.Desired.Own.IsZero() && v.Doc.Desired.Layout.IsZero() && !v.Doc.Desired.Legacy {
+		return nil // nothing is known of any registry yet
+	}
+	generation := v.WantedGeneration()
+	for i := range v.Nodes {
+		node := &v.Nodes[i]
+		if !cluster.WantsAgent(node) {
+			continue
+		}
+		spec := v1alpha1.RegistryNodeSpec{
+			Generation:      generation,
+			NodeGroup:       node.Labels[v1alpha1.LabelNodeGroup],
+			Legacy:          v.Doc.Desired.Legacy,
+			ApprovedRestart: v.Doc.ApprovedRestart(node.Name, string(node.UID)),
+		}
+		if err := k.putRegistryNode(ctx, node, v.RegistryNodes[node.Name], spec); err != nil {
+			return fmt.Errorf("write RegistryNode %s: %w", node.Name, err)
+		}
+	}
+	return nil
+}
+
+func (k *Keeper) putRegistryNode(ctx context.Context, node *corev1.Node, have *v1alpha1.RegistryNode, spec v1alpha1.RegistryNodeSpec) error {
+	owners := []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}
+	var err error
+	switch {
+	case have == nil:
+		err = k.cluster.Create(ctx, &v1alpha1.RegistryNode{
+			ObjectMeta: metav1.ObjectMeta{Name: node.Name, Labels: cluster.Ours(), OwnerReferences: owners},
+			Spec:       spec,
+		})
+	case have.Spec == spec && slices.EqualFunc(have.OwnerReferences, owners, func(a, b metav1.OwnerReference) bool { return a.UID == b.UID }):
+		return nil
+	default:
+		want := have.DeepCopy()
+		want.Spec, want.OwnerReferences = spec, owners
+		cluster.SetLabels(want, cluster.Ours())
+		err = k.cluster.Patch(ctx, want, client.MergeFrom(have), cluster.Owner)
+	}
+	if apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
+		return cluster.ErrLost // the cache is behind
+	}
+	return err //nolint:wrapcheck // the caller names the node
+}
+
+// ApplyNodes shows on Node objects what users look for there, and keeps pods
+// away from nodes that have not proved what every pod may need.
+func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
+	tainted := k.protocol.Tainted(v.Doc.State, v.Observed)
+	for i := range v.Nodes {
+		have := &v.Nodes[i]
+		want := have.DeepCopy()
+		show(want, report(v.RegistryNodes[have.Name]))
+		taint(want, slices.Contains(tainted, have.Name))
+		if sameNode(have, want) {
+			continue
+		}
+		patch := client.MergeFrom(have)
+		if cluster.HasTaint(have) != cluster.HasTaint(want) {
+			// A list is replaced as a whole: not over somebody else's taint.
+			patch = client.MergeFromWithOptions(have, client.MergeFromWithOptimisticLock{})
+		}
+		err := k.cluster.Patch(ctx, want, patch, cluster.Owner)
+		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+			k.cluster.Wake()
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("mark node %s: %w", have.Name, err)
+		}
+	}
+	return nil
+}
+
+// versionUnknown is the version of a node that is back in the legacy format.
+const versionUnknown = "unknown"
+
+// show sets version and label as users of the module know them.
+func show(node *corev1.Node, report switchover.Report) {
+	if report.UID != string(node.UID) || report.UID == "" {
+		return
+	}
+	_, shown := node.Annotations[v1alpha1.AnnotationVersion]
+	switch now := report.BootID == node.Status.NodeInfo.BootID; {
+	case report.Version != "" && now:
+		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, report.Version)
+	case report.Legacy && now && shown:
+		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, versionUnknown)
+	}
+	switch report.Preflight {
+	case switchover.PreflightReady:
+		cluster.SetLabels(node, map[string]string{v1alpha1.LabelContainerdConfig: "default"})
+	case switchover.PreflightCustom:
+		cluster.SetLabels(node, map[string]string{v1alpha1.LabelContainerdConfig: "custom"})
+	case switchover.PreflightUnsupported:
+	}
+}
+
+func taint(node *corev1.Node, on bool) {
+	have := cluster.HasTaint(node)
+	switch {
+	case on && !have:
+		node.Spec.Taints = append(slices.Clone(node.Spec.Taints), corev1.Taint{Key: v1alpha1.TaintNotConverged, Effect: corev1.TaintEffectNoSchedule})
+	case !on && have:
+		node.Spec.Taints = slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintNotConverged })
+	}
+}
+
+func sameNode(a, b *corev1.Node) bool {
+	return cluster.HasTaint(a) == cluster.HasTaint(b) &&
+		a.Annotations[v1alpha1.AnnotationVersion] == b.Annotations[v1alpha1.AnnotationVersion] &&
+		a.Labels[v1alpha1.LabelContainerdConfig] == b.Labels[v1alpha1.LabelContainerdConfig]
+}
+
+// Warn tells, on the Nodes, of what agents warn of and of restarts of their
+// containerd. First reports whether something was not told before.
+func (k *Keeper) Warn(there *cluster.Snapshot, first func(...any) bool) {
+	for i := range there.Nodes {
+		node := &there.Nodes[i]
+		if rn := there.RegistryNodes[node.Name]; rn != nil && rn.Status.NodeUID == string(node.UID) {
+			warnOf(k.cluster.Events, node, rn, first)
+		}
+	}
+}
+
+func warnOf(events cluster.Events, node *corev1.Node, rn *v1alpha1.RegistryNode, first func(...any) bool) {
+	for _, warning := range rn.Status.Warnings {
+		if first(node.UID, "\n", warning) {
+			events.Warningf(node, "ContainerdWarning", "%s", warning)
+		}
+	}
+	restart := rn.Status.Restart
+	switch {
+	case restart == nil || restart.Phase == v1alpha1.RestartWaiting || !first(node.UID, "\n", restart.Phase, restart.ID):
+	case restart.Phase == v1alpha1.RestartFailed:
+		events.Warningf(node, "ContainerdRestartFailed", "%s", restart.Message)
+	default:
+		events.Normalf(node, "ContainerdRestart", "containerd is being restarted: %s", restart.Message)
+	}
+}

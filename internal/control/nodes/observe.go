@@ -1,0 +1,87 @@
+package nodes
+
+import (
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/switchover"
+)
+
+// Observe joins Node objects with what their agents reported, and keeps for how
+// long each was seen NotReady: node clocks are not asked.
+func (k *Keeper) Observe(there *cluster.Snapshot, now time.Time) []switchover.Node {
+	nodes := make([]switchover.Node, 0, len(there.Nodes))
+	still := map[types.UID]time.Time{}
+	for i := range there.Nodes {
+		node := &there.Nodes[i]
+		seen := switchover.Node{
+			Name:         node.Name,
+			UID:          string(node.UID),
+			BootID:       node.Status.NodeInfo.BootID,
+			ControlPlane: cluster.IsControlPlane(node),
+			Schedulable:  !node.Spec.Unschedulable,
+			Ready:        cluster.IsReady(node),
+			Agent:        cluster.WantsAgent(node),
+			Exclude:      node.Annotations[v1alpha1.AnnotationExclude] == "true",
+			Tainted:      cluster.HasTaint(node),
+			Report:       report(there.RegistryNodes[node.Name]),
+		}
+		if rn := there.RegistryNodes[node.Name]; rn != nil {
+			seen.ApprovedRestart = rn.Spec.ApprovedRestart
+		}
+		if runtime := node.Status.NodeInfo.ContainerRuntimeVersion; runtime != "" && !strings.HasPrefix(runtime, "containerd://") {
+			seen.Unsupported = "container runtime " + runtime + " is not containerd"
+		}
+		if !seen.Ready {
+			since, known := k.notReady[node.UID]
+			if !known {
+				since = now
+			}
+			still[node.UID] = since
+			seen.NotReadyFor = now.Sub(since)
+		}
+		nodes = append(nodes, seen)
+	}
+	k.notReady = still
+	return nodes
+}
+
+// report is what an agent said of its node; zero when none ever did.
+func report(rn *v1alpha1.RegistryNode) switchover.Report {
+	if rn == nil || rn.Status.NodeUID == "" {
+		return switchover.Report{}
+	}
+	var restart switchover.Restart
+	if r := rn.Status.Restart; r != nil {
+		restart = switchover.Restart{ID: r.ID, Phase: switchover.RestartPhase(r.Phase), Message: r.Message}
+	}
+	return switchover.Report{
+		UID:        rn.Status.NodeUID,
+		BootID:     rn.Status.BootID,
+		Generation: rn.Status.Generation,
+		Version:    rn.Status.Version,
+		Preflight:  switchover.Preflight(rn.Status.Preflight),
+		Legacy:     rn.Status.Legacy,
+		Restart:    restart,
+		Message:    rn.Status.Message,
+	}
+}
+
+// NextExclusion is how long from now the first NotReady node has been so for
+// long enough to be left out; 0 when none is on the way there.
+func NextExclusion(o switchover.Observed) time.Duration {
+	var next time.Duration
+	for _, n := range o.Nodes {
+		if n.Ready || n.NotReadyFor >= o.Settings.NotReadyFor {
+			continue
+		}
+		if left := o.Settings.NotReadyFor - n.NotReadyFor; next == 0 || left < next {
+			next = left
+		}
+	}
+	return next
+}

@@ -1,0 +1,234 @@
+package platform
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/test/harness/fleet"
+)
+
+func TestTheCensusFindsEveryReference(t *testing.T) {
+	t.Parallel()
+	done := []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+	suspended := true
+	static := corev1.Pod{ObjectMeta: fleet.InNS("static"), Spec: fleet.Spec("other.io/x:1")}
+	static.Spec.InitContainers = []corev1.Container{{Image: "r.io/d8/init:1"}}
+	static.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Image: "r.io/d8/debug:1"}}}
+	static.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "r.io/d8/volume:1"}}}}
+	inv := &cluster.Inventory{
+		Whose:        fleet.Whose(),
+		Namespaces:   map[string]labels.Set{"ns": {"heritage": "deckhouse"}},
+		Deployments:  []appsv1.Deployment{{ObjectMeta: fleet.InNS("d"), Spec: appsv1.DeploymentSpec{Template: fleet.Template("r.io/d8:v1")}}},
+		DaemonSets:   []appsv1.DaemonSet{{ObjectMeta: fleet.InNS("ds"), Spec: appsv1.DaemonSetSpec{Template: fleet.Template("r.io/d8/a@sha256:" + strings.Repeat("a", 64))}}},
+		StatefulSets: []appsv1.StatefulSet{{ObjectMeta: fleet.InNS("sts"), Spec: appsv1.StatefulSetSpec{Template: fleet.Template("registry.d8-system.svc:5001/system/deckhouse/b:2")}}},
+		CronJobs:     []batchv1.CronJob{{ObjectMeta: fleet.InNS("cron"), Spec: batchv1.CronJobSpec{JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: fleet.Template("r.io/d8/c")}}}}},
+		Jobs: []batchv1.Job{
+			{ObjectMeta: fleet.InNS("finished"), Spec: batchv1.JobSpec{Template: fleet.Template("r.io/d8/gone:1")}, Status: batchv1.JobStatus{Conditions: done}},
+			{ObjectMeta: fleet.InNS("suspended"), Spec: batchv1.JobSpec{Suspend: &suspended, Template: fleet.Template("r.io/d8/job:1")}},
+		},
+		RegistryNodes: []v1alpha1.RegistryNode{
+			{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: v1alpha1.RegistryNodeStatus{Containerd: v1alpha1.ContainerdStatus{SandboxImage: "r.io/d8/pause:3.9"}}},
+			{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Status: v1alpha1.RegistryNodeStatus{Containerd: v1alpha1.ContainerdStatus{SandboxImage: "registry.k8s.io/pause:3.9"}}},
+		},
+		Replicators: []corev1.ReplicationController{
+			{ObjectMeta: fleet.InNS("rc"), Spec: corev1.ReplicationControllerSpec{Template: func() *corev1.PodTemplateSpec { t := fleet.Template("r.io/d8/replicated:1"); return &t }()}},
+			{ObjectMeta: fleet.InNS("empty")},
+		},
+		ReplicaSets: []appsv1.ReplicaSet{{ObjectMeta: fleet.InNS("rs"), Spec: appsv1.ReplicaSetSpec{Template: fleet.Template("r.io/d8/revision:1")}}},
+		Revisions: []appsv1.ControllerRevision{{ObjectMeta: fleet.InNS("rev"),
+			Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"x","image":"r.io/d8/controllerrevision:1"}]}}}}`)}}},
+		Pods: []corev1.Pod{
+			static,
+			{ObjectMeta: fleet.InNS("finished"), Spec: fleet.Spec("r.io/d8/done:1"), Status: corev1.PodStatus{Phase: corev1.PodSucceeded}},
+			{ObjectMeta: fleet.InNS("boundary"), Spec: fleet.Spec("r.io/d8extra/x:1")},
+			{ObjectMeta: fleet.InNS("elsewhere"), Spec: fleet.Spec("r.io:5000/d8/x:1")},
+		},
+		Live: true,
+	}
+	census := mover().Census(inv, []layout.Name{fleet.Old(), layout.Fixed()}, 0, ":own")
+	var got []string
+	for _, r := range census.References {
+		got = append(got, fmt.Sprintf("%s|%s|%s|%t", r.Name, r.Image, r.User, r.Movable))
+	}
+	want := []string{
+		"r.io/d8|controllerrevision:1|ControllerRevision ns/rev|false",
+		"r.io/d8|c|CronJob ns/cron|true",
+		"r.io/d8|a@sha256:" + strings.Repeat("a", 64) + "|DaemonSet ns/ds|true",
+		"r.io/d8|:v1|Deployment ns/d|true",
+		"r.io/d8|job:1|Job ns/suspended|false",
+		"r.io/d8|debug:1|Pod ns/static|false",
+		"r.io/d8|init:1|Pod ns/static|false",
+		"r.io/d8|volume:1|Pod ns/static|false",
+		"r.io/d8|revision:1|ReplicaSet ns/rs|false",
+		"r.io/d8|replicated:1|ReplicationController ns/rc|false",
+		"r.io/d8|pause:3.9|sandbox of Node n1|false",
+		"registry.d8-system.svc:5001/system/deckhouse|b:2|StatefulSet ns/sts|true",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if !census.Live || census.Problem != "" {
+		t.Errorf("live %v, problem %q", census.Live, census.Problem)
+	}
+}
+
+func TestALiveCensusBelievesNoUnobservedTemplate(t *testing.T) {
+	t.Parallel()
+	d := appsv1.Deployment{ObjectMeta: fleet.InNS("d"), Spec: appsv1.DeploymentSpec{Template: fleet.Template("r.io/d8:v1")}}
+	d.Generation = 2
+	d.Status.ObservedGeneration = 1
+	for _, live := range []bool{true, false} {
+		census := mover().Census(&cluster.Inventory{Deployments: []appsv1.Deployment{d}, Live: live}, []layout.Name{fleet.Old()}, 0, ":own")
+		if (census.Problem != "") != live {
+			t.Errorf("live %v: problem %q", live, census.Problem)
+		}
+	}
+}
+
+func TestRequiredImages(t *testing.T) {
+	t.Parallel()
+	inv := &cluster.Inventory{RequiredImages: []corev1.ConfigMap{
+		{ObjectMeta: fleet.InNS("good"), Data: map[string]string{"images_digests.json": `{"m":{"b":"sha256:2","a":"sha256:1"},"n":{"a":"sha256:1"}}`}},
+		{ObjectMeta: fleet.InNS("bad"), Data: map[string]string{"images_digests.json": `[]`}},
+	}}
+	r := mover()
+	census := r.Census(inv, nil, 0, ":own")
+	if got := strings.Join(census.Required, " "); got != ":own @sha256:1 @sha256:2" {
+		t.Errorf("required are %s", got)
+	}
+	if !strings.Contains(census.Problem, "ConfigMap ns/bad") {
+		t.Errorf("problem %q", census.Problem)
+	}
+	if got := Sources(inv, census, ":own")["@sha256:1"]; got != "module/m/a" {
+		t.Errorf("sha256:1 is needed by %q", got)
+	}
+}
+
+func TestWhatIsNotOursToMove(t *testing.T) {
+	t.Parallel()
+	yes := true
+	applied := func(manager string) []metav1.ManagedFieldsEntry {
+		return []metav1.ManagedFieldsEntry{{Manager: manager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(
+			`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"main\"}":{".":{},"f:image":{}}}}}}}`)}}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*appsv1.Deployment)
+		want   string
+	}{
+		{"nothing special", func(*appsv1.Deployment) {}, ""},
+		{"opted out", func(d *appsv1.Deployment) { d.Annotations = map[string]string{v1alpha1.AnnotationRepoint: "false"} }, "is false"},
+		{"made by a custom resource", func(d *appsv1.Deployment) {
+			d.OwnerReferences = []metav1.OwnerReference{{APIVersion: "monitoring.coreos.com/v1", Kind: "Prometheus", Name: "main", Controller: &yes}}
+		}, "made by Prometheus main"},
+		{"owned by Kubernetes' own", func(d *appsv1.Deployment) {
+			d.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "x", Controller: &yes}}
+		}, ""},
+		{"flux", func(d *appsv1.Deployment) { d.ManagedFields = applied("kustomize-controller") }, "applied by kustomize-controller"},
+		{"argo", func(d *appsv1.Deployment) { d.ManagedFields = applied("argocd-controller") }, "applied by argocd-controller"},
+		{"helm", func(d *appsv1.Deployment) { d.ManagedFields = applied("helm") }, ""},
+		{"flux, but not its images", func(d *appsv1.Deployment) {
+			d.ManagedFields = applied("kustomize-controller")
+			d.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`)
+		}, ""},
+		{"moved once", func(d *appsv1.Deployment) { d.Annotations = map[string]string{v1alpha1.AnnotationRepointed: "5"} }, "changed back"},
+		{"moved in another switch", func(d *appsv1.Deployment) { d.Annotations = map[string]string{v1alpha1.AnnotationRepointed: "4"} }, ""},
+		{"owned, not controlled, by a custom resource", func(d *appsv1.Deployment) {
+			d.OwnerReferences = []metav1.OwnerReference{{APIVersion: "cluster.x-k8s.io/v1", Kind: "Machine", Name: "m"}}
+		}, "made by Machine m"},
+		{"being deleted", func(d *appsv1.Deployment) { d.DeletionTimestamp = &metav1.Time{} }, "being deleted"},
+		{"argo that applies as kubectl", func(d *appsv1.Deployment) {
+			d.Annotations = map[string]string{"argocd.argoproj.io/tracking-id": "app:apps/Deployment:ns/d"}
+		}, "applied by argocd"},
+		{"argo's mark, copied", func(d *appsv1.Deployment) {
+			d.Annotations = map[string]string{"argocd.argoproj.io/tracking-id": "app:apps/Deployment:ns/other"}
+		}, ""},
+		{"flux by its label", func(d *appsv1.Deployment) { d.Labels = map[string]string{"helm.toolkit.fluxcd.io/name": "x"} }, "applied by helm-controller"},
+		{"flux by its label, but not its images", func(d *appsv1.Deployment) {
+			d.Labels = map[string]string{"kustomize.toolkit.fluxcd.io/name": "x"}
+			d.ManagedFields = applied("kustomize-controller")
+			d.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`)
+		}, ""},
+		{"never pulled", func(d *appsv1.Deployment) {
+			d.Spec.Template.Spec.InitContainers = []corev1.Container{{Name: "loaded", Image: fleet.Old().Reference("x:1"), ImagePullPolicy: corev1.PullNever}}
+		}, "imagePullPolicy of container loaded is Never"},
+		{"never pulled, and nobody's business", func(d *appsv1.Deployment) {
+			d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "loaded", Image: "other.io/x:1", ImagePullPolicy: corev1.PullNever}}
+		}, ""},
+	} {
+		d := &appsv1.Deployment{ObjectMeta: fleet.InNS("d")}
+		c.change(d)
+		r := mover()
+		if got := r.notOurs(cluster.WorkloadOf(d), 5, []layout.Name{fleet.Old()}); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestOnlyThePastIsRetained: what pods may still be made from counts as in use.
+func TestOnlyThePastIsRetained(t *testing.T) {
+	t.Parallel()
+	none, one, yes := int32(0), int32(1), true
+	owned := func(name, kind, owner string) metav1.ObjectMeta {
+		m := fleet.InNS(name)
+		m.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: kind, Name: owner, Controller: &yes}}
+		return m
+	}
+	rs := func(m metav1.ObjectMeta, replicas *int32, has int32) appsv1.ReplicaSet {
+		return appsv1.ReplicaSet{ObjectMeta: m, Spec: appsv1.ReplicaSetSpec{Replicas: replicas, Template: fleet.Template("r.io/d8/a:1")}, Status: appsv1.ReplicaSetStatus{Replicas: has}}
+	}
+	revision := func(name string) appsv1.ControllerRevision {
+		return appsv1.ControllerRevision{ObjectMeta: fleet.InNS(name), Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"a","image":"r.io/d8/a:1"}]}}}}`)}}
+	}
+	inv := &cluster.Inventory{
+		ReplicaSets: []appsv1.ReplicaSet{
+			rs(owned("past", "Deployment", "d"), &none, 0), rs(owned("ending", "Deployment", "d"), &none, 1),
+			rs(owned("now", "Deployment", "d"), &one, 1), rs(fleet.InNS("bare"), &none, 0),
+		},
+		StatefulSets: []appsv1.StatefulSet{
+			{ObjectMeta: fleet.InNS("partitioned"), Status: appsv1.StatefulSetStatus{CurrentRevision: "below", UpdateRevision: "above"}},
+			{ObjectMeta: fleet.InNS("whole"), Status: appsv1.StatefulSetStatus{CurrentRevision: "latest", UpdateRevision: "latest"}},
+		},
+		Revisions: []appsv1.ControllerRevision{revision("below"), revision("latest"), revision("older")},
+		Pods: []corev1.Pod{
+			{ObjectMeta: func() metav1.ObjectMeta {
+				m := owned("agent", "DaemonSet", "registry-agent")
+				m.Namespace = "d8-system"
+				return m
+			}(), Spec: fleet.Spec("r.io/d8/a:1")},
+			{ObjectMeta: owned("pod", "DaemonSet", "registry-agent"), Spec: fleet.Spec("r.io/d8/a:1")},
+		},
+	}
+	want := map[string]string{
+		"ReplicaSet ns/past": "retained", "ReplicaSet ns/ending": "", "ReplicaSet ns/now": "", "ReplicaSet ns/bare": "",
+		"ControllerRevision ns/below": "", "ControllerRevision ns/latest": "retained", "ControllerRevision ns/older": "retained",
+		"Pod d8-system/agent": "own", "Pod ns/pod": "",
+	}
+	for _, r := range mover().Census(inv, []layout.Name{fleet.Old()}, 0, ":own").References {
+		got := ""
+		switch {
+		case r.Retained:
+			got = "retained"
+		case r.OwnWorkload:
+			got = "own"
+		}
+		if expected, ok := want[r.User]; !ok || got != expected {
+			t.Errorf("%s is %q, want %q", r.User, got, expected)
+		}
+		delete(want, r.User)
+	}
+	if len(want) > 0 {
+		t.Errorf("not counted: %v", want)
+	}
+}

@@ -1,0 +1,224 @@
+package platform
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// atOnce is how many rollouts may be under way.
+const atOnce = 3
+
+// Rollout is one workload on its way to the wanted name.
+type Rollout struct {
+	cluster.Workload
+	cluster.Repointing
+	why    string // what it still waits for once patched
+	broken bool   // it does not come up
+}
+
+// String is that of the workload.
+func (ro Rollout) String() string { return ro.Workload.String() }
+
+// Progress is how far the platform's workloads are with what is desired. It is
+// measured twice in a pass: against the stored document for switchover, and
+// against the new one to act on, by the same function.
+type Progress struct {
+	todo     []Rollout
+	underway []Rollout
+	skipped  []Skipped
+	refused  string
+	onHold   bool // no rollout may begin now
+	moved    bool // the platform's move to this target has ended before
+}
+
+// Skipped is a workload that names another base and is not ours to re-point.
+type Skipped struct {
+	cluster.Workload
+	Why string
+}
+
+// String names the workload and the reason.
+func (s Skipped) String() string { return s.Workload.String() + ": " + s.Why }
+
+// Idle reports whether nothing is to be re-pointed or under way.
+func (p Progress) Idle() bool { return len(p.todo)+len(p.underway) == 0 }
+
+// Skip adds a workload that was found elsewhere not to be ours to re-point.
+func (p *Progress) Skip(s Skipped) {
+	p.skipped = append(p.skipped, s)
+	slices.SortFunc(p.skipped, func(a, b Skipped) int { return cmp.Compare(a.String(), b.String()) })
+}
+
+// Measure compares the platform's workloads with what the view's document
+// desires.
+func (m *Mover) Measure(v *state.View) Progress {
+	p := Progress{refused: m.refused, onHold: !v.Doc.Desired.Repoint, moved: v.Doc.Moved()}
+	if v.Doc.Desired.Workloads == (layout.Name{}) {
+		return p
+	}
+	names := v.KnownNames()
+	for _, w := range v.Inventory.Workloads() {
+		if w.Platform {
+			m.measureOne(&p, v, w, names)
+		}
+	}
+	// By name as well: a cache lists in any order, and which three come first
+	// must not change from one pass to the next.
+	slices.SortFunc(p.todo, Rollout.compare)
+	slices.SortFunc(p.underway, Rollout.compare)
+	slices.SortFunc(p.skipped, func(a, b Skipped) int { return cmp.Compare(a.String(), b.String()) })
+	return p
+}
+
+// measureOne says of one workload whether it is to be re-pointed, under way, or
+// not ours to move.
+func (m *Mover) measureOne(p *Progress, v *state.View, w cluster.Workload, names []layout.Name) {
+	ro := Rollout{Workload: w, Repointing: cluster.Repointing{Moves: cluster.Rebase(&w.Template.Spec, names, v.Doc.Desired.Workloads), Switch: v.Doc.Switch}}
+	toMove := !ro.None()
+	sent := m.sentIn(w.GetUID(), v.Doc.Switch)
+	if sent.unseen(w) {
+		ro.why = unobservedYet
+		p.underway = append(p.underway, ro)
+		return
+	}
+	patched := w.RepointedIn(v.Doc.Switch)
+	if !patched && sent.from == "" {
+		ro.Checksum = restartOf(w, v.Doc)
+	}
+	if toMove {
+		if reason := m.notOurs(w, v.Doc.Switch, names); reason != "" {
+			p.skipped = append(p.skipped, Skipped{w, reason})
+			ro.Moves, toMove = cluster.Moves{}, false
+		}
+	}
+	switch {
+	case toMove && v.Blocked[w.GetNamespace()] != nil: // its new pods could not pull
+	case toMove || ro.Checksum != "":
+		p.todo = append(p.todo, ro)
+	case !patched || v.Doc.Moved() && !sent.late || w.Spared() != "":
+	default:
+		if ro.why, ro.broken = m.waits(v, w, v.Doc.Switch); ro.why == "" {
+			m.arrived(w.GetUID())
+			return
+		}
+		p.underway = append(p.underway, ro)
+	}
+}
+
+// restartOf is the template annotation by which Deckhouse is restarted to read
+// its registry anew; empty for others, and where it has.
+func restartOf(w cluster.Workload, doc state.Document) string {
+	if !isDeckhouse(w) || doc.Desired.Registry.IsZero() || w.Template.Annotations[v1alpha1.AnnotationRegistryChecksum] == doc.RegistryChecksum() {
+		return ""
+	}
+	return doc.RegistryChecksum()
+}
+
+func (ro Rollout) compare(o Rollout) int {
+	return cmp.Or(ro.turn()-o.turn(), cmp.Compare(ro.String(), o.String()))
+}
+
+// turn orders rollouts: Deckhouse first, DaemonSets last.
+func (ro Rollout) turn() int {
+	switch {
+	case isDeckhouse(ro.Workload):
+		return 0
+	case ro.Kind.Kind == "DaemonSet":
+		return 2
+	}
+	return 1
+}
+
+// next are the rollouts that may begin now.
+func (p Progress) next() []Rollout {
+	if p.onHold || len(p.todo) == 0 || slices.ContainsFunc(p.underway, func(ro Rollout) bool { return ro.broken || ro.turn() == 0 }) {
+		return nil
+	}
+	turn := p.todo[0].turn()
+	if slices.ContainsFunc(p.underway, func(ro Rollout) bool { return ro.turn() < turn }) {
+		return nil // Deckhouse, or something before the DaemonSets, is not there yet
+	}
+	free := max(0, atOnce-len(p.underway))
+	if turn == 0 {
+		free = min(free, 1)
+	}
+	last := 0
+	for last < len(p.todo) && last < free && p.todo[last].turn() == turn {
+		last++
+	}
+	return p.todo[:last]
+}
+
+// Others is how far the rest of the switch is, beside the platform's workloads.
+type Others struct {
+	Registry bool   // pull secrets or deckhouse-registry are to be written
+	Own      string // what our own workloads wait for; empty when nothing
+	Address  bool   // ConfigMap registry-image-address is to be written
+}
+
+// Platform is the progress as a switch sees it.
+func (p Progress) Platform(doc state.Document, others Others) switchover.Platform {
+	out := switchover.Platform{Target: doc.Desired.Registry, Refused: p.refused}
+	for _, s := range p.skipped {
+		out.Skipped = append(out.Skipped, s.String())
+	}
+	switch {
+	case others.Registry:
+		out.Message = "Updating registry for deckhouse components"
+	case len(p.todo) > 0 && p.todo[0].turn() == 0:
+		out.Message = "Applying new registry to deckhouse-controller"
+	case len(p.underway) > 0 && p.underway[0].turn() == 0:
+		out.Message = "Waiting for deckhouse-controller to become ready: " + p.underway[0].why
+	case !p.Idle():
+		out.Message = p.rollouts()
+	case others.Own != "":
+		out.Message = others.Own
+	case others.Address:
+		out.Message = "Publishing ConfigMap " + v1alpha1.ConfigMapImageAddress
+	default:
+		out.Moved = true
+	}
+	return out
+}
+
+func (p Progress) rollouts() string {
+	lines := []string{fmt.Sprintf("%d workload(s) to re-point, %d under way", len(p.todo), len(p.underway))}
+	for _, ro := range p.underway[:min(len(p.underway), 10)] {
+		line := "- " + ro.String() + ": " + ro.why
+		if ro.broken {
+			line += "; no other rollout begins before it has come up"
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func isDeckhouse(w cluster.Workload) bool {
+	return w.Kind.Kind == "Deployment" && w.GetNamespace() == v1alpha1.Namespace && w.GetName() == v1alpha1.DeploymentDeckhouse
+}
+
+// Warn tells, on the workloads, which of them hold the others up and which were
+// not moved. First reports whether something was not told before.
+func (p Progress) Warn(events cluster.Events, first func(...any) bool) {
+	for _, ro := range p.underway {
+		if ro.broken && first(ro.GetUID(), "\n", ro.why) {
+			events.Warningf(ro.Object, "RegistryRolloutStuck", "no other workload is re-pointed before this one has come up, or has annotation %s: %q: %s", v1alpha1.AnnotationRepoint, "false", ro.why)
+		}
+	}
+	if !p.moved {
+		return
+	}
+	for _, s := range p.skipped {
+		if first(s.GetUID(), "\n", s.Why) {
+			events.Normalf(s.Object, "RegistryNotRepointed", "images are left under their old name, which goes on working: %s", s.Why)
+		}
+	}
+}

@@ -1,0 +1,32 @@
+package pullsecret
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
+)
+
+// bootstrap is the pull secret of our own workloads: every registry whose real
+// address one of their templates may name, the first of a host winning.
+func bootstrap(d state.Document) map[string][]byte {
+	auths := map[string]dockerAuth{}
+	for _, u := range d.Desired.Bootstrap {
+		if _, taken := auths[u.Host]; !taken {
+			auths[u.Host] = newAuth(u.Credentials)
+		}
+	}
+	return map[string][]byte{corev1.DockerConfigJsonKey: cluster.MustJSON(dockerConfig{Auths: auths})}
+}
+
+// ApplyBootstrap writes Secret registry-bootstrap. Templates that name a
+// registry come after it.
+func (k *Keeper) ApplyBootstrap(ctx context.Context, v *state.View) error {
+	if len(v.Doc.Desired.Bootstrap) == 0 {
+		return nil
+	}
+	return k.cluster.PutData(ctx, v.Snapshot, v1alpha1.SecretBootstrap, corev1.SecretTypeDockerConfigJson, bootstrap(v.Doc))
+}

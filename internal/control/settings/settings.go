@@ -1,0 +1,185 @@
+// Package settings reads what the user asks for in ModuleConfig deckhouse.
+//
+// It checks a second time what admission checked. Start at Read.
+package settings
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// registrySettings is spec.settings.registry of ModuleConfig deckhouse.
+type registrySettings struct {
+	Mode      *string          `json:"mode"` // absent is Unmanaged, empty is none
+	Direct    *sectionSettings `json:"direct"`
+	Unmanaged json.RawMessage  `json:"unmanaged"`
+	Proxy     json.RawMessage  `json:"proxy"`
+}
+
+type sectionSettings struct {
+	ImagesRepo string `json:"imagesRepo"`
+	Scheme     string `json:"scheme"`
+	CA         string `json:"ca"`
+	License    string `json:"license"`
+	Username   string `json:"username"`
+	Password   string `json:"password"`
+}
+
+// Disabled is the problem of a spec while the module is switched off.
+const Disabled = "Module registry is disabled by ModuleConfig registry."
+
+// Read reads what the user asks for, from the API server itself. What is wrong
+// with it is in the spec's Problem. Admission has checked the same, but a policy
+// can be deleted, and objects made before it are not looked at again.
+func Read(ctx context.Context, live client.Reader) (switchover.Spec, error) {
+	if disabled, err := disabled(ctx, live); err != nil || disabled {
+		return switchover.Spec{Problem: Disabled}, err
+	}
+	var config deckhousev1alpha1.ModuleConfig
+	err := live.Get(ctx, client.ObjectKey{Name: v1alpha1.ModuleConfigName}, &config)
+	switch {
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+		return switchover.Spec{Problem: "ModuleConfig deckhouse does not exist."}, nil
+	case err != nil:
+		return switchover.Spec{}, fmt.Errorf("read ModuleConfig deckhouse: %w", err)
+	case config.Spec.Settings == nil:
+		return Parse(nil), nil
+	}
+	return Parse(config.Spec.Settings.Raw), nil
+}
+
+// disabled reports whether ModuleConfig registry switches the module off.
+func disabled(ctx context.Context, live client.Reader) (bool, error) {
+	var config deckhousev1alpha1.ModuleConfig
+	err := live.Get(ctx, client.ObjectKey{Name: v1alpha1.ModuleName}, &config)
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read ModuleConfig registry: %w", err)
+	}
+	return config.Spec.Enabled != nil && !*config.Spec.Enabled, nil
+}
+
+// Parse turns spec.settings of ModuleConfig deckhouse, as JSON, into what is asked
+// for.
+func Parse(settings []byte) switchover.Spec {
+	var all struct {
+		Registry json.RawMessage `json:"registry"`
+	}
+	if len(settings) > 0 {
+		if err := json.Unmarshal(settings, &all); err != nil {
+			return problem("spec.settings is no object.")
+		}
+	}
+	if len(all.Registry) == 0 || bytes.Equal(all.Registry, []byte("null")) {
+		return problem("there is no section spec.settings.registry.")
+	}
+	var section registrySettings
+	if err := json.Unmarshal(all.Registry, &section); err != nil {
+		return problem("spec.settings.registry: %s.", shape(err))
+	}
+	if field := unknownField(all.Registry); field != "" {
+		return problem("spec.settings.registry: unknown field %q.", field)
+	}
+	if wrong := section.clash(); wrong.Problem != "" {
+		return wrong
+	}
+	if section.Direct == nil {
+		return switchover.Spec{Mode: switchover.Unmanaged}
+	}
+	return direct(*section.Direct)
+}
+
+// clash is what is wrong about the mode and the sections beside it; zero when
+// nothing is.
+func (section registrySettings) clash() switchover.Spec {
+	mode := string(switchover.Unmanaged)
+	if section.Mode != nil {
+		mode = *section.Mode
+	}
+	switch mode {
+	case string(switchover.Unmanaged):
+		if section.Direct != nil {
+			return problem("registry: when mode is not 'Direct', 'direct' section must be omitted.")
+		}
+		if present(section.Unmanaged) {
+			return problem("registry: section 'unmanaged' is not supported, the parameters of the previously active mode are used.")
+		}
+	case string(switchover.Direct):
+		if section.Direct == nil {
+			return problem("registry: when mode is 'Direct', 'direct' section must be specified.")
+		}
+		if present(section.Unmanaged) {
+			return problem("registry: when mode is not 'Unmanaged', 'unmanaged' section must be omitted.")
+		}
+	default:
+		return problem("Unknown registry mode: %q.", mode)
+	}
+	if present(section.Proxy) {
+		return problem("registry: when mode is not 'Proxy', 'proxy' section must be omitted.")
+	}
+	return switchover.Spec{}
+}
+
+// unknownField is a field that admission does not let in either. Go's decoder
+// takes any letter case for a known one.
+func unknownField(registry []byte) string {
+	var section, direct map[string]json.RawMessage
+	if json.Unmarshal(registry, &section) != nil || len(section["direct"]) > 0 && json.Unmarshal(section["direct"], &direct) != nil {
+		return "direct" // decoded before: not reached
+	}
+	unknown := slices.DeleteFunc(slices.Collect(maps.Keys(section)), func(k string) bool {
+		return slices.Contains([]string{"mode", "direct", "unmanaged", "proxy"}, k)
+	})
+	unknown = append(unknown, slices.DeleteFunc(slices.Collect(maps.Keys(direct)), func(k string) bool {
+		return slices.Contains([]string{"imagesRepo", "scheme", "ca", "license", "username", "password"}, k)
+	})...)
+	if len(unknown) == 0 {
+		return ""
+	}
+	return slices.Min(unknown)
+}
+
+func direct(s sectionSettings) switchover.Spec {
+	u, err := upstream.Parse(upstream.Settings{
+		ImagesRepo: s.ImagesRepo, Scheme: s.Scheme, CA: s.CA,
+		License: s.License, Username: s.Username, Password: s.Password,
+	})
+	if err != nil {
+		return problem("registry.direct: %v.", err) // the error names no secret
+	}
+	return switchover.Spec{Mode: switchover.Direct, Upstream: u}
+}
+
+func problem(format string, args ...any) switchover.Spec {
+	return switchover.Spec{Problem: "ModuleConfig deckhouse: " + fmt.Sprintf(format, args...)}
+}
+
+func present(section json.RawMessage) bool {
+	return len(section) > 0 && !bytes.Equal(section, []byte("null"))
+}
+
+// shape says where the settings have the wrong form, without quoting a value:
+// it could be a password.
+func shape(err error) string {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Sprintf("%s: a %s is expected", wrong.Field, wrong.Type)
+	}
+	return err.Error()
+}

@@ -1,0 +1,62 @@
+package state
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// Published reads the layout back as it lies in the cluster.
+func Published(secret *corev1.Secret) switchover.Published {
+	if secret == nil {
+		return switchover.Published{}
+	}
+	l, err := layout.Decode(secret.Data[v1alpha1.KeyLayout])
+	if err != nil {
+		return switchover.Published{Found: true, Problem: err.Error()}
+	}
+	return switchover.Published{Found: true, Layout: l}
+}
+
+// Publish writes what nodes and proxies route by. The write is conditional on
+// what this pass saw, and MayPublish is the last word on whether it may lower or
+// shrink anything: whatever went wrong before, a layout that nodes need is not
+// replaced by a smaller one.
+func (s *Store) Publish(ctx context.Context, v *View) error {
+	want := v.Doc.Desired.Layout
+	if want.Generation == 0 || v.Doc.Desired.Legacy {
+		return nil
+	}
+	data, err := layout.Encode(want)
+	if err != nil {
+		return fmt.Errorf("encode layout of generation %d: %w", want.Generation, err)
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretLayout}, Type: corev1.SecretTypeOpaque}
+	if v.Layout != nil {
+		secret = v.Layout.DeepCopy()
+	}
+	if string(secret.Data[v1alpha1.KeyLayout]) == string(data) && cluster.Contains(secret.Labels, cluster.Ours()) {
+		return nil
+	}
+	if err := v.Doc.MayPublish(v.Observed.Published); err != nil {
+		return fmt.Errorf("publish layout of generation %d: %w", want.Generation, err)
+	}
+	cluster.SetLabels(secret, cluster.Ours())
+	// It outlives the chart: nodes that know us need it until they are told
+	// otherwise.
+	cluster.SetAnnotation(secret, "helm.sh/resource-policy", "keep")
+	secret.Data = map[string][]byte{v1alpha1.KeyLayout: data}
+	if err := s.cluster.PutSecret(ctx, secret); err != nil {
+		return fmt.Errorf("publish layout of generation %d: %w", want.Generation, err)
+	}
+	v.Layout = secret
+	s.cluster.Log.Info("layout published", "generation", want.Generation, "mode", want.Mode, "target", want.Target.String())
+	return nil
+}

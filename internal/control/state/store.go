@@ -1,0 +1,162 @@
+package state
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/switchover"
+)
+
+// Keys of Secret registry-state, as users read them.
+const (
+	KeyConditions = "conditions"
+	KeyHash       = "hash"
+	KeyMode       = "mode"
+	KeyTargetMode = "target_mode"
+	KeyState      = "state"
+
+	typeState = "registry/state"
+)
+
+// Stored is the document together with the Secret that it came from.
+type Stored struct {
+	Document
+	// Secret is nil when there is none.
+	Secret *corev1.Secret
+	// Problem says why its content could not be read; the document is then
+	// empty and is rebuilt from what is published.
+	Problem string
+}
+
+// Store keeps the document in Secret registry-state.
+type Store struct {
+	cluster *cluster.Client
+	domain  string
+	written time.Time // when this process last wrote
+}
+
+// NewStore makes a store in this cluster. Domain is the cluster's DNS domain: it
+// completes the second name on the proxy's certificate.
+func NewStore(c *cluster.Client, domain string) *Store { return &Store{cluster: c, domain: domain} }
+
+// Load reads the state from the API server itself: a cache could be behind our
+// own last write, and everything follows from what is stored.
+func (s *Store) Load(ctx context.Context) (Stored, error) {
+	var secret corev1.Secret
+	err := s.cluster.Live.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, &secret)
+	if apierrors.IsNotFound(err) {
+		return Stored{}, nil
+	}
+	if err != nil {
+		return Stored{}, fmt.Errorf("read state: %w", err)
+	}
+	doc, err := Decode(secret.Data[KeyState])
+	if err != nil {
+		return Stored{Secret: &secret, Problem: err.Error()}, nil //nolint:nilerr // told in the log; a state that cannot be read is one that was lost
+	}
+	return Stored{Document: doc, Secret: &secret}, nil
+}
+
+// Save stores the document if it changed. It is
+// one write that fails if anybody wrote since load: a former leader's late
+// pass ends here.
+func (s *Store) Save(ctx context.Context, before Stored, doc Document, o switchover.Observed) error {
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, Type: typeState}
+	if before.Secret != nil {
+		secret = before.Secret.DeepCopy()
+	}
+	if err := fill(secret, doc, o); err != nil {
+		return err
+	}
+	var err error
+	switch {
+	case before.Secret == nil:
+		err = s.cluster.Create(ctx, secret)
+	case maps.EqualFunc(before.Secret.Data, secret.Data, func(a, b []byte) bool { return string(a) == string(b) }) &&
+		maps.Equal(before.Secret.Labels, secret.Labels) && maps.Equal(before.Secret.Annotations, secret.Annotations):
+		return nil
+	default:
+		err = s.cluster.Update(ctx, secret)
+	}
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
+		return fmt.Errorf("store state: %w", cluster.ErrLost)
+	}
+	if err != nil {
+		return fmt.Errorf("store state: %w", err)
+	}
+	s.written = o.Now
+	return nil
+}
+
+// fill writes the user's view and the document into the Secret.
+func fill(secret *corev1.Secret, doc Document, o switchover.Observed) error {
+	state, err := doc.Encode()
+	if err != nil {
+		return err
+	}
+	conditions, err := userConditions(doc.Conditions)
+	if err != nil {
+		return err
+	}
+	hash := specHash(doc, o)
+	if secret.Data == nil {
+		secret.Data = map[string][]byte{}
+	}
+	secret.Data[KeyState] = state
+	secret.Data[KeyConditions] = conditions
+	secret.Data[KeyHash] = []byte(hash)
+	secret.Data[KeyMode] = []byte(doc.Active.Mode)
+	secret.Data[KeyTargetMode] = []byte(doc.Target.Mode)
+	cluster.SetLabels(secret, map[string]string{
+		v1alpha1.LabelManagedBy: v1alpha1.ManagedBy,
+		v1alpha1.LabelHeritage:  v1alpha1.Heritage,
+		"module":                "registry",
+		"app":                   "registry",
+		"type":                  "registry-state",
+	})
+	cluster.SetAnnotation(secret, v1alpha1.AnnotationConfigHash, hash)
+	return nil
+}
+
+// specHash is of what the user asks for and of the images that this needs, so
+// that it stands still while nodes report.
+func specHash(doc Document, o switchover.Observed) string {
+	sum := hmac.New(sha256.New, []byte(doc.HashKey))
+	sum.Write([]byte(string(doc.Target.Mode) + "\n" + doc.SpecHash + "\n" + strings.Join(o.Census.Required, "\n")))
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// userConditions are the conditions as a YAML list whose entries have all five
+// keys, empty or not.
+func userConditions(conditions []metav1.Condition) ([]byte, error) {
+	type condition struct {
+		LastTransitionTime metav1.Time            `json:"lastTransitionTime"`
+		Message            string                 `json:"message"`
+		Reason             string                 `json:"reason"`
+		Status             metav1.ConditionStatus `json:"status"`
+		Type               string                 `json:"type"`
+	}
+	shown := make([]condition, 0, len(conditions))
+	for _, c := range conditions {
+		shown = append(shown, condition{c.LastTransitionTime, c.Message, c.Reason, c.Status, c.Type})
+	}
+	data, err := yaml.Marshal(shown)
+	if err != nil {
+		return nil, fmt.Errorf("encode conditions: %w", err)
+	}
+	return data, nil
+}

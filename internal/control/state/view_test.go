@@ -1,0 +1,75 @@
+package state
+
+import (
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/switchover"
+)
+
+// with is a view of an empty cluster.
+func with(doc Document) *View { return &View{Snapshot: &cluster.Snapshot{}, Doc: doc} }
+
+func TestTheOrderBackHasAGenerationOfItsOwn(t *testing.T) {
+	t.Parallel()
+	doc := Document{}
+	doc.Generation = 7
+	if got := with(doc).WantedGeneration(); got != 0 {
+		t.Errorf("nothing is published, and %d is wanted", got)
+	}
+	doc.Desired.Legacy = true
+	if got := with(doc).WantedGeneration(); got != 7 {
+		t.Errorf("the order has generation %d", got)
+	}
+}
+
+// waiting is a Document whose switch waits at Final, with a message.
+func waiting(message string) Document {
+	doc := Document{Switch: 5}
+	doc.Generation = 7
+	doc.Conditions = []metav1.Condition{
+		{Type: v1alpha1.ConditionSwitch, Status: metav1.ConditionTrue},
+		{Type: v1alpha1.ConditionFinal, Status: metav1.ConditionFalse, Message: message},
+		{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse},
+	}
+	return doc
+}
+
+func TestWordsAreNotStoredAtEveryReport(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for name, c := range map[string]struct {
+		edit func(*Document)
+		ago  time.Duration
+		put  bool // off
+	}{
+		"a message, a moment later": {func(d *Document) { d.Conditions = waiting("2 of 3").Conditions }, time.Second, true},
+		"a message, later":          {func(d *Document) { d.Conditions = waiting("2 of 3").Conditions }, 3 * time.Second, false},
+		"nothing":                   {func(*Document) {}, time.Second, false},
+		"an approval as well": {func(d *Document) {
+			d.Conditions = waiting("2 of 3").Conditions
+			d.Desired.Restarts = []switchover.Approval{{Node: "a"}}
+		}, time.Second, false},
+		"a status": {func(d *Document) {
+			d.Conditions = waiting("2 of 3").Conditions
+			d.Conditions[1].Status = metav1.ConditionTrue
+		}, time.Second, false},
+	} {
+		s, before := NewStore(nil, ""), waiting("1 of 3")
+		s.written = now.Add(-c.ago)
+		after := waiting("1 of 3")
+		c.edit(&after)
+		said := after.Conditions[1].Message
+		wait := s.SettleWords(Stored{Document: before}, &after, now)
+		if (wait > 0) != c.put {
+			t.Errorf("%s: put off for %v", name, wait)
+		}
+		if got := after.Conditions[1].Message; c.put && got != "1 of 3" || !c.put && got != said {
+			t.Errorf("%s: says %q", name, got)
+		}
+	}
+}
