@@ -2,7 +2,10 @@
 package docs_test
 
 import (
+	"io/fs"
 	"os"
+	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,6 +59,21 @@ func TestEveryConditionHasARunbook(t *testing.T) {
 	}
 }
 
+// Somebody on call finds the page of a step without knowing its name.
+func TestRunbookListsItsPages(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("runbook/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := read(t, "runbook/README.md")
+	for _, page := range pages {
+		if name := filepath.Base(page); name != "README.md" && !strings.Contains(index, "]("+name+")") {
+			t.Errorf("runbook/README.md does not link to %s", name)
+		}
+	}
+}
+
 // The map lists every package of ours, and none that is gone.
 func TestMapListsThePackages(t *testing.T) {
 	t.Parallel()
@@ -97,4 +115,117 @@ func TestOperationsListsTheMetrics(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The folders at the root of the repository that hold what is written by hand.
+var written = regexp.MustCompile(`^(\.ci|api|charts|cmd|demo|deploy|docs|hack|internal|test|tools)$`)
+
+// files are those of the repository that a pattern matches, by their path from
+// its root.
+func files(t *testing.T, pattern *regexp.Regexp) []string {
+	t.Helper()
+	var found []string
+	err := fs.WalkDir(os.DirFS(".."), ".", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && (e.Name() == "testdata" || path.Dir(name) == "." && name != "." && !written.MatchString(name)):
+			return fs.SkipDir
+		case e.Type().IsRegular() && pattern.MatchString(name):
+			found = append(found, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) == 0 {
+		t.Fatalf("no file is called %s", pattern)
+	}
+	return found
+}
+
+var (
+	fence   = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	code    = regexp.MustCompile("`[^`\n]+`")
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	dropped = regexp.MustCompile("[^a-z0-9 _-]")
+)
+
+// anchors are what a link can name in a page, as GitHub makes them of headings.
+func anchors(page string) []string {
+	var names []string
+	for _, m := range heading.FindAllStringSubmatch(fence.ReplaceAllString(page, ""), -1) {
+		names = append(names, strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-"))
+	}
+	return names
+}
+
+// Every link of a page to another page, file or heading leads somewhere.
+func TestLinksLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	links := 0
+	for _, name := range files(t, regexp.MustCompile(`\.md$`)) {
+		page := fence.ReplaceAllString(read(t, filepath.Join("..", name)), "")
+		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(page, ""), -1) {
+			target, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			links++
+			to := name
+			if target != "" {
+				to = path.Join(path.Dir(name), target)
+			}
+			if _, err := os.Stat(filepath.Join("..", to)); err != nil {
+				t.Errorf("%s links to %s, which is not there", name, m[1])
+				continue
+			}
+			if anchor != "" && !slices.Contains(anchors(read(t, filepath.Join("..", to))), anchor) {
+				t.Errorf("%s links to %s, and %s has no such heading", name, m[1], to)
+			}
+		}
+	}
+	if links < 50 {
+		t.Errorf("only %d links were found", links)
+	}
+}
+
+// What pages and comments cite is there.
+func TestCitedFilesAreThere(t *testing.T) {
+	t.Parallel()
+	var (
+		inPage    = regexp.MustCompile("`((?:\\.ci|api|charts|cmd|demo|deploy|docs|hack|internal|test|tools)/[A-Za-z0-9_./-]*[A-Za-z0-9_])[/`]")
+		comment   = regexp.MustCompile(`(?m)(?:^\s*|\s)(?://|#|\{\{- /\*).*$`)
+		inComment = regexp.MustCompile(`\b(?:charts|cmd|demo|deploy|docs|hack|internal|test)/[a-z0-9_./-]*[a-z0-9]\b|\b[A-Za-z0-9_./-]+\.md\b`)
+	)
+	for _, name := range files(t, regexp.MustCompile(`\.(md|go|sh|ya?ml|tpl)$`)) {
+		text := read(t, filepath.Join("..", name))
+		var cited []string
+		if strings.HasSuffix(name, ".md") {
+			for _, m := range inPage.FindAllStringSubmatch(text, -1) {
+				cited = append(cited, m[1])
+			}
+		} else {
+			for _, line := range comment.FindAllString(text, -1) {
+				cited = append(cited, inComment.FindAllString(line, -1)...)
+			}
+		}
+		for _, file := range cited {
+			beside := path.Join(path.Dir(name), file)
+			if !exists(file) && !exists(beside) {
+				t.Errorf("%s cites %s, which is not there", name, file)
+			}
+		}
+	}
+}
+
+// exists reports whether a path from the root is there. An ADR may be cited by
+// its number.
+func exists(name string) bool {
+	found, err := filepath.Glob(filepath.Join("..", name) + "*")
+	return err == nil && slices.ContainsFunc(found, func(f string) bool {
+		return f == filepath.Join("..", name) || regexp.MustCompile(`/adr/\d{4}$`).MatchString(name)
+	})
 }

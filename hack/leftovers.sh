@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Lists what tests and the demo could leave behind on this machine, a sorted
-# line each: our processes, mounts, network namespaces, links, control groups
-# and files.
+# Lists what tests and the demo could leave on this machine, sorted, one line
+# each: our processes, mounts, network namespaces, links, control groups and
+# files.
 #
 #   hack/leftovers.sh              list it
 #   hack/leftovers.sh COMMAND...   run the command, and fail if it leaves any
@@ -9,8 +9,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 runs=$here/.demo # of the harness with nodes: demo, test/e2e
 
-# Processes of our programs, and all that live in a node: these have the node's
-# files mounted, whatever they are called in there.
+# Processes of our programs, and everything that runs in a node: it has the node's
+# files mounted, whatever its name is.
 processes() {
 	local dir exe
 	for dir in /proc/[0-9]*; do

@@ -2,8 +2,8 @@
 # Prints the chart as one YAML, in the order in which it is applied.
 #
 #   hack/manifests.sh VALUES [yes]       yes: without namespace, CRDs and Secret of the platform,
-#                                        which kubectl would overwrite where Helm leaves them alone
-#   hack/manifests.sh VALUES uninstall   what takes the module out of the cluster again
+#                                        which kubectl would overwrite and Helm does not
+#   hack/manifests.sh VALUES uninstall   what removes the module from the cluster
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 

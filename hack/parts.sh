@@ -5,7 +5,7 @@
 #   hack/parts.sh PART...    build these parts if they are missing or their pins changed
 #   hack/parts.sh --list     what there is
 #
-# Nothing is installed system-wide: Debian's packages are downloaded and unpacked, no more.
+# Nothing is installed system-wide: Debian's packages are only downloaded and unpacked.
 # A part is rebuilt when its go.mod, go.sum or flags change.
 # KUBEBUILDER_ASSETS, when set, supplies kube-apiserver, etcd and kubectl instead.
 set -euo pipefail
@@ -74,8 +74,8 @@ yq|tools|github.com/mikefarah/yq/v4||-s -w|1
 EOF
 }
 
-# seconds left over, so that a person sees the build is alive: a ticking line
-# on a terminal, one line every half minute in a pipe.
+# Shows that the build is alive: a line with seconds on a terminal, one line every
+# half minute in a pipe.
 watch_build() { # pid label
 	local start=$SECONDS every=30
 	[ -t 2 ] && every=1
@@ -90,7 +90,7 @@ watch_build() { # pid label
 	if ((every == 1)); then printf '\r\033[K' >&2; fi
 }
 
-# Where a part is: one program in .parts/bin, several in a folder of their own.
+# The path of a part: one program is in .parts/bin, several have their own folder.
 place() { # name dir packages
 	case $2:$3 in
 	debian:* | *" "*) echo "$root/.parts/$1" ;;
@@ -108,12 +108,12 @@ build() { # place dir packages tags ldflags
 	mv "$new" "$1"
 }
 
-# Debian's own build, the one that nodes run: downloaded and unpacked. The
-# package lists are our own where the machine's are missing.
+# Debian's build, which many nodes run: downloaded and unpacked. If the machine has
+# no package lists, we download our own.
 #
-# Packages after the first are the libraries it needs, of whatever version is
-# on offer: they go to lib, and each program is a script that takes them from
-# beside itself, so the folder works wherever it is mounted.
+# Packages after the first are libraries, in any version that is offered: they go
+# to lib, and each program becomes a script that uses them, so the folder works
+# wherever it is mounted.
 unpack() { # place packages programs
 	local new=$1.new want=$2 program real deb
 	rm -rf "$new"
@@ -155,8 +155,8 @@ download() { # folder package...
 	(cd "$to" && apt-get "${apt[@]}" download "${found[@]}")
 }
 
-# The package as it can be had now: a security fix may have replaced the pinned
-# one, and the same release does as well.
+# The package that is offered now: a security fix may have replaced the pinned one,
+# and the same release will do.
 on_offer() { # package[=version] apt's options...
 	local want=$1 name=${1%%=*} release offered
 	shift
@@ -184,7 +184,7 @@ make_part() { # name dir packages tags ldflags
 	esac >"$logs/$1.log" 2>&1
 }
 
-pins() { # dir: what a change of means to build again
+pins() { # dir: if this changes, the part is built again
 	[ "$1" = debian ] || cat "$root/$1"/go.{mod,sum} "$root/$1"/*.go 2>/dev/null || true
 }
 

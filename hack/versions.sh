@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the tests of the chart and of the admission policies on Kubernetes API
-# servers of other minor versions than the one that all tests use. The harness
-# asks the server what it is: a test on another version fails.
+# Runs the tests of the chart and of the admission policies on API servers of
+# other minor versions of Kubernetes. The harness asks the server for its version
+# and fails if it is another one.
 #
 #   hack/versions.sh 1.30 1.36
 set -euo pipefail
@@ -13,7 +13,7 @@ trap 'rm -f "$log"' EXIT
 failed=0
 for version in "$@"; do
 	echo "kube-apiserver $version"
-	# -p 1: what the packages print stays apart.
+	# -p 1: keeps the output of the packages apart.
 	result=0
 	APISERVER=$version go test -p 1 -count=1 -timeout 20m -v ./test/harness/apiserver ./deploy ./charts >"$log" 2>&1 || result=$?
 	grep -E '^(apitest: |ok|FAIL)|objects on v' "$log" | uniq | sed 's/^ */  /'

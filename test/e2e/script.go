@@ -34,7 +34,7 @@ func script() []entry {
 	return slices.Concat(scriptSwitch(), scriptPrepare(), scriptModule())
 }
 
-// scriptSwitch is seeds/internal-registry.md up to the way to Unmanaged.
+// scriptSwitch is testdata/seeds/internal-registry.md up to the way to Unmanaged.
 func scriptSwitch() []entry {
 	const d = docManage
 	return []entry{
@@ -120,7 +120,7 @@ func scriptPrepare() []entry {
 	}
 }
 
-// scriptModule is seeds/registry-module.md.
+// scriptModule is testdata/seeds/registry-module.md.
 func scriptModule() []entry {
 	const d = docModule
 	return []entry{

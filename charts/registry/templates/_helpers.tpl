@@ -3,7 +3,7 @@
 {{- .Values.image | default (printf "registry:%s" .Chart.AppVersion) -}}
 {{- end -}}
 
-{{/* The same below a base: as the controller writes it into its own templates. */}}
+{{/* The image below a base, as the controller writes it into its own templates. */}}
 {{- define "registry.below" -}}
 {{- if or (hasPrefix ":" .image) (hasPrefix "@" .image) -}}
 {{- print .base .image -}}
@@ -13,9 +13,9 @@
 {{- end -}}
 
 {{/*
-Where the module's own image is now. The registry of the installation may be gone
-for good: from the first state on, the controller keeps its Deployment on the
-registry of the day, and an upgrade takes over from there.
+The registry that the module's own image has now. The registry of the
+installation may be gone: once there is a state, the controller keeps its
+Deployment on the present registry, and an upgrade starts from there.
 */}}
 {{- define "registry.base" -}}
 {{- $base := .Values.registry.imagesRepo -}}
@@ -38,7 +38,7 @@ registry of the day, and an upgrade takes over from there.
 {{- include "registry.below" (dict "base" (include "registry.base" .) "image" (include "registry.image" .)) -}}
 {{- end -}}
 
-{{/* What the restricted profile asks of every pod. */}}
+{{/* What the restricted pod security standard asks of every pod. */}}
 {{- define "registry.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 64535
