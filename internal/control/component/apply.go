@@ -15,39 +15,35 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// ApplyFirst makes what steps wait for before the platform moves, with its
-// Secret and Service, and removes what is no longer wanted.
+// ApplyFirst makes what components read and how they are reached, and those
+// themselves that steps wait for before the platform moves. What is no longer
+// wanted it removes.
 func (k *Keeper) ApplyFirst(ctx context.Context, v *state.View) error {
 	for _, c := range k.list {
-		var err error
-		switch {
-		case !c.Wanted(v.Doc):
-			err = k.remove(ctx, v, c)
-		case c.First:
-			err = k.applyFirst(ctx, v, c)
+		if !c.Wanted(v.Doc) {
+			if err := k.remove(ctx, v, c); err != nil {
+				return err
+			}
+			continue
 		}
-		if err != nil {
+		if err := k.applySecret(ctx, v, c); err != nil {
+			return err
+		}
+		if err := k.applyService(ctx, v, c); err != nil {
+			return err
+		}
+		if !c.First || v.Doc.Desired.Own.IsZero() {
+			continue
+		}
+		want, have := k.wanted(c, v), c.there(v.Snapshot)
+		if have != nil {
+			*want.template = k.templateBeforeTurn(ctx, v, *want.template, *have.template)
+		}
+		if err := k.apply(ctx, c, want, have); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (k *Keeper) applyFirst(ctx context.Context, v *state.View, c Component) error {
-	if err := k.applySecret(ctx, v, c); err != nil {
-		return err
-	}
-	if err := k.applyService(ctx, v, c); err != nil {
-		return err
-	}
-	if v.Doc.Desired.Own.IsZero() {
-		return nil
-	}
-	want, have := k.wanted(c, v), c.there(v.Snapshot)
-	if have != nil {
-		*want.template = k.templateBeforeTurn(ctx, v, *want.template, *have.template)
-	}
-	return k.apply(ctx, c, want, have)
 }
 
 func (k *Keeper) apply(ctx context.Context, c Component, want, have *workload) error {
