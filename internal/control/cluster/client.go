@@ -41,19 +41,20 @@ type Client struct {
 	Log  *slog.Logger
 }
 
-// PutSecret creates or updates a Secret. An update is conditional on what was
-// seen: the error is ErrLost if somebody else wrote.
-func (c *Client) PutSecret(ctx context.Context, secret *corev1.Secret) error {
+// Put creates an object that has no resource version, and updates any other. An
+// update is conditional on what was seen: the error is ErrLost if somebody else
+// wrote.
+func (c *Client) Put(ctx context.Context, object client.Object) error {
 	var err error
-	if secret.ResourceVersion == "" {
-		err = c.Create(ctx, secret)
+	if object.GetResourceVersion() == "" {
+		err = c.Create(ctx, object)
 	} else {
-		err = c.Update(ctx, secret)
+		err = c.Update(ctx, object)
 	}
 	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
 		return ErrLost
 	}
-	return err //nolint:wrapcheck // the callers say which Secret
+	return err //nolint:wrapcheck // the callers say which object
 }
 
 // PutData makes one of our own Secrets in d8-system say exactly this.
@@ -68,7 +69,7 @@ func (c *Client) PutData(ctx context.Context, s *Snapshot, name string, kind cor
 	}
 	SetLabels(secret, Ours())
 	secret.Data = data
-	if err := c.PutSecret(ctx, secret); err != nil {
+	if err := c.Put(ctx, secret); err != nil {
 		return fmt.Errorf("write secret %s: %w", name, err)
 	}
 	return nil

@@ -2,11 +2,14 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -28,78 +31,63 @@ type Snapshot struct {
 
 // Take reads the cluster. The two Secrets whose absence means something are
 // read from the API server itself: a cache that is behind would look like a
-// user who deleted them.
+// user who deleted them. So is the ConfigMap: the cache holds only those that
+// users label for us.
 func Take(ctx context.Context, c *Client) (*Snapshot, error) {
-	s := &Snapshot{}
+	s := &Snapshot{RegistryNodes: map[string]*v1alpha1.RegistryNode{}}
 	var err error
-	if s.Layout, err = c.liveSecret(ctx, v1alpha1.SecretLayout); err != nil {
+	if s.Layout, err = Get[corev1.Secret](ctx, c.Live, own(v1alpha1.SecretLayout)); err != nil {
 		return nil, err
 	}
-	if s.Registry, err = c.liveSecret(ctx, v1alpha1.SecretRegistry); err != nil {
+	if s.Registry, err = Get[corev1.Secret](ctx, c.Live, own(v1alpha1.SecretRegistry)); err != nil {
+		return nil, err
+	}
+	if s.Address, err = Get[corev1.ConfigMap](ctx, c.Live, own(v1alpha1.ConfigMapImageAddress)); err != nil {
 		return nil, err
 	}
 	if s.Inventory, err = c.takeInventory(ctx, c.Client, false); err != nil {
 		return nil, err
 	}
-	if s.Address, err = c.readAddress(ctx); err != nil {
-		return nil, err
-	}
-	return s, s.readOthers(ctx, c)
-}
-
-func (s *Snapshot) readOthers(ctx context.Context, c *Client) error {
-	var nodes corev1.NodeList
-	if err := c.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("list nodes: %w", err)
-	}
-	s.Nodes = nodes.Items
-	s.RegistryNodes = make(map[string]*v1alpha1.RegistryNode, len(s.Inventory.RegistryNodes))
 	for i := range s.Inventory.RegistryNodes {
 		s.RegistryNodes[s.Inventory.RegistryNodes[i].Name] = &s.Inventory.RegistryNodes[i]
 	}
-	var secrets corev1.SecretList
-	if err := c.List(ctx, &secrets, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("list secrets: %w", err)
-	}
-	s.Secrets = make(map[client.ObjectKey]*corev1.Secret, len(secrets.Items))
-	for i := range secrets.Items {
-		s.Secrets[client.ObjectKeyFromObject(&secrets.Items[i])] = &secrets.Items[i]
-	}
-	var services corev1.ServiceList
-	if err := c.List(ctx, &services, client.InNamespace(v1alpha1.Namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("list services: %w", err)
-	}
-	s.Services = make(map[client.ObjectKey]*corev1.Service, len(services.Items))
-	for i := range services.Items {
-		s.Services[client.ObjectKeyFromObject(&services.Items[i])] = &services.Items[i]
-	}
-	return nil
+	l := lister{ctx, c.Client, false}
+	var secrets []corev1.Secret
+	var services []corev1.Service
+	err = errors.Join(
+		every(l, &s.Nodes, func(l *corev1.NodeList) []corev1.Node { return l.Items }),
+		every(l, &secrets, func(l *corev1.SecretList) []corev1.Secret { return l.Items }),
+		every(l, &services, func(l *corev1.ServiceList) []corev1.Service { return l.Items }, client.InNamespace(v1alpha1.Namespace)),
+	)
+	s.Secrets, s.Services = byKey(secrets), byKey(services)
+	return s, err
 }
 
-// readAddress asks the API server: the cache holds only ConfigMaps that users
-// label for us.
-func (c *Client) readAddress(ctx context.Context) (*corev1.ConfigMap, error) {
-	var address corev1.ConfigMap
-	err := c.Live.Get(ctx, own(v1alpha1.ConfigMapImageAddress), &address)
-	if apierrors.IsNotFound(err) {
+// Get reads one object; nil when there is none, or none of its kind.
+func Get[T any, P interface {
+	*T
+	client.Object
+}](ctx context.Context, from client.Reader, key client.ObjectKey) (P, error) {
+	object := P(new(T))
+	err := from.Get(ctx, key, object)
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
 		return nil, nil //nolint:nilnil // absent is an answer here
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read image address: %w", err)
+		return nil, fmt.Errorf("read %s %s: %w", reflect.TypeFor[T]().Name(), key.Name, err)
 	}
-	return &address, nil
+	return object, nil
 }
 
-func (c *Client) liveSecret(ctx context.Context, name string) (*corev1.Secret, error) {
-	var secret corev1.Secret
-	err := c.Live.Get(ctx, own(name), &secret)
-	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // absent is an answer here
+func byKey[T any, P interface {
+	*T
+	client.Object
+}](items []T) map[client.ObjectKey]P {
+	m := make(map[client.ObjectKey]P, len(items))
+	for i := range items {
+		m[client.ObjectKeyFromObject(P(&items[i]))] = &items[i]
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read secret %s: %w", name, err)
-	}
-	return &secret, nil
+	return m
 }
 
 func own(name string) client.ObjectKey {

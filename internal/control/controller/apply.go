@@ -58,13 +58,7 @@ func (r *Reconciler) applyAddress(ctx context.Context, v *state.View) error {
 	if want == nil {
 		return nil
 	}
-	var err error
-	if want.ResourceVersion == "" {
-		err = r.cluster.Create(ctx, want)
-	} else {
-		err = r.cluster.Update(ctx, want)
-	}
-	if err != nil {
+	if err := r.cluster.Put(ctx, want); err != nil {
 		return fmt.Errorf("publish image address: %w", err)
 	}
 	return nil

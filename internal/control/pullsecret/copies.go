@@ -25,7 +25,7 @@ import (
 func (k *Keeper) Apply(ctx context.Context, v *state.View) error {
 	v.Blocked = map[string]error{}
 	for _, secret := range Changes(v) {
-		err := k.cluster.PutSecret(ctx, secret)
+		err := k.cluster.Put(ctx, secret)
 		if err != nil {
 			err = fmt.Errorf("write pull secret %s: %w", cluster.Key(secret), err)
 		}

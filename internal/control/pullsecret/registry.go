@@ -98,7 +98,7 @@ func (k *Keeper) ApplyRegistry(ctx context.Context, v *state.View) error {
 		k.cluster.Events.Normalf(want, "RegistrySecretHealed", "somebody changed the Secret while the module keeps it; it names %s again", v.Doc.Desired.Registry.Name())
 	}
 	cluster.SetAnnotation(want, v1alpha1.AnnotationRegistryChecksum, wrote)
-	if err := k.cluster.PutSecret(ctx, want); err != nil {
+	if err := k.cluster.Put(ctx, want); err != nil {
 		return fmt.Errorf("write secret %s: %w", want.Name, err)
 	}
 	return nil

@@ -12,12 +12,11 @@ import (
 	"maps"
 	"slices"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -46,33 +45,23 @@ const Disabled = "Module registry is disabled by ModuleConfig registry."
 // with it is in the spec's Problem. Admission has checked the same, but a policy
 // can be deleted, and objects made before it are not looked at again.
 func Read(ctx context.Context, live client.Reader) (switchover.Spec, error) {
-	if disabled, err := disabled(ctx, live); err != nil || disabled {
-		return switchover.Spec{Problem: Disabled}, err
+	module, err := cluster.Get[deckhousev1alpha1.ModuleConfig](ctx, live, client.ObjectKey{Name: v1alpha1.ModuleName})
+	if err != nil {
+		return switchover.Spec{}, err
 	}
-	var config deckhousev1alpha1.ModuleConfig
-	err := live.Get(ctx, client.ObjectKey{Name: v1alpha1.ModuleConfigName}, &config)
+	if module != nil && module.Spec.Enabled != nil && !*module.Spec.Enabled {
+		return switchover.Spec{Problem: Disabled}, nil
+	}
+	config, err := cluster.Get[deckhousev1alpha1.ModuleConfig](ctx, live, client.ObjectKey{Name: v1alpha1.ModuleConfigName})
 	switch {
-	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
-		return switchover.Spec{Problem: "ModuleConfig deckhouse does not exist."}, nil
 	case err != nil:
-		return switchover.Spec{}, fmt.Errorf("read ModuleConfig deckhouse: %w", err)
+		return switchover.Spec{}, err
+	case config == nil:
+		return switchover.Spec{Problem: "ModuleConfig deckhouse does not exist."}, nil
 	case config.Spec.Settings == nil:
 		return Parse(nil), nil
 	}
 	return Parse(config.Spec.Settings.Raw), nil
-}
-
-// disabled reports whether ModuleConfig registry switches the module off.
-func disabled(ctx context.Context, live client.Reader) (bool, error) {
-	var config deckhousev1alpha1.ModuleConfig
-	err := live.Get(ctx, client.ObjectKey{Name: v1alpha1.ModuleName}, &config)
-	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read ModuleConfig registry: %w", err)
-	}
-	return config.Spec.Enabled != nil && !*config.Spec.Enabled, nil
 }
 
 // Parse turns spec.settings of ModuleConfig deckhouse, as JSON, into what is asked

@@ -53,7 +53,7 @@ func (s *Store) Publish(ctx context.Context, v *View) error {
 	// otherwise.
 	cluster.SetAnnotation(secret, "helm.sh/resource-policy", "keep")
 	secret.Data = map[string][]byte{v1alpha1.KeyLayout: data}
-	if err := s.cluster.PutSecret(ctx, secret); err != nil {
+	if err := s.cluster.Put(ctx, secret); err != nil {
 		return fmt.Errorf("publish layout of generation %d: %w", want.Generation, err)
 	}
 	v.Layout = secret

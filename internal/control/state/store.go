@@ -11,7 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -56,19 +55,15 @@ func NewStore(c *cluster.Client, domain string) *Store { return &Store{cluster: 
 // Load reads the state from the API server itself: a cache could be behind our
 // own last write, and everything follows from what is stored.
 func (s *Store) Load(ctx context.Context) (Stored, error) {
-	var secret corev1.Secret
-	err := s.cluster.Live.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, &secret)
-	if apierrors.IsNotFound(err) {
-		return Stored{}, nil
-	}
-	if err != nil {
-		return Stored{}, fmt.Errorf("read state: %w", err)
+	secret, err := cluster.Get[corev1.Secret](ctx, s.cluster.Live, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState})
+	if err != nil || secret == nil {
+		return Stored{}, err
 	}
 	doc, err := Decode(secret.Data[KeyState])
 	if err != nil {
-		return Stored{Secret: &secret, Problem: err.Error()}, nil //nolint:nilerr // told in the log; a state that cannot be read is one that was lost
+		return Stored{Secret: secret, Problem: err.Error()}, nil //nolint:nilerr // told in the log; a state that cannot be read is one that was lost
 	}
-	return Stored{Document: doc, Secret: &secret}, nil
+	return Stored{Document: doc, Secret: secret}, nil
 }
 
 // Save stores the document if it changed. It is
@@ -82,20 +77,11 @@ func (s *Store) Save(ctx context.Context, before Stored, doc Document, o switcho
 	if err := fill(secret, doc, o); err != nil {
 		return err
 	}
-	var err error
-	switch {
-	case before.Secret == nil:
-		err = s.cluster.Create(ctx, secret)
-	case maps.EqualFunc(before.Secret.Data, secret.Data, func(a, b []byte) bool { return string(a) == string(b) }) &&
-		maps.Equal(before.Secret.Labels, secret.Labels) && maps.Equal(before.Secret.Annotations, secret.Annotations):
+	if have := before.Secret; have != nil && cluster.SameData(have.Data, secret.Data) &&
+		maps.Equal(have.Labels, secret.Labels) && maps.Equal(have.Annotations, secret.Annotations) {
 		return nil
-	default:
-		err = s.cluster.Update(ctx, secret)
 	}
-	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
-		return fmt.Errorf("store state: %w", cluster.ErrLost)
-	}
-	if err != nil {
+	if err := s.cluster.Put(ctx, secret); err != nil {
 		return fmt.Errorf("store state: %w", err)
 	}
 	s.written = o.Now
