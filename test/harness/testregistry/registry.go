@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/cert"
 )
 
 // Options are what a registry is for its whole life; see Faults for what
@@ -68,11 +69,11 @@ func New(t testing.TB, o Options) *Registry {
 	}
 	r.store = registry.New(registry.WithBlobHandler(r.blobs), registry.Logger(log.New(io.Discard, "", 0)),
 		registry.WithReferrersSupport(true))
-	cert, ca, err := SelfSigned("localhost", "127.0.0.1")
+	pair, ca, err := cert.SelfSigned("localhost", "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.cert, r.ca = cert, ca
+	r.cert, r.ca = pair, ca
 	r.addr = "127.0.0.1:0"
 	r.Start(t)
 	if o.RedirectBlobs != "" {
