@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
-
 )
 
 // startTimeout covers etcd and kube-apiserver on a machine that is busy with

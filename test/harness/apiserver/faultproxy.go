@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Moment is when a write is struck, seen from the API server.
+// Moment is when a write fails, seen from the API server.
 type Moment int
 
 // The two moments. To the client both look the same: a connection that ends
@@ -35,46 +35,46 @@ func (m Moment) String() string {
 	return "before"
 }
 
-// errStruck is what a transport behind the choke answers.
-var errStruck = errors.New("apitest: the choke struck")
+// errFault cuts the connection to the client.
+var errFault = errors.New("the fault proxy cuts the connection")
 
-// Choke is a reverse proxy in front of the API server that counts writes and
-// can strike at one of them, the way a crash of the client would look: from
-// then on nothing passes until Revive. Reads pass and are not counted.
+// FaultProxy stands in front of the API server, counts writes and lets one of
+// them fail. Fail is what a crash of the client would look like: from then on
+// nothing passes until Revive. Reads pass and are not counted.
 //
 // Writes are POST, PUT, PATCH and DELETE, except those that change nothing
 // (dry runs, access and token reviews) and those that no product logic depends
 // on (Events, Leases).
-type Choke struct {
+type FaultProxy struct {
 	config *rest.Config
 	closed chan struct{} // the test is over
 
 	mu     sync.Mutex
 	writes []string
-	strike int // number of the write to strike at; 0: none
+	failAt int // number of the write that fails; 0: none
 	moment Moment
-	// refuse, when not 0, is answered to the struck write instead of striking.
+	// refuse, when not 0, is the HTTP status that the write is answered with.
 	refuse int
-	struck chan struct{} // closed at the strike
-	gate   chan struct{} // struck write waits for it; nil: no gate
+	failed chan struct{} // closed when the write fails
+	gate   chan struct{} // the write waits for it; nil: no gate
 }
 
-// NewChoke puts a choke between a client and the server. as carries the
-// identity; clients of Choke.Config need none of their own.
-func NewChoke(tb testing.TB, as *rest.Config) *Choke {
+// NewFaultProxy puts a proxy between a client and the server. as carries the
+// identity; clients of FaultProxy.Config need none of their own.
+func NewFaultProxy(tb testing.TB, as *rest.Config) *FaultProxy {
 	tb.Helper()
 	target, err := url.Parse(as.Host)
 	if err != nil {
-		tb.Fatalf("choke: %v", err)
+		tb.Fatalf("fault proxy: %v", err)
 	}
 	transport, err := rest.TransportFor(as)
 	if err != nil {
-		tb.Fatalf("choke: %v", err)
+		tb.Fatalf("fault proxy: %v", err)
 	}
-	c := &Choke{struck: make(chan struct{}), closed: make(chan struct{})}
+	p := &FaultProxy{failed: make(chan struct{}), closed: make(chan struct{})}
 	proxy := &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport:     &chokeTransport{choke: c, next: transport},
+		Transport:     &faultTransport{proxy: p, next: transport},
 		FlushInterval: -1, // watches
 		ErrorHandler:  func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 		// Broken connections are what this is for.
@@ -83,111 +83,111 @@ func NewChoke(tb testing.TB, as *rest.Config) *Choke {
 	front := httptest.NewServer(proxy)
 	tb.Cleanup(front.Close)
 	tb.Cleanup(front.CloseClientConnections)
-	tb.Cleanup(func() { close(c.closed) })
-	c.config = &rest.Config{Host: front.URL, QPS: -1}
-	return c
+	tb.Cleanup(func() { close(p.closed) })
+	p.config = &rest.Config{Host: front.URL, QPS: -1}
+	return p
 }
 
-// Config leads through the choke.
-func (c *Choke) Config() *rest.Config { return rest.CopyConfig(c.config) }
+// Config leads through the proxy.
+func (p *FaultProxy) Config() *rest.Config { return rest.CopyConfig(p.config) }
 
-// Strike kills the client at its n-th write from now on, counted from 1: that
+// Fail cuts the client off at its n-th write from now on, counted from 1: that
 // write gets no answer, and everything after it is refused until Revive. The
-// returned channel is closed at the strike.
-func (c *Choke) Strike(n int, moment Moment) <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.strike, c.moment, c.refuse, c.gate = len(c.writes)+n, moment, 0, nil
-	c.struck = make(chan struct{})
-	return c.struck
+// returned channel is closed when that write fails.
+func (p *FaultProxy) Fail(n int, moment Moment) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failAt, p.moment, p.refuse, p.gate = len(p.writes)+n, moment, 0, nil
+	p.failed = make(chan struct{})
+	return p.failed
 }
 
 // Refuse answers the n-th write from now on with an HTTP status; it does not
 // reach the server, and later ones pass.
-func (c *Choke) Refuse(n, status int) <-chan struct{} {
-	struck := c.Strike(n, Before)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.refuse = status
-	return struck
+func (p *FaultProxy) Refuse(n, status int) <-chan struct{} {
+	failed := p.Fail(n, Before)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse = status
+	return failed
 }
 
 // Hold keeps the n-th write from now on from reaching the server until release
 // is called, and then lets it pass: the late write of an old leader. Other
 // requests pass meanwhile. The channel is closed when the write arrived.
-func (c *Choke) Hold(n int) (held <-chan struct{}, release func()) {
-	held = c.Strike(n, Before)
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (p *FaultProxy) Hold(n int) (held <-chan struct{}, release func()) {
+	held = p.Fail(n, Before)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	gate := make(chan struct{})
-	c.gate = gate
+	p.gate = gate
 	return held, sync.OnceFunc(func() { close(gate) })
 }
 
 // Revive lets everything pass again.
-func (c *Choke) Revive() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.strike, c.refuse, c.gate = 0, 0, nil
-	c.struck = make(chan struct{})
+func (p *FaultProxy) Revive() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failAt, p.refuse, p.gate = 0, 0, nil
+	p.failed = make(chan struct{})
 }
 
-// Writes are all writes that arrived, as "PATCH /api/v1/…", the struck one
-// included, those refused while dead not.
-func (c *Choke) Writes() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]string(nil), c.writes...)
+// Writes are all writes that arrived, as "PATCH /api/v1/…", also the one
+// that failed, but none after it.
+func (p *FaultProxy) Writes() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.writes...)
 }
 
-// verdict is what becomes of one request.
-type verdict struct {
+// decision is what becomes of one request.
+type decision struct {
 	dead   bool          // refuse without counting
-	struck bool          // this is the one
-	moment Moment        // when to strike
+	failed bool          // this is the one
+	moment Moment        // when it fails
 	status int           // answer this instead
 	gate   chan struct{} // wait for this, then pass
 }
 
-func (c *Choke) judge(r *http.Request) verdict {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.dead() {
-		return verdict{dead: true}
+func (p *FaultProxy) decide(r *http.Request) decision {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead() {
+		return decision{dead: true}
 	}
 	if !isWrite(r) {
-		return verdict{}
+		return decision{}
 	}
-	c.writes = append(c.writes, r.Method+" "+r.URL.Path)
-	if len(c.writes) != c.strike {
-		return verdict{}
+	p.writes = append(p.writes, r.Method+" "+r.URL.Path)
+	if len(p.writes) != p.failAt {
+		return decision{}
 	}
-	return verdict{struck: true, moment: c.moment, status: c.refuse, gate: c.gate}
+	return decision{failed: true, moment: p.moment, status: p.refuse, gate: p.gate}
 }
 
-// dead reports whether a strike that kills has happened. Held and refused
-// writes leave the client alive.
-func (c *Choke) dead() bool {
+// dead reports whether the client is cut off. It is not after a write that was
+// held or refused.
+func (p *FaultProxy) dead() bool {
 	select {
-	case <-c.struck:
-		return c.strike != 0 && c.refuse == 0 && c.gate == nil
+	case <-p.failed:
+		return p.failAt != 0 && p.refuse == 0 && p.gate == nil
 	default:
 		return false
 	}
 }
 
-// announce closes the channel of the current strike.
-func (c *Choke) announce() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// announce closes the channel of the current fault.
+func (p *FaultProxy) announce() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	select {
-	case <-c.struck:
+	case <-p.failed:
 	default:
-		close(c.struck)
+		close(p.failed)
 	}
 }
 
-// isWrite reports whether a request counts; see Choke.
+// isWrite reports whether a request counts; see FaultProxy.
 func isWrite(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
@@ -208,42 +208,42 @@ func isWrite(r *http.Request) bool {
 	return len(parts) < 6 || parts[1] != "api" || parts[5] != "events"
 }
 
-// chokeTransport carries out the verdicts.
-type chokeTransport struct {
-	choke *Choke
+// faultTransport carries out the decisions.
+type faultTransport struct {
+	proxy *FaultProxy
 	next  http.RoundTripper
 }
 
-// RoundTrip implements http.RoundTripper. A write that is struck Before is
-// announced at once, one struck After when the server has answered.
-func (t *chokeTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	v := t.choke.judge(r)
+// RoundTrip implements http.RoundTripper. A write that fails Before is announced
+// at once, one that fails After when the server has answered.
+func (t *faultTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	v := t.proxy.decide(r)
 	switch {
 	case v.dead:
-		return nil, errStruck
-	case !v.struck:
+		return nil, errFault
+	case !v.failed:
 		return t.next.RoundTrip(r)
 	case v.status != 0:
-		t.choke.announce()
+		t.proxy.announce()
 		return &http.Response{StatusCode: v.status, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 	case v.gate != nil:
-		t.choke.announce()
+		t.proxy.announce()
 		select {
 		case <-v.gate:
 			return t.next.RoundTrip(r)
-		case <-t.choke.closed:
-			return nil, errStruck
+		case <-t.proxy.closed:
+			return nil, errFault
 		}
 	case v.moment == Before:
-		t.choke.announce()
-		return nil, errStruck
+		t.proxy.announce()
+		return nil, errFault
 	}
 	resp, err := t.next.RoundTrip(r)
-	t.choke.announce()
+	t.proxy.announce()
 	if err != nil {
 		return nil, err
 	}
 	// The write is done; only its answer is lost.
 	_ = resp.Body.Close()
-	return nil, errStruck
+	return nil, errFault
 }

@@ -46,7 +46,7 @@ func RegistryA() machine.RegistryOptions {
 	}
 }
 
-// RegistryB is another one, elsewhere: a port of its own, tokens, other
+// RegistryB is elsewhere: a port of its own, tokens, other
 // credentials.
 func RegistryB() machine.RegistryOptions {
 	return machine.RegistryOptions{

@@ -43,16 +43,16 @@ type Registry struct {
 	store http.Handler
 	blobs registry.BlobHandler
 
-	mu     sync.Mutex
-	server *httptest.Server
-	faults Faults
-	left   int // how often faults still strikes; below 0: always
-	log    []*Request
-	bytes  map[string]int64
-	tokens map[string]grant
-	others map[string]string // users added later: name -> password
-	held   []net.Conn
-	closed chan struct{}
+	mu         sync.Mutex
+	server     *httptest.Server
+	faults     Faults
+	faultsLeft int // how often faults is still applied; below 0: always
+	log        []*Request
+	bytes      map[string]int64
+	tokens     map[string]grant
+	others     map[string]string // users added later: name -> password
+	held       []net.Conn
+	closed     chan struct{}
 
 	cdn *httptest.Server
 }
