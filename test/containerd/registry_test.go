@@ -25,6 +25,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/cert"
+	"github.com/d8-registry/registry/test/harness/parts"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -44,6 +45,7 @@ type realRegistry struct {
 // startRegistry runs .parts/bin/registry until the end of the test.
 func startRegistry(t *testing.T, bearer bool) *realRegistry {
 	t.Helper()
+	parts.Need(t)
 	binary, err := filepath.Abs("../../.parts/bin/registry")
 	if err != nil {
 		t.Fatal(err)
