@@ -8,8 +8,7 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// Texts are part of what users know: docs/conditions.md and the runbooks quote
-// them.
+// Texts are part of what users know: docs/runbook quotes them.
 
 const (
 	mostNodes    = 10
