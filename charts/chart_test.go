@@ -15,6 +15,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/parts"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -22,6 +23,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // helm runs Helm with folders of its own, so that nothing of the user's counts.
 func helm(t *testing.T, args ...string) (string, error) {
 	t.Helper()
+	parts.Need(t)
 	binary, err := apiserver.Binary("helm")
 	if err != nil {
 		t.Fatal(err)

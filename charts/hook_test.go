@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/d8-registry/registry/internal/control/uninstall"
+	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
 // hookRuns stands in for the node that runs Pod registry-uninstall: it runs the
@@ -51,15 +52,15 @@ func (c cluster) runHooks(t *testing.T) *hookRuns {
 			done[string(pod.UID)] = true
 			var told bytes.Buffer
 			err := uninstall.Run(ctx, uninstall.Config{REST: c.as(ctx, t, pod.Spec.ServiceAccountName), Timeout: time.Minute, Patience: time.Second}, &told)
-			pod.Status.Phase = corev1.PodSucceeded
+			ended := corev1.PodSucceeded
 			if err != nil {
-				pod.Status.Phase = corev1.PodFailed
+				ended = corev1.PodFailed
 				told.WriteString(err.Error())
 			}
 			h.mu.Lock()
 			h.said = append(h.said, told.String())
 			h.mu.Unlock()
-			if err := c.Status().Update(ctx, pod); err != nil && ctx.Err() == nil {
+			if err := kubelet.Report(ctx, c, pod, kubelet.Fate{Ended: ended}); err != nil && ctx.Err() == nil {
 				t.Errorf("end of the hook: %v", err)
 			}
 		}

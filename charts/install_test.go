@@ -25,6 +25,7 @@ import (
 
 	control "github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/parts"
 )
 
 // A cluster is an API server with nothing of ours.
@@ -41,6 +42,7 @@ func TestMain(m *testing.M) {
 
 func newCluster(t *testing.T) cluster {
 	t.Helper()
+	parts.Need(t)
 	dir, err := os.MkdirTemp("", "charts") // etcd needs a short path
 	if err != nil {
 		t.Fatal(err)

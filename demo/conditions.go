@@ -66,8 +66,8 @@ type stepTime struct {
 	At   time.Duration
 }
 
-// waitReady shows the conditions until Ready is True for a wish other than the
-// one with the given hash.
+// waitReady shows the conditions until Ready is True for settings other than the
+// ones with the given hash.
 func (d *demo) waitReady(ctx context.Context, p *phase, oldHash string) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -81,7 +81,7 @@ func (d *demo) waitReady(ctx context.Context, p *phase, oldHash string) error {
 			return err
 		}
 		if s.Hash == oldHash {
-			return errors.New("the controller has not seen the wish")
+			return errors.New("the controller has not seen the settings")
 		}
 		v.show(s)
 		if !s.ready() {

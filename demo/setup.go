@@ -155,9 +155,18 @@ func (d *demo) install(ctx context.Context) error {
 	return nil
 }
 
-// findPrograms is the folder of the product's programs: where this one is, or
-// built now.
+// findPrograms is the folder of the product's programs, and with BREAK also of
+// the controller that can lose pulls: no program that ships can.
 func (d *demo) findPrograms(ctx context.Context) (string, error) {
+	dir, err := d.builtPrograms(ctx)
+	if err != nil || d.options.broken == "" {
+		return dir, err
+	}
+	return dir, d.build(ctx, filepath.Join(dir, brokenFolder), "./cmd/registry-controller", "-tags", "brokenprotocol")
+}
+
+// builtPrograms is where this program is, or bin, built now.
+func (d *demo) builtPrograms(ctx context.Context) (string, error) {
 	if self, err := os.Executable(); err == nil {
 		dir := filepath.Dir(self)
 		if _, err := os.Stat(filepath.Join(dir, "registry-controller")); err == nil {
@@ -169,13 +178,22 @@ func (d *demo) findPrograms(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("folder of the programs: %w", err)
 	}
-	// As make build does it: other flags would compile everything anew.
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir+"/", "./cmd/...")
+	return dir, d.build(ctx, dir, "./cmd/...")
+}
+
+// brokenFolder is below the programs' own folder.
+const brokenFolder = "broken"
+
+// build compiles programs as make build does: other flags would compile
+// everything anew.
+func (d *demo) build(ctx context.Context, dir, packages string, flags ...string) error {
+	args := append([]string{"build", "-trimpath", "-o", dir + "/"}, flags...)
+	cmd := exec.CommandContext(ctx, "go", append(args, packages)...)
 	cmd.Dir, cmd.Env = d.options.root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
+		return fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
-	return dir, nil
+	return nil
 }
 
 // programs are the real processes behind pods.
@@ -186,6 +204,7 @@ func (d *demo) programs(ours string) map[string]machine.Program {
 		controller.Args = append(controller.Args, "--restarts-at-once=1")
 	}
 	if d.options.broken != "" {
+		controller.Path = filepath.Join(ours, brokenFolder, "registry-controller")
 		controller.Args = append(controller.Args, "--protocol="+d.options.broken)
 	}
 	return map[string]machine.Program{

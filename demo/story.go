@@ -24,7 +24,7 @@ func plans(mode string) []string {
 	}
 }
 
-// change is one switch of a story, and the wish that undoes it.
+// change is one switch of a story, and the settings that undo it.
 type change struct {
 	name, mode string
 	file, undo string
@@ -45,15 +45,15 @@ func (d *demo) begin(ctx context.Context) error {
 	})
 }
 
-// switched is a phase that reaches a wish.
+// switched is a phase that reaches the settings of a file.
 func (d *demo) switched(ctx context.Context, title, file string) error {
 	return d.play(ctx, &phase{title: title, short: true}, func(ctx context.Context, p *phase) error {
 		return d.switchTo(ctx, p, file)
 	})
 }
 
-// until a step of the wish applied last is True; an empty step: until the
-// controller has seen the wish. It returns at once when the switch is over.
+// until a step of the settings applied last is True; an empty step: until the
+// controller has seen the settings. It returns at once when the switch is over.
 func (d *demo) waitStep(ctx context.Context, oldHash, step string) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()

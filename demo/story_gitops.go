@@ -14,7 +14,7 @@ import (
 const reapplyEvery = 3 * time.Second
 
 // gitops has a Deployment owned by kustomize-controller through the whole of the
-// main job's switches: it is listed, not fought, and its old name keeps pulling
+// main job's switches: it is listed and left alone, and its old name keeps pulling
 // from B after A is off.
 func gitops(ctx context.Context, d *demo) error {
 	err := d.tellGitops(ctx)

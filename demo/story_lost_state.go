@@ -93,7 +93,7 @@ func (d *demo) restore(ctx context.Context, older *corev1.Secret) error {
 	return nil
 }
 
-// waitMode waits until a mode is reached and Ready for a wish other than the one
+// waitMode waits until a mode is reached and Ready for settings other than those
 // with the given hash.
 func (d *demo) waitMode(ctx context.Context, p *phase, mode, oldHash string) error {
 	if err := d.waitReady(ctx, p, oldHash); err != nil {

@@ -56,7 +56,7 @@ func (d *demo) tellMain(ctx context.Context) error {
 	})
 }
 
-// switchTo applies a wish and waits until it is reached.
+// switchTo applies settings and waits until they are reached.
 func (d *demo) switchTo(ctx context.Context, p *phase, file string) error {
 	old, err := d.readStatus(ctx)
 	if err != nil {
@@ -69,7 +69,7 @@ func (d *demo) switchTo(ctx context.Context, p *phase, file string) error {
 	return d.waitReady(ctx, p, old.Hash)
 }
 
-// prepare makes a registry ready for a wish: new credentials have to exist
+// prepare makes a registry ready for new settings: new credentials have to exist
 // before anybody may use them.
 func (d *demo) prepare(file string) error {
 	if file != "direct-a-rotated.yaml" {

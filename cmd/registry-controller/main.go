@@ -49,7 +49,11 @@ func run() int {
 	// A set of our own: controller-runtime puts flags into the common one.
 	flags := flag.NewFlagSet(os.Args[0], flag.ExitOnError)
 	cfg.RegisterFlags(flags)
-	flags.Usage = func() { usage(flags) }
+	registerProtocol(flags, &cfg)
+	flags.Usage = func() {
+		fmt.Fprint(os.Stderr, help)
+		flags.PrintDefaults()
+	}
 	_ = flags.Parse(os.Args[1:]) // it exits on errors
 	if flags.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "registry-controller: argument %q: no argument is known but uninstall, as the first\n", flags.Arg(0))
@@ -88,17 +92,4 @@ func runUninstall(args []string) int {
 		return 1
 	}
 	return 0
-}
-
-// usage leaves out --protocol: it makes the controller break its promises, for
-// tests that must see them broken.
-func usage(flags *flag.FlagSet) {
-	fmt.Fprint(os.Stderr, help)
-	shown := flag.NewFlagSet(os.Args[0], flag.ContinueOnError)
-	flags.VisitAll(func(f *flag.Flag) {
-		if f.Name != "protocol" {
-			shown.Var(f.Value, f.Name, f.Usage)
-		}
-	})
-	shown.PrintDefaults()
 }

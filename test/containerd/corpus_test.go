@@ -120,8 +120,8 @@ func (k *kase) play(t *testing.T) *txtar.Archive {
 	var reads strings.Builder
 	for _, host := range slices.Sorted(maps.Keys(k.hosts)) {
 		fmt.Fprintf(&reads, "%s\n", host)
-		places, err := tryRead(t, k.node.Effective, host)
-		for _, p := range places {
+		endpoints, err := tryRead(t, k.node.Effective, host)
+		for _, p := range endpoints {
 			fmt.Fprintf(&reads, "  %s\n", p)
 		}
 		if err != nil {

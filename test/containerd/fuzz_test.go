@@ -95,7 +95,7 @@ func checkTree(t *testing.T, l layout.Layout, o hostsdir.Options) {
 	}
 	for _, host := range hosts {
 		got, want := read(t, dir, host), meant(t, l, o, host)
-		if !slices.EqualFunc(got, want, place.equal) {
+		if !slices.EqualFunc(got, want, endpoint.equal) {
 			t.Errorf("%s: containerd asks\n%q\nwant\n%q", host, got, want)
 		}
 	}

@@ -44,7 +44,7 @@ func hostsTLS(t *testing.T) (*httptest.Server, string) {
 	return server, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 }
 
-// hostsTree is a switch from A to B with a second way, as a tree.
+// hostsTree is a switch from A to B with a fallback, as a tree.
 func hostsTree(t *testing.T, agent, ca string, a, b upstream.Upstream) hostsdir.Tree {
 	t.Helper()
 	tree, err := hostsdir.Render(layout.Layout{
@@ -94,7 +94,7 @@ func TestHostsdirIsReadAsMeant(t *testing.T) {
 	}
 	_, hosts := hostsRead(t, dir, layout.Fixed().Host)
 	if got, want := hosts[1].Header.Get("Authorization"), "Basic "+base64.StdEncoding.EncodeToString([]byte(`node:p"w`)); got != want {
-		t.Errorf("second way: Authorization %q, want %q", got, want)
+		t.Errorf("fallback: Authorization %q, want %q", got, want)
 	}
 	// The certificates: each host trusts its own and, A's, the registry's.
 	hostsGet(t, hosts[0], agent.URL)

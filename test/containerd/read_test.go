@@ -16,8 +16,8 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// place is one place that containerd would ask for a host's images.
-type place struct {
+// endpoint is one that containerd would ask for a host's images.
+type endpoint struct {
 	url          string
 	capabilities string
 	token        string // the agent's
@@ -26,13 +26,13 @@ type place struct {
 	roots        *x509.CertPool // nil for the system's
 }
 
-func (p place) equal(o place) bool {
+func (p endpoint) equal(o endpoint) bool {
 	same := p.roots == nil && o.roots == nil || p.roots != nil && o.roots != nil && p.roots.Equal(o.roots)
 	p.roots, o.roots = nil, nil
 	return p == o && same
 }
 
-func (p place) String() string {
+func (p endpoint) String() string {
 	out := p.url + " " + p.capabilities
 	for _, more := range []struct {
 		is   bool
@@ -47,7 +47,7 @@ func (p place) String() string {
 
 // read is what containerd's own code makes of a directory for one host, in its
 // order.
-func read(t testing.TB, dir, host string) []place {
+func read(t testing.TB, dir, host string) []endpoint {
 	t.Helper()
 	out, err := tryRead(t, dir, host)
 	if err != nil {
@@ -56,15 +56,15 @@ func read(t testing.TB, dir, host string) []place {
 	return out
 }
 
-func tryRead(t testing.TB, dir, host string) ([]place, error) {
+func tryRead(t testing.TB, dir, host string) ([]endpoint, error) {
 	t.Helper()
 	hosts, err := config.ConfigureHosts(t.Context(), config.HostOptions{HostDir: config.HostDirFromRoot(dir)})(host)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]place, 0, len(hosts))
+	out := make([]endpoint, 0, len(hosts))
 	for _, h := range hosts {
-		p := place{
+		p := endpoint{
 			url: h.Scheme + "://" + h.Host + h.Path, capabilities: capabilities(h.Capabilities),
 			token: h.Header.Get(hostsdir.TokenHeader), auth: h.Header.Get("Authorization"),
 		}
@@ -91,13 +91,13 @@ func capabilities(c docker.HostCapabilities) string {
 
 // meant is what containerd has to read for a host of a layout: written from
 // what a layout means, not from how it is rendered.
-func meant(t testing.TB, l layout.Layout, o hostsdir.Options, host string) []place {
+func meant(t testing.TB, l layout.Layout, o hostsdir.Options, host string) []endpoint {
 	t.Helper()
-	agent := place{url: o.AgentURL + "/v2", capabilities: "pull+resolve", token: o.Token, roots: pool(t, o.AgentCA)}
-	ours := []place{agent}
+	agent := endpoint{url: o.AgentURL + "/v2", capabilities: "pull+resolve", token: o.Token, roots: pool(t, o.AgentCA)}
+	ours := []endpoint{agent}
 	// A registry that no upstream has may be gone.
 	if l.Fallback != (layout.Fallback{}) && len(upstreamsAt(l, host)) == 0 {
-		second := place{url: "https://" + l.Fallback.Host + "/v2", capabilities: "pull+resolve", roots: pool(t, l.Fallback.CA)}
+		second := endpoint{url: "https://" + l.Fallback.Host + "/v2", capabilities: "pull+resolve", roots: pool(t, l.Fallback.CA)}
 		if c := l.Fallback.Credentials; !c.IsZero() {
 			second.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
 		}
@@ -106,7 +106,7 @@ func meant(t testing.TB, l layout.Layout, o hostsdir.Options, host string) []pla
 	if host == layout.Fixed().Host {
 		return append(ours, agent)
 	}
-	itself := place{capabilities: "pull+resolve+push"}
+	itself := endpoint{capabilities: "pull+resolve+push"}
 	scheme, cas := upstream.HTTPS, []string{}
 	for i, u := range upstreamsAt(l, host) {
 		if i == 0 {

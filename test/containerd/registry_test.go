@@ -24,6 +24,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/cert"
+	"github.com/d8-registry/registry/test/harness/parts"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -43,6 +45,7 @@ type realRegistry struct {
 // startRegistry runs .parts/bin/registry until the end of the test.
 func startRegistry(t *testing.T, bearer bool) *realRegistry {
 	t.Helper()
+	parts.Need(t)
 	binary, err := filepath.Abs("../../.parts/bin/registry")
 	if err != nil {
 		t.Fatal(err)
@@ -51,17 +54,17 @@ func startRegistry(t *testing.T, bearer bool) *realRegistry {
 		t.Skip("skipped: no distribution registry in .parts/bin; build it with `make parts`")
 	}
 	dir := t.TempDir()
-	cert, ca, err := testregistry.SelfSigned("localhost", "127.0.0.1")
+	pair, ca, err := cert.SelfSigned("localhost", "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, dir, "tls.crt", []byte(ca))
-	write(t, dir, "tls.key", keyPEM(t, cert))
+	write(t, dir, "tls.key", keyPEM(t, pair))
 	r := &realRegistry{host: freePort(t), ca: ca}
 	auth := basicAuth(t, dir)
 	if bearer {
-		r.issuer = &testregistry.TokenIssuer{Issuer: "tokens", Service: "registry", Username: user, Password: password, Certificate: cert}
-		auth = tokenAuth(t, dir, r.issuer, cert)
+		r.issuer = &testregistry.TokenIssuer{Issuer: "tokens", Service: "registry", Username: user, Password: password, Certificate: pair}
+		auth = tokenAuth(t, dir, r.issuer, pair)
 	}
 	config := fmt.Sprintf("version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"+
 		"storage: {filesystem: {rootdirectory: %q}}\n"+

@@ -74,7 +74,7 @@ func (st status) waitingFor() string {
 	return "no conditions yet"
 }
 
-// ready waits until a wish other than the last one is Ready, and tells the
+// ready waits until settings other than the last ones are Ready, and tells the
 // conditions as they become True.
 func (s *story) ready(ctx context.Context, mode string) error {
 	began := time.Now()
@@ -85,8 +85,8 @@ func (s *story) ready(ctx context.Context, mode string) error {
 		if err != nil {
 			return err
 		}
-		if st.Hash == "" || st.Hash == s.wish || st.Target != mode {
-			return errors.New("the controller has not seen the wish")
+		if st.Hash == "" || st.Hash == s.settled || st.Target != mode {
+			return errors.New("the controller has not seen the settings")
 		}
 		for _, c := range st.Conditions {
 			if c.Status == metav1.ConditionTrue && !told[c.Type] {
@@ -95,7 +95,7 @@ func (s *story) ready(ctx context.Context, mode string) error {
 			}
 		}
 		if st.is("Ready", metav1.ConditionTrue) {
-			s.wish = st.Hash
+			s.settled = st.Hash
 			return nil
 		}
 		if w := firstLine(st.waitingFor()); w != said {

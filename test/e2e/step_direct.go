@@ -231,9 +231,9 @@ func (s *story) refusedInDirect(ctx context.Context) error {
 	return nil
 }
 
-// wishB is Direct on the other registry, by user and password.
-func wishB(b *machine.Registry) []filled {
-	fill := wishA(b)
+// settingsB is Direct on the other registry, by user and password.
+func settingsB(b *machine.Registry) []filled {
+	fill := settingsA(b)
 	for user, password := range b.Users {
 		fill[1] = filled{"license: <LICENSE_KEY> # Replace with your license key", fmt.Sprintf("username: %s\n        password: %s", user, password)}
 	}
@@ -252,7 +252,7 @@ func (s *story) directB(ctx context.Context) error {
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() { both <- s.layoutHas(watch, s.a().Host, s.b().Host) }()
-	if err := s.apply(ctx, docManage, 102, wishB(s.b())...); err != nil {
+	if err := s.apply(ctx, docManage, 102, settingsB(s.b())...); err != nil {
 		return err
 	}
 	if err := s.ready(ctx, "Direct"); err != nil {

@@ -65,8 +65,8 @@ func (s *story) moduleRunning(ctx context.Context) error {
 	return nil
 }
 
-// wishA fills the placeholders of the documents' example.
-func wishA(a *machine.Registry) []filled {
+// settingsA fills the placeholders of the documents' example.
+func settingsA(a *machine.Registry) []filled {
 	const scheme = "scheme: HTTPS\n"
 	return []filled{
 		{"registry.deckhouse.io/deckhouse/ee", a.Base()},
@@ -92,7 +92,7 @@ func (s *story) clash(ctx context.Context) error {
 	if err := s.writeLegacy(ctx, n); err != nil {
 		return err
 	}
-	// It has been there for long when somebody wishes for Direct.
+	// It has been there for long when somebody asks for Direct.
 	err = until(ctx, "the agent of "+oldNode+" to report it", time.Minute, func(ctx context.Context) error {
 		var r v1alpha1.RegistryNode
 		if err := s.client.Get(ctx, client.ObjectKey{Name: oldNode}, &r); err != nil {
@@ -103,7 +103,7 @@ func (s *story) clash(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.apply(ctx, docManage, 102, wishA(s.a())...); err != nil {
+	if err := s.apply(ctx, docManage, 102, settingsA(s.a())...); err != nil {
 		return err
 	}
 	err = s.waitCondition(ctx, "ContainerdConfigPreflightReady", metav1.ConditionFalse, oldNode, legacyFile)

@@ -30,9 +30,9 @@ type story struct {
 	broken    []string    // promises that did not hold
 	measured  [][2]string // what took how long, for the summary
 
-	files  map[string]map[string]string // of nodes, before anything was installed
-	before facts                        // of the last look
-	wish   string                       // hash of the last wish that was Ready
+	files   map[string]map[string]string // of nodes, before anything was installed
+	before  facts                        // of the last look
+	settled string                       // hash of the last settings that were Ready
 
 	objects  []string      // of the cluster, before anything was installed
 	mirrored machine.Image // of the documents' commands

@@ -24,8 +24,8 @@ func TestFilledWishes(t *testing.T) {
 		fill []filled
 		want map[string]any
 	}{
-		{wishA(a), map[string]any{"imagesRepo": a.Base(), "scheme": "HTTPS", "ca": ca, "license": a.Users["license-token"]}},
-		{wishB(b), map[string]any{"imagesRepo": b.Base(), "scheme": "HTTPS", "ca": ca, "username": "mirror-puller", "password": "of-the-mirror"}},
+		{settingsA(a), map[string]any{"imagesRepo": a.Base(), "scheme": "HTTPS", "ca": ca, "license": a.Users["license-token"]}},
+		{settingsB(b), map[string]any{"imagesRepo": b.Base(), "scheme": "HTTPS", "ca": ca, "username": "mirror-puller", "password": "of-the-mirror"}},
 	} {
 		text, err := example.fill(c.fill)
 		if err != nil {

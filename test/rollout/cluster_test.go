@@ -31,6 +31,7 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/kubelet"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -42,8 +43,8 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	// patience is for one step of the story; a healthy one takes a fraction.
-	patience = 60 * time.Second
+	// stepTimeout is for one step of the story; a healthy one takes a fraction.
+	stepTimeout = 60 * time.Second
 	// leaveBroken is how long what was broken before is waited for.
 	leaveBroken = 3 * time.Second
 
@@ -181,8 +182,8 @@ func (c *cluster) registrySecret() {
 	})
 }
 
-// wishDirect asks for Direct on an upstream.
-func (c *cluster) wishDirect(u upstream.Upstream) {
+// setDirect asks for Direct on an upstream.
+func (c *cluster) setDirect(u upstream.Upstream) {
 	c.t.Helper()
 	section := map[string]string{"imagesRepo": u.Base(), "scheme": strings.ToUpper(string(u.Scheme)), "ca": u.CA, "username": u.Credentials.Username, "password": u.Credentials.Password}
 	maps.DeleteFunc(section, func(_, v string) bool { return v == "" })
@@ -218,7 +219,7 @@ func (c *cluster) conditions() map[string]metav1.Condition {
 // until waits for something to be true of the conditions.
 func (c *cluster) until(what string, ok func(map[string]metav1.Condition) bool) map[string]metav1.Condition {
 	c.t.Helper()
-	for deadline := time.Now().Add(patience); ; pause(30 * time.Millisecond) {
+	for deadline := time.Now().Add(stepTimeout); ; pause(30 * time.Millisecond) {
 		conditions := c.conditions()
 		if ok(conditions) {
 			return conditions
@@ -229,7 +230,7 @@ func (c *cluster) until(what string, ok func(map[string]metav1.Condition) bool) 
 				lines = append(lines, fmt.Sprintf("%s=%s %s", kind, condition.Status, condition.Message))
 			}
 			lines = append(lines, c.unready()...)
-			c.t.Fatalf("%s: not within %v\n%s\n%s", what, patience, strings.Join(lines, "\n"), c.unsettled)
+			c.t.Fatalf("%s: not within %v\n%s\n%s", what, stepTimeout, strings.Join(lines, "\n"), c.unsettled)
 		}
 	}
 }
@@ -242,11 +243,7 @@ func (c *cluster) unready() (lines []string) {
 		c.t.Fatal(err)
 	}
 	for _, pod := range pods.Items {
-		ready := false
-		for _, condition := range pod.Status.Conditions {
-			ready = ready || condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue
-		}
-		if !ready {
+		if !kubelet.Ready(&pod) {
 			lines = append(lines, fmt.Sprintf("Pod %s/%s on %q: %s %v", pod.Namespace, pod.Name, pod.Spec.NodeName, pod.Status.Phase, pod.Status.Conditions))
 		}
 	}

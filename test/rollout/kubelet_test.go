@@ -10,13 +10,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/datapath/gateway"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
 // The annotation of a pod template that says how its Pods fare, and its values.
@@ -83,7 +83,7 @@ func (k *kubelets) sync(ctx context.Context, pod *corev1.Pod, deleted bool) {
 	case pod.Spec.NodeName == "" || pod.Spec.NodeName == lost:
 	case pod.DeletionTimestamp != nil:
 		k.after(ctx, startDelay/3, func() error {
-			return k.client.Delete(ctx, pod, client.GracePeriodSeconds(0), client.Preconditions{UID: &pod.UID})
+			return kubelet.Remove(ctx, k.client, pod)
 		})
 	case pod.Status.Phase == "" || pod.Status.Phase == corev1.PodPending:
 		delay := startDelay
@@ -115,32 +115,19 @@ func (k *kubelets) started(ctx context.Context, pod *corev1.Pod) error {
 	k.mu.Lock()
 	noImage := k.noImage != "" && pod.Labels["app"] == k.noImage && strings.HasPrefix(pod.Spec.Containers[0].Image, "registry.d8-system.svc")
 	k.mu.Unlock()
-	before := pod.Status.DeepCopy()
-	pod = pod.DeepCopy()
-	status := corev1.ContainerStatus{Name: pod.Spec.Containers[0].Name}
-	ready := corev1.ConditionTrue
-	fate := pod.Annotations[annotationFate]
-	pod.Status.Phase = corev1.PodRunning
-	switch {
+	waiting := ""
+	switch fate := pod.Annotations[annotationFate]; {
 	case noImage:
-		pod.Status.Phase, ready = corev1.PodPending, corev1.ConditionFalse
-		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}
+		waiting = kubelet.ImagePullBackOff
+		if len(pod.Status.ContainerStatuses) > 0 {
+			return nil // it says so already
+		}
 	case fate == fateBroken, fate == fateBrokenOn && pod.Spec.NodeName == "w1":
-		ready = corev1.ConditionFalse
-		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
+		waiting = kubelet.CrashLoopBackOff
 	default:
-		status.State.Running, status.Ready = &corev1.ContainerStateRunning{StartedAt: metav1.Now()}, true
 		k.startProxy(ctx, pod)
 	}
-	pod.Status.ContainerStatuses = []corev1.ContainerStatus{status}
-	pod.Status.Conditions = []corev1.PodCondition{
-		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
-		{Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.Now()},
-	}
-	if before.Phase == pod.Status.Phase && len(before.ContainerStatuses) > 0 {
-		return nil
-	}
-	return k.client.Status().Update(ctx, pod)
+	return kubelet.Report(ctx, k.client, pod, kubelet.Fate{Waiting: waiting})
 }
 
 // startProxy runs the in-cluster proxy in a Pod of its.

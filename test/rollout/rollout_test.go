@@ -50,7 +50,7 @@ func TestEveryWorkloadInASwitch(t *testing.T) {
 	})
 
 	lift := c.refuse("web", "cron")
-	c.wishDirect(c.b.Upstream(pathB))
+	c.setDirect(c.b.Upstream(pathB))
 	refused := c.until("it is refused", func(all map[string]metav1.Condition) bool {
 		return strings.Contains(all[v1alpha1.ConditionSwitch].Message, "denied")
 	})[v1alpha1.ConditionSwitch].Message

@@ -13,6 +13,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
 func (c *testbed) controllerImage() string {
@@ -94,8 +95,7 @@ func (c *testbed) healsUninstall(stored, want string) {
 		Spec:       corev1.PodSpec{NodeName: "master", RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "uninstall", Image: stored}}},
 	}
 	c.create(pod)
-	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "uninstall", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull"}}}}
-	if err := c.Status().Update(c.t.Context(), pod); err != nil {
+	if err := kubelet.Report(c.t.Context(), c, pod, kubelet.Fate{Waiting: kubelet.ErrImagePull}); err != nil {
 		c.t.Fatal(err)
 	}
 	c.eventually("the uninstallation's image is re-pointed", func() bool {

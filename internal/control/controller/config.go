@@ -36,8 +36,8 @@ type Config struct {
 	PlatformSelector string
 	// Settings are the times of the protocol.
 	Settings switchover.Settings
-	// Protocol is empty for the real one; anything else is a negative control.
-	Protocol string
+	// Protocol is the switch's; nil means switchover.Standard.
+	Protocol *switchover.Protocol
 	// ProxyDial replaces the address of Service registry for the controller's
 	// own proof, where the controller is not on the cluster's network.
 	ProxyDial string
@@ -85,7 +85,6 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Scripts, "scripts", "on", `whether agents run NodeGroupConfigurations on their nodes: "on" or "off"`)
 	flags.Var((*list)(&c.AgentArgs), "agent-arg", "argument to add to the agents' containers; repeatable")
 	flags.Var((*list)(&c.ProxyArgs), "proxy-arg", "argument to add to the proxy's container; repeatable")
-	flags.StringVar(&c.Protocol, "protocol", "", "negative control for tests: a protocol known to be broken")
 }
 
 func (c *Config) validate() (switchover.Protocol, labels.Selector, error) {
@@ -108,14 +107,10 @@ func (c *Config) validate() (switchover.Protocol, labels.Selector, error) {
 	if err != nil || selector.Empty() {
 		return switchover.Protocol{}, nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", c.PlatformSelector, err)
 	}
-	if c.Protocol == "" {
-		return switchover.Standard(), selector, nil
+	if c.Protocol != nil {
+		return *c.Protocol, selector, nil
 	}
-	protocol, err := switchover.Broken(c.Protocol)
-	if err != nil {
-		return switchover.Protocol{}, nil, fmt.Errorf("--protocol: %w", err)
-	}
-	return protocol, selector, nil
+	return switchover.Standard(), selector, nil
 }
 
 // component is what our own workloads depend on.

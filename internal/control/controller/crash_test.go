@@ -20,7 +20,7 @@ type outcome struct {
 }
 
 // TestACrashAtAnyWriteResumes kills the controller before and after each of
-// its writes in both switches. Each write is struck twice: once it never
+// its writes in both switches. Each write fails twice: once it never
 // arrives, once its answer is lost. What is left must be what a controller that
 // never crashed leaves, with nothing done twice.
 func TestACrashAtAnyWriteResumes(t *testing.T) {
@@ -32,15 +32,15 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 	kills, lives := 0, 0
 	got := bothSwitches(t, func(c *testbed, reached func() bool) {
 		for moment := apiserver.Before; !reached(); moment = 1 - moment {
-			// One for each life: what is struck stays cut off for good.
-			choke := apiserver.NewChoke(c.t, c.cfg.REST)
-			struck := choke.Strike(1, moment)
-			stop := c.start(choke.Config())
+			// One for each life: a client that is cut off stays so.
+			faults := apiserver.NewFaultProxy(c.t, c.cfg.REST)
+			failed := faults.Fail(1, moment)
+			stop := c.start(faults.Config())
 			deadline := time.After(patience)
 		waiting:
 			for {
 				select {
-				case <-struck:
+				case <-failed:
 					kills++
 					break waiting
 				case <-deadline:
@@ -53,7 +53,7 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 			}
 			stop()
 			lives++
-			c.t.Logf("%s %v", moment, choke.Writes())
+			c.t.Logf("%s %v", moment, faults.Writes())
 		}
 	})
 	t.Logf("the controller was killed %d times in %d lives", kills, lives)

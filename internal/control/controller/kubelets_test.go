@@ -11,6 +11,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
 // simKubelets are the DaemonSet controller and the kubelets for the agents,
@@ -71,7 +72,7 @@ func (s *simulator) agentPods(ctx context.Context, d *appsv1.DaemonSet, nodes []
 		switch image := pod.Spec.Containers[0].Image; {
 		case pod.DeletionTimestamp != nil:
 			s.set(func(*simulator) { k.order = append(k.order, pod.Spec.NodeName) })
-			if err := s.c.Delete(ctx, pod, client.GracePeriodSeconds(0)); err != nil {
+			if err := kubelet.Remove(ctx, s.c, pod); err != nil {
 				return err
 			}
 		case cluster.PodReady(pod):

@@ -27,6 +27,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/pki"
+	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
 // simulator stands in for what is not under test: agents that report, the
@@ -296,15 +297,10 @@ func (s *simulator) pod(ctx context.Context, namespace, workload, node string, t
 }
 
 func (s *simulator) podStatus(ctx context.Context, pod *corev1.Pod, stuck bool) error {
-	pod.Status.Phase = corev1.PodRunning
-	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-	pod.Status.ContainerStatuses = nil
 	if stuck {
-		pod.Status.Phase = corev1.PodPending
-		pod.Status.Conditions[0].Status = corev1.ConditionFalse
-		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}
+		return kubelet.Report(ctx, s.c, pod, kubelet.Fate{Waiting: kubelet.ImagePullBackOff})
 	}
-	return s.c.Status().Update(ctx, pod)
+	return kubelet.Report(ctx, s.c, pod, kubelet.Fate{})
 }
 
 func fingerprint(template *corev1.PodTemplateSpec) string {

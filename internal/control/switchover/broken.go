@@ -1,3 +1,5 @@
+//go:build brokenprotocol
+
 package switchover
 
 import (
@@ -15,8 +17,8 @@ const (
 	BrokenFinalEarly = "final-early" // the old goes before the platform has moved, and nobody looks who uses it
 )
 
-// Broken is a protocol that loses pulls. It exists for negative controls only:
-// a demonstration of zero failed pulls proves something if these fail.
+// Broken is a protocol that loses pulls. No program that ships has it: it is for
+// negative controls. Zero failed pulls prove something only if these lose some.
 func Broken(kind string) (Protocol, error) {
 	p := Standard()
 	plans := maps.Clone(p.plans)

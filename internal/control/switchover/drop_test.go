@@ -202,19 +202,3 @@ func TestSwappedStepsAreCaught(t *testing.T) {
 		}
 	}
 }
-
-func TestBrokenProtocolsAreCaught(t *testing.T) {
-	t.Parallel()
-	for _, kind := range []string{BrokenOrder, BrokenFinalEarly} {
-		t.Run(kind, func(t *testing.T) {
-			p, err := Broken(kind)
-			if err != nil {
-				t.Fatal(err)
-			}
-			expect(t, rule{name: kind}, p)
-		})
-	}
-	if _, err := Broken("otherwise"); err == nil {
-		t.Error("an unknown kind is taken")
-	}
-}

@@ -8,7 +8,7 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// Users know these texts: docs/runbook quotes them.
+// Texts are part of what users know: docs/runbook quotes them.
 
 const (
 	mostNodes    = 10

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Under 20 s to the first header, and 10 s of silence before a body counts as
-// stalled.
+// A client has its first header in under 20 s, whoever is dead, and a body that
+// is silent for 10 s counts as stalled.
 const (
 	DefaultBudget = 18 * time.Second
 	DefaultStall  = 10 * time.Second

@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/d8-registry/registry/test/harness/testregistry"
+	"github.com/d8-registry/registry/test/harness/cert"
 )
 
 // served runs a server until stop is called; ended gets what Serve returned.
 func served(t *testing.T, h http.HandlerFunc, drain Drain) (client *http.Client, address string, stop func(), ended chan error) {
 	t.Helper()
-	cert, ca, err := testregistry.SelfSigned("127.0.0.1")
+	own, ca, err := cert.SelfSigned("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func served(t *testing.T, h http.HandlerFunc, drain Drain) (client *http.Client,
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	server := NewServer(h, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }, log)
+	server := NewServer(h, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &own, nil }, log)
 	ctx, stop := context.WithCancel(t.Context())
 	ended = make(chan error, 1)
 	go func() { ended <- Serve(ctx, server, listener, drain, log) }()

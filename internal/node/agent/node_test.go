@@ -25,8 +25,8 @@ func TestSwitch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.asAgent()
-	choke := apiserver.NewChoke(t, w.kube)
-	w.kube = choke.Config()
+	faults := apiserver.NewFaultProxy(t, w.kube)
+	w.kube = faults.Config()
 	rA, a := registry(t, "team/a")
 	_, b := registry(t, "mirror/b")
 	w.start()
@@ -85,7 +85,7 @@ func TestSwitch(t *testing.T) {
 	w.eventually("the route of A's name", func() bool { return !w.routed(nameA) })
 
 	// One write per phase: the first look and four generations.
-	if writes := choke.Writes(); len(writes) != 5 {
+	if writes := faults.Writes(); len(writes) != 5 {
 		t.Errorf("%d writes, want 5: %q", len(writes), writes)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/node/containerd"
 	"github.com/d8-registry/registry/test/harness/containerdtest"
+	"github.com/d8-registry/registry/test/harness/parts"
 )
 
 var update = flag.Bool("update", false, "write what was found into testdata/facts")
@@ -168,6 +169,7 @@ func (n node) process(t *testing.T, version, config string) containerd.Process {
 // binary is what `make parts` made of that version.
 func binary(t *testing.T, version string) string {
 	t.Helper()
+	parts.Need(t)
 	folder := "containerd-" + version
 	if version == string(containerdtest.V2) {
 		folder = "bin"

@@ -63,12 +63,12 @@ func launch(ctx context.Context, dir string, listen net.IP) (_ *ControlPlane, er
 	if err != nil {
 		return nil, err
 	}
-	addresses := []net.IP{net.IPv4(127, 0, 0, 1)}
+	addresses := []string{"127.0.0.1"}
 	bind := "127.0.0.1"
 	if listen != nil {
-		addresses, bind = append(addresses, listen), "0.0.0.0"
+		addresses, bind = append(addresses, listen.String()), "0.0.0.0"
 	}
-	creds, err := writeCredentials(dir, addresses)
+	creds, err := writeCredentials(dir, addresses...)
 	if err != nil {
 		return nil, err
 	}
@@ -121,8 +121,8 @@ func apiserverArgs(dir, etcdURL, bind, port string) []string {
 		"--etcd-servers=" + etcdURL,
 		"--bind-address=" + bind, "--secure-port=" + port,
 		"--cert-dir=" + dir,
-		"--tls-cert-file=" + filepath.Join(dir, "apiserver.crt"),
-		"--tls-private-key-file=" + filepath.Join(dir, "apiserver.key"),
+		"--tls-cert-file=" + filepath.Join(dir, "tls.crt"),
+		"--tls-private-key-file=" + filepath.Join(dir, "tls.key"),
 		"--client-ca-file=" + filepath.Join(dir, "ca.crt"),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + filepath.Join(dir, "sa.key"),

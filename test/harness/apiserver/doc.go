@@ -4,7 +4,7 @@
 // A test package declares one Server, lets its Main run the tests, and calls
 // Start in each test that needs the API; the first call starts the processes,
 // the others share them. Identities are real: API.As gives a token of a
-// ServiceAccount that is bound to a Pod on a Node, as the kubelet would. Choke
+// ServiceAccount that is bound to a Pod on a Node, as a kubelet would. FaultProxy
 // stands between a client and the server and makes writes fail.
 //
 // APISERVER=1.30 in the environment runs the tests on another version of the

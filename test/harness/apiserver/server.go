@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/d8-registry/registry/test/harness/parts"
 )
 
 // Server is the API server of one test package. The zero value is ready; it
@@ -27,7 +29,7 @@ type Server struct {
 // Main runs the tests of a package, stops what they started and returns the
 // exit code. SIGINT and SIGTERM stop it as well.
 //
-//	var server apitest.Server
+//	var server apiserver.Server
 //
 //	func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
 func (s *Server) Main(m *testing.M) int {
@@ -51,9 +53,10 @@ func (s *Server) Main(m *testing.M) int {
 }
 
 // Start returns the running API server, starting it first if need be. A test
-// whose server cannot start fails; it is never skipped.
+// whose server cannot start fails; only a short run skips it.
 func (s *Server) Start(tb testing.TB) *API {
 	tb.Helper()
+	parts.Need(tb)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.started {

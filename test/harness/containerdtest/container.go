@@ -37,7 +37,7 @@ func (c *Containerd) RunContainer(t testing.TB, what Container) *Running {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*startTimeout)
 	defer cancel()
 	c.importImages(ctx, t, cri.NewImageServiceClient(conn))
 	c.mu.Lock()
@@ -84,7 +84,7 @@ func (r *Running) Stop() {
 // Wait returns how the container ended, and what it said.
 func (r *Running) Wait() (code int32, said string) {
 	r.t.Helper()
-	for deadline := time.Now().Add(2 * patience); ; <-time.After(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * startTimeout); ; <-time.After(20 * time.Millisecond) {
 		answer, err := r.client.ContainerStatus(r.t.Context(), &cri.ContainerStatusRequest{ContainerId: r.id})
 		if err != nil {
 			r.t.Fatalf("ask for the container: %v", err)

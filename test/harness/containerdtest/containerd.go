@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/d8-registry/registry/test/harness/parts"
 )
 
 // Containerd is one real containerd.
@@ -39,6 +41,7 @@ func New(t testing.TB) *Containerd {
 // looks nowhere for host directories, if 1.x, or where 2.x looks by itself.
 func NewVersion(t testing.TB, v Version) *Containerd {
 	t.Helper()
+	parts.Need(t)
 	if os.Geteuid() != 0 {
 		t.Skip("real containerd needs root")
 	}

@@ -70,7 +70,7 @@ func (c *Containerd) killContainers() {
 	for _, pid := range pids {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(startTimeout)
 	for _, pid := range pids {
 		for _, alive := startOf(pid); alive && time.Now().Before(deadline); _, alive = startOf(pid) {
 			<-time.After(5 * time.Millisecond)
@@ -129,7 +129,7 @@ func (c *Containerd) removeCgroups() {
 			return nil
 		})
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(startTimeout)
 	for _, dir := range slices.Backward(dirs) {
 		// A group is busy until the last of the dead was reaped by its parent.
 		for errors.Is(os.Remove(dir), syscall.EBUSY) && time.Now().Before(deadline) {

@@ -25,7 +25,7 @@ var sandboxImage = regexp.MustCompile(`(?m)^\s*sandbox(?:_image)? = ["'](.+)["']
 // container's ID. It needs no registry, whatever the configuration says.
 func (c *Containerd) RunPod(t testing.TB) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*startTimeout)
 	defer cancel()
 	conn, err := grpc.NewClient("unix://"+c.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

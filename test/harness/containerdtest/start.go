@@ -16,8 +16,8 @@ import (
 	"github.com/d8-registry/registry/internal/node/containerd"
 )
 
-// patience is how long a containerd may take to start or to end.
-const patience = 20 * time.Second
+// startTimeout is how long a containerd may take to start or to end.
+const startTimeout = 20 * time.Second
 
 // process is one run of containerd.
 type process struct {
@@ -45,7 +45,7 @@ func (c *Containerd) Start(t testing.TB) *containerd.Client {
 
 func (c *Containerd) answers(t testing.TB, client *containerd.Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	for {
 		// Until 1.x has looked at its containers it says "not initialized yet".
@@ -139,7 +139,7 @@ func (c *Containerd) start(ctx context.Context) error {
 		close(p.ended)
 	}()
 	c.starts++
-	deadline := time.After(patience)
+	deadline := time.After(startTimeout)
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
 		if err == nil {
@@ -171,7 +171,7 @@ func (c *Containerd) end(s syscall.Signal) error {
 	select {
 	case <-p.ended:
 		return nil
-	case <-time.After(patience):
+	case <-time.After(startTimeout):
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 		return fmt.Errorf("containerd %s does not end on %v", c.Version, s)

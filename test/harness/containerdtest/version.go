@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+
+	"github.com/d8-registry/registry/test/harness/parts"
 )
 
 // Version is one of the containerds that nodes run.
@@ -102,6 +104,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
 // part is a program or folder that `make parts` built.
 func part(t testing.TB, name string) string {
 	t.Helper()
+	parts.Need(t)
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/test/harness/cert"
 	"github.com/d8-registry/registry/test/harness/machine"
 )
 
@@ -45,7 +46,7 @@ func RegistryA() machine.RegistryOptions {
 	}
 }
 
-// RegistryB is another one, elsewhere: a port of its own, tokens, other
+// RegistryB is elsewhere: a port of its own, tokens, other
 // credentials.
 func RegistryB() machine.RegistryOptions {
 	return machine.RegistryOptions{
@@ -139,7 +140,7 @@ func Start(ctx context.Context, r *machine.Run, o Options, log *slog.Logger) (*C
 
 // makeRegistries makes the registries' names known: before the first node.
 func (c *Cluster) makeRegistries(ctx context.Context) (trust string, err error) {
-	authority, err := machine.NewAuthority("registries")
+	authority, err := cert.NewAuthority("registries")
 	if err != nil {
 		return "", err
 	}

@@ -38,7 +38,7 @@ state = "/run/containerd"
   restrict_oom_score_adj = RESTRICT
 
 [plugins.'io.containerd.cri.v1.runtime'.cni]
-  bin_dirs = ["` + parts + `/cni"]
+  bin_dirs = ["` + partsDir + `/cni"]
   conf_dir = "/etc/cni/net.d"
 
 [[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
@@ -66,7 +66,7 @@ state = "/run/containerd"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "SNAPSHOTTER"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "` + parts + `/cni"
+    bin_dir = "` + partsDir + `/cni"
     conf_dir = "/etc/cni/net.d"
 `
 

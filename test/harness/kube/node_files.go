@@ -14,8 +14,8 @@ import (
 	"github.com/d8-registry/registry/test/harness/machine"
 )
 
-// parts is where a node finds the real parts.
-const parts = "/run/parts"
+// partsDir is where a node finds the real parts.
+const partsDir = "/run/parts"
 
 // path is the node's PATH before that of every system.
 func (n *Node) path() string {
@@ -24,7 +24,7 @@ func (n *Node) path() string {
 		dirs = append([]string{"containerd-" + n.options.Containerd}, dirs...)
 	}
 	for i, dir := range dirs {
-		dirs[i] = parts + "/" + dir
+		dirs[i] = partsDir + "/" + dir
 	}
 	return strings.Join(dirs, ":")
 }

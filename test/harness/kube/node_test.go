@@ -285,7 +285,7 @@ func (c *Cluster) checkReimage(ctx context.Context, n *Node) error {
 	return c.ranAgain(ctx, before)
 }
 
-// ranAgain waits until a pod's container is another one than it was, and works.
+// ranAgain waits until a pod's container is a new one, and works.
 func (c *Cluster) ranAgain(ctx context.Context, before *corev1.Pod) error {
 	return waitUntil(ctx, "containers of the machine that was off", func(ctx context.Context) error {
 		pod, err := c.running(ctx, before.Name)

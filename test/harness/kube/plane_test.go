@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/test/harness/machine"
+	"github.com/d8-registry/registry/test/harness/parts"
 )
 
 // source is the module's; SOURCE is for who wants to build another.
@@ -24,6 +25,7 @@ func source() string {
 // newRun is a run for a test; logs of what ran are printed when it fails.
 func newRun(t *testing.T) (*machine.Run, machine.Binaries, *slog.Logger) {
 	t.Helper()
+	parts.Need(t)
 	b, err := machine.FindBinaries(filepath.Join("..", "..", "..", ".parts", "bin"))
 	if err != nil {
 		t.Skip("real parts are missing (make parts):", err)

@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/d8-registry/registry/test/harness/cert"
 )
 
 const (
@@ -40,7 +42,7 @@ type APIServer struct {
 	// Kubeconfig is the file of the same.
 	Kubeconfig string
 	// authority signs everybody's certificates: those of kubelets too.
-	authority *Authority
+	authority *cert.Authority
 	dir       string
 }
 
@@ -86,7 +88,7 @@ func StartAPIServer(ctx context.Context, r *Run, n *Network, b Binaries, o APIOp
 		return nil, err
 	}
 	a := &APIServer{Space: space, dir: r.Path("api")}
-	if a.authority, err = NewAuthority("kubernetes"); err != nil {
+	if a.authority, err = cert.NewAuthority("kubernetes"); err != nil {
 		return nil, err
 	}
 	if err := a.writeCertificates(a.dir); err != nil {
@@ -145,7 +147,7 @@ func (a *APIServer) writeCertificates(dir string) error {
 		return err
 	}
 	service := netip.MustParsePrefix(serviceCIDR).Addr().Next().String()
-	if err := a.authority.issueFiles(dir, "kubernetes", "kubernetes.default.svc", a.Space.IP.String(), service, "127.0.0.1"); err != nil {
+	if err := a.authority.WriteServer(dir, "kubernetes", "kubernetes.default.svc", a.Space.IP.String(), service, "127.0.0.1"); err != nil {
 		return err
 	}
 	cert, key, err := a.authority.Issue(pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{masters}})

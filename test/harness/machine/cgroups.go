@@ -33,8 +33,8 @@ func cgroupTrees() ([]string, error) {
 	var trees []string
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		place, what, ok := strings.Cut(lines.Text(), " - ")
-		fields := strings.Fields(place)
+		mount, what, ok := strings.Cut(lines.Text(), " - ")
+		fields := strings.Fields(mount)
 		if ok && len(fields) > 4 && strings.HasPrefix(what, "cgroup") && !slices.Contains(trees, fields[4]) {
 			trees = append(trees, fields[4])
 		}

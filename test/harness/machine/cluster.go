@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/d8-registry/registry/test/harness/cert"
 )
 
 // Options say what a cluster is made of.
@@ -65,7 +67,7 @@ func Start(ctx context.Context, r *Run, o Options, log *slog.Logger) (*Cluster, 
 	if c.Network, err = NewNetwork(ctx, r); err != nil {
 		return nil, err
 	}
-	authority, err := NewAuthority("registries")
+	authority, err := cert.NewAuthority("registries")
 	if err != nil {
 		return nil, err
 	}

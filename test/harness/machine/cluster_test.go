@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/test/harness/machine"
+	"github.com/d8-registry/registry/test/harness/parts"
 )
 
 // TestEveryNodePullsFromBothRegistries starts the whole harness without the
@@ -47,6 +48,7 @@ func TestEveryNodePullsFromBothRegistries(t *testing.T) {
 
 func start(t *testing.T) *machine.Cluster {
 	t.Helper()
+	parts.Need(t)
 	if missing := machine.Missing(); len(missing) > 0 {
 		t.Skip("missing:", missing)
 	}

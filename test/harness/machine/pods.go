@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
 const (
@@ -124,7 +126,7 @@ func (r *podRunner) finish(ctx context.Context, pod *corev1.Pod) {
 		if run != nil {
 			<-run.done
 		}
-		if err := r.client.Delete(ctx, pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil && ctx.Err() == nil {
+		if err := kubelet.Remove(ctx, r.client, pod); err != nil && ctx.Err() == nil {
 			r.log.Warn("delete a pod", "pod", pod.Name, "err", err)
 		}
 	}()
@@ -167,7 +169,7 @@ func (r *podRunner) run(ctx context.Context, pod *corev1.Pod, run *podRun) error
 	}
 	program, ours := r.program(pod)
 	if !ours {
-		if err := r.report(ctx, pod, node.Space.IP.String()); err != nil {
+		if err := kubelet.Report(ctx, r.client, pod, kubelet.Fate{IP: node.Space.IP.String()}); err != nil {
 			return err
 		}
 		<-ctx.Done()
@@ -188,7 +190,8 @@ func (r *podRunner) pull(ctx context.Context, node *Node, pod *corev1.Pod, image
 		if err == nil {
 			return nil
 		}
-		if err := r.reportWaiting(ctx, pod, err); err != nil && ctx.Err() == nil {
+		waits := kubelet.Fate{Waiting: kubelet.ErrImagePull, Message: err.Error()}
+		if err := kubelet.Report(ctx, r.client, pod, waits); err != nil && ctx.Err() == nil {
 			r.log.Warn("status of a pod", "pod", pod.Name, "err", err)
 		}
 		if err := pause(ctx, pullAgain); err != nil {
@@ -297,7 +300,7 @@ func (r *podRunner) runOnce(ctx context.Context, pod *corev1.Pod, node *Node, sp
 			return process.Stop(r.grace())
 		}
 	}
-	if err := r.report(ctx, pod, space.IP.String()); err != nil && ctx.Err() == nil {
+	if err := kubelet.Report(ctx, r.client, pod, kubelet.Fate{IP: space.IP.String()}); err != nil && ctx.Err() == nil {
 		r.log.Warn("status of a pod", "pod", pod.Name, "err", err)
 	}
 	for process.Running() && ctx.Err() == nil && !r.isPaused(node, program) {

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 	"sigs.k8s.io/yaml"
+
+	"github.com/d8-registry/registry/test/harness/cert"
 )
 
 // RegistryOptions describe an upstream registry.
@@ -50,7 +52,7 @@ func (g *Registry) Base() string { return g.Host + "/" + g.Path }
 
 // NewRegistry makes the namespace and the certificates: names must be known
 // before the first node is made. Start starts it.
-func NewRegistry(ctx context.Context, r *Run, n *Network, b Binaries, ca *Authority, o RegistryOptions) (*Registry, error) {
+func NewRegistry(ctx context.Context, r *Run, n *Network, b Binaries, ca *cert.Authority, o RegistryOptions) (*Registry, error) {
 	name := hostOf(o.Host)
 	space, err := n.NewSpace(ctx, name)
 	if err != nil {
@@ -59,7 +61,7 @@ func NewRegistry(ctx context.Context, r *Run, n *Network, b Binaries, ca *Author
 	n.AddHost(space.IP, hostOf(o.Host))
 	g := &Registry{RegistryOptions: o, Space: space, CA: ca.PEM, run: r, binary: b.Path("registry")}
 	dir := r.Path(name)
-	if err := ca.issueFiles(dir, hostOf(o.Host)); err != nil {
+	if err := ca.WriteServer(dir, hostOf(o.Host)); err != nil {
 		return nil, err
 	}
 	auth, err := g.auth(ctx, ca, dir)
@@ -90,7 +92,7 @@ func (g *Registry) Storage() string { return filepath.Join(g.dir(), "storage") }
 
 func (g *Registry) dir() string { return g.run.Path(g.Space.Name) }
 
-func (g *Registry) auth(ctx context.Context, ca *Authority, dir string) (map[string]any, error) {
+func (g *Registry) auth(ctx context.Context, ca *cert.Authority, dir string) (map[string]any, error) {
 	if !g.Bearer {
 		g.htpasswd = filepath.Join(dir, "htpasswd")
 		return map[string]any{"htpasswd": map[string]any{"realm": g.Host, "path": g.htpasswd}}, g.SetUsers(g.Users)

@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
 // StandinsNote names what is played, for the output of programs.
@@ -271,7 +273,7 @@ func (s *Standins) play(ctx context.Context, w workload, nodes []corev1.Node, po
 		}); err != nil {
 			return err
 		}
-		busy = busy || current == nil || !podReady(current)
+		busy = busy || current == nil || !kubelet.Ready(current)
 	}
 	for _, rest := range bySlot { // nobody wants these any more
 		count.total += len(rest)
@@ -296,7 +298,7 @@ func (s *Standins) replace(ctx context.Context, w workload, current, old *corev1
 		return create()
 	case current == nil:
 		return s.remove(ctx, old)
-	case old != nil && podReady(current):
+	case old != nil && kubelet.Ready(current):
 		return s.remove(ctx, old)
 	}
 	return nil
@@ -365,7 +367,7 @@ func (s *Standins) routeService(ctx context.Context, pods []corev1.Pod) error {
 		var newest *corev1.Pod
 		for i := range pods {
 			pod := &pods[i]
-			if pod.Namespace == service.Namespace && podReady(pod) && len(service.Spec.Selector) > 0 &&
+			if pod.Namespace == service.Namespace && kubelet.Ready(pod) && len(service.Spec.Selector) > 0 &&
 				labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(pod.Labels)) &&
 				(newest == nil || newest.CreationTimestamp.Before(&pod.CreationTimestamp)) {
 				newest = pod

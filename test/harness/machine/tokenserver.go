@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/d8-registry/registry/test/harness/cert"
 )
 
 const (
@@ -38,9 +40,9 @@ type tokenServer struct {
 	users map[string]string
 }
 
-func startTokenServer(ctx context.Context, r *Run, space *Space, ca *Authority, o RegistryOptions) (*tokenServer, error) {
+func startTokenServer(ctx context.Context, r *Run, space *Space, ca *cert.Authority, o RegistryOptions) (*tokenServer, error) {
 	host := hostOf(o.Host)
-	cert, keyPEM, err := ca.Issue(pkix.Name{CommonName: "tokens of " + host})
+	certPEM, keyPEM, err := ca.Issue(pkix.Name{CommonName: "tokens of " + host})
 	if err != nil {
 		return nil, err
 	}
@@ -51,12 +53,12 @@ func startTokenServer(ctx context.Context, r *Run, space *Space, ca *Authority, 
 	}
 	t := &tokenServer{
 		realm: "https://" + net.JoinHostPort(host, tokenPort) + "/token", service: host,
-		cert: cert, key: key, users: o.Users, actions: []string{"pull"},
+		cert: certPEM, key: key, users: o.Users, actions: []string{"pull"},
 	}
 	if o.Writable {
 		t.actions = append(t.actions, "push")
 	}
-	config, err := ca.issueTLS(host)
+	config, err := ca.ServerConfig(host)
 	if err != nil {
 		return nil, err
 	}

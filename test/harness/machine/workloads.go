@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
 // workload is what Deployment, DaemonSet and StatefulSet have in common.
@@ -41,12 +43,6 @@ func split(pods []*corev1.Pod, hash string) (current, old *corev1.Pod) {
 		}
 	}
 	return current, old
-}
-
-func podReady(pod *corev1.Pod) bool {
-	return pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
 }
 
 func replicas(n *int32) int {
@@ -144,7 +140,7 @@ func (c *counts) add(current, old *corev1.Pod) {
 	if old != nil {
 		c.total++
 	}
-	if current != nil && podReady(current) || old != nil && podReady(old) {
+	if current != nil && kubelet.Ready(current) || old != nil && kubelet.Ready(old) {
 		c.ready++
 	}
 }

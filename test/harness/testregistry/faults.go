@@ -11,7 +11,7 @@ type Faults struct {
 	// Match limits the faults to some requests; nil means all, also token
 	// requests and the second server's.
 	Match func(*http.Request) bool
-	// Times is how many requests are struck before the registry is healthy
+	// Times is how many requests fail before the registry is healthy
 	// again; 0 means all.
 	Times int
 
@@ -43,22 +43,22 @@ func (r *Registry) SetFaults(f Faults) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.faults = f
-	r.left = f.Times
+	r.faultsLeft = f.Times
 	if f.Times == 0 {
-		r.left = -1
+		r.faultsLeft = -1
 	}
 }
 
-// strike returns the faults for this request.
-func (r *Registry) strike(req *http.Request) Faults {
+// fault returns the faults for this request.
+func (r *Registry) fault(req *http.Request) Faults {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.faults
-	if r.left == 0 || f.Match != nil && !f.Match(req) {
+	if r.faultsLeft == 0 || f.Match != nil && !f.Match(req) {
 		return Faults{}
 	}
-	if r.left > 0 {
-		r.left--
+	if r.faultsLeft > 0 {
+		r.faultsLeft--
 	}
 	return f
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/cert"
 )
 
 // Options are what a registry is for its whole life; see Faults for what
@@ -42,16 +43,16 @@ type Registry struct {
 	store http.Handler
 	blobs registry.BlobHandler
 
-	mu     sync.Mutex
-	server *httptest.Server
-	faults Faults
-	left   int // how often faults still strikes; below 0: always
-	log    []*Request
-	bytes  map[string]int64
-	tokens map[string]grant
-	others map[string]string // users added later: name -> password
-	held   []net.Conn
-	closed chan struct{}
+	mu         sync.Mutex
+	server     *httptest.Server
+	faults     Faults
+	faultsLeft int // how often faults is still applied; below 0: always
+	log        []*Request
+	bytes      map[string]int64
+	tokens     map[string]grant
+	others     map[string]string // users added later: name -> password
+	held       []net.Conn
+	closed     chan struct{}
 
 	cdn *httptest.Server
 }
@@ -68,11 +69,11 @@ func New(t testing.TB, o Options) *Registry {
 	}
 	r.store = registry.New(registry.WithBlobHandler(r.blobs), registry.Logger(log.New(io.Discard, "", 0)),
 		registry.WithReferrersSupport(true))
-	cert, ca, err := SelfSigned("localhost", "127.0.0.1")
+	pair, ca, err := cert.SelfSigned("localhost", "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.cert, r.ca = cert, ca
+	r.cert, r.ca = pair, ca
 	r.addr = "127.0.0.1:0"
 	r.Start(t)
 	if o.RedirectBlobs != "" {

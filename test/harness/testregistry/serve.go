@@ -113,7 +113,7 @@ func (r *Registry) spoiled(w http.ResponseWriter, req *http.Request, cdn bool, n
 	if m := digestInPath.FindStringSubmatch(req.URL.Path); m != nil {
 		rec.Digest = m[1]
 	}
-	f := r.strike(req)
+	f := r.fault(req)
 	spoiled := &faultyWriter{ResponseWriter: w, registry: r, req: req, faults: f, record: rec}
 	r.begin(rec)
 	if r.misbehave(spoiled, req, f) {

@@ -42,12 +42,12 @@ func TestMissingBinaryNamesTheRemedy(t *testing.T) {
 	}
 }
 
-func TestChokeCountsWritesOnly(t *testing.T) {
+func TestFaultProxyCountsWritesOnly(t *testing.T) {
 	t.Parallel()
 	api := server.Start(t)
 	ns := api.Namespace(t)
-	choke := NewChoke(t, api.Config())
-	c := api.ClientFor(t, choke.Config())
+	proxy := NewFaultProxy(t, api.Config())
+	c := api.ClientFor(t, proxy.Config())
 	cm := configMap(ns, "a")
 	if err := c.Create(t.Context(), cm.DeepCopy(), client.DryRunAll); err != nil {
 		t.Fatal(err)
@@ -59,40 +59,40 @@ func TestChokeCountsWritesOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "POST /api/v1/namespaces/" + ns + "/configmaps"
-	if got := choke.Writes(); len(got) != 1 || got[0] != want {
+	if got := proxy.Writes(); len(got) != 1 || got[0] != want {
 		t.Errorf("writes %q, want only %q", got, want)
 	}
 }
 
-func TestChokeStrikes(t *testing.T) {
+func TestFaultProxyFails(t *testing.T) {
 	t.Parallel()
 	api := server.Start(t)
 	for _, moment := range []Moment{Before, After} {
 		t.Run(moment.String(), func(t *testing.T) {
 			t.Parallel()
 			ns := api.Namespace(t)
-			choke := NewChoke(t, api.Config())
-			c := api.ClientFor(t, choke.Config())
-			struck := choke.Strike(2, moment)
+			proxy := NewFaultProxy(t, api.Config())
+			c := api.ClientFor(t, proxy.Config())
+			failed := proxy.Fail(2, moment)
 			if err := c.Create(t.Context(), configMap(ns, "first")); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.Create(t.Context(), configMap(ns, "second")); err == nil {
-				t.Error("the struck write was answered")
+				t.Error("the write that fails was answered")
 			}
-			<-struck
+			<-failed
 			if err := c.Create(t.Context(), configMap(ns, "third")); err == nil {
-				t.Error("a write passed a dead choke")
+				t.Error("a write passed a proxy that is cut off")
 			}
 			// Not by the client: it would try again for ten seconds.
-			if resp, err := http.Get(choke.Config().Host + "/readyz"); err == nil {
+			if resp, err := http.Get(proxy.Config().Host + "/readyz"); err == nil {
 				_ = resp.Body.Close()
-				t.Error("a read passed a dead choke")
+				t.Error("a read passed a proxy that is cut off")
 			}
 			if got, want := present(t, api, ns, "second"), moment == After; got != want {
 				t.Errorf("second is there: %v, want %v", got, want)
 			}
-			choke.Revive()
+			proxy.Revive()
 			if err := c.Create(t.Context(), configMap(ns, "fourth")); err != nil {
 				t.Errorf("after Revive: %v", err)
 			}
@@ -103,13 +103,13 @@ func TestChokeStrikes(t *testing.T) {
 	}
 }
 
-func TestChokeRefusesOnce(t *testing.T) {
+func TestFaultProxyRefusesOnce(t *testing.T) {
 	t.Parallel()
 	api := server.Start(t)
 	ns := api.Namespace(t)
-	choke := NewChoke(t, api.Config())
-	c := api.ClientFor(t, choke.Config())
-	choke.Refuse(1, http.StatusInternalServerError)
+	proxy := NewFaultProxy(t, api.Config())
+	c := api.ClientFor(t, proxy.Config())
+	proxy.Refuse(1, http.StatusInternalServerError)
 	if err := c.Create(t.Context(), configMap(ns, "a")); err == nil {
 		t.Error("the refused write succeeded")
 	}
@@ -118,13 +118,13 @@ func TestChokeRefusesOnce(t *testing.T) {
 	}
 }
 
-func TestChokeHoldsALateWrite(t *testing.T) {
+func TestFaultProxyHoldsALateWrite(t *testing.T) {
 	t.Parallel()
 	api := server.Start(t)
 	ns := api.Namespace(t)
-	choke := NewChoke(t, api.Config())
-	c := api.ClientFor(t, choke.Config())
-	held, release := choke.Hold(1)
+	proxy := NewFaultProxy(t, api.Config())
+	c := api.ClientFor(t, proxy.Config())
+	held, release := proxy.Hold(1)
 	late := make(chan error, 1)
 	go func() { late <- c.Create(t.Context(), configMap(ns, "late")) }()
 	<-held

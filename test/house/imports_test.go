@@ -1,0 +1,87 @@
+package house
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sibling is the folder of internal/control that a package is in, or "".
+func sibling(path string) string {
+	rest, ok := strings.CutPrefix(path, "internal/control/")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	return name
+}
+
+// forbidden says why a package may not import another, or "".
+func forbidden(from, to string) string {
+	a, b := sibling(from), sibling(to)
+	switch {
+	case within(to, "test") && !forTests(from):
+		return "the harness is for tests and the demo"
+	case within(from, "api") && within(to, "internal"):
+		return "the API is what others import; it imports nothing of ours"
+	case within(from, "internal/node") && within(to, "internal/control"), within(from, "internal/control") && within(to, "internal/node"):
+		return "the control side and the node meet in layout and api"
+	case within(from, "internal/datapath") && (within(to, "internal/control") || within(to, "internal/node")):
+		return "the data path routes by layouts and nothing else"
+	case a == "" || b == "" || a == b || a == "controller":
+		return ""
+	case a == "cluster" || a == "switchover":
+		return a + " knows nothing else of control"
+	case a == "state" && b != "cluster" && b != "switchover", !slices.Contains([]string{"cluster", "state", "switchover"}, b):
+		return "siblings do not know each other; the controller joins what they say"
+	}
+	return ""
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for from, p := range packages(t) {
+		for _, to := range p.Imports {
+			if why := forbidden(from, to); why != "" {
+				t.Errorf("%s imports %s: %s", from, to, why)
+			}
+		}
+	}
+}
+
+// TestForbidden shows that each rule refuses something.
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		from, to string
+		want     bool
+	}{
+		{"internal/control/platform", "internal/control/cluster", false},
+		{"internal/control/platform", "internal/control/state", false},
+		{"internal/control/platform", "internal/control/switchover", false},
+		{"internal/control/platform", "internal/control/component", true},
+		{"internal/control/platform", "internal/control/controller", true},
+		{"internal/control/platform/deeper", "internal/control/component/deeper", true},
+		{"internal/control/controller", "internal/control/component", false},
+		{"internal/control/state", "internal/control/cluster", false},
+		{"internal/control/state", "internal/control/platform", true},
+		{"internal/control/cluster", "internal/control/state", true},
+		{"internal/control/switchover", "internal/control/cluster", true},
+		{"internal/control/cluster", "internal/layout", false},
+		{"internal/control/nodes", "internal/node/handoff", true},
+		{"internal/control/precheck", "internal/datapath/regauth", false},
+		{"internal/node/serve", "internal/control/cluster", true},
+		{"internal/node/serve", "internal/datapath/proxy", false},
+		{"internal/datapath/proxy", "internal/node/handoff", true},
+		{"internal/datapath/gateway", "internal/control/state", true},
+		{"internal/layout", "test/harness/cert", true},
+		{"cmd/registry-agent", "test/harness/cert", true},
+		{"test/rollout", "test/harness/cert", false},
+		{"demo", "test/harness/machine", false},
+		{"api/registry/v1alpha1", "internal/layout", true},
+	} {
+		if why := forbidden(c.from, c.to); (why != "") != c.want {
+			t.Errorf("%s imports %s: %q", c.from, c.to, why)
+		}
+	}
+}
