@@ -33,7 +33,7 @@ func Broken(kind string) (Protocol, error) {
 	}
 	if kind == BrokenFinalEarly {
 		p.rules.mayShrink = func(*evaluation) verdict { return done("") }
-		p.rules.keep = func(x *evaluation) []layout.Name { return ownNames(x.s.Target) }
+		p.rules.keep = func(e *evaluation) []layout.Name { return ownNames(e.s.Target) }
 	}
 	return p, nil
 }

@@ -58,4 +58,4 @@ func Plan(mode Mode) []string {
 }
 
 // Advance moves a switch as far as the cluster allows; see Protocol.Advance.
-func Advance(s State, w Observed) State { return Standard().Advance(s, w) }
+func Advance(s State, seen Observed) State { return Standard().Advance(s, seen) }

@@ -214,7 +214,7 @@ func (s *sim) settlesDown() {
 // revive repairs what the switch cannot do without.
 func (s *sim) revive() {
 	for i, u := range s.ups {
-		if u == s.stored.Target.Upstream || u == s.wish.Upstream {
+		if u == s.stored.Target.Upstream || u == s.spec.Upstream {
 			s.alive[i] = true
 		}
 	}
@@ -249,9 +249,9 @@ func (s *sim) unsettled() string {
 		return fmt.Sprint("not Ready: ", st.Conditions)
 	case st.Active != target:
 		return "Ready, and the target is not active"
-	case s.wish.Mode == Direct && target != Target(Target{Mode: Direct, Upstream: s.wish.Upstream}):
+	case s.spec.Mode == Direct && target != Target(Target{Mode: Direct, Upstream: s.spec.Upstream}):
 		return "the target is not what the user wants"
-	case s.wish.Mode == Unmanaged && target.Mode != Unmanaged:
+	case s.spec.Mode == Unmanaged && target.Mode != Unmanaged:
 		return "the mode is not what the user wants"
 	case st.Desired.Layout.IsZero():
 		return ""

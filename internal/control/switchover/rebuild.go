@@ -11,8 +11,8 @@ import (
 )
 
 // published is the layout that lies in the cluster, if it can be read.
-func (x *evaluation) published() (layout.Layout, bool) {
-	p := x.w.Published
+func (e *evaluation) published() (layout.Layout, bool) {
+	p := e.seen.Published
 	return p.Layout, p.Found && p.Problem == "" && !p.Layout.IsZero()
 }
 
@@ -20,41 +20,42 @@ func (x *evaluation) published() (layout.Layout, bool) {
 const maxGeneration = 1 << 53
 
 // highestReport is the highest generation that any node ever reported, valid
-// or not. A node that was believed once against an intact state must follow
-// from then on: otherwise one broken node keeps every switch from ending.
-func (x *evaluation) highestReport() int64 {
+// or not. A node in State.Ahead was believed once already: if it were believed
+// again, one broken node could keep every switch from ending.
+func (e *evaluation) highestReport() int64 {
 	var highest int64
-	for _, n := range x.w.Nodes {
-		if n.Report.Generation <= maxGeneration && !slices.Contains(x.s.Ahead, n.UID) {
+	for _, n := range e.seen.Nodes {
+		if n.Report.Generation <= maxGeneration && !slices.Contains(e.s.Ahead, n.UID) {
 			highest = max(highest, n.Report.Generation)
 		}
 	}
 	return highest
 }
 
-// rememberAhead notes the nodes whose word alone calls the state lost.
-func (x *evaluation) rememberAhead() {
-	published, found := x.published()
-	if stored := x.s.Desired.Layout; !found || published.Generation != stored.Generation || !published.SameContent(stored) {
+// rememberAhead notes the nodes whose report is the only sign that the state
+// was lost.
+func (e *evaluation) rememberAhead() {
+	published, found := e.published()
+	if stored := e.s.Desired.Layout; !found || published.Generation != stored.Generation || !published.SameContent(stored) {
 		return
 	}
-	ahead := slices.Clone(x.s.Ahead)
-	for _, n := range x.w.Nodes {
+	ahead := slices.Clone(e.s.Ahead)
+	for _, n := range e.seen.Nodes {
 		if n.Report.Generation > published.Generation && !slices.Contains(ahead, n.UID) {
 			ahead = append(ahead, n.UID)
 		}
 	}
-	x.s.Ahead = ahead
+	e.s.Ahead = ahead
 }
 
-// unreadable says why nothing can be decided without guessing, if so.
-func (x *evaluation) unreadable() string {
-	s := x.s
+// unreadable says why nothing can be decided without guessing; empty if it can.
+func (e *evaluation) unreadable() string {
+	s := e.s
 	switch {
 	case s.Schema > stateSchema:
 		return fmt.Sprintf("The stored state has schema %d, this program knows %d: it was written by a newer version. Nothing is changed.", s.Schema, stateSchema)
-	case s.Active.IsZero() && s.Target.IsZero() && x.w.Published.Found && x.w.Published.Problem != "":
-		return "The stored state is lost and Secret " + names.Namespace + "/" + names.SecretLayout + " cannot be read: " + x.w.Published.Problem +
+	case s.Active.IsZero() && s.Target.IsZero() && e.seen.Published.Found && e.seen.Published.Problem != "":
+		return "The stored state is lost and Secret " + names.Namespace + "/" + names.SecretLayout + " cannot be read: " + e.seen.Published.Problem +
 			". Nodes keep what they have. Restore one of them; deleting the Secret starts anew from ModuleConfig and Secret " + names.SecretRegistry + "."
 	}
 	return ""
@@ -63,37 +64,41 @@ func (x *evaluation) unreadable() string {
 // lost reports whether the stored state is missing or older than what it led
 // to. Nothing is published before it is stored, so a layout or a report that
 // the state does not know was made from a later one.
-func (x *evaluation) lost() bool {
-	stored := x.s.Desired.Layout
-	published, found := x.published()
-	reported := x.highestReport()
+func (e *evaluation) lost() bool {
+	stored := e.s.Desired.Layout
+	published, found := e.published()
+	reported := e.highestReport()
 	switch {
-	case x.s.Active.IsZero() && x.s.Target.IsZero():
-		return found || reported > x.s.Generation
+	case e.s.Active.IsZero() && e.s.Target.IsZero():
+		return found || reported > e.s.Generation
 	case found && published.Generation > stored.Generation:
 		return true
 	case found && published.Generation == stored.Generation && !published.SameContent(stored):
 		return true
-	case found && x.s.MayPublish(x.w.Published) != nil:
+	case found && e.s.MayPublish(e.seen.Published) != nil:
 		return true // rebuilt from an older look at it
-	case stored.IsZero() && !x.s.Desired.Legacy:
-		return reported > 0 && reported >= x.s.Generation
+	case stored.IsZero() && !e.s.Desired.Legacy:
+		return reported > 0 && reported >= e.s.Generation
 	case stored.IsZero():
-		return reported > x.s.Generation
+		return reported > e.s.Generation
 	}
 	return reported > stored.Generation
 }
 
-// rebuild makes a state from what is left. It forgets how far the switch was,
-// and nothing that nodes may know or that may be in use: what is wanted is the
-// union of all that is known, until a Final of its own.
-func rebuild(x *evaluation) {
-	s := &x.s
+// rebuild makes a state from what is published and from what remains of the
+// stored one. It forgets how far the switch was. It keeps all that nodes may
+// know or that may be in use: what is wanted is the union of all that is known,
+// until Final.
+func rebuild(e *evaluation) {
+	s := &e.s
 	stored := s.Desired.Layout
-	published, found := x.published()
-	generation := max(s.Generation, published.Generation*btoi(found), x.highestReport()) + 1
-	x.rememberAhead()
-	s.Generation = generation
+	published, found := e.published()
+	generation := max(s.Generation, e.highestReport())
+	if found {
+		generation = max(generation, published.Generation)
+	}
+	e.rememberAhead()
+	s.Generation = generation + 1
 	s.Passed, s.Finalized, s.Checked, s.SpecHash = nil, 0, nil, ""
 	s.CleaningSince, s.FallbackRemoved = time.Time{}, 0
 	s.Bases = withNames(withNames(s.Bases, layout.Fixed()), stored.Names()...)
@@ -106,8 +111,8 @@ func rebuild(x *evaluation) {
 		s.Active = Target{Mode: Mode(newer.ActiveMode), Upstream: newer.Active}
 		s.Target = Target{Mode: Mode(newer.Mode), Upstream: newer.Target}
 	}
-	if s.Active.IsZero() && !x.w.Installation.IsZero() {
-		s.Active = Target{Mode: Unmanaged, Upstream: x.w.Installation}
+	if s.Active.IsZero() && !e.seen.Installation.IsZero() {
+		s.Active = Target{Mode: Unmanaged, Upstream: e.seen.Installation}
 	}
 	if s.Target.IsZero() {
 		s.Target = s.Active
@@ -117,7 +122,7 @@ func rebuild(x *evaluation) {
 	}
 
 	want := Desired{
-		Proxy:       s.Desired.Proxy || x.w.Proxy.Exists,
+		Proxy:       s.Desired.Proxy || e.seen.Proxy.Exists,
 		PullSecrets: s.Desired.PullSecrets,
 		Bootstrap:   withUpstreams(s.Desired.Bootstrap, s.Active.Upstream),
 		Shrunk:      s.Desired.Shrunk,
@@ -140,7 +145,8 @@ func rebuild(x *evaluation) {
 		want.PullSecrets = withTargets(want.PullSecrets, Target{Mode: Direct, Upstream: u}, Target{Mode: Unmanaged, Upstream: u})
 	}
 	// Registry and Workloads stay empty until Switch, Own until every node
-	// knows its name: what they should say is not known, and what they say now works.
+	// knows its name: what they should say is not known, and what they say now
+	// works.
 	s.Desired = want
 }
 
@@ -150,11 +156,4 @@ func first(u upstream.Upstream, ups []upstream.Upstream) []upstream.Upstream {
 		return ups
 	}
 	return append([]upstream.Upstream{u}, ups...)
-}
-
-func btoi(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
 }

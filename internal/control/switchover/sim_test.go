@@ -66,7 +66,7 @@ type sim struct {
 	tick  int
 	trail *[]string
 
-	wish, wishBefore Spec
+	spec, specBefore Spec
 	stored           State
 	older            []State // copies that somebody may restore
 	started          time.Time
@@ -126,7 +126,7 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 	s.secrets = []Target{s.registry}
 	s.own, s.bootstrap = a, []upstream.Upstream{a}
 	s.deployment.template = layout.NameOf(a)
-	s.wish = Spec{Mode: Unmanaged}
+	s.spec = Spec{Mode: Unmanaged}
 	s.entitled, s.checked = 1, 1
 	if s.rng.IntN(3) == 0 {
 		s.foreign = layout.NameOf(a)
@@ -210,7 +210,7 @@ func (s *sim) under(refs []Reference, bases []layout.Name) []Reference {
 // observe is what the controller sees. What is not asked of the API server
 // directly may be older than what is there.
 func (s *sim) observe() (w Observed, version int) {
-	w = Observed{Now: s.now, Settings: DefaultSettings(), Spec: s.wish}
+	w = Observed{Now: s.now, Settings: DefaultSettings(), Spec: s.spec}
 	w.Settings.RestartsAtOnce = simRestarts
 	if s.registry.Mode == Unmanaged {
 		w.Installation = s.registry.Upstream

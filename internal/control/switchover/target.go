@@ -32,13 +32,12 @@ func (t Target) Name() layout.Name {
 	return layout.Fixed()
 }
 
-// Wish is what the user asks for in ModuleConfig deckhouse, parsed.
+// Spec is what the user asks for in ModuleConfig deckhouse, parsed.
 //
-// An absent wish is no wish: with ModuleConfig, its section or its CRD gone,
-// the last target holds and Ready says so. The same goes for a wish that is
-// there but wrong.
+// With ModuleConfig, its section or its CRD gone, or with settings that are
+// wrong, the last target holds and Ready says so.
 type Spec struct {
-	// Mode is empty when there is no wish that can be followed; Problem then
+	// Mode is empty when there is nothing that can be followed; Problem then
 	// says why, as a sentence.
 	Mode Mode
 	// Upstream is zero for Unmanaged, which takes the registry of the active

@@ -7,10 +7,10 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// World is what the controller saw in one look at the cluster. Nothing in it
-// is a decision. What is about progress (Proxy, Platform) was measured against
-// the stored State.Desired, so that a step becomes done only by what a pass
-// later than the one that asked for it observes.
+// Observed is what the controller saw in one look at the cluster. Nothing in
+// it is a decision. Progress (Proxy, Platform) was measured against the stored
+// State.Desired: a step is done only by what a later pass observes than the one
+// that asked for it.
 type Observed struct {
 	Now      time.Time
 	Settings Settings
@@ -18,7 +18,7 @@ type Observed struct {
 	// Installation is the registry that Secret deckhouse-registry names, whoever
 	// wrote it. Zero when the Secret is missing, malformed or names the fixed
 	// address, which is never anyone's real registry; InstallationProblem then
-	// says which. Advance heeds it only while the Secret is the user's.
+	// says which. Advance reads it only while the Secret is the user's.
 	Installation        upstream.Upstream
 	InstallationProblem string
 	Published           Published
@@ -33,7 +33,7 @@ type Observed struct {
 	Platform   Platform
 }
 
-// Settings are the operator's knobs. Zero values are not defaults: use
+// Settings are what the operator can set. Zero values are not defaults: use
 // DefaultSettings.
 type Settings struct {
 	// NotReadyFor is how long a node must have been NotReady without a break
@@ -214,8 +214,8 @@ type Proxy struct {
 // Platform is how far Deckhouse and its components are with Desired.Registry,
 // PullSecrets, Workloads and Own.
 type Platform struct {
-	// Target is the one it was measured against; a step ignores progress
-	// towards another.
+	// Target is the one that progress was measured against; a step ignores
+	// progress towards another.
 	Target Target
 	// Refused is the answer of a policy engine or quota to the dry-run of all
 	// patches; nothing was changed then.
@@ -226,7 +226,7 @@ type Platform struct {
 	Moved bool
 	// Message is the progress: which part, which workload.
 	Message string
-	// Left are workloads that we may not re-point, with the reason; users see
-	// them in the message of the step.
+	// Skipped are workloads that we may not re-point, with the reason; users
+	// see them in the message of the step.
 	Skipped []string
 }
