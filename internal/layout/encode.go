@@ -146,11 +146,8 @@ func (l Layout) document() document {
 		Schema:     l.Schema,
 		Generation: l.Generation,
 		Mode:       l.Mode,
-		ImagesBase: Fixed().String(),
+		ImagesBase: l.ImagesBase().String(),
 		Hosts:      map[string]host{},
-	}
-	if l.Mode == "Unmanaged" {
-		doc.ImagesBase = l.Target.Base()
 	}
 	if l.ActiveMode != "" || !l.Active.IsZero() {
 		doc.Active = &registry{Mode: l.ActiveMode, mirror: mirrorOf(l.Active, l.Active.Path)}

@@ -202,7 +202,7 @@ func (d document) auths(targets []switchover.Target) map[string]dockerAuth {
 // credentials are what clients of a target show. The fixed address has users
 // of its own; the upstream's credentials are nobody's business but ours.
 func (d document) credentials(t switchover.Target) upstream.Credentials {
-	if t.Mode == switchover.Unmanaged {
+	if !t.HasFixedAddress() {
 		return t.Upstream.Credentials
 	}
 	client, _ := d.user(userClient)
@@ -235,7 +235,7 @@ func registryChange(s *sight, doc document) *corev1.Secret {
 	}
 	name := target.Name()
 	u := target.Upstream
-	if target.Mode != switchover.Unmanaged {
+	if target.HasFixedAddress() {
 		u = upstream.Upstream{Scheme: upstream.HTTPS, CA: doc.PKI.CA.Cert}
 	}
 	fields := map[string]string{keyAddress: name.Host, keyPath: "", keyScheme: string(u.Scheme), keyCA: u.CA}

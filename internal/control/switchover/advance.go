@@ -1,6 +1,7 @@
 package switchover
 
 import (
+	"fmt"
 	"slices"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -37,6 +38,9 @@ type evaluation struct {
 // before it makes anything else look like State.Desired.
 func (p Protocol) Advance(s State, seen Observed) State {
 	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	if mode := seen.Spec.Mode; mode != "" && !p.knows(mode) {
+		e.seen.Spec = Spec{Problem: fmt.Sprintf("ModuleConfig %s: Unknown registry mode: %q.", names.ModuleConfigName, mode)}
+	}
 	if problem := e.unreadable(); problem != "" {
 		e.reportUnreadable(problem)
 		return e.s
@@ -56,7 +60,7 @@ func (p Protocol) Advance(s State, seen Observed) State {
 
 // run goes through the plan of the target, as far as it gets.
 func (e *evaluation) run() {
-	plan := e.plans[e.s.Target.Mode]
+	plan := e.modes[e.s.Target.Mode].plan
 	verdicts := make([]verdict, len(plan))
 	reached := 0 // how many steps are done
 	for ; reached < len(plan); reached++ {
@@ -93,7 +97,7 @@ func (e *evaluation) try(step step) verdict {
 // settle is the end of a switch, and every pass after it.
 func (e *evaluation) settle(plan []step, verdicts []verdict) {
 	e.s.Active = e.s.Target
-	if e.s.Active.Mode == Unmanaged {
+	if e.namedInSecret(e.s.Active.Mode) {
 		e.s.Desired.Registry = Target{} // the user's again
 	}
 	if !e.settledBefore() {
@@ -108,7 +112,7 @@ func (e *evaluation) settle(plan []step, verdicts []verdict) {
 
 // settledBefore reports whether the switch had ended before this pass.
 func (e *evaluation) settledBefore() bool {
-	return !e.fresh && e.was.settled(e.plans[e.s.Target.Mode])
+	return !e.fresh && e.was.settled(e.modes[e.s.Target.Mode].plan)
 }
 
 // mayRepoint reports whether rollouts may begin: from Switch on, and only while
@@ -116,7 +120,7 @@ func (e *evaluation) settledBefore() bool {
 func (e *evaluation) mayRepoint(plan []step, reached int) bool {
 	at := slices.IndexFunc(plan, func(s step) bool { return s.name == names.ConditionSwitch })
 	return !e.untouched() && at >= 0 && reached >= at &&
-		e.s.Desired.Workloads == e.s.Target.Name() && e.rules.safeNow(e).done
+		e.s.Desired.Workloads == e.nameOf(e.s.Target) && e.rules.safeNow(e).done
 }
 
 // learnFallback puts the in-cluster proxy's address into the layout as soon as
@@ -150,11 +154,10 @@ func (e *evaluation) publish(next layout.Layout) {
 	e.s.Desired.Layout = next
 }
 
-// untouched reports whether no node was ever asked for anything and none needs
-// to be: Unmanaged before the first switch, or after the return to the legacy
-// format.
+// untouched reports whether nodes know nothing of the module and need not: in
+// Unmanaged before the first switch, or after the return to the legacy format.
 func (e *evaluation) untouched() bool {
-	return e.s.Target.Mode == Unmanaged && e.s.Desired.Layout.IsZero()
+	return !e.hasFixedAddress(e.s.Target.Mode) && e.s.Desired.Layout.IsZero()
 }
 
 func (e *evaluation) passed(step string) bool {

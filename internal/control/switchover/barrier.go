@@ -15,7 +15,7 @@ type rules struct {
 	// at reports whether a node with a valid report serves a generation.
 	at func(n Node, generation int64) bool
 	// union is the layout of a switch under way.
-	union func(State) layout.Layout
+	union func(*evaluation) layout.Layout
 	// keep are the names that Final must leave.
 	keep func(*evaluation) []layout.Name
 	// safeNow reports whether every counting node serves the last union that

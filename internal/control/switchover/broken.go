@@ -2,7 +2,6 @@ package switchover
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -19,21 +18,20 @@ const (
 // a demonstration of zero failed pulls proves something if these fail.
 func Broken(kind string) (Protocol, error) {
 	p := Standard()
-	plans := maps.Clone(p.plans)
-	p.plans = plans
-	for mode, plan := range plans {
+	for mode, row := range p.modes {
 		switch kind {
 		case BrokenOrder:
-			plans[mode] = moved(plan, names.ConditionSwitch, names.ConditionTransition)
+			row.plan = moved(row.plan, names.ConditionSwitch, names.ConditionTransition)
 		case BrokenFinalEarly:
-			plans[mode] = moved(plan, names.ConditionFinal, names.ConditionSwitch)
+			row.plan = moved(row.plan, names.ConditionFinal, names.ConditionSwitch)
 		default:
 			return Protocol{}, fmt.Errorf("unknown kind of broken protocol %q: expected %q or %q", kind, BrokenOrder, BrokenFinalEarly)
 		}
+		p.modes[mode] = row
 	}
 	if kind == BrokenFinalEarly {
 		p.rules.mayShrink = func(*evaluation) verdict { return done("") }
-		p.rules.keep = func(e *evaluation) []layout.Name { return ownNames(e.s.Target) }
+		p.rules.keep = func(e *evaluation) []layout.Name { return e.ownNames(e.s.Target) }
 	}
 	return p, nil
 }

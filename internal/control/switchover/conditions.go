@@ -64,7 +64,7 @@ func (e *evaluation) ready(all bool) metav1.Condition {
 	case !all:
 		lines = append(lines, "Transitioning to "+string(e.s.Target.Mode))
 	case len(misplaced) > 0 && !e.untouched():
-		lines = append(lines, misplacedMessage(e.s.Target.Name(), misplaced))
+		lines = append(lines, misplacedMessage(e.nameOf(e.s.Target), misplaced))
 	default:
 		c.Status, c.Reason = metav1.ConditionTrue, ""
 	}
@@ -119,8 +119,9 @@ func (e *evaluation) messageOf(step string) string {
 // than the target's.
 func (e *evaluation) misplaced() []Reference {
 	var misplaced []Reference
+	want := e.nameOf(e.s.Target)
 	for _, r := range e.seen.Census.References {
-		if r.Movable && !r.OwnWorkload && r.Name != e.s.Target.Name() {
+		if r.Movable && !r.OwnWorkload && r.Name != want {
 			misplaced = append(misplaced, r)
 		}
 	}

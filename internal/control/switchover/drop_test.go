@@ -37,8 +37,8 @@ func byContent(s *sim, p *Protocol) {
 }
 
 // notCrossed is a union in which every name has only its own registries.
-func notCrossed(st State) layout.Layout {
-	l := union(st)
+func notCrossed(e *evaluation) layout.Layout {
+	l := union(e)
 	for i, r := range l.Routes {
 		var own []upstream.Upstream
 		for _, u := range r.Upstreams {
@@ -60,23 +60,29 @@ func fromScratch(e *evaluation) {
 	e.first()
 }
 
+func (p Protocol) setPlan(mode Mode, plan []step) {
+	row := p.modes[mode]
+	row.plan = plan
+	p.modes[mode] = row
+}
+
 // doneAtOnce believes a step as soon as it has asked.
 func doneAtOnce(_ *sim, p *Protocol) {
-	for mode, plan := range p.plans {
-		plan = slices.Clone(plan)
+	for mode, row := range p.modes {
+		plan := slices.Clone(row.plan)
 		for i, s := range plan {
 			if s.name == names.ConditionImages {
 				continue
 			}
 			plan[i].do = func(e *evaluation) verdict { s.do(e); return done("") }
 		}
-		p.plans[mode] = plan
+		p.setPlan(mode, plan)
 	}
 }
 
 // stopsAtOnce stops the proxy while nodes are still sent there.
 func stopsAtOnce(_ *sim, p *Protocol) {
-	plan := slices.Clone(p.plans[Unmanaged])
+	plan := slices.Clone(p.modes[Unmanaged].plan)
 	for i, s := range plan {
 		if s.name == names.ConditionCleanup {
 			plan[i].do = func(e *evaluation) verdict {
@@ -86,7 +92,7 @@ func stopsAtOnce(_ *sim, p *Protocol) {
 			}
 		}
 	}
-	p.plans[Unmanaged] = plan
+	p.setPlan(Unmanaged, plan)
 }
 
 func rulesToDrop() []rule {
@@ -96,7 +102,7 @@ func rulesToDrop() []rule {
 		{name: "R3 the layout is written only over the one that was seen", t: tamper{noFence: true}},
 		{name: "R4 every name is served by every upstream", t: tamper{protocol: product(func(r *rules) { r.union = notCrossed })}},
 		{name: "R5 names in use are kept", t: tamper{protocol: product(func(r *rules) {
-			r.keep = func(e *evaluation) []layout.Name { return ownNames(e.s.Target) }
+			r.keep = func(e *evaluation) []layout.Name { return e.ownNames(e.s.Target) }
 		})}},
 		{name: "R6 workloads are matched against every base", t: tamper{oneBase: true}},
 		{name: "R7 own workloads move with the switch", t: tamper{noOwn: true}},
@@ -191,12 +197,12 @@ func TestSwappedStepsAreCaught(t *testing.T) {
 		"Direct: RegistryContainsRequiredImages and ContainerdConfigPreflightReady": "neither asks anything of the cluster",
 	}
 	for _, mode := range []Mode{Direct, Unmanaged} {
-		plan := Standard().plans[mode]
+		plan := Standard().modes[mode].plan
 		for i := range len(plan) - 1 {
 			swapped := slices.Clone(plan)
 			swapped[i], swapped[i+1] = swapped[i+1], swapped[i]
 			p := Standard()
-			p.plans[mode] = swapped
+			p.setPlan(mode, swapped)
 			name := string(mode) + ": " + plan[i].name + " and " + plan[i+1].name
 			t.Run(name, func(t *testing.T) {
 				expect(t, rule{name: name, harmless: harmless[name]}, p)

@@ -36,7 +36,7 @@ func mayShrink(e *evaluation) verdict {
 // still refers to: workloads that we may not touch, revisions that may be
 // rolled back to, bare pods. They go on working, served by the target.
 func namesInUse(e *evaluation) []layout.Name {
-	kept := ownNames(e.s.Target)
+	kept := e.ownNames(e.s.Target)
 	if e.s.Desired.Proxy {
 		kept = withNames(kept, layout.Fixed()) // its clients may still use it
 	}
@@ -51,7 +51,7 @@ func namesInUse(e *evaluation) []layout.Name {
 // (Observed.Census.Live), then a complete check of what CheckRequest says
 // (Observed.FinalCheck), both in this pass. The state is the stored one.
 func (p Protocol) NeedsLive(s State, seen Observed) bool {
-	plan := p.plans[s.Target.Mode]
+	plan := p.modes[s.Target.Mode].plan
 	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
 	if e.lost() || e.untouched() {
 		return false

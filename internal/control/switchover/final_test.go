@@ -213,13 +213,14 @@ func TestAdvanceIsPure(t *testing.T) {
 		p := Standard()
 		checked := tamper{protocol: func(_ *sim, p *Protocol) {
 			standard := p.rules.union
-			p.rules.union = func(s State) layout.Layout {
+			p.rules.union = func(e *evaluation) layout.Layout {
+				s := e.s
 				if back := stored(t, s); !reflect.DeepEqual(stored(t, back), back) {
 					t.Errorf("stored %+v, read %+v", s, back)
 				}
 				before := stored(t, s)
-				l := standard(s)
-				if after := stored(t, s); !reflect.DeepEqual(after, before) {
+				l := standard(e)
+				if after := stored(t, e.s); !reflect.DeepEqual(after, before) {
 					t.Errorf("the stored state changed: %+v", after)
 				}
 				return l

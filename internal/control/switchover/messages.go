@@ -207,15 +207,15 @@ func excludedMessage(excluded []Exclusion) string {
 }
 
 // keptMessage lists the names that stay only because something refers to them.
-func keptMessage(s State, census Census) string {
+func (e *evaluation) keptMessage() string {
 	var b strings.Builder
-	own := ownNames(s.Target)
-	for _, n := range s.Desired.Layout.Names() {
+	own := e.ownNames(e.s.Target)
+	for _, n := range e.s.Desired.Layout.Names() {
 		if slices.Contains(own, n) {
 			continue
 		}
 		var users []string
-		for _, r := range census.References {
+		for _, r := range e.seen.Census.References {
 			if r.Name == n && !slices.Contains(users, r.User) {
 				users = append(users, r.User)
 			}
@@ -224,7 +224,7 @@ func keptMessage(s State, census Census) string {
 			continue // kept for the proxy's clients, until Cleanup
 		}
 		if b.Len() == 0 {
-			fmt.Fprintf(&b, "Names that are still in use and served by %s:\n", s.Target.Upstream.Base())
+			fmt.Fprintf(&b, "Names that are still in use and served by %s:\n", e.s.Target.Upstream.Base())
 		}
 		fmt.Fprintf(&b, "- %s: %s\n", n, strings.Join(capped(users, mostUsers), ", "))
 	}

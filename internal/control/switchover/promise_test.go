@@ -275,7 +275,7 @@ func (s *sim) unsettled() string {
 	used := s.look()
 	for _, name := range s.layout.Names() {
 		inUse := slices.ContainsFunc(used, func(r Reference) bool { return r.Name == name })
-		if !inUse && !slices.Contains(ownNames(target), name) {
+		if !inUse && !slices.Contains(s.p.ownNames(target), name) {
 			return "name " + name.String() + " is left, and nothing uses it"
 		}
 	}

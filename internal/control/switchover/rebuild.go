@@ -54,9 +54,26 @@ func (e *evaluation) unreadable() string {
 	switch {
 	case s.Schema > stateSchema:
 		return fmt.Sprintf("The stored state has schema %d, this program knows %d: it was written by a newer version. Nothing is changed.", s.Schema, stateSchema)
+	case e.unknownMode() != "":
+		return fmt.Sprintf("The stored state or the published layout has mode %q, which this program does not know: it was written by a newer version. Nothing is changed.", e.unknownMode())
 	case s.Active.IsZero() && s.Target.IsZero() && e.seen.Published.Found && e.seen.Published.Problem != "":
 		return "The stored state is lost and Secret " + names.Namespace + "/" + names.SecretLayout + " cannot be read: " + e.seen.Published.Problem +
 			". Nodes keep what they have. Restore one of them; deleting the Secret starts anew from ModuleConfig and Secret " + names.SecretRegistry + "."
+	}
+	return ""
+}
+
+// unknownMode is a mode that a decision would rest on and that no row is for;
+// empty when there is none.
+func (e *evaluation) unknownMode() Mode {
+	modes := []Mode{e.s.Active.Mode, e.s.Target.Mode}
+	if published, found := e.published(); found && e.lost() {
+		modes = append(modes, Mode(published.Mode), Mode(published.ActiveMode))
+	}
+	for _, m := range modes {
+		if m != "" && !e.knows(m) {
+			return m
+		}
 	}
 	return ""
 }
@@ -112,7 +129,7 @@ func rebuild(e *evaluation) {
 		s.Target = Target{Mode: Mode(newer.Mode), Upstream: newer.Target}
 	}
 	if s.Active.IsZero() && !e.seen.Installation.IsZero() {
-		s.Active = Target{Mode: Unmanaged, Upstream: e.seen.Installation}
+		s.Active = installed(e.seen.Installation)
 	}
 	if s.Target.IsZero() {
 		s.Target = s.Active
@@ -142,6 +159,7 @@ func rebuild(e *evaluation) {
 	}
 	want.Bootstrap = withUpstreams(want.Bootstrap, want.Layout.Upstreams()...)
 	for _, u := range want.Layout.Upstreams() {
+		// Under both names: what workloads name now is not known.
 		want.PullSecrets = withTargets(want.PullSecrets, Target{Mode: Direct, Upstream: u}, Target{Mode: Unmanaged, Upstream: u})
 	}
 	// Registry and Workloads stay empty until Switch, Own until every node

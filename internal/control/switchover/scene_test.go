@@ -151,7 +151,7 @@ func (c *scene) until(step string) {
 }
 
 func nextStep(p Protocol, e *evaluation) string {
-	for _, s := range p.plans[e.s.Target.Mode] {
+	for _, s := range p.modes[e.s.Target.Mode].plan {
 		if !e.passed(s.name) {
 			return s.name
 		}

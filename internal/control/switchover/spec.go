@@ -11,6 +11,21 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
+// Spec is what the user asks for in ModuleConfig deckhouse, parsed.
+//
+// With ModuleConfig, its section or its CRD gone, or with settings that are
+// wrong, the last target holds and Ready says so.
+type Spec struct {
+	// Mode is empty when there is nothing that can be followed; Problem then
+	// says why, as a sentence.
+	Mode Mode
+	// Upstream is zero for Unmanaged, which takes the registry of the active
+	// target.
+	Upstream upstream.Upstream
+	// Problem is empty when Mode is set.
+	Problem string
+}
+
 // Hash identifies what is asked for: a SHA-256 in hex over mode and
 // parameters, passwords included. Empty for a spec that cannot be followed.
 func (s Spec) Hash() string {
@@ -45,20 +60,20 @@ func (e *evaluation) first() {
 	if e.seen.Installation.IsZero() {
 		return
 	}
-	installed := Target{Mode: Unmanaged, Upstream: e.seen.Installation}
-	e.s.Active = installed
-	e.s.Bases = withNames(e.s.Bases, installed.Name())
-	e.s.Desired.Own = installed.Upstream
-	e.s.Desired.Bootstrap = []upstream.Upstream{installed.Upstream}
-	e.setTarget(installed)
+	start := installed(e.seen.Installation)
+	e.s.Active = start
+	e.s.Bases = withNames(e.s.Bases, e.nameOf(start))
+	e.s.Desired.Own = start.Upstream
+	e.s.Desired.Bootstrap = []upstream.Upstream{start.Upstream}
+	e.setTarget(start)
 }
 
-// chooseTarget follows the user: ModuleConfig, or in Unmanaged a change of
-// Secret deckhouse-registry. An absent spec changes nothing.
+// chooseTarget follows the user: ModuleConfig, or a change of Secret
+// deckhouse-registry where that is the user's. An absent spec changes nothing.
 func (e *evaluation) chooseTarget() {
 	if hash := e.seen.Spec.Hash(); hash != "" && hash != e.s.SpecHash {
 		wanted := Target{Mode: e.seen.Spec.Mode, Upstream: e.seen.Spec.Upstream}
-		if wanted.Mode == Unmanaged {
+		if e.namedInSecret(wanted.Mode) {
 			wanted.Upstream = e.s.Active.Upstream
 		}
 		if !wanted.Upstream.IsZero() {
@@ -68,16 +83,17 @@ func (e *evaluation) chooseTarget() {
 			}
 		}
 	}
-	edited := Target{Mode: Unmanaged, Upstream: e.seen.Installation}
+	edited := Target{Mode: e.s.Target.Mode, Upstream: e.seen.Installation}
 	if e.registryIsUsers() && !edited.Upstream.IsZero() && edited != e.s.Target {
 		e.setTarget(edited)
 	}
 }
 
 // registryIsUsers reports whether Secret deckhouse-registry is the user's to
-// change: in Unmanaged, until a switch begins to move the platform.
+// change: if that is where the mode's registry is named, until a switch begins
+// to move the platform.
 func (e *evaluation) registryIsUsers() bool {
-	return e.s.Target.Mode == Unmanaged && e.s.Active.Mode == Unmanaged && e.s.Desired.Registry.IsZero()
+	return e.namedInSecret(e.s.Target.Mode) && e.namedInSecret(e.s.Active.Mode) && e.s.Desired.Registry.IsZero()
 }
 
 // setTarget starts a switch, which may be the way back. A change of mind needs
@@ -87,7 +103,7 @@ func (e *evaluation) setTarget(t Target) {
 	if t.Mode != e.s.Target.Mode {
 		e.s.Conditions = nil
 	}
-	if t.Mode != Unmanaged && e.registryIsUsers() && !e.seen.Installation.IsZero() {
+	if !e.namedInSecret(t.Mode) && e.registryIsUsers() && !e.seen.Installation.IsZero() {
 		e.s.Desired.Registry = e.s.Active // ours from now on, and healed
 	}
 	e.fresh = true
@@ -95,7 +111,7 @@ func (e *evaluation) setTarget(t Target) {
 	e.s.CleaningSince, e.s.FallbackRemoved = time.Time{}, 0
 	e.s.Generation++
 	if e.isActive(t) {
-		for _, step := range e.plans[t.Mode] {
+		for _, step := range e.modes[t.Mode].plan {
 			e.s.Passed = append(e.s.Passed, Passed{Step: step.name, Generation: e.s.Desired.Layout.Generation})
 		}
 		e.s.Finalized = e.s.Desired.Layout.Generation
@@ -111,12 +127,12 @@ func (e *evaluation) isActive(t Target) bool {
 		return false
 	case !want.Registry.IsZero() && want.Registry != t:
 		return false
-	case want.Workloads != (layout.Name{}) && want.Workloads != t.Name():
+	case want.Workloads != (layout.Name{}) && want.Workloads != e.nameOf(t):
 		return false
 	case want.Layout.IsZero():
-		return t.Mode == Unmanaged && !want.Proxy
+		return !e.hasFixedAddress(t.Mode) && !want.Proxy
 	}
-	return want.Proxy == (t.Mode == Direct) && slices.Equal(want.PullSecrets, []Target{t}) && isFinal(want.Layout, t)
+	return want.Proxy == e.modes[t.Mode].proxy && slices.Equal(want.PullSecrets, []Target{t}) && isFinal(want.Layout, t)
 }
 
 // isFinal reports whether a layout is what Final makes for a target, whatever

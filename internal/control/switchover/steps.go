@@ -65,7 +65,7 @@ func nodesKnowOldAndNew(e *evaluation) verdict {
 	// The pull secrets come first: nothing may be re-pointed without them.
 	want.PullSecrets = withTargets([]Target{target}, append(slices.Clone(want.PullSecrets), e.s.Active)...)
 	want.Bootstrap = withUpstreams([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
-	e.publish(e.rules.union(e.s))
+	e.publish(e.rules.union(e))
 	want.Legacy = false
 	e.s.Bases = withNames(e.s.Bases, want.Layout.Names()...)
 	if v := e.barrier(want.Layout.Generation); !v.done {
@@ -117,7 +117,7 @@ func platformUsesNew(e *evaluation) verdict {
 		if len(want.PullSecrets) > 0 { // ours since an earlier switch
 			want.PullSecrets = withTargets([]Target{target}, want.PullSecrets...)
 		}
-		e.s.Bases = withNames(e.s.Bases, target.Name())
+		e.s.Bases = withNames(e.s.Bases, e.nameOf(target))
 		if !e.seen.Platform.Moved && !slices.Equal(want.Bootstrap, []upstream.Upstream{target.Upstream}) {
 			return wait(orElse(e.seen.Platform.Message, "Updating the module's own workloads"))
 		}
@@ -126,7 +126,7 @@ func platformUsesNew(e *evaluation) verdict {
 	if v := e.rules.safeNow(e); !v.done {
 		return v
 	}
-	want.Registry, want.Workloads, want.Own = target, target.Name(), target.Upstream
+	want.Registry, want.Workloads, want.Own = target, e.nameOf(target), target.Upstream
 	want.PullSecrets = withTargets([]Target{target}, want.PullSecrets...)
 	seen := e.seen.Platform
 	switch {
@@ -138,7 +138,7 @@ func platformUsesNew(e *evaluation) verdict {
 		return wait(orElse(seen.Message, "Updating registry for deckhouse components"))
 	}
 	if misplaced := e.misplaced(); len(misplaced) > 0 {
-		return wait(misplacedMessage(target.Name(), misplaced))
+		return wait(misplacedMessage(want.Workloads, misplaced))
 	}
 	return done(skippedMessage(seen.Skipped))
 }
@@ -164,7 +164,7 @@ func nodesKnowOnlyNew(e *evaluation) verdict {
 	if v := e.barrier(e.s.Finalized); !v.done {
 		return v
 	}
-	return done(keptMessage(e.s, e.seen.Census))
+	return done(e.keptMessage())
 }
 
 // proxyIsGone stops the in-cluster proxy once no client uses it any more. Nodes
@@ -217,8 +217,8 @@ func (e *evaluation) nameIsGone() verdict {
 
 // union is what nodes must know during a switch: all known names × all
 // registries that may be in use.
-func union(s State) layout.Layout {
-	l := s.Desired.Layout
+func union(e *evaluation) layout.Layout {
+	s, l := e.s, e.s.Desired.Layout
 	ups := l.Upstreams()
 	if l.IsZero() {
 		l.ActiveMode, l.Active = string(s.Active.Mode), s.Active.Upstream
@@ -227,7 +227,7 @@ func union(s State) layout.Layout {
 		}
 	}
 	l.Mode, l.Target = string(s.Target.Mode), s.Target.Upstream
-	known := withNames(s.Bases, s.Target.Name(), layout.NameOf(s.Target.Upstream))
+	known := withNames(s.Bases, e.ownNames(s.Target)...)
 	for _, u := range ups {
 		known = withNames(known, layout.NameOf(u))
 	}
@@ -280,7 +280,7 @@ func (e *evaluation) afterReady(step string) (v verdict, changed bool) {
 		e.s.NamesChecked = e.seen.Now
 		if e.seen.Census.Live && e.rules.mayShrink(e).done {
 			e.shrink(e.rules.keep(e))
-			return done(keptMessage(e.s, e.seen.Census)), true
+			return done(e.keptMessage()), true
 		}
 	}
 	return verdict{}, false
@@ -306,7 +306,7 @@ func (e *evaluation) orderLegacy() {
 }
 
 func (e *evaluation) asksForLegacy() bool {
-	return e.s.Target.Mode == Unmanaged && !e.s.Desired.Layout.IsZero() && !e.seen.Published.Found && e.seen.Published.Problem == ""
+	return !e.hasFixedAddress(e.s.Target.Mode) && !e.s.Desired.Layout.IsZero() && !e.seen.Published.Found && e.seen.Published.Problem == ""
 }
 
 // namesAreLive reports whether anything that runs needs the names that the
@@ -314,7 +314,7 @@ func (e *evaluation) asksForLegacy() bool {
 // order, nor do our own pods: with them no cluster that ever switched could
 // follow it.
 func (e *evaluation) namesAreLive() bool {
-	census, own := e.seen.Census, ownNames(e.s.Target)
+	census, own := e.seen.Census, e.ownNames(e.s.Target)
 	if !census.Live || census.Problem != "" {
 		return true // as far as we know
 	}
@@ -325,12 +325,7 @@ func (e *evaluation) namesAreLive() bool {
 
 // keepsNames reports whether the layout has more names than the target needs.
 func (e *evaluation) keepsNames() bool {
-	return len(e.s.Desired.Layout.Routes) > len(ownNames(e.s.Target))
-}
-
-// ownNames are the names that a target needs, whatever else is in use.
-func ownNames(t Target) []layout.Name {
-	return withNames(nil, t.Name(), layout.NameOf(t.Upstream))
+	return len(e.s.Desired.Layout.Routes) > len(e.ownNames(e.s.Target))
 }
 
 // legacyBarrier is done when every counting node is back in the legacy
