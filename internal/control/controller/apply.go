@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -62,7 +63,7 @@ func (r *Reconciler) applyLayout(ctx context.Context, s *sight, doc document) er
 	if string(secret.Data[v1alpha1.KeyLayout]) == string(data) && contains(secret.Labels, ours()) {
 		return nil
 	}
-	if err := doc.MayPublish(s.world.Published); err != nil {
+	if err := doc.MayPublish(switchover.Agents, s.world.Published); err != nil {
 		return fmt.Errorf("publish layout of generation %d: %w", want.Generation, err)
 	}
 	setLabels(secret, ours())

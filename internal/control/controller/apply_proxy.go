@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -31,8 +32,6 @@ func (r *Reconciler) applyProxy(ctx context.Context, s *sight, doc document) err
 		return r.removeProxy(ctx, s)
 	}
 	if s.layoutSecret != nil {
-		// What was published and not what is desired: the guards of applyLayout
-		// are the proxy's too.
 		if err := r.applyProxyConfig(ctx, s, doc); err != nil {
 			return err
 		}
@@ -78,12 +77,30 @@ func (r *Reconciler) applyProxyConfig(ctx context.Context, s *sight, doc documen
 	if err != nil {
 		return fmt.Errorf("encode users of the proxy: %w", err)
 	}
+	routes, err := proxyLayout(s, doc)
+	if err != nil {
+		return err
+	}
 	return r.putData(ctx, s, v1alpha1.SecretProxy, typeProxy, map[string][]byte{
-		v1alpha1.KeyProxyLayout: s.layoutSecret.Data[v1alpha1.KeyLayout],
+		v1alpha1.KeyProxyLayout: routes,
 		v1alpha1.KeyProxyUsers:  encoded,
 		corev1.TLSCertKey:       []byte(doc.PKI.Leaf.Cert),
 		corev1.TLSPrivateKeyKey: []byte(doc.PKI.Leaf.Key),
 	})
+}
+
+// proxyLayout is what the proxy may be given to route by. If it is the agents'
+// layout, that is what was published and not what is desired: so the guards of
+// applyLayout are the proxy's too. A layout of its own has the same guard.
+func proxyLayout(s *sight, doc document) ([]byte, error) {
+	own := doc.Desired.ProxyLayout
+	if own.IsZero() {
+		return s.layoutSecret.Data[v1alpha1.KeyLayout], nil
+	}
+	if err := doc.MayPublish(switchover.InClusterProxy, s.world.ProxyPublished); err != nil {
+		return nil, fmt.Errorf("publish the proxy's layout of generation %d: %w", own.Generation, err)
+	}
+	return layout.Encode(own)
 }
 
 // applyService makes Service registry: an ordinary ClusterIP, so that a

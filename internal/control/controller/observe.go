@@ -57,6 +57,7 @@ func (r *Reconciler) observe(ctx context.Context, st stored) (*sight, error) {
 	w.Now, w.Settings, w.Spec = r.now(), r.cfg.Settings, wish
 	w.Installation, w.InstallationProblem = installation(s.registrySecret)
 	w.Published = published(s.layoutSecret)
+	w.ProxyPublished = layoutIn(s.own(v1alpha1.SecretProxy), v1alpha1.KeyProxyLayout)
 	w.Nodes = r.observeNodes(s, w.Now)
 	w.Check = r.checker.Report()
 	bases := knownBases(st.document, w)
@@ -201,12 +202,16 @@ func (r *Reconciler) liveSecret(ctx context.Context, name string) (*corev1.Secre
 	return &secret, nil
 }
 
-// published reads the layout back as it lies in the cluster.
+// published reads the agents' layout back as it lies in the cluster.
 func published(secret *corev1.Secret) switchover.Published {
+	return layoutIn(secret, v1alpha1.KeyLayout)
+}
+
+func layoutIn(secret *corev1.Secret, key string) switchover.Published {
 	if secret == nil {
 		return switchover.Published{}
 	}
-	l, err := layout.Decode(secret.Data[v1alpha1.KeyLayout])
+	l, err := layout.Decode(secret.Data[key])
 	if err != nil {
 		return switchover.Published{Found: true, Problem: err.Error()}
 	}

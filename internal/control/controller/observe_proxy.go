@@ -93,7 +93,7 @@ func (r *Reconciler) lastUse(still map[types.UID]use, pod *corev1.Pod, now time.
 // for each generation that all proxies have loaded.
 func (r *Reconciler) prove(ctx context.Context, s *sight, doc document) {
 	p := &s.world.Proxy
-	if !doc.Desired.Proxy || p.Ready == 0 || p.Fallback.Host == "" || p.Generation < doc.Desired.Layout.Generation {
+	if !doc.Desired.Proxy || p.Ready == 0 || p.Fallback.Host == "" || p.Generation < doc.Desired.LayoutOf(switchover.InClusterProxy).Generation {
 		return
 	}
 	if p.Generation > r.proved {

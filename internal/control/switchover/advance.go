@@ -137,23 +137,6 @@ func (e *evaluation) learnFallback() {
 	}
 }
 
-// publish makes next the layout that is wanted, under the next generation.
-func (e *evaluation) publish(next layout.Layout) {
-	old := e.s.Desired.Layout
-	next.Schema = layout.Schema
-	if old.Generation == e.s.Generation {
-		if next.SameContent(old) {
-			return
-		}
-		e.s.Generation++
-	} // else no layout has the generation that the target took
-	next.Generation = e.s.Generation
-	if !next.Covers(old) {
-		e.s.Desired.Shrunk = next.Generation
-	}
-	e.s.Desired.Layout = next
-}
-
 // untouched reports whether nodes know nothing of the module and need not: in
 // Unmanaged before the first switch, or after the return to the legacy format.
 func (e *evaluation) untouched() bool {

@@ -21,8 +21,11 @@ type Observed struct {
 	// says which. Advance reads it only while the Secret is the user's.
 	Installation        upstream.Upstream
 	InstallationProblem string
-	Published           Published
-	Nodes               []Node
+	// Published is the agents' layout as published, ProxyPublished that of the
+	// in-cluster proxy.
+	Published      Published
+	ProxyPublished Published
+	Nodes          []Node
 	// Check is how far the check of Protocol.CheckRequest is.
 	Check  CheckReport
 	Census Census
@@ -64,9 +67,9 @@ func DefaultSettings() Settings {
 	}
 }
 
-// Published is the layout as it lies in Secret registry-bashible-config, read
-// from the API server itself: a lost state is rebuilt from it, and a cache that
-// is behind would leave out credentials that are in use.
+// Published is a role's layout as it lies in its Secret. The agents' is read from
+// the API server itself: a lost state is rebuilt from it, and a cache that is
+// behind would leave out credentials that are in use.
 type Published struct {
 	// Layout is meaningful only if Found and Problem is empty.
 	Layout layout.Layout

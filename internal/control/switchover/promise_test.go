@@ -269,6 +269,8 @@ func (s *sim) unsettled() string {
 		return "an old registry is left"
 	case len(s.secrets) != 1:
 		return "an old pull secret is left"
+	case !st.Desired.Proxy && !st.Desired.ProxyLayout.IsZero():
+		return "a layout is kept for a proxy that is gone"
 	case target.Mode == Unmanaged && s.layout.Fallback != (layout.Fallback{}):
 		return "a way to the proxy is left"
 	}

@@ -107,6 +107,15 @@ func TestRandomUsers(t *testing.T) {
 	t.Logf("%d histories in %v", *histories, time.Since(start).Round(time.Millisecond))
 }
 
+// TestRandomUsersWithALayoutPerRole: the same holds where the in-cluster proxy
+// routes by a layout of its own.
+func TestRandomUsersWithALayoutPerRole(t *testing.T) {
+	t.Parallel()
+	if bad := search(t, *histories/4, cached(), tamper{}); bad != 0 {
+		fail(t, bad, cached(), tamper{})
+	}
+}
+
 // search runs histories on all processors and returns the seed of one that
 // went wrong, or 0.
 func search(t *testing.T, histories int, p Protocol, tm tamper) uint64 {

@@ -10,9 +10,10 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// published is the layout that lies in the cluster, if it can be read.
-func (e *evaluation) published() (layout.Layout, bool) {
-	p := e.seen.Published
+// published is the agents' layout that lies in the cluster, if it can be read.
+func (e *evaluation) published() (layout.Layout, bool) { return e.seen.Published.read() }
+
+func (p Published) read() (layout.Layout, bool) {
 	return p.Layout, p.Found && p.Problem == "" && !p.Layout.IsZero()
 }
 
@@ -83,23 +84,38 @@ func (e *evaluation) unknownMode() Mode {
 // the state does not know was made from a later one.
 func (e *evaluation) lost() bool {
 	stored := e.s.Desired.Layout
-	published, found := e.published()
+	_, found := e.published()
 	reported := e.highestReport()
 	switch {
 	case e.s.Active.IsZero() && e.s.Target.IsZero():
 		return found || reported > e.s.Generation
-	case found && published.Generation > stored.Generation:
+	case e.publishedIsUnknown():
 		return true
-	case found && published.Generation == stored.Generation && !published.SameContent(stored):
-		return true
-	case found && e.s.MayPublish(e.seen.Published) != nil:
-		return true // rebuilt from an older look at it
 	case stored.IsZero() && !e.s.Desired.Legacy:
 		return reported > 0 && reported >= e.s.Generation
 	case stored.IsZero():
 		return reported > e.s.Generation
 	}
 	return reported > stored.Generation
+}
+
+// publishedIsUnknown reports whether a layout is published that does not follow
+// from the stored state.
+func (e *evaluation) publishedIsUnknown() bool {
+	stored := e.s.Desired.Layout
+	published, found := e.published()
+	proxy, proxyFound := e.seen.ProxyPublished.read()
+	switch {
+	case proxyFound && proxy.Generation > e.s.Generation:
+		return true
+	case !found:
+		return false
+	case published.Generation > stored.Generation:
+		return true
+	case published.Generation == stored.Generation && !published.SameContent(stored):
+		return true
+	}
+	return e.s.MayPublish(Agents, e.seen.Published) != nil // the state was rebuilt from an older look at it
 }
 
 // rebuild makes a state from what is published and from what remains of the
@@ -113,6 +129,9 @@ func rebuild(e *evaluation) {
 	generation := max(s.Generation, e.highestReport())
 	if found {
 		generation = max(generation, published.Generation)
+	}
+	if proxy, found := e.seen.ProxyPublished.read(); found {
+		generation = max(generation, proxy.Generation)
 	}
 	e.rememberAhead()
 	s.Generation = generation + 1
@@ -152,10 +171,12 @@ func rebuild(e *evaluation) {
 		// Who serves what is published knows every name in use.
 		s.SafeGeneration = published.Generation
 	}
+	s.Desired.Proxy = want.Proxy
 	if len(ups) > 0 {
 		want.Layout = newer
 		want.Layout.Schema, want.Layout.Generation = layout.Schema, s.Generation
 		want.Layout.Routes = layout.Cross(s.Bases, first(newer.Active, ups))
+		want.setProxy(e.rebuiltProxy(want.Layout), s.Desired.shrunkOf(InClusterProxy))
 	}
 	want.Bootstrap = withUpstreams(want.Bootstrap, want.Layout.Upstreams()...)
 	for _, u := range want.Layout.Upstreams() {
@@ -166,6 +187,17 @@ func rebuild(e *evaluation) {
 	// knows its name: what they should say is not known, and what they say now
 	// works.
 	s.Desired = want
+}
+
+// rebuiltProxy is the proxy's layout beside a rebuilt one of the agents: the union
+// of all that is known of it.
+func (e *evaluation) rebuiltProxy(agents layout.Layout) layout.Layout {
+	next := e.proxyLayout(agents).Plus(e.s.Desired.ProxyLayout)
+	if proxy, found := e.seen.ProxyPublished.read(); found && e.s.Desired.Proxy {
+		next = next.Plus(proxy)
+	}
+	next.Generation = agents.Generation
+	return next
 }
 
 // first moves u, if it is there, to the front.

@@ -34,7 +34,7 @@ func TestMayPublish(t *testing.T) {
 		"less, long after Final": {want: of(6, b), shrunk: 4, seen: Published{Found: true, Layout: of(5, a, b)}, err: ErrShrinks},
 	} {
 		s := State{Desired: Desired{Layout: c.want, Shrunk: c.shrunk}}
-		if err := s.MayPublish(c.seen); !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+		if err := s.MayPublish(Agents, c.seen); !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 			t.Errorf("%s: %v, want %v", name, err, c.err)
 		}
 	}
@@ -51,7 +51,7 @@ func TestLostStateIsRebuilt(t *testing.T) {
 			w := c.seen
 			got := Advance(stored, w)
 			union := got.Desired.Layout
-			if got.Generation <= before.Generation || !union.Covers(before.Desired.Layout) || got.MayPublish(w.Published) != nil {
+			if got.Generation <= before.Generation || !union.Covers(before.Desired.Layout) || got.MayPublish(Agents, w.Published) != nil {
 				t.Errorf("rebuilt %d %v from %d %v", got.Generation, union.Routes, before.Generation, before.Desired.Layout.Routes)
 			}
 			if got.Target != before.Target || got.Active.Upstream != registryA() || !got.Desired.Proxy || got.SafeGeneration != w.Published.Layout.Generation {

@@ -51,11 +51,25 @@ func (c *scene) advance() {
 	c.seen.Now = c.seen.Now.Add(time.Second)
 	c.s = c.p.Advance(c.s, c.seen)
 	if want := c.s.Desired.Layout; !want.IsZero() {
-		if err := c.s.MayPublish(c.seen.Published); err != nil {
+		if err := c.s.MayPublish(Agents, c.seen.Published); err != nil {
 			c.t.Fatal(err)
 		}
 		c.seen.Published = Published{Layout: want, Found: true}
+		c.publishProxy()
 	}
+}
+
+// publishProxy publishes the proxy's layout as the controller would.
+func (c *scene) publishProxy() {
+	c.t.Helper()
+	if !c.s.Desired.Proxy {
+		c.seen.ProxyPublished = Published{}
+		return
+	}
+	if err := c.s.MayPublish(InClusterProxy, c.seen.ProxyPublished); err != nil {
+		c.t.Fatal(err)
+	}
+	c.seen.ProxyPublished = Published{Layout: c.s.Desired.LayoutOf(InClusterProxy), Found: true}
 }
 
 func (c *scene) setSpec(mode Mode, u upstream.Upstream) { c.seen.Spec = Spec{Mode: mode, Upstream: u} }
@@ -76,7 +90,7 @@ func (c *scene) report() {
 
 // proxyFollows lets the in-cluster proxy be as it is wanted.
 func (c *scene) proxyFollows() {
-	g := c.s.Desired.Layout.Generation
+	g := c.s.Desired.LayoutOf(InClusterProxy).Generation
 	if !c.s.Desired.Proxy {
 		c.seen.Proxy = Proxy{}
 		return

@@ -218,6 +218,7 @@ func (s *sim) observe() (w Observed, version int) {
 		w.InstallationProblem = "the Secret names the fixed address"
 	}
 	w.Published, version = Published{Layout: s.layout, Found: s.found}, s.version
+	w.ProxyPublished = Published{Layout: s.proxySecret, Found: !s.proxySecret.IsZero()}
 	intact := s.stored.Desired.Layout.Generation >= s.layout.Generation
 	if s.found && intact && !s.layoutBefore.IsZero() && s.rng.IntN(8) == 0 {
 		w.Published.Layout, version = s.layoutBefore, s.version-1
@@ -342,7 +343,7 @@ func (s *sim) pass() {
 		func() bool { return s.writeSecrets(next) },
 		func() bool { return s.writeLayout(next, w.Published, version) },
 		func() bool { return s.writeApprovals(next) },
-		func() bool { return s.writeProxy(next) },
+		func() bool { return s.writeProxy(next, w.ProxyPublished) },
 		func() bool { return s.writeRegistry(next) },
 		func() bool { return s.writeDeployment(next) },
 		func() bool { return s.writeOwn(next) },

@@ -132,7 +132,8 @@ func (e *evaluation) isActive(t Target) bool {
 	case want.Layout.IsZero():
 		return !e.hasFixedAddress(t.Mode) && !want.Proxy
 	}
-	return want.Proxy == e.modes[t.Mode].proxy && slices.Equal(want.PullSecrets, []Target{t}) && isFinal(want.Layout, t)
+	return want.Proxy == e.modes[t.Mode].proxy && slices.Equal(want.PullSecrets, []Target{t}) && isFinal(want.Layout, t) &&
+		want.LayoutOf(InClusterProxy).SameContent(e.proxyLayout(want.Layout))
 }
 
 // isFinal reports whether a layout is what Final makes for a target, whatever

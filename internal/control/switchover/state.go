@@ -14,9 +14,8 @@ import (
 type State struct {
 	// Schema is the version of this document's encoding, 1.
 	Schema int `json:"schema"`
-	// Generation is the highest generation ever taken. Each change of Target
-	// and each change of Desired.Layout takes the next one, so it is at least
-	// Desired.Layout.Generation, and outlives a layout that is withdrawn.
+	// Generation is the highest generation ever taken, by a layout of any role
+	// or by a change of Target. It outlives a layout that is withdrawn.
 	Generation int64 `json:"generation"`
 	// Active is the last target that was Ready. Zero until the controller has
 	// seen the installation's registry for the first time.
@@ -85,12 +84,16 @@ type Exclusion struct {
 // Desired is what the controller wants to be true. It accumulates: the old
 // registry, its name and its pull secret stay in it until Final takes them out.
 type Desired struct {
-	// Layout is what nodes and proxies route by. Generation 0: nothing is
-	// published and no node is touched.
-	Layout layout.Layout `json:"layout,omitzero"`
-	// Shrunk is the generation of the last layout that lacks a name or an
-	// upstream of the one before it. See State.MayPublish.
-	Shrunk int64 `json:"shrunk,omitempty"`
+	// Layout is what agents route by. Generation 0: nothing is published and no
+	// node is touched. ProxyLayout is what the in-cluster proxy routes by; zero
+	// when it is the same. LayoutOf reads them.
+	Layout      layout.Layout `json:"layout,omitzero"`
+	ProxyLayout layout.Layout `json:"proxyLayout,omitzero"`
+	// Shrunk is the generation of the agents' last layout that lacks a name or
+	// an upstream of the one before it, ProxyShrunk that of the proxy's; zero
+	// when it is the same. See State.MayPublish.
+	Shrunk      int64 `json:"shrunk,omitempty"`
+	ProxyShrunk int64 `json:"proxyShrunk,omitempty"`
 	// Proxy is whether the in-cluster proxy and Service registry should exist.
 	Proxy bool `json:"proxy,omitempty"`
 	// Registry is what Secret deckhouse-registry should say. Zero: it is left

@@ -87,11 +87,14 @@ func (e *evaluation) makeOwn() {
 	}
 }
 
-// proxyRuns starts the in-cluster proxy and waits until it serves this layout.
+// proxyRuns starts the in-cluster proxy and waits until it serves its layout.
 func proxyRuns(e *evaluation) verdict {
 	want, proxy := &e.s.Desired, e.seen.Proxy
-	want.Proxy = true
-	generation := want.Layout.Generation
+	if !want.Proxy {
+		want.Proxy = true
+		e.publish(want.Layout) // the proxy may have a layout of its own
+	}
+	generation := want.LayoutOf(InClusterProxy).Generation
 	switch {
 	case !proxy.Exists || proxy.Wanted == 0:
 		return wait("Deploying incluster-proxy...")
@@ -193,6 +196,7 @@ func proxyIsGone(e *evaluation) verdict {
 	}
 	if want.Proxy {
 		want.Proxy, e.s.NamesChecked = false, time.Time{} // the fixed name was kept for its clients
+		want.ProxyLayout, want.ProxyShrunk = layout.Layout{}, 0
 	}
 	if proxy.Exists {
 		return wait("Stopping incluster-proxy...")
@@ -240,7 +244,8 @@ func union(e *evaluation) layout.Layout {
 	return l
 }
 
-// shrink makes the target the only registry, serving the names in keep.
+// shrink makes the target the only registry, for the names in keep. Nothing else
+// takes anything out of a layout.
 func (e *evaluation) shrink(keep []layout.Name) {
 	target := e.s.Target
 	next := layout.Layout{
@@ -253,7 +258,7 @@ func (e *evaluation) shrink(keep []layout.Name) {
 	if slices.Contains(keep, layout.Fixed()) {
 		next.Fallback = e.s.Desired.Layout.Fallback
 	}
-	e.publish(next)
+	e.setLayouts(next, e.proxyLayout(next))
 	e.s.Desired.PullSecrets = []Target{target}
 	e.s.Desired.Bootstrap = []upstream.Upstream{target.Upstream}
 	e.s.Bases = next.Names()
@@ -302,7 +307,8 @@ func (e *evaluation) orderLegacy() {
 	if e.keepsNames() && e.namesAreLive() {
 		return // something needs them: the layout is published again
 	}
-	e.s.Desired.Layout, e.s.Desired.Legacy, e.s.SafeGeneration = layout.Layout{}, true, 0
+	e.s.Desired.Layout, e.s.Desired.ProxyLayout = layout.Layout{}, layout.Layout{}
+	e.s.Desired.Legacy, e.s.SafeGeneration = true, 0
 }
 
 func (e *evaluation) asksForLegacy() bool {
