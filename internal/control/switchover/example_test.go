@@ -11,7 +11,7 @@ import (
 
 // A cluster that runs on its installation's registry is asked to go Direct.
 // Nothing reaches a node before the images and the credentials are checked.
-func ExampleAdvance() {
+func Example() {
 	seen := switchover.Observed{
 		Now:          time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC),
 		Settings:     switchover.DefaultSettings(),

@@ -19,13 +19,12 @@ import (
 //	404                  not_found      yes               404 or the other 4xx, if all agree
 //	401, 402, 403        refused        yes               502: they are our credentials
 //	429                  rate_limited   yes               429 and Retry-After, if all said 429
-//	407                  no_connection  yes               502
 //	other 4xx but 408    rejected       yes               that answer, if nobody has it
 //	408, 5xx, 1xx, 3xx   server_error   yes               502
 //	another digest       wrong_digest   yes               502
 //	a web page           server_error   yes               502
-//	nothing in time      no_connection  yes, and it is    502
-//	                                    asked last for
+//	407, or nothing      no_connection  yes, and this is  502
+//	in time                             asked last for
 //	                                    a while
 //
 // An answer of a token server is decided in outcomeOfError.
