@@ -115,7 +115,7 @@ func (e *evaluation) exclude() {
 }
 
 // silent are the NotReady nodes that barriers may go without: those that are
-// excluded already, and those that could be. Once a switch has ended nobody is
+// excluded already, and those that could be. Once a switch has ended none is
 // added. Both are sorted by name.
 func (e *evaluation) silent() (kept, candidates []Node) {
 	ended := e.settledBefore() && !e.s.Desired.Legacy

@@ -11,7 +11,7 @@ import (
 // The kinds of broken protocols.
 const (
 	BrokenOrder      = "order"       // the platform is re-pointed before nodes know the new name
-	BrokenFinalEarly = "final-early" // the old goes before the platform has moved, and nobody looks who uses it
+	BrokenFinalEarly = "final-early" // the old registry goes before the platform has moved, whatever still uses it
 )
 
 // Broken is a protocol that loses pulls. It exists for negative controls only:

@@ -95,7 +95,7 @@ type Node struct {
 	Unsupported string
 	// Exclude is the operator's annotation registry.deckhouse.io/exclude.
 	Exclude bool
-	// ApprovedRestart is the ID of the restart that the node was told it may do,
+	// ApprovedRestart is the ID of the restart that the node may do,
 	// RegistryNode.spec.approvedRestart.
 	ApprovedRestart string
 	// Tainted is whether the node carries our not-converged taint.
