@@ -111,9 +111,9 @@ func Decode(data []byte) (Layout, error) {
 	return l, nil
 }
 
-// Version is a SHA-256 in hex over generation and content. It leaves passwords
-// out: it is shown on Nodes, where a short one could be guessed from it. The
-// generation tells two layouts apart that differ in nothing else.
+// Version is a SHA-256 in hex over generation and content. Passwords are left
+// out: the version is shown on Nodes, and a short password could be guessed from
+// it. With the generation, two layouts of the same content have two versions.
 func (l Layout) Version() string {
 	for i, r := range l.Routes {
 		if i == 0 {
@@ -146,11 +146,8 @@ func (l Layout) document() document {
 		Schema:     l.Schema,
 		Generation: l.Generation,
 		Mode:       l.Mode,
-		ImagesBase: Fixed().String(),
+		ImagesBase: l.ImagesBase().String(),
 		Hosts:      map[string]host{},
-	}
-	if l.Mode == "Unmanaged" {
-		doc.ImagesBase = l.Target.Base()
 	}
 	if l.ActiveMode != "" || !l.Active.IsZero() {
 		doc.Active = &registry{Mode: l.ActiveMode, mirror: mirrorOf(l.Active, l.Active.Path)}
@@ -236,8 +233,8 @@ func decodeRoutes(hosts map[string]host) ([]Route, error) {
 
 var errorLine = regexp.MustCompile(`line \d+`)
 
-// withoutValues keeps a parser's error from repeating the line that it could
-// not read: it may hold a password.
+// withoutValues is a parser's error without the line that it could not read: that
+// may hold a password.
 func withoutValues(err error) error {
 	if line := errorLine.FindString(err.Error()); line != "" {
 		return fmt.Errorf("not the expected YAML at %s", line)

@@ -10,6 +10,11 @@ import (
 // the highest that it reads.
 const Schema = 1
 
+// Unmanaged is the one mode that readers of a layout know by name: platform
+// images are named by the registry's own address, and nodes can do without the
+// module.
+const Unmanaged = "Unmanaged"
+
 // Route is one name and the upstreams that serve it, in the order in which
 // they are tried. A route without upstreams is invalid.
 type Route struct {
@@ -47,6 +52,14 @@ type Fallback struct {
 	Host        string               `json:"host"`                 // IP and port: "10.96.0.17:5001"
 	CA          string               `json:"ca,omitempty"`         // PEM of the module's CA
 	Credentials upstream.Credentials `json:"credentials,omitzero"` // the nodes' user, not the in-cluster clients' one
+}
+
+// ImagesBase is what platform images start with once the target is reached.
+func (l Layout) ImagesBase() Name {
+	if l.Mode == Unmanaged {
+		return NameOf(l.Target)
+	}
+	return Fixed()
 }
 
 // IsZero reports whether there is no layout at all.

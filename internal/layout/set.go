@@ -66,6 +66,16 @@ func (l Layout) Covers(o Layout) bool {
 	return true
 }
 
+// Plus is the layout with what of o it lacks: it covers both. What it has
+// already stays first.
+func (l Layout) Plus(o Layout) Layout {
+	if l.Covers(o) {
+		return l
+	}
+	l.Routes = Cross(append(l.Names(), o.Names()...), append(l.Upstreams(), o.Upstreams()...))
+	return l
+}
+
 // Cross routes every name to every upstream: a name's own registry first, the
 // others behind it in the given order. The routes are sorted and share nothing
 // with the arguments.

@@ -22,7 +22,7 @@ import (
 const (
 	CALife   = 10 * 365 * 24 * time.Hour
 	LeafLife = 365 * 24 * time.Hour
-	// backdate spares clients whose clocks run behind ours.
+	// backdate is for clients whose clocks are behind ours.
 	backdate = time.Hour
 )
 
@@ -32,9 +32,8 @@ const (
 	service  = "registry.d8-system.svc"
 )
 
-// ErrExpired says that a CA is past its end: everything below it is refused by
-// clients already, and only a rotation helps. ErrDamaged says that what should
-// be a CA cannot sign.
+// ErrExpired says that a CA has expired: clients refuse all that it signed, and
+// only a rotation helps. ErrDamaged says that what should be a CA cannot sign.
 var (
 	ErrExpired = errors.New("the CA has expired")
 	ErrDamaged = errors.New("this is no CA that can sign")
@@ -64,9 +63,9 @@ func (p KeyPair) GoString() string { return "pki.KeyPair(" + p.String() + ")" }
 // LogValue hides the key from slog.
 func (p KeyPair) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
-// ServiceNames are the names under which the in-cluster proxy is called: by
-// the service's short and cluster-domain form, and by IP from nodes, whose DNS
-// knows neither.
+// ServiceNames are the names under which clients call the in-cluster proxy: the
+// Service's short and cluster-domain form, and its IPs for nodes, whose DNS knows
+// no cluster names.
 func ServiceNames(clusterDomain string, ips ...string) []string {
 	names := []string{service}
 	if clusterDomain != "" {
@@ -81,9 +80,9 @@ func ServiceNames(clusterDomain string, ips ...string) []string {
 }
 
 // EnsureCA returns the CA it was given, or a new one if there is none; the
-// second result says which. One that is past its end is an ErrExpired, one that
-// cannot sign an ErrDamaged: replacing either silently would cut off every
-// client that trusts it.
+// second result says which. A CA that has expired is an ErrExpired, one that
+// cannot sign an ErrDamaged: neither is replaced, because every client that
+// trusts it would be cut off.
 func EnsureCA(now time.Time, ca KeyPair) (KeyPair, bool, error) {
 	if ca.IsZero() {
 		fresh, err := NewCA(now)
@@ -182,8 +181,7 @@ func (p KeyPair) serves(now time.Time, ca KeyPair, names []string) bool {
 	if err != nil {
 		return false
 	}
-	// The CA may be younger than a leaf's usual life: a leaf that ends with
-	// its CA is as long as it can be.
+	// A leaf that ends with its CA cannot live longer.
 	life := cert.NotAfter.Sub(cert.NotBefore)
 	if cert.NotAfter.Sub(now) < life/3 && !cert.NotAfter.Equal(caCert.NotAfter) {
 		return false

@@ -13,8 +13,8 @@ type Reloader struct {
 	current atomic.Pointer[tls.Certificate]
 }
 
-// Set replaces the certificate, both halves PEM-encoded. Something that is no
-// pair leaves the present one in place.
+// Set replaces the certificate; both halves are PEM. If they are no pair the
+// present one stays.
 func (r *Reloader) Set(certPEM, keyPEM []byte) error {
 	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {

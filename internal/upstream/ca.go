@@ -42,7 +42,7 @@ func parseCA(s string, scheme Scheme) (string, error) {
 		seen[string(block.Bytes)] = true
 		out.Write(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
 	}
-	// The decoder skips a broken block without a word.
+	// The decoder skips a broken block and says nothing.
 	if begun := strings.Count(s, "-----BEGIN "); blocks == 0 || begun != blocks {
 		return "", wrong("expected PEM certificates; %d of %d blocks can be read.", blocks, begun)
 	}

@@ -19,20 +19,20 @@ type UserHost struct {
 // DefaultHost is what containerd calls the directory for every other host.
 const DefaultHost = "_default"
 
-// Mirror is an upstream as a hosts.toml describes it, which can say more of one
-// than a layout does. Path of the upstream is not used: Root and Rewrites are.
+// Mirror is an upstream as a hosts.toml describes it, which can say more than a
+// layout. The upstream's Path is not used: Root and Rewrites are.
 type Mirror struct {
 	Upstream
 	// Root is the path of the registry's API, without trailing slash: "/v2",
 	// or "/proxy/v2" where the registry lies below a path.
 	Root string `json:"root"`
-	// Rewrites change the repository's name; the first that matches does.
+	// Rewrites change the repository's name; only the first that matches.
 	Rewrites []Rewrite `json:"rewrites,omitempty"`
 	// NoPull and NoResolve are set when the mirror may not be asked for
 	// content by digest, or for what a tag means.
 	NoPull    bool `json:"noPull,omitempty"`
 	NoResolve bool `json:"noResolve,omitempty"`
-	// SkipVerify believes any certificate.
+	// SkipVerify accepts any certificate.
 	SkipVerify bool `json:"skipVerify,omitempty"`
 	// ClientCerts are shown to a registry that wants one.
 	ClientCerts []ClientCert `json:"clientCerts,omitempty"`
@@ -52,8 +52,7 @@ type ClientCert struct {
 	Key  string `json:"key"`
 }
 
-// ID names the mirror by content, as Upstream.ID does, and is as little for the
-// eyes of others.
+// ID names the mirror by content. Like Upstream.ID it is not to be shown.
 func (m Mirror) ID() string {
 	data, err := json.Marshal(m)
 	if err != nil {

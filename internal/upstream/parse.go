@@ -19,8 +19,8 @@ const (
 	MaxCredential = 4096
 )
 
-// reservedHost is the module's own Service. Taken for a real registry, it would
-// make every proxy ask itself.
+// reservedHost is the module's own Service. If it were taken for a real registry,
+// every proxy would ask itself.
 const reservedHost = "registry.d8-system.svc"
 
 const repoForm = "expected host[:port][/path], without scheme, credentials, tag and digest"
@@ -215,7 +215,7 @@ func secretProblem(s string) string {
 	return ""
 }
 
-// withoutUserinfo drops what stands before an @: somebody may have written
+// withoutUserinfo drops what stands before an @: a user may have written
 // user:password@host.
 func withoutUserinfo(s string) string {
 	if i := strings.LastIndex(s, "@"); i >= 0 {

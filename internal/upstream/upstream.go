@@ -49,9 +49,9 @@ func (u Upstream) Base() string {
 }
 
 // ID names the upstream by content: the first 16 hex digits of a SHA-256 over
-// all its fields, credentials included. It is for maps and for Secrets, not for
-// logs, metrics or objects that everybody reads: who knows the rest of the
-// fields could guess a short password from it. Print String instead.
+// all its fields, credentials included. It is for maps and for Secrets. It is
+// not for logs, metrics or objects that everybody reads: a short password could
+// be guessed from it. Print String instead.
 func (u Upstream) ID() string {
 	data, err := json.Marshal(u)
 	if err != nil {
@@ -71,7 +71,7 @@ func (u Upstream) GoString() string { return "upstream.Upstream(" + u.String() +
 // LogValue keeps slog's JSON handler from encoding the credentials.
 func (u Upstream) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
-// SameRegistry reports whether both name the same place, whatever their
+// SameRegistry reports whether both have the same address, whatever their
 // credentials and CA.
 func (u Upstream) SameRegistry(o Upstream) bool {
 	return u.Scheme == o.Scheme && strings.EqualFold(u.Host, o.Host) && u.Path == o.Path

@@ -102,7 +102,7 @@ func (k *Keeper) lastUse(still map[types.UID]use, pod *corev1.Pod, now time.Time
 // for each generation that all proxies have loaded.
 func (k *Keeper) prove(ctx context.Context, v *state.View) {
 	p := &v.Observed.Proxy
-	if !v.Doc.Desired.Proxy || p.Ready == 0 || p.Fallback.Host == "" || p.Generation < v.Doc.Desired.Layout.Generation {
+	if !v.Doc.Desired.Proxy || p.Ready == 0 || p.Fallback.Host == "" || p.Generation < v.Doc.Desired.LayoutOf(switchover.InClusterProxy).Generation {
 		return
 	}
 	if p.Generation > k.proved {

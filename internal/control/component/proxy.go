@@ -45,8 +45,12 @@ func proxyConfig(v *state.View) (map[string][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode users of the proxy: %w", err)
 	}
+	routes, err := state.ProxyLayout(v)
+	if err != nil {
+		return nil, err
+	}
 	return map[string][]byte{
-		v1alpha1.KeyProxyLayout: v.Layout.Data[v1alpha1.KeyLayout],
+		v1alpha1.KeyProxyLayout: routes,
 		v1alpha1.KeyProxyUsers:  encoded,
 		corev1.TLSCertKey:       []byte(v.Doc.PKI.Leaf.Cert),
 		corev1.TLSPrivateKeyKey: []byte(v.Doc.PKI.Leaf.Key),

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/platform"
 	"github.com/d8-registry/registry/internal/control/pullsecret"
@@ -27,6 +28,7 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	o.Now, o.Settings = r.cluster.Now(), r.rules.settings
 	o.Installation, o.InstallationProblem = pullsecret.Installation(v.Registry)
 	o.Published = state.Published(v.Layout)
+	o.ProxyPublished = state.LayoutIn(v.OwnSecret(v1alpha1.SecretProxy), v1alpha1.KeyProxyLayout)
 	o.Nodes = r.nodes.Observe(v.Snapshot, o.Now)
 	o.Check = r.images.runner.Report()
 	names := v.KnownNames()

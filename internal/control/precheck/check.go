@@ -33,7 +33,7 @@ type Request struct {
 	Fingerprint string
 	Upstream    upstream.Upstream
 	// Images below the upstream's path: ":tag", "@sha256:...",
-	// "name@sha256:..." or "name:tag". None: only the way in is tried.
+	// "name@sha256:..." or "name:tag". None: only access is checked.
 	Images []string
 	// Sources say who needs an image, for messages; missing ones are named
 	// after the image.
@@ -76,8 +76,8 @@ type round struct {
 	pending []string
 	failed  map[string]error
 	done    int
-	// streak is how many answers in a row were refusals: a registry that dies
-	// in the middle is not asked for the rest, one time limit after another.
+	// streak is how many answers in a row were refusals. A registry that fails in
+	// the middle is not asked for all the rest: each would take its time limit.
 	streak  int
 	problem error
 }
@@ -93,7 +93,7 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	reg, err := c.open(r.req.Upstream)
 	if err == nil {
 		defer reg.client.CloseIdleConnections()
-		err = c.wayIn(ctx, reg, r)
+		err = c.checkAccess(ctx, reg, r)
 	}
 	r.mu.Lock()
 	r.problem = err
@@ -124,10 +124,10 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	r.settle(ctx.Err())
 }
 
-// wayIn makes one request before all others. A registry that cannot be reached
-// or refuses our credentials is told as one problem, not as 157 missing images,
-// and a registry that locks accounts sees one wrong password and not 157.
-func (c Checker) wayIn(ctx context.Context, reg registry, r *round) error {
+// checkAccess makes one request before all others. A registry that cannot be
+// reached or refuses our credentials is one problem, not 157 missing images. And
+// a registry that locks accounts sees one wrong password and not 157.
+func (c Checker) checkAccess(ctx context.Context, reg registry, r *round) error {
 	r.mu.Lock()
 	first := r.pending[:min(len(r.pending), 1)]
 	r.mu.Unlock()
@@ -184,8 +184,8 @@ func (r *round) refused() bool {
 	return r.problem != nil
 }
 
-// settle leaves as pending what was not found. An interrupted round found
-// nothing wrong with the images it did not get to.
+// settle leaves as pending what was not found. Images that an interrupted round
+// did not ask for are not failures.
 func (r *round) settle(interrupted error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -22,16 +22,16 @@ const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 )
 
-// indexLimit is more than any index is long; registries accept 4 MiB.
+// indexLimit is the largest index that registries accept, in bytes.
 const indexLimit = 4 << 20
 
-// Refusals that users meet; the registry's name goes before them.
+// Refusals that users see, after the registry's name.
 var (
 	errNotFound = errors.New("not found")
 	errTimeout  = errors.New("Request timeout") // the wording that users of the module know
 )
 
-// refusedError is an answer that will be the same for every image.
+// refusedError is an error that every image would get.
 type refusedError struct{ err error }
 
 func (e *refusedError) Error() string { return e.err.Error() }
@@ -56,8 +56,7 @@ func (c Checker) open(u upstream.Upstream) (registry, error) {
 	}
 	return registry{upstream: u, client: &http.Client{
 		Transport: transport,
-		// Redirects are the transport's business: it knows where credentials
-		// may go.
+		// The transport follows redirects: it knows where credentials may go.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
@@ -69,7 +68,7 @@ func (r registry) ping(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	return r.verdict(resp)
+	return r.problemOf(resp)
 }
 
 // has asks for the manifest of one image: HEAD, and for an index also GET when
@@ -84,7 +83,7 @@ func (r registry) has(ctx context.Context, image string, architectures []string)
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if err := r.verdict(resp); err != nil {
+	if err := r.problemOf(resp); err != nil {
 		return err
 	}
 	if got := resp.Header.Get("Docker-Content-Digest"); digest != "" && got != "" && got != digest {
@@ -104,7 +103,7 @@ func (r registry) hasArchitectures(ctx context.Context, path string, want []stri
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return r.verdict(resp)
+		return r.problemOf(resp)
 	}
 	var index struct {
 		Manifests []struct {
@@ -147,8 +146,9 @@ func (r registry) do(ctx context.Context, method, path string) (*http.Response, 
 	return resp, nil
 }
 
-// verdict turns a status into an error.
-func (r registry) verdict(resp *http.Response) error {
+// problemOf turns a status into an error. A 429 and a 5xx are the registry's
+// problem and not the image's.
+func (r registry) problemOf(resp *http.Response) error {
 	switch code := resp.StatusCode; {
 	case code >= 200 && code < 300:
 		return nil

@@ -31,13 +31,13 @@ type Runner struct {
 }
 
 // NewRunner makes a Runner that calls wake whenever its report has changed
-// enough to be looked at. It does nothing until Run.
+// enough to matter. It does nothing until Run.
 func NewRunner(checker Checker, wake func(), log *slog.Logger) *Runner {
 	return &Runner{checker: checker, wake: wake, log: log, changed: make(chan struct{}, 1)}
 }
 
 // Want sets the request to work on. The same request again changes nothing;
-// another one ends the present check at once. A zero Request stops it.
+// a different one ends the present check at once. A zero Request stops it.
 func (r *Runner) Want(req Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -87,11 +87,11 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
-// until works on one request until all is found, or another one is wanted.
+// until works on one request until all is found, or another request is wanted.
 func (r *Runner) until(ctx context.Context, wanted *Request) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Watch for another wish, to leave the present one at once.
+	// Another request ends this one at once.
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer cancel()
@@ -128,14 +128,14 @@ func (r *Runner) until(ctx context.Context, wanted *Request) {
 	}
 }
 
-// progress publishes after every image, and wakes the listener now and then.
+// progress publishes after every image, and wakes the listener every wakeEvery.
 func (r *Runner) progress(wanted *Request, round *round) func() {
 	var mu sync.Mutex
 	var woken time.Time
 	return func() {
 		now := r.checker.now()
 		report := round.report(now)
-		report.At = time.Time{} // only the end of a round is the end
+		report.At = time.Time{} // only a round that has ended can pass
 		mu.Lock()
 		due := now.Sub(woken) >= wakeEvery
 		if due {

@@ -10,7 +10,6 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
-	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -67,7 +66,7 @@ func RegistryChange(v *state.View) *corev1.Secret {
 	}
 	name := target.Name()
 	u := target.Upstream
-	if target.Mode != switchover.Unmanaged {
+	if target.HasFixedAddress() {
 		u = upstream.Upstream{Scheme: upstream.HTTPS, CA: v.Doc.PKI.CA.Cert}
 	}
 	fields := map[string]string{keyAddress: name.Host, keyPath: "", keyScheme: string(u.Scheme), keyCA: u.CA}

@@ -78,7 +78,7 @@ func (d Document) RegistryChecksum() string {
 // Credentials are what clients of a target show. The fixed address has users
 // of its own; the upstream's credentials are shown to nobody else.
 func (d Document) Credentials(t switchover.Target) upstream.Credentials {
-	if t.Mode == switchover.Unmanaged {
+	if !t.HasFixedAddress() {
 		return t.Upstream.Credentials
 	}
 	client, _ := d.User(UserClient)

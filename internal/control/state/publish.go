@@ -13,19 +13,38 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// Published reads the layout back as it lies in the cluster.
+// Published reads the agents' layout back as it lies in the cluster.
 func Published(secret *corev1.Secret) switchover.Published {
+	return LayoutIn(secret, v1alpha1.KeyLayout)
+}
+
+// LayoutIn reads a layout back from one key of a Secret, which may be nil.
+func LayoutIn(secret *corev1.Secret, key string) switchover.Published {
 	if secret == nil {
 		return switchover.Published{}
 	}
-	l, err := layout.Decode(secret.Data[v1alpha1.KeyLayout])
+	l, err := layout.Decode(secret.Data[key])
 	if err != nil {
 		return switchover.Published{Found: true, Problem: err.Error()}
 	}
 	return switchover.Published{Found: true, Layout: l}
 }
 
-// Publish writes what nodes and proxies route by. The write is conditional on
+// ProxyLayout is what the in-cluster proxy may be given to route by. If it is the
+// agents' layout, that is what was published and not what is desired: so the
+// guard of Publish is the proxy's too. A layout of its own has the same guard.
+func ProxyLayout(v *View) ([]byte, error) {
+	own := v.Doc.Desired.ProxyLayout
+	if own.IsZero() {
+		return v.Layout.Data[v1alpha1.KeyLayout], nil
+	}
+	if err := v.Doc.MayPublish(switchover.InClusterProxy, v.Observed.ProxyPublished); err != nil {
+		return nil, fmt.Errorf("publish the proxy's layout of generation %d: %w", own.Generation, err)
+	}
+	return layout.Encode(own)
+}
+
+// Publish writes what agents route by. The write is conditional on
 // what this pass saw, and MayPublish is the last word on whether it may lower or
 // shrink anything: whatever went wrong before, a layout that nodes need is not
 // replaced by a smaller one.
@@ -45,7 +64,7 @@ func (s *Store) Publish(ctx context.Context, v *View) error {
 	if string(secret.Data[v1alpha1.KeyLayout]) == string(data) && cluster.Contains(secret.Labels, cluster.Ours()) {
 		return nil
 	}
-	if err := v.Doc.MayPublish(v.Observed.Published); err != nil {
+	if err := v.Doc.MayPublish(switchover.Agents, v.Observed.Published); err != nil {
 		return fmt.Errorf("publish layout of generation %d: %w", want.Generation, err)
 	}
 	cluster.SetLabels(secret, cluster.Ours())

@@ -15,54 +15,55 @@ type rules struct {
 	// at reports whether a node with a valid report serves a generation.
 	at func(n Node, generation int64) bool
 	// union is the layout of a switch under way.
-	union func(State) layout.Layout
+	union func(*evaluation) layout.Layout
 	// keep are the names that Final must leave.
 	keep func(*evaluation) []layout.Name
-	// safeNow reports whether every counting node serves the last proved union.
+	// safeNow reports whether every counting node serves the last union that
+	// was proved.
 	safeNow func(*evaluation) verdict
 	// mayShrink reports whether Final may take something away.
 	mayShrink func(*evaluation) verdict
 	// rebuild makes a state from what is published and reported.
 	rebuild func(*evaluation)
-	// holds reports whether a node takes one of the places of those that
-	// restart containerd.
-	holds func(*evaluation, Node) bool
+	// usesRestartSlot reports whether a node counts as one of those that
+	// restart containerd at the same time.
+	usesRestartSlot func(*evaluation, Node) bool
 }
 
 func standardRules() rules {
 	return rules{
-		valid:     validReport,
-		at:        func(n Node, generation int64) bool { return n.Report.Generation >= generation },
-		union:     union,
-		keep:      namesInUse,
-		safeNow:   func(x *evaluation) verdict { return x.barrier(x.s.SafeGeneration) },
-		mayShrink: mayShrink,
-		rebuild:   rebuild,
-		holds:     holds,
+		valid:           validReport,
+		at:              func(n Node, generation int64) bool { return n.Report.Generation >= generation },
+		union:           union,
+		keep:            namesInUse,
+		safeNow:         func(e *evaluation) verdict { return e.barrier(e.s.SafeGeneration) },
+		mayShrink:       mayShrink,
+		rebuild:         rebuild,
+		usesRestartSlot: usesRestartSlot,
 	}
 }
 
-// validReport: a report from before a reboot or a re-imaging says nothing
-// about what the node serves now.
+// validReport reports whether a report is about the node as it is now. One from
+// before a reboot or a re-imaging is not.
 func validReport(n Node) bool {
 	return n.Report.UID != "" && n.Report.UID == n.UID && n.Report.BootID == n.BootID
 }
 
 // barrier is done when every counting node has a valid report of at least the
 // generation.
-func (x *evaluation) barrier(generation int64) verdict {
-	waiting, of := x.waitingFor(func(n Node) bool { return x.rules.valid(n) && x.rules.at(n, generation) })
+func (e *evaluation) barrier(generation int64) verdict {
+	waiting, of := e.waitingFor(func(n Node) bool { return e.rules.valid(n) && e.rules.at(n, generation) })
 	if len(waiting) == 0 && of > 0 {
 		return done("")
 	}
-	return wait(x.rolloutMessage(waiting, of))
+	return wait(e.rolloutMessage(waiting, of))
 }
 
 // waitingFor are the counting nodes that are not as they should be, sorted by
 // name, and how many count at all.
-func (x *evaluation) waitingFor(ok func(Node) bool) (waiting []Node, of int) {
-	for _, n := range x.w.Nodes {
-		if !x.counts(n) {
+func (e *evaluation) waitingFor(ok func(Node) bool) (waiting []Node, of int) {
+	for _, n := range e.seen.Nodes {
+		if !e.counts(n) {
 			continue
 		}
 		of++
@@ -76,33 +77,33 @@ func (x *evaluation) waitingFor(ok func(Node) bool) (waiting []Node, of int) {
 
 // counts reports whether barriers wait for a node. A node that joins counts
 // from its agent's first report: until then our taint keeps pods away.
-func (x *evaluation) counts(n Node) bool {
-	joins := n.Report.UID != n.UID && n.Tainted && x.s.SafeGeneration > 0 && !x.w.Settings.NoTaint
-	return n.Agent && !joins && !x.excluded(n)
+func (e *evaluation) counts(n Node) bool {
+	joins := n.Report.UID != n.UID && n.Tainted && e.s.SafeGeneration > 0 && !e.seen.Settings.NoTaint
+	return n.Agent && !joins && !e.excluded(n)
 }
 
-func (x *evaluation) excluded(n Node) bool {
-	return slices.ContainsFunc(x.s.Excluded, func(e Exclusion) bool { return e.Node == n.Name && e.UID == n.UID })
+func (e *evaluation) excluded(n Node) bool {
+	return slices.ContainsFunc(e.s.Excluded, func(e Exclusion) bool { return e.Node == n.Name && e.UID == n.UID })
 }
 
 // exclude decides which nodes barriers go without: those that the operator
 // names, and as many of the NotReady ones as is safe. Those that were excluded
 // stay so until they are Ready again.
-func (x *evaluation) exclude() {
+func (e *evaluation) exclude() {
 	var chosen, byHand []Node
-	kept, candidates := x.silent()
-	for _, n := range x.w.Nodes {
+	kept, candidates := e.silent()
+	for _, n := range e.seen.Nodes {
 		if n.Agent && n.Exclude {
 			byHand = append(byHand, n)
 		}
 	}
-	x.tooMany = nil
-	total, controlPlane := x.wanted()
+	e.tooMany = nil
+	total, controlPlane := e.wanted()
 	fewer := 0 // control plane nodes chosen
 	for _, n := range append(kept, candidates...) {
-		// Never half of the control plane: what remains must be able to say no.
+		// Fewer than half of the control plane: the others must be a majority.
 		if len(chosen) >= max(1, total/10) || n.ControlPlane && 2*(fewer+1) >= controlPlane {
-			x.tooMany = append(x.tooMany, n.Name)
+			e.tooMany = append(e.tooMany, n.Name)
 			continue
 		}
 		chosen = append(chosen, n)
@@ -110,20 +111,20 @@ func (x *evaluation) exclude() {
 			fewer++
 		}
 	}
-	x.s.Excluded = exclusions(append(chosen, byHand...), x.s.Excluded, x.s.Desired.Layout.Generation)
+	e.s.Excluded = exclusions(append(chosen, byHand...), e.s.Excluded, e.s.Desired.Layout.Generation)
 }
 
 // silent are the NotReady nodes that barriers may go without: those that are
-// excluded already, and those that could be. Once a switch has ended nobody is
+// excluded already, and those that could be. Once a switch has ended none is
 // added. Both are sorted by name.
-func (x *evaluation) silent() (kept, candidates []Node) {
-	ended := x.settledBefore() && !x.s.Desired.Legacy
-	for _, n := range x.w.Nodes {
+func (e *evaluation) silent() (kept, candidates []Node) {
+	ended := e.settledBefore() && !e.s.Desired.Legacy
+	for _, n := range e.seen.Nodes {
 		switch {
-		case !n.Agent || n.Exclude || n.Ready || x.rules.holds(x, n):
-		case x.excluded(n):
+		case !n.Agent || n.Exclude || n.Ready || e.rules.usesRestartSlot(e, n):
+		case e.excluded(n):
 			kept = append(kept, n)
-		case !ended && n.NotReadyFor >= x.w.Settings.NotReadyFor:
+		case !ended && n.NotReadyFor >= e.seen.Settings.NotReadyFor:
 			candidates = append(candidates, n)
 		}
 	}
@@ -135,8 +136,8 @@ func (x *evaluation) silent() (kept, candidates []Node) {
 
 // wanted is how many nodes there are that the agent should run on, and how
 // many of them are control plane.
-func (x *evaluation) wanted() (total, controlPlane int) {
-	for _, n := range x.w.Nodes {
+func (e *evaluation) wanted() (total, controlPlane int) {
+	for _, n := range e.seen.Nodes {
 		if n.Agent {
 			total++
 			if n.ControlPlane {
@@ -162,18 +163,18 @@ func exclusions(nodes []Node, stored []Exclusion, generation int64) []Exclusion 
 
 // Tainted are the names of the nodes that should carry the not-converged
 // taint, sorted: those without a valid report of the last proved union. A node
-// that carries it loses it only with a proof of the layout that is wanted now,
-// so that a state restored from an older copy sets nobody free.
-func Tainted(s State, w Observed) []string { return Standard().Tainted(s, w) }
+// loses the taint only with a proof of the layout that is wanted now. So a
+// state that was restored from an older copy removes no taint.
+func Tainted(s State, seen Observed) []string { return Standard().Tainted(s, seen) }
 
 // Tainted are the nodes that should carry the not-converged taint; see the
 // function of the same name.
-func (p Protocol) Tainted(s State, w Observed) []string {
-	if w.Settings.NoTaint {
+func (p Protocol) Tainted(s State, seen Observed) []string {
+	if seen.Settings.NoTaint {
 		return nil
 	}
 	var tainted []string
-	for _, n := range w.Nodes {
+	for _, n := range seen.Nodes {
 		wanted := s.SafeGeneration
 		if n.Tainted {
 			wanted = max(wanted, s.Desired.Layout.Generation)

@@ -52,14 +52,14 @@ func TestExclusions(t *testing.T) {
 			}
 			c.edit(nodes)
 			slices.Reverse(nodes)
-			x := &evaluation{Protocol: Standard(), w: Observed{Settings: DefaultSettings(), Nodes: nodes}, s: State{Target: Target{Mode: Direct}, Excluded: c.stored}}
-			x.exclude()
+			e := &evaluation{Protocol: Standard(), seen: Observed{Settings: DefaultSettings(), Nodes: nodes}, s: State{Target: Target{Mode: Direct}, Excluded: c.stored}}
+			e.exclude()
 			var got []string
-			for _, e := range x.s.Excluded {
+			for _, e := range e.s.Excluded {
 				got = append(got, e.Node)
 			}
-			if strings.Join(got, " ") != c.want || strings.Join(x.tooMany, " ") != c.tooMany {
-				t.Errorf("excluded %v, too many %v; want %q, %q", got, x.tooMany, c.want, c.tooMany)
+			if strings.Join(got, " ") != c.want || strings.Join(e.tooMany, " ") != c.tooMany {
+				t.Errorf("excluded %v, too many %v; want %q, %q", got, e.tooMany, c.want, c.tooMany)
 			}
 		})
 	}
@@ -89,13 +89,13 @@ func TestBarrier(t *testing.T) {
 		"no agent wanted":      {other(func(n *Node) { n.Report = Report{}; n.Agent = false }), true},
 		"just became NotReady": {other(func(n *Node) { n.Report = Report{}; n.Ready = false }), false},
 	} {
-		x := &evaluation{Protocol: Standard(), w: Observed{Nodes: []Node{good, c.node}, Settings: DefaultSettings()}, s: State{SafeGeneration: 5}}
-		if got := x.barrier(7); got.done != c.want {
+		e := &evaluation{Protocol: Standard(), seen: Observed{Nodes: []Node{good, c.node}, Settings: DefaultSettings()}, s: State{SafeGeneration: 5}}
+		if got := e.barrier(7); got.done != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	x := &evaluation{Protocol: Standard(), s: State{SafeGeneration: 5}}
-	if x.barrier(0).done {
+	e := &evaluation{Protocol: Standard(), s: State{SafeGeneration: 5}}
+	if e.barrier(0).done {
 		t.Error("a cluster without nodes, as an empty cache shows it, satisfies the barrier")
 	}
 }
@@ -135,8 +135,8 @@ func TestTainted(t *testing.T) {
 func TestASilentNode(t *testing.T) {
 	t.Parallel()
 	c := newScene(t, 3)
-	silent := &c.w.Nodes[2]
-	c.wish(Direct, registryB())
+	silent := &c.seen.Nodes[2]
+	c.setSpec(Direct, registryB())
 	c.until(names.ConditionTransition)
 	quiet := func() { silent.Report = Report{UID: silent.UID, BootID: silent.BootID, Preflight: PreflightReady} }
 	for range 3 {
@@ -155,7 +155,7 @@ func TestASilentNode(t *testing.T) {
 	if got := c.message(names.ConditionReady); got != "1 node(s) not waited for: node-02" {
 		t.Errorf("Ready says %q", got)
 	}
-	if got := Tainted(c.s, c.w); !slices.Equal(got, []string{"node-02"}) {
+	if got := Tainted(c.s, c.seen); !slices.Equal(got, []string{"node-02"}) {
 		t.Errorf("tainted: %v", got)
 	}
 	silent.Ready, silent.NotReadyFor, silent.Tainted = true, 0, true
@@ -164,7 +164,7 @@ func TestASilentNode(t *testing.T) {
 		t.Errorf("still left out: %v", c.s.Excluded)
 	}
 	c.step()
-	if got := Tainted(c.s, c.w); got != nil {
+	if got := Tainted(c.s, c.seen); got != nil {
 		t.Errorf("caught up and tainted: %v", got)
 	}
 }

@@ -4,7 +4,6 @@ package switchover
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -14,28 +13,27 @@ import (
 // The kinds of broken protocols.
 const (
 	BrokenOrder      = "order"       // the platform is re-pointed before nodes know the new name
-	BrokenFinalEarly = "final-early" // the old goes before the platform has moved, and nobody looks who uses it
+	BrokenFinalEarly = "final-early" // the old registry goes before the platform has moved, whatever still uses it
 )
 
 // Broken is a protocol that loses pulls. No program that ships has it: it is for
 // negative controls. Zero failed pulls prove something only if these lose some.
 func Broken(kind string) (Protocol, error) {
 	p := Standard()
-	plans := maps.Clone(p.plans)
-	p.plans = plans
-	for mode, plan := range plans {
+	for mode, row := range p.modes {
 		switch kind {
 		case BrokenOrder:
-			plans[mode] = moved(plan, names.ConditionSwitch, names.ConditionTransition)
+			row.plan = moved(row.plan, names.ConditionSwitch, names.ConditionTransition)
 		case BrokenFinalEarly:
-			plans[mode] = moved(plan, names.ConditionFinal, names.ConditionSwitch)
+			row.plan = moved(row.plan, names.ConditionFinal, names.ConditionSwitch)
 		default:
 			return Protocol{}, fmt.Errorf("unknown kind of broken protocol %q: expected %q or %q", kind, BrokenOrder, BrokenFinalEarly)
 		}
+		p.modes[mode] = row
 	}
 	if kind == BrokenFinalEarly {
 		p.rules.mayShrink = func(*evaluation) verdict { return done("") }
-		p.rules.keep = func(x *evaluation) []layout.Name { return ownNames(x.s.Target) }
+		p.rules.keep = func(e *evaluation) []layout.Name { return e.ownNames(e.s.Target) }
 	}
 	return p, nil
 }

@@ -44,8 +44,8 @@ Ready True "" ""
 	preflight, before := c.since(names.ConditionPreflight), c.since(names.ConditionReady)
 
 	// Other parameters in the same mode: only the preflight still stands.
-	c.wish(Direct, registryB())
-	c.w.Check = CheckReport{}
+	c.setSpec(Direct, registryB())
+	c.seen.Check = CheckReport{}
 	c.advance()
 	c.want(`
 RegistryContainsRequiredImages False "Processing" "Initializing"
@@ -60,7 +60,7 @@ Ready False "Processing" "Transitioning to Direct"
 		t.Error("the status flipped and the time did not move")
 	}
 	flipped := c.since(names.ConditionTransition)
-	c.w.Now = c.w.Now.Add(time.Hour)
+	c.seen.Now = c.seen.Now.Add(time.Hour)
 	c.advance()
 	if got := c.since(names.ConditionTransition); !got.Equal(&flipped) {
 		t.Error("the time moved and the status did not")
@@ -71,8 +71,8 @@ Ready False "Processing" "Transitioning to Direct"
 	}
 
 	// Another mode: the conditions of the old one are dropped.
-	c.wish(Unmanaged, upstream.Upstream{})
-	c.w.Check = CheckReport{}
+	c.setSpec(Unmanaged, upstream.Upstream{})
+	c.seen.Check = CheckReport{}
 	c.advance()
 	c.want(`
 RegistryContainsRequiredImages False "Processing" "Initializing"
@@ -130,10 +130,10 @@ func TestCheckMessages(t *testing.T) {
 func TestPreflightMessages(t *testing.T) {
 	t.Parallel()
 	c := newScene(t, 4)
-	c.w.Nodes[1].Report.Preflight = PreflightCustom
-	c.w.Nodes[2].Report = Report{}
-	c.w.Nodes[3].Unsupported = "container runtime cri-o://1.30 is not containerd"
-	c.wish(Direct, registryB())
+	c.seen.Nodes[1].Report.Preflight = PreflightCustom
+	c.seen.Nodes[2].Report = Report{}
+	c.seen.Nodes[3].Unsupported = "container runtime cri-o://1.30 is not containerd"
+	c.setSpec(Direct, registryB())
 	c.advance()
 	c.checked()
 	c.advance()
@@ -152,15 +152,15 @@ func TestPreflightMessages(t *testing.T) {
 func TestRolloutMessage(t *testing.T) {
 	t.Parallel()
 	c := newScene(t, 13)
-	c.wish(Direct, registryB())
+	c.setSpec(Direct, registryB())
 	c.advance()
 	c.checked()
 	c.advance()
 	version := c.s.Desired.Layout.Version()[:15] + "…"
-	c.w.Nodes[0].Report.Generation = c.s.Desired.Layout.Generation
-	c.w.Nodes[1].Report.Version = "0123456789abcdefgh"
-	c.w.Nodes[2].Report.Message = "b.example:5000 does not answer"
-	c.w.Nodes[3].Report.Generation, c.w.Nodes[3].UID = c.s.Desired.Layout.Generation, "re-made"
+	c.seen.Nodes[0].Report.Generation = c.s.Desired.Layout.Generation
+	c.seen.Nodes[1].Report.Version = "0123456789abcdefgh"
+	c.seen.Nodes[2].Report.Message = "b.example:5000 does not answer"
+	c.seen.Nodes[3].Report.Generation, c.seen.Nodes[3].UID = c.s.Desired.Layout.Generation, "re-made"
 	c.advance()
 	got := c.message(names.ConditionTransition)
 	for _, want := range []string{
@@ -182,7 +182,7 @@ func TestRolloutMessage(t *testing.T) {
 func TestProxyMessages(t *testing.T) {
 	t.Parallel()
 	c := newScene(t, 1)
-	c.wish(Direct, registryB())
+	c.setSpec(Direct, registryB())
 	c.until(names.ConditionProxy)
 	g := c.s.Desired.Layout.Generation
 	way := layout.Fallback{Host: "10.96.0.17:5001"}
@@ -199,24 +199,24 @@ func TestProxyMessages(t *testing.T) {
 		{Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g}, "Service has no address yet"},
 		{Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g + 1, Fallback: way}, "no image was pulled through the Service yet"},
 	} {
-		c.w.Proxy = o.proxy
+		c.seen.Proxy = o.proxy
 		c.advance()
 		c.has(names.ConditionProxy, o.want)
 	}
 	if c.s.Desired.Layout.Fallback != way {
-		t.Error("the second way is not in the layout")
+		t.Error("the fallback is not in the layout")
 	}
-	c.w.Proxy = Proxy{}
+	c.seen.Proxy = Proxy{}
 	c.advance()
 	if c.s.Desired.Layout.Fallback != way {
-		t.Error("the second way was forgotten because one pass did not see it")
+		t.Error("the fallback was forgotten because one pass did not see it")
 	}
 }
 
 func TestSwitchMessages(t *testing.T) {
 	t.Parallel()
 	c := newScene(t, 1)
-	c.wish(Direct, registryB())
+	c.setSpec(Direct, registryB())
 	c.until(names.ConditionSwitch)
 	c.stays()
 	c.advance()
@@ -234,12 +234,12 @@ func TestSwitchMessages(t *testing.T) {
 		{at(Platform{Moved: true}), "1 workload(s) to be re-pointed to registry.d8-system.svc:5001/system/deckhouse: " +
 			"Deployment d8-a/alpha (a.example/deckhouse/ee)"},
 	} {
-		c.w.Platform = o.platform
+		c.seen.Platform = o.platform
 		c.advance()
 		c.has(names.ConditionSwitch, o.want)
 	}
 	c.platformFollows()
-	c.w.Platform.Skipped = []string{"Deployment d8-b/flux (kustomize-controller)"}
+	c.seen.Platform.Skipped = []string{"Deployment d8-b/flux (kustomize-controller)"}
 	c.advance()
 	c.has(names.ConditionSwitch, "Not re-pointed: Deployment d8-b/flux (kustomize-controller)")
 	if c.s.condition(names.ConditionSwitch).Status != metav1.ConditionTrue {
@@ -252,22 +252,22 @@ func TestSwitchMessages(t *testing.T) {
 func TestRepointIsAskedAnew(t *testing.T) {
 	t.Parallel()
 	c := newScene(t, 3)
-	c.wish(Direct, registryB())
+	c.setSpec(Direct, registryB())
 	c.until(names.ConditionSwitch)
 	c.stays()
 	c.advance()
-	c.w.Nodes[2].BootID = "rebooted"
+	c.seen.Nodes[2].BootID = "rebooted"
 	if c.advance(); c.s.Desired.Repoint {
 		t.Error("rollouts begin while a node has no valid report")
 	}
 	c.has(names.ConditionSwitch, "node-02")
 	c.report()
-	c.w.Nodes[2].Report.BootID = "rebooted"
+	c.seen.Nodes[2].Report.BootID = "rebooted"
 	if c.advance(); !c.s.Desired.Repoint {
 		t.Error("rollouts do not go on")
 	}
-	c.wish(Unmanaged, upstream.Upstream{})
-	c.w.Check = CheckReport{Problem: "a is slow"}
+	c.setSpec(Unmanaged, upstream.Upstream{})
+	c.seen.Check = CheckReport{Problem: "a is slow"}
 	if c.advance(); c.s.Desired.Repoint {
 		t.Error("rollouts go on towards a target that was given up")
 	}

@@ -37,8 +37,8 @@ func byContent(s *sim, p *Protocol) {
 }
 
 // notCrossed is a union in which every name has only its own registries.
-func notCrossed(st State) layout.Layout {
-	l := union(st)
+func notCrossed(e *evaluation) layout.Layout {
+	l := union(e)
 	for i, r := range l.Routes {
 		var own []upstream.Upstream
 		for _, u := range r.Upstreams {
@@ -54,39 +54,45 @@ func notCrossed(st State) layout.Layout {
 }
 
 // fromScratch starts over from what deckhouse-registry and ModuleConfig say.
-func fromScratch(x *evaluation) {
-	generation := max(x.s.Generation, x.highestReport(), x.w.Published.Layout.Generation)
-	x.s = State{Generation: generation}
-	x.first()
+func fromScratch(e *evaluation) {
+	generation := max(e.s.Generation, e.highestReport(), e.seen.Published.Layout.Generation)
+	e.s = State{Generation: generation}
+	e.first()
+}
+
+func (p Protocol) setPlan(mode Mode, plan []step) {
+	row := p.modes[mode]
+	row.plan = plan
+	p.modes[mode] = row
 }
 
 // doneAtOnce believes a step as soon as it has asked.
 func doneAtOnce(_ *sim, p *Protocol) {
-	for mode, plan := range p.plans {
-		plan = slices.Clone(plan)
+	for mode, row := range p.modes {
+		plan := slices.Clone(row.plan)
 		for i, s := range plan {
 			if s.name == names.ConditionImages {
 				continue
 			}
-			plan[i].do = func(x *evaluation) verdict { s.do(x); return done("") }
+			plan[i].do = func(e *evaluation) verdict { s.do(e); return done("") }
 		}
-		p.plans[mode] = plan
+		p.setPlan(mode, plan)
 	}
 }
 
 // stopsAtOnce stops the proxy while nodes are still sent there.
 func stopsAtOnce(_ *sim, p *Protocol) {
-	plan := slices.Clone(p.plans[Unmanaged])
+	plan := slices.Clone(p.modes[Unmanaged].plan)
 	for i, s := range plan {
 		if s.name == names.ConditionCleanup {
-			plan[i].do = func(x *evaluation) verdict {
-				v := s.do(x)
-				x.s.Desired.Proxy = x.s.Desired.Proxy && x.s.FallbackRemoved == 0
+			plan[i].do = func(e *evaluation) verdict {
+				v := s.do(e)
+				e.s.Desired.Proxy = e.s.Desired.Proxy && e.s.FallbackRemoved == 0
 				return v
 			}
 		}
 	}
-	p.plans[Unmanaged] = plan
+	p.setPlan(Unmanaged, plan)
 }
 
 func rulesToDrop() []rule {
@@ -96,7 +102,7 @@ func rulesToDrop() []rule {
 		{name: "R3 the layout is written only over the one that was seen", t: tamper{noFence: true}},
 		{name: "R4 every name is served by every upstream", t: tamper{protocol: product(func(r *rules) { r.union = notCrossed })}},
 		{name: "R5 names in use are kept", t: tamper{protocol: product(func(r *rules) {
-			r.keep = func(x *evaluation) []layout.Name { return ownNames(x.s.Target) }
+			r.keep = func(e *evaluation) []layout.Name { return e.ownNames(e.s.Target) }
 		})}},
 		{name: "R6 workloads are matched against every base", t: tamper{oneBase: true}},
 		{name: "R7 own workloads move with the switch", t: tamper{noOwn: true}},
@@ -105,8 +111,8 @@ func rulesToDrop() []rule {
 		})}},
 		{name: "R8 Final looks at the cluster, not at a cache", t: tamper{staleCensus: true}},
 		{name: "R8 Final checks the target again", t: tamper{protocol: product(func(r *rules) {
-			r.mayShrink = func(x *evaluation) verdict {
-				if v := x.rules.safeNow(x); !v.done || !x.w.Census.Live {
+			r.mayShrink = func(e *evaluation) verdict {
+				if v := e.rules.safeNow(e); !v.done || !e.seen.Census.Live {
 					return wait("")
 				}
 				return done("")
@@ -125,18 +131,20 @@ func rulesToDrop() []rule {
 		{name: "a step is done by what a later pass sees", t: tamper{protocol: doneAtOnce}},
 		{name: "nodes forget the proxy before it stops", t: tamper{protocol: stopsAtOnce}},
 		{name: "a failed restart stops the others", t: tamper{protocol: product(func(r *rules) {
-			r.holds = func(x *evaluation, n Node) bool { return holds(x, n) && n.Report.Restart.Phase != RestartFailed }
+			r.usesRestartSlot = func(e *evaluation, n Node) bool {
+				return usesRestartSlot(e, n) && n.Report.Restart.Phase != RestartFailed
+			}
 		})}},
 		{name: "who goes away while it restarts keeps its place", t: tamper{protocol: product(func(r *rules) {
-			r.holds = func(x *evaluation, n Node) bool { return holds(x, n) && n.Ready }
+			r.usesRestartSlot = func(e *evaluation, n Node) bool { return usesRestartSlot(e, n) && n.Ready }
 		})}},
 		{name: "who boots while it restarts keeps its place", t: tamper{protocol: product(func(r *rules) {
-			r.holds = func(x *evaluation, n Node) bool { return holds(x, n) && n.Report.BootID == n.BootID }
+			r.usesRestartSlot = func(e *evaluation, n Node) bool { return usesRestartSlot(e, n) && n.Report.BootID == n.BootID }
 		})}},
 		{name: "an approval of before a lost state counts", t: tamper{protocol: product(func(r *rules) {
-			r.holds = func(x *evaluation, n Node) bool {
+			r.usesRestartSlot = func(e *evaluation, n Node) bool {
 				id := n.Report.Restart.ID
-				return id != "" && n.Report.UID == n.UID && x.s.ApprovedRestart(n.Name, n.UID) == id
+				return id != "" && n.Report.UID == n.UID && e.s.ApprovedRestart(n.Name, n.UID) == id
 			}
 		})}},
 		{name: "an absent layout changes nothing", t: tamper{absentIsOrder: true}},
@@ -189,12 +197,12 @@ func TestSwappedStepsAreCaught(t *testing.T) {
 		"Direct: RegistryContainsRequiredImages and ContainerdConfigPreflightReady": "neither asks anything of the cluster",
 	}
 	for _, mode := range []Mode{Direct, Unmanaged} {
-		plan := Standard().plans[mode]
+		plan := Standard().modes[mode].plan
 		for i := range len(plan) - 1 {
 			swapped := slices.Clone(plan)
 			swapped[i], swapped[i+1] = swapped[i+1], swapped[i]
 			p := Standard()
-			p.plans[mode] = swapped
+			p.setPlan(mode, swapped)
 			name := string(mode) + ": " + plan[i].name + " and " + plan[i+1].name
 			t.Run(name, func(t *testing.T) {
 				expect(t, rule{name: name, harmless: harmless[name]}, p)

@@ -11,8 +11,8 @@ import (
 
 // A cluster that runs on its installation's registry is asked to go Direct.
 // Nothing reaches a node before the images and the credentials are checked.
-func ExampleAdvance() {
-	world := switchover.Observed{
+func Example() {
+	seen := switchover.Observed{
 		Now:          time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC),
 		Settings:     switchover.DefaultSettings(),
 		Installation: upstream.Upstream{Host: "old.example.com", Path: "deckhouse/ee", Scheme: upstream.HTTPS},
@@ -23,12 +23,12 @@ func ExampleAdvance() {
 		Nodes: []switchover.Node{{Name: "worker-0", UID: "u1", BootID: "b1", Agent: true, Ready: true,
 			Report: switchover.Report{UID: "u1", BootID: "b1", Preflight: switchover.PreflightReady}}},
 	}
-	state := switchover.Advance(switchover.State{}, world)
+	state := switchover.Advance(switchover.State{}, seen)
 	show(state)
 
-	request := switchover.Standard().CheckRequest(state, world)
-	world.Check = switchover.CheckReport{Fingerprint: request.Fingerprint(), Total: 157, Done: 157, At: world.Now}
-	state = switchover.Advance(state, world)
+	request := switchover.Standard().CheckRequest(state, seen)
+	seen.Check = switchover.CheckReport{Fingerprint: request.Fingerprint(), Total: 157, Done: 157, At: seen.Now}
+	state = switchover.Advance(state, seen)
 	show(state)
 
 	// Output:

@@ -11,23 +11,23 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// mayShrink is what Final asks for before it takes anything away, in one pass
-// and in this order: the barrier holds now, a live look at what is in use, and
-// a complete check of all of it against the target.
-func mayShrink(x *evaluation) verdict {
-	if v := x.rules.safeNow(x); !v.done {
+// mayShrink is what Final needs before it takes anything away, in one pass and
+// in this order: the barrier is met now, a live look at what is in use, and a
+// complete check of all of it against the target.
+func mayShrink(e *evaluation) verdict {
+	if v := e.rules.safeNow(e); !v.done {
 		return v
 	}
-	census := x.w.Census
+	census := e.seen.Census
 	switch {
 	case census.Problem != "":
 		return wait(census.Problem)
 	case !census.Live:
 		return wait("Looking for images in use")
 	}
-	request := checkRequest(x.s, x.w)
-	if !x.w.FinalCheck.passed(request) {
-		return wait(checkMessage(request, x.w.FinalCheck))
+	request := checkRequest(e.s, e.seen)
+	if !e.seen.FinalCheck.passed(request) {
+		return wait(checkMessage(request, e.seen.FinalCheck))
 	}
 	return done("")
 }
@@ -35,38 +35,38 @@ func mayShrink(x *evaluation) verdict {
 // namesInUse are the names that the target needs and those that something
 // still refers to: workloads that we may not touch, revisions that may be
 // rolled back to, bare pods. They go on working, served by the target.
-func namesInUse(x *evaluation) []layout.Name {
-	kept := ownNames(x.s.Target)
-	if x.s.Desired.Proxy {
-		kept = withNames(kept, layout.Fixed()) // its clients may still come
+func namesInUse(e *evaluation) []layout.Name {
+	kept := e.ownNames(e.s.Target)
+	if e.s.Desired.Proxy {
+		kept = withNames(kept, layout.Fixed()) // its clients may still use it
 	}
-	for _, r := range x.w.Census.References {
+	for _, r := range e.seen.Census.References {
 		kept = withNames(kept, r.Name)
 	}
 	return kept
 }
 
 // NeedsLive reports whether the next Advance could shrink something, so that
-// the controller should look closely first: a live census (World.Census.Live),
-// then a complete check of what CheckRequest says (World.FinalCheck), both in
-// this pass. The state is the stored one.
-func (p Protocol) NeedsLive(s State, w Observed) bool {
-	plan := p.plans[s.Target.Mode]
-	x := &evaluation{Protocol: p, w: w, was: s, s: s}
-	if x.lost() || x.untouched() {
+// the controller should look closely first: a live census
+// (Observed.Census.Live), then a complete check of what CheckRequest says
+// (Observed.FinalCheck), both in this pass. The state is the stored one.
+func (p Protocol) NeedsLive(s State, seen Observed) bool {
+	plan := p.modes[s.Target.Mode].plan
+	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	if e.lost() || e.untouched() {
 		return false
 	}
-	x.exclude()
+	e.exclude()
 	if s.settled(plan) {
-		return x.asksForLegacy() && x.keepsNames() || x.namesAreDue() && x.rules.safeNow(x).done
+		return e.asksForLegacy() && e.keepsNames() || e.namesAreDue() && e.rules.safeNow(e).done
 	}
 	for _, step := range plan {
 		switch {
 		case step.name == names.ConditionFinal && s.Finalized == 0:
-			return x.rules.safeNow(x).done
-		case step.name == names.ConditionCleanup && !s.Desired.Proxy && !w.Proxy.Exists:
-			return x.namesAreDue() && x.rules.safeNow(x).done
-		case !x.passed(step.name):
+			return e.rules.safeNow(e).done
+		case step.name == names.ConditionCleanup && !s.Desired.Proxy && !seen.Proxy.Exists:
+			return e.namesAreDue() && e.rules.safeNow(e).done
+		case !e.passed(step.name):
 			return false
 		}
 	}
@@ -76,19 +76,19 @@ func (p Protocol) NeedsLive(s State, w Observed) bool {
 // CheckRequest is the image check that is needed now: for the first step while
 // it is not done, and, with a live census, for Final. It is zero when there is
 // nothing to check.
-func (p Protocol) CheckRequest(s State, w Observed) CheckRequest {
-	x := &evaluation{Protocol: p, w: w, was: s, s: s}
-	if s.Target.IsZero() || x.passed(names.ConditionImages) && !p.NeedsLive(s, w) {
+func (p Protocol) CheckRequest(s State, seen Observed) CheckRequest {
+	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	if s.Target.IsZero() || e.passed(names.ConditionImages) && !p.NeedsLive(s, seen) {
 		return CheckRequest{}
 	}
-	return checkRequest(s, w)
+	return checkRequest(s, seen)
 }
 
 // checkRequest asks the target for every image in use under any known name,
 // and for those that are listed as required.
-func checkRequest(s State, w Observed) CheckRequest {
-	images := slices.Clone(w.Census.Required)
-	for _, r := range w.Census.References {
+func checkRequest(s State, seen Observed) CheckRequest {
+	images := slices.Clone(seen.Census.Required)
+	for _, r := range seen.Census.References {
 		images = append(images, r.Image)
 	}
 	slices.Sort(images)

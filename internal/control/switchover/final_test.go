@@ -19,9 +19,9 @@ import (
 func atFinal(t *testing.T) *scene {
 	t.Helper()
 	c := newScene(t, 2)
-	c.w.Census.References = append(c.w.Census.References,
+	c.seen.Census.References = append(c.seen.Census.References,
 		Reference{Name: layout.NameOf(registryA()), Image: "beta:1", User: "Deployment d8-b/flux"})
-	c.wish(Direct, registryB())
+	c.setSpec(Direct, registryB())
 	for range 30 {
 		c.checked()
 		c.advance() // without a close look
@@ -42,18 +42,18 @@ func TestFinalLooksFirst(t *testing.T) {
 		edit func(*scene)
 		want string
 	}{
-		"no close look":      {func(c *scene) { c.w.Census.Live = false }, "Looking for images in use"},
-		"incomplete":         {func(c *scene) { c.w.Census.Problem = "list pods: forbidden" }, "list pods: forbidden"},
-		"a node rebooted":    {func(c *scene) { c.w.Nodes[1].BootID = "b2" }, "node-01"},
-		"no check":           {func(c *scene) { c.w.FinalCheck = CheckReport{} }, "Initializing"},
-		"an image is absent": {func(c *scene) { c.w.FinalCheck.FailureCount = 1; c.w.FinalCheck.Done-- }, "156 of 157 items processed, 1 items with errors"},
+		"no close look":      {func(c *scene) { c.seen.Census.Live = false }, "Looking for images in use"},
+		"incomplete":         {func(c *scene) { c.seen.Census.Problem = "list pods: forbidden" }, "list pods: forbidden"},
+		"a node rebooted":    {func(c *scene) { c.seen.Nodes[1].BootID = "b2" }, "node-01"},
+		"no check":           {func(c *scene) { c.seen.FinalCheck = CheckReport{} }, "Initializing"},
+		"an image is absent": {func(c *scene) { c.seen.FinalCheck.FailureCount = 1; c.seen.FinalCheck.Done-- }, "156 of 157 items processed, 1 items with errors"},
 		"check of less": {func(c *scene) {
-			c.w.Census.References = append(slices.Clone(c.w.Census.References), Reference{Name: layout.Fixed(), Image: "new:1", User: "Pod x/y"})
+			c.seen.Census.References = append(slices.Clone(c.seen.Census.References), Reference{Name: layout.Fixed(), Image: "new:1", User: "Pod x/y"})
 		}, "Initializing"},
 	} {
 		c := atFinal(t)
 		union := c.s.Desired.Layout
-		if c.looks(); !c.w.Census.Live {
+		if c.looks(); !c.seen.Census.Live {
 			t.Fatalf("%s: no close look is asked for", name)
 		}
 		o.edit(c)
@@ -69,7 +69,7 @@ func TestFinalKeepsWhatIsInUse(t *testing.T) {
 	t.Parallel()
 	c := atFinal(t)
 	for i := range 12 {
-		c.w.Census.References = append(c.w.Census.References,
+		c.seen.Census.References = append(c.seen.Census.References,
 			Reference{Name: layout.NameOf(registryA()), Image: "beta:1", User: fmt.Sprintf("Pod d8-b/flux-%02d", i)})
 	}
 	c.settle()
@@ -91,12 +91,12 @@ func TestFinalKeepsWhatIsInUse(t *testing.T) {
 	}
 
 	// Looked at again every ten minutes, and no earlier.
-	c.w.Census.References = slices.DeleteFunc(c.w.Census.References, func(r Reference) bool { return !r.Movable })
-	c.w.Now = c.s.NamesChecked.Add(time.Minute)
-	if c.p.NeedsLive(c.s, c.w) {
+	c.seen.Census.References = slices.DeleteFunc(c.seen.Census.References, func(r Reference) bool { return !r.Movable })
+	c.seen.Now = c.s.NamesChecked.Add(time.Minute)
+	if c.p.NeedsLive(c.s, c.seen) {
 		t.Error("names are looked at in every pass")
 	}
-	c.w.Now = c.s.NamesChecked.Add(11 * time.Minute)
+	c.seen.Now = c.s.NamesChecked.Add(11 * time.Minute)
 	c.step()
 	if _, ok := c.s.Desired.Layout.Route(layout.NameOf(registryA())); ok || !c.s.Ready() || c.message(names.ConditionFinal) != "" {
 		t.Errorf("a name that nothing uses is left: %v\n%s", c.s.Desired.Layout.Names(), c.conditions())
@@ -112,21 +112,21 @@ func TestNamesAreNotLookedAtForEver(t *testing.T) {
 	t.Parallel()
 	c := atFinal(t)
 	c.settle()
-	c.w.Nodes[1].BootID = "rebooted"
-	c.w.Now = c.w.Now.Add(11 * time.Minute)
-	if c.p.NeedsLive(c.s, c.w) {
+	c.seen.Nodes[1].BootID = "rebooted"
+	c.seen.Now = c.seen.Now.Add(11 * time.Minute)
+	if c.p.NeedsLive(c.s, c.seen) {
 		t.Error("looks, although nothing may go")
 	}
 	c.advance()
-	if !c.s.NamesChecked.Equal(c.w.Now) {
+	if !c.s.NamesChecked.Equal(c.seen.Now) {
 		t.Error("it stays due for ever")
 	}
 }
 
-func TestReadyIsFalseWhileAWorkloadIsAstray(t *testing.T) {
+func TestReadyIsFalseWhileAWorkloadIsMisplaced(t *testing.T) {
 	t.Parallel()
 	c := direct(t, 1)
-	c.w.Census.References[0].Name = layout.NameOf(registryA()) // a rollout undo
+	c.seen.Census.References[0].Name = layout.NameOf(registryA()) // a rollout undo
 	c.advance()
 	if c.s.Ready() || !c.s.Desired.Repoint {
 		t.Errorf("Ready with a workload elsewhere:\n%s", c.conditions())
@@ -143,10 +143,10 @@ func TestReadyIsFalseWhileAWorkloadIsAstray(t *testing.T) {
 func TestCleanup(t *testing.T) {
 	t.Parallel()
 	c := direct(t, 1)
-	c.wish(Unmanaged, upstream.Upstream{})
+	c.setSpec(Unmanaged, upstream.Upstream{})
 	c.until(names.ConditionCleanup)
 	busy := func(ago time.Duration) {
-		c.w.Proxy = Proxy{Exists: true, LastUse: c.w.Now.Add(-ago), Clients: []string{"10.1.2.3"}}
+		c.seen.Proxy = Proxy{Exists: true, LastUse: c.seen.Now.Add(-ago), Clients: []string{"10.1.2.3"}}
 		c.advance()
 	}
 	busy(time.Minute)
@@ -154,14 +154,14 @@ func TestCleanup(t *testing.T) {
 	if _, ok := c.s.Desired.Layout.Route(layout.Fixed()); !ok || !c.s.Desired.Proxy {
 		t.Error("the proxy's clients have lost it")
 	}
-	c.w.Now = c.w.Now.Add(30 * time.Minute)
+	c.seen.Now = c.seen.Now.Add(30 * time.Minute)
 	if busy(9 * time.Minute); !c.s.Desired.Proxy {
 		t.Error("stopped under use")
 	}
 	patient := *c
-	patient.w.Nodes = slices.Clone(c.w.Nodes)
-	patient.w.Now = patient.w.Now.Add(31 * time.Minute)
-	patient.w.Proxy.LastUse = patient.w.Now
+	patient.seen.Nodes = slices.Clone(c.seen.Nodes)
+	patient.seen.Now = patient.seen.Now.Add(31 * time.Minute)
+	patient.seen.Proxy.LastUse = patient.seen.Now
 	patient.advance()
 	patient.report()
 	if patient.advance(); patient.s.Desired.Proxy {
@@ -170,7 +170,7 @@ func TestCleanup(t *testing.T) {
 	way := layout.Fallback{Host: "10.96.0.17:5001", CA: "ca"}
 	for range 3 { // it is still there, and is not learnt again
 		busy(11 * time.Minute)
-		c.w.Proxy.Fallback = way
+		c.seen.Proxy.Fallback = way
 		c.advance()
 		c.has(names.ConditionCleanup, "0/1 node(s) ready")
 		if !c.s.Desired.Proxy || c.s.Desired.Layout.Fallback != (layout.Fallback{}) {
@@ -178,7 +178,7 @@ func TestCleanup(t *testing.T) {
 		}
 	}
 	again := *c
-	again.wish(Direct, registryA())
+	again.setSpec(Direct, registryA())
 	again.advance()
 	if again.advance(); again.s.Desired.Layout.Fallback != way || !again.s.Desired.Proxy {
 		t.Error("a change of mind does not bring it back")
@@ -189,7 +189,7 @@ func TestCleanup(t *testing.T) {
 	}
 	c.has(names.ConditionCleanup, "Stopping incluster-proxy...")
 	c.report()
-	c.w.Proxy = Proxy{}
+	c.seen.Proxy = Proxy{}
 	c.advance()
 	c.has(names.ConditionCleanup, "Looking for images in use")
 	c.looks()
@@ -201,7 +201,7 @@ func TestCleanup(t *testing.T) {
 		t.Errorf("names %v\n%s", got, c.conditions())
 	}
 	if c.s.Desired.Layout.Fallback != (layout.Fallback{}) {
-		t.Error("the second way leads to a proxy that is gone")
+		t.Error("the fallback leads to a proxy that is gone")
 	}
 }
 
@@ -213,13 +213,14 @@ func TestAdvanceIsPure(t *testing.T) {
 		p := Standard()
 		checked := tamper{protocol: func(_ *sim, p *Protocol) {
 			standard := p.rules.union
-			p.rules.union = func(s State) layout.Layout {
+			p.rules.union = func(e *evaluation) layout.Layout {
+				s := e.s
 				if back := stored(t, s); !reflect.DeepEqual(stored(t, back), back) {
 					t.Errorf("stored %+v, read %+v", s, back)
 				}
 				before := stored(t, s)
-				l := standard(s)
-				if after := stored(t, s); !reflect.DeepEqual(after, before) {
+				l := standard(e)
+				if after := stored(t, e.s); !reflect.DeepEqual(after, before) {
 					t.Errorf("the stored state changed: %+v", after)
 				}
 				return l
@@ -231,12 +232,12 @@ func TestAdvanceIsPure(t *testing.T) {
 	}
 	c := atFinal(t)
 	c.looks()
-	s, w := stored(t, c.s), fmt.Sprintf("%+v", c.w)
-	next := Advance(c.s, c.w)
-	if !reflect.DeepEqual(stored(t, c.s), s) || fmt.Sprintf("%+v", c.w) != w {
+	s, w := stored(t, c.s), fmt.Sprintf("%+v", c.seen)
+	next := Advance(c.s, c.seen)
+	if !reflect.DeepEqual(stored(t, c.s), s) || fmt.Sprintf("%+v", c.seen) != w {
 		t.Error("Advance changed its arguments")
 	}
-	if again := Advance(c.s, c.w); !reflect.DeepEqual(again, next) {
+	if again := Advance(c.s, c.seen); !reflect.DeepEqual(again, next) {
 		t.Error("the same arguments, another result")
 	}
 }

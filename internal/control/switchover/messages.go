@@ -8,7 +8,7 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// Texts are part of what users know: docs/runbook quotes them.
+// Users know these texts: docs/runbook quotes them.
 
 const (
 	mostNodes    = 10
@@ -65,40 +65,40 @@ func preflightMessage(unready []Node, of int) string {
 	return b.String()
 }
 
-func (x *evaluation) rolloutMessage(waiting []Node, of int) string {
+func (e *evaluation) rolloutMessage(waiting []Node, of int) string {
 	var b strings.Builder
 	b.WriteString("Applying configuration to nodes\n")
-	if !x.w.Published.Found {
+	if !e.seen.Published.Found {
 		b.WriteString("Creating Managed configuration...\n")
 	}
-	version := x.s.Desired.Layout.Version()
+	version := e.s.Desired.Layout.Version()
 	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", of-len(waiting), of)
 	writeNodes(&b, waiting, func(n Node) string {
 		because := because(n)
-		if n.Report.Generation > x.s.Desired.Layout.Generation {
+		if n.Report.Generation > e.s.Desired.Layout.Generation {
 			because = fmt.Sprintf(": reports generation %d, which was never published", n.Report.Generation)
 		}
 		return fmt.Sprintf("%s → %s%s", quoteVersion(n.Report.Version), quoteVersion(version), because)
 	})
-	if len(x.tooMany) > 0 {
-		fmt.Fprintf(&b, "More nodes are NotReady than this can go without: %s\n", strings.Join(capped(x.tooMany, mostNodes), ", "))
+	if len(e.tooMany) > 0 {
+		fmt.Fprintf(&b, "More nodes are NotReady than this can go without: %s\n", strings.Join(capped(e.tooMany, mostNodes), ", "))
 	}
-	b.WriteString(x.restartsMessage())
+	b.WriteString(e.restartsMessage())
 	return b.String()
 }
 
-func (x *evaluation) legacyMessage(waiting []Node, of int) string {
+func (e *evaluation) legacyMessage(waiting []Node, of int) string {
 	var b strings.Builder
 	b.WriteString("Cleaning Managed configuration...\n")
 	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", of-len(waiting), of)
 	writeNodes(&b, waiting, func(n Node) string {
 		return quoteVersion(n.Report.Version) + " → Unmanaged" + because(n)
 	})
-	b.WriteString(x.restartsMessage())
+	b.WriteString(e.restartsMessage())
 	return b.String()
 }
 
-// because is the node's own word on why it is not there yet.
+// because is the node's own reason why it is not there yet.
 func because(n Node) string {
 	if reason := orElse(n.Unsupported, shortened(n.Report.Message)); reason != "" {
 		return ": " + reason
@@ -106,7 +106,7 @@ func because(n Node) string {
 	return ""
 }
 
-// shortened is a node's word on one line of bounded length.
+// shortened is a node's message on one line of bounded length.
 func shortened(message string) string {
 	runes := []rune(strings.Join(strings.Fields(message), " "))
 	if len(runes) > mostRunes {
@@ -115,9 +115,9 @@ func shortened(message string) string {
 	return string(runes)
 }
 
-// restartsMessage tells of the nodes that need a restart of containerd: those
-// that were allowed to, those that wait for it, and those that failed.
-func restartsMessage(under, waiting, failed []Node) string {
+// restartsMessage lists the nodes that need a restart of containerd: those that
+// have their approval, those that wait for it, and those that failed.
+func restartsMessage(restarting, waiting, failed []Node) string {
 	var b strings.Builder
 	if len(failed) > 0 {
 		fmt.Fprintf(&b, "containerd restarts have stopped, %d node(s) failed and are as before:\n", len(failed))
@@ -125,12 +125,12 @@ func restartsMessage(under, waiting, failed []Node) string {
 			return orElse(shortened(n.Report.Restart.Message), "no reason given")
 		})
 	}
-	if len(under)+len(waiting) == 0 {
+	if len(restarting)+len(waiting) == 0 {
 		return b.String()
 	}
-	fmt.Fprintf(&b, "containerd restarts: %d of %d nodes", len(under), len(under)+len(waiting)+len(failed))
-	if len(under) > 0 {
-		b.WriteString(": " + nodeList(under, func(n Node) string {
+	fmt.Fprintf(&b, "containerd restarts: %d of %d nodes", len(restarting), len(restarting)+len(waiting)+len(failed))
+	if len(restarting) > 0 {
+		b.WriteString(": " + nodeList(restarting, func(n Node) string {
 			if n.Report.Restart.Phase == RestartWaiting {
 				return n.Name + " (approved)"
 			}
@@ -187,9 +187,9 @@ func proxyInUseMessage(p Proxy) string {
 	return "Waiting until nobody has used incluster-proxy for a while. Last clients: " + strings.Join(capped(p.Clients, mostUsers), ", ")
 }
 
-func misplacedMessage(want layout.Name, left []Reference) string {
+func misplacedMessage(want layout.Name, misplaced []Reference) string {
 	var users []string
-	for _, r := range left {
+	for _, r := range misplaced {
 		user := fmt.Sprintf("%s (%s)", r.User, r.Name)
 		if !slices.Contains(users, user) {
 			users = append(users, user)
@@ -207,15 +207,15 @@ func excludedMessage(excluded []Exclusion) string {
 }
 
 // keptMessage lists the names that stay only because something refers to them.
-func keptMessage(s State, census Census) string {
+func (e *evaluation) keptMessage() string {
 	var b strings.Builder
-	own := ownNames(s.Target)
-	for _, n := range s.Desired.Layout.Names() {
+	own := e.ownNames(e.s.Target)
+	for _, n := range e.s.Desired.Layout.Names() {
 		if slices.Contains(own, n) {
 			continue
 		}
 		var users []string
-		for _, r := range census.References {
+		for _, r := range e.seen.Census.References {
 			if r.Name == n && !slices.Contains(users, r.User) {
 				users = append(users, r.User)
 			}
@@ -224,18 +224,18 @@ func keptMessage(s State, census Census) string {
 			continue // kept for the proxy's clients, until Cleanup
 		}
 		if b.Len() == 0 {
-			fmt.Fprintf(&b, "Names that are still in use and served by %s:\n", s.Target.Upstream.Base())
+			fmt.Fprintf(&b, "Names that are still in use and served by %s:\n", e.s.Target.Upstream.Base())
 		}
 		fmt.Fprintf(&b, "- %s: %s\n", n, strings.Join(capped(users, mostUsers), ", "))
 	}
 	return b.String()
 }
 
-func skippedMessage(left []string) string {
-	if len(left) == 0 {
+func skippedMessage(skipped []string) string {
+	if len(skipped) == 0 {
 		return ""
 	}
-	return "Not re-pointed: " + strings.Join(capped(left, mostUsers), ", ")
+	return "Not re-pointed: " + strings.Join(capped(skipped, mostUsers), ", ")
 }
 
 // capped keeps a list short and says how much is missing.

@@ -2,6 +2,7 @@ package switchover
 
 import (
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 // step is one line of a plan: the condition that the user watches, and the
@@ -12,35 +13,71 @@ type step struct {
 	do   func(*evaluation) verdict
 }
 
-// Protocol is the whole machine: a plan for each mode and the rules that the
+// modeRow is all that modes differ in. Nothing else in this package asks which
+// mode it is, so a new mode is a new row and the steps that only it has.
+type modeRow struct {
+	// fixedAddress is whether platform images are named by the fixed address.
+	// Otherwise they are named by the registry's own address, and nodes can do
+	// without the module.
+	fixedAddress bool
+	// proxy is whether the in-cluster proxy runs.
+	proxy bool
+	// upstream is where the registry behind the mode is named.
+	upstream source
+	// proxyLayout makes the in-cluster proxy's layout from the agents' layout.
+	// nil: both are the same.
+	proxyLayout func(agents layout.Layout) layout.Layout
+	// plan are the steps to the mode. They run top to bottom and never
+	// overtake.
+	plan []step
+}
+
+// source is where a mode's registry is named.
+type source int
+
+const (
+	fromSettings     source = iota // in ModuleConfig
+	fromInstallation               // in Secret deckhouse-registry, which is the user's
+)
+
+// Protocol is the whole machine: a row for each mode and the rules that the
 // steps share. Its zero value does nothing; use Standard.
 type Protocol struct {
-	plans map[Mode][]step
+	modes map[Mode]modeRow
 	rules rules
 }
 
-// Standard is the protocol. One line is one step. Steps run top to bottom and
-// never overtake.
+// Standard is the protocol. One line of a plan is one step.
 //
 // The order is the safety argument: a node learns the new address before
 // anything starts using it, and forgets the old one only after nothing does.
 func Standard() Protocol {
 	return Protocol{
-		plans: map[Mode][]step{
+		modes: map[Mode]modeRow{
 			Direct: {
-				{names.ConditionImages, haveImages},
-				{names.ConditionPreflight, nodesHaveNoCustomConfig},
-				{names.ConditionTransition, nodesKnowOldAndNew},
-				{names.ConditionProxy, proxyRuns},
-				{names.ConditionSwitch, platformUsesNew},
-				{names.ConditionFinal, nodesKnowOnlyNew},
+				fixedAddress: true,
+				proxy:        true,
+				upstream:     fromSettings,
+				plan: []step{
+					{names.ConditionImages, haveImages},
+					{names.ConditionPreflight, nodesHaveNoCustomConfig},
+					{names.ConditionTransition, nodesKnowOldAndNew},
+					{names.ConditionProxy, proxyRuns},
+					{names.ConditionSwitch, platformUsesNew},
+					{names.ConditionFinal, nodesKnowOnlyNew},
+				},
 			},
 			Unmanaged: {
-				{names.ConditionImages, haveImages},
-				{names.ConditionTransition, nodesKnowOldAndNew},
-				{names.ConditionSwitch, platformUsesNew},
-				{names.ConditionFinal, nodesKnowOnlyNew},
-				{names.ConditionCleanup, proxyIsGone},
+				fixedAddress: false,
+				proxy:        false,
+				upstream:     fromInstallation,
+				plan: []step{
+					{names.ConditionImages, haveImages},
+					{names.ConditionTransition, nodesKnowOldAndNew},
+					{names.ConditionSwitch, platformUsesNew},
+					{names.ConditionFinal, nodesKnowOnlyNew},
+					{names.ConditionCleanup, proxyIsGone},
+				},
 			},
 		},
 		rules: standardRules(),
@@ -51,11 +88,11 @@ func Standard() Protocol {
 // It is empty for an unknown mode.
 func Plan(mode Mode) []string {
 	var steps []string
-	for _, s := range Standard().plans[mode] {
+	for _, s := range Standard().modes[mode].plan {
 		steps = append(steps, s.name)
 	}
 	return steps
 }
 
 // Advance moves a switch as far as the cluster allows; see Protocol.Advance.
-func Advance(s State, w Observed) State { return Standard().Advance(s, w) }
+func Advance(s State, seen Observed) State { return Standard().Advance(s, seen) }

@@ -214,7 +214,7 @@ func (s *sim) settlesDown() {
 // revive repairs what the switch cannot do without.
 func (s *sim) revive() {
 	for i, u := range s.ups {
-		if u == s.stored.Target.Upstream || u == s.wish.Upstream {
+		if u == s.stored.Target.Upstream || u == s.spec.Upstream {
 			s.alive[i] = true
 		}
 	}
@@ -249,9 +249,9 @@ func (s *sim) unsettled() string {
 		return fmt.Sprint("not Ready: ", st.Conditions)
 	case st.Active != target:
 		return "Ready, and the target is not active"
-	case s.wish.Mode == Direct && target != Target(Target{Mode: Direct, Upstream: s.wish.Upstream}):
+	case s.spec.Mode == Direct && target != Target(Target{Mode: Direct, Upstream: s.spec.Upstream}):
 		return "the target is not what the user wants"
-	case s.wish.Mode == Unmanaged && target.Mode != Unmanaged:
+	case s.spec.Mode == Unmanaged && target.Mode != Unmanaged:
 		return "the mode is not what the user wants"
 	case st.Desired.Layout.IsZero():
 		return ""
@@ -269,13 +269,15 @@ func (s *sim) unsettled() string {
 		return "an old registry is left"
 	case len(s.secrets) != 1:
 		return "an old pull secret is left"
+	case !st.Desired.Proxy && !st.Desired.ProxyLayout.IsZero():
+		return "a layout is kept for a proxy that is gone"
 	case target.Mode == Unmanaged && s.layout.Fallback != (layout.Fallback{}):
 		return "a way to the proxy is left"
 	}
 	used := s.look()
 	for _, name := range s.layout.Names() {
 		inUse := slices.ContainsFunc(used, func(r Reference) bool { return r.Name == name })
-		if !inUse && !slices.Contains(ownNames(target), name) {
+		if !inUse && !slices.Contains(s.p.ownNames(target), name) {
 			return "name " + name.String() + " is left, and nothing uses it"
 		}
 	}

@@ -26,22 +26,22 @@ func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
 	s := newSim(seed, p, t)
 	s.trail = trail
 	rng := rand.New(rand.NewPCG(seed, 2))
-	// Each history knows only some kinds of trouble: a rare sequence is then
+	// Each history knows only some kinds of fault: a rare sequence is then
 	// less often drowned by the others.
-	var trouble []event
-	for i, e := range troubleEvents() {
+	var faults []event
+	for i, e := range faultEvents() {
 		if i == 0 || rng.IntN(2) == 0 {
 			e.weight *= 1 + rng.IntN(2)
-			trouble = append(trouble, e)
+			faults = append(faults, e)
 		}
 	}
 	work := workEvents()
 	// Half of them start after a switch, or after a switch and back.
 	if start := rng.IntN(4); start > 1 {
-		s.setWish(Spec{Mode: Direct, Upstream: s.ups[rng.IntN(len(s.ups))]})
+		s.setSpec(Spec{Mode: Direct, Upstream: s.ups[rng.IntN(len(s.ups))]})
 		s.settlesDown()
 		if start > 2 {
-			s.setWish(Spec{Mode: Unmanaged})
+			s.setSpec(Spec{Mode: Unmanaged})
 			s.settlesDown()
 		}
 		s.userEdits()
@@ -51,7 +51,7 @@ func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
 		steps := len(s.stored.Passed)
 		switch {
 		case rng.IntN(often) == 0:
-			something(rng, trouble).do(s)
+			something(rng, faults).do(s)
 		default:
 			something(rng, work).do(s)
 		}
@@ -60,7 +60,7 @@ func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
 		if len(s.stored.Passed) != steps {
 			switch rng.IntN(6) {
 			case 0:
-				something(rng, trouble).do(s)
+				something(rng, faults).do(s)
 			case 1:
 				s.registryDies()
 			case 2:
@@ -105,6 +105,15 @@ func TestRandomUsers(t *testing.T) {
 		return
 	}
 	t.Logf("%d histories in %v", *histories, time.Since(start).Round(time.Millisecond))
+}
+
+// TestRandomUsersWithALayoutPerRole: the same holds where the in-cluster proxy
+// routes by a layout of its own.
+func TestRandomUsersWithALayoutPerRole(t *testing.T) {
+	t.Parallel()
+	if bad := search(t, *histories/4, cached(), tamper{}); bad != 0 {
+		fail(t, bad, cached(), tamper{})
+	}
 }
 
 // search runs histories on all processors and returns the seed of one that

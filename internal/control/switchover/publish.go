@@ -22,10 +22,10 @@ var ErrShrinks = errors.New("the layout lacks a published name or upstream and n
 // ErrOlder says that what is published is newer than what is wanted.
 var ErrOlder = errors.New("the published layout has a higher generation")
 
-// MayPublish reports whether Desired.Layout may replace the layout that was
-// seen published. The error wraps ErrShrinks or ErrOlder.
-func (s State) MayPublish(seen Published) error {
-	want, have := s.Desired.Layout, seen.Layout
+// MayPublish reports whether the layout that a role should have may replace the
+// one that was seen published for it. The error wraps ErrShrinks or ErrOlder.
+func (s State) MayPublish(role Role, seen Published) error {
+	want, have, shrunk := s.Desired.LayoutOf(role), seen.Layout, s.Desired.shrunkOf(role)
 	switch {
 	case !seen.Found || seen.Problem != "":
 		return nil
@@ -33,7 +33,7 @@ func (s State) MayPublish(seen Published) error {
 		return fmt.Errorf("publish generation %d over %d: %w", want.Generation, have.Generation, ErrOlder)
 	case want.Covers(have):
 		return nil
-	case have.Generation < s.Desired.Shrunk && s.Desired.Shrunk <= want.Generation:
+	case have.Generation < shrunk && shrunk <= want.Generation:
 		return nil
 	}
 	return fmt.Errorf("publish generation %d over %d: %w", want.Generation, have.Generation, ErrShrinks)

@@ -10,9 +10,10 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// published is the layout that lies in the cluster, if it can be read.
-func (x *evaluation) published() (layout.Layout, bool) {
-	p := x.w.Published
+// published is the agents' layout that lies in the cluster, if it can be read.
+func (e *evaluation) published() (layout.Layout, bool) { return e.seen.Published.read() }
+
+func (p Published) read() (layout.Layout, bool) {
 	return p.Layout, p.Found && p.Problem == "" && !p.Layout.IsZero()
 }
 
@@ -20,42 +21,60 @@ func (x *evaluation) published() (layout.Layout, bool) {
 const maxGeneration = 1 << 53
 
 // highestReport is the highest generation that any node ever reported, valid
-// or not. A node that was believed once against an intact state must follow
-// from then on: otherwise one broken node keeps every switch from ending.
-func (x *evaluation) highestReport() int64 {
+// or not. A node in State.Ahead was believed once already: if it were believed
+// again, one broken node could keep every switch from ending.
+func (e *evaluation) highestReport() int64 {
 	var highest int64
-	for _, n := range x.w.Nodes {
-		if n.Report.Generation <= maxGeneration && !slices.Contains(x.s.Ahead, n.UID) {
+	for _, n := range e.seen.Nodes {
+		if n.Report.Generation <= maxGeneration && !slices.Contains(e.s.Ahead, n.UID) {
 			highest = max(highest, n.Report.Generation)
 		}
 	}
 	return highest
 }
 
-// rememberAhead notes the nodes whose word alone calls the state lost.
-func (x *evaluation) rememberAhead() {
-	published, found := x.published()
-	if stored := x.s.Desired.Layout; !found || published.Generation != stored.Generation || !published.SameContent(stored) {
+// rememberAhead notes the nodes whose report is the only sign that the state
+// was lost.
+func (e *evaluation) rememberAhead() {
+	published, found := e.published()
+	if stored := e.s.Desired.Layout; !found || published.Generation != stored.Generation || !published.SameContent(stored) {
 		return
 	}
-	ahead := slices.Clone(x.s.Ahead)
-	for _, n := range x.w.Nodes {
+	ahead := slices.Clone(e.s.Ahead)
+	for _, n := range e.seen.Nodes {
 		if n.Report.Generation > published.Generation && !slices.Contains(ahead, n.UID) {
 			ahead = append(ahead, n.UID)
 		}
 	}
-	x.s.Ahead = ahead
+	e.s.Ahead = ahead
 }
 
-// unreadable says why nothing can be decided without guessing, if so.
-func (x *evaluation) unreadable() string {
-	s := x.s
+// unreadable says why nothing can be decided without guessing; empty if it can.
+func (e *evaluation) unreadable() string {
+	s := e.s
 	switch {
 	case s.Schema > stateSchema:
 		return fmt.Sprintf("The stored state has schema %d, this program knows %d: it was written by a newer version. Nothing is changed.", s.Schema, stateSchema)
-	case s.Active.IsZero() && s.Target.IsZero() && x.w.Published.Found && x.w.Published.Problem != "":
-		return "The stored state is lost and Secret " + names.Namespace + "/" + names.SecretLayout + " cannot be read: " + x.w.Published.Problem +
+	case e.unknownMode() != "":
+		return fmt.Sprintf("The stored state or the published layout has mode %q, which this program does not know: it was written by a newer version. Nothing is changed.", e.unknownMode())
+	case s.Active.IsZero() && s.Target.IsZero() && e.seen.Published.Found && e.seen.Published.Problem != "":
+		return "The stored state is lost and Secret " + names.Namespace + "/" + names.SecretLayout + " cannot be read: " + e.seen.Published.Problem +
 			". Nodes keep what they have. Restore one of them; deleting the Secret starts anew from ModuleConfig and Secret " + names.SecretRegistry + "."
+	}
+	return ""
+}
+
+// unknownMode is a mode that a decision would rest on and that no row is for;
+// empty when there is none.
+func (e *evaluation) unknownMode() Mode {
+	modes := []Mode{e.s.Active.Mode, e.s.Target.Mode}
+	if published, found := e.published(); found && e.lost() {
+		modes = append(modes, Mode(published.Mode), Mode(published.ActiveMode))
+	}
+	for _, m := range modes {
+		if m != "" && !e.knows(m) {
+			return m
+		}
 	}
 	return ""
 }
@@ -63,37 +82,59 @@ func (x *evaluation) unreadable() string {
 // lost reports whether the stored state is missing or older than what it led
 // to. Nothing is published before it is stored, so a layout or a report that
 // the state does not know was made from a later one.
-func (x *evaluation) lost() bool {
-	stored := x.s.Desired.Layout
-	published, found := x.published()
-	reported := x.highestReport()
+func (e *evaluation) lost() bool {
+	stored := e.s.Desired.Layout
+	_, found := e.published()
+	reported := e.highestReport()
 	switch {
-	case x.s.Active.IsZero() && x.s.Target.IsZero():
-		return found || reported > x.s.Generation
-	case found && published.Generation > stored.Generation:
+	case e.s.Active.IsZero() && e.s.Target.IsZero():
+		return found || reported > e.s.Generation
+	case e.publishedIsUnknown():
 		return true
-	case found && published.Generation == stored.Generation && !published.SameContent(stored):
-		return true
-	case found && x.s.MayPublish(x.w.Published) != nil:
-		return true // rebuilt from an older look at it
-	case stored.IsZero() && !x.s.Desired.Legacy:
-		return reported > 0 && reported >= x.s.Generation
+	case stored.IsZero() && !e.s.Desired.Legacy:
+		return reported > 0 && reported >= e.s.Generation
 	case stored.IsZero():
-		return reported > x.s.Generation
+		return reported > e.s.Generation
 	}
 	return reported > stored.Generation
 }
 
-// rebuild makes a state from what is left. It forgets how far the switch was,
-// and nothing that nodes may know or that may be in use: what is wanted is the
-// union of all that is known, until a Final of its own.
-func rebuild(x *evaluation) {
-	s := &x.s
+// publishedIsUnknown reports whether a layout is published that does not follow
+// from the stored state.
+func (e *evaluation) publishedIsUnknown() bool {
+	stored := e.s.Desired.Layout
+	published, found := e.published()
+	proxy, proxyFound := e.seen.ProxyPublished.read()
+	switch {
+	case proxyFound && proxy.Generation > e.s.Generation:
+		return true
+	case !found:
+		return false
+	case published.Generation > stored.Generation:
+		return true
+	case published.Generation == stored.Generation && !published.SameContent(stored):
+		return true
+	}
+	return e.s.MayPublish(Agents, e.seen.Published) != nil // the state was rebuilt from an older look at it
+}
+
+// rebuild makes a state from what is published and from what remains of the
+// stored one. It forgets how far the switch was. It keeps all that nodes may
+// know or that may be in use: what is wanted is the union of all that is known,
+// until Final.
+func rebuild(e *evaluation) {
+	s := &e.s
 	stored := s.Desired.Layout
-	published, found := x.published()
-	generation := max(s.Generation, published.Generation*btoi(found), x.highestReport()) + 1
-	x.rememberAhead()
-	s.Generation = generation
+	published, found := e.published()
+	generation := max(s.Generation, e.highestReport())
+	if found {
+		generation = max(generation, published.Generation)
+	}
+	if proxy, found := e.seen.ProxyPublished.read(); found {
+		generation = max(generation, proxy.Generation)
+	}
+	e.rememberAhead()
+	s.Generation = generation + 1
 	s.Passed, s.Finalized, s.Checked, s.SpecHash = nil, 0, nil, ""
 	s.CleaningSince, s.FallbackRemoved = time.Time{}, 0
 	s.Bases = withNames(withNames(s.Bases, layout.Fixed()), stored.Names()...)
@@ -106,8 +147,8 @@ func rebuild(x *evaluation) {
 		s.Active = Target{Mode: Mode(newer.ActiveMode), Upstream: newer.Active}
 		s.Target = Target{Mode: Mode(newer.Mode), Upstream: newer.Target}
 	}
-	if s.Active.IsZero() && !x.w.Installation.IsZero() {
-		s.Active = Target{Mode: Unmanaged, Upstream: x.w.Installation}
+	if s.Active.IsZero() && !e.seen.Installation.IsZero() {
+		s.Active = installed(e.seen.Installation)
 	}
 	if s.Target.IsZero() {
 		s.Target = s.Active
@@ -117,7 +158,7 @@ func rebuild(x *evaluation) {
 	}
 
 	want := Desired{
-		Proxy:       s.Desired.Proxy || x.w.Proxy.Exists,
+		Proxy:       s.Desired.Proxy || e.seen.Proxy.Exists,
 		PullSecrets: s.Desired.PullSecrets,
 		Bootstrap:   withUpstreams(s.Desired.Bootstrap, s.Active.Upstream),
 		Shrunk:      s.Desired.Shrunk,
@@ -130,18 +171,33 @@ func rebuild(x *evaluation) {
 		// Who serves what is published knows every name in use.
 		s.SafeGeneration = published.Generation
 	}
+	s.Desired.Proxy = want.Proxy
 	if len(ups) > 0 {
 		want.Layout = newer
 		want.Layout.Schema, want.Layout.Generation = layout.Schema, s.Generation
 		want.Layout.Routes = layout.Cross(s.Bases, first(newer.Active, ups))
+		want.setProxy(e.rebuiltProxy(want.Layout), s.Desired.shrunkOf(InClusterProxy))
 	}
 	want.Bootstrap = withUpstreams(want.Bootstrap, want.Layout.Upstreams()...)
 	for _, u := range want.Layout.Upstreams() {
+		// Under both names: what workloads name now is not known.
 		want.PullSecrets = withTargets(want.PullSecrets, Target{Mode: Direct, Upstream: u}, Target{Mode: Unmanaged, Upstream: u})
 	}
 	// Registry and Workloads stay empty until Switch, Own until every node
-	// knows its name: what they should say is not known, and what they say now works.
+	// knows its name: what they should say is not known, and what they say now
+	// works.
 	s.Desired = want
+}
+
+// rebuiltProxy is the proxy's layout beside a rebuilt one of the agents: the union
+// of all that is known of it.
+func (e *evaluation) rebuiltProxy(agents layout.Layout) layout.Layout {
+	next := e.proxyLayout(agents).Plus(e.s.Desired.ProxyLayout)
+	if proxy, found := e.seen.ProxyPublished.read(); found && e.s.Desired.Proxy {
+		next = next.Plus(proxy)
+	}
+	next.Generation = agents.Generation
+	return next
 }
 
 // first moves u, if it is there, to the front.
@@ -150,11 +206,4 @@ func first(u upstream.Upstream, ups []upstream.Upstream) []upstream.Upstream {
 		return ups
 	}
 	return append([]upstream.Upstream{u}, ups...)
-}
-
-func btoi(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -34,7 +34,7 @@ func TestMayPublish(t *testing.T) {
 		"less, long after Final": {want: of(6, b), shrunk: 4, seen: Published{Found: true, Layout: of(5, a, b)}, err: ErrShrinks},
 	} {
 		s := State{Desired: Desired{Layout: c.want, Shrunk: c.shrunk}}
-		if err := s.MayPublish(c.seen); !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+		if err := s.MayPublish(Agents, c.seen); !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 			t.Errorf("%s: %v, want %v", name, err, c.err)
 		}
 	}
@@ -43,15 +43,15 @@ func TestMayPublish(t *testing.T) {
 func TestLostStateIsRebuilt(t *testing.T) {
 	t.Parallel()
 	c := direct(t, 2)
-	c.wish(Direct, registryB())
+	c.setSpec(Direct, registryB())
 	c.until(names.ConditionSwitch)
 	before := c.s
 	for name, stored := range map[string]State{"lost": {}, "the one from before": direct(t, 2).s} {
 		t.Run(name, func(t *testing.T) {
-			w := c.w
+			w := c.seen
 			got := Advance(stored, w)
 			union := got.Desired.Layout
-			if got.Generation <= before.Generation || !union.Covers(before.Desired.Layout) || got.MayPublish(w.Published) != nil {
+			if got.Generation <= before.Generation || !union.Covers(before.Desired.Layout) || got.MayPublish(Agents, w.Published) != nil {
 				t.Errorf("rebuilt %d %v from %d %v", got.Generation, union.Routes, before.Generation, before.Desired.Layout.Routes)
 			}
 			if got.Target != before.Target || got.Active.Upstream != registryA() || !got.Desired.Proxy || got.SafeGeneration != w.Published.Layout.Generation {
@@ -78,12 +78,12 @@ func TestLostStateIsRebuilt(t *testing.T) {
 	}
 }
 
-func TestAnAbsentWishAndALostState(t *testing.T) {
+func TestAnAbsentSpecAndALostState(t *testing.T) {
 	t.Parallel()
 	c := direct(t, 1)
 	target := c.s.Target
-	c.s, c.w.Spec = State{}, Spec{Problem: "ModuleConfig deckhouse is missing"}
-	c.w.Installation, c.w.InstallationProblem = upstream.Upstream{}, "the Secret names the fixed address"
+	c.s, c.seen.Spec = State{}, Spec{Problem: "ModuleConfig deckhouse is missing"}
+	c.seen.Installation, c.seen.InstallationProblem = upstream.Upstream{}, "the Secret names the fixed address"
 	c.settle()
 	if c.s.Target != target {
 		t.Errorf("target %v, was %v", c.s.Target, target)
@@ -97,16 +97,16 @@ func TestAnImpossibleGeneration(t *testing.T) {
 	t.Parallel()
 	c := direct(t, 2)
 	generation := c.s.Generation
-	c.w.Nodes[1].Report.Generation = math.MaxInt64
+	c.seen.Nodes[1].Report.Generation = math.MaxInt64
 	if c.advance(); c.s.Generation != generation {
 		t.Fatalf("generation %d after an impossible report, was %d", c.s.Generation, generation)
 	}
-	c.w.Nodes[1].Report.Generation = generation + 100
+	c.seen.Nodes[1].Report.Generation = generation + 100
 	if c.advance(); c.s.Generation != generation+101 {
 		t.Fatalf("a higher report is not believed: generation %d", c.s.Generation)
 	}
 	for range 3 {
-		c.w.Nodes[1].Report.Generation = c.s.Generation + 1
+		c.seen.Nodes[1].Report.Generation = c.s.Generation + 1
 		if c.advance(); c.s.Generation != generation+101 {
 			t.Fatalf("the same node is believed again: generation %d", c.s.Generation)
 		}
@@ -116,7 +116,7 @@ func TestAnImpossibleGeneration(t *testing.T) {
 func TestNothingNamesARegistry(t *testing.T) {
 	t.Parallel()
 	c := newScene(t, 1)
-	c.w.Installation, c.w.InstallationProblem = upstream.Upstream{}, "Secret deckhouse-registry has no address"
+	c.seen.Installation, c.seen.InstallationProblem = upstream.Upstream{}, "Secret deckhouse-registry has no address"
 	for range 3 {
 		c.advance()
 		c.want(`Ready False "Processing" "The registry of this cluster is not known: Secret deckhouse-registry has no address. Nothing is published. ` +
@@ -126,13 +126,13 @@ func TestNothingNamesARegistry(t *testing.T) {
 		}
 	}
 	// The advice helps.
-	c.wish(Direct, registryB())
-	c.w.Nodes[0].Report.Preflight = ""
+	c.setSpec(Direct, registryB())
+	c.seen.Nodes[0].Report.Preflight = ""
 	c.step()
 	if c.step(); c.s.Desired.Own != registryB() || !slices.Contains(c.s.Desired.Bootstrap, registryB()) {
 		t.Errorf("no agent can be made: %+v", c.s.Desired)
 	}
-	c.w.Nodes[0].Report.Preflight = PreflightReady
+	c.seen.Nodes[0].Report.Preflight = PreflightReady
 	c.settle()
 }
 
@@ -141,15 +141,15 @@ func TestWhatCannotBeReadIsLeftAlone(t *testing.T) {
 	c := direct(t, 1)
 	newer := c.s
 	newer.Schema = 2
-	if got := Advance(newer, c.w); got.Ready() || got.Schema != 2 || got.Generation != newer.Generation || !sameDesired(got.Desired, newer.Desired) {
+	if got := Advance(newer, c.seen); got.Ready() || got.Schema != 2 || got.Generation != newer.Generation || !sameDesired(got.Desired, newer.Desired) {
 		t.Errorf("a newer state is changed: %+v", got)
 	}
-	c.w.Published = Published{Found: true, Problem: "schema 2, this program knows 1"}
-	got := Advance(State{}, c.w)
+	c.seen.Published = Published{Found: true, Problem: "schema 2, this program knows 1"}
+	got := Advance(State{}, c.seen)
 	if got.Ready() || !got.Target.IsZero() || !got.Desired.Layout.IsZero() {
 		t.Errorf("guessed: %+v", got)
 	}
-	if got := Advance(c.s, c.w); !got.Ready() || got.Generation != c.s.Generation {
+	if got := Advance(c.s, c.seen); !got.Ready() || got.Generation != c.s.Generation {
 		t.Error("with a state at hand the unreadable layout is simply written again")
 	}
 }

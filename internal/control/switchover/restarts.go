@@ -9,8 +9,8 @@ import (
 // Restart is the restart of containerd that a node needs before it can go on.
 // The zero value: it needs none.
 type Restart struct {
-	// ID names one change of one node's configuration. It is another one as
-	// soon as what would be written, or what is there, is another.
+	// ID names one change of one node's configuration. It changes when what
+	// would be written changes, or what is there.
 	ID    string
 	Phase RestartPhase
 	// Message says what changes and why, or what failed and was undone.
@@ -44,43 +44,43 @@ func (s State) ApprovedRestart(node, uid string) string {
 	return ""
 }
 
-// keepApprovals drops the approvals that were used, or that are for a change
-// which nobody asks for any more. One that was used without success stays: so
-// does one of a node that went away with it, until it is back, replaced, or
-// excluded by the operator. What nodes hold without our knowing, after a lost
-// state, is taken over.
-func (x *evaluation) keepApprovals() {
+// keepApprovals drops the approvals that were used, and those for a change that
+// no node asks for any more. Two kinds stay: one whose restart failed, and one
+// of a node that went away, until that node is back, replaced, or excluded by
+// the operator. After a lost state, approvals that nodes still have are taken
+// over.
+func (e *evaluation) keepApprovals() {
 	var kept []Approval
-	for _, n := range x.w.Nodes {
-		if restart := n.Report.Restart; x.rules.holds(x, n) {
+	for _, n := range e.seen.Nodes {
+		if restart := n.Report.Restart; e.rules.usesRestartSlot(e, n) {
 			kept = append(kept, Approval{Node: n.Name, UID: n.UID, ID: restart.ID})
 		}
 	}
-	x.approve(kept)
+	e.approve(kept)
 }
 
-// holds reports whether a node takes one of the places of those that restart.
-// A boot in between does not end that: the node's next word does.
-func holds(x *evaluation, n Node) bool {
+// usesRestartSlot reports whether a node counts as one of those that restart
+// containerd at the same time. A boot does not end that; the node's next report
+// does.
+func usesRestartSlot(e *evaluation, n Node) bool {
 	r := n.Report.Restart
 	if r.ID == "" || !n.Agent || n.Exclude || n.Report.UID != n.UID {
 		return false
 	}
-	return r.Phase == RestartRunning || r.Phase == RestartFailed || n.ApprovedRestart == r.ID || x.s.ApprovedRestart(n.Name, n.UID) == r.ID
+	return r.Phase == RestartRunning || r.Phase == RestartFailed || n.ApprovedRestart == r.ID || e.s.ApprovedRestart(n.Name, n.UID) == r.ID
 }
 
-// approveRestarts lets those restart that ask for it: a few at a time, nodes of
-// the control plane one by one and after all others, and nobody any more once
-// one has failed. Otherwise one bad configuration would take the nodes down one
-// after the other.
-func (x *evaluation) approveRestarts() {
-	if x.s.Desired.Layout.IsZero() && !x.s.Desired.Legacy {
+// approveRestarts lets nodes restart that ask for it: a few at a time, those of
+// the control plane one by one and after all others. Once one has failed no
+// more are approved: one bad configuration must not take down node after node.
+func (e *evaluation) approveRestarts() {
+	if e.s.Desired.Layout.IsZero() && !e.s.Desired.Legacy {
 		return // nothing that a node could need it for
 	}
-	approvals := slices.Clone(x.s.Desired.Restarts)
+	approvals := slices.Clone(e.s.Desired.Restarts)
 	controlPlane := 0
-	for _, n := range x.w.Nodes {
-		if !x.rules.holds(x, n) {
+	for _, n := range e.seen.Nodes {
+		if !e.rules.usesRestartSlot(e, n) {
 			continue
 		}
 		if n.Report.Restart.Phase == RestartFailed {
@@ -90,8 +90,8 @@ func (x *evaluation) approveRestarts() {
 			controlPlane++
 		}
 	}
-	for _, n := range x.mayRestart() {
-		if len(approvals) >= max(1, x.w.Settings.RestartsAtOnce) || n.ControlPlane && controlPlane > 0 {
+	for _, n := range e.mayRestart() {
+		if len(approvals) >= max(1, e.seen.Settings.RestartsAtOnce) || n.ControlPlane && controlPlane > 0 {
 			continue
 		}
 		approvals = append(approvals, Approval{Node: n.Name, UID: n.UID, ID: n.Report.Restart.ID})
@@ -99,47 +99,50 @@ func (x *evaluation) approveRestarts() {
 			controlPlane++
 		}
 	}
-	x.approve(approvals)
+	e.approve(approvals)
 }
 
 // mayRestart are the nodes that wait for an approval, in the order in which
 // they get it.
-func (x *evaluation) mayRestart() []Node {
+func (e *evaluation) mayRestart() []Node {
 	var waiting []Node
-	for _, n := range x.w.Nodes {
-		if n.Report.Restart.Phase == RestartWaiting && n.Ready && x.rules.valid(n) && x.counts(n) && !x.rules.holds(x, n) {
+	for _, n := range e.seen.Nodes {
+		if n.Report.Restart.Phase == RestartWaiting && n.Ready && e.rules.valid(n) && e.counts(n) && !e.rules.usesRestartSlot(e, n) {
 			waiting = append(waiting, n)
 		}
 	}
 	slices.SortFunc(waiting, func(a, b Node) int {
 		if a.ControlPlane != b.ControlPlane {
-			return int(btoi(a.ControlPlane) - btoi(b.ControlPlane))
+			if a.ControlPlane {
+				return 1
+			}
+			return -1
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
 	return waiting
 }
 
-func (x *evaluation) approve(all []Approval) {
+func (e *evaluation) approve(all []Approval) {
 	slices.SortFunc(all, func(a, b Approval) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.UID, b.UID)) })
-	x.s.Desired.Restarts = all
+	e.s.Desired.Restarts = all
 }
 
-// restartsMessage says who restarts, who waits for it, and who failed; empty
-// when nobody needs a restart.
-func (x *evaluation) restartsMessage() string {
-	var under, waiting, failed []Node
-	for _, n := range x.w.Nodes {
+// restartsMessage says which nodes restart, which wait for it, and which
+// failed; empty when none needs a restart.
+func (e *evaluation) restartsMessage() string {
+	var restarting, waiting, failed []Node
+	for _, n := range e.seen.Nodes {
 		r := n.Report.Restart
 		switch {
 		case r.ID == "" || n.Report.UID != n.UID || !n.Agent:
 		case r.Phase == RestartFailed:
 			failed = append(failed, n)
-		case x.rules.holds(x, n):
-			under = append(under, n)
+		case e.rules.usesRestartSlot(e, n):
+			restarting = append(restarting, n)
 		default:
 			waiting = append(waiting, n)
 		}
 	}
-	return restartsMessage(under, waiting, failed)
+	return restartsMessage(restarting, waiting, failed)
 }

@@ -44,12 +44,12 @@ func TestApprovals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := direct(t, 7)
-			for i := range s.w.Nodes {
-				n := &s.w.Nodes[i]
+			for i := range s.seen.Nodes {
+				n := &s.seen.Nodes[i]
 				n.Name, n.UID, n.Report.UID, n.ControlPlane = fmt.Sprint("n", i), fmt.Sprint("u", i), fmt.Sprint("u", i), i < 3
 			}
 			s.advance()
-			c.edit(s.w.Nodes)
+			c.edit(s.seen.Nodes)
 			s.advance()
 			if got := approvals(s.s); got != c.want {
 				t.Errorf("approved %q, want %q", got, c.want)
@@ -59,7 +59,7 @@ func TestApprovals(t *testing.T) {
 					t.Errorf("%+v", a)
 				}
 			}
-			again := s.p.Advance(s.s, s.w)
+			again := s.p.Advance(s.s, s.seen)
 			if got := approvals(again); got != c.want {
 				t.Errorf("a second look approves %q, want %q", got, c.want)
 			}
@@ -89,39 +89,39 @@ func approvals(s State) string {
 func TestRestartsInASwitch(t *testing.T) {
 	t.Parallel()
 	c := newScene(t, 4)
-	c.w.Settings.RestartsAtOnce = 1
-	c.wish(Direct, registryB())
-	for i := range c.w.Nodes {
-		c.w.Nodes[i].asks(RestartWaiting)
+	c.seen.Settings.RestartsAtOnce = 1
+	c.setSpec(Direct, registryB())
+	for i := range c.seen.Nodes {
+		c.seen.Nodes[i].asks(RestartWaiting)
 	}
-	c.w.Nodes[0].Report.Preflight = PreflightCustom
+	c.seen.Nodes[0].Report.Preflight = PreflightCustom
 	c.until(names.ConditionPreflight)
 	if c.step(); approvals(c.s) != "" {
 		t.Error("approved, although no node is to be changed yet")
 	}
-	c.w.Nodes[0].Report.Preflight = PreflightReady
+	c.seen.Nodes[0].Report.Preflight = PreflightReady
 	for range 3 {
 		c.checked()
 		c.advance()
 	}
 	c.has(names.ConditionTransition, "containerd restarts: 1 of 4 nodes: node-01 (approved); waiting: node-00, node-02, node-03\n")
-	c.w.Nodes[1].asks(RestartRunning)
+	c.seen.Nodes[1].asks(RestartRunning)
 	c.advance()
 	c.has(names.ConditionTransition, "containerd restarts: 1 of 4 nodes: node-01 (Running); waiting: node-00, node-02, node-03\n")
-	c.w.Nodes[1].Report.Restart.Phase = RestartFailed
-	c.w.Nodes[1].Report.Restart.Message = "containerd did not answer\nwithin 60s"
+	c.seen.Nodes[1].Report.Restart.Phase = RestartFailed
+	c.seen.Nodes[1].Report.Restart.Message = "containerd did not answer\nwithin 60s"
 	c.advance()
 	c.has(names.ConditionTransition, "containerd restarts have stopped, 1 node(s) failed and are as before:\n"+
 		"- node-01: containerd did not answer within 60s\ncontainerd restarts: 0 of 4 nodes; waiting: node-00, node-02, node-03\n")
 	if approvals(c.s) != "node-01" {
 		t.Errorf("approved %q", approvals(c.s))
 	}
-	c.w.Nodes[1].Report.Restart = Restart{ID: "repaired", Phase: RestartWaiting}
+	c.seen.Nodes[1].Report.Restart = Restart{ID: "repaired", Phase: RestartWaiting}
 	if c.advance(); approvals(c.s) != "node-01" || c.s.Desired.Restarts[0].ID != "repaired" {
 		t.Errorf("a repaired node is approved anew: %+v", c.s.Desired.Restarts)
 	}
-	for i := range c.w.Nodes {
-		c.w.Nodes[i].Report.Restart = Restart{}
+	for i := range c.seen.Nodes {
+		c.seen.Nodes[i].Report.Restart = Restart{}
 	}
 	if c.settle(); approvals(c.s) != "" {
 		t.Errorf("approvals are left: %+v", c.s.Desired.Restarts)
@@ -132,32 +132,32 @@ func TestRestartsInASwitch(t *testing.T) {
 func TestRestartsOnTheWayToLegacy(t *testing.T) {
 	t.Parallel()
 	c := back(t, 2)
-	c.w.Published = Published{}
-	if c.s = c.p.Advance(c.s, c.w); !c.s.Desired.Legacy {
+	c.seen.Published = Published{}
+	if c.s = c.p.Advance(c.s, c.seen); !c.s.Desired.Legacy {
 		t.Fatalf("no order:\n%s", c.conditions())
 	}
-	waits(c.w.Nodes, 0, 1)
-	c.s = c.p.Advance(c.s, c.w)
+	waits(c.seen.Nodes, 0, 1)
+	c.s = c.p.Advance(c.s, c.seen)
 	c.has(names.ConditionFinal, "Cleaning Managed configuration...\n0/2 node(s) ready. Waiting:\n")
 	c.has(names.ConditionFinal, "containerd restarts: 2 of 2 nodes: node-00 (approved), node-01 (approved)\n")
 	if c.s.Ready() {
 		t.Error("Ready with nodes on their way")
 	}
-	for i := range c.w.Nodes {
-		c.w.Nodes[i].Report.Restart, c.w.Nodes[i].Report.Legacy, c.w.Nodes[i].Report.Generation = Restart{}, true, 0
+	for i := range c.seen.Nodes {
+		c.seen.Nodes[i].Report.Restart, c.seen.Nodes[i].Report.Legacy, c.seen.Nodes[i].Report.Generation = Restart{}, true, 0
 	}
-	c.s = c.p.Advance(c.s, c.w)
+	c.s = c.p.Advance(c.s, c.seen)
 	if !c.s.Ready() || approvals(c.s) != "" || c.s.Active.Mode != Unmanaged || c.s.Target.Mode != Unmanaged {
 		t.Errorf("%+v\n%s", c.s.Desired, c.conditions())
 	}
 	// A later switch looks at the nodes' own configurations again.
-	c.w.Nodes[1].Report.Preflight = PreflightCustom
-	c.w.Nodes[1].Report.Message = "/etc/containerd/conf.d/auth.toml:3: plugins.x.registry.configs: it would be lost"
-	c.wish(Direct, registryB())
+	c.seen.Nodes[1].Report.Preflight = PreflightCustom
+	c.seen.Nodes[1].Report.Message = "/etc/containerd/conf.d/auth.toml:3: plugins.x.registry.configs: it would be lost"
+	c.setSpec(Direct, registryB())
 	c.checked()
-	c.w.Spec.Upstream = registryB()
+	c.seen.Spec.Upstream = registryB()
 	for range 3 {
-		c.s = c.p.Advance(c.s, c.w)
+		c.s = c.p.Advance(c.s, c.seen)
 		c.checked()
 	}
 	c.has(names.ConditionPreflight, "1/2 node(s) Unready:\n- node-01: has custom toml merge containerd configuration: /etc/containerd/conf.d/auth.toml:3: plugins.x.registry.configs: it would be lost\n")
@@ -169,9 +169,9 @@ func TestRestartsOnTheWayToLegacy(t *testing.T) {
 func TestNodesAreBrief(t *testing.T) {
 	t.Parallel()
 	c := newScene(t, 14)
-	c.wish(Direct, upstream.Upstream{Host: "b.example"})
-	for i := range c.w.Nodes {
-		c.w.Nodes[i].Report.Preflight, c.w.Nodes[i].Report.Message = PreflightCustom, strings.Repeat("ж\n", 5000)
+	c.setSpec(Direct, upstream.Upstream{Host: "b.example"})
+	for i := range c.seen.Nodes {
+		c.seen.Nodes[i].Report.Preflight, c.seen.Nodes[i].Report.Message = PreflightCustom, strings.Repeat("ж\n", 5000)
 	}
 	c.checked()
 	c.until(names.ConditionPreflight)

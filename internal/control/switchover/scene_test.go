@@ -15,10 +15,10 @@ import (
 // scene is a cluster of a few nodes that does what it is told, for tests that
 // look at one thing.
 type scene struct {
-	t *testing.T
-	p Protocol
-	s State
-	w Observed
+	t    *testing.T
+	p    Protocol
+	s    State
+	seen Observed
 }
 
 func registryA() upstream.Upstream {
@@ -33,66 +33,80 @@ func registryB() upstream.Upstream {
 func newScene(t *testing.T, nodes int) *scene {
 	t.Helper()
 	c := &scene{t: t, p: Standard()}
-	c.w = Observed{Now: time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC), Settings: DefaultSettings(), Installation: registryA()}
+	c.seen = Observed{Now: time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC), Settings: DefaultSettings(), Installation: registryA()}
 	for i := range nodes {
 		uid := fmt.Sprintf("uid-%02d", i)
-		c.w.Nodes = append(c.w.Nodes, Node{
+		c.seen.Nodes = append(c.seen.Nodes, Node{
 			Name: fmt.Sprintf("node-%02d", i), UID: uid, BootID: "boot", Ready: true, Agent: true, Schedulable: true, ControlPlane: i == 0,
 			Report: Report{UID: uid, BootID: "boot", Preflight: PreflightReady},
 		})
 	}
-	c.w.Census.References = []Reference{{Name: layout.NameOf(registryA()), Image: "alpha@sha256:1", User: "Deployment d8-a/alpha", Movable: true}}
+	c.seen.Census.References = []Reference{{Name: layout.NameOf(registryA()), Image: "alpha@sha256:1", User: "Deployment d8-a/alpha", Movable: true}}
 	return c
 }
 
 // advance is one pass; the layout is published as the controller would.
 func (c *scene) advance() {
 	c.t.Helper()
-	c.w.Now = c.w.Now.Add(time.Second)
-	c.s = c.p.Advance(c.s, c.w)
+	c.seen.Now = c.seen.Now.Add(time.Second)
+	c.s = c.p.Advance(c.s, c.seen)
 	if want := c.s.Desired.Layout; !want.IsZero() {
-		if err := c.s.MayPublish(c.w.Published); err != nil {
+		if err := c.s.MayPublish(Agents, c.seen.Published); err != nil {
 			c.t.Fatal(err)
 		}
-		c.w.Published = Published{Layout: want, Found: true}
+		c.seen.Published = Published{Layout: want, Found: true}
+		c.publishProxy()
 	}
 }
 
-func (c *scene) wish(mode Mode, u upstream.Upstream) { c.w.Spec = Spec{Mode: mode, Upstream: u} }
+// publishProxy publishes the proxy's layout as the controller would.
+func (c *scene) publishProxy() {
+	c.t.Helper()
+	if !c.s.Desired.Proxy {
+		c.seen.ProxyPublished = Published{}
+		return
+	}
+	if err := c.s.MayPublish(InClusterProxy, c.seen.ProxyPublished); err != nil {
+		c.t.Fatal(err)
+	}
+	c.seen.ProxyPublished = Published{Layout: c.s.Desired.LayoutOf(InClusterProxy), Found: true}
+}
+
+func (c *scene) setSpec(mode Mode, u upstream.Upstream) { c.seen.Spec = Spec{Mode: mode, Upstream: u} }
 
 // checked lets the check that is wanted pass.
 func (c *scene) checked() {
-	request := c.p.CheckRequest(c.s, c.w)
-	c.w.Check = CheckReport{Fingerprint: request.Fingerprint(), Total: 157, Done: 157, At: c.w.Now}
+	request := c.p.CheckRequest(c.s, c.seen)
+	c.seen.Check = CheckReport{Fingerprint: request.Fingerprint(), Total: 157, Done: 157, At: c.seen.Now}
 }
 
 // report lets nodes report what is published.
 func (c *scene) report() {
-	for i := range c.w.Nodes {
-		c.w.Nodes[i].Report.Generation = c.s.Desired.Layout.Generation
-		c.w.Nodes[i].Report.Version = c.s.Desired.Layout.Version()
+	for i := range c.seen.Nodes {
+		c.seen.Nodes[i].Report.Generation = c.s.Desired.Layout.Generation
+		c.seen.Nodes[i].Report.Version = c.s.Desired.Layout.Version()
 	}
 }
 
 // proxyFollows lets the in-cluster proxy be as it is wanted.
 func (c *scene) proxyFollows() {
-	g := c.s.Desired.Layout.Generation
+	g := c.s.Desired.LayoutOf(InClusterProxy).Generation
 	if !c.s.Desired.Proxy {
-		c.w.Proxy = Proxy{}
+		c.seen.Proxy = Proxy{}
 		return
 	}
-	c.w.Proxy = Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g, Pulled: g,
+	c.seen.Proxy = Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g, Pulled: g,
 		Fallback: layout.Fallback{Host: "10.96.0.17:5001", CA: "ca"}}
 }
 
 // platformFollows lets the platform be where it is wanted.
 func (c *scene) platformFollows() {
 	want := c.s.Desired
-	c.w.Platform = Platform{Target: want.Registry, Moved: true}
+	c.seen.Platform = Platform{Target: want.Registry, Moved: true}
 	if want.Repoint {
-		for i, r := range c.w.Census.References {
+		for i, r := range c.seen.Census.References {
 			if r.Movable {
-				c.w.Census.References[i].Name = want.Workloads
+				c.seen.Census.References[i].Name = want.Workloads
 			}
 		}
 	}
@@ -100,19 +114,19 @@ func (c *scene) platformFollows() {
 
 // stays puts the platform back to where it was.
 func (c *scene) stays() {
-	c.w.Platform = Platform{}
-	for i := range c.w.Census.References {
-		c.w.Census.References[i].Name = layout.NameOf(registryA())
+	c.seen.Platform = Platform{}
+	for i := range c.seen.Census.References {
+		c.seen.Census.References[i].Name = layout.NameOf(registryA())
 	}
 }
 
 // looks lets the controller look closely where it should.
 func (c *scene) looks() {
-	c.w.Census.Live, c.w.FinalCheck = false, CheckReport{}
-	if c.p.NeedsLive(c.s, c.w) {
-		c.w.Census.Live = true
-		request := c.p.CheckRequest(c.s, c.w)
-		c.w.FinalCheck = CheckReport{Fingerprint: request.Fingerprint(), Total: 157, Done: 157, At: c.w.Now}
+	c.seen.Census.Live, c.seen.FinalCheck = false, CheckReport{}
+	if c.p.NeedsLive(c.s, c.seen) {
+		c.seen.Census.Live = true
+		request := c.p.CheckRequest(c.s, c.seen)
+		c.seen.FinalCheck = CheckReport{Fingerprint: request.Fingerprint(), Total: 157, Done: 157, At: c.seen.Now}
 	}
 }
 
@@ -135,14 +149,14 @@ func (c *scene) step() {
 	c.report()
 	c.proxyFollows()
 	c.platformFollows()
-	c.w.Now = c.w.Now.Add(11 * time.Minute)
+	c.seen.Now = c.seen.Now.Add(11 * time.Minute)
 }
 
 // until goes on until a step waits, and leaves it waiting.
 func (c *scene) until(step string) {
 	c.t.Helper()
 	for range 30 {
-		if x := (&evaluation{s: c.s}); c.s.Target.Mode == c.w.Spec.Mode && nextStep(c.p, x) == step {
+		if e := (&evaluation{s: c.s}); c.s.Target.Mode == c.seen.Spec.Mode && nextStep(c.p, e) == step {
 			return
 		}
 		c.step()
@@ -150,9 +164,9 @@ func (c *scene) until(step string) {
 	c.t.Fatalf("never waits at %s:\n%s", step, c.conditions())
 }
 
-func nextStep(p Protocol, x *evaluation) string {
-	for _, s := range p.plans[x.s.Target.Mode] {
-		if !x.passed(s.name) {
+func nextStep(p Protocol, e *evaluation) string {
+	for _, s := range p.modes[e.s.Target.Mode].plan {
+		if !e.passed(s.name) {
 			return s.name
 		}
 	}
@@ -199,7 +213,7 @@ func (c *scene) has(condition, text string) {
 func direct(t *testing.T, nodes int) *scene {
 	t.Helper()
 	c := newScene(t, nodes)
-	c.wish(Direct, registryA())
+	c.setSpec(Direct, registryA())
 	c.settle()
 	return c
 }
@@ -208,9 +222,9 @@ func direct(t *testing.T, nodes int) *scene {
 func back(t *testing.T, nodes int) *scene {
 	t.Helper()
 	c := direct(t, nodes)
-	c.wish(Unmanaged, upstream.Upstream{})
+	c.setSpec(Unmanaged, upstream.Upstream{})
 	c.settle()
-	c.w.Installation = registryA()
+	c.seen.Installation = registryA()
 	c.step() // prunes what was kept for the proxy's clients
 	c.step()
 	return c

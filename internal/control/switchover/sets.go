@@ -9,7 +9,8 @@ import (
 
 // sameDesired reports whether both want the same.
 func sameDesired(a, b Desired) bool {
-	return a.Layout.Generation == b.Layout.Generation && a.Layout.SameContent(b.Layout) &&
+	same := func(a, b layout.Layout) bool { return a.Generation == b.Generation && a.SameContent(b) }
+	return same(a.Layout, b.Layout) && same(a.ProxyLayout, b.ProxyLayout) &&
 		a.Proxy == b.Proxy && a.Registry == b.Registry && slices.Equal(a.PullSecrets, b.PullSecrets) &&
 		a.Workloads == b.Workloads && a.Own == b.Own && slices.Equal(a.Bootstrap, b.Bootstrap) && a.Legacy == b.Legacy
 }

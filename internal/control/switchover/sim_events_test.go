@@ -45,12 +45,12 @@ func (s *sim) nodesWork() {
 	}
 }
 
-// troubleEvents is what users and the world do to it.
-func troubleEvents() []event {
+// faultEvents is what users and the world do to it.
+func faultEvents() []event {
 	return []event{
 		{6, (*sim).userEdits},
 		{2, (*sim).userReverts},
-		{2, (*sim).userRemovesTheWish},
+		{2, (*sim).userRemovesTheSpec},
 		{4, (*sim).userEditsTheSecret},
 		{3, (*sim).userUndoesTheRollout},
 		{1, (*sim).userDeletesTheLayout},
@@ -186,22 +186,22 @@ func (s *sim) proxyLoads() {
 }
 
 func (s *sim) userEdits() {
-	wishes := []Spec{{Mode: Unmanaged}}
+	specs := []Spec{{Mode: Unmanaged}}
 	for _, u := range s.ups {
-		wishes = append(wishes, Spec{Mode: Direct, Upstream: u})
+		specs = append(specs, Spec{Mode: Direct, Upstream: u})
 	}
-	s.setWish(wishes[s.rng.IntN(len(wishes))])
+	s.setSpec(specs[s.rng.IntN(len(specs))])
 }
 
-func (s *sim) setWish(w Spec) {
-	s.wishBefore, s.wish = s.wish, w
-	s.logf("USER: %s(%s%s) %s", w.Mode, w.Upstream.Host, w.Upstream.Credentials.Password, w.Problem)
+func (s *sim) setSpec(spec Spec) {
+	s.specBefore, s.spec = s.spec, spec
+	s.logf("USER: %s(%s%s) %s", spec.Mode, spec.Upstream.Host, spec.Upstream.Credentials.Password, spec.Problem)
 }
 
-func (s *sim) userReverts() { s.setWish(s.wishBefore) }
+func (s *sim) userReverts() { s.setSpec(s.specBefore) }
 
-func (s *sim) userRemovesTheWish() {
-	s.setWish(Spec{Problem: "ModuleConfig deckhouse is missing"})
+func (s *sim) userRemovesTheSpec() {
+	s.setSpec(Spec{Problem: "ModuleConfig deckhouse is missing"})
 }
 
 // userEditsTheSecret names another registry where Secret deckhouse-registry is

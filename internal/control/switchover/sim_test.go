@@ -66,7 +66,7 @@ type sim struct {
 	tick  int
 	trail *[]string
 
-	wish, wishBefore Spec
+	spec, specBefore Spec
 	stored           State
 	older            []State // copies that somebody may restore
 	started          time.Time
@@ -126,7 +126,7 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 	s.secrets = []Target{s.registry}
 	s.own, s.bootstrap = a, []upstream.Upstream{a}
 	s.deployment.template = layout.NameOf(a)
-	s.wish = Spec{Mode: Unmanaged}
+	s.spec = Spec{Mode: Unmanaged}
 	s.entitled, s.checked = 1, 1
 	if s.rng.IntN(3) == 0 {
 		s.foreign = layout.NameOf(a)
@@ -210,7 +210,7 @@ func (s *sim) under(refs []Reference, bases []layout.Name) []Reference {
 // observe is what the controller sees. What is not asked of the API server
 // directly may be older than what is there.
 func (s *sim) observe() (w Observed, version int) {
-	w = Observed{Now: s.now, Settings: DefaultSettings(), Spec: s.wish}
+	w = Observed{Now: s.now, Settings: DefaultSettings(), Spec: s.spec}
 	w.Settings.RestartsAtOnce = simRestarts
 	if s.registry.Mode == Unmanaged {
 		w.Installation = s.registry.Upstream
@@ -218,6 +218,7 @@ func (s *sim) observe() (w Observed, version int) {
 		w.InstallationProblem = "the Secret names the fixed address"
 	}
 	w.Published, version = Published{Layout: s.layout, Found: s.found}, s.version
+	w.ProxyPublished = Published{Layout: s.proxySecret, Found: !s.proxySecret.IsZero()}
 	intact := s.stored.Desired.Layout.Generation >= s.layout.Generation
 	if s.found && intact && !s.layoutBefore.IsZero() && s.rng.IntN(8) == 0 {
 		w.Published.Layout, version = s.layoutBefore, s.version-1
@@ -342,7 +343,7 @@ func (s *sim) pass() {
 		func() bool { return s.writeSecrets(next) },
 		func() bool { return s.writeLayout(next, w.Published, version) },
 		func() bool { return s.writeApprovals(next) },
-		func() bool { return s.writeProxy(next) },
+		func() bool { return s.writeProxy(next, w.ProxyPublished) },
 		func() bool { return s.writeRegistry(next) },
 		func() bool { return s.writeDeployment(next) },
 		func() bool { return s.writeOwn(next) },

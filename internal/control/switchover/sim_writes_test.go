@@ -100,7 +100,7 @@ func (s *sim) writeLayout(next State, seen Published, version int) bool {
 	if want.IsZero() || s.found && s.layout.Generation == want.Generation && s.layout.SameContent(want) {
 		return false
 	}
-	if err := next.MayPublish(seen); err != nil && !s.t.noFence {
+	if err := next.MayPublish(Agents, seen); err != nil && !s.t.noFence {
 		s.logf("controller: %v", err)
 		s.work = nil
 		return true
@@ -141,16 +141,24 @@ func (s *sim) uncheckedIn(l layout.Layout) string {
 	return ""
 }
 
-func (s *sim) writeProxy(next State) bool {
-	want := next.Desired
+func (s *sim) writeProxy(next State, seen Published) bool {
+	want, l := next.Desired, next.Desired.LayoutOf(InClusterProxy)
 	changed := false
-	if want.Proxy && (s.proxySecret.Generation != want.Layout.Generation || !s.proxySecret.SameContent(want.Layout)) {
-		s.proxySecret, changed = want.Layout, true
+	if want.Proxy && (s.proxySecret.Generation != l.Generation || !s.proxySecret.SameContent(l)) {
+		if err := next.MayPublish(InClusterProxy, seen); err != nil && !s.t.noFence {
+			s.logf("controller: proxy: %v", err)
+			s.work = nil
+			return true
+		}
+		s.proxySecret, changed = l, true
 	}
 	if s.proxy != want.Proxy && (!want.Proxy || !want.Own.IsZero()) {
 		s.logf("controller: proxy %v", want.Proxy)
 		s.proxy, changed = want.Proxy, true
 		s.proxyLoaded = layout.Layout{}
+	}
+	if !want.Proxy {
+		s.proxySecret = layout.Layout{}
 	}
 	return changed
 }

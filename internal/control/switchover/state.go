@@ -14,16 +14,15 @@ import (
 type State struct {
 	// Schema is the version of this document's encoding, 1.
 	Schema int `json:"schema"`
-	// Generation is the highest generation ever taken. Each change of Target
-	// and each change of Desired.Layout takes the next one, so it is at least
-	// Desired.Layout.Generation, and outlives a layout that is withdrawn.
+	// Generation is the highest generation ever taken, by a layout of any role
+	// or by a change of Target. It outlives a layout that is withdrawn.
 	Generation int64 `json:"generation"`
 	// Active is the last target that was Ready. Zero until the controller has
 	// seen the installation's registry for the first time.
 	Active Target `json:"active"`
-	// Target is the wish being worked on, or Active when there is nothing to do.
+	// Target is what is being worked on, or Active when there is nothing to do.
 	Target Target `json:"target"`
-	// WishHash identifies the wish that Target was resolved from: mode and
+	// SpecHash identifies the spec that Target was resolved from: mode and
 	// parameters. It is not a secret and is shown to users as part of key hash.
 	SpecHash string `json:"wishHash,omitempty"`
 	// Passed are the steps of Target's plan that were seen done, by name and
@@ -42,10 +41,10 @@ type State struct {
 	Bases []layout.Name `json:"bases,omitempty"`
 	// Checked is the last image check that passed.
 	Checked *Checked `json:"checked,omitempty"`
-	// Excluded are nodes that the barrier does without, as long as they stay
+	// Excluded are nodes that the barrier leaves out, as long as they stay
 	// NotReady.
 	Excluded []Exclusion `json:"excluded,omitempty"`
-	// Ahead are nodes, by UID, that reported a generation which was never
+	// Ahead are nodes, by UID, that reported a generation that was never
 	// published. Each is believed once.
 	Ahead []string `json:"ahead,omitempty"`
 	// CleaningSince is when Cleanup first wanted the proxy to go, NamesChecked
@@ -53,8 +52,8 @@ type State struct {
 	// the controller's clock.
 	CleaningSince time.Time `json:"cleaningSince,omitzero"`
 	NamesChecked  time.Time `json:"namesChecked,omitzero"`
-	// OneWay is the generation in which Cleanup took the way through the
-	// in-cluster proxy out of the layout; 0 before that.
+	// FallbackRemoved is the generation in which Cleanup took the fallback to
+	// the in-cluster proxy out of the layout; 0 before that.
 	FallbackRemoved int64 `json:"oneWay,omitempty"`
 	// Conditions are what the user sees, in the plan's order, Ready last.
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
@@ -75,7 +74,7 @@ type Checked struct {
 	At          time.Time `json:"at"`
 }
 
-// Exclusion is a node that the barrier of a generation went without.
+// Exclusion is a node that the barrier of a generation left out.
 type Exclusion struct {
 	Node       string `json:"node"`
 	UID        string `json:"uid"`
@@ -85,12 +84,16 @@ type Exclusion struct {
 // Desired is what the controller wants to be true. It accumulates: the old
 // registry, its name and its pull secret stay in it until Final takes them out.
 type Desired struct {
-	// Layout is what nodes and proxies route by. Generation 0: nothing is
-	// published and no node is touched.
-	Layout layout.Layout `json:"layout,omitzero"`
-	// Shrunk is the generation of the last layout that lacks a name or an
-	// upstream of the one before it. See State.MayPublish.
-	Shrunk int64 `json:"shrunk,omitempty"`
+	// Layout is what agents route by. Generation 0: nothing is published and no
+	// node is touched. ProxyLayout is what the in-cluster proxy routes by; zero
+	// when it is the same. LayoutOf reads them.
+	Layout      layout.Layout `json:"layout,omitzero"`
+	ProxyLayout layout.Layout `json:"proxyLayout,omitzero"`
+	// Shrunk is the generation of the agents' last layout that lacks a name or
+	// an upstream of the one before it, ProxyShrunk that of the proxy's; zero
+	// when it is the same. See State.MayPublish.
+	Shrunk      int64 `json:"shrunk,omitempty"`
+	ProxyShrunk int64 `json:"proxyShrunk,omitempty"`
 	// Proxy is whether the in-cluster proxy and Service registry should exist.
 	Proxy bool `json:"proxy,omitempty"`
 	// Registry is what Secret deckhouse-registry should say. Zero: it is left
@@ -126,7 +129,7 @@ type Desired struct {
 }
 
 // CheckRequest asks for an image check. It is not stored: it follows from
-// State and World. See Protocol.CheckRequest.
+// State and Observed. See Protocol.CheckRequest.
 type CheckRequest struct {
 	Upstream upstream.Upstream `json:"upstream,omitzero"`
 	// Images are to be found below the upstream's path: "module@sha256:..." or

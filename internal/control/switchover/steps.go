@@ -15,38 +15,38 @@ import (
 
 // haveImages waits until the target has every image that is in use anywhere.
 // Credentials that fail here never reach a node.
-func haveImages(x *evaluation) verdict {
-	if x.w.Census.Problem != "" {
-		return wait(x.w.Census.Problem)
+func haveImages(e *evaluation) verdict {
+	if e.seen.Census.Problem != "" {
+		return wait(e.seen.Census.Problem)
 	}
-	request := checkRequest(x.s, x.w)
-	report := x.w.Check
+	request := checkRequest(e.s, e.seen)
+	report := e.seen.Check
 	if !report.passed(request) {
 		return wait(checkMessage(request, report))
 	}
-	x.s.Checked = &Checked{
+	e.s.Checked = &Checked{
 		Registry: request.Upstream.Host, Fingerprint: report.Fingerprint, Items: report.Total, At: report.At,
 	}
-	if x.s.Desired.Layout.IsZero() {
-		x.makeOwn()
+	if e.s.Desired.Layout.IsZero() {
+		e.makeOwn()
 	}
-	if x.untouched() {
+	if e.untouched() {
 		// The user has moved the cluster already: a switch that starts before
 		// this one ends must start from there.
-		x.s.Active = x.s.Target
+		e.s.Active = e.s.Target
 	}
 	return done(checkMessage(request, report))
 }
 
-// nodesHaveNoCustomConfig waits until containerd's configuration leaves room
-// for ours on every node. Once a layout is on the nodes it does: what appears
-// later is the node's to report.
-func nodesHaveNoCustomConfig(x *evaluation) verdict {
-	if !x.s.Desired.Layout.IsZero() {
+// nodesHaveNoCustomConfig waits until nothing in containerd's configuration
+// clashes with ours, on every node. It is not asked once a layout is on the
+// nodes: what appears later is reported by the node.
+func nodesHaveNoCustomConfig(e *evaluation) verdict {
+	if !e.s.Desired.Layout.IsZero() {
 		return done("")
 	}
-	unready, of := x.waitingFor(func(n Node) bool {
-		return x.rules.valid(n) && n.Unsupported == "" && n.Report.Preflight == PreflightReady
+	unready, of := e.waitingFor(func(n Node) bool {
+		return e.rules.valid(n) && n.Unsupported == "" && n.Report.Preflight == PreflightReady
 	})
 	if len(unready) > 0 || of == 0 {
 		return wait(preflightMessage(unready, of))
@@ -57,41 +57,44 @@ func nodesHaveNoCustomConfig(x *evaluation) verdict {
 // nodesKnowOldAndNew publishes the union: every name ever handed out, served by
 // every registry that may be in use. So the death of either registry loses no
 // pull from here to Final.
-func nodesKnowOldAndNew(x *evaluation) verdict {
-	if x.untouched() {
+func nodesKnowOldAndNew(e *evaluation) verdict {
+	if e.untouched() {
 		return done("")
 	}
-	want, target := &x.s.Desired, x.s.Target
+	want, target := &e.s.Desired, e.s.Target
 	// The pull secrets come first: nothing may be re-pointed without them.
-	want.PullSecrets = withTargets([]Target{target}, append(slices.Clone(want.PullSecrets), x.s.Active)...)
+	want.PullSecrets = withTargets([]Target{target}, append(slices.Clone(want.PullSecrets), e.s.Active)...)
 	want.Bootstrap = withUpstreams([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
-	x.publish(x.rules.union(x.s))
+	e.publish(e.rules.union(e))
 	want.Legacy = false
-	x.s.Bases = withNames(x.s.Bases, want.Layout.Names()...)
-	if v := x.barrier(want.Layout.Generation); !v.done {
+	e.s.Bases = withNames(e.s.Bases, want.Layout.Names()...)
+	if v := e.barrier(want.Layout.Generation); !v.done {
 		return v
 	}
-	x.s.SafeGeneration = want.Layout.Generation
-	x.makeOwn()
+	e.s.SafeGeneration = want.Layout.Generation
+	e.makeOwn()
 	return done("")
 }
 
-// makeOwn says where our own workloads come from if a lost state left it open:
-// without agents and proxy no step goes on. Where a layout is published that
-// is safe only once every node knows the name.
-func (x *evaluation) makeOwn() {
-	want := &x.s.Desired
+// makeOwn decides where our own workloads come from, if a lost state does not
+// say: no step gets on without agents and proxy. Where a layout is published
+// this is safe only once every node knows the name.
+func (e *evaluation) makeOwn() {
+	want := &e.s.Desired
 	if want.Own.IsZero() {
-		want.Own = x.s.Target.Upstream
+		want.Own = e.s.Target.Upstream
 		want.Bootstrap = withUpstreams(want.Bootstrap, want.Own)
 	}
 }
 
-// proxyRuns starts the in-cluster proxy and waits until it serves this layout.
-func proxyRuns(x *evaluation) verdict {
-	want, proxy := &x.s.Desired, x.w.Proxy
-	want.Proxy = true
-	generation := want.Layout.Generation
+// proxyRuns starts the in-cluster proxy and waits until it serves its layout.
+func proxyRuns(e *evaluation) verdict {
+	want, proxy := &e.s.Desired, e.seen.Proxy
+	if !want.Proxy {
+		want.Proxy = true
+		e.publish(want.Layout) // the proxy may have a layout of its own
+	}
+	generation := want.LayoutOf(InClusterProxy).Generation
 	switch {
 	case !proxy.Exists || proxy.Wanted == 0:
 		return wait("Deploying incluster-proxy...")
@@ -109,26 +112,26 @@ func proxyRuns(x *evaluation) verdict {
 
 // platformUsesNew re-points the platform, and last our own workloads. It
 // starts only while every counting node knows the new name.
-func platformUsesNew(x *evaluation) verdict {
-	want, target := &x.s.Desired, x.s.Target
-	if x.untouched() {
+func platformUsesNew(e *evaluation) verdict {
+	want, target := &e.s.Desired, e.s.Target
+	if e.untouched() {
 		want.Own = target.Upstream
 		want.Bootstrap = withUpstreams([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
 		if len(want.PullSecrets) > 0 { // ours since an earlier switch
 			want.PullSecrets = withTargets([]Target{target}, want.PullSecrets...)
 		}
-		x.s.Bases = withNames(x.s.Bases, target.Name())
-		if !x.w.Platform.Moved && !slices.Equal(want.Bootstrap, []upstream.Upstream{target.Upstream}) {
-			return wait(orElse(x.w.Platform.Message, "Updating the module's own workloads"))
+		e.s.Bases = withNames(e.s.Bases, e.nameOf(target))
+		if !e.seen.Platform.Moved && !slices.Equal(want.Bootstrap, []upstream.Upstream{target.Upstream}) {
+			return wait(orElse(e.seen.Platform.Message, "Updating the module's own workloads"))
 		}
 		return done("")
 	}
-	if v := x.rules.safeNow(x); !v.done {
+	if v := e.rules.safeNow(e); !v.done {
 		return v
 	}
-	want.Registry, want.Workloads, want.Own = target, target.Name(), target.Upstream
+	want.Registry, want.Workloads, want.Own = target, e.nameOf(target), target.Upstream
 	want.PullSecrets = withTargets([]Target{target}, want.PullSecrets...)
-	seen := x.w.Platform
+	seen := e.seen.Platform
 	switch {
 	case seen.Target != target:
 		return wait("Updating registry for deckhouse components")
@@ -137,79 +140,80 @@ func platformUsesNew(x *evaluation) verdict {
 	case !seen.Moved:
 		return wait(orElse(seen.Message, "Updating registry for deckhouse components"))
 	}
-	if left := x.misplaced(); len(left) > 0 {
-		return wait(misplacedMessage(target.Name(), left))
+	if misplaced := e.misplaced(); len(misplaced) > 0 {
+		return wait(misplacedMessage(want.Workloads, misplaced))
 	}
 	return done(skippedMessage(seen.Skipped))
 }
 
 // nodesKnowOnlyNew takes the old registry out for good, and the names that
-// nothing refers to. It is the only step that makes a layout smaller, and does
-// so only if all that could contradict was looked at in this pass.
-func nodesKnowOnlyNew(x *evaluation) verdict {
-	if x.untouched() {
-		x.s.Desired.Bootstrap = []upstream.Upstream{x.s.Target.Upstream}
-		if len(x.s.Desired.PullSecrets) > 0 {
-			x.s.Desired.PullSecrets = []Target{x.s.Target}
+// nothing refers to. It and Cleanup are the only steps that make a layout
+// smaller, and only after mayShrink looked, in this pass, at all that could
+// still need what goes.
+func nodesKnowOnlyNew(e *evaluation) verdict {
+	if e.untouched() {
+		e.s.Desired.Bootstrap = []upstream.Upstream{e.s.Target.Upstream}
+		if len(e.s.Desired.PullSecrets) > 0 {
+			e.s.Desired.PullSecrets = []Target{e.s.Target}
 		}
 		return done("")
 	}
-	if x.s.Finalized == 0 {
-		if v := x.rules.mayShrink(x); !v.done {
+	if e.s.Finalized == 0 {
+		if v := e.rules.mayShrink(e); !v.done {
 			return v
 		}
-		x.shrink(x.rules.keep(x))
+		e.shrink(e.rules.keep(e))
 	}
-	if v := x.barrier(x.s.Finalized); !v.done {
+	if v := e.barrier(e.s.Finalized); !v.done {
 		return v
 	}
-	return done(keptMessage(x.s, x.w.Census))
+	return done(e.keptMessage())
 }
 
-// proxyIsGone stops the in-cluster proxy once nobody uses it any more. Nodes
-// forget the way through it first: so the last layout of a switch is everywhere
-// when it ends, and nobody is sent where nothing listens.
-func proxyIsGone(x *evaluation) verdict {
-	want, proxy := &x.s.Desired, x.w.Proxy
+// proxyIsGone stops the in-cluster proxy once no client uses it any more. Nodes
+// drop their fallback to it first: no node may be sent where nothing listens.
+func proxyIsGone(e *evaluation) verdict {
+	want, proxy := &e.s.Desired, e.seen.Proxy
 	if want.Proxy && proxy.Exists {
-		if x.s.CleaningSince.IsZero() {
-			x.s.CleaningSince = x.w.Now
+		if e.s.CleaningSince.IsZero() {
+			e.s.CleaningSince = e.seen.Now
 		}
 		used := proxy.LastUse
 		if used.IsZero() {
-			used = x.s.CleaningSince
+			used = e.s.CleaningSince
 		}
-		if x.w.Now.Sub(used) < x.w.Settings.ProxyIdle && x.w.Now.Sub(x.s.CleaningSince) < x.w.Settings.ProxyIdleMax {
+		if e.seen.Now.Sub(used) < e.seen.Settings.ProxyIdle && e.seen.Now.Sub(e.s.CleaningSince) < e.seen.Settings.ProxyIdleMax {
 			return wait(proxyInUseMessage(proxy))
 		}
 	}
 	if next := want.Layout; next.Fallback != (layout.Fallback{}) {
 		next.Fallback = layout.Fallback{}
-		x.publish(next)
-		x.s.FallbackRemoved = want.Layout.Generation
+		e.publish(next)
+		e.s.FallbackRemoved = want.Layout.Generation
 	}
-	if v := x.barrier(x.s.FallbackRemoved); x.s.FallbackRemoved > 0 && !v.done {
+	if v := e.barrier(e.s.FallbackRemoved); e.s.FallbackRemoved > 0 && !v.done {
 		return v
 	}
 	if want.Proxy {
-		want.Proxy, x.s.NamesChecked = false, time.Time{} // the fixed name was kept for its clients
+		want.Proxy, e.s.NamesChecked = false, time.Time{} // the fixed name was kept for its clients
+		want.ProxyLayout, want.ProxyShrunk = layout.Layout{}, 0
 	}
 	if proxy.Exists {
 		return wait("Stopping incluster-proxy...")
 	}
-	return x.nameIsGone()
+	return e.nameIsGone()
 }
 
-// nameIsGone takes out the fixed name, if nothing refers to it, so that the
-// last layout of a switch is everywhere when it ends.
-func (x *evaluation) nameIsGone() verdict {
-	if x.namesAreDue() {
-		if v := x.rules.mayShrink(x); !v.done {
+// nameIsGone takes out the fixed name, if nothing refers to it. It waits for
+// the nodes, so that the last layout of a switch is everywhere when it ends.
+func (e *evaluation) nameIsGone() verdict {
+	if e.namesAreDue() {
+		if v := e.rules.mayShrink(e); !v.done {
 			return v
 		}
-		x.shrink(x.rules.keep(x))
+		e.shrink(e.rules.keep(e))
 	}
-	if v := x.barrier(x.s.Finalized); x.s.Finalized > 0 && !v.done {
+	if v := e.barrier(e.s.Finalized); e.s.Finalized > 0 && !v.done {
 		return v
 	}
 	return done("")
@@ -217,8 +221,8 @@ func (x *evaluation) nameIsGone() verdict {
 
 // union is what nodes must know during a switch: all known names × all
 // registries that may be in use.
-func union(s State) layout.Layout {
-	l := s.Desired.Layout
+func union(e *evaluation) layout.Layout {
+	s, l := e.s, e.s.Desired.Layout
 	ups := l.Upstreams()
 	if l.IsZero() {
 		l.ActiveMode, l.Active = string(s.Active.Mode), s.Active.Upstream
@@ -227,11 +231,12 @@ func union(s State) layout.Layout {
 		}
 	}
 	l.Mode, l.Target = string(s.Target.Mode), s.Target.Upstream
-	known := withNames(s.Bases, s.Target.Name(), layout.NameOf(s.Target.Upstream))
+	known := withNames(s.Bases, e.ownNames(s.Target)...)
 	for _, u := range ups {
 		known = withNames(known, layout.NameOf(u))
 	}
-	// The one that served until now stays first where no name is its own.
+	// The registry that served until now stays first for names that are no
+	// registry's own.
 	if i := slices.Index(ups, l.Active); i > 0 {
 		ups = slices.Concat(ups[i:i+1], ups[:i], ups[i+1:])
 	}
@@ -239,9 +244,10 @@ func union(s State) layout.Layout {
 	return l
 }
 
-// shrink makes the target the only registry, serving the names in keep.
-func (x *evaluation) shrink(keep []layout.Name) {
-	target := x.s.Target
+// shrink makes the target the only registry, for the names in keep. Nothing else
+// takes anything out of a layout.
+func (e *evaluation) shrink(keep []layout.Name) {
+	target := e.s.Target
 	next := layout.Layout{
 		Mode:       string(target.Mode),
 		ActiveMode: string(target.Mode),
@@ -250,36 +256,36 @@ func (x *evaluation) shrink(keep []layout.Name) {
 		Routes:     layout.Cross(keep, []upstream.Upstream{target.Upstream}),
 	}
 	if slices.Contains(keep, layout.Fixed()) {
-		next.Fallback = x.s.Desired.Layout.Fallback
+		next.Fallback = e.s.Desired.Layout.Fallback
 	}
-	x.publish(next)
-	x.s.Desired.PullSecrets = []Target{target}
-	x.s.Desired.Bootstrap = []upstream.Upstream{target.Upstream}
-	x.s.Bases = next.Names()
-	x.s.Finalized = x.s.Desired.Layout.Generation
-	x.s.NamesChecked = x.w.Now
+	e.setLayouts(next, e.proxyLayout(next))
+	e.s.Desired.PullSecrets = []Target{target}
+	e.s.Desired.Bootstrap = []upstream.Upstream{target.Upstream}
+	e.s.Bases = next.Names()
+	e.s.Finalized = e.s.Desired.Layout.Generation
+	e.s.NamesChecked = e.seen.Now
 }
 
 // afterReady is what a step still does once the switch has ended.
-func (x *evaluation) afterReady(step string) (v verdict, changed bool) {
+func (e *evaluation) afterReady(step string) (v verdict, changed bool) {
 	switch step {
 	case names.ConditionSwitch:
-		return done(skippedMessage(x.w.Platform.Skipped)), true
+		return done(skippedMessage(e.seen.Platform.Skipped)), true
 	case names.ConditionFinal:
 	default:
 		return verdict{}, false
 	}
-	x.orderLegacy()
+	e.orderLegacy()
 	switch {
-	case x.s.Desired.Legacy:
-		return x.legacyBarrier(), true
-	case !x.untouched() && x.namesAreDue():
-		// Due is done: what could not be looked at or could not go now is asked
-		// again after the usual time, not in every pass.
-		x.s.NamesChecked = x.w.Now
-		if x.w.Census.Live && x.rules.mayShrink(x).done {
-			x.shrink(x.rules.keep(x))
-			return done(keptMessage(x.s, x.w.Census)), true
+	case e.s.Desired.Legacy:
+		return e.legacyBarrier(), true
+	case !e.untouched() && e.namesAreDue():
+		// Noted in any case: if nothing could go now, the next try is after the
+		// usual time and not in every pass.
+		e.s.NamesChecked = e.seen.Now
+		if e.seen.Census.Live && e.rules.mayShrink(e).done {
+			e.shrink(e.rules.keep(e))
+			return done(e.keptMessage()), true
 		}
 	}
 	return verdict{}, false
@@ -287,33 +293,34 @@ func (x *evaluation) afterReady(step string) (v verdict, changed bool) {
 
 // namesAreDue reports whether it is time to look whether names that were kept
 // are still in use.
-func (x *evaluation) namesAreDue() bool {
-	return x.keepsNames() && x.w.Now.Sub(x.s.NamesChecked) >= x.w.Settings.RecheckNames
+func (e *evaluation) namesAreDue() bool {
+	return e.keepsNames() && e.seen.Now.Sub(e.s.NamesChecked) >= e.seen.Settings.RecheckNames
 }
 
 // orderLegacy notices that the user deleted the layout's Secret in Unmanaged
 // and Ready, which means: back to the legacy containerd format. An agent obeys
 // only this order, never an absent layout.
-func (x *evaluation) orderLegacy() {
-	if !x.asksForLegacy() {
+func (e *evaluation) orderLegacy() {
+	if !e.asksForLegacy() {
 		return
 	}
-	if x.keepsNames() && x.namesAreLive() {
-		return // somebody needs them: the layout is published again
+	if e.keepsNames() && e.namesAreLive() {
+		return // something needs them: the layout is published again
 	}
-	x.s.Desired.Layout, x.s.Desired.Legacy, x.s.SafeGeneration = layout.Layout{}, true, 0
+	e.s.Desired.Layout, e.s.Desired.ProxyLayout = layout.Layout{}, layout.Layout{}
+	e.s.Desired.Legacy, e.s.SafeGeneration = true, 0
 }
 
-func (x *evaluation) asksForLegacy() bool {
-	return x.s.Target.Mode == Unmanaged && !x.s.Desired.Layout.IsZero() && !x.w.Published.Found && x.w.Published.Problem == ""
+func (e *evaluation) asksForLegacy() bool {
+	return !e.hasFixedAddress(e.s.Target.Mode) && !e.s.Desired.Layout.IsZero() && !e.seen.Published.Found && e.seen.Published.Problem == ""
 }
 
-// namesAreLive reports whether anything but the past needs the names that the
+// namesAreLive reports whether anything that runs needs the names that the
 // layout keeps. Revisions to roll back to do not count against the user's own
-// order, nor do our own running pods: old ones would keep every cluster that
-// ever switched from obeying it.
-func (x *evaluation) namesAreLive() bool {
-	census, own := x.w.Census, ownNames(x.s.Target)
+// order, nor do our own pods: with them no cluster that ever switched could
+// follow it.
+func (e *evaluation) namesAreLive() bool {
+	census, own := e.seen.Census, e.ownNames(e.s.Target)
 	if !census.Live || census.Problem != "" {
 		return true // as far as we know
 	}
@@ -323,21 +330,16 @@ func (x *evaluation) namesAreLive() bool {
 }
 
 // keepsNames reports whether the layout has more names than the target needs.
-func (x *evaluation) keepsNames() bool {
-	return len(x.s.Desired.Layout.Routes) > len(ownNames(x.s.Target))
-}
-
-// ownNames are the names that a target needs, whatever else is in use.
-func ownNames(t Target) []layout.Name {
-	return withNames(nil, t.Name(), layout.NameOf(t.Upstream))
+func (e *evaluation) keepsNames() bool {
+	return len(e.s.Desired.Layout.Routes) > len(e.ownNames(e.s.Target))
 }
 
 // legacyBarrier is done when every counting node is back in the legacy
 // containerd format.
-func (x *evaluation) legacyBarrier() verdict {
-	waiting, of := x.waitingFor(func(n Node) bool { return x.rules.valid(n) && n.Report.Legacy })
+func (e *evaluation) legacyBarrier() verdict {
+	waiting, of := e.waitingFor(func(n Node) bool { return e.rules.valid(n) && n.Report.Legacy })
 	if len(waiting) == 0 {
 		return done("")
 	}
-	return wait(x.legacyMessage(waiting, of))
+	return wait(e.legacyMessage(waiting, of))
 }

@@ -48,8 +48,8 @@ type status struct {
 
 // apply takes over what is good in the Secret's data. The keys are independent:
 // a broken list of users must not keep a layout from being served. The
-// certificate and the users come first, so that who is sent here by the new
-// layout is let in.
+// certificate and the users come first: they must be known before the new layout
+// sends clients here.
 func (l *loaded) apply(data map[string][]byte) status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -72,7 +72,7 @@ func (l *loaded) apply(data map[string][]byte) status {
 	return l.statusLocked()
 }
 
-// part runs take if the content is another than last time.
+// part runs take if the content has changed since the last time.
 func (l *loaded) part(name string, content []byte, take func() error) {
 	sum := sha256.Sum256(content)
 	if l.seen[name] == sum {
@@ -92,7 +92,7 @@ func (l *loaded) part(name string, content []byte, take func() error) {
 	l.log.Info("configuration taken", "part", name)
 }
 
-// applyLayout routes by a newer layout, and by nothing else.
+// applyLayout routes by the layout if it is newer.
 func (l *loaded) applyLayout(data []byte) error {
 	next, err := layout.Decode(data)
 	switch {

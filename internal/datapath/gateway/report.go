@@ -21,8 +21,8 @@ const (
 	retryMost  = time.Minute
 )
 
-// reporter writes annotations on our own Pod. It can never fail a pull: nobody
-// waits for it.
+// reporter writes annotations on our own Pod. No pull waits for it, so it can fail
+// none.
 type reporter struct {
 	client         kubernetes.Interface
 	namespace, pod string
@@ -30,7 +30,7 @@ type reporter struct {
 	log            *slog.Logger
 	usage          *usage
 	status         func() status
-	changed        chan struct{} // gets a token when the status is another
+	changed        chan struct{} // gets a token when the status has changed
 	now            func() time.Time
 }
 
@@ -42,8 +42,8 @@ func (r *reporter) statusChanged() {
 	}
 }
 
-// run reports until the context ends: a change of status at once, a use at
-// most every so often, a failure again after a while.
+// run reports until the context ends: a change of status at once, a use only
+// once in r.every, and a report that failed again after a backoff.
 func (r *reporter) run(ctx context.Context) {
 	var (
 		sent  map[string]any
@@ -68,7 +68,7 @@ func (r *reporter) run(ctx context.Context) {
 		}
 		due = nil
 		if r.usage.busy() {
-			due = time.After(r.every) // nothing else would tell that it goes on
+			due = time.After(r.every) // a long download sends no other signal
 		}
 		want := r.annotations()
 		if maps.Equal(want, sent) {
@@ -88,8 +88,8 @@ func (r *reporter) run(ctx context.Context) {
 }
 
 // annotations are all that we report; nil removes one. Before the first layout
-// that takes back what an earlier process in this Pod claimed to serve. Its
-// last use stays, until there is a later one: it was one.
+// this takes back what an earlier process in this Pod claimed to serve. The last
+// use that it reported stays until there is a later one.
 func (r *reporter) annotations() map[string]any {
 	s := r.status()
 	want := map[string]any{

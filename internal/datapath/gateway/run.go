@@ -76,7 +76,7 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 	group.Go(func() error { <-ctx.Done(); health.draining.Store(true); return nil })
 	group.Go(func() error {
 		err := proxy.Serve(ctx, clients, clientsAt, proxy.Drain{Delay: cfg.DrainDelay, Limit: cfg.Drain}, log)
-		return errors.Join(err, probes.Close()) // the last thing that is asked is whether we are ready
+		return errors.Join(err, probes.Close()) // probes go on until the last pull has ended
 	})
 	return group.Wait()
 }
@@ -93,8 +93,8 @@ func newClient(kubeconfig string) (kubernetes.Interface, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the API server: %w", err)
 	}
-	// Its connections are closed by hand: those with a watch that has just ended
-	// count as busy, and are not closed as idle ones.
+	// Connections are closed by us: one whose watch has just ended still counts as
+	// busy and would not be closed as idle.
 	dialer := connrotation.NewDialer((&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext)
 	config.Dial = dialer.DialContext
 	client, err := kubernetes.NewForConfig(config)

@@ -19,9 +19,9 @@ const (
 	clientWindow = 10 * time.Minute
 )
 
-// usage remembers when in-cluster clients last used the proxy, and which. The
-// proxy goes only when nobody did for a while. Nodes do not count: the second
-// way is nothing that they depend on.
+// usage remembers when in-cluster clients last used the proxy, and which ones.
+// The proxy is stopped only when none did for a while. Nodes do not count: for
+// them it is only a fallback.
 type usage struct {
 	now  func() time.Time
 	used chan struct{} // gets a token when there is something new
@@ -36,7 +36,7 @@ func newUsage(now func() time.Time) *usage {
 	return &usage{now: now, used: make(chan struct{}, 1), clients: map[string]time.Time{}, flight: map[string]int{}}
 }
 
-// counted notes the caller, whom regauth.Require let pass, and serves.
+// counted notes the caller that regauth.Require found, and serves.
 func (u *usage) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, ok := regauth.UserFrom(r.Context()); ok && user.Role == regauth.RoleClient {
@@ -46,8 +46,8 @@ func (u *usage) counted(next http.Handler) http.Handler {
 	})
 }
 
-// note is called at the begin of a request, and what it returns at the end: a
-// download is a use for as long as it takes.
+// note is called when a request begins, and what it returns when it ends: a
+// download counts as use for as long as it takes.
 func (u *usage) note(remote string) (ended func()) {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 )
 
 // dialer connects for one upstream. Where an upstream sends us (token servers,
-// redirects) is judged by the address that is really dialled: any DNS name may
-// lead to this machine. The upstream's own address is the user's word, and so
-// is an HTTP proxy, which judges by itself where it goes.
+// redirects) is checked by the address that is really dialled: any DNS name may
+// lead to this machine. The upstream's own address was given by the user, and so
+// was an HTTP proxy; neither is checked.
 type dialer struct {
 	origin   string // host:port of the upstream
 	loopback bool   // the upstream is on this machine, and may send us to others here
@@ -29,7 +29,7 @@ func newDialer(origin *url.URL) *dialer {
 	return &dialer{origin: addressOf(origin), loopback: regauth.IsLoopback(origin.Hostname())}
 }
 
-// proxy is http.ProxyFromEnvironment and notes what that says.
+// proxy is http.ProxyFromEnvironment and remembers its answers.
 func (d *dialer) proxy(req *http.Request) (*url.URL, error) {
 	via, err := http.ProxyFromEnvironment(req) // never for loopback
 	if via != nil {

@@ -73,15 +73,13 @@ func codeOf(status int, kind Kind) string {
 		return CodeManifestUnknown
 	case status == http.StatusNotFound:
 		return CodeNameUnknown
-	case status == http.StatusTooManyRequests:
-		return CodeTooManyRequests
 	default:
 		return CodeUnknown
 	}
 }
 
-// firstError is the upstream's own word in an error body, for the reason that
-// we give; empty when there is none. It is cut, and kept to one line.
+// firstError is the first error that an upstream's body names, on one line of
+// bounded length; empty when there is none.
 func firstError(data []byte) string {
 	body := errorBody{}
 	if json.Unmarshal(data, &body) != nil || len(body.Errors) == 0 {

@@ -6,18 +6,16 @@ import (
 	"net/http"
 	"slices"
 	"time"
-
-	"github.com/d8-registry/registry/internal/datapath/regauth"
 )
 
-// probeShare is the part of the budget that an upstream that was dead has to
-// show that it lives, while others could serve: a bit over 2 s.
+// probeShare is the part of the budget that an unhealthy upstream gets to show
+// that it works again, while others could serve: a bit over 2 s.
 const probeShare = 8
 
 // failover asks one upstream after the other until one gives an answer worth
 // relaying. Pulls have no body, so asking again is always safe before the
-// first byte. All of them together have one budget: containerd 2 gives up
-// after 30 s, and 1.6 never does, so an answer in time is owed to both.
+// first byte. All upstreams together have one budget: containerd 2 gives up
+// after 30 s, and 1.6 never does, so both need an answer in time.
 type failover struct {
 	budget, stall, probe time.Duration
 	metrics              *Metrics
@@ -34,8 +32,7 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 	var failed failures
 	tries := f.order(x)
 	for i, t := range tries {
-		// A silent upstream gets its share and no more, so that the next ones
-		// have theirs.
+		// A silent upstream may not use up the time of the next ones.
 		limit := time.Until(deadline) / time.Duration(len(tries)-i)
 		if t.probed && i < len(tries)-1 {
 			limit = min(limit, f.budget/probeShare)
@@ -55,27 +52,27 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 	return failed.answer(req, x)
 }
 
-// order is the route's own, but for those last that were found dead or that
-// just broke this very pull.
+// order is the route's own, with those last that are unhealthy, and after them
+// the one that just broke this very pull.
 func (f failover) order(x *exchange) []try {
 	if len(x.route.targets) == 1 {
 		return []try{{target: x.route.targets[0]}}
 	}
 	now := time.Now()
-	var first, dead, justBroken []try
+	var first, unwell, justBroken []try
 	for _, t := range x.route.targets {
 		if t == x.broken {
 			justBroken = append(justBroken, try{target: t})
 			continue
 		}
 		switch s := t.health.ask(now, f.probe); s {
-		case distrust:
-			dead = append(dead, try{target: t})
-		case trusted, probed:
-			first = append(first, try{target: t, probed: s == probed})
+		case unhealthy:
+			unwell = append(unwell, try{target: t})
+		case healthy, probing:
+			first = append(first, try{target: t, probed: s == probing})
 		}
 	}
-	return slices.Concat(first, dead, justBroken)
+	return slices.Concat(first, unwell, justBroken)
 }
 
 // ask sends the request to one upstream. The response that it returns is one
@@ -87,53 +84,50 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 		failure.outcome, failure.reason = notFoundThere, reason
 		return nil, failure
 	}
-	p := newPatience(req.Context(), limit)
+	p := newAttemptTimeout(req.Context(), limit)
 	resp, err := t.transport.RoundTrip(out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
 	if err != nil {
 		err = p.explain(err)
 		p.end()
 		if req.Context().Err() == nil {
-			f.blame(failure, t, err, layerOf(req, x.pull))
+			f.recordError(failure, t, err, isLayer(req, x.pull))
 		}
 		return nil, failure
 	}
-	failure.outcome, failure.reason = judge(resp, x.pull)
+	failure.outcome, failure.reason = outcomeOf(resp, x.pull)
 	if failure.outcome == relayed {
 		failure.outcome, failure.reason = collect(resp, x.pull)
 	}
 	if failure.outcome == relayed {
 		if p.headerArrived() {
-			t.health.served(layerOf(req, x.pull))
+			t.health.served(isLayer(req, x.pull))
 			f.metrics.attempt(t.upstream.Host, relayed)
 			resp.Body = p.watch(resp.Body, f.stall)
 			return resp, nil
 		}
-		failure.outcome, failure.reason = broken, errImpatient.Error()
+		failure.outcome, failure.reason = noConnection, errNoAnswer.Error()
 	}
-	if failure.outcome == broken && req.Context().Err() == nil {
+	if failure.outcome == noConnection && req.Context().Err() == nil {
 		failure.reason = p.explain(errors.New(failure.reason)).Error()
-		t.health.failed(time.Now(), f.probe, layerOf(req, x.pull))
+		t.health.failed(time.Now(), f.probe, isLayer(req, x.pull))
 	}
-	failure.keep(resp, out)
+	failure.keepAnswer(resp, out)
 	p.end()
 	f.metrics.attempt(t.upstream.Host, failure.outcome)
 	return nil, failure
 }
 
-// layerOf reports whether a pull is one of a layer, which registries often have
-// served by other machines than the rest.
-func layerOf(req *http.Request, pull Pull) bool {
+// isLayer reports whether a layer is pulled. Registries often have layers served
+// by other machines than the rest.
+func isLayer(req *http.Request, pull Pull) bool {
 	return pull.Kind == KindBlobs && req.Method == http.MethodGet
 }
 
-// blame says what an error means: a refusal is an answer, anything else cost
-// us time and will again.
-func (f failover) blame(failure *failure, t *target, err error, layer bool) {
-	failure.outcome, failure.reason = broken, err.Error()
-	var refused *regauth.RefusedError
-	if errors.As(err, &refused) {
-		failure.outcome = refusedUs
-	} else {
+// recordError notes that an upstream gave no answer. Without a connection it
+// cost us time, and will again.
+func (f failover) recordError(failure *failure, t *target, err error, layer bool) {
+	failure.outcome, failure.reason = outcomeOfError(err), err.Error()
+	if failure.outcome == noConnection {
 		t.health.failed(time.Now(), f.probe, layer)
 	}
 	f.metrics.attempt(t.upstream.Host, failure.outcome)

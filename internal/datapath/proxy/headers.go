@@ -43,8 +43,8 @@ func keepOnlyPullResponse(resp *http.Response) error {
 	resp.Header = only(resp.Header, responseHeaders)
 	resp.Header.Set("Docker-Distribution-API-Version", "registry/2.0")
 	resp.Trailer = nil
-	there := x.served.place
-	theirs, _ := there.find(x.route.name, x.pull.Repository)
+	there := x.served.paths
+	theirs, _ := there.repositoryAt(x.route.name, x.pull.Repository)
 	for _, link := range links {
 		if mapped, ok := mapLink(link, there.root+"/"+theirs+"/", x.pull); ok {
 			resp.Header.Add("Link", mapped)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The data path must not grow a taste for Kubernetes, nor for files.
+// The data path knows nothing of Kubernetes, nor of files.
 func TestImports(t *testing.T) {
 	t.Parallel()
 	files, err := os.ReadDir(".")

@@ -9,7 +9,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 )
 
-// statusClientGone is logged, never sent, when nobody is left to answer.
+// statusClientGone is logged, never sent: the client has gone.
 const statusClientGone = 499
 
 // record is what is known of a request when it ends. Only the goroutine that

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// A client has its first header in under 20 s, whoever is dead, and a body that
-// is silent for 10 s counts as stalled.
+// The header comes within 20 s: some clients give up after 30 s. A body that is
+// silent for 10 s counts as stalled.
 const (
 	DefaultBudget = 18 * time.Second
 	DefaultStall  = 10 * time.Second
 )
 
-// Config is what the places that use the data path differ in. The zero value
-// works.
+// Config is what differs between the programs that use the data path. The zero
+// value works.
 type Config struct {
 	// Log gets the access log and warnings; nil means none.
 	Log *slog.Logger
@@ -33,8 +33,8 @@ type Config struct {
 	// Stall is how long a body may be silent before it is continued from
 	// another upstream. 0 means DefaultStall.
 	Stall time.Duration
-	// Probe is how long an upstream that cost a request its time is tried last
-	// before it is tried first again. 0 means DefaultProbe.
+	// Probe is how long an upstream that did not answer in time is asked last.
+	// 0 means DefaultProbe.
 	Probe time.Duration
 }
 
@@ -64,8 +64,8 @@ func New(table *Table, cfg Config) http.Handler {
 	cfg = cfg.withDefaults()
 	forward := &httputil.ReverseProxy{
 		Rewrite: keepOnlyPullHeaders,
-		// Around failover and not within: a body that breaks goes on from
-		// the next upstream.
+		// resume is around failover: a body that breaks goes on from the next
+		// upstream.
 		Transport:      resume{next: failover{budget: cfg.Budget, stall: cfg.Stall, probe: cfg.Probe, metrics: cfg.Metrics}},
 		ModifyResponse: keepOnlyPullResponse,
 		FlushInterval:  -1, // layers are streamed, never collected
@@ -99,8 +99,8 @@ func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
 			route, ok = table.lookup(pull.Host, pull.Repository)
 		}
 		if !ok && table.Generation() == 0 {
-			// Whether there is a route is not known yet: 503, so that nobody
-			// takes it for an answer.
+			// Whether there is a route is not known yet: 503, which says nothing
+			// about the image.
 			WriteError(w, r, http.StatusServiceUnavailable, CodeUnavailable, "no layout yet")
 			return
 		}
@@ -120,8 +120,8 @@ type exchange struct {
 	pull   Pull
 	route  route
 	record *record
-	// served is who gave the answer being read; broken is who gave one that
-	// ended too early, and is tried last.
+	// served is the upstream whose answer is being read; broken is the one whose
+	// answer ended too early, which is tried last.
 	served, broken *target
 }
 

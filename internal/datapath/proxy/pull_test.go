@@ -42,7 +42,7 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
-	tg := &target{upstream: upstream.Upstream{Host: "up.example.com", Scheme: upstream.HTTPS, Path: "team/a"}, place: below("team/a")}
+	tg := &target{upstream: upstream.Upstream{Host: "up.example.com", Scheme: upstream.HTTPS, Path: "team/a"}, paths: layoutMapping("team/a")}
 	f.Fuzz(func(t *testing.T, path, query, host string) {
 		req := (&http.Request{Method: http.MethodGet, Host: host, Header: http.Header{}, URL: &url.URL{Path: path, RawQuery: query}}).WithContext(t.Context())
 		p, err := Parse(req)

@@ -30,7 +30,7 @@ func (r redirected) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("redirect of %s: %w", req.URL.Host, err)
 		}
 		if !regauth.SameOrigin(to, r.origin) {
-			via = r.plain // and it stays so, even if somebody there sends us back
+			via = r.plain // it stays so, also if that server sends us back
 		}
 		req = req.Clone(req.Context())
 		req.URL, req.Host = to, ""

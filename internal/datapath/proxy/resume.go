@@ -37,16 +37,16 @@ func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// breather is how long to wait before all upstreams are asked again, by how
-// often they were asked in vain: a registry that restarts is back within
-// seconds, and a client in mid-body has that time. ok is false when it is
-// enough.
-func breather(vain int) (wait time.Duration, ok bool) {
+// backoff is how long to wait before all upstreams are asked once more, by how
+// often they all were. A registry that restarts is back within seconds, and a
+// client in the middle of a body can wait that long. ok is false when it is
+// time to give up.
+func backoff(rounds int) (wait time.Duration, ok bool) {
 	waits := []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second}
-	if vain >= len(waits) {
+	if rounds >= len(waits) {
 		return 0, false
 	}
-	return waits[vain], true
+	return waits[rounds], true
 }
 
 // pinned is the exchange for the rest of a pull: the same, but by digest also
@@ -118,7 +118,7 @@ type resumedBody struct {
 	body     io.ReadCloser
 	part     part
 	tried    int // continuations since the last byte
-	vain     int // how often since then all upstreams had been asked
+	rounds   int // how often since then all upstreams were asked
 }
 
 func (b *resumedBody) Read(p []byte) (int, error) {
@@ -126,7 +126,7 @@ func (b *resumedBody) Read(p []byte) (int, error) {
 		n, err := b.body.Read(p)
 		b.part.at += int64(n)
 		if n > 0 {
-			b.tried, b.vain = 0, 0
+			b.tried, b.rounds = 0, 0
 			if errors.Is(err, io.EOF) && b.complete() {
 				return n, io.EOF
 			}
@@ -140,7 +140,7 @@ func (b *resumedBody) Read(p []byte) (int, error) {
 		case b.req.Context().Err() != nil:
 			return 0, fmt.Errorf("client gone: %w", context.Cause(b.req.Context()))
 		}
-		if err := b.carryOn(err); err != nil {
+		if err := b.continueBody(err); err != nil {
 			b.exchange.record.err = err
 			return 0, err
 		}
@@ -151,22 +151,22 @@ func (b *resumedBody) complete() bool { return b.part.end < 0 || b.part.at >= b.
 
 func (b *resumedBody) Close() error { return b.body.Close() }
 
-// carryOn replaces the body with one that goes on where the last one ended.
-func (b *resumedBody) carryOn(why error) error {
+// continueBody replaces the body with one that goes on where the last one ended.
+func (b *resumedBody) continueBody(why error) error {
 	x := b.exchange
 	_ = b.body.Close() // it is broken already
 	b.body = http.NoBody
 	x.served.health.failed(time.Now(), b.next.probe, x.pull.Kind == KindBlobs)
 	var last error
-	for b.rested() {
+	for b.mayTryAgain() {
 		b.tried++
 		x.broken = x.served
 		x.record.resumed++
 		b.next.metrics.resumed()
-		resp, err := b.next.RoundTrip(b.rest())
+		resp, err := b.next.RoundTrip(b.remainingRequest())
 		if err != nil {
 			b.tried = max(b.tried, len(x.route.targets)) // it has asked them all
-		} else if err = b.join(resp); err == nil {
+		} else if err = b.takeOver(resp); err == nil {
 			return nil
 		}
 		last = err // not all: a long outage has many
@@ -174,18 +174,19 @@ func (b *resumedBody) carryOn(why error) error {
 	return fmt.Errorf("body of %s ended at byte %d: %w", x.pull.Reference, b.part.at, errors.Join(why, last))
 }
 
-// rested reports whether to go on: at once while there is an upstream that has
-// not been tried since the last byte, after a while when there is none, and not
-// at all when that was often enough or the client has gone.
-func (b *resumedBody) rested() bool {
+// mayTryAgain waits until the next try is due, and reports whether there is one.
+// It is due at once while some upstream was not tried since the last byte, then
+// after a backoff. There is none when the backoffs are used up or the client has
+// gone.
+func (b *resumedBody) mayTryAgain() bool {
 	if b.tried < len(b.exchange.route.targets) {
 		return b.req.Context().Err() == nil
 	}
-	wait, ok := breather(b.vain)
+	wait, ok := backoff(b.rounds)
 	if !ok {
 		return false
 	}
-	b.vain++
+	b.rounds++
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -196,8 +197,8 @@ func (b *resumedBody) rested() bool {
 	}
 }
 
-// rest is the request for the bytes that are missing.
-func (b *resumedBody) rest() *http.Request {
+// remainingRequest asks for the bytes that are missing.
+func (b *resumedBody) remainingRequest() *http.Request {
 	req := b.req.Clone(context.WithValue(b.req.Context(), exchangeKey{}, b.exchange))
 	for _, name := range []string{"If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
 		req.Header.Del(name)
@@ -210,8 +211,8 @@ func (b *resumedBody) rest() *http.Request {
 	return req
 }
 
-// join takes over the body of an answer to rest.
-func (b *resumedBody) join(resp *http.Response) error {
+// takeOver makes the body of an answer to remainingRequest ours.
+func (b *resumedBody) takeOver(resp *http.Response) error {
 	got, ok := partOf(resp)
 	switch {
 	case !ok:

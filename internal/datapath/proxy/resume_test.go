@@ -118,13 +118,13 @@ func TestBreatherEndsWithTheClient(t *testing.T) {
 	leave()
 	b := &resumedBody{
 		req:      (&http.Request{}).WithContext(ctx),
-		exchange: &exchange{route: route{targets: []*target{{}}}}, tried: 1, vain: 4,
+		exchange: &exchange{route: route{targets: []*target{{}}}}, tried: 1, rounds: 4,
 	}
-	if begin := time.Now(); b.rested() || time.Since(begin) > 2*time.Second {
+	if begin := time.Now(); b.mayTryAgain() || time.Since(begin) > 2*time.Second {
 		t.Errorf("waited %s for nobody", time.Since(begin))
 	}
-	b.vain = 5
-	if b.rested() {
+	b.rounds = 5
+	if b.mayTryAgain() {
 		t.Error("never enough")
 	}
 }
@@ -205,7 +205,7 @@ func TestOtherBytesAreNotJoined(t *testing.T) {
 			resp.Header.Set("Content-Range", tc.header)
 		}
 		b := &resumedBody{part: tc.wanted, exchange: &exchange{served: &target{}}}
-		if err := b.join(resp); (err == nil) != tc.ok {
+		if err := b.takeOver(resp); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", tc.name, err)
 		}
 	}

@@ -35,8 +35,8 @@ func NewServer(h http.Handler, certificate GetCertificate, log *slog.Logger) *ht
 
 // Drain is how a server stops.
 type Drain struct {
-	// Delay is how long it goes on as before when told to stop, so that nobody
-	// is sent here any more when it ends.
+	// Delay is how long it goes on as before when told to stop, so that no
+	// client is sent here any more when it ends.
 	Delay time.Duration
 	// Limit is how long requests under way have after that.
 	Limit time.Duration

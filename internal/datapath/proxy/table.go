@@ -14,8 +14,8 @@ import (
 
 // Table is what the data path routes by: a layout and, on a node, the mirrors
 // that users set up there. Requests read an immutable snapshot; Swap and
-// SwapUsers replace it. What is known of an upstream (connections, tokens,
-// whether it is alive) is kept by its ID and survives.
+// SwapUsers replace it. What is known about an upstream (connections, tokens,
+// health) is kept by its ID and survives.
 type Table struct {
 	metrics  *Metrics
 	snapshot atomic.Pointer[snapshot]
@@ -62,9 +62,8 @@ func (t *Table) Swap(l layout.Layout) error {
 }
 
 // SwapUsers routes new requests by what users of the node set up, beside the
-// layout. Where both name a host, the user's mirrors are asked first: it is his
-// host, and the layout's registries are there for what his do not serve. An
-// error changes nothing.
+// layout. Where both name a host, the users' mirrors are asked first, and the
+// layout's registries for what those do not serve. An error changes nothing.
 func (t *Table) SwapUsers(users []upstream.UserHost) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -154,8 +153,8 @@ func (p pool) get(id string, create func() (*target, error)) (*target, error) {
 	return tg, nil
 }
 
-// retire lets go of the targets that are not used any more. Their requests in
-// flight end normally; connections close as they become idle.
+// retire drops the targets that are not used any more. Their requests in flight
+// end normally; connections close as they become idle.
 func (t *Table) retire(used map[string]*target) {
 	hosts := map[string]bool{}
 	for tg := range maps.Values(used) {

@@ -10,17 +10,16 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// DefaultProbe is how long an upstream that cost a request its time is tried
-// last.
+// DefaultProbe is how long an upstream that did not answer in time is asked last.
 const DefaultProbe = 10 * time.Second
 
 // maxProbe is what repeated failures lengthen it to.
 const maxProbe = time.Minute
 
-// target is one upstream with what is known of it.
+// target is one upstream with what is known about it.
 type target struct {
 	upstream  upstream.Upstream
-	place     place
+	paths     pathMapping
 	transport *Transport
 	health    health
 }
@@ -30,11 +29,11 @@ func newTarget(u upstream.Upstream) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &target{upstream: u, place: below(u.Path), transport: transport}, nil
+	return &target{upstream: u, paths: layoutMapping(u.Path), transport: transport}, nil
 }
 
 func newMirrorTarget(m upstream.Mirror) (*target, error) {
-	mapped, err := placeOf(m)
+	mapped, err := mirrorMapping(m)
 	if err != nil {
 		return nil, err
 	}
@@ -42,16 +41,16 @@ func newMirrorTarget(m upstream.Mirror) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &target{upstream: m.Upstream, place: mapped, transport: transport}, nil
+	return &target{upstream: m.Upstream, paths: mapped, transport: transport}, nil
 }
 
-// rewrite is the client's request as this upstream understands it. Without a
-// request there is a reason: the upstream has no such thing.
+// rewrite is the client's request as this upstream understands it. It is nil,
+// with a reason, if the upstream cannot have such a thing.
 func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (out *http.Request, reason string) {
-	if !t.place.may(pull) {
+	if !t.paths.allows(pull) {
 		return nil, "it may not be asked for this"
 	}
-	repository, ok := t.place.find(name, pull.Repository)
+	repository, ok := t.paths.repositoryAt(name, pull.Repository)
 	if !ok {
 		return nil, "no repository for this name"
 	}
@@ -59,17 +58,17 @@ func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (out *h
 	out.URL = &url.URL{
 		Scheme:   string(t.upstream.Scheme),
 		Host:     t.upstream.Host,
-		Path:     t.place.root + pull.path(repository),
+		Path:     t.paths.root + pull.path(repository),
 		RawQuery: t.query(pull),
 	}
 	out.Host = ""
 	return out, ""
 }
 
-// query tells a user's mirror, as containerd does, which registry is meant: it
-// may stand in for many.
+// query tells a user's mirror, as containerd does, which registry is meant: one
+// mirror may serve many.
 func (t *target) query(pull Pull) string {
-	if !t.place.mirror || !pull.namespaced || t.upstream.Host == pull.Host {
+	if !t.paths.mirror || !pull.namespaced || t.upstream.Host == pull.Host {
 		return pull.query
 	}
 	ns := "ns=" + url.QueryEscape(pull.Host)
@@ -80,7 +79,7 @@ func (t *target) query(pull Pull) string {
 }
 
 // health remembers that an upstream did not answer in time, so that the next
-// requests do not pay for it again.
+// requests need not wait for it again.
 type health struct {
 	mu    sync.Mutex
 	fails int
@@ -88,32 +87,32 @@ type health struct {
 	until time.Time // tried last until then; zero when nothing is wrong
 }
 
-// standing is how an upstream is to be treated by one request.
-type standing int
+// upstreamHealth is how one request is to treat an upstream.
+type upstreamHealth int
 
 const (
-	trusted  standing = iota // in its place
-	probed                   // in its place, but not for long
-	distrust                 // last
+	healthy   upstreamHealth = iota // asked in its turn
+	probing                         // asked in its turn, with a short limit
+	unhealthy                       // asked last
 )
 
-// ask is the standing of the moment. When the time has come one request gets
-// to probe; the others go on avoiding the upstream until that one knows.
-func (h *health) ask(now time.Time, probe time.Duration) standing {
+// ask is the health of the moment. When a probe is due, one request makes it; the
+// others go on asking the upstream last until that one is through.
+func (h *health) ask(now time.Time, probe time.Duration) upstreamHealth {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.fails == 0:
-		return trusted
+		return healthy
 	case now.Before(h.until):
-		return distrust
+		return unhealthy
 	default:
 		h.until = now.Add(probe)
-		return probed
+		return probing
 	}
 }
 
-// failed is told that a request for a layer, or for something else, lost time.
+// failed notes that a request lost time. layer says that it was for a layer.
 func (h *health) failed(now time.Time, probe time.Duration, layer bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -122,8 +121,8 @@ func (h *health) failed(now time.Time, probe time.Duration, layer bool) {
 	h.until = now.Add(min(probe<<(h.fails-1), max(probe, maxProbe)))
 }
 
-// served is told of a good answer. A manifest says nothing of the machine that
-// layers come from: after each one the next layer would wait again.
+// served notes a good answer. After a layer has failed only a layer counts: a
+// manifest says nothing about the machine that layers come from.
 func (h *health) served(layer bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -75,14 +75,14 @@ func newTransport(m upstream.Mirror) (*Transport, error) {
 	}, nil
 }
 
-// tlsOf is how a registry is believed, and how we show who we are.
+// tlsOf says which certificates we believe of a registry, and which we show.
 func tlsOf(m upstream.Mirror) (*tls.Config, error) {
 	roots, err := rootsOf(m.Upstream)
 	if err != nil {
 		return nil, err
 	}
 	cfg := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	cfg.InsecureSkipVerify = m.SkipVerify // a user's own word in his own file; layouts never say so
+	cfg.InsecureSkipVerify = m.SkipVerify // only a user's own file can say so, never a layout
 	for i, c := range m.ClientCerts {
 		pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
 		if err != nil {
@@ -93,10 +93,9 @@ func tlsOf(m upstream.Mirror) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// headed adds a user's own headers to requests to the registry itself, and to
-// nobody else that it may send us to. What we say ourselves stays.
-// What changes the meaning of a request or belongs to its connection is not for
-// users to set.
+// headed adds a user's own headers to requests to the registry itself, and not
+// to those that follow its redirects. Headers that we set, that change the
+// meaning of a request, or that belong to its connection stay as they are.
 type headed struct {
 	origin *url.URL
 	header map[string][]string
@@ -125,8 +124,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // CloseIdleConnections closes connections now, or as they become idle.
 func (t *Transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
 
-// Ping is nil when the upstream answered GET /v2/ with anything that a living
-// registry answers, a refusal included; 5xx is none.
+// Ping is nil when the upstream answered GET /v2/ as a registry that works does.
+// Any status below 500 will do, also a refusal.
 func (t *Transport) Ping(ctx context.Context) error {
 	address := url.URL{Scheme: string(t.upstream.Scheme), Host: t.upstream.Host, Path: "/v2/"}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)

@@ -181,11 +181,11 @@ func TestPlaces(t *testing.T) {
 		{upstream.Mirror{Rewrites: []upstream.Rewrite{{Regex: "b", Replace: "..//c"}}}, "a/b", "", false},
 		{upstream.Mirror{Rewrites: []upstream.Rewrite{{Regex: "b", Replace: strings.Repeat("c", 300)}}}, "a/b", "", false},
 	} {
-		p, err := placeOf(c.m)
+		p, err := mirrorMapping(c.m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, ok := p.find(layout.Name{}, c.repository)
+		got, ok := p.repositoryAt(layout.Name{}, c.repository)
 		if ok != c.ok || ok && got != c.want {
 			t.Errorf("%v: %s, %t", c.m.Rewrites, got, ok)
 		}

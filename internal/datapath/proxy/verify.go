@@ -35,7 +35,7 @@ func readWhole(resp *http.Response, limit int64, what string) (outcome, string) 
 	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	switch {
 	case err != nil:
-		return broken, fmt.Sprintf("read the %s: %v", what, err)
+		return noConnection, fmt.Sprintf("read the %s: %v", what, err)
 	case int64(len(data)) > limit:
 		return serverError, fmt.Sprintf("the %s is larger than %d bytes", what, limit)
 	}
@@ -52,7 +52,7 @@ func verify(resp *http.Response, pull Pull) (outcome, string) {
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
 	if err != nil {
-		return broken, fmt.Sprintf("read the manifest: %v", err)
+		return noConnection, fmt.Sprintf("read the manifest: %v", err)
 	}
 	if len(data) > maxManifest {
 		resp.Body = limitedBody{io.MultiReader(bytes.NewReader(data), resp.Body), resp.Body}

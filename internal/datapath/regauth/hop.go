@@ -12,11 +12,10 @@ import (
 // realm, the target of a redirect) and that we do not go to.
 var ErrForbiddenHop = errors.New("forbidden address")
 
-// ValidateHop says whether a registry at from may send us to to. A registry,
-// or who speaks in its name, must not make us ask the node's own services or
-// the cloud's metadata address. What a DNS name leads to is only known when it
-// is dialled: see ForbiddenAddress. The path and the query of to are never
-// part of the error: signed URLs are secrets.
+// ValidateHop says whether a registry at from may send us to to. No registry may
+// make us ask the node's own services or the cloud's metadata address. What a
+// DNS name leads to is only known when it is dialled: see ForbiddenAddress. The
+// path and the query of to are never part of the error: signed URLs are secrets.
 func ValidateHop(from, to *url.URL) error {
 	if to.Scheme != "https" && to.Scheme != "http" {
 		return fmt.Errorf("%w: scheme %q", ErrForbiddenHop, to.Scheme)
@@ -50,8 +49,8 @@ func ForbiddenAddress(ip netip.Addr) bool {
 	}
 }
 
-// IsLoopback reports whether a host name or IP, without a port, says of itself
-// that it is this machine.
+// IsLoopback reports whether a host name or IP, without a port, means this
+// machine.
 func IsLoopback(host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return ip.Unmap().IsLoopback()
@@ -65,8 +64,8 @@ func IsLoopback(host string) bool {
 	}
 }
 
-// SameOrigin reports whether both are the same scheme, host and port, which is
-// how far credentials may go. Host names know no case.
+// SameOrigin reports whether both have the same scheme, host and port. Credentials
+// stay within an origin. Host names know no case.
 func SameOrigin(a, b *url.URL) bool {
 	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
 }

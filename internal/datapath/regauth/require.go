@@ -7,10 +7,10 @@ import (
 
 type userKey struct{}
 
-// Require lets a request pass to next when its Basic credentials are those of
-// a user, and answers 401 with a Basic challenge otherwise. Basic and not
-// Bearer, because stock containerd can only send a static header. users is
-// asked at every request, so that a rotation needs no restart.
+// Require passes a request on to next when its Basic credentials are those of a
+// user, and answers 401 with a Basic challenge otherwise. It is Basic because
+// stock containerd can only send a static header. users is asked at every
+// request, so that a rotation needs no restart.
 func Require(users func() *Users, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name, password, ok := r.BasicAuth()
@@ -33,7 +33,7 @@ func Require(users func() *Users, next http.Handler) http.Handler {
 	})
 }
 
-// UserFrom is the user whom Require let pass.
+// UserFrom is the user that Require found.
 func UserFrom(ctx context.Context) (User, bool) {
 	u, ok := ctx.Value(userKey{}).(User)
 	return u, ok

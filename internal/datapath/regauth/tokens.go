@@ -18,8 +18,8 @@ import (
 const (
 	// A token without expires_in lives 60 s, says the token specification.
 	defaultTokenLife = 60 * time.Second
-	// tokenFetchLimit bounds a fetch, which outlives the request that began it
-	// because others may wait for it.
+	// tokenFetchLimit bounds a fetch. It does not end with the request that began
+	// it: others may wait for it.
 	tokenFetchLimit = 15 * time.Second
 	maxTokenAnswer  = 1 << 20
 	maxTokens       = 4096
@@ -52,7 +52,7 @@ func (s *tokens) get(ctx context.Context, scope string, req tokenRequest) (strin
 		if token, ok := s.kept(scope); ok {
 			return token, nil // fetched while we came here
 		}
-		// Who began the fetch may leave; the others must not fail with it.
+		// The request that began the fetch may end; the others must not fail.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenFetchLimit)
 		defer cancel()
 		token, life, err := s.fetch(ctx, req)

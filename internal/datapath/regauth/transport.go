@@ -38,21 +38,21 @@ func (e *RefusedError) Error() string {
 // error, because the credentials are not for them.
 type Transport struct {
 	origin *url.URL
-	// api is what comes before the repository's name in paths. odd says that it
-	// is not the specification's, so that only the registry knows the names of
-	// its scopes.
-	api    string
-	odd    bool
-	creds  upstream.Credentials
-	next   http.RoundTripper
-	tokens tokens
+	// api is what comes before the repository's name in paths. nonstandard says
+	// that it is not the specification's: then only the registry knows the names
+	// of its scopes.
+	api         string
+	nonstandard bool
+	creds       upstream.Credentials
+	next        http.RoundTripper
+	tokens      tokens
 
 	mu      sync.Mutex
-	learned way
+	learned authMethod
 }
 
-// way is how the registry wants credentials.
-type way struct {
+// authMethod is how the registry wants credentials.
+type authMethod struct {
 	basic          bool
 	realm, service string // Bearer
 }
@@ -74,19 +74,19 @@ func NewTransportAt(u upstream.Upstream, root string, next http.RoundTripper) *T
 		api = before + defaultAPI
 	}
 	t := &Transport{
-		origin: &url.URL{Scheme: string(u.Scheme), Host: u.Host},
-		api:    api,
-		odd:    !standard,
-		creds:  u.Credentials,
-		next:   next,
+		origin:      &url.URL{Scheme: string(u.Scheme), Host: u.Host},
+		api:         api,
+		nonstandard: !standard,
+		creds:       u.Credentials,
+		next:        next,
 	}
 	t.tokens = tokens{fetch: t.fetchToken, now: time.Now}
 	return t
 }
 
 // RoundTrip sends the request with what is known, and once more when the
-// registry asks for something else: a first challenge, or a token that it
-// forgot before its time.
+// registry asks for something else: after a first challenge, or when it refuses
+// a token before the token expires.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !SameOrigin(req.URL, t.origin) {
 		return nil, fmt.Errorf("%s is not %s: its credentials are not for it", req.URL.Host, t.origin.Host)
@@ -135,7 +135,7 @@ func (t *Transport) authorization(req *http.Request, scope string) (string, erro
 	return t.authorizationFor(req, known, scope, scope)
 }
 
-func (t *Transport) authorizationFor(req *http.Request, w way, scope, wanted string) (string, error) {
+func (t *Transport) authorizationFor(req *http.Request, w authMethod, scope, wanted string) (string, error) {
 	switch {
 	case w.basic:
 		return t.basicHeader(), nil
@@ -150,17 +150,17 @@ func (t *Transport) authorizationFor(req *http.Request, w way, scope, wanted str
 	}
 }
 
-// learn picks from the challenges of a 401 what we can answer, Bearer before
-// Basic as registries that offer both prefer it. ok is false when there is
-// nothing to answer with. wanted is the scope to ask for.
-func (t *Transport) learn(header http.Header, scope string) (w way, wanted string, ok bool) {
+// learn picks from the challenges of a 401 one that we can answer. Bearer goes
+// before Basic: registries that offer both prefer it. ok is false when we can
+// answer none. wanted is the scope to ask for.
+func (t *Transport) learn(header http.Header, scope string) (w authMethod, wanted string, ok bool) {
 	var basic bool
 	for _, c := range parseChallenges(header) {
 		switch {
 		case c.scheme == "bearer" && c.params["realm"] != "":
-			w = way{realm: c.params["realm"], service: c.params["service"]}
+			w = authMethod{realm: c.params["realm"], service: c.params["service"]}
 			wanted = scope
-			if s := c.params["scope"]; scope == "" || strings.HasPrefix(s, scope) || t.odd && s != "" {
+			if s := c.params["scope"]; scope == "" || strings.HasPrefix(s, scope) || t.nonstandard && s != "" {
 				wanted = s // the registry may want more than pull for a pull, never another repository
 			}
 			t.remember(w)
@@ -170,14 +170,14 @@ func (t *Transport) learn(header http.Header, scope string) (w way, wanted strin
 		}
 	}
 	if !basic || t.creds.IsZero() {
-		return way{}, "", false
+		return authMethod{}, "", false
 	}
-	w = way{basic: true}
+	w = authMethod{basic: true}
 	t.remember(w)
 	return w, "", true
 }
 
-func (t *Transport) remember(w way) {
+func (t *Transport) remember(w authMethod) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.learned = w
@@ -204,7 +204,8 @@ func scopeOf(api, path string) string {
 	return ""
 }
 
-// Discard lets the connection be used again, without reading for ever.
+// Discard reads what remains of a small body, so that the connection can be used
+// again.
 func Discard(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // a failure only costs the connection
 	_ = resp.Body.Close()

@@ -19,7 +19,7 @@ type Role string
 // one without the other.
 const (
 	RoleClient Role = "client" // in-cluster clients
-	RoleNode   Role = "node"   // containerd on nodes, the second way
+	RoleNode   Role = "node"   // containerd on nodes, as their fallback
 )
 
 // User is somebody who may pull. Passwords are 256 random bits, so one round

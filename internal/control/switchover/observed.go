@@ -7,10 +7,10 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// World is what the controller saw in one look at the cluster. Nothing in it
-// is a decision. What is about progress (Proxy, Platform) was measured against
-// the stored State.Desired, so that a step becomes done only by what a pass
-// later than the one that asked for it observes.
+// Observed is what the controller saw in one look at the cluster. Nothing in
+// it is a decision. Progress (Proxy, Platform) was measured against the stored
+// State.Desired: a step is done only by what a later pass observes than the one
+// that asked for it.
 type Observed struct {
 	Now      time.Time
 	Settings Settings
@@ -18,11 +18,14 @@ type Observed struct {
 	// Installation is the registry that Secret deckhouse-registry names, whoever
 	// wrote it. Zero when the Secret is missing, malformed or names the fixed
 	// address, which is never anyone's real registry; InstallationProblem then
-	// says which. Advance heeds it only while the Secret is the user's.
+	// says which. Advance reads it only while the Secret is the user's.
 	Installation        upstream.Upstream
 	InstallationProblem string
-	Published           Published
-	Nodes               []Node
+	// Published is the agents' layout as published, ProxyPublished that of the
+	// in-cluster proxy.
+	Published      Published
+	ProxyPublished Published
+	Nodes          []Node
 	// Check is how far the check of Protocol.CheckRequest is.
 	Check  CheckReport
 	Census Census
@@ -33,7 +36,7 @@ type Observed struct {
 	Platform   Platform
 }
 
-// Settings are the operator's knobs. Zero values are not defaults: use
+// Settings are what the operator can set. Zero values are not defaults: use
 // DefaultSettings.
 type Settings struct {
 	// NotReadyFor is how long a node must have been NotReady without a break
@@ -64,9 +67,9 @@ func DefaultSettings() Settings {
 	}
 }
 
-// Published is the layout as it lies in Secret registry-bashible-config, read
-// from the API server itself: a lost state is rebuilt from it, and a cache that
-// is behind would leave out credentials that are in use.
+// Published is a role's layout as it lies in its Secret. The agents' is read from
+// the API server itself: a lost state is rebuilt from it, and a cache that is
+// behind would leave out credentials that are in use.
 type Published struct {
 	// Layout is meaningful only if Found and Problem is empty.
 	Layout layout.Layout
@@ -92,7 +95,7 @@ type Node struct {
 	Unsupported string
 	// Exclude is the operator's annotation registry.deckhouse.io/exclude.
 	Exclude bool
-	// ApprovedRestart is the ID of the restart that the node was told it may do,
+	// ApprovedRestart is the ID of the restart that the node may do,
 	// RegistryNode.spec.approvedRestart.
 	ApprovedRestart string
 	// Tainted is whether the node carries our not-converged taint.
@@ -214,8 +217,8 @@ type Proxy struct {
 // Platform is how far Deckhouse and its components are with Desired.Registry,
 // PullSecrets, Workloads and Own.
 type Platform struct {
-	// Target is the one it was measured against; a step ignores progress
-	// towards another.
+	// Target is the one that progress was measured against; a step ignores
+	// progress towards another.
 	Target Target
 	// Refused is the answer of a policy engine or quota to the dry-run of all
 	// patches; nothing was changed then.
@@ -226,7 +229,7 @@ type Platform struct {
 	Moved bool
 	// Message is the progress: which part, which workload.
 	Message string
-	// Left are workloads that we may not re-point, with the reason; users see
-	// them in the message of the step.
+	// Skipped are workloads that we may not re-point, with the reason; users
+	// see them in the message of the step.
 	Skipped []string
 }

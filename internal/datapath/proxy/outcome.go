@@ -8,24 +8,44 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+
+	"github.com/d8-registry/registry/internal/datapath/regauth"
 )
 
-// outcome is what became of asking one upstream.
+// This file is the one place that decides what an upstream's answer means.
+//
+//	it answers           outcome        another is asked  if nobody serves, the client gets
+//	2xx, 304, 412, 416   relayed        no                that answer
+//	404                  not_found      yes               404 or the other 4xx, if all agree
+//	401, 402, 403        refused        yes               502: they are our credentials
+//	429                  rate_limited   yes               429 and Retry-After, if all said 429
+//	other 4xx but 408    rejected       yes               that answer, if nobody has it
+//	408, 5xx, 1xx, 3xx   server_error   yes               502
+//	another digest       wrong_digest   yes               502
+//	a web page           server_error   yes               502
+//	407, or nothing      no_connection  yes, and this is  502
+//	in time                             asked last for
+//	                                    a while
+//
+// An answer of a token server is decided in outcomeOfError.
+
+// outcome is what became of asking one upstream. Its values are labels of a
+// metric.
 type outcome string
 
 const (
 	relayed       outcome = "relayed"
 	notFoundThere outcome = "not_found"
-	rejected      outcome = "rejected"      // another 4xx: the upstream does not do this
+	rejected      outcome = "rejected"      // the upstream does not do this
 	refusedUs     outcome = "refused"       // our credentials
 	rateLimited   outcome = "rate_limited"  // 429
-	serverError   outcome = "server_error"  // 5xx, or what makes no sense
-	broken        outcome = "no_connection" // dial, TLS, silence
+	serverError   outcome = "server_error"  // or an answer that makes no sense
+	noConnection  outcome = "no_connection" // dial, TLS, silence
 	wrongDigest   outcome = "wrong_digest"
 )
 
-// judge says whether an answer is one to relay, and if not why.
-func judge(resp *http.Response, pull Pull) (outcome, string) {
+// outcomeOf says what an answer means, and the reason if it is not to be relayed.
+func outcomeOf(resp *http.Response, pull Pull) (outcome, string) {
 	code := resp.StatusCode
 	switch {
 	case code == http.StatusNotFound:
@@ -35,13 +55,13 @@ func judge(resp *http.Response, pull Pull) (outcome, string) {
 	case code == http.StatusTooManyRequests:
 		return rateLimited, resp.Status
 	case code == http.StatusProxyAuthRequired:
-		// Not the registry: the HTTP proxy before it, which containerd must not
-		// take us for.
-		return broken, "the HTTP proxy on the way refused: " + resp.Status
+		// From the HTTP proxy before the registry. Relayed, containerd would take
+		// us for one.
+		return noConnection, "the HTTP proxy on the way refused: " + resp.Status
 	case code == http.StatusPreconditionFailed, code == http.StatusRequestedRangeNotSatisfiable, code == http.StatusNotModified:
 		return relayed, ""
 	case code >= 200 && code < 300:
-		return judgeGood(resp, pull)
+		return outcomeOfSuccess(resp, pull)
 	case code >= 400 && code < 500 && code != http.StatusRequestTimeout:
 		return rejected, resp.Status
 	default:
@@ -49,22 +69,34 @@ func judge(resp *http.Response, pull Pull) (outcome, string) {
 	}
 }
 
-// judgeGood looks at what says that it is good.
-func judgeGood(resp *http.Response, pull Pull) (outcome, string) {
+// outcomeOfSuccess checks an answer that claims to be good.
+func outcomeOfSuccess(resp *http.Response, pull Pull) (outcome, string) {
 	said := resp.Header.Get("Docker-Content-Digest")
 	if pull.byDigest() && pull.Kind != KindReferrers && digestPattern.MatchString(said) &&
 		len(said) == len(pull.Reference) && said != pull.Reference {
 		return wrongDigest, "answered with another digest"
 	}
-	if isPage(resp) && (said == "" || said != pull.Reference) {
+	if isWebPage(resp) && (said == "" || said != pull.Reference) {
 		return serverError, "answered with a web page"
 	}
 	return relayed, ""
 }
 
-// isPage reports whether an answer is for people: a host that is no registry
-// any more, or who stands before it, answers everything with 200 and a page.
-func isPage(resp *http.Response) bool {
+// outcomeOfError says what it means that there was no answer. A token server
+// that refuses our credentials did answer. Any other error of it, 429 included,
+// counts as no connection.
+func outcomeOfError(err error) outcome {
+	var refused *regauth.RefusedError
+	if errors.As(err, &refused) {
+		return refusedUs
+	}
+	return noConnection
+}
+
+// isWebPage reports whether an answer is a page for people. A host that is no
+// registry any more, or something in front of it, answers everything with 200
+// and a page.
+func isWebPage(resp *http.Response) bool {
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	return err == nil && (kind == "text/html" || kind == "application/xhtml+xml")
 }
@@ -77,8 +109,8 @@ type failure struct {
 	resp    *http.Response // with its body in memory; nil when there was no answer
 }
 
-// keep reads the small body of an answer that may have to be relayed later.
-func (f *failure) keep(resp *http.Response, req *http.Request) {
+// keepAnswer reads the small body of an answer that may be relayed later.
+func (f *failure) keepAnswer(resp *http.Response, req *http.Request) {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	_ = resp.Body.Close()
 	if err != nil {
@@ -97,8 +129,8 @@ func (f *failure) keep(resp *http.Response, req *http.Request) {
 
 type failures []failure
 
-// answer is what the client gets when no upstream served: their own 404 or
-// other refusal if all agree, else an error that names each.
+// answer is what the client gets when no upstream served: the upstreams' own 404
+// or other 4xx if all agree, else an error that names each upstream.
 func (all failures) answer(req *http.Request, x *exchange) (*http.Response, error) {
 	count := map[outcome]int{}
 	for _, f := range all {
@@ -137,8 +169,9 @@ func (e *unservedError) Error() string {
 	return strings.Join(parts, "; ")
 }
 
-// retry is the Retry-After to relay when every upstream said 429.
-func (e *unservedError) retry() (after string, all bool) {
+// allRateLimited reports whether every upstream said 429, and the Retry-After
+// to relay then.
+func (e *unservedError) allRateLimited() (after string, all bool) {
 	for _, f := range e.failures {
 		if f.outcome != rateLimited {
 			return "", false
@@ -163,7 +196,7 @@ func noUpstream(w http.ResponseWriter, r *http.Request, err error) {
 	var detail []map[string]string
 	var unserved *unservedError
 	if errors.As(err, &unserved) {
-		if after, all := unserved.retry(); all {
+		if after, all := unserved.allRateLimited(); all {
 			status, code = http.StatusTooManyRequests, CodeTooManyRequests
 			if after != "" {
 				w.Header().Set("Retry-After", after)

@@ -12,9 +12,10 @@ import (
 // apiRoot is where the specification puts the API of a registry.
 const apiRoot = "/v2"
 
-// place is where the repositories of a name are at one upstream. One of a
-// layout has them below a path, a user's mirror where rewrites say.
-type place struct {
+// pathMapping says where the repositories of a name are at one upstream. An
+// upstream of a layout has them below a path, a user's mirror where rewrites
+// say.
+type pathMapping struct {
 	root string // of the API there
 	path string // what the name's path becomes
 
@@ -28,31 +29,32 @@ type rewrite struct {
 	replace string
 }
 
-func below(path string) place { return place{root: apiRoot, path: path} }
+func layoutMapping(path string) pathMapping { return pathMapping{root: apiRoot, path: path} }
 
-func placeOf(m upstream.Mirror) (place, error) {
-	p := place{root: m.Root, mirror: true, noPull: m.NoPull, noResolve: m.NoResolve}
+func mirrorMapping(m upstream.Mirror) (pathMapping, error) {
+	p := pathMapping{root: m.Root, mirror: true, noPull: m.NoPull, noResolve: m.NoResolve}
 	for _, r := range m.Rewrites {
 		match, err := regexp.Compile(r.Regex)
 		if err != nil {
-			return place{}, fmt.Errorf("rewrite: %w", err)
+			return pathMapping{}, fmt.Errorf("rewrite: %w", err)
 		}
 		p.rewrites = append(p.rewrites, rewrite{match: match, replace: r.Replace})
 	}
 	return p, nil
 }
 
-// may reports whether the upstream is there for such requests: what a tag means
-// is another matter than content by its digest, as containerd has it.
-func (p place) may(pull Pull) bool {
+// allows reports whether the upstream may be asked this. As in containerd, it may
+// be excluded from content by digest, or from saying what a tag means.
+func (p pathMapping) allows(pull Pull) bool {
 	if pull.byDigest() {
 		return !p.noPull
 	}
 	return !p.noResolve
 }
 
-// find is the repository's name there. ok is false when there is none.
-func (p place) find(name layout.Name, repository string) (string, bool) {
+// repositoryAt is the repository's name at the upstream. ok is false when it has
+// none.
+func (p pathMapping) repositoryAt(name layout.Name, repository string) (string, bool) {
 	if !p.mirror {
 		return at(p.path, name.Path, repository)
 	}
@@ -62,15 +64,15 @@ func (p place) find(name layout.Name, repository string) (string, bool) {
 			break
 		}
 	}
-	return repository, sound(repository)
+	return repository, validRepository(repository)
 }
 
-// pathSegments is what a registry may call a repository; nothing that changes
-// the path that it is a part of.
+// pathSegments is what a registry may call a repository. Nothing in it can change
+// the path that it becomes a part of.
 var pathSegments = regexp.MustCompile(`^[0-9A-Za-z._-]+(?:/[0-9A-Za-z._-]+)*$`)
 
-// sound reports whether a rewritten name can be asked for.
-func sound(repository string) bool {
+// validRepository reports whether a rewritten name can be asked for.
+func validRepository(repository string) bool {
 	if len(repository) > maxRepository || !pathSegments.MatchString(repository) {
 		return false
 	}

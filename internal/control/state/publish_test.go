@@ -1,0 +1,49 @@
+package state
+
+import (
+	"errors"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// TestTheProxyGetsOnlyWhatMayBePublished: the agents' layout as published, or
+// its own, which never loses what it has.
+func TestTheProxyGetsOnlyWhatMayBePublished(t *testing.T) {
+	t.Parallel()
+	a := upstream.Upstream{Host: "a.example", Scheme: upstream.HTTPS}
+	b := upstream.Upstream{Host: "b.example", Scheme: upstream.HTTPS}
+	of := func(generation int64, ups ...upstream.Upstream) layout.Layout {
+		return layout.Layout{
+			Schema: layout.Schema, Generation: generation, Mode: "Direct", Target: a,
+			Routes: layout.Cross([]layout.Name{layout.Fixed()}, ups),
+		}
+	}
+	encoded := func(l layout.Layout) []byte {
+		data, err := layout.Encode(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	v := &View{Snapshot: &cluster.Snapshot{Layout: &corev1.Secret{Data: map[string][]byte{v1alpha1.KeyLayout: []byte("as published")}}}}
+	v.Doc.Desired.Layout = of(7, a)
+	if got, err := ProxyLayout(v); err != nil || string(got) != "as published" {
+		t.Errorf("the agents' layout: %q, %v", got, err)
+	}
+	v.Doc.Desired.ProxyLayout = of(8, b, a)
+	v.Observed.ProxyPublished = LayoutIn(&corev1.Secret{Data: map[string][]byte{v1alpha1.KeyProxyLayout: encoded(of(6, a))}}, v1alpha1.KeyProxyLayout)
+	if got, err := ProxyLayout(v); err != nil || string(got) != string(encoded(of(8, b, a))) {
+		t.Errorf("its own: %q, %v", got, err)
+	}
+	v.Doc.Desired.ProxyLayout = of(8, b)
+	if got, err := ProxyLayout(v); !errors.Is(err, switchover.ErrShrinks) || got != nil {
+		t.Errorf("its own, with less: %q, %v", got, err)
+	}
+}

@@ -1,0 +1,49 @@
+package proxy_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// A client pulls by the fixed address. One registry is over its limit, so the
+// next one serves; the client sees neither of them.
+func Example() {
+	limited := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer limited.Close()
+	serving := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, "what lies at ", r.URL.Path)
+	}))
+	defer serving.Close()
+	at := func(server *httptest.Server, path string) upstream.Upstream {
+		return upstream.Upstream{Host: strings.TrimPrefix(server.URL, "http://"), Path: path, Scheme: upstream.HTTP}
+	}
+
+	table := proxy.NewTable(nil)
+	defer table.Close()
+	err := table.Swap(layout.Layout{Generation: 1, Routes: layout.Cross(
+		[]layout.Name{layout.Fixed()}, []upstream.Upstream{at(limited, "ee"), at(serving, "mirror")},
+	)})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	path := proxy.New(table, proxy.Config{DefaultHost: layout.Fixed().Host})
+
+	for _, image := range []string{"/v2/system/deckhouse/tool/manifests/v1", "/v2/other/tool/manifests/v1"} {
+		answer := httptest.NewRecorder()
+		path.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, image, nil))
+		fmt.Println(answer.Code, strings.TrimSpace(answer.Body.String()))
+	}
+
+	// Output:
+	// 200 what lies at /v2/mirror/tool/manifests/v1
+	// 404 {"errors":[{"code":"NAME_UNKNOWN","message":"no route for registry.d8-system.svc:5001/other/tool"}]}
+}
