@@ -28,7 +28,7 @@ const healedFor = time.Minute
 // putHosts makes containerd's host directory look like the tree, and reports
 // whether it is.
 func (a *Agent) putHosts(v *view, tree hostsdir.Tree, facts *containerd.Facts) bool {
-	folder, err := hostsdir.OpenFolder(facts.Folder)
+	folder, err := hostsdir.MakeDir(facts.Folder)
 	if err != nil {
 		v.trouble("%v", err)
 		return false
@@ -74,7 +74,7 @@ func asWanted(path string, tree hostsdir.Tree) bool {
 	if _, err := os.Stat(path); err != nil {
 		return errors.Is(err, fs.ErrNotExist) && len(tree) == 0
 	}
-	folder, err := hostsdir.OpenFolder(path)
+	folder, err := hostsdir.MakeDir(path)
 	if err != nil {
 		return false
 	}

@@ -47,7 +47,7 @@ func (a *Agent) cleared(v *view, facts *containerd.Facts, dir string) bool {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return true
 	}
-	folder, err := hostsdir.OpenFolder(path)
+	folder, err := hostsdir.MakeDir(path)
 	var res hostsdir.Result
 	if err == nil {
 		defer func() { _ = folder.Close() }()

@@ -15,7 +15,7 @@ import (
 	"syscall"
 
 	"github.com/d8-registry/registry/internal/layout"
-	"github.com/d8-registry/registry/internal/node/filelock"
+	"github.com/d8-registry/registry/internal/node/durable"
 	"github.com/d8-registry/registry/internal/pki"
 )
 
@@ -42,11 +42,14 @@ const largest = 8 << 20
 // Folder is the state that an agent keeps on its node: enough to serve pulls
 // after a reboot, with no API server in sight. Everything in it is 0600 but what
 // node writes for serve.
-type Folder struct{ dir string }
+type Folder struct {
+	dir  string
+	fsys durable.FS
+}
 
 // Open makes the folder if need be.
 func Open(dir string) (Folder, error) {
-	f := Folder{dir: dir}
+	f := Existing(dir)
 	for _, folder := range []string{dir, f.serves("")} {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return Folder{}, fmt.Errorf("make state folder: %w", err)
@@ -84,7 +87,7 @@ func (f Folder) Lock(ctx context.Context) (io.Closer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
 	}
-	if err := filelock.Lock(ctx, file); err != nil {
+	if err := durable.Lock(ctx, file); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("wait for another agent of this node: %w", err)
 	}
@@ -106,18 +109,18 @@ func (f Folder) Layout() (layout.Layout, error) {
 
 // SaveLayout returns when the layout is on disk, as it was published.
 func (f Folder) SaveLayout(published []byte) error {
-	return write(f.serves(fileLayout), nobodyElse, published)
+	return f.write(f.serves(fileLayout), nobodyElse, published)
 }
 
 // Forget removes the layout and what belongs to it. The token and the
 // certificate stay: a later layout uses them again.
 func (f Folder) Forget() error {
 	for _, name := range []string{fileRetired, fileLayout} {
-		if err := os.Remove(f.serves(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := f.fsys.Remove(f.serves(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("forget layout: %w", err)
 		}
 	}
-	if err := sync(f.serves("")); err != nil {
+	if err := f.fsys.SyncDir(f.serves("")); err != nil {
 		return fmt.Errorf("forget layout: %w", err)
 	}
 	return nil
@@ -145,7 +148,7 @@ func (f Folder) SaveRetired(names []layout.Name) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", fileRetired, err)
 	}
-	return write(f.serves(fileRetired), nobodyElse, data)
+	return f.write(f.serves(fileRetired), nobodyElse, data)
 }
 
 // Token is the node token; fs.ErrNotExist until serve has made one.
@@ -168,7 +171,7 @@ func (f Folder) EnsureToken() (string, error) {
 		return "", fmt.Errorf("make node token: %w", err)
 	}
 	token = hex.EncodeToString(bits[:])
-	return token, write(f.serves(fileToken), nobodyElse, []byte(token+"\n"))
+	return token, f.write(f.serves(fileToken), nobodyElse, []byte(token+"\n"))
 }
 
 // CA is the PEM of the certificate authority of this node's agent;
@@ -196,10 +199,10 @@ func (f Folder) CAKey() (pki.KeyPair, error) {
 
 // SaveCA saves the key before the certificate, which is what readers look for.
 func (f Folder) SaveCA(ca pki.KeyPair) error {
-	if err := write(f.serves(fileCAKey), nobodyElse, []byte(ca.Key)); err != nil {
+	if err := f.write(f.serves(fileCAKey), nobodyElse, []byte(ca.Key)); err != nil {
 		return err
 	}
-	return write(f.serves(fileCA), nobodyElse, []byte(ca.Cert))
+	return f.write(f.serves(fileCA), nobodyElse, []byte(ca.Cert))
 }
 
 // read reads a file that may be another user's: what is no ordinary file is
@@ -229,42 +232,13 @@ const nobodyElse = -1
 
 // write replaces a file in one step and returns when that is on disk. The folder
 // must be its writer's own.
-func write(path string, group int, data []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("save %s: %w", path, err)
-		}
-	}()
-	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
+func (f Folder) write(path string, group int, data []byte) error {
+	a := durable.Attributes{}
+	if group != nobodyElse {
+		a = durable.Attributes{Mode: 0o640, Owner: &durable.Owner{UID: -1, GID: group}}
 	}
-	err = open(file, group)
-	if err == nil {
-		_, err = file.Write(data)
+	if err := durable.Replace(f.fsys, durable.File{Name: path, Data: data, Attributes: a}); err != nil {
+		return fmt.Errorf("save %s: %w", path, err)
 	}
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return sync(filepath.Dir(path))
-}
-
-// open lets a group read a file.
-func open(file *os.File, group int) error {
-	if group == nobodyElse {
-		return nil
-	}
-	return errors.Join(file.Chown(-1, group), file.Chmod(0o640))
-}
-
-// sync returns when renames and removals are on disk.
-func sync(folder string) error {
-	dir, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return nil
 }

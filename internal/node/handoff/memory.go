@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // fileMemory is the one file of the folder that node writes and serve does not
@@ -33,8 +35,8 @@ func (f Folder) SaveMemory(what any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", fileMemory, err)
 	}
-	return write(f.nodes(fileMemory), nobodyElse, data)
+	return f.write(f.nodes(fileMemory), nobodyElse, data)
 }
 
 // Existing is the folder as an agent left it; nothing is made if there is none.
-func Existing(dir string) Folder { return Folder{dir: dir} }
+func Existing(dir string) Folder { return Folder{dir: dir, fsys: durable.Disk{}} }

@@ -56,7 +56,7 @@ func (f Folder) SaveMirrors(hosts []upstream.UserHost) (changed bool, err error)
 	if err != nil {
 		return true, err
 	}
-	return true, write(f.nodes(fileMirrors), reader, data)
+	return true, f.write(f.nodes(fileMirrors), reader, data)
 }
 
 // reader is the group that serve is in; nobodyElse if serve is who we are.

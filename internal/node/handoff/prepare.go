@@ -13,7 +13,7 @@ import (
 // goes by; in it one folder is serve's. user is serve's number, and its group's.
 // Root does it before either half starts; the second time it changes nothing.
 func Prepare(dir string, user int) error {
-	f := Folder{dir: dir}
+	f := Existing(dir)
 	if err := os.MkdirAll(f.serves(""), 0o700); err != nil {
 		return fmt.Errorf("make state folder: %w", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // Result is what Apply did, or what Check found to do. Paths are relative to
@@ -31,19 +33,19 @@ type Conflict struct {
 // Apply makes the folder look like the tree. It may be stopped at any
 // operation, by an error or a crash: what containerd reads is complete at any
 // moment, and the next Apply goes on from there.
-func Apply(fsys FS, tree Tree) (Result, error) { return run(fsys, tree, true) }
+func Apply(fsys durable.FS, tree Tree) (Result, error) { return run(fsys, tree, true) }
 
 // Check is Apply without writing anything.
-func Check(fsys FS, tree Tree) (Result, error) { return run(fsys, tree, false) }
+func Check(fsys durable.FS, tree Tree) (Result, error) { return run(fsys, tree, false) }
 
 // pass is one Apply under way.
 type pass struct {
-	fsys  FS
+	fsys  durable.FS
 	write bool // false in Check
 	res   Result
 }
 
-func run(fsys FS, tree Tree, write bool) (Result, error) {
+func run(fsys durable.FS, tree Tree, write bool) (Result, error) {
 	p := &pass{fsys: fsys, write: write}
 	known, listed, err := p.owned()
 	if err != nil {
@@ -143,7 +145,7 @@ func (p *pass) put(d Directory) error {
 		if err := p.fsys.Mkdir(d.Host, 0o755); err != nil {
 			return fmt.Errorf("make host directory %s: %w", d.Host, err)
 		}
-		if err := p.fsys.Sync("."); err != nil {
+		if err := p.fsys.SyncDir("."); err != nil {
 			return fmt.Errorf("make host directory %s: %w", d.Host, err)
 		}
 	}
@@ -183,7 +185,7 @@ func (p *pass) save(host string, changed bool) error {
 	if !changed || !p.write {
 		return nil
 	}
-	if err := p.fsys.Sync(host); err != nil {
+	if err := p.fsys.SyncDir(host); err != nil {
 		return fmt.Errorf("save host directory %s: %w", host, err)
 	}
 	return nil
@@ -203,11 +205,7 @@ func (p *pass) putFile(name string, data []byte) (bool, error) {
 	if !p.write {
 		return true, nil
 	}
-	temp := name + tempSuffix
-	if err := p.fsys.WriteFile(temp, data, 0o600); err != nil {
-		return false, fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := p.fsys.Rename(temp, name); err != nil {
+	if err := durable.Swap(p.fsys, durable.File{Name: name, Temp: name + tempSuffix, Data: data}); err != nil {
 		return false, fmt.Errorf("write %s: %w", name, err)
 	}
 	return true, nil
@@ -248,7 +246,7 @@ func (p *pass) drop(host string) error {
 			return fmt.Errorf("remove host directory %s: %w", host, err)
 		}
 	}
-	if err := p.fsys.Sync("."); err != nil {
+	if err := p.fsys.SyncDir("."); err != nil {
 		return fmt.Errorf("remove host directory %s: %w", host, err)
 	}
 	return nil

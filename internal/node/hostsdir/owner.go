@@ -133,7 +133,7 @@ func (p *pass) sync() error {
 	if !p.write {
 		return nil
 	}
-	if err := p.fsys.Sync("."); err != nil {
+	if err := p.fsys.SyncDir("."); err != nil {
 		return fmt.Errorf("save %s: %w", ownershipFile, err)
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/d8-registry/registry/internal/node/filelock"
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // What is in the state folder. All of it is root's alone.
@@ -46,7 +46,8 @@ type running struct {
 // folder is the state folder. Nothing is reached through it that is not in it.
 type folder struct {
 	root *os.Root
-	path string // as the host sees it
+	fsys durable.FS // the same, for what must survive a crash
+	path string     // as the host sees it
 }
 
 func openFolder(host Host, dir string) (*folder, error) {
@@ -54,11 +55,12 @@ func openFolder(host Host, dir string) (*folder, error) {
 	if err := os.MkdirAll(here, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of scripts: %w", err)
 	}
-	root, err := os.OpenRoot(here)
+	in, err := durable.OpenDir(here)
 	if err != nil {
 		return nil, fmt.Errorf("open the folder of scripts: %w", err)
 	}
-	f := &folder{root: root, path: dir}
+	root := in.Root()
+	f := &folder{root: root, fsys: in, path: dir}
 	for _, sub := range []string{".", stepsDir, outputDir, eventsDir, flagsDir, tmpDir} {
 		if err := root.MkdirAll(sub, 0o700); err != nil {
 			return nil, errors.Join(fmt.Errorf("make %s: %w", f.onHost(sub), err), root.Close())
@@ -83,35 +85,23 @@ func (f *folder) lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return func() {}, fmt.Errorf("open %s: %w", f.onHost(lockFile), err)
 	}
-	return func() { _ = file.Close() }, filelock.Lock(ctx, file)
+	return func() { _ = file.Close() }, durable.Lock(ctx, file)
 }
 
 func (f *folder) onHost(name string) string { return path.Join(f.path, name) }
 
-// write replaces a file at once, and durably.
+// write replaces a file in one step and returns when that is on disk. The name
+// of the temporary file is a new one each time: another agent, which still has
+// the lock, may write the same file.
 func (f *folder) write(name string, data []byte, mode os.FileMode) error {
-	next := path.Join(path.Dir(name), ".next-"+rand.Text()[:8])
-	err := f.fill(next, data, mode)
-	if err == nil {
-		err = f.root.Rename(next, name)
-	}
+	err := durable.Replace(f.fsys, durable.File{
+		Name: name, Temp: path.Join(path.Dir(name), ".next-"+rand.Text()[:8]),
+		Data: data, Attributes: durable.Attributes{Mode: mode},
+	})
 	if err != nil {
-		_ = f.root.Remove(next)
 		return fmt.Errorf("write %s: %w", f.onHost(name), err)
 	}
 	return nil
-}
-
-func (f *folder) fill(name string, data []byte, mode os.FileMode) error {
-	file, err := f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	return errors.Join(err, file.Close())
 }
 
 // place makes the folder ready for one script to run.

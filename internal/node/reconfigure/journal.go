@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // step is how far a change has come.
@@ -106,7 +108,7 @@ func (r *Reconfigurer) save(name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := r.replace(path, data, ""); err != nil {
+	if err := r.replace(path, data, durable.Attributes{}); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
@@ -121,24 +123,9 @@ func (r *Reconfigurer) forget(name string) error {
 }
 
 // replace puts a file in one step.
-func (r *Reconfigurer) replace(path string, data []byte, like string) error {
-	temp := path + suffixNew
-	if err := r.fs.Write(temp, data, like); err != nil {
-		return err
-	}
-	if err := r.fs.Rename(temp, path); err != nil {
-		return errors.Join(err, r.remove(temp))
-	}
-	return r.fs.SyncDir(filepath.Dir(path))
+func (r *Reconfigurer) replace(path string, data []byte, a durable.Attributes) error {
+	return durable.Replace(r.fs, durable.File{Name: path, Temp: path + suffixNew, Data: data, Attributes: a})
 }
 
 // remove removes a file for good; one that is not there is fine.
-func (r *Reconfigurer) remove(path string) error {
-	if _, err := r.fs.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err := r.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return r.fs.SyncDir(filepath.Dir(path))
-}
+func (r *Reconfigurer) remove(path string) error { return durable.Remove(r.fs, path) }

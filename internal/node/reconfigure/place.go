@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // What we put beside the main file. None ends in .toml, so that no import
@@ -87,7 +89,11 @@ func (r *Reconfigurer) backup(p place) ([]byte, error) {
 // ready to take its place again without a byte of free space, and the backup.
 func (r *Reconfigurer) secure(p place, c *change) error {
 	if c.there {
-		if err := r.fs.Write(p.file+suffixPrevious, c.before, p.file); err != nil {
+		a, err := r.fs.Attributes(p.file)
+		if err != nil {
+			return err
+		}
+		if err := r.fs.WriteFile(p.file+suffixPrevious, c.before, a); err != nil {
 			return err
 		}
 	}
@@ -100,5 +106,5 @@ func (r *Reconfigurer) secure(p place, c *change) error {
 	if old, err := r.backup(p); err == nil && old != nil && bytes.Equal(old, c.before) {
 		return r.fs.SyncDir(p.dir())
 	}
-	return r.replace(p.file+suffixBackup, c.before, "")
+	return r.replace(p.file+suffixBackup, c.before, durable.Attributes{})
 }

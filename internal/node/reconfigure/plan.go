@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/d8-registry/registry/internal/node/durable"
 	"github.com/d8-registry/registry/internal/node/mainfile"
 )
 
@@ -215,7 +216,7 @@ func (r *Reconfigurer) rehearse(ctx context.Context, p place, c *change, before 
 	}
 	name := p.check()
 	if c.thereThen {
-		if err := r.fs.Write(name, c.after, ""); err != nil {
+		if err := r.fs.WriteFile(name, c.after, durable.Attributes{}); err != nil {
 			return &Refusal{plainly(p.shown, err)}
 		}
 	}

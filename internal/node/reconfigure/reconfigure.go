@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // Want is what the main file should say.
@@ -91,7 +93,7 @@ type Options struct {
 	// Limits are the times that steps may take; zero values are sensible.
 	Limits Limits
 	// FS is for tests; nil is the machine's.
-	FS FS
+	FS durable.FS
 }
 
 // Limits are the times that steps may take.
@@ -122,7 +124,7 @@ func (l Limits) orDefault() Limits {
 // Reconfigurer changes one node's main file.
 type Reconfigurer struct {
 	o  Options
-	fs FS
+	fs durable.FS
 
 	mu      sync.Mutex
 	checked verdict // of the last candidate that containerd was shown
@@ -132,7 +134,7 @@ type Reconfigurer struct {
 func New(o Options) *Reconfigurer {
 	o.Limits = o.Limits.orDefault()
 	if o.FS == nil {
-		o.FS = Disk{}
+		o.FS = durable.Disk{}
 	}
 	return &Reconfigurer{o: o, fs: o.FS}
 }

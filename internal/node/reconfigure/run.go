@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // errForeign says that somebody else wrote the main file in between. Theirs
@@ -78,34 +80,42 @@ func (r *Reconfigurer) write(p place, c *change, j *journal) error {
 	if err := r.secure(p, c); err != nil {
 		return errors.New("the backup was not made: " + plainly(p.shown, err))
 	}
-	if c.thereThen {
-		like := ""
-		if c.there {
-			like = p.file
-		}
-		if err := r.fs.Write(p.file+suffixNew, c.after, like); err != nil {
-			return errors.New(plainly(p.shown, err))
-		}
-	}
 	// As late as can be: whoever wrote since the plan wins.
-	if now, err := r.sumOf(p); err != nil {
+	var foreign error
+	unchanged := func() error {
+		now, err := r.sumOf(p)
+		if err == nil && now != j.Before {
+			err = errForeign
+		}
+		foreign = err
 		return err
-	} else if now != j.Before {
-		return errForeign
 	}
-	var err error
-	if c.thereThen {
-		err = r.fs.Rename(p.file+suffixNew, p.file)
-	} else {
-		err = r.fs.Remove(p.file)
+	err := r.writeMain(p, c, unchanged)
+	if foreign != nil || err == nil {
+		return foreign
 	}
-	if err != nil {
-		return errors.New(plainly(p.shown, err))
+	return errors.New(plainly(p.shown, err))
+}
+
+// writeMain replaces the main file, or removes it, if unchanged agrees.
+func (r *Reconfigurer) writeMain(p place, c *change, unchanged func() error) error {
+	if !c.thereThen {
+		if err := unchanged(); err != nil {
+			return err
+		}
+		if err := r.fs.Remove(p.file); err != nil {
+			return err
+		}
+		return r.fs.SyncDir(p.dir())
 	}
-	if err := r.fs.SyncDir(p.dir()); err != nil {
-		return errors.New(plainly(p.shown, err))
+	f := durable.File{Name: p.file, Temp: p.file + suffixNew, Data: c.after, Confirm: unchanged}
+	if c.there {
+		var err error
+		if f.Attributes, err = r.fs.Attributes(p.file); err != nil {
+			return err
+		}
 	}
-	return nil
+	return durable.Replace(r.fs, f)
 }
 
 // unwritten is the end of a change that could not be written: containerd was

@@ -174,7 +174,11 @@ func (r *Reconfigurer) takeOut(p place, j *journal) error {
 	if err != nil || sum(without, true) == sum(data, true) {
 		return nil //nolint:nilerr // what cannot be read is not ours to repair
 	}
-	return r.replace(p.file, without, p.file)
+	a, err := r.fs.Attributes(p.file)
+	if err != nil {
+		return err
+	}
+	return r.replace(p.file, without, a)
 }
 
 // fail is the end of a change that failed: it is not tried again.

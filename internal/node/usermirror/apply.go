@@ -12,24 +12,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/d8-registry/registry/internal/node/durable"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
 )
-
-// FS is what Apply needs of a directory of host directories. Tests let the n-th
-// operation fail.
-type FS interface {
-	ReadFile(name string) ([]byte, error)
-	ReadDir(name string) ([]fs.DirEntry, error)
-	Lstat(name string) (fs.FileInfo, error)
-	// WriteFile creates or replaces a file and returns when it is on disk.
-	WriteFile(name string, data []byte, perm fs.FileMode) error
-	Chown(name string, uid, gid int) error
-	Chtimes(name string, modified time.Time) error
-	Rename(from, to string) error
-	Remove(name string) error
-	// Sync returns when the directory's own entries are on disk.
-	Sync(name string) error
-}
 
 // Result is what Apply did, or what Check found to do. Paths are as containerd
 // sees them.
@@ -82,7 +67,7 @@ func (p Plan) run(write bool) (Result, error) {
 			errs = append(errs, fmt.Errorf("open %s: %w", f.path, err))
 			continue
 		}
-		folder, err := hostsdir.ExistingFolder(real)
+		folder, err := hostsdir.OpenDir(real)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // nobody wrote anything there
 		}
@@ -108,7 +93,7 @@ func (r *Result) add(o Result) {
 
 // applying is one Apply in one directory.
 type applying struct {
-	fsys   FS
+	fsys   durable.FS
 	shown  string // the directory, as containerd sees it
 	plan   Plan
 	blocks []string
@@ -235,31 +220,33 @@ func (a *applying) replace(name string, info fs.FileInfo, data []byte, mode fs.F
 }
 
 // swap puts a new file in the place of the one that was looked at, if that is
-// still there.
+// still there. It has the time of the user's file, so that the next Apply sees
+// that nobody is writing it.
 func (a *applying) swap(name string, info fs.FileInfo, data []byte, mode fs.FileMode) error {
-	temp := name + tempSuffix
-	if err := a.fsys.WriteFile(temp, data, mode); err != nil {
-		return err
+	f := durable.File{
+		Name: name, Temp: name + tempSuffix, Data: data,
+		Attributes: durable.Attributes{Mode: mode, Modified: info.ModTime()},
+		Confirm: func() error {
+			again, err := a.fsys.Lstat(name)
+			if err != nil || !os.SameFile(info, again) || again.ModTime() != info.ModTime() || again.Size() != info.Size() {
+				return errChanged
+			}
+			return nil
+		},
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := a.fsys.Chown(temp, int(owner.Uid), int(owner.Gid)); err != nil {
-			return err
-		}
+		f.Attributes.Owner = &durable.Owner{UID: int(owner.Uid), GID: int(owner.Gid)}
 	}
-	// The user's own time: nobody else is at work on it.
-	if err := a.fsys.Chtimes(temp, info.ModTime()); err != nil {
-		return err
+	err := durable.Replace(a.fsys, f)
+	if errors.Is(err, errChanged) {
+		a.res.Again = true
+		return nil
 	}
-	again, err := a.fsys.Lstat(name)
-	if err != nil || !os.SameFile(info, again) || again.ModTime() != info.ModTime() || again.Size() != info.Size() {
-		a.res.Again = true // somebody was faster; his word counts
-		return a.fsys.Remove(temp)
-	}
-	if err := a.fsys.Rename(temp, name); err != nil {
-		return err
-	}
-	return a.fsys.Sync(path.Dir(name))
+	return err
 }
+
+// errChanged: the user wrote the file after we looked at it. Their file stays.
+var errChanged = errors.New("the file was changed meanwhile")
 
 // load reads the record. A damaged one is none.
 func (a *applying) load() error {
@@ -325,27 +312,18 @@ func (a *applying) put(name string, data []byte, mode fs.FileMode) error {
 	if !a.write {
 		return nil
 	}
-	temp := name + tempSuffix
-	if err := a.fsys.WriteFile(temp, data, mode); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := a.fsys.Rename(temp, name); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := a.fsys.Sync("."); err != nil {
+	f := durable.File{Name: name, Temp: name + tempSuffix, Data: data, Attributes: durable.Attributes{Mode: mode}}
+	if err := durable.Replace(a.fsys, f); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
 }
 
 func (a *applying) remove(name string) error {
-	if _, err := a.fsys.Lstat(name); errors.Is(err, fs.ErrNotExist) || !a.write {
+	if !a.write {
 		return nil
 	}
-	if err := a.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove %s: %w", name, err)
-	}
-	if err := a.fsys.Sync(path.Dir(name)); err != nil {
+	if err := durable.Remove(a.fsys, name); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package filelock
+package durable
 
 import (
 	"context"
@@ -24,7 +24,7 @@ func TestOneAtATime(t *testing.T) {
 	if err := Lock(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
-	soon, cancel := context.WithTimeout(t.Context(), 2*lookEvery)
+	soon, cancel := context.WithTimeout(t.Context(), 2*lockRetry)
 	defer cancel()
 	if err := Lock(soon, second); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("two at once: %v", err)
