@@ -149,7 +149,7 @@ func (l Layout) document() document {
 		ImagesBase: Fixed().String(),
 		Hosts:      map[string]host{},
 	}
-	if l.Mode == "Unmanaged" {
+	if l.WithoutFixedAddress() {
 		doc.ImagesBase = l.Target.Base()
 	}
 	if l.ActiveMode != "" || !l.Active.IsZero() {

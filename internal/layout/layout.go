@@ -49,6 +49,13 @@ type Fallback struct {
 	Credentials upstream.Credentials `json:"credentials,omitzero"` // the nodes' user, not the in-cluster clients' one
 }
 
+// unmanaged is the mode in which references have the registry's real address.
+const unmanaged = "Unmanaged"
+
+// WithoutFixedAddress reports whether the layout is of a mode in which the
+// cluster does without the fixed address, and so may go on without any layout.
+func (l Layout) WithoutFixedAddress() bool { return l.Mode == unmanaged }
+
 // IsZero reports whether there is no layout at all.
 func (l Layout) IsZero() bool { return l.Generation == 0 && len(l.Routes) == 0 }
 

@@ -69,7 +69,7 @@ type node struct {
 	t         *testing.T
 	cd        *containerdtest.Containerd
 	cri       *containerd.Client
-	folder    handoff.Folder
+	folder    handoff.StateDir
 	client    *handoff.Client
 	state     string
 	source    string

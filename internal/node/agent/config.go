@@ -3,6 +3,9 @@ package agent
 import (
 	"errors"
 	"flag"
+	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -32,7 +35,7 @@ type Config struct {
 	HostsDir string
 	// SourceDir is where users and scripts write host directories.
 	SourceDir string
-	// BootID overrides the kernel's; simulated nodes share a kernel.
+	// BootID overrides the kernel's: simulated nodes share one kernel.
 	BootID string
 	// ProofInterval is how often what was proved is proved again.
 	ProofInterval time.Duration
@@ -60,7 +63,6 @@ type Config struct {
 const (
 	DefaultSocket        = "/run/containerd/containerd.sock"
 	DefaultProofInterval = 5 * time.Minute
-	kernelBootID         = "/proc/sys/kernel/random/boot_id"
 )
 
 // RegisterFlags adds the flags of this half.
@@ -83,4 +85,25 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.RestartCommand, "restart-command", "", "`program` of the host that restarts containerd and waits for it, without arguments; systemd by default")
 	fs.DurationVar(&c.ProofInterval, "proof-interval", DefaultProofInterval, "how often what was proved is proved again")
 	fs.DurationVar(&c.Jitter, "jitter", 0, "longest random wait before a new registry is asked whether it is there")
+}
+
+// kernelBootID is where the kernel tells one boot from another.
+const kernelBootID = "/proc/sys/kernel/random/boot_id"
+
+// withDefaults is the configuration as it is used, or what is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	if c.NodeName == "" {
+		return c, errors.New("the node's name is not set")
+	}
+	if c.ProofInterval <= 0 {
+		c.ProofInterval = DefaultProofInterval
+	}
+	if c.BootID == "" {
+		id, err := os.ReadFile(kernelBootID)
+		if err != nil {
+			return c, fmt.Errorf("read the boot id: %w", err)
+		}
+		c.BootID = strings.TrimSpace(string(id))
+	}
+	return c, nil
 }

@@ -81,7 +81,7 @@ type Facts struct {
 	// Folder is where our host directories belong, as this program reaches it
 	// through the root of containerd's own mount namespace: Effective or, if it
 	// has to be set first, NeedsPath. Empty for what has no such thing.
-	Folder string
+	HostsDir string
 
 	// ConfigDirs are the directories in which a new or changed file may change
 	// these facts, as this program reaches them.

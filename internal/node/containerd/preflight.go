@@ -15,7 +15,7 @@ import (
 // judge says where our host directories belong and whether they may be written.
 func (s *survey) judge(root string, o Options) {
 	s.place(root, o)
-	s.Folder = filepath.Join(root, s.wanted())
+	s.HostsDir = filepath.Join(root, s.wanted())
 	s.notes()
 	if s.Problems = s.custom(o.Source); len(s.Problems) > 0 {
 		s.refuse(Custom, "%s", s.customMessage(o.Source))
@@ -35,7 +35,7 @@ func (s *survey) judge(root string, o Options) {
 			"set config_path = %q in %s by hand and restart containerd", s.NeedsPathReason, link, s.NeedsPath, s.ConfigFile)
 		return
 	}
-	if err := writable(s.Folder); err != nil {
+	if err := writable(s.HostsDir); err != nil {
 		s.refuse(Unsupported, "%s cannot be written: %v", s.wanted(), err)
 		return
 	}

@@ -171,7 +171,7 @@ func (e *examination) directories() error {
 // ours are the host directories that are all ours.
 func (e *examination) ours(tree hostsdir.Tree, effective string) error {
 	var wanted []string
-	folder, err := hostsdir.OpenDir(e.facts.Folder)
+	folder, err := hostsdir.OpenDir(e.facts.HostsDir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		for _, d := range tree {

@@ -56,7 +56,7 @@ type Client struct {
 
 // NewClient makes a client of the serve that shares the folder. header is the
 // one that carries the token. It fails until serve was started once.
-func NewClient(address string, folder Folder, header string) (*Client, error) {
+func NewClient(address string, folder StateDir, header string) (*Client, error) {
 	token, err := folder.Token()
 	if err != nil {
 		return nil, err

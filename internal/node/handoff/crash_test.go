@@ -16,27 +16,27 @@ func TestCrashWhileSaving(t *testing.T) {
 	t.Parallel()
 	type memory struct{ Generation int }
 	saves := map[string]struct {
-		save func(f Folder, generation int) error
-		read func(f Folder) (string, error)
+		save func(f StateDir, generation int) error
+		read func(f StateDir) (string, error)
 	}{
 		"layout": {
-			func(f Folder, generation int) error { return f.SaveLayout(fmt.Appendf(nil, "%d", generation)) },
-			func(f Folder) (string, error) { data, err := read(f.serves(fileLayout)); return string(data), err },
+			func(f StateDir, generation int) error { return f.SaveLayout(fmt.Appendf(nil, "%d", generation)) },
+			func(f StateDir) (string, error) { data, err := read(f.serves(fileLayout)); return string(data), err },
 		},
 		"memory": {
-			func(f Folder, generation int) error { return f.SaveMemory(memory{generation}) },
-			func(f Folder) (string, error) {
+			func(f StateDir, generation int) error { return f.SaveMemory(memory{generation}) },
+			func(f StateDir) (string, error) {
 				var m memory
 				err := f.Memory(&m)
 				return fmt.Sprint(m.Generation), err
 			},
 		},
 		"CA": {
-			func(f Folder, generation int) error {
+			func(f StateDir, generation int) error {
 				return f.SaveCA(pki.KeyPair{Cert: fmt.Sprint(generation), Key: fmt.Sprint(generation)})
 			},
 			// The key is saved first: the certificate is what counts.
-			func(f Folder) (string, error) { return f.CA() },
+			func(f StateDir) (string, error) { return f.CA() },
 		},
 	}
 	for name, c := range saves {

@@ -2,5 +2,5 @@
 // folder that they share and the questions that `node` asks `serve` over
 // loopback.
 //
-// It decides nothing. Start at Folder, then Client.
+// It decides nothing. Start at StateDir, then Client.
 package handoff

@@ -15,7 +15,7 @@ const fileMemory = "node.json"
 
 // Memory reads what node saved with SaveMemory. Before the first time it leaves
 // into as it is.
-func (f Folder) Memory(into any) error {
+func (f StateDir) Memory(into any) error {
 	data, err := read(f.nodes(fileMemory))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -30,7 +30,7 @@ func (f Folder) Memory(into any) error {
 }
 
 // SaveMemory returns when what node must know after a restart is on disk.
-func (f Folder) SaveMemory(what any) error {
+func (f StateDir) SaveMemory(what any) error {
 	data, err := json.Marshal(what)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", fileMemory, err)
@@ -39,4 +39,4 @@ func (f Folder) SaveMemory(what any) error {
 }
 
 // Existing is the folder as an agent left it; nothing is made if there is none.
-func Existing(dir string) Folder { return Folder{dir: dir, fsys: durable.Disk{}} }
+func Existing(dir string) StateDir { return StateDir{dir: dir, fsys: durable.Disk{}} }

@@ -22,7 +22,7 @@ const fileMirrors = "mirrors.json"
 const PathMirrors = "/-/mirrors"
 
 // Mirrors are the hosts that SaveMirrors saved last.
-func (f Folder) Mirrors() ([]upstream.UserHost, error) {
+func (f StateDir) Mirrors() ([]upstream.UserHost, error) {
 	data, err := read(f.nodes(fileMirrors))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -40,7 +40,7 @@ func (f Folder) Mirrors() ([]upstream.UserHost, error) {
 
 // SaveMirrors returns when the hosts are on disk, and whether they were others
 // before.
-func (f Folder) SaveMirrors(hosts []upstream.UserHost) (changed bool, err error) {
+func (f StateDir) SaveMirrors(hosts []upstream.UserHost) (changed bool, err error) {
 	if hosts == nil {
 		hosts = []upstream.UserHost{}
 	}
@@ -60,7 +60,7 @@ func (f Folder) SaveMirrors(hosts []upstream.UserHost) (changed bool, err error)
 }
 
 // reader is the group that serve is in; nobodyElse if serve is who we are.
-func (f Folder) reader() (int, error) {
+func (f StateDir) reader() (int, error) {
 	info, err := os.Stat(f.serves(""))
 	if err != nil {
 		return 0, fmt.Errorf("whose the folder of the serving half is: %w", err)

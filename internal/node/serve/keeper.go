@@ -19,7 +19,7 @@ import (
 // surely better, and whatever is wrong with the published one changes nothing:
 // a node that serves yesterday's layout pulls, a node without one does not.
 type keeper struct {
-	folder  handoff.Folder
+	folder  handoff.StateDir
 	table   *proxy.Table
 	retired *retirement
 	log     *slog.Logger
@@ -43,7 +43,7 @@ type order struct {
 
 // newKeeper starts from what is on disk. An unreadable file is as good as none:
 // the API server may still have the layout.
-func newKeeper(folder handoff.Folder, table *proxy.Table, log *slog.Logger) *keeper {
+func newKeeper(folder handoff.StateDir, table *proxy.Table, log *slog.Logger) *keeper {
 	k := &keeper{folder: folder, table: table, log: log, changed: make(chan struct{})}
 	k.retired = newRetirement(folder, k.route, log)
 	k.status.Revision = 1

@@ -37,7 +37,7 @@ func encode(t testing.TB, l layout.Layout) []byte {
 	return data
 }
 
-func open(t testing.TB, dir string) handoff.Folder {
+func open(t testing.TB, dir string) handoff.StateDir {
 	t.Helper()
 	folder, err := handoff.Open(dir)
 	if err != nil {

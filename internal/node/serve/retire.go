@@ -15,7 +15,7 @@ import (
 // say, then pulls under way, which are many requests each, then the route.
 // keeper's lock covers everything but requests, which never wait for the disk.
 type retirement struct {
-	folder handoff.Folder
+	folder handoff.StateDir
 	route  func([]layout.Name)
 	log    *slog.Logger
 	quiet  time.Duration
@@ -33,7 +33,7 @@ type retirement struct {
 // request is what requests are told apart by.
 type request struct{ host, repository string }
 
-func newRetirement(folder handoff.Folder, route func([]layout.Name), log *slog.Logger) *retirement {
+func newRetirement(folder handoff.StateDir, route func([]layout.Name), log *slog.Logger) *retirement {
 	return &retirement{folder: folder, route: route, log: log, quiet: DefaultQuiet, now: time.Now, last: map[layout.Name]time.Time{}, open: map[request]int{}}
 }
 

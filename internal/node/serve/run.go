@@ -103,7 +103,7 @@ type certificate struct {
 	reloader pki.Reloader
 }
 
-func newCertificate(folder handoff.Folder, host string) (*certificate, error) {
+func newCertificate(folder handoff.StateDir, host string) (*certificate, error) {
 	ca, err := folder.CAKey()
 	if err != nil {
 		return nil, err

@@ -1,0 +1,62 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Clear removes every file of both halves, and of scripts, but the lock and what
+// containerd knows serve by: serve is at work, and an agent that is to stay
+// after all could not talk to it any more.
+func (f StateDir) Clear() error {
+	return f.clear(map[string]bool{fileLock: true}, map[string]bool{fileToken: true, fileCA: true, fileCAKey: true})
+}
+
+// clear removes what is not to stay, of node's files and of serve's. The folder
+// of each half stays.
+func (f StateDir) clear(nodes, serves map[string]bool) error {
+	return errors.Join(
+		empty(f.dir, func(name string) bool { return name == folderServe || nodes[name] }),
+		empty(f.serves(""), func(name string) bool { return serves[name] }))
+}
+
+// empty removes what is in a folder, following no link.
+func empty(folder string, stays func(name string) bool) error {
+	entries, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("clear state folder: %w", err)
+	}
+	for _, e := range entries {
+		if stays(e.Name()) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
+			return fmt.Errorf("clear state folder: %w", err)
+		}
+	}
+	return nil
+}
+
+// Remove removes everything and the folder itself, by its name outside of the
+// container: inside it is a mount and cannot be removed.
+func (f StateDir) Remove(outside string) error {
+	if err := f.clear(nil, nil); err != nil {
+		return err
+	}
+	inside, err := os.Stat(f.dir)
+	if err != nil {
+		return fmt.Errorf("remove state folder: %w", err)
+	}
+	if same, err := os.Stat(outside); err != nil || !os.SameFile(inside, same) {
+		return fmt.Errorf("remove state folder: %s is not the same as %s", outside, f.dir)
+	}
+	for _, dir := range []string{filepath.Join(outside, folderServe), outside} {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove state folder: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+package handoff
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/durable"
+	"github.com/d8-registry/registry/internal/pki"
+)
+
+// folderServe is the one folder in which serve may write. It is no longer root
+// there: what node goes by is beside it, out of its reach.
+const folderServe = "serve"
+
+// The files of serve's folder. serve writes all of them, node reads.
+const (
+	fileLayout  = "layout.yaml"  // the last good layout
+	fileRetired = "retired.json" // names that are routed until node has taken them out of containerd
+	fileToken   = "token"        // proves to serve that a request comes from containerd or from node
+	fileCA      = "ca.crt"
+	fileCAKey   = "ca.key"
+)
+
+// fileLock is held by the half that touches the node.
+const fileLock = "node.lock"
+
+// largest is more than any file of the folder ever has: an object of the API
+// server is smaller.
+const largest = 8 << 20
+
+// StateDir is the state that an agent keeps on its node: enough to serve pulls
+// after a reboot, with no API server in sight. Everything in it is 0600 but what
+// node writes for serve.
+type StateDir struct {
+	dir  string
+	fsys durable.FS
+}
+
+// Open makes the folder if need be.
+func Open(dir string) (StateDir, error) {
+	f := Existing(dir)
+	for _, folder := range []string{dir, f.serves("")} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return StateDir{}, fmt.Errorf("make state folder: %w", err)
+		}
+		if err := closeToOthers(folder); err != nil {
+			return StateDir{}, err
+		}
+	}
+	return f, nil
+}
+
+// closeToOthers takes from everybody but the owner what Prepare gives to nobody.
+func closeToOthers(folder string) error {
+	info, err := os.Lstat(folder)
+	if err != nil {
+		return fmt.Errorf("close state folder: %w", err)
+	}
+	if info.Mode().Perm()&0o067 == 0 {
+		return nil
+	}
+	if err := os.Chmod(folder, 0o700); err != nil { //nolint:gosec // G302 is about files; a folder needs x
+		return fmt.Errorf("close state folder: %w", err)
+	}
+	return nil
+}
+
+// serves and nodes are the paths of what the one half writes, and the other.
+func (f StateDir) serves(name string) string { return filepath.Join(f.dir, folderServe, name) }
+func (f StateDir) nodes(name string) string  { return filepath.Join(f.dir, name) }
+
+// Lock waits until no other agent touches the node by this folder. Closing what
+// it returns gives the lock back.
+func (f StateDir) Lock(ctx context.Context) (io.Closer, error) {
+	file, err := os.OpenFile(f.nodes(fileLock), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock: %w", err)
+	}
+	if err := durable.Lock(ctx, file); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("wait for another agent of this node: %w", err)
+	}
+	return file, nil
+}
+
+// Layout is the last good layout; fs.ErrNotExist before the first.
+func (f StateDir) Layout() (layout.Layout, error) {
+	data, err := read(f.serves(fileLayout))
+	if err != nil {
+		return layout.Layout{}, err
+	}
+	l, err := layout.Decode(data)
+	if err != nil {
+		return layout.Layout{}, fmt.Errorf("saved layout: %w", err)
+	}
+	return l, nil
+}
+
+// SaveLayout returns when the layout is on disk, as it was published.
+func (f StateDir) SaveLayout(published []byte) error {
+	return f.write(f.serves(fileLayout), nobodyElse, published)
+}
+
+// Forget removes the layout and what belongs to it. The token and the
+// certificate stay: a later layout uses them again.
+func (f StateDir) Forget() error {
+	for _, name := range []string{fileRetired, fileLayout} {
+		if err := f.fsys.Remove(f.serves(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget layout: %w", err)
+		}
+	}
+	if err := f.fsys.SyncDir(f.serves("")); err != nil {
+		return fmt.Errorf("forget layout: %w", err)
+	}
+	return nil
+}
+
+// Retired are the names that SaveRetired saved last.
+func (f StateDir) Retired() ([]layout.Name, error) {
+	data, err := read(f.serves(fileRetired))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []layout.Name
+	if err := json.Unmarshal(data, &names); err != nil {
+		return nil, fmt.Errorf("read %s: %w", fileRetired, err)
+	}
+	return names, nil
+}
+
+// SaveRetired remembers names that left the layout but are still routed.
+func (f StateDir) SaveRetired(names []layout.Name) error {
+	data, err := json.Marshal(names)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", fileRetired, err)
+	}
+	return f.write(f.serves(fileRetired), nobodyElse, data)
+}
+
+// Token is the node token; fs.ErrNotExist until serve has made one.
+func (f StateDir) Token() (string, error) {
+	data, err := read(f.serves(fileToken))
+	return strings.TrimSpace(string(data)), err
+}
+
+// EnsureToken is Token, and makes one of 256 random bits if there is none.
+func (f StateDir) EnsureToken() (string, error) {
+	token, err := f.Token()
+	if err == nil && len(token) >= 32 {
+		return token, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var bits [32]byte
+	if _, err := rand.Read(bits[:]); err != nil {
+		return "", fmt.Errorf("make node token: %w", err)
+	}
+	token = hex.EncodeToString(bits[:])
+	return token, f.write(f.serves(fileToken), nobodyElse, []byte(token+"\n"))
+}
+
+// CA is the PEM of the certificate authority of this node's agent;
+// fs.ErrNotExist until serve has made one.
+func (f StateDir) CA() (string, error) {
+	data, err := read(f.serves(fileCA))
+	return string(data), err
+}
+
+// CAKey is the CA with its key; zero if there is none.
+func (f StateDir) CAKey() (pki.KeyPair, error) {
+	cert, err := read(f.serves(fileCA))
+	if errors.Is(err, fs.ErrNotExist) {
+		return pki.KeyPair{}, nil
+	}
+	if err != nil {
+		return pki.KeyPair{}, err
+	}
+	key, err := read(f.serves(fileCAKey))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return pki.KeyPair{}, err
+	}
+	return pki.KeyPair{Cert: string(cert), Key: string(key)}, nil
+}
+
+// SaveCA saves the key before the certificate, which is what readers look for.
+func (f StateDir) SaveCA(ca pki.KeyPair) error {
+	if err := f.write(f.serves(fileCAKey), nobodyElse, []byte(ca.Key)); err != nil {
+		return err
+	}
+	return f.write(f.serves(fileCA), nobodyElse, []byte(ca.Cert))
+}
+
+// read reads a file that may be another user's: what is no ordinary file is
+// none of ours, wherever a link leads.
+func read(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > largest {
+		return nil, fmt.Errorf("read agent state: %s is not one of ours", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, largest))
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	return data, nil
+}
+
+// nobodyElse is no group that may read a file besides its owner.
+const nobodyElse = -1
+
+// write replaces a file in one step and returns when that is on disk. The folder
+// must be its writer's own.
+func (f StateDir) write(path string, group int, data []byte) error {
+	a := durable.Attributes{}
+	if group != nobodyElse {
+		a = durable.Attributes{Mode: 0o640, Owner: &durable.Owner{UID: -1, GID: group}}
+	}
+	if err := durable.Replace(f.fsys, durable.File{Name: path, Data: data, Attributes: a}); err != nil {
+		return fmt.Errorf("save %s: %w", path, err)
+	}
+	return nil
+}
