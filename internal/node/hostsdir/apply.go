@@ -13,7 +13,7 @@ import (
 )
 
 // Result is what Apply did, or what Check found to do. Paths are relative to
-// the folder.
+// containerd's host directory.
 type Result struct {
 	Written   []string   // files, in the order of writing; the ownership file is among them
 	Removed   []string   // directories that are no longer ours
@@ -26,13 +26,13 @@ func (r Result) Changed() bool { return len(r.Written)+len(r.Removed) > 0 }
 // Conflict is a directory of somebody else in the way of ours.
 type Conflict struct {
 	Host      string // the host that we want
-	Directory string // the directory in the way, relative to the folder
+	Directory string // the directory in the way
 	Reason    string // a sentence for the operator
 }
 
-// Apply makes the folder look like the tree. It may be stopped at any
-// operation, by an error or a crash: what containerd reads is complete at any
-// moment, and the next Apply goes on from there.
+// Apply makes containerd's host directory look like the tree. An error or a crash
+// may stop it at any operation: what containerd reads is complete at any moment,
+// and the next Apply goes on from there.
 func Apply(fsys durable.FS, tree Tree) (Result, error) { return run(fsys, tree, true) }
 
 // Check is Apply without writing anything.
@@ -81,10 +81,10 @@ func run(fsys durable.FS, tree Tree, write bool) (Result, error) {
 	return p.res, p.remember(union(known, wanted), wanted)
 }
 
-// claim is the part of the tree that we may write, and notes who is in the way
-// of the rest.
+// claim is the part of the tree that we may write. It notes a conflict for each
+// directory of the rest.
 func (p *pass) claim(tree Tree, known []string) (Tree, error) {
-	var ours Tree
+	var may Tree
 	for _, d := range tree {
 		if !hostName.MatchString(d.Host) {
 			return nil, fmt.Errorf("apply host directories: %q is no registry host", d.Host)
@@ -100,46 +100,25 @@ func (p *pass) claim(tree Tree, known []string) (Tree, error) {
 				return nil, fmt.Errorf("look at host directory %s: %w", s, err)
 			}
 		}
-		foreign, err := p.foreign(d, known)
+		ours, err := p.isOurs(d.Host, d.Fixed || slices.Contains(known, d.Host))
 		if err != nil {
 			return nil, err
 		}
-		if foreign {
+		if !ours {
 			p.conflict(d.Host, d.Host, "somebody else made this directory; it was left as it is")
 			continue
 		}
-		ours = append(ours, d)
+		may = append(may, d)
 	}
-	return ours, nil
+	return may, nil
 }
 
 func (p *pass) conflict(host, dir, reason string) {
 	p.res.Conflicts = append(p.res.Conflicts, Conflict{Host: host, Directory: dir, Reason: reason})
 }
 
-// foreign reports whether a directory exists and is not ours. Ours are those
-// on the list, those with our marker (the list was lost), and the fixed
-// address, which is nobody else's.
-func (p *pass) foreign(d Directory, known []string) (bool, error) {
-	info, err := p.fsys.Lstat(d.Host)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look at host directory %s: %w", d.Host, err)
-	}
-	if !info.IsDir() {
-		return true, nil // a symbolic link, above all
-	}
-	if d.Fixed || slices.Contains(known, d.Host) {
-		return false, nil
-	}
-	marked, err := p.marked(d.Host)
-	return !marked, err
-}
-
-// put makes one directory look as wanted: certificates, then hosts.toml, then
-// away with certificates that hosts.toml no longer names.
+// put makes one directory look as wanted. Certificates come first, then
+// hosts.toml. Certificates that it no longer names are removed last.
 func (p *pass) put(d Directory) error {
 	if _, err := p.fsys.Lstat(d.Host); errors.Is(err, fs.ErrNotExist) && p.write {
 		if err := p.fsys.Mkdir(d.Host, 0o755); err != nil {
@@ -152,7 +131,7 @@ func (p *pass) put(d Directory) error {
 	changed := false
 	for _, f := range d.Files {
 		if f.Name == fileHosts {
-			// After a power cut too its certificates must be there.
+			// Its certificates must be there after a power cut too.
 			if err := p.save(d.Host, changed); err != nil {
 				return err
 			}
@@ -192,7 +171,7 @@ func (p *pass) save(host string, changed bool) error {
 }
 
 // putFile replaces a file in one step if content or mode differ. The temporary
-// name is always the same: one agent writes, and a crash leaves at most one.
+// name is always the same, so that a crash leaves at most one such file.
 func (p *pass) putFile(name string, data []byte) (bool, error) {
 	info, err := p.fsys.Lstat(name)
 	if err == nil && info.Mode() == 0o600 {
@@ -211,8 +190,8 @@ func (p *pass) putFile(name string, data []byte) (bool, error) {
 	return true, nil
 }
 
-// drop takes our files out of a directory, hosts.toml first, and the directory
-// with them unless somebody put more into it.
+// drop removes our files from a directory, hosts.toml first. The directory goes
+// too, unless there are other files in it.
 func (p *pass) drop(host string) error {
 	info, err := p.fsys.Lstat(host)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -222,7 +201,7 @@ func (p *pass) drop(host string) error {
 		return fmt.Errorf("remove host directory %s: %w", host, err)
 	}
 	if !info.IsDir() {
-		return nil // replaced by hand with something that is not ours
+		return nil // somebody replaced it with something of their own
 	}
 	p.res.Removed = append(p.res.Removed, host)
 	if !p.write {

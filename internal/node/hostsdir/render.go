@@ -241,9 +241,6 @@ func certificates(text string) ([]byte, error) {
 	return out, nil
 }
 
-// marker is the first line of every hosts.toml of ours.
-const marker = "# Written by registry-agent, which undoes changes made by hand.\n"
-
 // hostsTOML writes what containerd reads. `[host]` comes before the hosts:
 // without it older versions lose their order.
 func hostsTOML(server endpoint, hosts []endpoint) []byte {

@@ -1,7 +1,6 @@
 package hostsdir
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,9 +8,6 @@ import (
 
 	"github.com/d8-registry/registry/internal/layout"
 )
-
-// Ours reports whether a hosts.toml is one that we wrote as a whole.
-func Ours(data []byte) bool { return bytes.HasPrefix(data, []byte(marker)) }
 
 // UserEndpoint is a host, or the server, of a user's hosts.toml with what stock
 // containerd makes of it. Names of files are absolute.

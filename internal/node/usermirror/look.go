@@ -80,7 +80,7 @@ func (l *looker) directory(name, real string) {
 		l.problems = append(l.problems, Problem{File: h.File, Text: "it cannot be read: " + why(err)})
 		return
 	}
-	if hostsdir.Ours(data) {
+	if hostsdir.Marked(data) {
 		return
 	}
 	h.link = isLink(filepath.Join(real, name)) || isLink(filepath.Join(real, name, fileHosts))
