@@ -19,10 +19,10 @@ import (
 func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
 	runtime, version, err := c.Version(ctx)
 	if status.Code(err) == codes.Unimplemented {
-		return silent(ctx, o)
+		return withoutCRI(ctx, o)
 	}
 	if err != nil {
-		return absent(o.Socket, err)
+		return noAnswer(o.Socket, err)
 	}
 	f := Facts{Runtime: runtime, Version: version}
 	if runtime != "containerd" {
@@ -38,13 +38,13 @@ func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
 		return f, err
 	}
 	s := survey{Facts: f}
-	s.look(ctx, p, o)
+	s.inspect(ctx, p, o)
 	return s.Facts, nil
 }
 
 // silent is a containerd that runs without its CRI plugin: one that does not
 // like its configuration does not load, and containerd goes on without.
-func silent(ctx context.Context, o Options) (Facts, error) {
+func withoutCRI(ctx context.Context, o Options) (Facts, error) {
 	p, err := Running(ctx, o.Socket)
 	if err != nil {
 		return Facts{}, err
@@ -54,11 +54,11 @@ func silent(ctx context.Context, o Options) (Facts, error) {
 		return Facts{}, err
 	}
 	s := survey{Facts: Facts{Runtime: "containerd", Version: version}}
-	s.look(ctx, p, o)
+	s.inspect(ctx, p, o)
 	const what = "containerd runs, but without its CRI plugin, so that no pod can start"
 	switch {
 	case s.settings.lacksCRI():
-		m := s.tree.disables()
+		m := s.tree.disablesCRI()
 		s.Problems = append([]Problem{m}, s.Problems...)
 		s.refuse(Unsupported, "%s: %s", what, m)
 	case s.Preflight == Ready:
@@ -71,7 +71,7 @@ func silent(ctx context.Context, o Options) (Facts, error) {
 
 // absent is a socket behind which nobody answers: a restart, or a node with
 // another runtime.
-func absent(socket string, err error) (Facts, error) {
+func noAnswer(socket string, err error) (Facts, error) {
 	if _, missing := os.Stat(socket); !errors.Is(missing, fs.ErrNotExist) {
 		return Facts{}, err
 	}
@@ -97,7 +97,7 @@ type survey struct {
 }
 
 // look reads all that there is to know of one process.
-func (s *survey) look(ctx context.Context, p Process, o Options) {
+func (s *survey) inspect(ctx context.Context, p Process, o Options) {
 	if o.ConfigFile != "" {
 		p.Config = o.ConfigFile
 	}
@@ -122,7 +122,7 @@ func (s *survey) look(ctx context.Context, p Process, o Options) {
 		s.Warnings = append(s.Warnings, w)
 	}
 	var err error
-	if s.settings, err = Dump(ctx, p, p.Config); err != nil || s.tree.lacks() {
+	if s.settings, err = Dump(ctx, p, p.Config); err != nil || s.tree.importMissing() {
 		s.unreadable(err)
 		return
 	}
@@ -138,7 +138,7 @@ func (s Settings) lacksCRI() bool {
 }
 
 // disables names the file that switches it off.
-func (t *tree) disables() Problem {
+func (t *tree) disablesCRI() Problem {
 	out := Problem{File: t.main, Key: "disabled_plugins", Text: "holds the CRI plugin; take it out and restart containerd"}
 	for _, f := range t.files {
 		if f.loaded && f.outline.disabled > 0 {

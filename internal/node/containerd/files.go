@@ -86,7 +86,7 @@ func (t *tree) has(path string) bool {
 
 // lacks reports whether an import is not there. containerd 2 does not start
 // then, but dumps what it read before without a word.
-func (t *tree) lacks() bool {
+func (t *tree) importMissing() bool {
 	return slices.ContainsFunc(t.files, func(f configFile) bool { return f.loaded && f.missing })
 }
 
@@ -171,7 +171,7 @@ func (f *configFile) parse(data []byte) {
 		return
 	}
 	f.version, f.imports = max(head.Version, 1), head.Imports
-	f.outline = locate(data)
+	f.outline = findSettings(data)
 }
 
 // maxFile is far above any configuration.

@@ -41,8 +41,8 @@ type outline struct {
 // locate finds registry settings in a text that was parsed before. Empty tables
 // of mirrors, configs and auths, as `containerd config default` prints them,
 // are no settings.
-func locate(data []byte) outline {
-	l := locator{data: data, out: outline{plugins: map[string]int{}}}
+func findSettings(data []byte) outline {
+	l := settingsFinder{data: data, out: outline{plugins: map[string]int{}}}
 	p := unstable.Parser{}
 	p.Reset(data)
 	var table []string
@@ -61,13 +61,13 @@ func locate(data []byte) outline {
 	return l.out
 }
 
-type locator struct {
+type settingsFinder struct {
 	data []byte
 	out  outline
 }
 
 // keys appends the parts of a dotted key, and says in which line it begins.
-func (l *locator) keys(prefix []string, it unstable.Iterator) (keys []string, line int) {
+func (l *settingsFinder) keys(prefix []string, it unstable.Iterator) (keys []string, line int) {
 	keys = slices.Clone(prefix)
 	for it.Next() {
 		n := it.Node()
@@ -81,7 +81,7 @@ func (l *locator) keys(prefix []string, it unstable.Iterator) (keys []string, li
 
 // pair visits `key = value`, and what is in the value if that is an inline
 // table.
-func (l *locator) pair(prefix []string, n *unstable.Node) {
+func (l *settingsFinder) pair(prefix []string, n *unstable.Node) {
 	keys, line := l.keys(prefix, n.Key())
 	value := n.Value()
 	l.visit(keys, line, value)
@@ -95,7 +95,7 @@ func (l *locator) pair(prefix []string, n *unstable.Node) {
 	}
 }
 
-func (l *locator) visit(keys []string, line int, value *unstable.Node) {
+func (l *settingsFinder) visit(keys []string, line int, value *unstable.Node) {
 	if len(keys) == 1 && keys[0] == "disabled_plugins" && l.out.disabled == 0 {
 		l.out.disabled = line
 	}
@@ -111,7 +111,7 @@ func (l *locator) visit(keys []string, line int, value *unstable.Node) {
 }
 
 // mention notes where a setting is made first.
-func (l *locator) mention(m mention, value *unstable.Node) {
+func (l *settingsFinder) mention(m mention, value *unstable.Node) {
 	if m.key == "config_path" && value != nil && value.Kind == unstable.String {
 		m.value = string(value.Data)
 	}

@@ -14,9 +14,9 @@ import (
 
 // judge says where our host directories belong and whether they may be written.
 func (s *survey) judge(root string, o Options) {
-	s.place(root, o)
+	s.findDirectory(root, o)
 	s.HostsDir = filepath.Join(root, s.wanted())
-	s.notes()
+	s.warnUnused()
 	if s.Problems = s.custom(o.Source); len(s.Problems) > 0 {
 		s.refuse(Custom, "%s", s.customMessage(o.Source))
 		return
@@ -58,7 +58,7 @@ func (s *survey) wanted() string {
 
 // place finds the directory in which containerd looks, or what config_path must
 // become for it to look anywhere.
-func (s *survey) place(root string, o Options) {
+func (s *survey) findDirectory(root string, o Options) {
 	if s.Effective = s.settings.Effective; o.Effective != "" {
 		s.Effective = o.Effective
 	}
@@ -203,7 +203,7 @@ func (s *survey) deadlock() string {
 }
 
 // notes warns of settings that have no effect, which their authors may not know.
-func (s *survey) notes() {
+func (s *survey) warnUnused() {
 	for _, c := range s.tree.files {
 		if !c.loaded {
 			continue

@@ -94,7 +94,7 @@ func (p Process) unit() string {
 }
 
 // began is when the process started, by the clock of now.
-func (p Process) began(now time.Time) (time.Time, bool) {
+func (p Process) startedAt(now time.Time) (time.Time, bool) {
 	text, err := os.ReadFile("/proc/uptime")
 	if err != nil {
 		return time.Time{}, false
@@ -115,7 +115,7 @@ func (p Process) began(now time.Time) (time.Time, bool) {
 // changedSince is the first file of the configuration that was changed after
 // the process started. It may have read it a second later.
 func changedSince(p Process, t tree) string {
-	began, ok := p.began(time.Now())
+	began, ok := p.startedAt(time.Now())
 	if !ok {
 		return ""
 	}

@@ -138,7 +138,7 @@ func (e *examination) service(ctx context.Context) {
 
 // directories are our host directories and what we would add to the users'.
 func (e *examination) directories() error {
-	l, options, err := e.standIn()
+	l, options, err := e.layoutOrExample()
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (e *examination) ours(tree hostsdir.Tree, effective string) error {
 }
 
 // standIn is what the node serves, or something like it before the first time.
-func (e *examination) standIn() (layout.Layout, hostsdir.Options, error) {
+func (e *examination) layoutOrExample() (layout.Layout, hostsdir.Options, error) {
 	folder := handoff.Existing(e.cfg.StateDir)
 	options := hostsdir.Options{AgentURL: "https://" + e.cfg.Listen}
 	token, err := folder.Token()

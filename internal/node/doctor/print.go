@@ -32,7 +32,7 @@ func (p printer) print(r *Report) error {
 		p.line(&b, "would change", cyan, c.File+": "+c.What)
 		p.diff(&b, c.Diff)
 	}
-	p.verdict(&b, r)
+	p.conclusion(&b, r)
 	if _, err := io.WriteString(p.to, b.String()); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
@@ -81,7 +81,7 @@ func (p printer) diff(b *strings.Builder, diff string) {
 	}
 }
 
-func (p printer) verdict(b *strings.Builder, r *Report) {
+func (p printer) conclusion(b *strings.Builder, r *Report) {
 	switch {
 	case !r.Ready:
 		p.line(b, "not ready", red, "what is named above is in the way")

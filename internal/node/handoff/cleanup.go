@@ -19,12 +19,12 @@ func (f StateDir) Clear() error {
 // of each half stays.
 func (f StateDir) clear(nodes, serves map[string]bool) error {
 	return errors.Join(
-		empty(f.dir, func(name string) bool { return name == folderServe || nodes[name] }),
-		empty(f.serves(""), func(name string) bool { return serves[name] }))
+		removeContents(f.dir, func(name string) bool { return name == dirServe || nodes[name] }),
+		removeContents(f.servePath(""), func(name string) bool { return serves[name] }))
 }
 
 // empty removes what is in a folder, following no link.
-func empty(folder string, stays func(name string) bool) error {
+func removeContents(folder string, stays func(name string) bool) error {
 	entries, err := os.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("clear state folder: %w", err)
@@ -53,7 +53,7 @@ func (f StateDir) Remove(outside string) error {
 	if same, err := os.Stat(outside); err != nil || !os.SameFile(inside, same) {
 		return fmt.Errorf("remove state folder: %s is not the same as %s", outside, f.dir)
 	}
-	for _, dir := range []string{filepath.Join(outside, folderServe), outside} {
+	for _, dir := range []string{filepath.Join(outside, dirServe), outside} {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove state folder: %w", err)
 		}

@@ -36,7 +36,7 @@ func TestClearAndRemove(t *testing.T) {
 	}
 	fill()
 	outside := filepath.Join(t.TempDir(), "outside")
-	if err := errors.Join(os.WriteFile(outside, nil, 0o600), os.Symlink(filepath.Dir(outside), filepath.Join(dir, folderServe, "link"))); err != nil {
+	if err := errors.Join(os.WriteFile(outside, nil, 0o600), os.Symlink(filepath.Dir(outside), filepath.Join(dir, dirServe, "link"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Clear(); err != nil {

@@ -21,7 +21,7 @@ func TestCrashWhileSaving(t *testing.T) {
 	}{
 		"layout": {
 			func(f StateDir, generation int) error { return f.SaveLayout(fmt.Appendf(nil, "%d", generation)) },
-			func(f StateDir) (string, error) { data, err := read(f.serves(fileLayout)); return string(data), err },
+			func(f StateDir) (string, error) { data, err := read(f.servePath(fileLayout)); return string(data), err },
 		},
 		"memory": {
 			func(f StateDir, generation int) error { return f.SaveMemory(memory{generation}) },
@@ -82,10 +82,10 @@ func TestMirrorsAreClosedFromTheFirstByte(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.write(f.nodes(fileMirrors), os.Getegid(), data) == nil {
+		if f.write(f.nodePath(fileMirrors), os.Getegid(), data) == nil {
 			t.Fatal("nothing was killed")
 		}
-		info, err := os.Stat(f.nodes(fileMirrors) + ".new")
+		info, err := os.Stat(f.nodePath(fileMirrors) + ".new")
 		if err != nil || info.Mode() != 0o600 {
 			t.Errorf("%s: %v, %v", kill, info, err)
 		}

@@ -16,7 +16,7 @@ const fileMemory = "node.json"
 // Memory reads what node saved with SaveMemory. Before the first time it leaves
 // into as it is.
 func (f StateDir) Memory(into any) error {
-	data, err := read(f.nodes(fileMemory))
+	data, err := read(f.nodePath(fileMemory))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -35,7 +35,7 @@ func (f StateDir) SaveMemory(what any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", fileMemory, err)
 	}
-	return f.write(f.nodes(fileMemory), nobodyElse, data)
+	return f.write(f.nodePath(fileMemory), ownerOnly, data)
 }
 
 // Existing is the folder as an agent left it; nothing is made if there is none.

@@ -23,7 +23,7 @@ const PathMirrors = "/-/mirrors"
 
 // Mirrors are the hosts that SaveMirrors saved last.
 func (f StateDir) Mirrors() ([]upstream.UserHost, error) {
-	data, err := read(f.nodes(fileMirrors))
+	data, err := read(f.nodePath(fileMirrors))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -48,7 +48,7 @@ func (f StateDir) SaveMirrors(hosts []upstream.UserHost) (changed bool, err erro
 	if err != nil {
 		return false, fmt.Errorf("encode %s: %w", fileMirrors, err)
 	}
-	old, err := read(f.nodes(fileMirrors))
+	old, err := read(f.nodePath(fileMirrors))
 	if err == nil && bytes.Equal(old, data) || errors.Is(err, fs.ErrNotExist) && len(hosts) == 0 {
 		return false, nil
 	}
@@ -56,18 +56,18 @@ func (f StateDir) SaveMirrors(hosts []upstream.UserHost) (changed bool, err erro
 	if err != nil {
 		return true, err
 	}
-	return true, f.write(f.nodes(fileMirrors), reader, data)
+	return true, f.write(f.nodePath(fileMirrors), reader, data)
 }
 
 // reader is the group that serve is in; nobodyElse if serve is who we are.
 func (f StateDir) reader() (int, error) {
-	info, err := os.Stat(f.serves(""))
+	info, err := os.Stat(f.servePath(""))
 	if err != nil {
 		return 0, fmt.Errorf("whose the folder of the serving half is: %w", err)
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || int(owner.Uid) == os.Geteuid() {
-		return nobodyElse, nil
+		return ownerOnly, nil
 	}
 	return int(owner.Gid), nil
 }

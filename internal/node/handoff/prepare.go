@@ -14,26 +14,26 @@ import (
 // Root does it before either half starts; the second time it changes nothing.
 func Prepare(dir string, user int) error {
 	f := Existing(dir)
-	if err := os.MkdirAll(f.serves(""), 0o700); err != nil {
+	if err := os.MkdirAll(f.servePath(""), 0o700); err != nil {
 		return fmt.Errorf("make state folder: %w", err)
 	}
 	// serve may go through it, and not look into it.
-	if err := giveFolder(dir, os.Geteuid(), user, 0o710); err != nil {
+	if err := giveDir(dir, os.Geteuid(), user, 0o710); err != nil {
 		return err
 	}
-	files, err := os.ReadDir(f.serves(""))
+	files, err := os.ReadDir(f.servePath(""))
 	if err != nil {
 		return fmt.Errorf("look into the folder of the serving half: %w", err)
 	}
 	for _, file := range files {
-		if err := giveFile(f.serves(file.Name()), user, user, 0o600); err != nil {
+		if err := giveFile(f.servePath(file.Name()), user, user, 0o600); err != nil {
 			return err
 		}
 	}
-	if err := giveFolder(f.serves(""), user, user, 0o700); err != nil {
+	if err := giveDir(f.servePath(""), user, user, 0o700); err != nil {
 		return err
 	}
-	return giveFile(f.nodes(fileMirrors), os.Geteuid(), user, 0o640)
+	return giveFile(f.nodePath(fileMirrors), os.Geteuid(), user, 0o640)
 }
 
 // giveFile gives an ordinary file away. Any other was not made by us: a second
@@ -60,7 +60,7 @@ func giveFile(path string, user, group int, mode os.FileMode) error {
 }
 
 // giveFolder gives a folder away whose own folder is root's.
-func giveFolder(path string, user, group int, mode os.FileMode) error {
+func giveDir(path string, user, group int, mode os.FileMode) error {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return fmt.Errorf("look at agent state: %w", err)

@@ -21,7 +21,7 @@ import (
 
 // folderServe is the one folder in which serve may write. It is no longer root
 // there: what node goes by is beside it, out of its reach.
-const folderServe = "serve"
+const dirServe = "serve"
 
 // The files of serve's folder. serve writes all of them, node reads.
 const (
@@ -37,7 +37,7 @@ const fileLock = "node.lock"
 
 // largest is more than any file of the folder ever has: an object of the API
 // server is smaller.
-const largest = 8 << 20
+const maxFile = 8 << 20
 
 // StateDir is the state that an agent keeps on its node: enough to serve pulls
 // after a reboot, with no API server in sight. Everything in it is 0600 but what
@@ -50,11 +50,11 @@ type StateDir struct {
 // Open makes the folder if need be.
 func Open(dir string) (StateDir, error) {
 	f := Existing(dir)
-	for _, folder := range []string{dir, f.serves("")} {
+	for _, folder := range []string{dir, f.servePath("")} {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return StateDir{}, fmt.Errorf("make state folder: %w", err)
 		}
-		if err := closeToOthers(folder); err != nil {
+		if err := restrict(folder); err != nil {
 			return StateDir{}, err
 		}
 	}
@@ -62,7 +62,7 @@ func Open(dir string) (StateDir, error) {
 }
 
 // closeToOthers takes from everybody but the owner what Prepare gives to nobody.
-func closeToOthers(folder string) error {
+func restrict(folder string) error {
 	info, err := os.Lstat(folder)
 	if err != nil {
 		return fmt.Errorf("close state folder: %w", err)
@@ -77,13 +77,13 @@ func closeToOthers(folder string) error {
 }
 
 // serves and nodes are the paths of what the one half writes, and the other.
-func (f StateDir) serves(name string) string { return filepath.Join(f.dir, folderServe, name) }
-func (f StateDir) nodes(name string) string  { return filepath.Join(f.dir, name) }
+func (f StateDir) servePath(name string) string { return filepath.Join(f.dir, dirServe, name) }
+func (f StateDir) nodePath(name string) string  { return filepath.Join(f.dir, name) }
 
 // Lock waits until no other agent touches the node by this folder. Closing what
 // it returns gives the lock back.
 func (f StateDir) Lock(ctx context.Context) (io.Closer, error) {
-	file, err := os.OpenFile(f.nodes(fileLock), os.O_CREATE|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(f.nodePath(fileLock), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
 	}
@@ -96,7 +96,7 @@ func (f StateDir) Lock(ctx context.Context) (io.Closer, error) {
 
 // Layout is the last good layout; fs.ErrNotExist before the first.
 func (f StateDir) Layout() (layout.Layout, error) {
-	data, err := read(f.serves(fileLayout))
+	data, err := read(f.servePath(fileLayout))
 	if err != nil {
 		return layout.Layout{}, err
 	}
@@ -109,18 +109,18 @@ func (f StateDir) Layout() (layout.Layout, error) {
 
 // SaveLayout returns when the layout is on disk, as it was published.
 func (f StateDir) SaveLayout(published []byte) error {
-	return f.write(f.serves(fileLayout), nobodyElse, published)
+	return f.write(f.servePath(fileLayout), ownerOnly, published)
 }
 
 // Forget removes the layout and what belongs to it. The token and the
 // certificate stay: a later layout uses them again.
 func (f StateDir) Forget() error {
 	for _, name := range []string{fileRetired, fileLayout} {
-		if err := f.fsys.Remove(f.serves(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := f.fsys.Remove(f.servePath(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("forget layout: %w", err)
 		}
 	}
-	if err := f.fsys.SyncDir(f.serves("")); err != nil {
+	if err := f.fsys.SyncDir(f.servePath("")); err != nil {
 		return fmt.Errorf("forget layout: %w", err)
 	}
 	return nil
@@ -128,7 +128,7 @@ func (f StateDir) Forget() error {
 
 // Retired are the names that SaveRetired saved last.
 func (f StateDir) Retired() ([]layout.Name, error) {
-	data, err := read(f.serves(fileRetired))
+	data, err := read(f.servePath(fileRetired))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -148,12 +148,12 @@ func (f StateDir) SaveRetired(names []layout.Name) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", fileRetired, err)
 	}
-	return f.write(f.serves(fileRetired), nobodyElse, data)
+	return f.write(f.servePath(fileRetired), ownerOnly, data)
 }
 
 // Token is the node token; fs.ErrNotExist until serve has made one.
 func (f StateDir) Token() (string, error) {
-	data, err := read(f.serves(fileToken))
+	data, err := read(f.servePath(fileToken))
 	return strings.TrimSpace(string(data)), err
 }
 
@@ -171,26 +171,26 @@ func (f StateDir) EnsureToken() (string, error) {
 		return "", fmt.Errorf("make node token: %w", err)
 	}
 	token = hex.EncodeToString(bits[:])
-	return token, f.write(f.serves(fileToken), nobodyElse, []byte(token+"\n"))
+	return token, f.write(f.servePath(fileToken), ownerOnly, []byte(token+"\n"))
 }
 
 // CA is the PEM of the certificate authority of this node's agent;
 // fs.ErrNotExist until serve has made one.
 func (f StateDir) CA() (string, error) {
-	data, err := read(f.serves(fileCA))
+	data, err := read(f.servePath(fileCA))
 	return string(data), err
 }
 
 // CAKey is the CA with its key; zero if there is none.
 func (f StateDir) CAKey() (pki.KeyPair, error) {
-	cert, err := read(f.serves(fileCA))
+	cert, err := read(f.servePath(fileCA))
 	if errors.Is(err, fs.ErrNotExist) {
 		return pki.KeyPair{}, nil
 	}
 	if err != nil {
 		return pki.KeyPair{}, err
 	}
-	key, err := read(f.serves(fileCAKey))
+	key, err := read(f.servePath(fileCAKey))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return pki.KeyPair{}, err
 	}
@@ -199,10 +199,10 @@ func (f StateDir) CAKey() (pki.KeyPair, error) {
 
 // SaveCA saves the key before the certificate, which is what readers look for.
 func (f StateDir) SaveCA(ca pki.KeyPair) error {
-	if err := f.write(f.serves(fileCAKey), nobodyElse, []byte(ca.Key)); err != nil {
+	if err := f.write(f.servePath(fileCAKey), ownerOnly, []byte(ca.Key)); err != nil {
 		return err
 	}
-	return f.write(f.serves(fileCA), nobodyElse, []byte(ca.Cert))
+	return f.write(f.servePath(fileCA), ownerOnly, []byte(ca.Cert))
 }
 
 // read reads a file that may be another user's: what is no ordinary file is
@@ -217,10 +217,10 @@ func read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read agent state: %w", err)
 	}
-	if !info.Mode().IsRegular() || info.Size() > largest {
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
 		return nil, fmt.Errorf("read agent state: %s is not one of ours", path)
 	}
-	data, err := io.ReadAll(io.LimitReader(file, largest))
+	data, err := io.ReadAll(io.LimitReader(file, maxFile))
 	if err != nil {
 		return nil, fmt.Errorf("read agent state: %w", err)
 	}
@@ -228,13 +228,13 @@ func read(path string) ([]byte, error) {
 }
 
 // nobodyElse is no group that may read a file besides its owner.
-const nobodyElse = -1
+const ownerOnly = -1
 
 // write replaces a file in one step and returns when that is on disk. The folder
 // must be its writer's own.
 func (f StateDir) write(path string, group int, data []byte) error {
 	a := durable.Attributes{}
-	if group != nobodyElse {
+	if group != ownerOnly {
 		a = durable.Attributes{Mode: 0o640, Owner: &durable.Owner{UID: -1, GID: group}}
 	}
 	if err := durable.Replace(f.fsys, durable.File{Name: path, Data: data, Attributes: a}); err != nil {

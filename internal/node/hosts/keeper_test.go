@@ -84,9 +84,9 @@ func (n *node) tell(what string) error {
 	return nil
 }
 
-func (n *node) SaveMirrors([]upstream.UserHost) (bool, error)     { return false, n.tell("save mirrors") }
-func (n *node) Mirrors(context.Context) error                     { return n.tell("mirrors") }
-func (n *node) Applied(_ context.Context, generation int64) error { return n.tell("applied") }
+func (n *node) SaveMirrors([]upstream.UserHost) (bool, error) { return false, n.tell("save mirrors") }
+func (n *node) Mirrors(context.Context) error                 { return n.tell("mirrors") }
+func (n *node) Applied(context.Context, int64) error          { return n.tell("applied") }
 
 // converge makes one pass, and returns what was reported.
 func (n *node) converge() (bool, *report.Report) {

@@ -89,7 +89,7 @@ func (p *pass) claim(tree Tree, known []string) (Tree, error) {
 		if !hostName.MatchString(d.Host) {
 			return nil, fmt.Errorf("apply host directories: %q is no registry host", d.Host)
 		}
-		if s := shadow(d.Host); s != "" {
+		if s := preferredName(d.Host); s != "" {
 			switch _, err := p.fsys.Lstat(s); {
 			case err == nil:
 				p.conflict(d.Host, s, "containerd prefers this directory to ours; remove it")
@@ -246,7 +246,7 @@ func (p *pass) remove(name string) (bool, error) {
 
 // ourFiles are all names that we ever write into a host's directory, in the
 // order of writing.
-func ourFiles() []string { return []string{fileAgentCA, fileSecondCA, fileServerCA, fileHosts} }
+func ourFiles() []string { return []string{fileAgentCA, fileFallbackCA, fileServerCA, fileHosts} }
 
 func union(a, b []string) []string {
 	out := append(slices.Clone(a), b...)

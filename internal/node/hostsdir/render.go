@@ -76,12 +76,12 @@ func fixedAddress(second layout.Fallback, agent endpoint) (Directory, error) {
 	dir := Directory{Host: layout.Fixed().Host, Fixed: true, Files: []File{{fileAgentCA, agent.certificates}}}
 	hosts := []endpoint{agent}
 	if second != (layout.Fallback{}) {
-		e, err := secondWay(second)
+		e, err := fallbackEndpoint(second)
 		if err != nil {
 			return Directory{}, fmt.Errorf("second way: %w", err)
 		}
 		hosts = append(hosts, e)
-		dir.Files = append(dir.Files, File{fileSecondCA, e.certificates})
+		dir.Files = append(dir.Files, File{fileFallbackCA, e.certificates})
 	}
 	dir.Files = append(dir.Files, File{fileHosts, hostsTOML(agent, hosts)})
 	return dir, nil
@@ -99,12 +99,12 @@ func realAddress(host string, l layout.Layout, agent endpoint) (Directory, error
 	dir := Directory{Host: host, Files: []File{{fileAgentCA, agent.certificates}}}
 	hosts := []endpoint{agent}
 	if !known && l.Fallback != (layout.Fallback{}) {
-		second, err := secondWay(l.Fallback)
+		second, err := fallbackEndpoint(l.Fallback)
 		if err != nil {
 			return Directory{}, fmt.Errorf("second way: %w", err)
 		}
 		hosts = append(hosts, second)
-		dir.Files = append(dir.Files, File{fileSecondCA, second.certificates})
+		dir.Files = append(dir.Files, File{fileFallbackCA, second.certificates})
 	}
 	if server.ca != "" {
 		dir.Files = append(dir.Files, File{fileServerCA, server.certificates})
@@ -186,7 +186,7 @@ func (o Options) agent() (endpoint, error) {
 	return endpoint{url: o.AgentURL, ca: fileAgentCA, certificates: data, header: TokenHeader, value: o.Token, pullOnly: true}, nil
 }
 
-func secondWay(s layout.Fallback) (endpoint, error) {
+func fallbackEndpoint(s layout.Fallback) (endpoint, error) {
 	if !validAddress(s.Host) {
 		return endpoint{}, fmt.Errorf("%q is not ip:port", s.Host)
 	}
@@ -197,7 +197,7 @@ func secondWay(s layout.Fallback) (endpoint, error) {
 	if strings.Contains(s.Credentials.Username, ":") {
 		return endpoint{}, errors.New("a user name with a colon cannot be sent")
 	}
-	e := endpoint{url: "https://" + s.Host, ca: fileSecondCA, certificates: data, pullOnly: true}
+	e := endpoint{url: "https://" + s.Host, ca: fileFallbackCA, certificates: data, pullOnly: true}
 	if !s.Credentials.IsZero() {
 		pair := s.Credentials.Username + ":" + s.Credentials.Password
 		// Base64 has no character that TOML could mistake for something else.

@@ -9,12 +9,12 @@ import (
 // containerd fails a pull when a certificate that hosts.toml names is missing,
 // but reads a directory without hosts.toml as one of extra certificates.
 const (
-	fileAgentCA   = "ca.crt"
-	fileSecondCA  = "second-way.crt"
-	fileServerCA  = "registry.crt"
-	fileHosts     = "hosts.toml"
-	tempSuffix    = ".registry-agent" // neither .crt nor .cert nor .key: containerd loads those
-	ownershipFile = ".registry-agent-owned.json"
+	fileAgentCA    = "ca.crt"
+	fileFallbackCA = "second-way.crt"
+	fileServerCA   = "registry.crt"
+	fileHosts      = "hosts.toml"
+	tempSuffix     = ".registry-agent" // neither .crt nor .cert nor .key: containerd loads those
+	ownershipFile  = ".registry-agent-owned.json"
 )
 
 // Tree is what we want in containerd's host directory, sorted by host.
@@ -52,7 +52,7 @@ var hostName = regexp.MustCompile(`^(?:[0-9a-z]([0-9a-z.-]{0,250}[0-9a-z])?(:[0-
 // shadow is the other name under which containerd looks for a host with a
 // port, and the one that it prefers: "host_5001_" for "host:5001". Empty for
 // hosts without a port.
-func shadow(host string) string {
+func preferredName(host string) string {
 	for i := len(host) - 1; i > 0; i-- {
 		if host[i] == ':' {
 			return host[:i] + "_" + host[i+1:] + "_"

@@ -15,7 +15,7 @@ func TestCrashWhileNoting(t *testing.T) {
 	t.Parallel()
 	for _, kill := range durabletest.Kills() {
 		for at := 1; ; at++ {
-			f, err := openFolder(Host{Root: "/"}, filepath.Join(t.TempDir(), "scripts"))
+			f, err := openStateDir(Host{Root: "/"}, filepath.Join(t.TempDir(), "scripts"))
 			if err != nil {
 				t.Fatal(err)
 			}

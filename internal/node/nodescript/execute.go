@@ -46,7 +46,7 @@ const gate = `IFS= read -r _ || exit 125; BASH_ENV="$1"; export BASH_ENV; shift;
 // bash runs scripts with the host's bash.
 type bash struct {
 	host    Host
-	folder  *folder
+	folder  *stateDir
 	bootID  string
 	timeout time.Duration
 }
@@ -55,7 +55,7 @@ func (b *bash) run(ctx context.Context, s script, trace bool) outcome {
 	if err := s.check(); err != nil {
 		return outcome{failure: err.Error()}
 	}
-	if err := b.folder.place(s); err != nil {
+	if err := b.folder.prepare(s); err != nil {
 		return outcome{failure: err.Error()}
 	}
 	limited, cancel := context.WithTimeout(ctx, b.timeout)
@@ -83,8 +83,8 @@ func (b *bash) execute(ctx context.Context, s script, trace bool, stdout, stderr
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the host's bash: %w", err)
 	}
-	defer b.folder.forget()
-	noted := b.folder.note(running{Group: cmd.Process.Pid, Mark: markOf(cmd.Env), BootID: b.bootID})
+	defer b.folder.forgetRunning()
+	noted := b.folder.noteRunning(running{Group: cmd.Process.Pid, Mark: markOf(cmd.Env), BootID: b.bootID})
 	if noted == nil {
 		_, _ = io.WriteString(open, "go\n") // one that has ended already says why
 	}

@@ -71,18 +71,18 @@ func (s script) check() error {
 }
 
 // place is what of a node selects scripts.
-type place struct {
+type selector struct {
 	group   string
 	bundles []string
 }
 
-func (p place) selects(s script) bool { return p.inGroup(s) && p.inBundle(s) }
+func (p selector) selects(s script) bool { return p.inGroup(s) && p.inBundle(s) }
 
-func (p place) inGroup(s script) bool {
+func (p selector) inGroup(s script) bool {
 	return slices.Contains(s.groups, everything) || p.group != "" && slices.Contains(s.groups, p.group)
 }
 
-func (p place) inBundle(s script) bool {
+func (p selector) inBundle(s script) bool {
 	return slices.Contains(s.bundles, everything) ||
 		slices.ContainsFunc(p.bundles, func(name string) bool { return slices.Contains(s.bundles, name) })
 }
@@ -96,7 +96,7 @@ type plan struct {
 
 // makePlan selects and orders. Any change of any script that runs here, and of
 // their order, is another plan.
-func makePlan(all []script, here place) plan {
+func makePlan(all []script, here selector) plan {
 	var p plan
 	var groups []string
 	for _, s := range all {

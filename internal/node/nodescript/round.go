@@ -64,12 +64,12 @@ func (r *Runner) untilDone(ctx context.Context, p plan, i int, node Node) bool {
 		if now, _, _ := r.plan(); now.checksum != p.checksum || ctx.Err() != nil {
 			return false
 		}
-		result := r.once(ctx, s, failures)
+		result := r.runOnce(ctx, s, failures)
 		if ctx.Err() != nil {
 			return false // it may have been ended by us
 		}
 		if result.failure == "" {
-			r.tell.succeeded(s)
+			r.notify.succeeded(s)
 			r.set(s, registryv1alpha1.ScriptDone, "")
 			return true
 		}
@@ -77,7 +77,7 @@ func (r *Runner) untilDone(ctx context.Context, p plan, i int, node Node) bool {
 		// Never what it printed: that is for those who may read Events of Nodes.
 		r.log.Warn("script failed", "script", s.name, "failures", failures, "reason", result.failure)
 		r.set(s, registryv1alpha1.ScriptFailed, result.failure)
-		r.tell.failed(ctx, node, s, result)
+		r.notify.failed(ctx, node, s, result)
 		if !r.pause(ctx, p) {
 			return false
 		}
@@ -85,7 +85,7 @@ func (r *Runner) untilDone(ctx context.Context, p plan, i int, node Node) bool {
 }
 
 // once runs a script. One that takes its time is shown as running.
-func (r *Runner) once(ctx context.Context, s script, failures int) outcome {
+func (r *Runner) runOnce(ctx context.Context, s script, failures int) outcome {
 	shown := make(chan struct{})
 	slow := time.AfterFunc(time.Second, func() {
 		defer close(shown)

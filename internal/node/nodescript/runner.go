@@ -28,9 +28,9 @@ type Runner struct {
 	wake chan struct{}
 
 	// What a round uses; set by Run, replaced by tests.
-	folder *folder
+	folder *stateDir
 	bash   executor
-	tell   teller
+	notify notifier
 
 	mu       sync.Mutex
 	node     *Node
@@ -43,7 +43,7 @@ type Runner struct {
 }
 
 // teller tells people about a script that failed.
-type teller interface {
+type notifier interface {
 	failed(ctx context.Context, node Node, s script, o outcome)
 	succeeded(s script)
 }
@@ -60,7 +60,7 @@ func New(cfg Config, log *slog.Logger) (*Runner, error) {
 // Run works until the context ends. A script that runs then is ended too; the
 // next Run starts again with the first one.
 func (r *Runner) Run(ctx context.Context) error {
-	folder, err := openFolder(r.cfg.Host, r.cfg.StateDir)
+	folder, err := openStateDir(r.cfg.Host, r.cfg.StateDir)
 	if err != nil {
 		return err
 	}
@@ -75,10 +75,10 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	r.folder = folder
 	r.bash = &bash{host: r.cfg.Host, folder: folder, bootID: r.cfg.BootID, timeout: r.cfg.Timeout}
-	r.tell = newEvents(r.cfg.Client, r.cfg.NodeName, r.log)
-	if left, ok := folder.cutOff(); ok {
+	r.notify = newEvents(r.cfg.Client, r.cfg.NodeName, r.log)
+	if left, ok := folder.interrupted(); ok {
 		left.end(ctx, r.cfg.BootID)
-		folder.forget()
+		folder.forgetRunning()
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { r.follow(ctx); return nil })
@@ -124,7 +124,7 @@ func (r *Runner) plan() (plan, Node, bool) {
 	if r.node == nil || !r.read {
 		return plan{}, Node{}, false
 	}
-	return makePlan(r.scripts, place{group: r.node.Group, bundles: r.bundles}), *r.node, true
+	return makePlan(r.scripts, selector{group: r.node.Group, bundles: r.bundles}), *r.node, true
 }
 
 // loop makes a round whenever something changed, and when the next is due.

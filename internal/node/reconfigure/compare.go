@@ -22,7 +22,7 @@ func plugins() []string {
 
 // compare looks at what containerd makes of its configuration before and after
 // a change: config_path is what it shall be and nothing else differs.
-func compare(p place, before, after []byte, path string) error {
+func compare(p pathMapping, before, after []byte, path string) error {
 	a, err := tree(before)
 	if err != nil {
 		return err
@@ -44,9 +44,9 @@ func compare(p place, before, after []byte, path string) error {
 			}
 		}
 	}
-	strip(a)
-	strip(b)
-	if key := differ("", a, b); key != "" {
+	dropExpected(a)
+	dropExpected(b)
+	if key := firstDifference("", a, b); key != "" {
 		return &Refusal{fmt.Sprintf("%s: with config_path containerd's `config dump` differs in %s too; write config_path by hand", p.shown, key)}
 	}
 	return nil
@@ -96,7 +96,7 @@ func sub(tree map[string]any, path ...string) map[string]any {
 // strip takes out of a dump what may differ: config_path, tables that were
 // only there for it, and the list of files, in which the candidate has another
 // name and which comes in any order.
-func strip(tree map[string]any) {
+func dropExpected(tree map[string]any) {
 	delete(tree, "imports")
 	for _, name := range plugins() {
 		all, plugin := sub(tree, "plugins"), sub(tree, "plugins", name)
@@ -115,7 +115,7 @@ func strip(tree map[string]any) {
 }
 
 // differ names the first key in which two trees differ, never its value.
-func differ(at string, a, b any) string {
+func firstDifference(at string, a, b any) string {
 	x, ok := a.(map[string]any)
 	y, ok2 := b.(map[string]any)
 	if !ok || !ok2 {
@@ -136,7 +136,7 @@ func differ(at string, a, b any) string {
 		if ok != ok2 {
 			return strings.TrimPrefix(at+"."+k, ".")
 		}
-		if key := differ(at+"."+k, v, w); key != "" {
+		if key := firstDifference(at+"."+k, v, w); key != "" {
 			return key
 		}
 	}
@@ -160,7 +160,7 @@ func equal(a, b any) bool {
 }
 
 // short is a name made of parts: fit for a status and for a human to compare.
-func short(parts ...string) string {
+func shortHash(parts ...string) string {
 	s := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return hex.EncodeToString(s[:8])
 }

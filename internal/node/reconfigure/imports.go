@@ -13,7 +13,7 @@ import (
 // missing refuses a main file that imports a file which is not there, or is
 // not TOML. containerd 2 does not start with it, although its `config dump`
 // takes no notice and leaves out whatever would have come after.
-func (r *Reconfigurer) missing(p place, data []byte) error {
+func (r *Reconfigurer) checkImports(p pathMapping, data []byte) error {
 	seen := map[string]bool{p.shown: true}
 	type file struct {
 		name string
@@ -35,7 +35,7 @@ func (r *Reconfigurer) missing(p place, data []byte) error {
 				continue
 			}
 			seen[name] = true
-			real, err := follow(r.fs, p.root, name)
+			real, err := resolveLinks(r.fs, p.root, name)
 			if err != nil {
 				return err
 			}

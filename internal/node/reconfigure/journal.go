@@ -44,7 +44,7 @@ type journal struct {
 }
 
 // nobody is the instance of a containerd that does not answer.
-const nobody = "nobody"
+const noInstance = "nobody"
 
 // failure is a change that is not tried again.
 type failure struct {

@@ -19,20 +19,20 @@ type change struct {
 	path    string // what config_path becomes; empty on the way back
 	legacy  bool
 
-	before, after    []byte
-	there, thereThen bool // whether the file exists, before and after
-	keepBackup       bool // it is of a time before the edit that is there
-	edit             edit // what the record says of an edit of ours
+	before, after       []byte
+	exists, existsAfter bool // whether the file exists, before and after
+	keepBackup          bool // it is of a time before the edit that is there
+	edit                edit // what the record says of an edit of ours
 }
 
 // same reports whether the file is already as it shall be.
-func (c *change) same() bool { return c.there == c.thereThen && bytes.Equal(c.before, c.after) }
+func (c *change) same() bool { return c.exists == c.existsAfter && bytes.Equal(c.before, c.after) }
 
 // manager recognises files that another program writes.
 var manager = regexp.MustCompile(`(?im)^\s*#.*(ansible[ _]managed|managed by (?:ansible|puppet|chef|salt|cfengine)|puppet|this file is managed|do not edit)`)
 
 // words are what the operator reads while the change waits.
-func (c *change) words(p place) string {
+func (c *change) proposal(p pathMapping) string {
 	var s string
 	switch {
 	case c.legacy:
@@ -51,17 +51,17 @@ func (c *change) words(p place) string {
 
 // plan is the change that leads to what is wanted, approved by containerd's
 // own binary; nil when there is nothing to do.
-func (r *Reconfigurer) plan(ctx context.Context, p place, w Want) (*change, error) {
+func (r *Reconfigurer) plan(ctx context.Context, p pathMapping, w Want) (*change, error) {
 	c := &change{path: w.Path, legacy: w.Legacy}
 	var err error
-	if c.before, c.there, err = r.read(p); err != nil {
+	if c.before, c.exists, err = r.read(p); err != nil {
 		return nil, err
 	}
 	if c.legacy {
 		c.path = ""
-		err = r.takeBack(p, c)
+		err = r.planRevert(p, c)
 	} else {
-		err = r.edit(p, c, w)
+		err = r.planEdit(p, c, w)
 	}
 	if err != nil {
 		return nil, err
@@ -70,13 +70,13 @@ func (r *Reconfigurer) plan(ctx context.Context, p place, w Want) (*change, erro
 		return nil, nil
 	}
 	if w.Major > 1 {
-		if err := r.missing(p, c.after); err != nil {
+		if err := r.checkImports(p, c.after); err != nil {
 			return nil, err
 		}
 	}
 	for _, dir := range []string{p.dir(), filepath.Dir(p.check())} {
 		if err := r.fs.Writable(dir); err != nil && !c.same() {
-			return nil, &Refusal{plainly(p.shown, err)}
+			return nil, &Refusal{explainWriteError(p.shown, err)}
 		}
 	}
 	if err := r.o.Service.Check(ctx); err != nil {
@@ -89,12 +89,12 @@ func (r *Reconfigurer) plan(ctx context.Context, p place, w Want) (*change, erro
 }
 
 // edit makes the wanted bytes of a forward change.
-func (r *Reconfigurer) edit(p place, c *change, w Want) error {
+func (r *Reconfigurer) planEdit(p pathMapping, c *change, w Want) error {
 	after, err := mainfile.SetConfigPath(c.before, w.Major, w.Path)
 	if err != nil {
 		return refused(p, err)
 	}
-	c.after, c.thereThen = after, true
+	c.after, c.existsAfter = after, true
 	if c.same() {
 		return nil
 	}
@@ -106,7 +106,7 @@ func (r *Reconfigurer) edit(p place, c *change, w Want) error {
 	if err != nil {
 		return err
 	}
-	if found && c.there {
+	if found && c.exists {
 		// The backup is older than an edit of ours that is still there.
 		without, err := mainfile.Restore(c.before, old, c.edit.Path)
 		c.keepBackup = err == nil && !bytes.Equal(without, c.before)
@@ -116,14 +116,14 @@ func (r *Reconfigurer) edit(p place, c *change, w Want) error {
 
 // takeBack makes the wanted bytes of the way back: the original ones if
 // nothing but our edit changed since, else the file without our edit.
-func (r *Reconfigurer) takeBack(p place, c *change) error {
-	c.after, c.thereThen = c.before, c.there
+func (r *Reconfigurer) planRevert(p pathMapping, c *change) error {
+	c.after, c.existsAfter = c.before, c.exists
 	old, err := r.backup(p)
 	if err != nil {
 		return err
 	}
 	found, err := r.load(editName, &c.edit)
-	if err != nil || !c.there {
+	if err != nil || !c.exists {
 		return err
 	}
 	if !found {
@@ -138,7 +138,7 @@ func (r *Reconfigurer) takeBack(p place, c *change) error {
 	}
 	if c.edit.After == sum(c.before, true) {
 		if c.edit.Absent {
-			c.after, c.thereThen = nil, false
+			c.after, c.existsAfter = nil, false
 			return nil
 		}
 		if old != nil {
@@ -153,7 +153,7 @@ func (r *Reconfigurer) takeBack(p place, c *change) error {
 }
 
 // refused adds the file's name to what cannot be edited.
-func refused(p place, err error) error {
+func refused(p pathMapping, err error) error {
 	var refusal *mainfile.Refusal
 	if errors.As(err, &refusal) {
 		return &Refusal{p.shown + ": " + refusal.Sentence}
@@ -162,7 +162,7 @@ func refused(p place, err error) error {
 }
 
 // verdict is what containerd's binary said of a candidate.
-type verdict struct {
+type checkResult struct {
 	id  string
 	err error
 	at  time.Time
@@ -171,7 +171,7 @@ type verdict struct {
 // identify names the change and shows it to containerd's own binary. It is
 // shown once, and if that failed again after a while, because a disk may have
 // been full: writing beside the main file wakes whoever watches there.
-func (r *Reconfigurer) identify(ctx context.Context, p place, c *change) error {
+func (r *Reconfigurer) identify(ctx context.Context, p pathMapping, c *change) error {
 	dump, err := r.dump(ctx, p.shown)
 	if err != nil {
 		return err
@@ -189,35 +189,35 @@ func (r *Reconfigurer) identify(ctx context.Context, p place, c *change) error {
 	if err != nil {
 		return err
 	}
-	c.key = short(kind, c.path, sum(c.before, c.there), sum(c.after, c.thereThen), stable)
+	c.key = shortHash(kind, c.path, sum(c.before, c.exists), sum(c.after, c.existsAfter), stable)
 	instance, err := r.instance(ctx)
 	if err != nil {
 		return err
 	}
 	// An approval is for one restart: whoever puts the same bytes back
 	// afterwards waits for another one.
-	c.id = short(c.key, instance)
+	c.id = shortHash(c.key, instance)
 	if r.checked.id == c.key && (r.checked.err == nil || time.Since(r.checked.at) < r.o.Limits.Recheck) {
 		return r.checked.err
 	}
-	err = r.rehearse(ctx, p, c, dump)
+	err = r.dryRun(ctx, p, c, dump)
 	var refusal *Refusal
 	if err == nil || errors.As(err, &refusal) {
-		r.checked = verdict{c.key, err, time.Now()}
+		r.checked = checkResult{c.key, err, time.Now()}
 	}
 	return err
 }
 
 // rehearse lets containerd's own binary read the new file under another name,
 // and compares what it makes of it with what it makes of the old one.
-func (r *Reconfigurer) rehearse(ctx context.Context, p place, c *change, before []byte) error {
+func (r *Reconfigurer) dryRun(ctx context.Context, p pathMapping, c *change, before []byte) error {
 	if c.same() {
 		return compare(p, before, before, c.path)
 	}
 	name := p.check()
-	if c.thereThen {
+	if c.existsAfter {
 		if err := r.fs.WriteFile(name, c.after, durable.Attributes{}); err != nil {
-			return &Refusal{plainly(p.shown, err)}
+			return &Refusal{explainWriteError(p.shown, err)}
 		}
 	}
 	after, err := r.dump(ctx, p.shown+suffixCheck)

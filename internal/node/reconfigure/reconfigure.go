@@ -127,7 +127,7 @@ type Reconfigurer struct {
 	fs durable.FS
 
 	mu      sync.Mutex
-	checked verdict // of the last candidate that containerd was shown
+	checked checkResult // of the last candidate that containerd was shown
 }
 
 // New makes a Reconfigurer; one at a time per state folder.
@@ -149,7 +149,7 @@ func (r *Reconfigurer) Pass(ctx context.Context, w Want, approved string) (Statu
 	if s, over, err := r.resume(ctx, w); err != nil || over {
 		return s, err
 	}
-	p, err := r.place(w)
+	p, err := r.mapPaths(w)
 	if err != nil {
 		return Status{}, err
 	}
@@ -170,7 +170,7 @@ func (r *Reconfigurer) Pass(ctx context.Context, w Want, approved string) (Statu
 		return Status{ID: failed.ID, Phase: Failed, Message: failed.Message}, nil
 	}
 	if approved != c.id {
-		return Status{ID: c.id, Phase: Waiting, Message: c.words(p)}, nil
+		return Status{ID: c.id, Phase: Waiting, Message: c.proposal(p)}, nil
 	}
 	return r.run(ctx, p, c)
 }
@@ -196,16 +196,16 @@ func (r *Reconfigurer) idle(ctx context.Context) (Status, error) {
 func (r *Reconfigurer) Edited(w Want) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p, err := r.place(w)
+	p, err := r.mapPaths(w)
 	if err != nil {
 		return false, err
 	}
 	c := &change{legacy: true}
-	if c.before, c.there, err = r.read(p); err != nil {
+	if c.before, c.exists, err = r.read(p); err != nil {
 		return false, err
 	}
 	var refusal *Refusal
-	if err := r.takeBack(p, c); errors.As(err, &refusal) {
+	if err := r.planRevert(p, c); errors.As(err, &refusal) {
 		return true, nil // it is there and must go by hand
 	} else if err != nil {
 		return false, err

@@ -15,10 +15,10 @@ var errForeign = errors.New("another program changed containerd's main file mean
 
 // run carries a change out. Before anything is touched the journal says what
 // is under way.
-func (r *Reconfigurer) run(ctx context.Context, p place, c *change) (Status, error) {
+func (r *Reconfigurer) run(ctx context.Context, p pathMapping, c *change) (Status, error) {
 	j := &journal{
 		ID: c.id, Key: c.key, Shown: p.shown, Step: stepWrite, Path: c.path, Legacy: c.legacy,
-		Before: sum(c.before, c.there), After: sum(c.after, c.thereThen),
+		Before: sum(c.before, c.exists), After: sum(c.after, c.existsAfter),
 	}
 	var err error
 	if j.Instance, err = r.instance(ctx); err != nil {
@@ -31,12 +31,12 @@ func (r *Reconfigurer) run(ctx context.Context, p place, c *change) (Status, err
 		return Status{}, err
 	}
 	// Approvals may be old, and containerd upgraded since.
-	r.checked = verdict{}
+	r.checked = checkResult{}
 	if err := r.identify(ctx, p, c); err != nil {
 		return Status{}, err
 	}
 	if c.key != j.Key {
-		return Status{ID: c.id, Phase: Waiting, Message: c.words(p)}, nil
+		return Status{ID: c.id, Phase: Waiting, Message: c.proposal(p)}, nil
 	}
 	if err := r.save(journalName, j); err != nil {
 		return Status{}, err
@@ -44,7 +44,7 @@ func (r *Reconfigurer) run(ctx context.Context, p place, c *change) (Status, err
 	r.report(ctx, p, j)
 	if !c.same() {
 		if err := r.write(p, c, j); err != nil {
-			return r.unwritten(ctx, p, j, err)
+			return r.abandon(ctx, p, j, err)
 		}
 	}
 	if err := r.advance(ctx, j, stepRestart); err != nil {
@@ -53,7 +53,7 @@ func (r *Reconfigurer) run(ctx context.Context, p place, c *change) (Status, err
 	return r.restartAndCheck(ctx, p, j)
 }
 
-func (r *Reconfigurer) report(ctx context.Context, p place, j *journal) {
+func (r *Reconfigurer) report(ctx context.Context, p pathMapping, j *journal) {
 	s := j.running(p)
 	r.o.Log.Info("containerd is reconfigured", "id", j.ID, "file", p.shown, "step", string(j.Step))
 	if r.o.Report != nil {
@@ -64,7 +64,7 @@ func (r *Reconfigurer) report(ctx context.Context, p place, j *journal) {
 	}
 }
 
-func (j *journal) running(p place) Status {
+func (j *journal) running(p pathMapping) Status {
 	s := Status{ID: j.ID, Phase: Running, Message: fmt.Sprintf("config_path in %s becomes %q and containerd restarts", p.shown, j.Path)}
 	switch {
 	case j.Step == stepUndo || j.Step == stepUndoRestart:
@@ -76,9 +76,9 @@ func (j *journal) running(p place) Status {
 }
 
 // write puts the new file in the place of the old one.
-func (r *Reconfigurer) write(p place, c *change, j *journal) error {
-	if err := r.secure(p, c); err != nil {
-		return errors.New("the backup was not made: " + plainly(p.shown, err))
+func (r *Reconfigurer) write(p pathMapping, c *change, j *journal) error {
+	if err := r.backUp(p, c); err != nil {
+		return errors.New("the backup was not made: " + explainWriteError(p.shown, err))
 	}
 	// As late as can be: whoever wrote since the plan wins.
 	var foreign error
@@ -94,12 +94,12 @@ func (r *Reconfigurer) write(p place, c *change, j *journal) error {
 	if foreign != nil || err == nil {
 		return foreign
 	}
-	return errors.New(plainly(p.shown, err))
+	return errors.New(explainWriteError(p.shown, err))
 }
 
 // writeMain replaces the main file, or removes it, if unchanged agrees.
-func (r *Reconfigurer) writeMain(p place, c *change, unchanged func() error) error {
-	if !c.thereThen {
+func (r *Reconfigurer) writeMain(p pathMapping, c *change, unchanged func() error) error {
+	if !c.existsAfter {
 		if err := unchanged(); err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func (r *Reconfigurer) writeMain(p place, c *change, unchanged func() error) err
 		return r.fs.SyncDir(p.dir())
 	}
 	f := durable.File{Name: p.file, Temp: p.file + suffixNew, Data: c.after, Confirm: unchanged}
-	if c.there {
+	if c.exists {
 		var err error
 		if f.Attributes, err = r.fs.Attributes(p.file); err != nil {
 			return err
@@ -120,7 +120,7 @@ func (r *Reconfigurer) writeMain(p place, c *change, unchanged func() error) err
 
 // unwritten is the end of a change that could not be written: containerd was
 // not restarted.
-func (r *Reconfigurer) unwritten(ctx context.Context, p place, j *journal, cause error) (Status, error) {
+func (r *Reconfigurer) abandon(ctx context.Context, p pathMapping, j *journal, cause error) (Status, error) {
 	if errors.Is(cause, errForeign) {
 		r.o.Log.Warn("containerd is not reconfigured", "id", j.ID, "file", p.shown, "err", cause)
 		return Status{}, errors.Join(cause, r.close(p, j))
@@ -132,7 +132,7 @@ func (r *Reconfigurer) unwritten(ctx context.Context, p place, j *journal, cause
 // does not answer just now is the one of before, as far as anybody knows; once
 // the file goes back there may be none.
 func (r *Reconfigurer) advance(ctx context.Context, j *journal, s step) error {
-	j.Step, j.From = s, nobody
+	j.Step, j.From = s, noInstance
 	if s == stepRestart {
 		j.From = j.Instance
 	}
@@ -145,7 +145,7 @@ func (r *Reconfigurer) advance(ctx context.Context, j *journal, s step) error {
 }
 
 // restartAndCheck goes from the written file to a proved containerd, or back.
-func (r *Reconfigurer) restartAndCheck(ctx context.Context, p place, j *journal) (Status, error) {
+func (r *Reconfigurer) restartAndCheck(ctx context.Context, p pathMapping, j *journal) (Status, error) {
 	if ctx.Err() != nil {
 		return Status{}, fmt.Errorf("stopped before containerd was restarted; the next start goes on: %w", ctx.Err())
 	}
@@ -174,18 +174,18 @@ func (r *Reconfigurer) restart(ctx context.Context, from string) error {
 	if now, err := r.instance(ctx); err == nil && now != from {
 		return nil
 	}
-	return r.order(ctx, from)
+	return r.forceRestart(ctx, from)
 }
 
 // order restarts containerd in any case.
-func (r *Reconfigurer) order(ctx context.Context, from string) error {
+func (r *Reconfigurer) forceRestart(ctx context.Context, from string) error {
 	limited, cancel := context.WithTimeout(ctx, r.o.Limits.Restart)
 	defer cancel()
 	err := r.o.Service.Restart(limited)
 	if err == nil {
 		return nil
 	}
-	if now, ierr := r.instance(ctx); ierr == nil && now != from && from != nobody {
+	if now, ierr := r.instance(ctx); ierr == nil && now != from && from != noInstance {
 		// Whatever happened to the order, it was carried out.
 		r.o.Log.Warn("containerd was restarted, although not as ordered", "err", err)
 		return nil
@@ -238,7 +238,7 @@ func tooMany(lost, before int) bool {
 }
 
 // commit is the end of a change that went well.
-func (r *Reconfigurer) commit(p place, j *journal) (Status, error) {
+func (r *Reconfigurer) commit(p pathMapping, j *journal) (Status, error) {
 	var err error
 	switch {
 	case j.Legacy:
@@ -260,8 +260,8 @@ func (r *Reconfigurer) commit(p place, j *journal) (Status, error) {
 
 // close forgets a change: the journal last, because it leads to the rest. A
 // backup of a file without an edit of ours would be taken for its original.
-func (r *Reconfigurer) close(p place, j *journal) error {
-	err := r.tidy(p)
+func (r *Reconfigurer) close(p pathMapping, j *journal) error {
+	err := r.removeLeftovers(p)
 	found, lerr := r.load(editName, &edit{})
 	if err = errors.Join(err, lerr); err == nil && !found && j.Before != j.After {
 		err = r.remove(p.file + suffixBackup)

@@ -21,17 +21,17 @@ func (r *Reconfigurer) resume(ctx context.Context, w Want) (s Status, over bool,
 		// containerd was started with another main file meanwhile.
 		w.File, w.Shown = strings.TrimSuffix(w.File, w.Shown)+j.Shown, j.Shown
 	}
-	p, err := r.place(w)
+	p, err := r.mapPaths(w)
 	if err != nil {
 		return Status{}, false, err
 	}
 	if !found {
-		return Status{}, false, r.tidy(p)
+		return Status{}, false, r.removeLeftovers(p)
 	}
 	r.report(ctx, p, j)
 	switch j.Step {
 	case stepUndo, stepUndoRestart:
-		s, err = r.back(ctx, p, j)
+		s, err = r.rollBack(ctx, p, j)
 		return s, true, err
 	case stepRestart:
 		s, err = r.restartAndCheck(ctx, p, j)
@@ -44,13 +44,13 @@ func (r *Reconfigurer) resume(ctx context.Context, w Want) (s Status, over bool,
 }
 
 // resumeWrite goes on from where the file may or may not have been written.
-func (r *Reconfigurer) resumeWrite(ctx context.Context, p place, j *journal) (s Status, over bool, err error) {
+func (r *Reconfigurer) resumeWrite(ctx context.Context, p pathMapping, j *journal) (s Status, over bool, err error) {
 	data, there, err := r.read(p)
 	if err != nil {
 		return Status{}, false, err
 	}
 	if now := sum(data, there); now != j.After || now == j.Before {
-		return Status{}, false, r.overwritten(p, j, data)
+		return Status{}, false, r.giveWay(p, j, data)
 	}
 	if err := r.fs.SyncDir(p.dir()); err != nil {
 		return Status{}, false, fmt.Errorf("save %s: %w", p.shown, err)
@@ -77,7 +77,7 @@ func (r *Reconfigurer) resumeWrite(ctx context.Context, p place, j *journal) (s 
 // overwritten is the end of a change that was not written, or written over by
 // somebody: what is there is planned anew. Ours may be in what they wrote, and
 // is to be found on the way back.
-func (r *Reconfigurer) overwritten(p place, j *journal, data []byte) error {
+func (r *Reconfigurer) giveWay(p pathMapping, j *journal, data []byte) error {
 	if s := sum(data, data != nil); s != j.Before && j.Path != "" && mainfile.ConfigPath(data) == j.Path {
 		if err := r.save(editName, edit{Path: j.Path, After: j.After, Absent: j.Before == absent}); err != nil {
 			return err
@@ -87,7 +87,7 @@ func (r *Reconfigurer) overwritten(p place, j *journal, data []byte) error {
 }
 
 // undo gives a change up.
-func (r *Reconfigurer) undo(ctx context.Context, p place, j *journal, reason string) (Status, error) {
+func (r *Reconfigurer) undo(ctx context.Context, p pathMapping, j *journal, reason string) (Status, error) {
 	if ctx.Err() != nil {
 		return Status{}, fmt.Errorf("stopped while containerd was reconfigured; the next start goes on: %w", ctx.Err())
 	}
@@ -98,12 +98,12 @@ func (r *Reconfigurer) undo(ctx context.Context, p place, j *journal, reason str
 		r.o.Log.Error("the journal cannot be written; the file goes back all the same", "err", err)
 	}
 	r.report(ctx, p, j)
-	return r.back(ctx, p, j)
+	return r.rollBack(ctx, p, j)
 }
 
 // back puts the old file back and restarts containerd once more, if the one
 // that runs may have read the new one.
-func (r *Reconfigurer) back(ctx context.Context, p place, j *journal) (Status, error) {
+func (r *Reconfigurer) rollBack(ctx context.Context, p pathMapping, j *journal) (Status, error) {
 	// The next agent is a container: without a containerd there is none.
 	ctx = context.WithoutCancel(ctx)
 	message, restart := j.Reason, r.restart
@@ -115,9 +115,9 @@ func (r *Reconfigurer) back(ctx context.Context, p place, j *journal) (Status, e
 		if err := r.advance(ctx, j, stepUndoRestart); err != nil {
 			r.o.Log.Error("the journal cannot be written; containerd is restarted all the same", "err", err)
 		}
-		if j.From == nobody {
+		if j.From == noInstance {
 			// It may be on its way up with the file that was just taken away.
-			restart = r.order
+			restart = r.forceRestart
 		}
 	}
 	if now, err := r.instance(ctx); err == nil && now == j.Instance {
@@ -128,7 +128,7 @@ func (r *Reconfigurer) back(ctx context.Context, p place, j *journal) (Status, e
 	if err == nil {
 		err = r.check(ctx, j, false)
 	}
-	if err == nil || onlyLost(err) {
+	if err == nil || onlyLostContainers(err) {
 		return r.fail(ctx, p, j, fmt.Sprintf("%s; %s is what it was before, and containerd runs with it", message, p.shown))
 	}
 	return r.fail(ctx, p, j, fmt.Sprintf("THIS NODE NEEDS A HUMAN NOW: %s; %s is what it was before, but containerd did not come back "+
@@ -137,7 +137,7 @@ func (r *Reconfigurer) back(ctx context.Context, p place, j *journal) (Status, e
 
 // putBack makes the main file what it was. Where somebody else wrote it after
 // us, only our edit is taken out of theirs.
-func (r *Reconfigurer) putBack(p place, j *journal) error {
+func (r *Reconfigurer) putBack(p pathMapping, j *journal) error {
 	now, err := r.sumOf(p)
 	switch {
 	case err != nil:
@@ -145,7 +145,7 @@ func (r *Reconfigurer) putBack(p place, j *journal) error {
 	case now == j.Before:
 		return r.fs.SyncDir(p.dir())
 	case now != j.After:
-		return r.takeOut(p, j)
+		return r.removeEdit(p, j)
 	case j.Before == absent:
 		err = r.remove(p.file)
 	default:
@@ -158,7 +158,7 @@ func (r *Reconfigurer) putBack(p place, j *journal) error {
 }
 
 // takeOut takes our edit out of somebody else's file.
-func (r *Reconfigurer) takeOut(p place, j *journal) error {
+func (r *Reconfigurer) removeEdit(p pathMapping, j *journal) error {
 	if j.Legacy || j.Path == "" {
 		return nil // theirs, and nothing of ours was put in
 	}
@@ -182,7 +182,7 @@ func (r *Reconfigurer) takeOut(p place, j *journal) error {
 }
 
 // fail is the end of a change that failed: it is not tried again.
-func (r *Reconfigurer) fail(ctx context.Context, p place, j *journal, message string) (Status, error) {
+func (r *Reconfigurer) fail(ctx context.Context, p pathMapping, j *journal, message string) (Status, error) {
 	_, err := r.instance(ctx)
 	f := failure{ID: j.ID, Key: j.Key, Message: message, Dead: err != nil}
 	r.o.Log.Error("the change of containerd's main file failed", "id", j.ID, "file", p.shown, "reason", message)
@@ -196,4 +196,4 @@ func (r *Reconfigurer) fail(ctx context.Context, p place, j *journal, message st
 // errLost marks the one failure that another restart does not mend.
 var errLost = errors.New("did not survive containerd's restart")
 
-func onlyLost(err error) bool { return errors.Is(err, errLost) }
+func onlyLostContainers(err error) bool { return errors.Is(err, errLost) }

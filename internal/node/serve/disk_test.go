@@ -50,7 +50,7 @@ func TestPullsDoNotWaitForTheDisk(t *testing.T) {
 	}
 	answered := make(chan bool, 1)
 	go func() {
-		status, _ := k.look()
+		status, _ := k.snapshot()
 		answered <- routed(k, "127.0.0.1:1", "new/app") && status.Generation == 1
 	}()
 	select {
@@ -88,7 +88,7 @@ func TestNamesOnTheirWayOutAreSavedFirst(t *testing.T) {
 			t.Fatal("no error")
 		}
 		for _, k := range []*keeper{k, keeperIn(t, dir)} {
-			if status, _ := k.look(); status.Generation != 1 || !k.routed("a.example.com", "team/app") {
+			if status, _ := k.snapshot(); status.Generation != 1 || !k.routed("a.example.com", "team/app") {
 				t.Errorf("%s refused: %+v", refused, status)
 			}
 		}
@@ -102,7 +102,7 @@ func TestNamesOnTheirWayOutAreSavedFirst(t *testing.T) {
 	if err := k.offer(encode(t, published(2, dead("new"))), true); err != nil {
 		t.Fatal(err)
 	}
-	if status, _ := k.look(); status.Generation != 2 || !k.routed("a.example.com", "team/app") {
+	if status, _ := k.snapshot(); status.Generation != 2 || !k.routed("a.example.com", "team/app") {
 		t.Errorf("afterwards: %+v", status)
 	}
 }
@@ -124,8 +124,8 @@ func TestForget(t *testing.T) {
 		t.Helper()
 		now = now.Add(wait)
 		k.sweep()
-		_, err := k.folder.Layout()
-		status, _ := k.look()
+		_, err := k.state.Layout()
+		status, _ := k.snapshot()
 		if status.Generation != want || k.table.Generation() != want || errors.Is(err, fs.ErrNotExist) != (want == 0) {
 			t.Errorf("%s: %+v, table %d, disk %v; want generation %d", what, status, k.table.Generation(), err, want)
 		}
@@ -135,7 +135,7 @@ func TestForget(t *testing.T) {
 	k.forget(2)
 	after("a published layout", time.Hour, 2)
 	offer(nil, false)
-	if status, _ := k.look(); !status.Absent {
+	if status, _ := k.snapshot(); !status.Absent {
 		t.Errorf("%+v", status)
 	}
 	after("nobody said so", time.Hour, 2)
@@ -149,7 +149,7 @@ func TestForget(t *testing.T) {
 	after("not yet quiet", DefaultQuiet-time.Second, 2)
 	k.forget(2)
 	after("quiet", time.Second, 0)
-	if status, _ := keeperIn(t, dir).look(); status.Generation != 0 || status.Problem != "" {
+	if status, _ := keeperIn(t, dir).snapshot(); status.Generation != 0 || status.Problem != "" {
 		t.Errorf("after a restart %+v", status)
 	}
 	if routed(k, "a.example.com", "team/app") != true { // 503: containerd goes on to the next host
@@ -160,7 +160,7 @@ func TestForget(t *testing.T) {
 	if !k.routed("127.0.0.1:1", "new/app") || k.routed("a.example.com", "team/app") {
 		t.Error("the later layout is not routed as it says")
 	}
-	if status, _ := k.look(); status.Absent || status.Problem != "" {
+	if status, _ := k.snapshot(); status.Absent || status.Problem != "" {
 		t.Errorf("%+v", status)
 	}
 }
@@ -186,7 +186,7 @@ func TestALayoutThatComesMeanwhileStays(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	k.sweep()
-	if status, _ := k.look(); (status != handoff.Status{Generation: 2, Version: status.Version, Revision: status.Revision}) {
+	if status, _ := k.snapshot(); (status != handoff.Status{Generation: 2, Version: status.Version, Revision: status.Revision}) {
 		t.Errorf("%+v", status)
 	}
 }

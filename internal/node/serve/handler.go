@@ -33,8 +33,8 @@ func (h *handler) routes() http.Handler {
 	inner.HandleFunc("GET "+handoff.PathStatus, h.status)
 	inner.HandleFunc("POST "+handoff.PathProof+"{nonce}", h.expect)
 	inner.HandleFunc("GET "+handoff.PathProof+"{nonce}", h.seen)
-	inner.HandleFunc("POST "+handoff.PathApplied+"{generation}", h.told(h.keeper.applied))
-	inner.HandleFunc("POST "+handoff.PathForget+"{generation}", h.told(h.keeper.forget))
+	inner.HandleFunc("POST "+handoff.PathApplied+"{generation}", h.acknowledge(h.keeper.applied))
+	inner.HandleFunc("POST "+handoff.PathForget+"{generation}", h.acknowledge(h.keeper.forget))
 	inner.HandleFunc("POST "+handoff.PathMirrors, h.mirrors.reload)
 	inner.HandleFunc("/v2/", h.pull)
 
@@ -61,7 +61,7 @@ func (h *handler) authenticated(next http.Handler) http.Handler {
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
-	if status, _ := h.keeper.look(); status.Generation == 0 {
+	if status, _ := h.keeper.snapshot(); status.Generation == 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 }
@@ -96,7 +96,7 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 	timer := time.NewTimer(handoff.MaxWait)
 	defer timer.Stop()
 	for {
-		status, changed := h.keeper.look()
+		status, changed := h.keeper.snapshot()
 		if status.Generation > after || revision > 0 && status.Revision != revision {
 			write(w, status)
 			return
@@ -133,7 +133,7 @@ func (h *handler) seen(w http.ResponseWriter, r *http.Request) {
 }
 
 // told passes on what node says of a generation.
-func (h *handler) told(what func(generation int64)) http.HandlerFunc {
+func (h *handler) acknowledge(what func(generation int64)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		generation, err := strconv.ParseInt(r.PathValue("generation"), 10, 64)
 		if err != nil {

@@ -19,16 +19,16 @@ import (
 // surely better, and whatever is wrong with the published one changes nothing:
 // a node that serves yesterday's layout pulls, a node without one does not.
 type keeper struct {
-	folder  handoff.StateDir
+	state   handoff.StateDir
 	table   *proxy.Table
 	retired *retirement
 	log     *slog.Logger
 
-	mu      sync.Mutex // held while the disk is written
-	current layout.Layout
-	version string // of current
-	absent  bool   // the API server was asked, and has no layout
-	legacy  order  // to forget the layout
+	mu       sync.Mutex // held while the disk is written
+	current  layout.Layout
+	version  string      // of current
+	absent   bool        // the API server was asked, and has no layout
+	toForget forgetOrder // to forget the layout
 
 	public  sync.Mutex // never held for longer than it takes to look
 	status  handoff.Status
@@ -36,7 +36,7 @@ type keeper struct {
 }
 
 // order is to forget the layout of a generation, given at a time.
-type order struct {
+type forgetOrder struct {
 	generation int64
 	at         time.Time
 }
@@ -44,7 +44,7 @@ type order struct {
 // newKeeper starts from what is on disk. An unreadable file is as good as none:
 // the API server may still have the layout.
 func newKeeper(folder handoff.StateDir, table *proxy.Table, log *slog.Logger) *keeper {
-	k := &keeper{folder: folder, table: table, log: log, changed: make(chan struct{})}
+	k := &keeper{state: folder, table: table, log: log, changed: make(chan struct{})}
 	k.retired = newRetirement(folder, k.route, log)
 	k.status.Revision = 1
 	l, err := folder.Layout()
@@ -126,13 +126,13 @@ func (k *keeper) take(l layout.Layout, published []byte) error {
 	// cut off names that hosts.toml still sends here.
 	err := k.retired.add(gone, l)
 	if err == nil {
-		err = k.folder.SaveLayout(published)
+		err = k.state.SaveLayout(published)
 	}
 	if err != nil {
 		k.note(false, err.Error())
 		return err
 	}
-	k.current, k.version, k.legacy = l, l.Version(), order{}
+	k.current, k.version, k.toForget = l, l.Version(), forgetOrder{}
 	k.route(k.retired.names())
 	k.note(false, "")
 	k.log.Info("serving a new layout", "generation", l.Generation, "mode", l.Mode, "names", len(l.Routes), "target", l.Target.String())
@@ -178,7 +178,7 @@ func (k *keeper) note(ahead bool, problem string) {
 }
 
 // look is the present status, and a channel that closes when it changes.
-func (k *keeper) look() (handoff.Status, <-chan struct{}) {
+func (k *keeper) snapshot() (handoff.Status, <-chan struct{}) {
 	k.public.Lock()
 	defer k.public.Unlock()
 	return k.status, k.changed
@@ -200,8 +200,8 @@ func (k *keeper) applied(generation int64) {
 func (k *keeper) forget(generation int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.absent && generation == k.current.Generation && k.legacy.generation != generation {
-		k.legacy = order{generation: generation, at: k.retired.now()}
+	if k.absent && generation == k.current.Generation && k.toForget.generation != generation {
+		k.toForget = forgetOrder{generation: generation, at: k.retired.now()}
 	}
 }
 
@@ -211,10 +211,10 @@ func (k *keeper) sweep() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.retired.sweep()
-	if k.legacy.generation == 0 || !k.absent || !k.retired.still(k.legacy.at) {
+	if k.toForget.generation == 0 || !k.absent || !k.retired.quietSince(k.toForget.at) {
 		return
 	}
-	if err := k.folder.Forget(); err != nil {
+	if err := k.state.Forget(); err != nil {
 		k.log.Warn("the layout stays", "err", err)
 		return
 	}
@@ -222,7 +222,7 @@ func (k *keeper) sweep() {
 		k.log.Error("routes stay as they were", "err", err) // an empty table has nothing to refuse
 	}
 	k.log.Info("back to before the first layout", "generation", k.current.Generation)
-	k.current, k.version, k.legacy = layout.Layout{}, "", order{}
+	k.current, k.version, k.toForget = layout.Layout{}, "", forgetOrder{}
 	k.retired.forget()
 	k.note(false, "")
 }

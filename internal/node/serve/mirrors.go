@@ -12,15 +12,15 @@ import (
 // left them in the folder. What cannot be used changes nothing: the last good
 // ones go on.
 type mirrors struct {
-	folder handoff.StateDir
-	table  *proxy.Table
-	log    *slog.Logger
+	state handoff.StateDir
+	table *proxy.Table
+	log   *slog.Logger
 }
 
 // newMirrors starts from what is on disk: a node that boots without an API
 // server, or whose other half is not up yet, serves its users too.
 func newMirrors(folder handoff.StateDir, table *proxy.Table, log *slog.Logger) *mirrors {
-	m := &mirrors{folder: folder, table: table, log: log}
+	m := &mirrors{state: folder, table: table, log: log}
 	if err := m.load(); err != nil {
 		log.Error("users' mirrors are not served", "err", err)
 	}
@@ -28,7 +28,7 @@ func newMirrors(folder handoff.StateDir, table *proxy.Table, log *slog.Logger) *
 }
 
 func (m *mirrors) load() error {
-	hosts, err := m.folder.Mirrors()
+	hosts, err := m.state.Mirrors()
 	if err != nil {
 		return err
 	}

@@ -15,11 +15,11 @@ import (
 // say, then pulls under way, which are many requests each, then the route.
 // keeper's lock covers everything but requests, which never wait for the disk.
 type retirement struct {
-	folder handoff.StateDir
-	route  func([]layout.Name)
-	log    *slog.Logger
-	quiet  time.Duration
-	now    func() time.Time
+	state handoff.StateDir
+	route func([]layout.Name)
+	log   *slog.Logger
+	quiet time.Duration
+	now   func() time.Time
 
 	list         []layout.Name
 	acknowledged bool
@@ -34,13 +34,13 @@ type retirement struct {
 type request struct{ host, repository string }
 
 func newRetirement(folder handoff.StateDir, route func([]layout.Name), log *slog.Logger) *retirement {
-	return &retirement{folder: folder, route: route, log: log, quiet: DefaultQuiet, now: time.Now, last: map[layout.Name]time.Time{}, open: map[request]int{}}
+	return &retirement{state: folder, route: route, log: log, quiet: DefaultQuiet, now: time.Now, last: map[layout.Name]time.Time{}, open: map[request]int{}}
 }
 
 // restore continues after a restart: a name on its way out is routed until
 // node has spoken, again.
 func (r *retirement) restore(l layout.Layout) error {
-	names, err := r.folder.Retired()
+	names, err := r.state.Retired()
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (r *retirement) add(gone []layout.Name, next layout.Layout) error {
 	slices.SortFunc(list, layout.Name.Compare)
 	list = slices.Compact(list)
 	if !slices.Equal(list, r.list) {
-		if err := r.folder.SaveRetired(list); err != nil {
+		if err := r.state.SaveRetired(list); err != nil {
 			return err
 		}
 	}
@@ -139,7 +139,7 @@ func (r *retirement) sweep() {
 	if len(stay) == len(r.list) {
 		return
 	}
-	if err := r.folder.SaveRetired(stay); err != nil {
+	if err := r.state.SaveRetired(stay); err != nil {
 		r.log.Warn("names on their way out stay", "err", err)
 		return
 	}
@@ -161,7 +161,7 @@ func (r *retirement) idle(n layout.Name) bool {
 
 // still reports whether nobody at all was served since a moment, for the quiet
 // time.
-func (r *retirement) still(since time.Time) bool {
+func (r *retirement) quietSince(since time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lastAny.After(since) {

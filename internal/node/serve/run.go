@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	leafEvery = 12 * time.Hour
+	renewInterval = 12 * time.Hour
 	// drainFor is how long pulls under way may go on when the agent stops.
 	drainFor = 20 * time.Second
 )
@@ -71,7 +71,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	group.Go(func() error { return proxy.Serve(ctx, server, listener, proxy.Drain{Limit: drainFor}, log) })
 	group.Go(func() error { return serveMetrics(ctx, cfg.MetricsListen, gatherer, log) })
 	group.Go(func() error { return every(ctx, keeper.retired.quiet/6, func() error { keeper.sweep(); return nil }) })
-	group.Go(func() error { return every(ctx, leafEvery, certificate.renew) })
+	group.Go(func() error { return every(ctx, renewInterval, certificate.renew) })
 	group.Go(func() error {
 		source{kube: kube, namespace: cfg.Namespace, secret: cfg.Secret, keeper: keeper, log: log}.run(ctx)
 		return nil

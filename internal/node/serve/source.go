@@ -16,7 +16,7 @@ import (
 )
 
 // saveAgain is how long a disk that refused a layout is left alone.
-const saveAgain = 10 * time.Second
+const saveRetry = 10 * time.Second
 
 // source offers what is published to the keeper.
 type source struct {
@@ -58,7 +58,7 @@ func (s source) run(ctx context.Context) {
 			again = nil
 			if err := s.keeper.offer(content(secret), secret != nil); err != nil {
 				s.log.Error("layout not saved", "err", err)
-				again = time.After(saveAgain)
+				again = time.After(saveRetry)
 			}
 		}
 	})

@@ -44,7 +44,7 @@ const (
 	tempSuffix = ".registry-agent" // no name that containerd reads
 	// fresh is how old a file must be before it is replaced: who truncates it to
 	// write it anew needs a moment in between.
-	fresh = 50 * time.Millisecond
+	settleTime = 50 * time.Millisecond
 	// modeUnknown is for a file whose mode was lost with our record. It may hold
 	// a password: nobody else gets to read it.
 	modeUnknown = fs.FileMode(0o600)
@@ -61,7 +61,7 @@ func (p Plan) Check() (Result, error) { return p.run(false) }
 func (p Plan) run(write bool) (Result, error) {
 	var all Result
 	var errs []error
-	for _, f := range p.folders {
+	for _, f := range p.dirs {
 		real, err := p.disk.resolve(f.path)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("open %s: %w", f.path, err))
@@ -75,7 +75,7 @@ func (p Plan) run(write bool) (Result, error) {
 			errs = append(errs, err)
 			continue
 		}
-		a := &applying{fsys: folder, shown: f.path, plan: p, blocks: f.blocks, write: write, now: time.Now()}
+		a := &applier{fsys: folder, shown: f.path, plan: p, blocks: f.blocks, write: write, now: time.Now()}
 		err = errors.Join(a.run(), folder.Close())
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.path, err))
@@ -92,7 +92,7 @@ func (r *Result) add(o Result) {
 }
 
 // applying is one Apply in one directory.
-type applying struct {
+type applier struct {
 	fsys   durable.FS
 	shown  string // the directory, as containerd sees it
 	plan   Plan
@@ -105,7 +105,7 @@ type applying struct {
 
 // run writes what must be there first: the CA that blocks name, and the modes
 // that go back with them.
-func (a *applying) run() error {
+func (a *applier) run() error {
 	if err := a.load(); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (a *applying) run() error {
 
 // file brings one user's file to where it should be, and reports whether it has
 // a block then.
-func (a *applying) file(dir string, wanted bool) (with bool, err error) {
+func (a *applier) file(dir string, wanted bool) (with bool, err error) {
 	name := path.Join(dir, fileHosts)
 	if err := a.remove(name + tempSuffix); err != nil {
 		return true, err // a leftover of a crash
@@ -169,7 +169,7 @@ func (a *applying) file(dir string, wanted bool) (with bool, err error) {
 	if bytes.Equal(next, data) && info.Mode().Perm() == mode {
 		return wanted, nil
 	}
-	if a.now.Sub(info.ModTime()) < fresh && a.now.After(info.ModTime()) {
+	if a.now.Sub(info.ModTime()) < settleTime && a.now.After(info.ModTime()) {
 		a.res.Again = true
 		return found, nil
 	}
@@ -180,9 +180,9 @@ func (a *applying) file(dir string, wanted bool) (with bool, err error) {
 }
 
 // wanted is what a file should be, by what the user wrote.
-func (a *applying) wanted(name string, own []byte, wanted bool) (next []byte, mode fs.FileMode, ok bool) {
+func (a *applier) wanted(name string, own []byte, wanted bool) (next []byte, mode fs.FileMode, ok bool) {
 	if !wanted {
-		return own, a.before(name), true
+		return own, a.originalMode(name), true
 	}
 	next, err := insert(own, a.plan.agent.AgentURL, a.plan.agent.Token)
 	if err != nil {
@@ -195,7 +195,7 @@ func (a *applying) wanted(name string, own []byte, wanted bool) (next []byte, mo
 }
 
 // replace is one step for who reads the file.
-func (a *applying) replace(name string, info fs.FileInfo, data []byte, mode fs.FileMode, wanted bool) error {
+func (a *applier) replace(name string, info fs.FileInfo, data []byte, mode fs.FileMode, wanted bool) error {
 	where := path.Join(a.shown, name)
 	if wanted {
 		a.res.Written = append(a.res.Written, where)
@@ -222,7 +222,7 @@ func (a *applying) replace(name string, info fs.FileInfo, data []byte, mode fs.F
 // swap puts a new file in the place of the one that was looked at, if that is
 // still there. It has the time of the user's file, so that the next Apply sees
 // that nobody is writing it.
-func (a *applying) swap(name string, info fs.FileInfo, data []byte, mode fs.FileMode) error {
+func (a *applier) swap(name string, info fs.FileInfo, data []byte, mode fs.FileMode) error {
 	f := durable.File{
 		Name: name, Temp: name + tempSuffix, Data: data,
 		Attributes: durable.Attributes{Mode: mode, Modified: info.ModTime()},
@@ -249,7 +249,7 @@ func (a *applying) swap(name string, info fs.FileInfo, data []byte, mode fs.File
 var errChanged = errors.New("the file was changed meanwhile")
 
 // load reads the record. A damaged one is none.
-func (a *applying) load() error {
+func (a *applier) load() error {
 	a.record = map[string]fs.FileMode{}
 	data, err := a.fsys.ReadFile(fileRecord)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -265,7 +265,7 @@ func (a *applying) load() error {
 }
 
 // before is the mode that a file had without our block.
-func (a *applying) before(name string) fs.FileMode {
+func (a *applier) originalMode(name string) fs.FileMode {
 	if mode, ok := a.record[name]; ok {
 		return mode & fs.ModePerm
 	}
@@ -274,7 +274,7 @@ func (a *applying) before(name string) fs.FileMode {
 
 // remember notes the mode that a user gave to his file; ours tells nothing,
 // unless it is the first that we see.
-func (a *applying) remember(name string, mode fs.FileMode) error {
+func (a *applier) remember(name string, mode fs.FileMode) error {
 	known, ok := a.record[name]
 	if ok && (mode == 0o600 || mode == known) {
 		return nil
@@ -283,7 +283,7 @@ func (a *applying) remember(name string, mode fs.FileMode) error {
 	return a.save()
 }
 
-func (a *applying) forget(name string) error {
+func (a *applier) forget(name string) error {
 	if _, ok := a.record[name]; !ok {
 		return nil
 	}
@@ -291,7 +291,7 @@ func (a *applying) forget(name string) error {
 	return a.save()
 }
 
-func (a *applying) save() error {
+func (a *applier) save() error {
 	if !a.write {
 		return nil
 	}
@@ -303,7 +303,7 @@ func (a *applying) save() error {
 }
 
 // put replaces a file of ours in one step if content or mode differ.
-func (a *applying) put(name string, data []byte, mode fs.FileMode) error {
+func (a *applier) put(name string, data []byte, mode fs.FileMode) error {
 	if info, err := a.fsys.Lstat(name); err == nil && info.Mode() == mode {
 		if old, err := a.fsys.ReadFile(name); err == nil && bytes.Equal(old, data) {
 			return nil
@@ -319,7 +319,7 @@ func (a *applying) put(name string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
-func (a *applying) remove(name string) error {
+func (a *applier) remove(name string) error {
 	if !a.write {
 		return nil
 	}

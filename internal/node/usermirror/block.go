@@ -144,7 +144,7 @@ func insert(data []byte, agentURL, token string) ([]byte, error) {
 			return nil, errNamed
 		}
 	}
-	place, ok := doc.place()
+	place, ok := doc.insertionPoint()
 	if !ok {
 		return nil, errInline
 	}
@@ -170,15 +170,15 @@ func insert(data []byte, agentURL, token string) ([]byte, error) {
 
 // place is where a host comes before all others: after the line of a [host]
 // that is the first of them, else before the first.
-func (d *document) place() (int, bool) {
+func (d *document) insertionPoint() (int, bool) {
 	for i, t := range d.tables {
 		if t.path[0] != "host" {
 			continue
 		}
 		if len(t.path) > 1 || t.array {
-			return t.start, !d.early(i)
+			return t.start, !d.hostAsKeyBefore(i)
 		}
-		return t.end, !t.pairs && !d.early(i)
+		return t.end, !t.pairs && !d.hostAsKeyBefore(i)
 	}
 	if d.values["host"] != nil {
 		return 0, false // by keys only
@@ -190,7 +190,7 @@ func (d *document) place() (int, bool) {
 }
 
 // early reports whether a host is written as a key at the top of the file.
-func (d *document) early(before int) bool {
+func (d *document) hostAsKeyBefore(before int) bool {
 	return d.line("host") > 0 && d.line("host") < 1+bytes.Count(d.data[:d.tables[before].start], []byte("\n"))
 }
 

@@ -202,7 +202,7 @@ func (r *endpointReader) ca(v any) bool {
 		r.out.ca = append(r.out.ca, file)
 		found, err := r.disk.certificates(file)
 		if err != nil {
-			r.broken("ca", fmt.Sprintf("%s cannot be used: %s; containerd fails every pull of %s on it, whatever other mirrors there are; expected a file with PEM certificates, or no such entry", file, why(err), r.host))
+			r.broken("ca", fmt.Sprintf("%s cannot be used: %s; containerd fails every pull of %s on it, whatever other mirrors there are; expected a file with PEM certificates, or no such entry", file, reason(err), r.host))
 			continue
 		}
 		all.WriteString(found)
@@ -248,7 +248,7 @@ func (r *endpointReader) keyPair(pair []string) {
 		file := pair[min(i, len(pair)-1)]
 		data, err := r.disk.read(file)
 		if err != nil {
-			r.broken("client", fmt.Sprintf("%s cannot be used: %s; containerd fails every pull of %s on it", file, why(err), r.host))
+			r.broken("client", fmt.Sprintf("%s cannot be used: %s; containerd fails every pull of %s on it", file, reason(err), r.host))
 			return
 		}
 		files[i] = string(data)

@@ -76,7 +76,7 @@ func (d disk) read(name string) ([]byte, error) {
 }
 
 // why is an error of reading a file, in words without its path.
-func why(err error) string {
+func reason(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "it does not exist"

@@ -41,13 +41,13 @@ type Plan struct {
 
 	disk    disk
 	agent   hostsdir.Options
-	folders []folder
+	dirs    []userDir
 	entries []hostsdir.Directory
 }
 
 // folder is one directory of host directories with those that are to have our
 // block.
-type folder struct {
+type userDir struct {
 	path   string // as containerd sees it
 	blocks []string
 }
@@ -76,13 +76,13 @@ func NewPlan(n Node, l layout.Layout, agent hostsdir.Options) Plan {
 		named[r.Name.Host] = r.Name.Host != layout.Fixed().Host
 	}
 	for _, dir := range dirs {
-		hosts, problems := Look(n.Root, dir)
+		hosts, problems := Scan(n.Root, dir)
 		p.Problems = append(p.Problems, problems...)
-		f := folder{path: dir}
+		f := userDir{path: dir}
 		if len(l.Routes) > 0 {
-			f.blocks = p.take(hosts, named, dir == n.Source && len(dirs) > 1)
+			f.blocks = p.decideAll(hosts, named, dir == n.Source && len(dirs) > 1)
 		}
-		p.folders = append(p.folders, f)
+		p.dirs = append(p.dirs, f)
 		p.watch(dir, hosts)
 		p.Hosts = append(p.Hosts, hosts...)
 	}
@@ -91,13 +91,13 @@ func NewPlan(n Node, l layout.Layout, agent hostsdir.Options) Plan {
 
 // take decides about the hosts of one directory, and returns those that are to
 // have our block. elsewhere is set if containerd does not look there.
-func (p *Plan) take(hosts []Host, named map[string]bool, elsewhere bool) (blocks []string) {
+func (p *Plan) decideAll(hosts []Host, named map[string]bool, elsewhere bool) (blocks []string) {
 	for _, h := range hosts {
 		claimed := named[h.Name]
-		if !h.NeedsAgent && !claimed && !elsewhere || p.elsewhere(h) {
+		if !h.NeedsAgent && !claimed && !elsewhere || p.shadowed(h) {
 			continue
 		}
-		if p.host(h, claimed, elsewhere) {
+		if p.decide(h, claimed, elsewhere) {
 			blocks = append(blocks, h.Directory)
 		}
 	}
@@ -106,7 +106,7 @@ func (p *Plan) take(hosts []Host, named map[string]bool, elsewhere bool) (blocks
 
 // host decides about one host that is not containerd's alone, and reports
 // whether its file is to have our block.
-func (p *Plan) host(h Host, claimed, elsewhere bool) (block bool) {
+func (p *Plan) decide(h Host, claimed, elsewhere bool) (block bool) {
 	// Where containerd does not look an entry of ours leads it to the agent, and
 	// the block is for who reads the directory by himself.
 	asked, entry := h.NeedsAgent || claimed, elsewhere && !h.Unreadable
@@ -126,7 +126,7 @@ func (p *Plan) host(h Host, claimed, elsewhere bool) (block bool) {
 
 // elsewhere reports whether containerd reads another directory for a host, in
 // which case the agent goes by that.
-func (p *Plan) elsewhere(h Host) bool {
+func (p *Plan) shadowed(h Host) bool {
 	i := slices.IndexFunc(p.Hosts, func(o Host) bool { return o.Name == h.Name })
 	if i < 0 {
 		return false
@@ -153,7 +153,7 @@ func (p *Plan) blockable(h Host) bool {
 		_, err = insert(rest, p.agent.AgentURL, p.agent.Token)
 	}
 	if err != nil {
-		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it cannot lead to the agent for " + h.Name + ", so that auth and rewrite do nothing: " + why(err)})
+		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it cannot lead to the agent for " + h.Name + ", so that auth and rewrite do nothing: " + reason(err)})
 	}
 	return err == nil
 }

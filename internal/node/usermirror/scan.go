@@ -25,19 +25,19 @@ const fileHosts = "hosts.toml"
 // whose root this program reaches at root. What is ours is not a user's, and
 // neither is the fixed address. Hosts that containerd cannot read are among the
 // result, Unreadable.
-func Look(root, dir string) ([]Host, []Problem) {
+func Scan(root, dir string) ([]Host, []Problem) {
 	d := disk{root: root}
-	l := &looker{disk: d, dir: dir}
+	l := &scanner{disk: d, dir: dir}
 	real, err := d.resolve(dir)
 	if err != nil {
-		return nil, []Problem{{File: dir, Text: why(err)}}
+		return nil, []Problem{{File: dir, Text: reason(err)}}
 	}
 	entries, err := os.ReadDir(real)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, []Problem{{File: dir, Text: "the directory cannot be read: " + why(err)}}
+		return nil, []Problem{{File: dir, Text: "the directory cannot be read: " + reason(err)}}
 	}
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), ".") && (e.IsDir() || e.Type()&fs.ModeSymlink != 0) {
@@ -48,7 +48,7 @@ func Look(root, dir string) ([]Host, []Problem) {
 	return l.hosts, l.problems
 }
 
-type looker struct {
+type scanner struct {
 	disk     disk
 	dir      string
 	hosts    []Host
@@ -66,7 +66,7 @@ func hostOf(directory string) string {
 	return strings.ToLower(directory)
 }
 
-func (l *looker) directory(name, real string) {
+func (l *scanner) directory(name, real string) {
 	host := hostOf(name)
 	if host == layout.Fixed().Host {
 		return
@@ -77,7 +77,7 @@ func (l *looker) directory(name, real string) {
 		return // certificates only, or nothing at all: containerd needs no help with it
 	}
 	if err != nil {
-		l.problems = append(l.problems, Problem{File: h.File, Text: "it cannot be read: " + why(err)})
+		l.problems = append(l.problems, Problem{File: h.File, Text: "it cannot be read: " + reason(err)})
 		return
 	}
 	if hostsdir.Marked(data) {
@@ -115,7 +115,7 @@ func isLink(name string) bool {
 
 // shadows drops the directories that containerd does not read, because there is
 // another for the same host.
-func (l *looker) shadows() {
+func (l *scanner) shadows() {
 	l.hosts = slices.DeleteFunc(l.hosts, func(h Host) bool {
 		i := slices.IndexFunc(l.hosts, func(o Host) bool {
 			return o.Name == h.Name && o.Directory != h.Directory && withPort.MatchString(o.Directory)

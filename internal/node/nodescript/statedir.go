@@ -44,13 +44,13 @@ type running struct {
 }
 
 // folder is the state folder. Nothing is reached through it that is not in it.
-type folder struct {
+type stateDir struct {
 	root *os.Root
 	fsys durable.FS // the same, for what must survive a crash
 	path string     // as the host sees it
 }
 
-func openFolder(host Host, dir string) (*folder, error) {
+func openStateDir(host Host, dir string) (*stateDir, error) {
 	here := filepath.Join(host.Root, dir)
 	if err := os.MkdirAll(here, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of scripts: %w", err)
@@ -60,7 +60,7 @@ func openFolder(host Host, dir string) (*folder, error) {
 		return nil, fmt.Errorf("open the folder of scripts: %w", err)
 	}
 	root := in.Root()
-	f := &folder{root: root, fsys: in, path: dir}
+	f := &stateDir{root: root, fsys: in, path: dir}
 	for _, sub := range []string{".", stepsDir, outputDir, eventsDir, flagsDir, tmpDir} {
 		if err := root.MkdirAll(sub, 0o700); err != nil {
 			return nil, errors.Join(fmt.Errorf("make %s: %w", f.onHost(sub), err), root.Close())
@@ -75,12 +75,12 @@ func openFolder(host Host, dir string) (*folder, error) {
 	return f, nil
 }
 
-func (f *folder) close() error { return f.root.Close() }
+func (f *stateDir) close() error { return f.root.Close() }
 
 // lock waits until no other agent runs scripts of this folder: a pod that was
 // replaced by force may still be at it. The kernel takes the lock from an agent
 // that was killed. unlock is never nil.
-func (f *folder) lock(ctx context.Context) (unlock func(), err error) {
+func (f *stateDir) lock(ctx context.Context) (unlock func(), err error) {
 	file, err := f.root.OpenFile(lockFile, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return func() {}, fmt.Errorf("open %s: %w", f.onHost(lockFile), err)
@@ -88,12 +88,12 @@ func (f *folder) lock(ctx context.Context) (unlock func(), err error) {
 	return func() { _ = file.Close() }, durable.Lock(ctx, file)
 }
 
-func (f *folder) onHost(name string) string { return path.Join(f.path, name) }
+func (f *stateDir) onHost(name string) string { return path.Join(f.path, name) }
 
 // write replaces a file in one step and returns when that is on disk. The name
 // of the temporary file is a new one each time: another agent, which still has
 // the lock, may write the same file.
-func (f *folder) write(name string, data []byte, mode os.FileMode) error {
+func (f *stateDir) write(name string, data []byte, mode os.FileMode) error {
 	err := durable.Replace(f.fsys, durable.File{
 		Name: name, Temp: path.Join(path.Dir(name), ".next-"+rand.Text()[:8]),
 		Data: data, Attributes: durable.Attributes{Mode: mode},
@@ -105,7 +105,7 @@ func (f *folder) write(name string, data []byte, mode os.FileMode) error {
 }
 
 // place makes the folder ready for one script to run.
-func (f *folder) place(s script) error {
+func (f *stateDir) prepare(s script) error {
 	if err := f.empty(tmpDir); err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (f *folder) place(s script) error {
 }
 
 // sweep removes what is left of scripts that are not in the plan.
-func (f *folder) sweep(p plan) {
+func (f *stateDir) sweep(p plan) {
 	keep := map[string]bool{}
 	for _, s := range p.scripts {
 		keep[stepsDir+"/"+s.file()] = true
@@ -138,7 +138,7 @@ func (f *folder) sweep(p plan) {
 
 // complete notes that all scripts of a plan are done. What nobody handled in a
 // whole run nobody will.
-func (f *folder) complete(d done) error {
+func (f *stateDir) complete(d done) error {
 	if err := f.empty(eventsDir); err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (f *folder) complete(d done) error {
 }
 
 // last is the last complete run; zero when there was none that can be read.
-func (f *folder) last() done {
+func (f *stateDir) last() done {
 	var d done
 	if data, err := f.root.ReadFile(doneFile); err != nil || json.Unmarshal(data, &d) != nil {
 		return done{}
@@ -158,7 +158,7 @@ func (f *folder) last() done {
 	return d
 }
 
-func (f *folder) note(r running) error {
+func (f *stateDir) noteRunning(r running) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode what runs: %w", err)
@@ -166,10 +166,10 @@ func (f *folder) note(r running) error {
 	return f.write(runningFile, data, 0o600)
 }
 
-func (f *folder) forget() { _ = f.root.Remove(runningFile) } // a group that has gone is no harm
+func (f *stateDir) forgetRunning() { _ = f.root.Remove(runningFile) } // a group that has gone is no harm
 
 // cutOff is the script that an earlier agent left running.
-func (f *folder) cutOff() (running, bool) {
+func (f *stateDir) interrupted() (running, bool) {
 	var r running
 	data, err := f.root.ReadFile(runningFile)
 	if err != nil || json.Unmarshal(data, &r) != nil || r.Mark == "" || r.Group <= 1 {
@@ -178,7 +178,7 @@ func (f *folder) cutOff() (running, bool) {
 	return r, true
 }
 
-func (f *folder) empty(dir string) error {
+func (f *stateDir) empty(dir string) error {
 	for _, name := range f.list(dir) {
 		if err := f.root.RemoveAll(dir + "/" + name); err != nil {
 			return fmt.Errorf("empty %s: %w", f.onHost(dir), err)
@@ -187,7 +187,7 @@ func (f *folder) empty(dir string) error {
 	return nil
 }
 
-func (f *folder) list(dir string) []string {
+func (f *stateDir) list(dir string) []string {
 	entries, err := fs.ReadDir(f.root.FS(), dir)
 	if err != nil {
 		return nil

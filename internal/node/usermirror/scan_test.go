@@ -15,7 +15,7 @@ import (
 func (m *machine) look(text string) (usermirror.Host, []usermirror.Problem) {
 	m.t.Helper()
 	m.put(seedHosts, text)
-	hosts, problems := usermirror.Look(m.root, source)
+	hosts, problems := usermirror.Scan(m.root, source)
 	if len(hosts) != 1 {
 		m.t.Fatalf("hosts %v, problems %v", hosts, problems)
 	}
@@ -155,7 +155,7 @@ func TestLookFindsDirectoriesAsContainerdDoes(t *testing.T) {
 	}
 	m.put(source+"/certs.io/ca.crt", m.ca)
 	m.put(source+"/ours.io/hosts.toml", "# Written by registry-agent, which undoes changes made by hand.\n")
-	hosts, problems := usermirror.Look(m.root, source)
+	hosts, problems := usermirror.Scan(m.root, source)
 	var got []string
 	for _, h := range hosts {
 		got = append(got, fmt.Sprintf("%s in %s, unreadable %t", h.Name, h.Directory, h.Unreadable))

@@ -21,32 +21,32 @@ const (
 )
 
 // place is where the main file and its companions are.
-type place struct {
+type pathMapping struct {
 	shown string // what containerd reads
 	root  string // of containerd's file system
 	file  string // the real file, as we reach it
 }
 
-func (r *Reconfigurer) place(w Want) (place, error) {
+func (r *Reconfigurer) mapPaths(w Want) (pathMapping, error) {
 	root, ok := strings.CutSuffix(w.File, w.Shown)
 	if !ok || !filepath.IsAbs(w.Shown) {
-		return place{}, fmt.Errorf("main file %s is not %s below some root", w.File, w.Shown)
+		return pathMapping{}, fmt.Errorf("main file %s is not %s below some root", w.File, w.Shown)
 	}
-	real, err := follow(r.fs, root, filepath.Clean(w.Shown))
+	real, err := resolveLinks(r.fs, root, filepath.Clean(w.Shown))
 	if err != nil {
-		return place{}, err
+		return pathMapping{}, err
 	}
-	return place{shown: w.Shown, root: root, file: filepath.Join("/", root, real)}, nil
+	return pathMapping{shown: w.Shown, root: root, file: filepath.Join("/", root, real)}, nil
 }
 
-func (p place) dir() string { return filepath.Dir(p.file) }
+func (p pathMapping) dir() string { return filepath.Dir(p.file) }
 
 // check is the candidate as we reach it: beside what containerd reads, because
 // it looks for relative imports from there.
-func (p place) check() string { return filepath.Join("/", p.root, p.shown) + suffixCheck }
+func (p pathMapping) check() string { return filepath.Join("/", p.root, p.shown) + suffixCheck }
 
 // read is the main file; there is false when it does not exist.
-func (r *Reconfigurer) read(p place) (data []byte, there bool, err error) {
+func (r *Reconfigurer) read(p pathMapping) (data []byte, there bool, err error) {
 	info, err := r.fs.Lstat(p.file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
@@ -65,19 +65,19 @@ func (r *Reconfigurer) read(p place) (data []byte, there bool, err error) {
 }
 
 // sumOf is the main file's sum just now.
-func (r *Reconfigurer) sumOf(p place) (string, error) {
+func (r *Reconfigurer) sumOf(p pathMapping) (string, error) {
 	data, there, err := r.read(p)
 	return sum(data, there), err
 }
 
 // tidy removes what a change that is over, or never began, left behind.
-func (r *Reconfigurer) tidy(p place) error {
+func (r *Reconfigurer) removeLeftovers(p pathMapping) error {
 	return errors.Join(r.remove(p.file+suffixNew), r.remove(p.check()), r.remove(p.file+suffixPrevious),
 		r.remove(p.file+suffixBackup+suffixNew))
 }
 
 // backup is the main file before our first edit; nil when there is none.
-func (r *Reconfigurer) backup(p place) ([]byte, error) {
+func (r *Reconfigurer) backup(p pathMapping) ([]byte, error) {
 	data, err := r.fs.ReadFile(p.file + suffixBackup)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read %s%s: %w", p.shown, suffixBackup, err)
@@ -87,8 +87,8 @@ func (r *Reconfigurer) backup(p place) ([]byte, error) {
 
 // secure writes what the change may have to go back to: the file as it is,
 // ready to take its place again without a byte of free space, and the backup.
-func (r *Reconfigurer) secure(p place, c *change) error {
-	if c.there {
+func (r *Reconfigurer) backUp(p pathMapping, c *change) error {
+	if c.exists {
 		a, err := r.fs.Attributes(p.file)
 		if err != nil {
 			return err
@@ -100,7 +100,7 @@ func (r *Reconfigurer) secure(p place, c *change) error {
 	if c.legacy || c.keepBackup {
 		return r.fs.SyncDir(p.dir())
 	}
-	if !c.there {
+	if !c.exists {
 		return r.remove(p.file + suffixBackup)
 	}
 	if old, err := r.backup(p); err == nil && old != nil && bytes.Equal(old, c.before) {

@@ -12,7 +12,7 @@ import (
 
 // follow is where the main file really is, below root, as containerd sees it.
 // The kernel would follow an absolute link from our own root.
-func follow(fsys durable.FS, root, path string) (string, error) {
+func resolveLinks(fsys durable.FS, root, path string) (string, error) {
 	at := path
 	for range 40 {
 		to, err := fsys.Readlink(filepath.Join(root, at))
@@ -31,7 +31,7 @@ func follow(fsys durable.FS, root, path string) (string, error) {
 }
 
 // plainly says in words why a file cannot be written, where that is known.
-func plainly(path string, err error) string {
+func explainWriteError(path string, err error) string {
 	switch {
 	case errors.Is(err, syscall.EROFS):
 		return fmt.Sprintf("%s is on a read-only file system", path)
