@@ -17,7 +17,7 @@ import (
 
 // Config is what the half that touches the node needs.
 type Config struct {
-	// Listen is the serving half's address; StateDir the folder shared with it.
+	// Listen is the serving half's address, StateDir the directory shared with it.
 	Listen, StateDir string
 	// Kube reaches the API server. It is used for the own RegistryNode only.
 	Kube *rest.Config
@@ -25,8 +25,8 @@ type Config struct {
 	NodeName string
 	// Socket is containerd's.
 	Socket string
-	// HostRoot is the host's file system as this program reaches it; found out by
-	// default.
+	// HostRoot is the host's file system as this program reaches it; found out if
+	// empty.
 	HostRoot string
 	// ConfigFile overrides the main configuration file on containerd's command
 	// line; a path as containerd sees it.
@@ -39,12 +39,12 @@ type Config struct {
 	BootID string
 	// ProofInterval is how often what was proved is proved again.
 	ProofInterval time.Duration
-	// Jitter is how long at most a node waits before it asks a new target, so
+	// Jitter is the longest time that a node waits before it asks a new target, so
 	// that not all nodes ask at once.
 	Jitter time.Duration
 	// Scripts runs the NodeGroupConfigurations that concern this node.
 	Scripts bool
-	// ScriptsDir is the folder on the host in which scripts keep their state.
+	// ScriptsDir is the directory on the host in which scripts keep their state.
 	ScriptsDir string
 	// RestartCommand is a program of the host that restarts containerd where
 	// there is no systemd.
@@ -53,7 +53,7 @@ type Config struct {
 	Service reconfigure.Service
 	// Limits are the times that a restart of containerd may take.
 	Limits reconfigure.Limits
-	// PodUID is that of the Pod that this program runs in; empty outside of one.
+	// PodUID is that of the Pod that this program runs in; empty if it is in none.
 	PodUID string
 	// Version is that of this program.
 	Version string

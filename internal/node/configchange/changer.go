@@ -39,7 +39,7 @@ type Options struct {
 	Limits  reconfigure.Limits
 	// WriteRestart reports at once that containerd is about to be restarted.
 	WriteRestart func(ctx context.Context, s registryv1alpha1.RestartStatus)
-	// Restarted is called when containerd is another one.
+	// Restarted is called when containerd was restarted.
 	Restarted func()
 	// Main is what Save saved last.
 	Main MainFile

@@ -14,8 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Discover looks at the containerd behind the client. An error means that it
-// could not be asked just now; everything else is in the Facts.
+// Discover finds out about the containerd behind the client. An error means that
+// it could not be asked just now; everything else is in the Facts.
 func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
 	runtime, version, err := c.Version(ctx)
 	if status.Code(err) == codes.Unimplemented {
@@ -42,8 +42,8 @@ func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
 	return s.Facts, nil
 }
 
-// silent is a containerd that runs without its CRI plugin: one that does not
-// like its configuration does not load, and containerd goes on without.
+// withoutCRI is for a containerd that runs without its CRI plugin: the plugin does
+// not load if its configuration is wrong.
 func withoutCRI(ctx context.Context, o Options) (Facts, error) {
 	p, err := Running(ctx, o.Socket)
 	if err != nil {
@@ -69,8 +69,8 @@ func withoutCRI(ctx context.Context, o Options) (Facts, error) {
 	return s.Facts, nil
 }
 
-// absent is a socket behind which nobody answers: a restart, or a node with
-// another runtime.
+// noAnswer is for a socket that does not answer: containerd restarts, or the node
+// has another runtime.
 func noAnswer(socket string, err error) (Facts, error) {
 	if _, missing := os.Stat(socket); !errors.Is(missing, fs.ErrNotExist) {
 		return Facts{}, err
@@ -88,15 +88,15 @@ func noAnswer(socket string, err error) (Facts, error) {
 	return Facts{}, err
 }
 
-// survey is a look at containerd under way. What it knows beyond the Facts may
-// hold passwords.
+// survey is one Discover under way. What it has besides the Facts may hold
+// passwords.
 type survey struct {
 	Facts
 	settings Settings
 	tree     tree
 }
 
-// look reads all that there is to know of one process.
+// inspect reads everything about one process.
 func (s *survey) inspect(ctx context.Context, p Process, o Options) {
 	if o.ConfigFile != "" {
 		p.Config = o.ConfigFile
@@ -137,7 +137,7 @@ func (s Settings) lacksCRI() bool {
 	})
 }
 
-// disables names the file that switches it off.
+// disablesCRI names the file that switches the plugin off.
 func (t *tree) disablesCRI() Problem {
 	out := Problem{File: t.main, Key: "disabled_plugins", Text: "holds the CRI plugin; take it out and restart containerd"}
 	for _, f := range t.files {
@@ -149,7 +149,7 @@ func (t *tree) disablesCRI() Problem {
 	return out
 }
 
-// unreadable is a configuration with which containerd would not start.
+// unreadable reports a configuration with which containerd would not start.
 func (s *survey) unreadable(err error) {
 	for _, file := range s.tree.files {
 		if file.loaded && file.problem != nil {

@@ -38,9 +38,9 @@ type outline struct {
 	disabled int            // the line of disabled_plugins
 }
 
-// locate finds registry settings in a text that was parsed before. Empty tables
-// of mirrors, configs and auths, as `containerd config default` prints them,
-// are no settings.
+// findSettings finds registry settings in a text that is valid TOML. Empty tables
+// of mirrors, configs and auths, which `containerd config default` prints, do not
+// count.
 func findSettings(data []byte) outline {
 	l := settingsFinder{data: data, out: outline{plugins: map[string]int{}}}
 	p := unstable.Parser{}
@@ -66,7 +66,7 @@ type settingsFinder struct {
 	out  outline
 }
 
-// keys appends the parts of a dotted key, and says in which line it begins.
+// keys appends the parts of a dotted key, and returns the line in which it begins.
 func (l *settingsFinder) keys(prefix []string, it unstable.Iterator) (keys []string, line int) {
 	keys = slices.Clone(prefix)
 	for it.Next() {
@@ -110,7 +110,7 @@ func (l *settingsFinder) visit(keys []string, line int, value *unstable.Node) {
 	}
 }
 
-// mention notes where a setting is made first.
+// mention records where a setting is made first.
 func (l *settingsFinder) mention(m mention, value *unstable.Node) {
 	if m.key == "config_path" && value != nil && value.Kind == unstable.String {
 		m.value = string(value.Data)
@@ -120,11 +120,11 @@ func (l *settingsFinder) mention(m mention, value *unstable.Node) {
 	}
 }
 
-// pulls reports whether that is a name of the plugin that pulls.
+// pulls reports whether a name is one of the plugin that pulls.
 func pulls(plugin string) bool { return plugin == pluginV1 || plugin == pluginV2 || plugin == pluginV3 }
 
-// setting reports whether a key of a registry section matters; those in the old
-// format do when there is anything in them.
+// setting reports whether a key of a registry section matters. A key of the old
+// format does if there is anything in it.
 func setting(key string, inside bool) bool {
 	switch key {
 	case "config_path":

@@ -16,8 +16,8 @@ const (
 	plain  = "\x1b[0m"
 )
 
-// printer writes a report for people: a table with colours on a terminal, one
-// fact per line without them in a pipe.
+// printer prints a report for people: a table with colours on a terminal, one fact
+// per line without colours in a pipe.
 type printer struct {
 	to       io.Writer
 	terminal bool
@@ -39,7 +39,7 @@ func (p printer) print(r *Report) error {
 	return nil
 }
 
-// facts are aligned where somebody looks at them.
+// facts are in columns on a terminal.
 func (p printer) facts(b *strings.Builder, r *Report) {
 	rows, width := r.rows(), 0
 	for _, row := range rows {

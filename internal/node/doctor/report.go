@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// Report is what doctor found. Nothing in it is secret: whatever could be is
-// masked.
+// Report is what doctor found. Secrets are masked.
 type Report struct {
 	// Ready says that nothing is in the way of a switch on this node.
 	Ready bool `json:"ready"`
@@ -25,8 +24,7 @@ type Report struct {
 	Changes []Change `json:"changes"`
 }
 
-// MarshalJSON gives programs empty lists instead of none, so that they need not
-// ask which there are.
+// MarshalJSON writes empty lists instead of null.
 func (r Report) MarshalJSON() ([]byte, error) {
 	type plain Report
 	p := plain(r)

@@ -8,22 +8,22 @@ import (
 	"path/filepath"
 )
 
-// Clear removes every file of both halves, and of scripts, but the lock and what
-// containerd knows serve by: serve is at work, and an agent that is to stay
-// after all could not talk to it any more.
+// Clear removes every file of both halves, and of scripts. The lock stays, and so
+// do serve's token and certificate: serve still runs, and if the module stays
+// after all, the next agent must be able to talk to it.
 func (f StateDir) Clear() error {
 	return f.clear(map[string]bool{fileLock: true}, map[string]bool{fileToken: true, fileCA: true, fileCAKey: true})
 }
 
-// clear removes what is not to stay, of node's files and of serve's. The folder
-// of each half stays.
+// clear removes all files of node and of serve but the given ones. Both
+// directories stay.
 func (f StateDir) clear(nodes, serves map[string]bool) error {
 	return errors.Join(
 		removeContents(f.dir, func(name string) bool { return name == dirServe || nodes[name] }),
 		removeContents(f.servePath(""), func(name string) bool { return serves[name] }))
 }
 
-// empty removes what is in a folder, following no link.
+// removeContents removes what is in a directory. It follows no link.
 func removeContents(folder string, stays func(name string) bool) error {
 	entries, err := os.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -40,8 +40,8 @@ func removeContents(folder string, stays func(name string) bool) error {
 	return nil
 }
 
-// Remove removes everything and the folder itself, by its name outside of the
-// container: inside it is a mount and cannot be removed.
+// Remove removes everything and the directory itself. outside is its path outside
+// of the container: inside it is a mount, which cannot be removed.
 func (f StateDir) Remove(outside string) error {
 	if err := f.clear(nil, nil); err != nil {
 		return err

@@ -9,12 +9,10 @@ import (
 	"github.com/d8-registry/registry/internal/node/durable"
 )
 
-// fileMemory is the one file of the folder that node writes and serve does not
-// read.
+// fileMemory is written and read by node only.
 const fileMemory = "node.json"
 
-// Memory reads what node saved with SaveMemory. Before the first time it leaves
-// into as it is.
+// Memory reads what SaveMemory saved. If nothing was, it leaves into as it is.
 func (f StateDir) Memory(into any) error {
 	data, err := read(f.nodePath(fileMemory))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -29,7 +27,8 @@ func (f StateDir) Memory(into any) error {
 	return nil
 }
 
-// SaveMemory returns when what node must know after a restart is on disk.
+// SaveMemory saves what node must know after a restart, and returns when that is
+// on disk.
 func (f StateDir) SaveMemory(what any) error {
 	data, err := json.Marshal(what)
 	if err != nil {
@@ -38,5 +37,5 @@ func (f StateDir) SaveMemory(what any) error {
 	return f.write(f.nodePath(fileMemory), ownerOnly, data)
 }
 
-// Existing is the folder as an agent left it; nothing is made if there is none.
+// Existing is the state directory as an agent left it. It makes nothing.
 func Existing(dir string) StateDir { return StateDir{dir: dir, fsys: durable.Disk{}} }

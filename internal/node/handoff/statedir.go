@@ -19,11 +19,11 @@ import (
 	"github.com/d8-registry/registry/internal/pki"
 )
 
-// folderServe is the one folder in which serve may write. It is no longer root
-// there: what node goes by is beside it, out of its reach.
+// dirServe is the only directory in which serve may write. serve is not root, so
+// that it cannot change the files of node, which are beside it.
 const dirServe = "serve"
 
-// The files of serve's folder. serve writes all of them, node reads.
+// The files of serve's directory. serve writes all of them, node reads them.
 const (
 	fileLayout  = "layout.yaml"  // the last good layout
 	fileRetired = "retired.json" // names that are routed until node has taken them out of containerd
@@ -32,22 +32,22 @@ const (
 	fileCAKey   = "ca.key"
 )
 
-// fileLock is held by the half that touches the node.
+// fileLock is locked by the half that touches the node.
 const fileLock = "node.lock"
 
-// largest is more than any file of the folder ever has: an object of the API
-// server is smaller.
+// maxFile is more than any of these files has: an object of the API server is
+// smaller.
 const maxFile = 8 << 20
 
-// StateDir is the state that an agent keeps on its node: enough to serve pulls
-// after a reboot, with no API server in sight. Everything in it is 0600 but what
-// node writes for serve.
+// StateDir is the state that an agent keeps on its node. It is enough to serve
+// pulls after a reboot without an API server. Only their owner may read its
+// files, and serve the one that node writes for it.
 type StateDir struct {
 	dir  string
 	fsys durable.FS
 }
 
-// Open makes the folder if need be.
+// Open makes the directory if it is not there.
 func Open(dir string) (StateDir, error) {
 	f := Existing(dir)
 	for _, folder := range []string{dir, f.servePath("")} {
@@ -61,7 +61,7 @@ func Open(dir string) (StateDir, error) {
 	return f, nil
 }
 
-// closeToOthers takes from everybody but the owner what Prepare gives to nobody.
+// restrict takes away what Prepare gives to nobody but the owner.
 func restrict(folder string) error {
 	info, err := os.Lstat(folder)
 	if err != nil {
@@ -76,12 +76,12 @@ func restrict(folder string) error {
 	return nil
 }
 
-// serves and nodes are the paths of what the one half writes, and the other.
+// servePath and nodePath are the paths of files that serve and node write.
 func (f StateDir) servePath(name string) string { return filepath.Join(f.dir, dirServe, name) }
 func (f StateDir) nodePath(name string) string  { return filepath.Join(f.dir, name) }
 
-// Lock waits until no other agent touches the node by this folder. Closing what
-// it returns gives the lock back.
+// Lock waits until no other agent with this state touches the node. Close
+// releases the lock.
 func (f StateDir) Lock(ctx context.Context) (io.Closer, error) {
 	file, err := os.OpenFile(f.nodePath(fileLock), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -94,7 +94,7 @@ func (f StateDir) Lock(ctx context.Context) (io.Closer, error) {
 	return file, nil
 }
 
-// Layout is the last good layout; fs.ErrNotExist before the first.
+// Layout is the last good layout; the error is fs.ErrNotExist before the first.
 func (f StateDir) Layout() (layout.Layout, error) {
 	data, err := read(f.servePath(fileLayout))
 	if err != nil {
@@ -112,8 +112,8 @@ func (f StateDir) SaveLayout(published []byte) error {
 	return f.write(f.servePath(fileLayout), ownerOnly, published)
 }
 
-// Forget removes the layout and what belongs to it. The token and the
-// certificate stay: a later layout uses them again.
+// Forget removes the layout and the names that left it. The token and the
+// certificate stay for a later layout.
 func (f StateDir) Forget() error {
 	for _, name := range []string{fileRetired, fileLayout} {
 		if err := f.fsys.Remove(f.servePath(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -126,7 +126,7 @@ func (f StateDir) Forget() error {
 	return nil
 }
 
-// Retired are the names that SaveRetired saved last.
+// Retired are the names that SaveRetired saved.
 func (f StateDir) Retired() ([]layout.Name, error) {
 	data, err := read(f.servePath(fileRetired))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -157,7 +157,7 @@ func (f StateDir) Token() (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
-// EnsureToken is Token, and makes one of 256 random bits if there is none.
+// EnsureToken is Token. It makes one of 256 random bits if there is none.
 func (f StateDir) EnsureToken() (string, error) {
 	token, err := f.Token()
 	if err == nil && len(token) >= 32 {
@@ -174,8 +174,8 @@ func (f StateDir) EnsureToken() (string, error) {
 	return token, f.write(f.servePath(fileToken), ownerOnly, []byte(token+"\n"))
 }
 
-// CA is the PEM of the certificate authority of this node's agent;
-// fs.ErrNotExist until serve has made one.
+// CA is the PEM of the CA of this node's agent; fs.ErrNotExist until serve has
+// made one.
 func (f StateDir) CA() (string, error) {
 	data, err := read(f.servePath(fileCA))
 	return string(data), err
@@ -205,8 +205,8 @@ func (f StateDir) SaveCA(ca pki.KeyPair) error {
 	return f.write(f.servePath(fileCA), ownerOnly, []byte(ca.Cert))
 }
 
-// read reads a file that may be another user's: what is no ordinary file is
-// none of ours, wherever a link leads.
+// read reads a file that another user may have made. It follows no link, and
+// reads only ordinary files.
 func read(path string) ([]byte, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -227,11 +227,11 @@ func read(path string) ([]byte, error) {
 	return data, nil
 }
 
-// nobodyElse is no group that may read a file besides its owner.
+// ownerOnly is instead of a group that may read a file.
 const ownerOnly = -1
 
-// write replaces a file in one step and returns when that is on disk. The folder
-// must be its writer's own.
+// write replaces a file in one step and returns when that is on disk. A group may
+// be allowed to read it.
 func (f StateDir) write(path string, group int, data []byte) error {
 	a := durable.Attributes{}
 	if group != ownerOnly {

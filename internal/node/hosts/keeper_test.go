@@ -19,8 +19,8 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// node is a machine with containerd as process 7, and a serving half. It notes
-// the order in which both are told.
+// node is a machine with containerd as process 7, and a serving half. It records
+// what the Keeper does to the serving half, in order.
 type node struct {
 	t       *testing.T
 	root    string

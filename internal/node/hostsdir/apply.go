@@ -60,8 +60,8 @@ func run(fsys durable.FS, tree Tree, write bool) (Result, error) {
 		wanted = append(wanted, d.Host)
 	}
 	slices.Sort(wanted)
-	// Before the first directory exists it is known to be ours, and after the
-	// last one is gone it is forgotten: a crash in between leaves no orphan.
+	// A directory is on the list before it exists, and until it is gone: after a
+	// crash in between it is still known to be ours.
 	if err := p.remember(listed, union(known, wanted)); err != nil {
 		return p.res, err
 	}

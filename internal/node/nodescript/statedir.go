@@ -16,7 +16,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/durable"
 )
 
-// What is in the state folder. All of it is root's alone.
+// What is in the state directory. Only root may read it.
 const (
 	stepsDir    = "steps"  // scripts, as they run
 	outputDir   = "output" // what each printed last
@@ -43,7 +43,8 @@ type running struct {
 	BootID string `json:"bootID"`
 }
 
-// folder is the state folder. Nothing is reached through it that is not in it.
+// stateDir is the directory in which everything about scripts is kept. Nothing
+// outside of it is reached through it.
 type stateDir struct {
 	root *os.Root
 	fsys durable.FS // the same, for what must survive a crash
@@ -77,9 +78,8 @@ func openStateDir(host Host, dir string) (*stateDir, error) {
 
 func (f *stateDir) close() error { return f.root.Close() }
 
-// lock waits until no other agent runs scripts of this folder: a pod that was
-// replaced by force may still be at it. The kernel takes the lock from an agent
-// that was killed. unlock is never nil.
+// lock waits until no other agent runs scripts with this directory: the agent of a
+// Pod that was deleted by force may still do so. unlock is never nil.
 func (f *stateDir) lock(ctx context.Context) (unlock func(), err error) {
 	file, err := f.root.OpenFile(lockFile, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
@@ -104,12 +104,12 @@ func (f *stateDir) write(name string, data []byte, mode os.FileMode) error {
 	return nil
 }
 
-// place makes the folder ready for one script to run.
+// prepare makes the directory ready for one script.
 func (f *stateDir) prepare(s script) error {
 	if err := f.empty(tmpDir); err != nil {
 		return err
 	}
-	// A handler that was cut off or failed has not handled its event.
+	// A handler that was killed or failed has not handled its event.
 	for _, name := range f.list(eventsDir) {
 		if open, cut := strings.CutPrefix(name, "."); cut {
 			if err := f.root.Rename(eventsDir+"/"+name, eventsDir+"/"+open); err != nil {
@@ -120,7 +120,7 @@ func (f *stateDir) prepare(s script) error {
 	return f.write(stepsDir+"/"+s.file(), []byte(s.content), 0o700)
 }
 
-// sweep removes what is left of scripts that are not in the plan.
+// sweep removes files of scripts that are not in the plan.
 func (f *stateDir) sweep(p plan) {
 	keep := map[string]bool{}
 	for _, s := range p.scripts {
@@ -136,8 +136,8 @@ func (f *stateDir) sweep(p plan) {
 	}
 }
 
-// complete notes that all scripts of a plan are done. What nobody handled in a
-// whole run nobody will.
+// complete records that all scripts of a plan are done. Events that no script
+// handled in a complete run are removed.
 func (f *stateDir) complete(d done) error {
 	if err := f.empty(eventsDir); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (f *stateDir) complete(d done) error {
 	return f.write(doneFile, data, 0o600)
 }
 
-// last is the last complete run; zero when there was none that can be read.
+// last is the last complete run; zero if there is none that can be read.
 func (f *stateDir) last() done {
 	var d done
 	if data, err := f.root.ReadFile(doneFile); err != nil || json.Unmarshal(data, &d) != nil {
@@ -168,7 +168,7 @@ func (f *stateDir) noteRunning(r running) error {
 
 func (f *stateDir) forgetRunning() { _ = f.root.Remove(runningFile) } // a group that has gone is no harm
 
-// cutOff is the script that an earlier agent left running.
+// interrupted is the script that an earlier agent left running.
 func (f *stateDir) interrupted() (running, bool) {
 	var r running
 	data, err := f.root.ReadFile(runningFile)

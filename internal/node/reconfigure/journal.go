@@ -23,8 +23,8 @@ const (
 	stepUndoRestart step = "undo restart" // the file is back; containerd restarts
 )
 
-// journal is a change under way, as it survives a crash. It holds no byte of
-// the main file, which may have passwords.
+// journal is a change under way, as it survives a crash. Nothing of the main file
+// is in it, which may hold passwords.
 type journal struct {
 	ID     string `json:"id"`
 	Key    string `json:"key"`
@@ -32,18 +32,18 @@ type journal struct {
 	Step   step   `json:"step"`
 	Path   string `json:"path"`
 	Legacy bool   `json:"legacy,omitempty"`
-	// Before and After are the main file's sums; absent says "no file".
+	// Before and After are hashes of the main file; absent for no file.
 	Before string `json:"before"`
 	After  string `json:"after"`
-	// Instance ran before the change; From when the restart of this step was
-	// asked for.
+	// Instance is the run of containerd before the change, From the one that the
+	// restart of this step was to end.
 	Instance   string   `json:"instance"`
 	From       string   `json:"from,omitempty"`
 	Containers []string `json:"containers,omitempty"`
 	Reason     string   `json:"reason,omitempty"`
 }
 
-// nobody is the instance of a containerd that does not answer.
+// noInstance is the instance of a containerd that does not answer.
 const noInstance = "nobody"
 
 // failure is a change that is not tried again.
@@ -54,7 +54,7 @@ type failure struct {
 	Dead    bool   `json:"dead,omitempty"` // containerd has not answered since
 }
 
-// edit is what we made of the main file and have not taken back.
+// edit is our change of the main file while it is in there.
 type edit struct {
 	Path   string `json:"path"`
 	After  string `json:"after"`
@@ -68,7 +68,7 @@ const (
 	editName    = "reconfigure-edit.json"
 )
 
-// absent is the sum of a file that is not there.
+// absent is the hash of a file that is not there.
 const absent = "absent"
 
 func sum(data []byte, there bool) string {
@@ -79,13 +79,13 @@ func sum(data []byte, there bool) string {
 	return hex.EncodeToString(s[:])
 }
 
-// boot is the part of an instance that changes with a reboot.
+// boot is the part of an instance that is another one after a reboot.
 func boot(instance string) string {
 	b, _, _ := strings.Cut(instance, "/")
 	return b
 }
 
-// load reads one of our files in the state folder; false when there is none.
+// load reads one of our files in the state directory; false if there is none.
 func (r *Reconfigurer) load(name string, into any) (bool, error) {
 	path := filepath.Join(r.o.State, name)
 	data, err := r.fs.ReadFile(path)
@@ -127,5 +127,5 @@ func (r *Reconfigurer) replace(path string, data []byte, a durable.Attributes) e
 	return durable.Replace(r.fs, durable.File{Name: path, Temp: path + suffixNew, Data: data, Attributes: a})
 }
 
-// remove removes a file for good; one that is not there is fine.
+// remove removes a file, and returns when that is on disk.
 func (r *Reconfigurer) remove(path string) error { return durable.Remove(r.fs, path) }

@@ -10,8 +10,8 @@ import (
 	"github.com/d8-registry/registry/internal/node/durable"
 )
 
-// follow is where the main file really is, below root, as containerd sees it.
-// The kernel would follow an absolute link from our own root.
+// resolveLinks is where a file really is, as containerd sees it. root is
+// containerd's root: the kernel would follow an absolute link from ours.
 func resolveLinks(fsys durable.FS, root, path string) (string, error) {
 	at := path
 	for range 40 {
@@ -30,7 +30,7 @@ func resolveLinks(fsys durable.FS, root, path string) (string, error) {
 	return "", &Refusal{fmt.Sprintf("%s is a symbolic link that leads in a circle", path)}
 }
 
-// plainly says in words why a file cannot be written, where that is known.
+// explainWriteError says in a sentence why a file cannot be written.
 func explainWriteError(path string, err error) string {
 	switch {
 	case errors.Is(err, syscall.EROFS):

@@ -11,8 +11,8 @@ import (
 	"github.com/d8-registry/registry/internal/node/durable"
 )
 
-// What we put beside the main file. None ends in .toml, so that no import
-// pattern takes it for configuration.
+// Files that we put beside the main file. None ends in .toml, so that no import
+// pattern matches them.
 const (
 	suffixBackup   = ".registry-agent-backup"   // the file before our first edit
 	suffixPrevious = ".registry-agent-previous" // the file before the change under way
@@ -20,7 +20,7 @@ const (
 	suffixCheck    = ".registry-agent-check"    // for containerd to read, before
 )
 
-// place is where the main file and its companions are.
+// pathMapping is where the main file and the files beside it are.
 type pathMapping struct {
 	shown string // what containerd reads
 	root  string // of containerd's file system
@@ -41,11 +41,11 @@ func (r *Reconfigurer) mapPaths(w Want) (pathMapping, error) {
 
 func (p pathMapping) dir() string { return filepath.Dir(p.file) }
 
-// check is the candidate as we reach it: beside what containerd reads, because
-// it looks for relative imports from there.
+// check is the path of the new file that containerd is shown. It is beside the
+// file that containerd reads: relative imports start there.
 func (p pathMapping) check() string { return filepath.Join("/", p.root, p.shown) + suffixCheck }
 
-// read is the main file; there is false when it does not exist.
+// read is the main file; there is false if it does not exist.
 func (r *Reconfigurer) read(p pathMapping) (data []byte, there bool, err error) {
 	info, err := r.fs.Lstat(p.file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -64,19 +64,19 @@ func (r *Reconfigurer) read(p pathMapping) (data []byte, there bool, err error) 
 	return data, true, nil
 }
 
-// sumOf is the main file's sum just now.
+// sumOf is the hash of the main file as it is now.
 func (r *Reconfigurer) sumOf(p pathMapping) (string, error) {
 	data, there, err := r.read(p)
 	return sum(data, there), err
 }
 
-// tidy removes what a change that is over, or never began, left behind.
+// removeLeftovers removes what a change that has ended, or never began, left.
 func (r *Reconfigurer) removeLeftovers(p pathMapping) error {
 	return errors.Join(r.remove(p.file+suffixNew), r.remove(p.check()), r.remove(p.file+suffixPrevious),
 		r.remove(p.file+suffixBackup+suffixNew))
 }
 
-// backup is the main file before our first edit; nil when there is none.
+// backup is the main file before our first edit; nil if there is none.
 func (r *Reconfigurer) backup(p pathMapping) ([]byte, error) {
 	data, err := r.fs.ReadFile(p.file + suffixBackup)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -85,8 +85,8 @@ func (r *Reconfigurer) backup(p pathMapping) ([]byte, error) {
 	return data, nil
 }
 
-// secure writes what the change may have to go back to: the file as it is,
-// ready to take its place again without a byte of free space, and the backup.
+// backUp writes what it takes to undo the change: a copy of the file, which can
+// take its place again without any free space, and the backup.
 func (r *Reconfigurer) backUp(p pathMapping, c *change) error {
 	if c.exists {
 		a, err := r.fs.Attributes(p.file)

@@ -13,7 +13,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/mainfile"
 )
 
-// change is what would be done, before it is done.
+// change is one change of the main file, before it is carried out.
 type change struct {
 	id, key string
 	path    string // what config_path becomes; empty on the way back
@@ -25,13 +25,13 @@ type change struct {
 	edit                edit // what the record says of an edit of ours
 }
 
-// same reports whether the file is already as it shall be.
+// same reports whether the file is as wanted already.
 func (c *change) same() bool { return c.exists == c.existsAfter && bytes.Equal(c.before, c.after) }
 
 // manager recognises files that another program writes.
 var manager = regexp.MustCompile(`(?im)^\s*#.*(ansible[ _]managed|managed by (?:ansible|puppet|chef|salt|cfengine)|puppet|this file is managed|do not edit)`)
 
-// words are what the operator reads while the change waits.
+// proposal is what the operator reads while the change waits.
 func (c *change) proposal(p pathMapping) string {
 	var s string
 	switch {
@@ -49,8 +49,8 @@ func (c *change) proposal(p pathMapping) string {
 	return s
 }
 
-// plan is the change that leads to what is wanted, approved by containerd's
-// own binary; nil when there is nothing to do.
+// plan is the change that makes the file as wanted, checked by containerd's own
+// binary; nil if there is nothing to do.
 func (r *Reconfigurer) plan(ctx context.Context, p pathMapping, w Want) (*change, error) {
 	c := &change{path: w.Path, legacy: w.Legacy}
 	var err error
@@ -88,7 +88,7 @@ func (r *Reconfigurer) plan(ctx context.Context, p pathMapping, w Want) (*change
 	return c, r.identify(ctx, p, c)
 }
 
-// edit makes the wanted bytes of a forward change.
+// planEdit makes the new content of a change that sets config_path.
 func (r *Reconfigurer) planEdit(p pathMapping, c *change, w Want) error {
 	after, err := mainfile.SetConfigPath(c.before, w.Major, w.Path)
 	if err != nil {
@@ -107,15 +107,15 @@ func (r *Reconfigurer) planEdit(p pathMapping, c *change, w Want) error {
 		return err
 	}
 	if found && c.exists {
-		// The backup is older than an edit of ours that is still there.
+		// An edit of ours is in the file, and the backup is from before it.
 		without, err := mainfile.Restore(c.before, old, c.edit.Path)
 		c.keepBackup = err == nil && !bytes.Equal(without, c.before)
 	}
 	return nil
 }
 
-// takeBack makes the wanted bytes of the way back: the original ones if
-// nothing but our edit changed since, else the file without our edit.
+// planRevert makes the new content of a change that takes our edit out: the
+// original file if only our edit has changed it, else the file without our edit.
 func (r *Reconfigurer) planRevert(p pathMapping, c *change) error {
 	c.after, c.existsAfter = c.before, c.exists
 	old, err := r.backup(p)
@@ -130,7 +130,7 @@ func (r *Reconfigurer) planRevert(p pathMapping, c *change) error {
 		if old == nil {
 			return nil
 		}
-		// The state folder was lost; what the file says beyond the backup is ours.
+		// The state directory was lost. What the backup does not have is ours.
 		c.edit.Path = mainfile.ConfigPath(c.before)
 		if c.edit.Path == "" || c.edit.Path == mainfile.ConfigPath(old) {
 			return nil
@@ -152,7 +152,7 @@ func (r *Reconfigurer) planRevert(p pathMapping, c *change) error {
 	return nil
 }
 
-// refused adds the file's name to what cannot be edited.
+// refused adds the file's name to a refusal of mainfile.
 func refused(p pathMapping, err error) error {
 	var refusal *mainfile.Refusal
 	if errors.As(err, &refusal) {
@@ -161,16 +161,16 @@ func refused(p pathMapping, err error) error {
 	return fmt.Errorf("edit %s: %w", p.shown, err)
 }
 
-// verdict is what containerd's binary said of a candidate.
+// checkResult is what containerd's binary said about a new file.
 type checkResult struct {
 	id  string
 	err error
 	at  time.Time
 }
 
-// identify names the change and shows it to containerd's own binary. It is
-// shown once, and if that failed again after a while, because a disk may have
-// been full: writing beside the main file wakes whoever watches there.
+// identify gives the change its ID and lets containerd's own binary check it. That
+// is done once, and after a failure again only after a while: a write beside the
+// main file wakes every program that watches the directory.
 func (r *Reconfigurer) identify(ctx context.Context, p pathMapping, c *change) error {
 	dump, err := r.dump(ctx, p.shown)
 	if err != nil {
@@ -183,8 +183,8 @@ func (r *Reconfigurer) identify(ctx context.Context, p pathMapping, c *change) e
 	case c.same():
 		kind = "restart"
 	}
-	// Whatever somebody repairs, in this file or in one that it imports, makes
-	// another change of it, which may be approved again.
+	// When a user repairs this file or one that it imports, the key differs: it is
+	// another change, which may be approved.
 	stable, err := fingerprint(dump)
 	if err != nil {
 		return err
@@ -194,8 +194,8 @@ func (r *Reconfigurer) identify(ctx context.Context, p pathMapping, c *change) e
 	if err != nil {
 		return err
 	}
-	// An approval is for one restart: whoever puts the same bytes back
-	// afterwards waits for another one.
+	// An approval is for one restart. If the same bytes come back later, that needs
+	// a new approval.
 	c.id = shortHash(c.key, instance)
 	if r.checked.id == c.key && (r.checked.err == nil || time.Since(r.checked.at) < r.o.Limits.Recheck) {
 		return r.checked.err
@@ -208,8 +208,8 @@ func (r *Reconfigurer) identify(ctx context.Context, p pathMapping, c *change) e
 	return err
 }
 
-// rehearse lets containerd's own binary read the new file under another name,
-// and compares what it makes of it with what it makes of the old one.
+// dryRun lets containerd's own binary read the new file under another name, and
+// compares the result with that of the old file.
 func (r *Reconfigurer) dryRun(ctx context.Context, p pathMapping, c *change, before []byte) error {
 	if c.same() {
 		return compare(p, before, before, c.path)

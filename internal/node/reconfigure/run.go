@@ -9,8 +9,8 @@ import (
 	"github.com/d8-registry/registry/internal/node/durable"
 )
 
-// errForeign says that somebody else wrote the main file in between. Theirs
-// stays, and what is wanted is planned anew, under another ID.
+// errForeign says that another program wrote the main file after the plan was
+// made. Its file stays, and the change gets a new plan and a new ID.
 var errForeign = errors.New("another program changed containerd's main file meanwhile; nothing was written over it")
 
 // run carries a change out. Before anything is touched the journal says what
@@ -80,7 +80,7 @@ func (r *Reconfigurer) write(p pathMapping, c *change, j *journal) error {
 	if err := r.backUp(p, c); err != nil {
 		return errors.New("the backup was not made: " + explainWriteError(p.shown, err))
 	}
-	// As late as can be: whoever wrote since the plan wins.
+	// This is checked last, so that another program that wrote since the plan wins.
 	var foreign error
 	unchanged := func() error {
 		now, err := r.sumOf(p)
@@ -118,8 +118,7 @@ func (r *Reconfigurer) writeMain(p pathMapping, c *change, unchanged func() erro
 	return durable.Replace(r.fs, f)
 }
 
-// unwritten is the end of a change that could not be written: containerd was
-// not restarted.
+// abandon ends a change that could not be written. containerd was not restarted.
 func (r *Reconfigurer) abandon(ctx context.Context, p pathMapping, j *journal, cause error) (Status, error) {
 	if errors.Is(cause, errForeign) {
 		r.o.Log.Warn("containerd is not reconfigured", "id", j.ID, "file", p.shown, "err", cause)
@@ -128,9 +127,9 @@ func (r *Reconfigurer) abandon(ctx context.Context, p pathMapping, j *journal, c
 	return r.undo(ctx, p, j, cause.Error())
 }
 
-// advance notes a new step, and which containerd runs as it begins. One that
-// does not answer just now is the one of before, as far as anybody knows; once
-// the file goes back there may be none.
+// advance saves a new step, and which run of containerd there is when it begins.
+// If containerd does not answer just now, it is taken for the one before the
+// change, or for none while the file is put back.
 func (r *Reconfigurer) advance(ctx context.Context, j *journal, s step) error {
 	j.Step, j.From = s, noInstance
 	if s == stepRestart {
@@ -144,7 +143,8 @@ func (r *Reconfigurer) advance(ctx context.Context, j *journal, s step) error {
 	return r.save(journalName, j)
 }
 
-// restartAndCheck goes from the written file to a proved containerd, or back.
+// restartAndCheck restarts containerd with the new file, and commits or undoes the
+// change.
 func (r *Reconfigurer) restartAndCheck(ctx context.Context, p pathMapping, j *journal) (Status, error) {
 	if ctx.Err() != nil {
 		return Status{}, fmt.Errorf("stopped before containerd was restarted; the next start goes on: %w", ctx.Err())
@@ -158,8 +158,8 @@ func (r *Reconfigurer) restartAndCheck(ctx context.Context, p pathMapping, j *jo
 		return r.commit(p, j)
 	}
 	if ctx.Err() != nil {
-		// The next agent is a container: a containerd that our change keeps from
-		// starting starts none that could undo it.
+		// The next agent is a container. If our change keeps containerd from starting,
+		// nobody else can undo it.
 		if r.wait(whole, r.o.Limits.Answer, r.o.Runtime.Answers) != nil {
 			return r.undo(whole, p, j, err.Error())
 		}
@@ -168,8 +168,7 @@ func (r *Reconfigurer) restartAndCheck(ctx context.Context, p pathMapping, j *jo
 	return r.undo(ctx, p, j, err.Error())
 }
 
-// restart restarts containerd, unless the one that runs is not the one of
-// before any more.
+// restart restarts containerd, unless another run of it is there already.
 func (r *Reconfigurer) restart(ctx context.Context, from string) error {
 	if now, err := r.instance(ctx); err == nil && now != from {
 		return nil
@@ -177,7 +176,7 @@ func (r *Reconfigurer) restart(ctx context.Context, from string) error {
 	return r.forceRestart(ctx, from)
 }
 
-// order restarts containerd in any case.
+// forceRestart restarts containerd in any case.
 func (r *Reconfigurer) forceRestart(ctx context.Context, from string) error {
 	limited, cancel := context.WithTimeout(ctx, r.o.Limits.Restart)
 	defer cancel()
@@ -186,16 +185,15 @@ func (r *Reconfigurer) forceRestart(ctx context.Context, from string) error {
 		return nil
 	}
 	if now, ierr := r.instance(ctx); ierr == nil && now != from && from != noInstance {
-		// Whatever happened to the order, it was carried out.
+		// It failed, but containerd was restarted all the same.
 		r.o.Log.Warn("containerd was restarted, although not as ordered", "err", err)
 		return nil
 	}
 	return fmt.Errorf("restart containerd: %w", err)
 }
 
-// check looks at containerd after a restart: it is another one, answers for
-// both services, lost no container, and, where the change is to be proved,
-// does what it is for.
+// check checks containerd after a restart: it is a new run, both services answer,
+// and no container was lost. With prove, the change must also have its effect.
 func (r *Reconfigurer) check(ctx context.Context, j *journal, prove bool) error {
 	if err := r.wait(ctx, r.o.Limits.Answer, r.o.Runtime.Answers); err != nil {
 		return fmt.Errorf("containerd's CRI does not answer after the restart: %w", err)
@@ -207,7 +205,7 @@ func (r *Reconfigurer) check(ctx context.Context, j *journal, prove bool) error 
 	if now == j.From {
 		return errors.New("containerd was not restarted: the same process is still there")
 	}
-	// After a reboot every container is another one.
+	// After a reboot there are other containers.
 	if boot(now) == boot(j.Instance) {
 		lost, err := r.lost(ctx, j.Containers)
 		if err != nil {
@@ -223,21 +221,21 @@ func (r *Reconfigurer) check(ctx context.Context, j *journal, prove bool) error 
 	if err := r.wait(ctx, r.o.Limits.Prove, func(ctx context.Context) error { return r.o.Prove(ctx, j.Path) }); err != nil {
 		return fmt.Errorf("containerd runs with the change but does not follow it: %w", err)
 	}
-	// One that dies and is started again and again answers in between, too.
+	// A containerd that crashes and is started again and again answers in between.
 	if then, err := r.instance(ctx); err != nil || then != now {
 		return errors.New("containerd came up and did not stay")
 	}
 	return nil
 }
 
-// tooMany tells a restart that kills containers, which is all of them or most,
-// from one or two that were killed in those seconds for reasons of their own:
-// containerd does not say which, and another restart would help neither.
+// tooMany reports whether the restart killed the containers. It kills all or most
+// of them. One or two may have been killed in these seconds for another reason,
+// and containerd does not say which.
 func tooMany(lost, before int) bool {
 	return lost > 0 && (lost == before || lost > max(1, before/5))
 }
 
-// commit is the end of a change that went well.
+// commit ends a change that succeeded.
 func (r *Reconfigurer) commit(p pathMapping, j *journal) (Status, error) {
 	var err error
 	switch {
@@ -247,7 +245,7 @@ func (r *Reconfigurer) commit(p pathMapping, j *journal) (Status, error) {
 		e := edit{Path: j.Path, After: j.After, Absent: j.Before == absent}
 		var old edit
 		if found, lerr := r.load(editName, &old); lerr == nil && found && old.Absent && old.After == j.Before {
-			e.Absent = true // our second edit of a file that is ours
+			e.Absent = true // the file itself is ours, and this is our second edit
 		}
 		err = r.save(editName, e)
 	}
@@ -258,8 +256,9 @@ func (r *Reconfigurer) commit(p pathMapping, j *journal) (Status, error) {
 	return Status{Committed: true}, r.close(p, j)
 }
 
-// close forgets a change: the journal last, because it leads to the rest. A
-// backup of a file without an edit of ours would be taken for its original.
+// close removes all files of a change. The journal is last, because the others
+// are found by it. A backup goes too if no edit of ours is left: it would be taken
+// for the original of a later edit.
 func (r *Reconfigurer) close(p pathMapping, j *journal) error {
 	err := r.removeLeftovers(p)
 	found, lerr := r.load(editName, &edit{})
@@ -298,8 +297,8 @@ func (r *Reconfigurer) ask(ctx context.Context, question func(context.Context) e
 	return question(ctx)
 }
 
-// wait asks until the answer is yes or the time is over. containerd tells
-// nobody when it is ready, so that there is nothing to wait for but an answer.
+// wait asks until the answer is nil or the time is over. containerd does not say
+// when it is ready, so that only asking helps.
 func (r *Reconfigurer) wait(ctx context.Context, limit time.Duration, question func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -310,7 +309,7 @@ func (r *Reconfigurer) wait(ctx context.Context, limit time.Duration, question f
 		if err == nil {
 			return nil
 		}
-		// What the time limit itself did to a question explains nothing.
+		// A question that the time limit cut off explains nothing.
 		if ctx.Err() == nil || last == nil {
 			last = err
 		}

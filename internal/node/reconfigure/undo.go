@@ -9,8 +9,8 @@ import (
 	"github.com/d8-registry/registry/internal/node/mainfile"
 )
 
-// resume finishes what an earlier pass left; over says that the status is the
-// pass's own.
+// resume finishes what an earlier pass left. over says that there was something:
+// then the status is that of the whole pass.
 func (r *Reconfigurer) resume(ctx context.Context, w Want) (s Status, over bool, err error) {
 	j := &journal{}
 	found, err := r.load(journalName, j)
@@ -43,7 +43,7 @@ func (r *Reconfigurer) resume(ctx context.Context, w Want) (s Status, over bool,
 	}
 }
 
-// resumeWrite goes on from where the file may or may not have been written.
+// resumeWrite continues a change of which the file may or may not be written.
 func (r *Reconfigurer) resumeWrite(ctx context.Context, p pathMapping, j *journal) (s Status, over bool, err error) {
 	data, there, err := r.read(p)
 	if err != nil {
@@ -57,8 +57,8 @@ func (r *Reconfigurer) resumeWrite(ctx context.Context, p pathMapping, j *journa
 	}
 	instance, err := r.instance(ctx)
 	if err == nil && instance != j.Instance {
-		// Somebody restarted containerd, before or after the file was written. If
-		// it does what the change is for, it needs no other restart.
+		// containerd was restarted, before or after the file was written. If the change
+		// has its effect, no other restart is needed.
 		if err := r.check(ctx, j, true); err == nil && j.Path != "" {
 			s, err = r.commit(p, j)
 			return s, true, err
@@ -74,9 +74,9 @@ func (r *Reconfigurer) resumeWrite(ctx context.Context, p pathMapping, j *journa
 	return s, true, err
 }
 
-// overwritten is the end of a change that was not written, or written over by
-// somebody: what is there is planned anew. Ours may be in what they wrote, and
-// is to be found on the way back.
+// giveWay ends a change that was not written, or over which another program
+// wrote. If our edit is in what that wrote, it is recorded, so that it can be
+// taken out later.
 func (r *Reconfigurer) giveWay(p pathMapping, j *journal, data []byte) error {
 	if s := sum(data, data != nil); s != j.Before && j.Path != "" && mainfile.ConfigPath(data) == j.Path {
 		if err := r.save(editName, edit{Path: j.Path, After: j.After, Absent: j.Before == absent}); err != nil {
@@ -86,14 +86,14 @@ func (r *Reconfigurer) giveWay(p pathMapping, j *journal, data []byte) error {
 	return r.close(p, j)
 }
 
-// undo gives a change up.
+// undo ends a change that failed.
 func (r *Reconfigurer) undo(ctx context.Context, p pathMapping, j *journal, reason string) (Status, error) {
 	if ctx.Err() != nil {
 		return Status{}, fmt.Errorf("stopped while containerd was reconfigured; the next start goes on: %w", ctx.Err())
 	}
 	r.o.Log.Error("the change of containerd's main file failed; it goes back", "id", j.ID, "file", p.shown, "reason", reason)
 	j.Step, j.Reason = stepUndo, reason
-	// A full disk must not keep the file from going back, which needs no space.
+	// To put the file back needs no space, so a full disk must not stop it.
 	if err := r.save(journalName, j); err != nil {
 		r.o.Log.Error("the journal cannot be written; the file goes back all the same", "err", err)
 	}
@@ -101,10 +101,10 @@ func (r *Reconfigurer) undo(ctx context.Context, p pathMapping, j *journal, reas
 	return r.rollBack(ctx, p, j)
 }
 
-// back puts the old file back and restarts containerd once more, if the one
-// that runs may have read the new one.
+// rollBack puts the old file back, and restarts containerd if it may have read the
+// new one.
 func (r *Reconfigurer) rollBack(ctx context.Context, p pathMapping, j *journal) (Status, error) {
-	// The next agent is a container: without a containerd there is none.
+	// This must be completed: without containerd there is no next agent.
 	ctx = context.WithoutCancel(ctx)
 	message, restart := j.Reason, r.restart
 	if j.Step == stepUndo {
@@ -116,12 +116,12 @@ func (r *Reconfigurer) rollBack(ctx context.Context, p pathMapping, j *journal) 
 			r.o.Log.Error("the journal cannot be written; containerd is restarted all the same", "err", err)
 		}
 		if j.From == noInstance {
-			// It may be on its way up with the file that was just taken away.
+			// It may just be starting with the file that was replaced.
 			restart = r.forceRestart
 		}
 	}
 	if now, err := r.instance(ctx); err == nil && now == j.Instance {
-		// The very process of before: it never read another file.
+		// The same process as before the change never read the new file.
 		return r.fail(ctx, p, j, fmt.Sprintf("%s; containerd was not restarted, and %s is what it was before", message, p.shown))
 	}
 	err := restart(ctx, j.From)
@@ -135,8 +135,8 @@ func (r *Reconfigurer) rollBack(ctx context.Context, p pathMapping, j *journal) 
 		"even with that: %v. Look at `journalctl -u containerd`", message, p.shown, err))
 }
 
-// putBack makes the main file what it was. Where somebody else wrote it after
-// us, only our edit is taken out of theirs.
+// putBack makes the main file what it was. If another program wrote it after us,
+// only our edit is taken out.
 func (r *Reconfigurer) putBack(p pathMapping, j *journal) error {
 	now, err := r.sumOf(p)
 	switch {
@@ -157,10 +157,10 @@ func (r *Reconfigurer) putBack(p pathMapping, j *journal) error {
 	return r.fs.SyncDir(p.dir())
 }
 
-// takeOut takes our edit out of somebody else's file.
+// removeEdit takes our edit out of a file that another program wrote.
 func (r *Reconfigurer) removeEdit(p pathMapping, j *journal) error {
 	if j.Legacy || j.Path == "" {
-		return nil // theirs, and nothing of ours was put in
+		return nil // this change put nothing in
 	}
 	data, there, err := r.read(p)
 	if err != nil || !there {
@@ -181,7 +181,7 @@ func (r *Reconfigurer) removeEdit(p pathMapping, j *journal) error {
 	return r.replace(p.file, without, a)
 }
 
-// fail is the end of a change that failed: it is not tried again.
+// fail ends a change that failed, so that it is not tried again.
 func (r *Reconfigurer) fail(ctx context.Context, p pathMapping, j *journal, message string) (Status, error) {
 	_, err := r.instance(ctx)
 	f := failure{ID: j.ID, Key: j.Key, Message: message, Dead: err != nil}
@@ -193,7 +193,7 @@ func (r *Reconfigurer) fail(ctx context.Context, p pathMapping, j *journal, mess
 	return s, r.close(p, j)
 }
 
-// errLost marks the one failure that another restart does not mend.
+// errLost is the one failure that another restart does not repair.
 var errLost = errors.New("did not survive containerd's restart")
 
 func onlyLostContainers(err error) bool { return errors.Is(err, errLost) }

@@ -15,9 +15,9 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// keeper owns the layout that is served. It takes a new one only if that is
-// surely better, and whatever is wrong with the published one changes nothing:
-// a node that serves yesterday's layout pulls, a node without one does not.
+// keeper owns the layout that is served. It takes a new one only if that is valid
+// and has a higher generation. Otherwise nothing changes: a node with an old
+// layout can pull, a node without a layout cannot.
 type keeper struct {
 	state   handoff.StateDir
 	table   *proxy.Table
@@ -30,19 +30,19 @@ type keeper struct {
 	absent   bool        // the API server was asked, and has no layout
 	toForget forgetOrder // to forget the layout
 
-	public  sync.Mutex // never held for longer than it takes to look
+	public  sync.Mutex // held only for a moment
 	status  handoff.Status
 	changed chan struct{} // closed, and replaced, when status changes
 }
 
-// order is to forget the layout of a generation, given at a time.
+// forgetOrder is the order to forget the layout of a generation.
 type forgetOrder struct {
 	generation int64
 	at         time.Time
 }
 
-// newKeeper starts from what is on disk. An unreadable file is as good as none:
-// the API server may still have the layout.
+// newKeeper starts from what is on disk. A file that cannot be read counts as
+// none: the API server may still have the layout.
 func newKeeper(folder handoff.StateDir, table *proxy.Table, log *slog.Logger) *keeper {
 	k := &keeper{state: folder, table: table, log: log, changed: make(chan struct{})}
 	k.retired = newRetirement(folder, k.route, log)
@@ -68,7 +68,7 @@ func newKeeper(folder handoff.StateDir, table *proxy.Table, log *slog.Logger) *k
 	return k
 }
 
-// offer is told what is published: the content, or that there is none. An error
+// offer hands over what is published; found is false if nothing is. An error
 // means that the layout could not be saved and should be offered again.
 func (k *keeper) offer(published []byte, found bool) error {
 	k.mu.Lock()
@@ -97,7 +97,8 @@ func (k *keeper) offer(published []byte, found bool) error {
 	return k.take(l, published)
 }
 
-// missing is no problem on a node that never had a layout.
+// missing is the problem that there is no layout. It is none on a node that never
+// had one.
 func (k *keeper) missing(found bool) string {
 	switch {
 	case k.current.IsZero():
@@ -109,8 +110,8 @@ func (k *keeper) missing(found bool) string {
 	}
 }
 
-// take moves on to a higher generation: disk first, so that a reboot at any
-// moment finds what was served last.
+// take serves a higher generation. It is saved first, so that what was served
+// last is on disk after a reboot at any moment.
 func (k *keeper) take(l layout.Layout, published []byte) error {
 	trial := proxy.NewTable(nil)
 	defer trial.Close()
@@ -122,8 +123,8 @@ func (k *keeper) take(l layout.Layout, published []byte) error {
 		_, kept := l.Route(n)
 		return kept
 	})
-	// In this order: without the list of what left it, the next layout would
-	// cut off names that hosts.toml still sends here.
+	// The list of names that are gone must be on disk before the layout: after a
+	// reboot in between, hosts.toml still sends pulls of these names here.
 	err := k.retired.add(gone, l)
 	if err == nil {
 		err = k.state.SaveLayout(published)
@@ -139,9 +140,8 @@ func (k *keeper) take(l layout.Layout, published []byte) error {
 	return nil
 }
 
-// route makes the table that of the current layout and of the names on their
-// way out. Those are served by the target alone: the credentials of the old
-// registry are gone for good.
+// route makes the table of the current layout and of retired names. These are
+// served by the target only: the credentials of the old registry are gone.
 func (k *keeper) route(retired []layout.Name) {
 	l := k.current
 	l.Routes = slices.Clone(l.Routes)
@@ -156,7 +156,8 @@ func (k *keeper) route(retired []layout.Name) {
 	}
 }
 
-// note publishes the status if it changed, and wakes who waits for that.
+// note publishes the status if it changed, and wakes the callers that wait for
+// that.
 func (k *keeper) note(ahead bool, problem string) {
 	next := handoff.Status{
 		Generation: k.current.Generation, Version: k.version,
@@ -177,15 +178,15 @@ func (k *keeper) note(ahead bool, problem string) {
 	k.changed = make(chan struct{})
 }
 
-// look is the present status, and a channel that closes when it changes.
+// snapshot is the present status, and a channel that closes when it changes.
 func (k *keeper) snapshot() (handoff.Status, <-chan struct{}) {
 	k.public.Lock()
 	defer k.public.Unlock()
 	return k.status, k.changed
 }
 
-// applied is told that containerd no longer comes here for names that are not
-// in the generation.
+// applied says that containerd no longer comes here for names that are not in the
+// generation.
 func (k *keeper) applied(generation int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -194,9 +195,8 @@ func (k *keeper) applied(generation int64) {
 	}
 }
 
-// forget is told that containerd no longer comes here at all and that the node
-// is to be as it was before the first layout. Only a layout that is published
-// nowhere is forgotten.
+// forget says that containerd no longer comes here at all, and that the layout is
+// to be forgotten. A layout that is published is not.
 func (k *keeper) forget(generation int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -205,8 +205,8 @@ func (k *keeper) forget(generation int64) {
 	}
 }
 
-// sweep lets go of the names that may go now, see retirement, and of the whole
-// layout if that is what node asked for.
+// sweep drops the routes of names that may go, see retirement, and the whole
+// layout if node asked for that.
 func (k *keeper) sweep() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -10,10 +10,11 @@ import (
 	"github.com/d8-registry/registry/internal/node/handoff"
 )
 
-// retirement holds the names that left the layout. Things are removed in the
-// opposite order of how they were added: first hosts.toml, which is node's to
-// say, then pulls under way, which are many requests each, then the route.
-// keeper's lock covers everything but requests, which never wait for the disk.
+// retirement keeps the names that left the layout until nobody needs their
+// routes. First containerd must not be sent here for them any more, which node
+// says; then pulls under way must end, which are many requests each; then the
+// route goes. The keeper's lock covers everything but requests, which never wait
+// for the disk.
 type retirement struct {
 	state handoff.StateDir
 	route func([]layout.Name)
@@ -30,15 +31,15 @@ type retirement struct {
 	open    map[request]int           // requests under way; layers can take minutes
 }
 
-// request is what requests are told apart by.
+// request is what is counted of a request.
 type request struct{ host, repository string }
 
 func newRetirement(folder handoff.StateDir, route func([]layout.Name), log *slog.Logger) *retirement {
 	return &retirement{state: folder, route: route, log: log, quiet: DefaultQuiet, now: time.Now, last: map[layout.Name]time.Time{}, open: map[request]int{}}
 }
 
-// restore continues after a restart: a name on its way out is routed until
-// node has spoken, again.
+// restore continues after a restart: retired names are routed until node has
+// acknowledged again.
 func (r *retirement) restore(l layout.Layout) error {
 	names, err := r.state.Retired()
 	if err != nil {
@@ -54,8 +55,8 @@ func (r *retirement) restore(l layout.Layout) error {
 	return nil
 }
 
-// add notes the names that are not in the next layout, on disk, before that
-// layout is. Names that came back are no longer on their way out.
+// add saves the names that are not in the next layout. Names that came back are
+// not retired any more.
 func (r *retirement) add(gone []layout.Name, next layout.Layout) error {
 	list := slices.DeleteFunc(append(slices.Clone(r.list), gone...), func(n layout.Name) bool {
 		_, back := next.Route(n)
@@ -86,8 +87,8 @@ func (r *retirement) keep(list []layout.Name) {
 
 func (r *retirement) names() []layout.Name { return slices.Clone(r.list) }
 
-// acknowledge notes that containerd was told; from now on only pulls that had
-// begun before may still come.
+// acknowledge records that containerd is not sent here any more: only pulls that
+// began before may still come.
 func (r *retirement) acknowledge() {
 	if r.acknowledged || len(r.list) == 0 {
 		return
@@ -98,7 +99,7 @@ func (r *retirement) acknowledge() {
 	}
 }
 
-// use notes the begin of a request, and its end when what it returns is called.
+// use records that a request begins; the result records that it ends.
 func (r *retirement) use(host, repository string) (end func()) {
 	q := request{host, repository}
 	r.mu.Lock()
@@ -130,7 +131,7 @@ func (r *retirement) touch(n layout.Name) {
 	r.last[n] = r.now()
 }
 
-// sweep drops the routes that nobody asked for during the quiet time.
+// sweep drops the routes that had no request during the quiet time.
 func (r *retirement) sweep() {
 	if !r.acknowledged || len(r.list) == 0 {
 		return
@@ -159,8 +160,8 @@ func (r *retirement) idle(n layout.Name) bool {
 	return r.now().Sub(r.last[n]) >= r.quiet
 }
 
-// still reports whether nobody at all was served since a moment, for the quiet
-// time.
+// quietSince reports whether there was no request at all since that time, and for
+// the quiet time at least.
 func (r *retirement) quietSince(since time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +171,7 @@ func (r *retirement) quietSince(since time.Time) bool {
 	return len(r.open) == 0 && r.now().Sub(since) >= r.quiet
 }
 
-// forget drops every name, of which the other half has taken all away.
+// forget drops every name: nothing on the node uses them any more.
 func (r *retirement) forget() {
 	r.acknowledged = false
 	r.keep(nil)

@@ -15,7 +15,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/watch"
 )
 
-// saveAgain is how long a disk that refused a layout is left alone.
+// saveRetry is the pause before a layout that could not be saved is offered again.
 const saveRetry = 10 * time.Second
 
 // source offers what is published to the keeper.
@@ -26,8 +26,8 @@ type source struct {
 	log               *slog.Logger
 }
 
-// run follows the Secret. What the keeper could not save (a full disk) is
-// offered again: no event of the API server would bring it back.
+// run follows the Secret. What the keeper could not save, on a full disk, is
+// offered again: the API server sends it only once.
 func (s source) run(ctx context.Context) {
 	latest := make(chan *unstructured.Unstructured)
 	group, ctx := errgroup.WithContext(ctx)

@@ -24,13 +24,13 @@ type Result struct {
 	Problems []Problem
 	// Edits are the same files with what is in them, after Check only.
 	Edits []Edit
-	// Again says that a file was just being written by somebody else and was left
-	// alone: Apply is to be called once more, in a moment.
+	// Again says that a user is just writing a file, which was not touched: Apply is
+	// to be called again in a moment.
 	Again bool
 }
 
-// Edit is one file before and after. The users' secrets are in both, the node's
-// token may be.
+// Edit is one file before and after. It may hold the users' secrets and the node's
+// token.
 type Edit struct {
 	File          string // as containerd sees it
 	Before, After []byte
@@ -42,17 +42,17 @@ func (r Result) Changed() bool { return len(r.Written)+len(r.Restored) > 0 }
 const (
 	fileRecord = ".registry-agent-blocks.json"
 	tempSuffix = ".registry-agent" // no name that containerd reads
-	// fresh is how old a file must be before it is replaced: who truncates it to
-	// write it anew needs a moment in between.
+	// settleTime is how old a file must be before it is replaced: a program that
+	// writes it truncates it first.
 	settleTime = 50 * time.Millisecond
-	// modeUnknown is for a file whose mode was lost with our record. It may hold
-	// a password: nobody else gets to read it.
+	// modeUnknown is for a file of which the mode was lost with our record. It may
+	// hold a password.
 	modeUnknown = fs.FileMode(0o600)
 )
 
-// Apply puts the marked blocks into the users' files, and takes them out where
-// they are not wanted. It may be stopped at any operation: what containerd
-// reads is complete at any moment, and the next Apply goes on from there.
+// Apply puts the marked blocks into the users' files, and takes out those that are
+// not wanted. It may be killed at any operation: what containerd reads is complete
+// at any moment, and the next Apply continues.
 func (p Plan) Apply() (Result, error) { return p.run(true) }
 
 // Check is Apply without writing.
@@ -91,7 +91,7 @@ func (r *Result) add(o Result) {
 	r.Edits = append(r.Edits, o.Edits...)
 }
 
-// applying is one Apply in one directory.
+// applier is one Apply in one directory.
 type applier struct {
 	fsys   durable.FS
 	shown  string // the directory, as containerd sees it
@@ -103,8 +103,8 @@ type applier struct {
 	res    Result
 }
 
-// run writes what must be there first: the CA that blocks name, and the modes
-// that go back with them.
+// run writes first what must be there before a block: the CA that it names, and
+// the record of the file's mode.
 func (a *applier) run() error {
 	if err := a.load(); err != nil {
 		return err
@@ -118,7 +118,7 @@ func (a *applier) run() error {
 			return err
 		}
 	}
-	left := false // a block stays where we cannot take it out
+	left := false // there is a block, wanted or because it could not be taken out
 	var errs []error
 	for _, e := range entries {
 		if !e.IsDir() {
@@ -137,8 +137,7 @@ func (a *applier) run() error {
 	return errors.Join(a.remove(fileBlockCA), a.remove(fileRecord))
 }
 
-// file brings one user's file to where it should be, and reports whether it has
-// a block then.
+// file makes one user's file as wanted, and reports whether it has a block then.
 func (a *applier) file(dir string, wanted bool) (with bool, err error) {
 	name := path.Join(dir, fileHosts)
 	if err := a.remove(name + tempSuffix); err != nil {
@@ -179,22 +178,21 @@ func (a *applier) file(dir string, wanted bool) (with bool, err error) {
 	return wanted, a.replace(name, info, next, mode, wanted)
 }
 
-// wanted is what a file should be, by what the user wrote.
+// wanted is what a file should be; own is what the user wrote.
 func (a *applier) wanted(name string, own []byte, wanted bool) (next []byte, mode fs.FileMode, ok bool) {
 	if !wanted {
 		return own, a.originalMode(name), true
 	}
 	next, err := insert(own, a.plan.agent.AgentURL, a.plan.agent.Token)
 	if err != nil {
-		// It was written anew since the plan looked; the next look says what is
-		// wrong with it.
+		// It was changed after the plan was made; the next plan says what is wrong.
 		a.res.Again = true
 		return nil, 0, false
 	}
 	return next, 0o600, true
 }
 
-// replace is one step for who reads the file.
+// replace replaces a user's file, and keeps the record of its mode.
 func (a *applier) replace(name string, info fs.FileInfo, data []byte, mode fs.FileMode, wanted bool) error {
 	where := path.Join(a.shown, name)
 	if wanted {
@@ -248,23 +246,19 @@ func (a *applier) swap(name string, info fs.FileInfo, data []byte, mode fs.FileM
 // errChanged: the user wrote the file after we looked at it. Their file stays.
 var errChanged = errors.New("the file was changed meanwhile")
 
-// load reads the record. A damaged one is none.
+// load reads the record. A damaged one counts as none.
 func (a *applier) load() error {
-	a.record = map[string]fs.FileMode{}
 	data, err := a.fsys.ReadFile(fileRecord)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read %s: %w", fileRecord, err)
 	}
-	if json.Unmarshal(data, &a.record) != nil || a.record == nil {
+	if err != nil || json.Unmarshal(data, &a.record) != nil || a.record == nil {
 		a.record = map[string]fs.FileMode{}
 	}
 	return nil
 }
 
-// before is the mode that a file had without our block.
+// originalMode is the mode that a file had without our block.
 func (a *applier) originalMode(name string) fs.FileMode {
 	if mode, ok := a.record[name]; ok {
 		return mode & fs.ModePerm
@@ -272,8 +266,8 @@ func (a *applier) originalMode(name string) fs.FileMode {
 	return modeUnknown
 }
 
-// remember notes the mode that a user gave to his file; ours tells nothing,
-// unless it is the first that we see.
+// remember records the mode that a user gave to their file. 0600 is our own, unless
+// it is the first mode that we see.
 func (a *applier) remember(name string, mode fs.FileMode) error {
 	known, ok := a.record[name]
 	if ok && (mode == 0o600 || mode == known) {

@@ -21,10 +21,9 @@ import (
 
 const fileHosts = "hosts.toml"
 
-// Look reads the users' directories below dir, a path as containerd sees it
-// whose root this program reaches at root. What is ours is not a user's, and
-// neither is the fixed address. Hosts that containerd cannot read are among the
-// result, Unreadable.
+// Scan reads the users' directories below dir, a path as containerd sees it; root
+// is containerd's root as this program reaches it. Directories of ours and the
+// fixed address are left out. Hosts that containerd cannot read are Unreadable.
 func Scan(root, dir string) ([]Host, []Problem) {
 	d := disk{root: root}
 	l := &scanner{disk: d, dir: dir}
@@ -57,8 +56,7 @@ type scanner struct {
 
 var withPort = regexp.MustCompile(`^(.+)_([0-9]{1,5})_$`)
 
-// hostOf is the host that a directory is for: containerd looks for host_5001_
-// before host:5001.
+// hostOf is the host that a directory is for: host_5001_ is host:5001 too.
 func hostOf(directory string) string {
 	if m := withPort.FindStringSubmatch(directory); m != nil {
 		return strings.ToLower(m[1] + ":" + m[2])
@@ -74,7 +72,7 @@ func (l *scanner) directory(name, real string) {
 	h := Host{Name: host, Directory: name, File: path.Join(l.dir, name, fileHosts)}
 	data, err := l.disk.read(h.File)
 	if errors.Is(err, fs.ErrNotExist) {
-		return // certificates only, or nothing at all: containerd needs no help with it
+		return // without hosts.toml there is nothing for the agent to do
 	}
 	if err != nil {
 		l.problems = append(l.problems, Problem{File: h.File, Text: "it cannot be read: " + reason(err)})
@@ -113,8 +111,8 @@ func isLink(name string) bool {
 	return err == nil && !info.IsDir() && !info.Mode().IsRegular()
 }
 
-// shadows drops the directories that containerd does not read, because there is
-// another for the same host.
+// shadows drops the directories that containerd does not read, because it looks
+// first into another one for the same host.
 func (l *scanner) shadows() {
 	l.hosts = slices.DeleteFunc(l.hosts, func(h Host) bool {
 		i := slices.IndexFunc(l.hosts, func(o Host) bool {
@@ -138,8 +136,8 @@ type fileReader struct {
 	problems []Problem
 }
 
-// read returns where containerd would go. unreadable means that it goes
-// straight to the registry, as if there were no file.
+// read returns where containerd would go. unreadable says that it ignores the
+// file.
 func (r *fileReader) read(data []byte) (endpoints []Endpoint, unreadable bool) {
 	doc, err := readDocument(data)
 	var syntax *syntaxError
@@ -175,8 +173,7 @@ func (r *fileReader) read(data []byte) (endpoints []Endpoint, unreadable bool) {
 	return append(endpoints, e.out), false
 }
 
-// tables are the hosts of the file, all of them written as containerd 2 sees
-// them.
+// tables are the hosts of the file.
 func (r *fileReader) tables() (hosts map[string]any, ok bool) {
 	v, there := r.doc.values["host"]
 	if !there {
@@ -211,7 +208,7 @@ func (r *fileReader) problem(key []string, text string) {
 
 var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// shown is a key as people write it; a password in a URL is left out.
+// shown is a key as it is written, without a password in a URL.
 func shown(key []string) string {
 	parts := make([]string, len(key))
 	for i, k := range key {
