@@ -53,7 +53,7 @@ func TestKillAtEachFileOperation(t *testing.T) {
 }
 
 // someOf are all points, or one in KILL_EVERY of them, the first of which is
-// another one at each run: a kill takes a node of its own, and seconds.
+// a different one at each run: a kill takes a node of its own, and seconds.
 func someOf(t *testing.T, points []point) []point {
 	t.Helper()
 	every := 1

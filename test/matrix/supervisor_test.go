@@ -18,9 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel tells the test of every file operation of an agent before it
-// happens (seccomp's user notification), and waits for the word to go on. So an
-// agent can be killed exactly there, whatever code is about to do it.
+// The kernel reports every file operation of an agent to the test before it
+// happens (seccomp's user notification), and waits until the test lets it happen.
+// So an agent can be killed at exactly that operation, whatever code does it.
 
 // listenerFD is the number under which an agent holds the other end.
 const listenerFD = 200
@@ -34,7 +34,7 @@ func changing() []uint32 {
 	}
 }
 
-// trap hands this process's file operations to whoever takes the listener.
+// trap reports this process's file operations to the one that takes the listener.
 func trap() error {
 	const load, equal, ret = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
 	calls := changing()
@@ -61,8 +61,8 @@ type point struct {
 
 func (p point) String() string { return fmt.Sprintf("%s #%d", p.what, p.nth) }
 
-// supervisor lets an agent's file operations happen one after the other, until
-// one is that at which it has to die.
+// supervisor lets an agent's file operations happen one after the other, and kills
+// the agent at one of them.
 type supervisor struct {
 	cmd      *exec.Cmd
 	dirs     map[string]string // by the names that they have in points
@@ -113,14 +113,15 @@ func (s *supervisor) kill() {
 	<-s.died
 }
 
-// struck reports whether the agent died at the target, and what it did before.
+// result reports whether the agent was killed at the target, and what it did up to
+// then.
 func (s *supervisor) struck() (bool, []point) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stricken, append([]point(nil), s.points...)
 }
 
-// notification is one call that waits, as the kernel tells of it.
+// notification is one call that waits, as the kernel describes it.
 type notification struct {
 	id   uint64
 	pid  uint32

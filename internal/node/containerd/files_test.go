@@ -42,7 +42,7 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// FuzzFile is the promise that whatever a user has on his node, we neither
+// FuzzFile is the promise that whatever a user has on their node, we neither
 // break nor tell others what is in it.
 func FuzzFile(f *testing.F) {
 	const secret = "hunter2"

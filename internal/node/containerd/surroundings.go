@@ -104,7 +104,7 @@ func proxied(environ []byte, hosts []string) (variable string, out []string) {
 func proxyWarning(p Process, unit string, hosts []string) string {
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID))
 	if err != nil {
-		return "" // it ended; the next look is at another one
+		return "" // the process has ended; the next Discover sees a new one
 	}
 	variable, through := proxied(environ, hosts)
 	if len(through) == 0 {

@@ -79,7 +79,7 @@ func sum(data []byte, there bool) string {
 	return hex.EncodeToString(s[:])
 }
 
-// boot is the part of an instance that is another one after a reboot.
+// boot is the part of an instance that differs after a reboot.
 func boot(instance string) string {
 	b, _, _ := strings.Cut(instance, "/")
 	return b
