@@ -28,7 +28,7 @@ func TestKillAtEachFileOperation(t *testing.T) {
 	whole := newLife(t, containerdtest.V17)
 	agent := whole.start(t, point{})
 	whole.node.Reported()
-	_, points := agent.struck()
+	_, points := agent.result()
 	files := whole.files(t)
 	for _, what := range []string{"rename to node/config.toml", "rename to node/registry.d/registry.d8-system.svc:N/hosts.toml", "sync node/config.toml.registry-agent-backup"} {
 		if !slices.ContainsFunc(points, func(p point) bool { return strings.HasPrefix(p.what, what) }) {
@@ -109,7 +109,7 @@ func (l *life) wait(s *supervisor) (died bool) {
 	for {
 		select {
 		case <-s.died:
-			died, _ = s.struck()
+			died, _ = s.result()
 			return died
 		case <-time.After(50 * time.Millisecond):
 			if own := l.node.Own(); own.Status.Generation == own.Spec.Generation {

@@ -64,14 +64,14 @@ func (p point) String() string { return fmt.Sprintf("%s #%d", p.what, p.nth) }
 // supervisor lets an agent's file operations happen one after the other, and kills
 // the agent at one of them.
 type supervisor struct {
-	cmd      *exec.Cmd
-	dirs     map[string]string // by the names that they have in points
-	target   point
-	died     chan struct{} // the agent is dead
-	mu       sync.Mutex
-	points   []point
-	counts   map[string]int
-	stricken bool
+	cmd     *exec.Cmd
+	dirs    map[string]string // by the names that they have in points
+	target  point
+	died    chan struct{} // the agent is dead
+	mu      sync.Mutex
+	points  []point
+	counts  map[string]int
+	reached bool
 }
 
 // supervise takes an agent's listener.
@@ -115,10 +115,10 @@ func (s *supervisor) kill() {
 
 // result reports whether the agent was killed at the target, and what it did up to
 // then.
-func (s *supervisor) struck() (bool, []point) {
+func (s *supervisor) result() (bool, []point) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stricken, append([]point(nil), s.points...)
+	return s.reached, append([]point(nil), s.points...)
 }
 
 // notification is one call that waits, as the kernel describes it.
@@ -168,7 +168,7 @@ func (s *supervisor) meet(what string) bool {
 	s.counts[what]++
 	p := point{what, s.counts[what]}
 	s.points = append(s.points, p)
-	s.stricken = s.stricken || p == s.target
+	s.reached = s.reached || p == s.target
 	return p == s.target
 }
 
