@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/report"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -61,5 +63,35 @@ func TestReach(t *testing.T) {
 	l.Routes[0].Upstreams = []upstream.Upstream{target}
 	if answers := ask("b.example.com"); len(answers) != 1 {
 		t.Errorf("a registry that left the layout: %+v", answers)
+	}
+}
+
+// TestOnlyTheTargetCounts: a dead old registry is reported, but it does not keep
+// the node from being ready.
+func TestOnlyTheTargetCounts(t *testing.T) {
+	t.Parallel()
+	target := upstream.Upstream{Host: "b.example.com", Scheme: upstream.HTTPS}
+	old := upstream.Upstream{Host: "a.example.com", Scheme: upstream.HTTPS}
+	l := layout.Layout{Target: target, Routes: []layout.Route{{Name: layout.Fixed(), Upstreams: []upstream.Upstream{target, old}}}}
+	for dead, want := range map[string]bool{"a.example.com": true, "b.example.com": false} {
+		c := New(time.Minute, 0)
+		c.ping = func(_ context.Context, u upstream.Upstream) error {
+			if u.Host == dead {
+				return errors.New("no route to host")
+			}
+			return nil
+		}
+		r := report.New(report.Options{}).Begin()
+		if got := c.Check(t.Context(), r, l); got != want || len(r.Problems()) == 0 != want {
+			t.Errorf("%s is dead: %t, problems %q", dead, got, r.Problems())
+		}
+		for _, u := range r.Status.Upstreams {
+			if bad := strings.Contains(u.Registry, dead); u.Reached == bad || (u.Message != "") != bad {
+				t.Errorf("%s is dead: %+v", dead, u)
+			}
+		}
+		if len(r.Status.Upstreams) != 2 {
+			t.Errorf("%+v", r.Status.Upstreams)
+		}
 	}
 }
