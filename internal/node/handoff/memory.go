@@ -39,3 +39,9 @@ func (f StateDir) SaveMemory(what any) error {
 
 // Existing is the state directory as an agent left it. It makes nothing.
 func Existing(dir string) StateDir { return StateDir{dir: dir, fsys: durable.Disk{}} }
+
+// On is the same directory on another file system, which tests let fail.
+func (f StateDir) On(fsys durable.FS) StateDir {
+	f.fsys = fsys
+	return f
+}

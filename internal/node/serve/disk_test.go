@@ -5,14 +5,14 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/node/durable"
+	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -29,8 +29,17 @@ func routed(k *keeper, host, repository string) bool {
 	return w.Code != http.StatusNotFound
 }
 
-// TestPullsDoNotWaitForTheDisk: a pipe that nobody reads stands for a disk that
-// hangs.
+// refusing is a disk that does not take files of that name.
+func refusing(name string) durable.FS {
+	return &durabletest.FS{FS: durable.Disk{}, Before: func(c durabletest.Change) durabletest.Fault {
+		if c.Op == durabletest.Write && filepath.Base(c.Name) == name {
+			return durabletest.Fault{Err: syscall.ENOSPC, Effect: durabletest.Torn}
+		}
+		return durabletest.Fault{}
+	}}
+}
+
+// TestPullsDoNotWaitForTheDisk: the disk hangs, and in the end it fails.
 func TestPullsDoNotWaitForTheDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -38,10 +47,14 @@ func TestPullsDoNotWaitForTheDisk(t *testing.T) {
 	if err := k.offer(encode(t, published(1, dead("new"))), true); err != nil {
 		t.Fatal(err)
 	}
-	pipe := filepath.Join(dir, "serve", "layout.yaml.new")
-	if err := unix.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	hangs := make(chan struct{})
+	k.state = k.state.On(&durabletest.FS{FS: durable.Disk{}, Before: func(c durabletest.Change) durabletest.Fault {
+		if filepath.Base(c.Name) != "layout.yaml.new" {
+			return durabletest.Fault{}
+		}
+		<-hangs
+		return durabletest.Fault{Err: syscall.EIO}
+	}})
 	saved := make(chan error, 1)
 	go func() { saved <- k.offer(encode(t, published(2, dead("newer"))), true) }()
 	for k.mu.TryLock() { // until it is saving
@@ -61,13 +74,9 @@ func TestPullsDoNotWaitForTheDisk(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("a pull waits for the disk")
 	}
-	reader, err := os.Open(pipe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = reader.Close() }()
+	close(hangs)
 	if err := <-saved; err == nil {
-		t.Error("a pipe was taken for a disk")
+		t.Error("a disk that fails was taken for one that works")
 	}
 }
 
@@ -81,9 +90,8 @@ func TestNamesOnTheirWayOutAreSavedFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, refused := range []string{"retired.json.new", "layout.yaml.new"} {
-		if err := os.Mkdir(filepath.Join(dir, "serve", refused), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		disk := k.state
+		k.state, k.retired.state = disk.On(refusing(refused)), disk.On(refusing(refused))
 		if err := k.offer(encode(t, published(2, dead("new"))), true); err == nil {
 			t.Fatal("no error")
 		}
@@ -92,9 +100,7 @@ func TestNamesOnTheirWayOutAreSavedFirst(t *testing.T) {
 				t.Errorf("%s refused: %+v", refused, status)
 			}
 		}
-		if err := os.Remove(filepath.Join(dir, "serve", refused)); err != nil {
-			t.Fatal(err)
-		}
+		k.state, k.retired.state = disk, disk
 	}
 	// What is on its way out and still in the layout is routed as the layout says.
 	k.applied(1)

@@ -156,10 +156,8 @@ func TestFullDiskChangesNothing(t *testing.T) {
 	if err := k.offer(encode(t, published(1, registryAt("a.example.com", "pw"))), true); err != nil {
 		t.Fatal(err)
 	}
-	// A directory where the new file should go stands for a disk that refuses.
-	if err := os.Mkdir(filepath.Join(dir, "serve", "layout.yaml.new"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	disk := k.state
+	k.state = disk.On(refusing("layout.yaml.new"))
 	next := encode(t, published(2, registryAt("b.example.com", "pw")))
 	if err := k.offer(next, true); err == nil {
 		t.Fatal("no error")
@@ -167,9 +165,7 @@ func TestFullDiskChangesNothing(t *testing.T) {
 	if status, _ := k.snapshot(); status.Generation != 1 || status.Problem == "" || k.table.Generation() != 1 {
 		t.Errorf("%+v", status)
 	}
-	if err := os.Remove(filepath.Join(dir, "serve", "layout.yaml.new")); err != nil {
-		t.Fatal(err)
-	}
+	k.state = disk
 	if err := k.offer(next, true); err != nil {
 		t.Fatal(err)
 	}
