@@ -1,6 +1,7 @@
-// Command registry-agent is the module's part on every node: `serve` routes
-// pulls on loopback, `node` points containerd there and reports, `all` is both
-// in one process, `prepare` gives serve its folder before both start. `doctor` looks at a node without changing it.
+// Command registry-agent is the module's part on every node: `serve` routes pulls
+// on loopback, `node` points containerd there and reports, and `all` is both in one
+// process. `prepare` gives serve its directory before both start. `doctor` looks
+// at a node without changing it.
 package main
 
 import (
@@ -114,8 +115,8 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 // defaultServeUser is the image's user.
 const defaultServeUser = 64535
 
-// reach is how the API server is reached: two watches and now and then a
-// report need no limit of our own.
+// reach is how the API server is reached. There is no limit on requests: an agent
+// has two watches and a few reports.
 func reach(kubeconfig string) (*rest.Config, error) {
 	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {

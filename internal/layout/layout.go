@@ -56,11 +56,15 @@ type Fallback struct {
 
 // ImagesBase is what platform images start with once the target is reached.
 func (l Layout) ImagesBase() Name {
-	if l.Mode == Unmanaged {
+	if l.WithoutFixedAddress() {
 		return NameOf(l.Target)
 	}
 	return Fixed()
 }
+
+// WithoutFixedAddress reports whether the layout is of a mode in which the
+// cluster does without the fixed address, and so may go on without any layout.
+func (l Layout) WithoutFixedAddress() bool { return l.Mode == Unmanaged }
 
 // IsZero reports whether there is no layout at all.
 func (l Layout) IsZero() bool { return l.Generation == 0 && len(l.Routes) == 0 }

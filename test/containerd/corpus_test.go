@@ -147,7 +147,7 @@ func (k *kase) apply(t *testing.T, l layout.Layout) (problems string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder, err := hostsdir.OpenFolder(k.node.Effective)
+	folder, err := hostsdir.MakeDir(k.node.Effective)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func checkTree(t *testing.T, l layout.Layout, o hostsdir.Options) {
 	}
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "certs.d")
-	folder, err := hostsdir.OpenFolder(dir)
+	folder, err := hostsdir.MakeDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

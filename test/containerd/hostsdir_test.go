@@ -66,7 +66,7 @@ func TestHostsdirIsReadAsMeant(t *testing.T) {
 	a := upstream.Upstream{Host: registry.Listener.Addr().String(), Path: "team", Scheme: upstream.HTTPS, CA: registryCA}
 	b := upstream.Upstream{Host: "b.example.com:8080", Path: "mirror", Scheme: upstream.HTTP}
 	dir := t.TempDir()
-	folder, err := hostsdir.OpenFolder(dir)
+	folder, err := hostsdir.MakeDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestHostsdirLeftoversAreIgnored(t *testing.T) {
 	agent, ca := hostsTLS(t)
 	a := upstream.Upstream{Host: "a.example.com", Path: "team", Scheme: upstream.HTTPS}
 	dir := t.TempDir()
-	folder, err := hostsdir.OpenFolder(dir)
+	folder, err := hostsdir.MakeDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestHostsdirConflictsAreContainerds(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, filepath.Join(dir, theirs), "hosts.toml", []byte("server = \"https://theirs.example.com\"\n"))
-		folder, err := hostsdir.OpenFolder(dir)
+		folder, err := hostsdir.MakeDir(dir)
 		if err != nil {
 			t.Fatal(err)
 		}

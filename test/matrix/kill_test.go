@@ -28,7 +28,7 @@ func TestKillAtEachFileOperation(t *testing.T) {
 	whole := newLife(t, containerdtest.V17)
 	agent := whole.start(t, point{})
 	whole.node.Reported()
-	_, points := agent.struck()
+	_, points := agent.result()
 	files := whole.files(t)
 	for _, what := range []string{"rename to node/config.toml", "rename to node/registry.d/registry.d8-system.svc:N/hosts.toml", "sync node/config.toml.registry-agent-backup"} {
 		if !slices.ContainsFunc(points, func(p point) bool { return strings.HasPrefix(p.what, what) }) {
@@ -53,7 +53,7 @@ func TestKillAtEachFileOperation(t *testing.T) {
 }
 
 // someOf are all points, or one in KILL_EVERY of them, the first of which is
-// another one at each run: a kill takes a node of its own, and seconds.
+// a different one at each run: a kill takes a node of its own, and seconds.
 func someOf(t *testing.T, points []point) []point {
 	t.Helper()
 	every := 1
@@ -109,7 +109,7 @@ func (l *life) wait(s *supervisor) (died bool) {
 	for {
 		select {
 		case <-s.died:
-			died, _ = s.struck()
+			died, _ = s.result()
 			return died
 		case <-time.After(50 * time.Millisecond):
 			if own := l.node.Own(); own.Status.Generation == own.Spec.Generation {

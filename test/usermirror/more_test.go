@@ -96,7 +96,7 @@ func TestElsewhere(t *testing.T) {
 }
 
 // TestAgentDown is a file with credentials that only one of two mirrors needs:
-// without the agent containerd goes on by what it understands of the file.
+// without the agent containerd uses what it understands of the file.
 func TestAgentDown(t *testing.T) {
 	for _, v := range containerdtest.Versions() {
 		t.Run(string(v), func(t *testing.T) {

@@ -69,7 +69,7 @@ type node struct {
 	t         *testing.T
 	cd        *containerdtest.Containerd
 	cri       *containerd.Client
-	folder    handoff.Folder
+	folder    handoff.StateDir
 	client    *handoff.Client
 	state     string
 	source    string
@@ -154,7 +154,7 @@ func (n *node) pass() usermirror.Plan {
 	n.must(n.client.Mirrors(n.t.Context()))
 	tree, err := hostsdir.Render(n.layout, o)
 	n.must(err)
-	folder, err := hostsdir.OpenFolder(n.effective)
+	folder, err := hostsdir.MakeDir(n.effective)
 	n.must(err)
 	_, err = hostsdir.Apply(folder, p.Tree(tree))
 	n.must(errors.Join(err, folder.Close()))
@@ -174,7 +174,7 @@ func (n *node) letGo() {
 	p := usermirror.NewPlan(usermirror.Node{Root: "/", Source: n.source, Effective: n.effective}, n.layout, hostsdir.Options{})
 	_, err := p.Apply()
 	n.must(err)
-	folder, err := hostsdir.OpenFolder(n.effective)
+	folder, err := hostsdir.MakeDir(n.effective)
 	n.must(err)
 	_, err = hostsdir.Apply(folder, nil)
 	n.must(errors.Join(err, folder.Close()))

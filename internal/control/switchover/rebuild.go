@@ -143,20 +143,7 @@ func rebuild(e *evaluation) {
 	if found && published.Generation >= stored.Generation {
 		newer = published
 	}
-	if !newer.IsZero() {
-		s.Active = Target{Mode: Mode(newer.ActiveMode), Upstream: newer.Active}
-		s.Target = Target{Mode: Mode(newer.Mode), Upstream: newer.Target}
-	}
-	if s.Active.IsZero() && !e.seen.Installation.IsZero() {
-		s.Active = installed(e.seen.Installation)
-	}
-	if s.Target.IsZero() {
-		s.Target = s.Active
-	}
-	if !s.Active.IsZero() {
-		s.Bases = withNames(s.Bases, layout.NameOf(s.Active.Upstream))
-	}
-
+	e.rebuildTargets(newer)
 	want := Desired{
 		Proxy:       s.Desired.Proxy || e.seen.Proxy.Exists,
 		PullSecrets: s.Desired.PullSecrets,
@@ -187,6 +174,25 @@ func rebuild(e *evaluation) {
 	// knows its name: what they should say is not known, and what they say now
 	// works.
 	s.Desired = want
+}
+
+// rebuildTargets says what is active and what is wanted, by the newer of the
+// stored and the published layout, else by the installation.
+func (e *evaluation) rebuildTargets(newer layout.Layout) {
+	s := &e.s
+	if !newer.IsZero() {
+		s.Active = Target{Mode: Mode(newer.ActiveMode), Upstream: newer.Active}
+		s.Target = Target{Mode: Mode(newer.Mode), Upstream: newer.Target}
+	}
+	if s.Active.IsZero() && !e.seen.Installation.IsZero() {
+		s.Active = installed(e.seen.Installation)
+	}
+	if s.Target.IsZero() {
+		s.Target = s.Active
+	}
+	if !s.Active.IsZero() {
+		s.Bases = withNames(s.Bases, layout.NameOf(s.Active.Upstream))
+	}
 }
 
 // rebuiltProxy is the proxy's layout beside a rebuilt one of the agents: the union

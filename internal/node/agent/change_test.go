@@ -193,7 +193,7 @@ func TestConfigurationThatWasNotRead(t *testing.T) {
 	c := containerdtest.NewVersion(t, containerdtest.V17)
 	w := worldOn(t, c)
 	c.Configure(t, "["+c.RegistryTable()+"]\n  config_path = \"@/certs.d\"\n")
-	later := time.Now().Add(5 * time.Second) // as if somebody had taken his time
+	later := time.Now().Add(5 * time.Second) // the file is written long after the start
 	w.must(os.Chtimes(c.ConfigFile, later, later))
 	before := mainFile(t, c)
 	_, a := registry(t, "team/a")

@@ -3,6 +3,9 @@ package agent
 import (
 	"errors"
 	"flag"
+	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -14,7 +17,7 @@ import (
 
 // Config is what the half that touches the node needs.
 type Config struct {
-	// Listen is the serving half's address; StateDir the folder shared with it.
+	// Listen is the serving half's address, StateDir the directory shared with it.
 	Listen, StateDir string
 	// Kube reaches the API server. It is used for the own RegistryNode only.
 	Kube *rest.Config
@@ -22,8 +25,8 @@ type Config struct {
 	NodeName string
 	// Socket is containerd's.
 	Socket string
-	// HostRoot is the host's file system as this program reaches it; found out by
-	// default.
+	// HostRoot is the host's file system as this program reaches it; found out if
+	// empty.
 	HostRoot string
 	// ConfigFile overrides the main configuration file on containerd's command
 	// line; a path as containerd sees it.
@@ -32,16 +35,16 @@ type Config struct {
 	HostsDir string
 	// SourceDir is where users and scripts write host directories.
 	SourceDir string
-	// BootID overrides the kernel's; simulated nodes share a kernel.
+	// BootID overrides the kernel's: simulated nodes share one kernel.
 	BootID string
 	// ProofInterval is how often what was proved is proved again.
 	ProofInterval time.Duration
-	// Jitter is how long at most a node waits before it asks a new target, so
+	// Jitter is the longest time that a node waits before it asks a new target, so
 	// that not all nodes ask at once.
 	Jitter time.Duration
 	// Scripts runs the NodeGroupConfigurations that concern this node.
 	Scripts bool
-	// ScriptsDir is the folder on the host in which scripts keep their state.
+	// ScriptsDir is the directory on the host in which scripts keep their state.
 	ScriptsDir string
 	// RestartCommand is a program of the host that restarts containerd where
 	// there is no systemd.
@@ -50,7 +53,7 @@ type Config struct {
 	Service reconfigure.Service
 	// Limits are the times that a restart of containerd may take.
 	Limits reconfigure.Limits
-	// PodUID is that of the Pod that this program runs in; empty outside of one.
+	// PodUID is that of the Pod that this program runs in; empty if it is in none.
 	PodUID string
 	// Version is that of this program.
 	Version string
@@ -60,7 +63,6 @@ type Config struct {
 const (
 	DefaultSocket        = "/run/containerd/containerd.sock"
 	DefaultProofInterval = 5 * time.Minute
-	kernelBootID         = "/proc/sys/kernel/random/boot_id"
 )
 
 // RegisterFlags adds the flags of this half.
@@ -83,4 +85,25 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.RestartCommand, "restart-command", "", "`program` of the host that restarts containerd and waits for it, without arguments; systemd by default")
 	fs.DurationVar(&c.ProofInterval, "proof-interval", DefaultProofInterval, "how often what was proved is proved again")
 	fs.DurationVar(&c.Jitter, "jitter", 0, "longest random wait before a new registry is asked whether it is there")
+}
+
+// kernelBootID is where the kernel tells one boot from another.
+const kernelBootID = "/proc/sys/kernel/random/boot_id"
+
+// withDefaults is the configuration as it is used, or what is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	if c.NodeName == "" {
+		return c, errors.New("the node's name is not set")
+	}
+	if c.ProofInterval <= 0 {
+		c.ProofInterval = DefaultProofInterval
+	}
+	if c.BootID == "" {
+		id, err := os.ReadFile(kernelBootID)
+		if err != nil {
+			return c, fmt.Errorf("read the boot id: %w", err)
+		}
+		c.BootID = strings.TrimSpace(string(id))
+	}
+	return c, nil
 }

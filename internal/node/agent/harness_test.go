@@ -181,7 +181,7 @@ func (w *world) until(what string, good func(registryv1alpha1.RegistryNodeStatus
 		}
 		<-time.After(20 * time.Millisecond)
 	}
-	w.t.Fatalf("waited in vain for %s; last report %+v", what, last)
+	w.t.Fatalf("timed out waiting for %s; last report %+v", what, last)
 	return last
 }
 
@@ -197,7 +197,7 @@ func (w *world) eventually(what string, good func() bool) {
 	deadline := time.Now().Add(20 * time.Second)
 	for !good() {
 		if time.Now().After(deadline) {
-			w.t.Fatal("waited in vain for", what)
+			w.t.Fatal("timed out waiting for", what)
 		}
 		<-time.After(500 * time.Millisecond) // longer than the quiet time: asking is a use
 	}

@@ -45,7 +45,7 @@ func TestBackToLegacy(t *testing.T) {
 	if left, err := os.ReadDir(w.containerd.HostsDir); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	// Agents that start again have nothing to go by, and need nothing.
+	// Agents that start again find no state, and need none.
 	w.stopNode()
 	w.stopServe()
 	w.start()

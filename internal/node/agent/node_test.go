@@ -13,6 +13,7 @@ import (
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/apiserver"
@@ -283,7 +284,7 @@ func TestCrashBetweenWrites(t *testing.T) {
 	w.reported()
 	w.stopNode()
 
-	folder, err := hostsdir.OpenFolder(w.containerd.HostsDir)
+	folder, err := hostsdir.MakeDir(w.containerd.HostsDir)
 	w.must(err)
 	defer func() { _ = folder.Close() }()
 	ca, err := os.ReadFile(filepath.Join(w.containerd.HostsDir, fixed.Host, "ca.crt"))
@@ -311,10 +312,10 @@ func TestCrashBetweenWrites(t *testing.T) {
 		{second, both, []layout.Name{fixed, nameA, nameB}},
 		{both, onlyB, []layout.Name{fixed, nameB}},
 	} {
-		for n := 0; ; n++ {
+		for n := 1; ; n++ {
 			_, err := hostsdir.Apply(folder, tree(step.from))
 			w.must(err)
-			_, stopped := hostsdir.Apply(&killed{FS: folder, left: n}, tree(step.to))
+			_, stopped := hostsdir.Apply(durabletest.NewProcess(n, durabletest.Half).FS(folder), tree(step.to))
 			for _, name := range step.works {
 				if err := w.pull(name.Reference("app:v1")); err != nil {
 					t.Errorf("stopped at operation %d: %v", n, err)
@@ -329,50 +330,4 @@ func TestCrashBetweenWrites(t *testing.T) {
 	if stops < 20 {
 		t.Errorf("only %d operations were stopped at", stops)
 	}
-}
-
-// killed does nothing any more after so many operations.
-type killed struct {
-	hostsdir.FS
-	left int
-}
-
-var errKilled = errors.New("killed")
-
-func (k *killed) alive() error {
-	if k.left--; k.left < 0 {
-		return errKilled
-	}
-	return nil
-}
-
-func (k *killed) Mkdir(name string, perm fs.FileMode) error {
-	if err := k.alive(); err != nil {
-		return err
-	}
-	return k.FS.Mkdir(name, perm)
-}
-
-func (k *killed) WriteFile(name string, data []byte, perm fs.FileMode) error {
-	if err := k.alive(); err != nil {
-		if k.left == -1 {
-			_ = k.FS.WriteFile(name, data[:len(data)/2], perm)
-		}
-		return err
-	}
-	return k.FS.WriteFile(name, data, perm)
-}
-
-func (k *killed) Rename(from, to string) error {
-	if err := k.alive(); err != nil {
-		return err
-	}
-	return k.FS.Rename(from, to)
-}
-
-func (k *killed) Remove(name string) error {
-	if err := k.alive(); err != nil {
-		return err
-	}
-	return k.FS.Remove(name)
 }

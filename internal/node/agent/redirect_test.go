@@ -71,8 +71,9 @@ func (w *world) relay() http.Handler {
 	})
 }
 
-// TestUsersDirectoryIsTheRoute: a real base that a user has set up himself is
-// his route, named; what he wrote is only added to, and comes back to the byte.
+// TestUsersDirectoryIsTheRoute: if a user has set up the registry's own host, the
+// user's mirrors are its route, which is reported. A block is added to the user's
+// file, and taken out again without any other change.
 func TestUsersDirectoryIsTheRoute(t *testing.T) {
 	t.Parallel()
 	for _, version := range containerdtest.Versions() {

@@ -3,70 +3,88 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/d8-registry/registry/internal/node/nodescript"
+	"github.com/d8-registry/registry/internal/node/report"
 )
 
-// findHost is the way to the host: to its files, its systemd, and where scripts
-// run. Where the host cannot be seen, that is said when something is wanted of
-// it.
-func findHost(cfg Config, log *slog.Logger) nodescript.Host {
-	container := nodescript.Host{Root: "/proc/1/root", PID: 1}
-	switch cfg.HostRoot {
-	case "":
-		host, err := nodescript.FindHost()
-		if err != nil {
-			log.Warn("taken for a container", "err", err)
-			return container
-		}
-		return host
-	case "/":
-		return nodescript.Host{Root: "/"}
-	}
-	container.Root = cfg.HostRoot
-	return container
+// scripts runs NodeGroupConfigurations beside the passes, whatever those find: a
+// script may repair the node that no pass succeeds on. Passes go on without them
+// too.
+type scripts struct {
+	runner *nodescript.Runner // nil when they are switched off
+	log    *slog.Logger
+	wake   func()
+
+	stop   context.CancelFunc
+	ended  chan struct{} // closed when none runs and none will
+	failed atomic.Pointer[error]
 }
 
-// makeScripts is what runs NodeGroupConfigurations; nil when it is switched
-// off.
-func makeScripts(a *Agent, kube dynamic.Interface, host nodescript.Host) (*nodescript.Runner, error) {
-	if !a.cfg.Scripts {
-		return nil, nil
+func newScripts(cfg Config, kube dynamic.Interface, host nodescript.Host, log *slog.Logger, wake func()) (*scripts, error) {
+	s := &scripts{log: log, wake: wake, ended: make(chan struct{})}
+	if !cfg.Scripts {
+		return s, nil
 	}
-	return nodescript.New(nodescript.Config{
-		Client: kube, NodeName: a.cfg.NodeName, BootID: a.cfg.BootID, Host: host,
-		StateDir: a.cfg.ScriptsDir, Changed: a.nudge,
-	}, a.log)
+	runner, err := nodescript.New(nodescript.Config{
+		Client: kube, NodeName: cfg.NodeName, BootID: cfg.BootID, Host: host,
+		StateDir: cfg.ScriptsDir, Changed: wake,
+	}, log)
+	if err != nil {
+		return nil, err
+	}
+	s.runner = runner
+	return s, nil
 }
 
-// runScripts runs beside the passes, whatever they find: a script may be what
-// repairs a node that no pass gets through on. And passes go on without them.
-func (a *Agent) runScripts(ctx context.Context) {
-	if a.scripts == nil {
+// start runs scripts until the context ends or end is called.
+func (s *scripts) start(ctx context.Context, group *errgroup.Group) {
+	ctx, s.stop = context.WithCancel(ctx)
+	group.Go(func() error {
+		defer close(s.ended)
+		defer s.stop()
+		s.run(ctx)
+		return nil
+	})
+}
+
+func (s *scripts) run(ctx context.Context) {
+	if s.runner == nil {
 		return
 	}
-	if err := a.scripts.Run(ctx); err != nil {
-		a.log.Error("NodeGroupConfigurations are not run on this node", "err", err)
-		a.scriptsFailed.Store(&err)
-		a.nudge()
+	if err := s.runner.Run(ctx); err != nil {
+		s.log.Error("NodeGroupConfigurations are not run on this node", "err", err)
+		s.failed.Store(&err)
+		s.wake()
 	}
 }
 
-// lookAtScripts tells the runner about the node, and reports what it did.
-func (a *Agent) lookAtScripts(v *view) {
-	if a.scripts == nil || v.own == nil || a.dismissed(v.own) {
-		return // an agent that has left and was started again runs none anew
+// end returns when no script runs, and none will.
+func (s *scripts) end(ctx context.Context) {
+	s.stop()
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
 	}
-	a.scripts.Learn(nodescript.Node{Group: v.own.Spec.NodeGroup, UID: nodeUID(v.own)})
-	scripts, known := a.scripts.Status()
+}
+
+// report tells the runner about the node, and reports what the scripts did.
+func (s *scripts) report(r *report.Report) {
+	if s.runner == nil || r.Own == nil {
+		return
+	}
+	s.runner.Learn(nodescript.Node{Group: r.Own.Spec.NodeGroup, UID: report.NodeUID(r.Own)})
+	status, known := s.runner.Status()
 	if !known {
-		scripts = v.own.Status.Scripts
+		status = r.Own.Status.Scripts
 	}
-	v.status.Scripts = scripts
-	v.warn(a.scripts.Warnings()...)
-	if err := a.scriptsFailed.Load(); err != nil {
-		v.warn("NodeGroupConfigurations are not run: " + brief(*err))
+	r.Status.Scripts = status
+	r.Warn(s.runner.Warnings()...)
+	if err := s.failed.Load(); err != nil {
+		r.Warn("NodeGroupConfigurations are not run: " + report.Brief(*err))
 	}
 }

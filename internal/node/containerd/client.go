@@ -14,8 +14,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Client speaks CRI with one containerd, as the kubelet does. `ctr` takes
-// another path through containerd, with other rules for host directories.
+// Client speaks CRI with one containerd, as the kubelet does. `ctr` pulls in
+// another way, with other rules for host directories.
 type Client struct {
 	socket string
 	conn   *grpc.ClientConn
@@ -23,19 +23,19 @@ type Client struct {
 	run    cri.RuntimeServiceClient
 }
 
-// Dial makes a client of the containerd behind a socket. It succeeds whether
-// or not containerd runs, and connects again after each restart.
+// Dial makes a client of the containerd behind a socket. It also succeeds if
+// containerd does not run. The client connects again after each restart.
 func Dial(socket string) (*Client, error) {
 	dialer := func(ctx context.Context, path string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	}
-	// Come back soon after a restart: until then nothing is proved.
+	// Connect again soon after a restart: until then nothing can be proved.
 	retry := backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 3 * time.Second}
 	conn, err := grpc.NewClient("passthrough:///"+socket,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(dialer),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: time.Second}),
-		grpc.WithIdleTimeout(0)) // an idle connection tells of restarts
+		grpc.WithIdleTimeout(0)) // Restarts needs the connection while it is idle
 	if err != nil {
 		return nil, fmt.Errorf("dial containerd at %s: %w", socket, err)
 	}
@@ -87,8 +87,8 @@ func (c *Client) PullImage(ctx context.Context, ref string) (string, error) {
 	return resp.GetImageRef(), nil
 }
 
-// RemoveImage removes an image by reference or ID; its content goes with the
-// last reference. An image that is not there is no error.
+// RemoveImage removes an image by reference or ID. It is no error if the image is
+// not there.
 func (c *Client) RemoveImage(ctx context.Context, ref string) error {
 	if _, err := c.images.RemoveImage(ctx, &cri.RemoveImageRequest{Image: &cri.ImageSpec{Image: ref}}); err != nil {
 		return fmt.Errorf("remove %s: %w", ref, err)
@@ -99,7 +99,7 @@ func (c *Client) RemoveImage(ctx context.Context, ref string) error {
 // ErrNoImage says that containerd does not have an image.
 var ErrNoImage = errors.New("image not present")
 
-// ImageStatus is what containerd knows of an image; ErrNoImage if nothing.
+// ImageStatus is what containerd knows about an image; ErrNoImage if nothing.
 func (c *Client) ImageStatus(ctx context.Context, ref string) (*cri.Image, error) {
 	resp, err := c.images.ImageStatus(ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: ref}})
 	if err != nil {

@@ -14,15 +14,15 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Discover looks at the containerd behind the client. An error means that it
-// could not be asked just now; everything else is in the Facts.
+// Discover finds out about the containerd behind the client. An error means that
+// it could not be asked just now; everything else is in the Facts.
 func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
 	runtime, version, err := c.Version(ctx)
 	if status.Code(err) == codes.Unimplemented {
-		return silent(ctx, o)
+		return withoutCRI(ctx, o)
 	}
 	if err != nil {
-		return absent(o.Socket, err)
+		return noAnswer(o.Socket, err)
 	}
 	f := Facts{Runtime: runtime, Version: version}
 	if runtime != "containerd" {
@@ -38,13 +38,13 @@ func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
 		return f, err
 	}
 	s := survey{Facts: f}
-	s.look(ctx, p, o)
+	s.inspect(ctx, p, o)
 	return s.Facts, nil
 }
 
-// silent is a containerd that runs without its CRI plugin: one that does not
-// like its configuration does not load, and containerd goes on without.
-func silent(ctx context.Context, o Options) (Facts, error) {
+// withoutCRI is for a containerd that runs without its CRI plugin: the plugin does
+// not load if its configuration is wrong.
+func withoutCRI(ctx context.Context, o Options) (Facts, error) {
 	p, err := Running(ctx, o.Socket)
 	if err != nil {
 		return Facts{}, err
@@ -54,11 +54,11 @@ func silent(ctx context.Context, o Options) (Facts, error) {
 		return Facts{}, err
 	}
 	s := survey{Facts: Facts{Runtime: "containerd", Version: version}}
-	s.look(ctx, p, o)
+	s.inspect(ctx, p, o)
 	const what = "containerd runs, but without its CRI plugin, so that no pod can start"
 	switch {
 	case s.settings.lacksCRI():
-		m := s.tree.disables()
+		m := s.tree.disablesCRI()
 		s.Problems = append([]Problem{m}, s.Problems...)
 		s.refuse(Unsupported, "%s: %s", what, m)
 	case s.Preflight == Ready:
@@ -69,9 +69,9 @@ func silent(ctx context.Context, o Options) (Facts, error) {
 	return s.Facts, nil
 }
 
-// absent is a socket behind which nobody answers: a restart, or a node with
-// another runtime.
-func absent(socket string, err error) (Facts, error) {
+// noAnswer is for a socket that does not answer: containerd restarts, or the node
+// has another runtime.
+func noAnswer(socket string, err error) (Facts, error) {
 	if _, missing := os.Stat(socket); !errors.Is(missing, fs.ErrNotExist) {
 		return Facts{}, err
 	}
@@ -88,16 +88,16 @@ func absent(socket string, err error) (Facts, error) {
 	return Facts{}, err
 }
 
-// survey is a look at containerd under way. What it knows beyond the Facts may
-// hold passwords.
+// survey is one Discover under way. What it has besides the Facts may hold
+// passwords.
 type survey struct {
 	Facts
 	settings Settings
 	tree     tree
 }
 
-// look reads all that there is to know of one process.
-func (s *survey) look(ctx context.Context, p Process, o Options) {
+// inspect reads everything about one process.
+func (s *survey) inspect(ctx context.Context, p Process, o Options) {
 	if o.ConfigFile != "" {
 		p.Config = o.ConfigFile
 	}
@@ -122,7 +122,7 @@ func (s *survey) look(ctx context.Context, p Process, o Options) {
 		s.Warnings = append(s.Warnings, w)
 	}
 	var err error
-	if s.settings, err = Dump(ctx, p, p.Config); err != nil || s.tree.lacks() {
+	if s.settings, err = Dump(ctx, p, p.Config); err != nil || s.tree.importMissing() {
 		s.unreadable(err)
 		return
 	}
@@ -137,8 +137,8 @@ func (s Settings) lacksCRI() bool {
 	})
 }
 
-// disables names the file that switches it off.
-func (t *tree) disables() Problem {
+// disablesCRI names the file that switches the plugin off.
+func (t *tree) disablesCRI() Problem {
 	out := Problem{File: t.main, Key: "disabled_plugins", Text: "holds the CRI plugin; take it out and restart containerd"}
 	for _, f := range t.files {
 		if f.loaded && f.outline.disabled > 0 {
@@ -149,7 +149,7 @@ func (t *tree) disables() Problem {
 	return out
 }
 
-// unreadable is a configuration with which containerd would not start.
+// unreadable reports a configuration with which containerd would not start.
 func (s *survey) unreadable(err error) {
 	for _, file := range s.tree.files {
 		if file.loaded && file.problem != nil {

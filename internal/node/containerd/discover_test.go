@@ -166,7 +166,7 @@ func TestDiscoverOverride(t *testing.T) {
 	if err != nil || facts.Effective != c.Dir+"/mine" || facts.Preflight != containerd.Ready {
 		t.Errorf("%+v, %v", facts, err)
 	}
-	if _, err := os.Stat(filepath.Dir(facts.Folder)); err != nil {
-		t.Errorf("folder %s: %v", facts.Folder, err)
+	if _, err := os.Stat(filepath.Dir(facts.HostsDir)); err != nil {
+		t.Errorf("folder %s: %v", facts.HostsDir, err)
 	}
 }

@@ -2,13 +2,13 @@
 // it really looks for host directories, whether its configuration leaves room
 // for ours, and pulls through its CRI socket.
 //
-// What a configuration means is asked of containerd's own binary (Dump), since
-// versions differ in how they merge files, migrate formats and fill in what is
-// not set; our own reading of the files (readTree, locate) only names file, line
-// and key to an operator. What versions do with the result (Settings) was seen
-// on the wire of each.
+// containerd's own binary says what a configuration means (Dump), because versions
+// differ in how they merge files, migrate formats and fill in defaults. Our own
+// reading of the files (readTree, findSettings) only gives file, line and key for
+// the operator. How versions use the result (Settings) was observed with each of
+// them.
 //
-// It reads and never writes. Whatever it finds is said in Facts; what it cannot
-// work with is Unsupported or Custom, with a sentence for the operator, in which
-// no value of a file is ever quoted. Start at Discover, then Client.
+// It reads and never writes. What it finds is in Facts. What it cannot work with
+// is Unsupported or Custom, with a sentence for the operator that never quotes a
+// value of a file. Start at Discover, then Client.
 package containerd

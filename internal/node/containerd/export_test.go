@@ -6,7 +6,7 @@ import "context"
 // file system p.Binary would be started.
 func Look(ctx context.Context, p Process, version string, o Options) Facts {
 	s := survey{Facts: Facts{Runtime: "containerd", Version: version}}
-	s.look(ctx, p, o)
+	s.inspect(ctx, p, o)
 	return s.Facts
 }
 

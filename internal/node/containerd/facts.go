@@ -12,8 +12,8 @@ const (
 	Unsupported Preflight = "Unsupported" // another runtime, an old version, a read-only directory
 )
 
-// PullPath is the part of containerd that pulls for the kubelet. They differ in
-// where they look for hosts.
+// PullPath is the part of containerd that pulls for the kubelet. Each looks for
+// hosts in its own way.
 type PullPath string
 
 // The two ways to pull. containerd 1.x and 2.0 know only the first.
@@ -22,7 +22,7 @@ const (
 	PullTransfer PullPath = "transfer" // by the transfer service: takes a list for the name of one directory
 )
 
-// Distribution is who set this containerd up, as far as that matters.
+// Distribution is what set this containerd up.
 type Distribution string
 
 // Distributions that we tell apart by what is found on the node.
@@ -46,7 +46,7 @@ const (
 // them unless said otherwise.
 type Facts struct {
 	Runtime, Version string
-	// Instance names this run of containerd: another one after a restart.
+	// Instance names this run of containerd. It differs after a restart.
 	Instance string
 	PID      int
 	// Binary is containerd's own; Unit its systemd unit ("containerd.service"),
@@ -57,15 +57,15 @@ type Facts struct {
 	// be read.
 	ConfigFile    string
 	ConfigVersion int
-	// Distribution is whose layout this is. Generated says that the main file is
-	// written anew at each start (k3s, RKE2), so that no edit of it lasts.
+	// Distribution is what set containerd up. Generated says that the main file is
+	// written again at each start (k3s, RKE2), so that an edit is lost.
 	Distribution Distribution
 	Generated    bool
 
 	// Paths are the entries of config_path, in order; empty when it is not set.
 	Paths    []string
 	PullPath PullPath
-	// SandboxImage is what pods are made of; empty if containerd has none.
+	// SandboxImage is the image of the pause container; empty if there is none.
 	SandboxImage string
 
 	// Effective is the directory in which this containerd really looks for
@@ -78,10 +78,10 @@ type Facts struct {
 	// ChangedSince is the file of the configuration that was changed after this
 	// containerd started, so that it may not have read it; empty if none.
 	ChangedSince string
-	// Folder is where our host directories belong, as this program reaches it
-	// through the root of containerd's own mount namespace: Effective or, if it
-	// has to be set first, NeedsPath. Empty for what has no such thing.
-	Folder string
+	// HostsDir is where our host directories belong, as this program reaches it
+	// through the root of containerd's mount namespace: Effective, or NeedsPath if
+	// that must be set first. Empty if there is no such directory.
+	HostsDir string
 
 	// ConfigDirs are the directories in which a new or changed file may change
 	// these facts, as this program reaches them.
@@ -92,15 +92,15 @@ type Facts struct {
 	Message string
 	// Problems are Message in detail: what is in the way, by file and line.
 	Problems []Problem
-	// Warnings do not stand in the way of anything but should be known.
+	// Warnings are not in the way, but the operator should know them.
 	Warnings []string
 }
 
 // Major is the first number of the version: 1 or 2.
 func (f Facts) Major() int { return numbers(f.Version)[0] }
 
-// Problem is one thing in one file that is in the way. It never holds a value
-// of the file: that may be a password.
+// Problem is one thing in one file that is in the way. It never holds a value of
+// the file, which may be a password.
 type Problem struct {
 	File string // as containerd sees it
 	Line int    // from 1; 0 when unknown

@@ -27,8 +27,8 @@ type configFile struct {
 	loaded bool
 }
 
-// dropIns is the directory beside the main file in which the platform's
-// users put their files: one for containerd 1.x, one for 2.x.
+// dropIns is the directory beside the main file for files of the platform's users:
+// one for containerd 1.x, another for 2.x.
 func dropIns(version string) string {
 	if older(version, 2, 0) {
 		return "conf.d"
@@ -36,8 +36,8 @@ func dropIns(version string) string {
 	return "conf2.d"
 }
 
-// tree is containerd's main file and everything that belongs to it, in the
-// order in which containerd loads them; then drop-ins that nobody imports.
+// tree is containerd's main file and the files that it imports, in the order in
+// which containerd loads them; then drop-ins that are not imported.
 type tree struct {
 	root, main, cwd, version string
 	files                    []configFile
@@ -84,14 +84,14 @@ func (t *tree) has(path string) bool {
 	return slices.ContainsFunc(t.files, func(f configFile) bool { return f.path == path })
 }
 
-// lacks reports whether an import is not there. containerd 2 does not start
-// then, but dumps what it read before without a word.
-func (t *tree) lacks() bool {
+// importMissing reports whether an imported file is not there. containerd 2 does
+// not start then, but its dump shows no error.
+func (t *tree) importMissing() bool {
 	return slices.ContainsFunc(t.files, func(f configFile) bool { return f.loaded && f.missing })
 }
 
-// absolute is an import as containerd finds it: relative to the importing file;
-// before 1.6.29 and 1.7.16 patterns were relative to its working directory.
+// absolute is an import as containerd finds it: relative to the importing file.
+// Before 1.6.29 and 1.7.16, patterns were relative to the working directory.
 func (t *tree) absolute(importer, pattern string) string {
 	dir := filepath.Dir(importer)
 	if strings.Contains(pattern, "*") && older(t.version, 2, 0) && (older(t.version, 1, 6, 29) || !older(t.version, 1, 7) && older(t.version, 1, 7, 16)) {
@@ -137,8 +137,8 @@ func (t *tree) directories() []string {
 	return slices.Compact(out)
 }
 
-// readFile reads one file. The error says that it could not be read; that it is
-// no TOML is a problem in the result.
+// readFile reads one file. The error says that it could not be read. If it is no
+// TOML, that is a problem in the result.
 func readFile(root, path string) (configFile, error) {
 	f := configFile{path: path, version: 1}
 	data, err := readWithin(root, path)
@@ -171,14 +171,14 @@ func (f *configFile) parse(data []byte) {
 		return
 	}
 	f.version, f.imports = max(head.Version, 1), head.Imports
-	f.outline = locate(data)
+	f.outline = findSettings(data)
 }
 
 // maxFile is far above any configuration.
 const maxFile = 8 << 20
 
-// readWithin reads a file as a process with another root would: absolute links
-// lead where they lead there.
+// readWithin reads a file as a process with that root would: absolute links stay
+// below root.
 func readWithin(root, path string) ([]byte, error) {
 	file, err := openWithin(root, path)
 	if err != nil {
@@ -203,7 +203,7 @@ func openWithin(root, path string) (*os.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: root, Err: err}
 	}
 	defer func() { _ = unix.Close(dir) }()
-	// Not to wait for the writer of a named pipe.
+	// O_NONBLOCK: do not wait for the writer of a named pipe.
 	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	fd, err := unix.Openat2(dir, strings.TrimPrefix(path, "/"), &how)
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // an old kernel, or an old seccomp profile

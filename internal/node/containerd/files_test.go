@@ -29,20 +29,20 @@ func TestLocate(t *testing.T) {
 		"[plugins.cri]\nregistry = { config_path = \"/x\" }\n[plugins.cri.cni]\n":                                {"2 plugins.cri.registry.config_path /x"},
 	} {
 		var got []string
-		for _, m := range locate([]byte(text)).mentions {
+		for _, m := range findSettings([]byte(text)).mentions {
 			got = append(got, strings.Join([]string{string(rune('0' + m.line)), m.name(), m.value}, " "))
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
-	o := locate([]byte("\ndisabled_plugins = ['cri']\n[plugins.cri.cni]\n[plugins.cri]\n"))
+	o := findSettings([]byte("\ndisabled_plugins = ['cri']\n[plugins.cri.cni]\n[plugins.cri]\n"))
 	if o.disabled != 2 || !reflect.DeepEqual(o.plugins, map[string]int{"cri": 3}) {
 		t.Errorf("%+v", o)
 	}
 }
 
-// FuzzFile is the promise that whatever a user has on his node, we neither
+// FuzzFile is the promise that whatever a user has on their node, we neither
 // break nor tell others what is in it.
 func FuzzFile(f *testing.F) {
 	const secret = "hunter2"
@@ -184,7 +184,7 @@ func TestTreeEnds(t *testing.T) {
 			paths = append(paths, f.path)
 		}
 	}
-	if !reflect.DeepEqual(paths, []string{"/a.toml", "/b.toml"}) || !tree.lacks() {
+	if !reflect.DeepEqual(paths, []string{"/a.toml", "/b.toml"}) || !tree.importMissing() {
 		t.Errorf("%v, %+v", paths, tree)
 	}
 	if err := os.Mkdir(filepath.Join(root, "conf2.d"), 0o755); err != nil {

@@ -38,11 +38,11 @@ type outline struct {
 	disabled int            // the line of disabled_plugins
 }
 
-// locate finds registry settings in a text that was parsed before. Empty tables
-// of mirrors, configs and auths, as `containerd config default` prints them,
-// are no settings.
-func locate(data []byte) outline {
-	l := locator{data: data, out: outline{plugins: map[string]int{}}}
+// findSettings finds registry settings in a text that is valid TOML. Empty tables
+// of mirrors, configs and auths, which `containerd config default` prints, do not
+// count.
+func findSettings(data []byte) outline {
+	l := settingsFinder{data: data, out: outline{plugins: map[string]int{}}}
 	p := unstable.Parser{}
 	p.Reset(data)
 	var table []string
@@ -61,13 +61,13 @@ func locate(data []byte) outline {
 	return l.out
 }
 
-type locator struct {
+type settingsFinder struct {
 	data []byte
 	out  outline
 }
 
-// keys appends the parts of a dotted key, and says in which line it begins.
-func (l *locator) keys(prefix []string, it unstable.Iterator) (keys []string, line int) {
+// keys appends the parts of a dotted key, and returns the line in which it begins.
+func (l *settingsFinder) keys(prefix []string, it unstable.Iterator) (keys []string, line int) {
 	keys = slices.Clone(prefix)
 	for it.Next() {
 		n := it.Node()
@@ -81,7 +81,7 @@ func (l *locator) keys(prefix []string, it unstable.Iterator) (keys []string, li
 
 // pair visits `key = value`, and what is in the value if that is an inline
 // table.
-func (l *locator) pair(prefix []string, n *unstable.Node) {
+func (l *settingsFinder) pair(prefix []string, n *unstable.Node) {
 	keys, line := l.keys(prefix, n.Key())
 	value := n.Value()
 	l.visit(keys, line, value)
@@ -95,7 +95,7 @@ func (l *locator) pair(prefix []string, n *unstable.Node) {
 	}
 }
 
-func (l *locator) visit(keys []string, line int, value *unstable.Node) {
+func (l *settingsFinder) visit(keys []string, line int, value *unstable.Node) {
 	if len(keys) == 1 && keys[0] == "disabled_plugins" && l.out.disabled == 0 {
 		l.out.disabled = line
 	}
@@ -110,8 +110,8 @@ func (l *locator) visit(keys []string, line int, value *unstable.Node) {
 	}
 }
 
-// mention notes where a setting is made first.
-func (l *locator) mention(m mention, value *unstable.Node) {
+// mention records where a setting is made first.
+func (l *settingsFinder) mention(m mention, value *unstable.Node) {
 	if m.key == "config_path" && value != nil && value.Kind == unstable.String {
 		m.value = string(value.Data)
 	}
@@ -120,11 +120,11 @@ func (l *locator) mention(m mention, value *unstable.Node) {
 	}
 }
 
-// pulls reports whether that is a name of the plugin that pulls.
+// pulls reports whether a name is one of the plugin that pulls.
 func pulls(plugin string) bool { return plugin == pluginV1 || plugin == pluginV2 || plugin == pluginV3 }
 
-// setting reports whether a key of a registry section matters; those in the old
-// format do when there is anything in them.
+// setting reports whether a key of a registry section matters. A key of the old
+// format does if there is anything in it.
 func setting(key string, inside bool) bool {
 	switch key {
 	case "config_path":

@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// judge says where our host directories belong and whether they may be written.
+// judge decides where our host directories belong, and whether they can be
+// written.
 func (s *survey) judge(root string, o Options) {
-	s.place(root, o)
-	s.Folder = filepath.Join(root, s.wanted())
-	s.notes()
+	s.findDirectory(root, o)
+	s.HostsDir = filepath.Join(root, s.wanted())
+	s.warnUnused()
 	if s.Problems = s.custom(o.Source); len(s.Problems) > 0 {
 		s.refuse(Custom, "%s", s.customMessage(o.Source))
 		return
@@ -35,7 +36,7 @@ func (s *survey) judge(root string, o Options) {
 			"set config_path = %q in %s by hand and restart containerd", s.NeedsPathReason, link, s.NeedsPath, s.ConfigFile)
 		return
 	}
-	if err := writable(s.Folder); err != nil {
+	if err := writable(s.HostsDir); err != nil {
 		s.refuse(Unsupported, "%s cannot be written: %v", s.wanted(), err)
 		return
 	}
@@ -56,9 +57,9 @@ func (s *survey) wanted() string {
 	return s.NeedsPath
 }
 
-// place finds the directory in which containerd looks, or what config_path must
-// become for it to look anywhere.
-func (s *survey) place(root string, o Options) {
+// findDirectory finds the directory in which containerd looks for hosts, or what
+// config_path must become so that it looks into one.
+func (s *survey) findDirectory(root string, o Options) {
 	if s.Effective = s.settings.Effective; o.Effective != "" {
 		s.Effective = o.Effective
 	}
@@ -83,9 +84,9 @@ func (s *survey) place(root string, o Options) {
 	}
 }
 
-// decides is the file from which containerd takes config_path, or would: 1.x
-// takes the whole table of its CRI plugin from the last file that has one, 2.x
-// each key from the last that sets it.
+// decides is the file from which containerd takes config_path. 1.x takes the whole
+// table of its CRI plugin from the last file that has one, 2.x each key from the
+// last file that sets it.
 func (s *survey) decides() (file configFile, line int, ok bool) {
 	for _, c := range s.tree.files {
 		if !c.loaded {
@@ -108,8 +109,8 @@ func (s *survey) decides() (file configFile, line int, ok bool) {
 	return file, line, ok
 }
 
-// uneditable says why config_path cannot be set for the operator, and what he
-// can do.
+// uneditable says why the agent cannot set config_path, and what the operator can
+// do.
 func (s *survey) uneditable(root string) string {
 	if s.Generated {
 		return fmt.Sprintf("%s is written anew whenever %s starts; set config_path = %q in %s and restart it",
@@ -132,8 +133,8 @@ func (s *survey) uneditable(root string) string {
 	return ""
 }
 
-// custom are the user's registry settings that have no place beside ours, and
-// files that cannot be understood.
+// custom are the user's registry settings that exclude ours, and files that cannot
+// be read.
 func (s *survey) custom(source string) []Problem {
 	var out []Problem
 	seen := map[string]bool{}
@@ -144,7 +145,7 @@ func (s *survey) custom(source string) []Problem {
 		for _, m := range c.outline.mentions {
 			kind := "registry." + m.key
 			counts := slices.Contains(s.settings.Legacy, kind)
-			if !c.loaded { // a merger may be at work: it is meant for containerd
+			if !c.loaded { // the platform may merge it into the main file
 				counts = m.key != "config_path" || m.value != "" && m.value != s.settings.ConfigPath
 			}
 			if counts {
@@ -178,8 +179,8 @@ func isDropIn(path string) bool {
 	return dir == "conf.d" || dir == "conf2.d"
 }
 
-// customMessage keeps the platform's words for its drop-in directories, and
-// adds where it is.
+// customMessage has the platform's words for its drop-in directories, and adds
+// file and line.
 func (s *survey) customMessage(source string) string {
 	first := s.Problems[0]
 	if first.Key == "" || !isDropIn(first.File) {
@@ -193,8 +194,7 @@ func (s *survey) customMessage(source string) string {
 		first.File, source, first.Line, first.Key, more, s.deadlock())
 }
 
-// deadlock tells of the pair of settings with which the CRI plugin does not
-// load.
+// deadlock is about two settings with which the CRI plugin does not load.
 func (s *survey) deadlock() string {
 	if s.settings.ConfigPath == "" || !slices.Contains(s.settings.Legacy, "registry.mirrors") {
 		return ""
@@ -202,8 +202,8 @@ func (s *survey) deadlock() string {
 	return "; config_path is set as well, and with both containerd's CRI plugin does not load"
 }
 
-// notes warns of settings that have no effect, which their authors may not know.
-func (s *survey) notes() {
+// warnUnused warns about settings that have no effect.
+func (s *survey) warnUnused() {
 	for _, c := range s.tree.files {
 		if !c.loaded {
 			continue
@@ -224,9 +224,9 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// foreignLink is the absolute symbolic link on the way to a directory below
-// another root. The kernel would follow it from our own root: into this
-// program's container. Where both roots are the same there is none.
+// foreignLink is an absolute symbolic link on the way to a directory below another
+// root. The kernel would follow it from our root, into this program's container.
+// It is empty if both roots are the same.
 func foreignLink(root, path string) string {
 	ours, err := os.Stat("/")
 	if err != nil {
@@ -238,7 +238,8 @@ func foreignLink(root, path string) string {
 	return absoluteLink(root, path)
 }
 
-// absoluteLink goes along a path below root, following relative links.
+// absoluteLink is the first absolute link on a path below root. It follows
+// relative links.
 func absoluteLink(root, path string) string {
 	at, rest := "/", strings.Split(filepath.Clean(path), "/")
 	for hops := 0; len(rest) > 0 && hops < 255; hops++ {
@@ -261,8 +262,8 @@ func absoluteLink(root, path string) string {
 	return ""
 }
 
-// writable asks the kernel without touching anything: the nearest directory
-// that exists must take new entries.
+// writable asks the kernel whether the nearest directory that exists takes new
+// entries. It changes nothing.
 func writable(dir string) error {
 	for {
 		info, err := os.Stat(dir)

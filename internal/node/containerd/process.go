@@ -22,18 +22,17 @@ type Process struct {
 	Start string
 	// Binary and Config are paths as the process sees them.
 	Binary, Config string
-	// Name is what the binary was called as: that of k3s is many programs in
-	// one, and is containerd only under this name.
+	// Name is the name by which the binary was started: that of k3s is many
+	// programs in one, and the name selects containerd.
 	Name string
 	// Dir is its working directory.
 	Dir string
 }
 
-// Instance names this very run of containerd: another one after a restart.
+// Instance names this run of containerd. It differs after a restart.
 func (p Process) Instance() string { return strconv.Itoa(p.PID) + "@" + p.Start }
 
-// Root is the file system that containerd sees, whatever container or mount
-// namespace it and we are in.
+// Root is the file system that containerd sees, as this program reaches it.
 func (p Process) Root() string { return fmt.Sprintf("/proc/%d/root", p.PID) }
 
 const defaultConfig = "/etc/containerd/config.toml"
@@ -58,7 +57,7 @@ func Running(ctx context.Context, socket string) (Process, error) {
 	if err != nil {
 		return Process{}, fmt.Errorf("look at containerd's process: %w", err)
 	}
-	// After a package upgrade without restart the new file is what is there.
+	// After a package upgrade without restart, the file is the new binary.
 	p.Binary = strings.TrimSuffix(binary, " (deleted)")
 	args, err := os.ReadFile(proc + "/cmdline")
 	if err != nil {
@@ -76,7 +75,7 @@ func Running(ctx context.Context, socket string) (Process, error) {
 	return p, nil
 }
 
-// dir is its working directory, if that still is one.
+// dir is the working directory, or / if it is not there any more.
 func (p Process) dir() string {
 	if info, err := os.Stat(filepath.Join(p.Root(), p.Dir)); p.Dir == "" || err != nil || !info.IsDir() {
 		return "/"
@@ -84,17 +83,17 @@ func (p Process) dir() string {
 	return p.Dir
 }
 
-// unit is the process's systemd unit, "" if it runs in none.
+// unit is the process's systemd unit; empty if it runs in none.
 func (p Process) unit() string {
 	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.PID))
 	if err != nil {
-		return "" // it ended; the next look is at another one
+		return "" // the process has ended; the next Discover sees a new one
 	}
 	return unit(groups)
 }
 
-// began is when the process started, by the clock of now.
-func (p Process) began(now time.Time) (time.Time, bool) {
+// startedAt is when the process started.
+func (p Process) startedAt(now time.Time) (time.Time, bool) {
 	text, err := os.ReadFile("/proc/uptime")
 	if err != nil {
 		return time.Time{}, false
@@ -112,10 +111,10 @@ func (p Process) began(now time.Time) (time.Time, bool) {
 	return now.Add(-time.Duration((uptime - ticks/perSecond) * float64(time.Second))), true
 }
 
-// changedSince is the first file of the configuration that was changed after
-// the process started. It may have read it a second later.
+// changedSince is the first file of the configuration that was changed after the
+// process started. A process reads its files within a second.
 func changedSince(p Process, t tree) string {
-	began, ok := p.began(time.Now())
+	began, ok := p.startedAt(time.Now())
 	if !ok {
 		return ""
 	}

@@ -112,7 +112,7 @@ func TestOtherRuntimes(t *testing.T) {
 		go func() { _ = server.Serve(listener) }()
 		t.Cleanup(server.Stop)
 		facts, err := containerd.Discover(t.Context(), dial(t, socket), containerd.Options{Socket: socket})
-		if err != nil || facts.Preflight != containerd.Unsupported || !strings.Contains(facts.Message, test.want) || facts.Folder != "" {
+		if err != nil || facts.Preflight != containerd.Unsupported || !strings.Contains(facts.Message, test.want) || facts.HostsDir != "" {
 			t.Errorf("%s: %+v, %v", test.name, facts, err)
 		}
 	}

@@ -17,10 +17,10 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Settings are what containerd makes of its configuration files: with defaults,
-// imports and migrations, as after its next start.
+// Settings are containerd's configuration as it will be after its next start, with
+// defaults, imports and migrations.
 type Settings struct {
-	// Version is that of the binary that said so.
+	// Version is that of containerd's binary on disk.
 	Version string
 	// ConfigPath is as written, Paths its entries.
 	ConfigPath string
@@ -40,8 +40,8 @@ type Settings struct {
 	disabled []string // plugins
 }
 
-// Dump asks the process's own binary how it understands a main file, which is
-// named as containerd sees it. Errors never quote the configuration.
+// Dump asks the process's own binary how it understands a main file, named as
+// containerd sees it. Errors never quote the configuration.
 func Dump(ctx context.Context, p Process, file string) (Settings, error) {
 	args := []string{"--config", file, "config", "dump"}
 	if _, err := os.Stat(filepath.Join(p.Root(), file)); errors.Is(err, fs.ErrNotExist) {
@@ -58,8 +58,8 @@ func Dump(ctx context.Context, p Process, file string) (Settings, error) {
 	return understand(raw, version)
 }
 
-// run executes containerd's own binary where and as containerd would run. The
-// standard error is not kept: it quotes the configuration, passwords included.
+// run executes containerd's own binary in containerd's own root. Its standard
+// error is thrown away: it quotes the configuration, with passwords.
 func (p Process) run(ctx context.Context, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -80,8 +80,8 @@ func (p Process) run(ctx context.Context, args ...string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// ownVersion is that of the binary as it is now: after an upgrade without a
-// restart another one than that which runs.
+// ownVersion is that of the binary on disk. After an upgrade without a restart, it
+// differs from the one that runs.
 func (p Process) ownVersion(ctx context.Context) (string, error) {
 	out, err := p.run(ctx, "--version")
 	if err != nil {
@@ -94,7 +94,7 @@ func (p Process) ownVersion(ctx context.Context) (string, error) {
 	return fields[2], nil
 }
 
-// dumped is the little that we read of `containerd config dump`.
+// dumped is what we read of `containerd config dump`.
 type dumped struct {
 	DisabledPlugins []string `toml:"disabled_plugins"`
 	Plugins         struct {
@@ -134,7 +134,7 @@ func (r registrySection) legacy() []string {
 	return out
 }
 
-// understand reads a dump as the given version of containerd means it.
+// understand reads a dump of that version of containerd.
 func understand(raw []byte, version string) (Settings, error) {
 	var doc dumped
 	if err := toml.Unmarshal(raw, &doc); err != nil {
@@ -157,7 +157,7 @@ func understand(raw []byte, version string) (Settings, error) {
 		s.Looks = filepath.SplitList(stockPath)
 	}
 	if s.PullPath == PullTransfer && len(s.Looks) > 1 {
-		s.Looks = nil // in one directory of that long name, which nobody has
+		s.Looks = nil // it looks into one directory that has the whole list for its name
 	}
 	if len(s.Looks) > 0 {
 		s.Effective = s.Looks[0]
@@ -165,8 +165,9 @@ func understand(raw []byte, version string) (Settings, error) {
 	return s, nil
 }
 
-// pullPath is local where containerd has no transfer service for the kubelet's
-// pulls, and where it falls back for settings that the service does not know.
+// pullPath is local if containerd does not use its transfer service for the
+// kubelet's pulls: in old versions, and with settings that the service does not
+// support.
 func (p plugin) pullPath(version string) PullPath {
 	if older(version, 2, 1) || len(p.Registry.legacy()) > 0 || p.UseLocalImagePull || p.DiscardUnpackedLayers || p.ImagePullWithSyncFs ||
 		p.DisableSnapshotAnnotations != nil && !*p.DisableSnapshotAnnotations ||
@@ -176,8 +177,7 @@ func (p plugin) pullPath(version string) PullPath {
 	return PullTransfer
 }
 
-// notTOML says where a text stops being TOML. The parser's own words may quote
-// it, and with it somebody's password.
+// notTOML says where a text is no TOML. The parser's error may quote a password.
 func notTOML(err error) error {
 	var decode *toml.DecodeError
 	if errors.As(err, &decode) {

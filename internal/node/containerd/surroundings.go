@@ -11,15 +11,15 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// unit is the systemd unit of a process by its /proc/PID/cgroup, "" if it is in
-// none. Seen from a cgroup namespace of our own the paths begin with /..
+// unit is the systemd unit of a process by its /proc/PID/cgroup; empty if it is in
+// none. From another cgroup namespace the paths begin with /.. .
 func unit(cgroups []byte) string {
 	for line := range strings.Lines(string(cgroups)) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(parts) != 3 || parts[1] != "" && parts[1] != "name=systemd" {
 			continue
 		}
-		// The innermost: a unit may have made groups of its own below it.
+		// A unit may have made groups below its own.
 		for dir := path.Clean(parts[2]); dir != "/" && dir != "."; dir = path.Dir(dir) {
 			name := path.Base(dir)
 			if strings.HasSuffix(name, ".service") {
@@ -33,7 +33,7 @@ func unit(cgroups []byte) string {
 	return ""
 }
 
-// distribution is who set a containerd up. has says whether a path exists
+// distribution is what set a containerd up. has reports whether a path exists
 // there.
 func distribution(p Process, unit string, has func(path string) bool) (d Distribution, generated bool) {
 	where := p.Binary + "\n" + p.Config + "\n"
@@ -51,7 +51,7 @@ func distribution(p Process, unit string, has func(path string) bool) (d Distrib
 	return Plain, false
 }
 
-// template is what an operator edits where the main file is generated.
+// template is the file that an operator edits if the main file is generated.
 func template(d Distribution, config, version string) string {
 	name := "config.toml.tmpl"
 	if !older(version, 2, 0) {
@@ -60,12 +60,11 @@ func template(d Distribution, config, version string) string {
 	return fmt.Sprintf("%s (the template of %s)", filepath.Join(filepath.Dir(config), name), d)
 }
 
-// serviceHost is where nodes find the cluster's registry beside their own
-// agent.
+// serviceHost is the name of the in-cluster proxy's Service.
 const serviceHost = "registry.d8-system.svc"
 
-// proxied are the hosts that containerd, with that environment, would ask
-// through an HTTP proxy. Loopback never is one.
+// proxied are the hosts that a containerd with that environment would ask through
+// an HTTP proxy. Loopback is never one.
 func proxied(environ []byte, hosts []string) (variable string, out []string) {
 	env := map[string]string{}
 	for pair := range strings.SplitSeq(string(environ), "\x00") {
@@ -86,8 +85,8 @@ func proxied(environ []byte, hosts []string) (variable string, out []string) {
 	if proxy == "" {
 		return "", nil
 	}
-	// The proxy's address may hold a password: any will do to learn which way a
-	// request would go.
+	// The proxy's address may hold a password, and any other serves as well to find
+	// out which way a request would go.
 	ask := (&httpproxy.Config{HTTPSProxy: "http://proxy.invalid", NoProxy: exempt}).ProxyFunc()
 	for _, host := range hosts {
 		if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
@@ -100,12 +99,12 @@ func proxied(environ []byte, hosts []string) (variable string, out []string) {
 	return variable, out
 }
 
-// proxyWarning says that containerd would ask a proxy for what is in the
+// proxyWarning warns that containerd would ask an HTTP proxy for hosts in the
 // cluster.
 func proxyWarning(p Process, unit string, hosts []string) string {
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID))
 	if err != nil {
-		return "" // it ended; the next look is at another one
+		return "" // the process has ended; the next Discover sees a new one
 	}
 	variable, through := proxied(environ, hosts)
 	if len(through) == 0 {

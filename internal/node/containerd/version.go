@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// numbers are the parts of a version: 2, 4, 2 for "v2.4.2", 1, 6, 20 for
-// "1.6.20~ds1". A part that is missing is 0, one that is no number -1.
+// numbers are the parts of a version: 2, 4, 2 for "v2.4.2", and 1, 6, 20 for
+// "1.6.20~ds1". A missing part is 0, a part that is no number is -1.
 func numbers(version string) [3]int {
 	var out [3]int
 	rest := strings.TrimPrefix(version, "v")

@@ -17,7 +17,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/serve"
 )
 
-// What Command returns, for scripts.
+// The exit statuses of Command.
 const (
 	ExitReady   = 0 // nothing is in the way
 	ExitProblem = 1 // something is
@@ -40,7 +40,7 @@ Flags are an agent's, so that its arguments can be given as they are:
 func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var s serve.Config
 	var n agent.Config
-	// An agent's arguments serve here too: what it would find is what is asked.
+	// The flags are those of an agent, to look where that agent would.
 	flags := flag.NewFlagSet("registry-agent doctor", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	s.RegisterFlags(flags)

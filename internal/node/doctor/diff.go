@@ -8,16 +8,16 @@ import (
 	"github.com/d8-registry/registry/internal/node/hostsdir"
 )
 
-// secret are the lines of containerd's files whose values are nobody's business:
-// credentials of registries, in both formats, and the node's token.
+// secret finds lines of containerd's files with secret values: credentials of
+// registries, in both formats, and the node's token.
 var secret = regexp.MustCompile(`(?mi)^([ +\-]?[ \t]*["']?(?:password|auth|identitytoken|identity_token|registrytoken|username|authorization|proxy-authorization|cookie|` +
 	hostsdir.TokenHeader + `)["']?[ \t]*=[ \t]*)[^\r\n]*`)
 
-// inline are the same in tables on one line.
+// inline finds the same in tables on one line.
 var inline = regexp.MustCompile(`(?i)(["']?(?:password|auth|identitytoken|identity_token|registrytoken|username|authorization|` +
 	hostsdir.TokenHeader + `)["']?[ \t]*=[ \t]*)("(?:[^"\\]|\\.)*"|'[^']*'|\[[^\]]*\])`)
 
-// mask takes secrets out of a text that holds parts of containerd's files.
+// mask removes secrets from a text with parts of containerd's files.
 func mask(text string) string {
 	return inline.ReplaceAllString(secret.ReplaceAllString(text, `${1}"***"`), `${1}"***"`)
 }

@@ -1,4 +1,4 @@
-// Package doctor looks at a node as its agent would, without any cluster and
-// without changing anything, and says what it found, what an agent would
-// change, and what is in the way. Start at Command.
+// Package doctor looks at a node as its agent would, without a cluster and without
+// changing anything. It prints what it found, what an agent would change, and what
+// is in the way. Start at Command.
 package doctor

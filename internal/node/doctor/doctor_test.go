@@ -188,7 +188,7 @@ const example = `[host]
     password = "HIDDEN"
 `
 
-// TestUsersFile: what would be added to a user's file is shown, without his
+// TestUsersFile: what would be added to a user's file is shown, without their
 // password and the node's token; and the CA that is not there, which fails the
 // whole image, is named.
 func TestUsersFile(t *testing.T) {

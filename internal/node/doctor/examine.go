@@ -23,14 +23,14 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// Config says where to look; as an agent's.
+// Config says where to look. The fields are those of an agent's configuration.
 type Config struct {
 	Socket, ConfigFile, HostsDir, SourceDir, StateDir, Listen string
-	// Service would restart containerd; nil if it is not to be asked.
+	// Service is what would restart containerd; nil if that is not to be checked.
 	Service func(unit string) reconfigure.Service
 }
 
-// lookTime is how long looking may take in all.
+// lookTime is how long the examination may take.
 const lookTime = 30 * time.Second
 
 // Examine looks at the node. An error means that it could not.
@@ -63,8 +63,7 @@ func Examine(ctx context.Context, cfg Config) (*Report, error) {
 	return r, nil
 }
 
-// listens fails at once where nobody listens: a client would wait for
-// containerd to come.
+// listens fails at once if nothing listens: a client would wait for containerd.
 func listens(ctx context.Context, socket string) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if err != nil {
@@ -73,14 +72,14 @@ func listens(ctx context.Context, socket string) error {
 	return conn.Close()
 }
 
-// examination is one look under way.
+// examination is one Examine under way.
 type examination struct {
 	cfg    Config
 	facts  containerd.Facts
 	report *Report
 }
 
-// found is what containerd itself is.
+// found is the report of what containerd is.
 func found(cfg Config, f containerd.Facts) *Report {
 	r := &Report{Preflight: string(f.Preflight), Warnings: slices.Clone(f.Warnings), Containerd: Containerd{
 		Runtime: f.Runtime, Version: f.Version, PID: f.PID, Unit: f.Unit,
@@ -101,8 +100,8 @@ func found(cfg Config, f containerd.Facts) *Report {
 	return r
 }
 
-// proxy is which proxies a process was started with. Their addresses may hold
-// passwords.
+// proxy is which variables for proxies a process has. Their values may hold
+// passwords and are left out.
 func proxy(pid int) (set []string, exempt string) {
 	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
 	if err != nil {
@@ -120,8 +119,8 @@ func proxy(pid int) (set []string, exempt string) {
 	return set, exempt
 }
 
-// service is whether containerd could be restarted. That matters only if it
-// must be.
+// service reports whether containerd can be restarted. It is a problem only if
+// containerd must be.
 func (e *examination) service(ctx context.Context) {
 	if e.cfg.Service == nil || e.facts.PID == 0 {
 		return
@@ -136,9 +135,9 @@ func (e *examination) service(ctx context.Context) {
 	}
 }
 
-// directories are our host directories and what we would add to the users'.
+// directories reports our host directories, and what we would add to the users'.
 func (e *examination) directories() error {
-	l, options, err := e.standIn()
+	l, options, err := e.layoutOrExample()
 	if err != nil {
 		return err
 	}
@@ -168,10 +167,10 @@ func (e *examination) directories() error {
 	return e.ours(plan.Tree(tree), effective)
 }
 
-// ours are the host directories that are all ours.
+// ours reports the host directories that are completely ours.
 func (e *examination) ours(tree hostsdir.Tree, effective string) error {
 	var wanted []string
-	folder, err := hostsdir.ExistingFolder(e.facts.Folder)
+	folder, err := hostsdir.OpenDir(e.facts.HostsDir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		for _, d := range tree {
@@ -198,8 +197,8 @@ func (e *examination) ours(tree hostsdir.Tree, effective string) error {
 	return nil
 }
 
-// standIn is what the node serves, or something like it before the first time.
-func (e *examination) standIn() (layout.Layout, hostsdir.Options, error) {
+// layoutOrExample is what the node serves, or an example before the first layout.
+func (e *examination) layoutOrExample() (layout.Layout, hostsdir.Options, error) {
 	folder := handoff.Existing(e.cfg.StateDir)
 	options := hostsdir.Options{AgentURL: "https://" + e.cfg.Listen}
 	token, err := folder.Token()
@@ -223,7 +222,7 @@ func (e *examination) standIn() (layout.Layout, hostsdir.Options, error) {
 	return l, options, nil
 }
 
-// users are the users' directories, and what is wrong with them.
+// users reports the users' directories, and what is wrong with them.
 func (e *examination) users(plan usermirror.Plan) {
 	for _, h := range plan.Hosts {
 		u := User{Host: h.Name, File: h.File, NeedsAgent: h.NeedsAgent}
@@ -242,7 +241,7 @@ func (e *examination) users(plan usermirror.Plan) {
 	}
 }
 
-// address is a mirror's, without a password that somebody wrote into it.
+// address is that of a mirror, without a password.
 func address(mirror string) string {
 	u, err := url.Parse(mirror)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/mainfile"
 )
 
-// mainFile is the edit of containerd's main file, if there is to be one.
+// mainFile reports the edit of containerd's main file, if one is needed.
 func (e *examination) mainFile() {
 	f, r := e.facts, e.report
 	if f.NeedsPath == "" || f.Preflight != containerd.Ready {

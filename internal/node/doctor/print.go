@@ -16,8 +16,8 @@ const (
 	plain  = "\x1b[0m"
 )
 
-// printer writes a report for people: a table with colours on a terminal, one
-// fact per line without them in a pipe.
+// printer prints a report for people: a table with colours on a terminal, one fact
+// per line without colours in a pipe.
 type printer struct {
 	to       io.Writer
 	terminal bool
@@ -32,14 +32,14 @@ func (p printer) print(r *Report) error {
 		p.line(&b, "would change", cyan, c.File+": "+c.What)
 		p.diff(&b, c.Diff)
 	}
-	p.verdict(&b, r)
+	p.conclusion(&b, r)
 	if _, err := io.WriteString(p.to, b.String()); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil
 }
 
-// facts are aligned where somebody looks at them.
+// facts are in columns on a terminal.
 func (p printer) facts(b *strings.Builder, r *Report) {
 	rows, width := r.rows(), 0
 	for _, row := range rows {
@@ -81,7 +81,7 @@ func (p printer) diff(b *strings.Builder, diff string) {
 	}
 }
 
-func (p printer) verdict(b *strings.Builder, r *Report) {
+func (p printer) conclusion(b *strings.Builder, r *Report) {
 	switch {
 	case !r.Ready:
 		p.line(b, "not ready", red, "what is named above is in the way")

@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// Report is what doctor found. Nothing in it is secret: whatever could be is
-// masked.
+// Report is what doctor found. Secrets are masked.
 type Report struct {
 	// Ready says that nothing is in the way of a switch on this node.
 	Ready bool `json:"ready"`
@@ -25,8 +24,7 @@ type Report struct {
 	Changes []Change `json:"changes"`
 }
 
-// MarshalJSON gives programs empty lists instead of none, so that they need not
-// ask which there are.
+// MarshalJSON writes empty lists instead of null.
 func (r Report) MarshalJSON() ([]byte, error) {
 	type plain Report
 	p := plain(r)
@@ -111,19 +109,19 @@ func (r *Report) rows() []row {
 	out := []row{
 		{"runtime", version},
 		{"layout", c.Distribution},
-		{"service", either(c.Unit, "none of systemd")},
+		{"service", orElse(c.Unit, "none of systemd")},
 		{"restart", restart},
 		{"main file", file},
 		{"not read yet", c.ChangedSince},
-		{"config_path", either(strings.Join(c.ConfigPath, ":"), "not set")},
-		{"looks for hosts in", either(c.Effective, "no directory")},
+		{"config_path", orElse(strings.Join(c.ConfigPath, ":"), "not set")},
+		{"looks for hosts in", orElse(c.Effective, "no directory")},
 		{"users write hosts in", c.Source},
 		{"pulls by", pullPath(c.PullPath)},
 		{"sandbox image", c.SandboxImage},
 		{"proxy", proxies(c)},
 	}
 	for _, u := range r.Users {
-		to := either(strings.Join(u.Mirrors, ", "), "itself")
+		to := orElse(strings.Join(u.Mirrors, ", "), "itself")
 		if u.NeedsAgent {
 			to += " (auth or rewrite: by the agent)"
 		}
@@ -132,7 +130,7 @@ func (r *Report) rows() []row {
 	return out
 }
 
-func either(s, otherwise string) string {
+func orElse(s, otherwise string) string {
 	if s == "" {
 		return otherwise
 	}

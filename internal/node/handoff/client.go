@@ -33,17 +33,17 @@ type Status struct {
 	Revision int64 `json:"revision"`
 }
 
-// Paths and limits of the questions; all of them need the node token.
+// Paths of the questions, all of which need the node token, and their limit.
 const (
 	PathStatus  = "/-/generation"
 	PathProof   = "/-/proof/"
 	PathApplied = "/-/applied/"
 	PathForget  = "/-/forget/"
-	// MaxWait is how long serve holds a question at most.
+	// MaxWait is the longest time after which serve answers a question.
 	MaxWait = 50 * time.Second
 )
 
-// ProofRepository is the repository below every name that only proofs ask for.
+// ProofRepository is a repository below every name. Only proofs ask for it.
 const ProofRepository = "registry-proof"
 
 // Client asks serve.
@@ -54,9 +54,9 @@ type Client struct {
 	http   *http.Client
 }
 
-// NewClient makes a client of the serve that shares the folder. header is the
-// one that carries the token. It fails until serve was started once.
-func NewClient(address string, folder Folder, header string) (*Client, error) {
+// NewClient makes a client of the serve that shares the state directory. header
+// is the one that carries the token. It fails until serve was started once.
+func NewClient(address string, folder StateDir, header string) (*Client, error) {
 	token, err := folder.Token()
 	if err != nil {
 		return nil, err
@@ -82,9 +82,8 @@ func NewClient(address string, folder Folder, header string) (*Client, error) {
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Wait returns when serve's status is no longer the one that was seen, or after
-// MaxWait with the present one. To a caller that has seen nothing everything is
-// new.
+// Wait returns when serve's status differs from the one that was seen, or after
+// MaxWait. With the zero Status it returns at once.
 func (c *Client) Wait(ctx context.Context, seen Status) (Status, error) {
 	query := url.Values{}
 	if seen != (Status{}) {
@@ -96,7 +95,7 @@ func (c *Client) Wait(ctx context.Context, seen Status) (Status, error) {
 	return now, err
 }
 
-// Expect tells serve that a pull of the nonce below the name is on its way.
+// Expect tells serve that a pull of the nonce below the name will come.
 func (c *Client) Expect(ctx context.Context, nonce string, name layout.Name) error {
 	return c.ask(ctx, http.MethodPost, PathProof+url.PathEscape(nonce)+"?"+url.Values{"host": {name.Host}, "path": {name.Path}}.Encode(), nil)
 }
@@ -109,8 +108,8 @@ type Arrival struct {
 	Peer string `json:"peer,omitempty"`
 }
 
-// Seen reports whether the nonce arrived, and from where, waiting for it if
-// need be. serve forgets it with its answer.
+// Seen waits for the nonce and reports whether it arrived, and from where. serve
+// forgets the nonce when it answers.
 func (c *Client) Seen(ctx context.Context, nonce string, wait time.Duration) (Arrival, error) {
 	var answer Arrival
 	err := c.ask(ctx, http.MethodGet, PathProof+url.PathEscape(nonce)+"?wait="+url.QueryEscape(wait.String()), &answer)
@@ -118,14 +117,14 @@ func (c *Client) Seen(ctx context.Context, nonce string, wait time.Duration) (Ar
 }
 
 // Applied tells serve that containerd's host directories are those of the
-// generation: names that are not in it may go.
+// generation: routes of other names may go.
 func (c *Client) Applied(ctx context.Context, generation int64) error {
 	return c.ask(ctx, http.MethodPost, PathApplied+strconv.FormatInt(generation, 10), nil)
 }
 
-// Forget tells serve that nothing on the node sends containerd to it any more,
-// and that it should be as before the first layout. serve lets go of the
-// generation when no pull has come for a while.
+// Forget tells serve that nothing on the node sends containerd to it any more.
+// When no pull has come for a while, serve drops the layout and is as before the
+// first one.
 func (c *Client) Forget(ctx context.Context, generation int64) error {
 	return c.ask(ctx, http.MethodPost, PathForget+strconv.FormatInt(generation, 10), nil)
 }

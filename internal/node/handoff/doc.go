@@ -1,6 +1,6 @@
 // Package handoff owns what the two halves of a node's agent agree on: the state
-// folder that they share and the questions that `node` asks `serve` over
+// directory that they share, and the questions that `node` asks `serve` over
 // loopback.
 //
-// It decides nothing. Start at Folder, then Client.
+// It decides nothing. Start at StateDir, then Client.
 package handoff

@@ -5,16 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
-// fileMemory is the one file of the folder that node writes and serve does not
-// read.
+// fileMemory is written and read by node only.
 const fileMemory = "node.json"
 
-// Memory reads what node saved with SaveMemory. Before the first time it leaves
-// into as it is.
-func (f Folder) Memory(into any) error {
-	data, err := read(f.nodes(fileMemory))
+// Memory reads what SaveMemory saved. If nothing was, it leaves into as it is.
+func (f StateDir) Memory(into any) error {
+	data, err := read(f.nodePath(fileMemory))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -27,14 +27,21 @@ func (f Folder) Memory(into any) error {
 	return nil
 }
 
-// SaveMemory returns when what node must know after a restart is on disk.
-func (f Folder) SaveMemory(what any) error {
+// SaveMemory saves what node must know after a restart, and returns when that is
+// on disk.
+func (f StateDir) SaveMemory(what any) error {
 	data, err := json.Marshal(what)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", fileMemory, err)
 	}
-	return write(f.nodes(fileMemory), nobodyElse, data)
+	return f.write(f.nodePath(fileMemory), ownerOnly, data)
 }
 
-// Existing is the folder as an agent left it; nothing is made if there is none.
-func Existing(dir string) Folder { return Folder{dir: dir} }
+// Existing is the state directory as an agent left it. It makes nothing.
+func Existing(dir string) StateDir { return StateDir{dir: dir, fsys: durable.Disk{}} }
+
+// On is the same directory on another file system, which tests let fail.
+func (f StateDir) On(fsys durable.FS) StateDir {
+	f.fsys = fsys
+	return f
+}

@@ -14,16 +14,16 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// fileMirrors is what users set up on this node, with their credentials: node
-// writes it, serve reads. serve itself never sees the users' files.
+// fileMirrors is what users set up on this node, with their credentials. node
+// writes it and serve reads it: serve may not read the users' own files.
 const fileMirrors = "mirrors.json"
 
-// PathMirrors tells serve that the file is new.
+// PathMirrors tells serve that the file has changed.
 const PathMirrors = "/-/mirrors"
 
-// Mirrors are the hosts that SaveMirrors saved last.
-func (f Folder) Mirrors() ([]upstream.UserHost, error) {
-	data, err := read(f.nodes(fileMirrors))
+// Mirrors are the hosts that SaveMirrors saved.
+func (f StateDir) Mirrors() ([]upstream.UserHost, error) {
+	data, err := read(f.nodePath(fileMirrors))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -32,15 +32,14 @@ func (f Folder) Mirrors() ([]upstream.UserHost, error) {
 	}
 	var hosts []upstream.UserHost
 	if json.Unmarshal(data, &hosts) != nil {
-		// The decoder's own words may quote a password.
+		// The decoder's error may quote a password.
 		return nil, fmt.Errorf("read %s: it is not what was written", fileMirrors)
 	}
 	return hosts, nil
 }
 
-// SaveMirrors returns when the hosts are on disk, and whether they were others
-// before.
-func (f Folder) SaveMirrors(hosts []upstream.UserHost) (changed bool, err error) {
+// SaveMirrors returns when the hosts are on disk, and whether they have changed.
+func (f StateDir) SaveMirrors(hosts []upstream.UserHost) (changed bool, err error) {
 	if hosts == nil {
 		hosts = []upstream.UserHost{}
 	}
@@ -48,7 +47,7 @@ func (f Folder) SaveMirrors(hosts []upstream.UserHost) (changed bool, err error)
 	if err != nil {
 		return false, fmt.Errorf("encode %s: %w", fileMirrors, err)
 	}
-	old, err := read(f.nodes(fileMirrors))
+	old, err := read(f.nodePath(fileMirrors))
 	if err == nil && bytes.Equal(old, data) || errors.Is(err, fs.ErrNotExist) && len(hosts) == 0 {
 		return false, nil
 	}
@@ -56,24 +55,25 @@ func (f Folder) SaveMirrors(hosts []upstream.UserHost) (changed bool, err error)
 	if err != nil {
 		return true, err
 	}
-	return true, write(f.nodes(fileMirrors), reader, data)
+	return true, f.write(f.nodePath(fileMirrors), reader, data)
 }
 
-// reader is the group that serve is in; nobodyElse if serve is who we are.
-func (f Folder) reader() (int, error) {
-	info, err := os.Stat(f.serves(""))
+// reader is the group that serve is in; ownerOnly if serve is the same user as
+// this program.
+func (f StateDir) reader() (int, error) {
+	info, err := os.Stat(f.servePath(""))
 	if err != nil {
 		return 0, fmt.Errorf("whose the folder of the serving half is: %w", err)
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || int(owner.Uid) == os.Geteuid() {
-		return nobodyElse, nil
+		return ownerOnly, nil
 	}
 	return int(owner.Gid), nil
 }
 
 // Mirrors tells serve to read what SaveMirrors saved. It fails if serve cannot
-// use it, and goes on with what it had.
+// use that; then serve goes on with what it had.
 func (c *Client) Mirrors(ctx context.Context) error {
 	return c.ask(ctx, http.MethodPost, PathMirrors, nil)
 }

@@ -8,38 +8,38 @@ import (
 	"syscall"
 )
 
-// Prepare makes the folder what the halves need when serve is not root: the
-// folder is root's, so that serve cannot put anything in the place of what node
-// goes by; in it one folder is serve's. user is serve's number, and its group's.
-// Root does it before either half starts; the second time it changes nothing.
+// Prepare sets owners and modes for a serve that is not root. The state directory
+// belongs to root, so that serve cannot replace the files of node; one directory
+// in it belongs to serve. user is the number of serve's user and group. Root calls
+// it before the halves start. Calling it again changes nothing.
 func Prepare(dir string, user int) error {
-	f := Folder{dir: dir}
-	if err := os.MkdirAll(f.serves(""), 0o700); err != nil {
+	f := Existing(dir)
+	if err := os.MkdirAll(f.servePath(""), 0o700); err != nil {
 		return fmt.Errorf("make state folder: %w", err)
 	}
 	// serve may go through it, and not look into it.
-	if err := giveFolder(dir, os.Geteuid(), user, 0o710); err != nil {
+	if err := giveDir(dir, os.Geteuid(), user, 0o710); err != nil {
 		return err
 	}
-	files, err := os.ReadDir(f.serves(""))
+	files, err := os.ReadDir(f.servePath(""))
 	if err != nil {
 		return fmt.Errorf("look into the folder of the serving half: %w", err)
 	}
 	for _, file := range files {
-		if err := giveFile(f.serves(file.Name()), user, user, 0o600); err != nil {
+		if err := giveFile(f.servePath(file.Name()), user, user, 0o600); err != nil {
 			return err
 		}
 	}
-	if err := giveFolder(f.serves(""), user, user, 0o700); err != nil {
+	if err := giveDir(f.servePath(""), user, user, 0o700); err != nil {
 		return err
 	}
-	return giveFile(f.nodes(fileMirrors), os.Geteuid(), user, 0o640)
+	return giveFile(f.nodePath(fileMirrors), os.Geteuid(), user, 0o640)
 }
 
-// giveFile gives an ordinary file away. Any other was not made by us: a second
-// name of a file, for one, may be a name of somebody else's. What is looked at
-// and what is given away are the same: a serve of a Pod that was deleted by force
-// may be at work in its folder.
+// giveFile changes the owner of an ordinary file. Anything else was not made by
+// us: a file with a second name may be somebody else's. It checks and changes the
+// same open file, because the serve of a Pod that was deleted by force may still
+// be changing the directory.
 func giveFile(path string, user, group int, mode os.FileMode) error {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	switch {
@@ -59,8 +59,8 @@ func giveFile(path string, user, group int, mode os.FileMode) error {
 	return give(file, info, user, group, mode)
 }
 
-// giveFolder gives a folder away whose own folder is root's.
-func giveFolder(path string, user, group int, mode os.FileMode) error {
+// giveDir changes the owner of a directory that is in one of root's.
+func giveDir(path string, user, group int, mode os.FileMode) error {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return fmt.Errorf("look at agent state: %w", err)

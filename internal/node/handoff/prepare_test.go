@@ -15,7 +15,7 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// serveUser is nobody's on the machine.
+// serveUser is the number of no user of the machine.
 const serveUser = 64535
 
 // asServe names the folder in which the test's own program acts as serve.

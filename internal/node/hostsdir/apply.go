@@ -8,10 +8,12 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // Result is what Apply did, or what Check found to do. Paths are relative to
-// the folder.
+// containerd's host directory.
 type Result struct {
 	Written   []string   // files, in the order of writing; the ownership file is among them
 	Removed   []string   // directories that are no longer ours
@@ -24,26 +26,26 @@ func (r Result) Changed() bool { return len(r.Written)+len(r.Removed) > 0 }
 // Conflict is a directory of somebody else in the way of ours.
 type Conflict struct {
 	Host      string // the host that we want
-	Directory string // the directory in the way, relative to the folder
+	Directory string // the directory in the way
 	Reason    string // a sentence for the operator
 }
 
-// Apply makes the folder look like the tree. It may be stopped at any
-// operation, by an error or a crash: what containerd reads is complete at any
-// moment, and the next Apply goes on from there.
-func Apply(fsys FS, tree Tree) (Result, error) { return run(fsys, tree, true) }
+// Apply makes containerd's host directory look like the tree. An error or a crash
+// may stop it at any operation: what containerd reads is complete at any moment,
+// and the next Apply goes on from there.
+func Apply(fsys durable.FS, tree Tree) (Result, error) { return run(fsys, tree, true) }
 
 // Check is Apply without writing anything.
-func Check(fsys FS, tree Tree) (Result, error) { return run(fsys, tree, false) }
+func Check(fsys durable.FS, tree Tree) (Result, error) { return run(fsys, tree, false) }
 
 // pass is one Apply under way.
 type pass struct {
-	fsys  FS
+	fsys  durable.FS
 	write bool // false in Check
 	res   Result
 }
 
-func run(fsys FS, tree Tree, write bool) (Result, error) {
+func run(fsys durable.FS, tree Tree, write bool) (Result, error) {
 	p := &pass{fsys: fsys, write: write}
 	known, listed, err := p.owned()
 	if err != nil {
@@ -58,8 +60,8 @@ func run(fsys FS, tree Tree, write bool) (Result, error) {
 		wanted = append(wanted, d.Host)
 	}
 	slices.Sort(wanted)
-	// Before the first directory exists it is known to be ours, and after the
-	// last one is gone it is forgotten: a crash in between leaves no orphan.
+	// A directory is on the list before it exists, and until it is gone: after a
+	// crash in between it is still known to be ours.
 	if err := p.remember(listed, union(known, wanted)); err != nil {
 		return p.res, err
 	}
@@ -79,15 +81,15 @@ func run(fsys FS, tree Tree, write bool) (Result, error) {
 	return p.res, p.remember(union(known, wanted), wanted)
 }
 
-// claim is the part of the tree that we may write, and notes who is in the way
-// of the rest.
+// claim is the part of the tree that we may write. It notes a conflict for each
+// directory of the rest.
 func (p *pass) claim(tree Tree, known []string) (Tree, error) {
-	var ours Tree
+	var may Tree
 	for _, d := range tree {
 		if !hostName.MatchString(d.Host) {
 			return nil, fmt.Errorf("apply host directories: %q is no registry host", d.Host)
 		}
-		if s := shadow(d.Host); s != "" {
+		if s := preferredName(d.Host); s != "" {
 			switch _, err := p.fsys.Lstat(s); {
 			case err == nil:
 				p.conflict(d.Host, s, "containerd prefers this directory to ours; remove it")
@@ -98,59 +100,38 @@ func (p *pass) claim(tree Tree, known []string) (Tree, error) {
 				return nil, fmt.Errorf("look at host directory %s: %w", s, err)
 			}
 		}
-		foreign, err := p.foreign(d, known)
+		ours, err := p.isOurs(d.Host, d.Fixed || slices.Contains(known, d.Host))
 		if err != nil {
 			return nil, err
 		}
-		if foreign {
+		if !ours {
 			p.conflict(d.Host, d.Host, "somebody else made this directory; it was left as it is")
 			continue
 		}
-		ours = append(ours, d)
+		may = append(may, d)
 	}
-	return ours, nil
+	return may, nil
 }
 
 func (p *pass) conflict(host, dir, reason string) {
 	p.res.Conflicts = append(p.res.Conflicts, Conflict{Host: host, Directory: dir, Reason: reason})
 }
 
-// foreign reports whether a directory exists and is not ours. Ours are those
-// on the list, those with our marker (the list was lost), and the fixed
-// address, which is nobody else's.
-func (p *pass) foreign(d Directory, known []string) (bool, error) {
-	info, err := p.fsys.Lstat(d.Host)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look at host directory %s: %w", d.Host, err)
-	}
-	if !info.IsDir() {
-		return true, nil // a symbolic link, above all
-	}
-	if d.Fixed || slices.Contains(known, d.Host) {
-		return false, nil
-	}
-	marked, err := p.marked(d.Host)
-	return !marked, err
-}
-
-// put makes one directory look as wanted: certificates, then hosts.toml, then
-// away with certificates that hosts.toml no longer names.
+// put makes one directory look as wanted. Certificates come first, then
+// hosts.toml. Certificates that it no longer names are removed last.
 func (p *pass) put(d Directory) error {
 	if _, err := p.fsys.Lstat(d.Host); errors.Is(err, fs.ErrNotExist) && p.write {
 		if err := p.fsys.Mkdir(d.Host, 0o755); err != nil {
 			return fmt.Errorf("make host directory %s: %w", d.Host, err)
 		}
-		if err := p.fsys.Sync("."); err != nil {
+		if err := p.fsys.SyncDir("."); err != nil {
 			return fmt.Errorf("make host directory %s: %w", d.Host, err)
 		}
 	}
 	changed := false
 	for _, f := range d.Files {
 		if f.Name == fileHosts {
-			// After a power cut too its certificates must be there.
+			// Its certificates must be there after a power cut too.
 			if err := p.save(d.Host, changed); err != nil {
 				return err
 			}
@@ -183,14 +164,14 @@ func (p *pass) save(host string, changed bool) error {
 	if !changed || !p.write {
 		return nil
 	}
-	if err := p.fsys.Sync(host); err != nil {
+	if err := p.fsys.SyncDir(host); err != nil {
 		return fmt.Errorf("save host directory %s: %w", host, err)
 	}
 	return nil
 }
 
 // putFile replaces a file in one step if content or mode differ. The temporary
-// name is always the same: one agent writes, and a crash leaves at most one.
+// name is always the same, so that a crash leaves at most one such file.
 func (p *pass) putFile(name string, data []byte) (bool, error) {
 	info, err := p.fsys.Lstat(name)
 	if err == nil && info.Mode() == 0o600 {
@@ -203,18 +184,14 @@ func (p *pass) putFile(name string, data []byte) (bool, error) {
 	if !p.write {
 		return true, nil
 	}
-	temp := name + tempSuffix
-	if err := p.fsys.WriteFile(temp, data, 0o600); err != nil {
-		return false, fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := p.fsys.Rename(temp, name); err != nil {
+	if err := durable.Swap(p.fsys, durable.File{Name: name, Temp: name + tempSuffix, Data: data}); err != nil {
 		return false, fmt.Errorf("write %s: %w", name, err)
 	}
 	return true, nil
 }
 
-// drop takes our files out of a directory, hosts.toml first, and the directory
-// with them unless somebody put more into it.
+// drop removes our files from a directory, hosts.toml first. The directory goes
+// too, unless there are other files in it.
 func (p *pass) drop(host string) error {
 	info, err := p.fsys.Lstat(host)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -224,7 +201,7 @@ func (p *pass) drop(host string) error {
 		return fmt.Errorf("remove host directory %s: %w", host, err)
 	}
 	if !info.IsDir() {
-		return nil // replaced by hand with something that is not ours
+		return nil // somebody replaced it with something of their own
 	}
 	p.res.Removed = append(p.res.Removed, host)
 	if !p.write {
@@ -248,7 +225,7 @@ func (p *pass) drop(host string) error {
 			return fmt.Errorf("remove host directory %s: %w", host, err)
 		}
 	}
-	if err := p.fsys.Sync("."); err != nil {
+	if err := p.fsys.SyncDir("."); err != nil {
 		return fmt.Errorf("remove host directory %s: %w", host, err)
 	}
 	return nil
@@ -269,7 +246,7 @@ func (p *pass) remove(name string) (bool, error) {
 
 // ourFiles are all names that we ever write into a host's directory, in the
 // order of writing.
-func ourFiles() []string { return []string{fileAgentCA, fileSecondCA, fileServerCA, fileHosts} }
+func ourFiles() []string { return []string{fileAgentCA, fileFallbackCA, fileServerCA, fileHosts} }
 
 func union(a, b []string) []string {
 	out := append(slices.Clone(a), b...)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/durable"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -52,9 +53,9 @@ func render(t testing.TB, l layout.Layout) hostsdir.Tree {
 	return tree
 }
 
-func open(t testing.TB, dir string) *hostsdir.Folder {
+func open(t testing.TB, dir string) *durable.Dir {
 	t.Helper()
-	f, err := hostsdir.OpenFolder(dir)
+	f, err := hostsdir.MakeDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +63,7 @@ func open(t testing.TB, dir string) *hostsdir.Folder {
 	return f
 }
 
-func apply(t testing.TB, f hostsdir.FS, tree hostsdir.Tree) hostsdir.Result {
+func apply(t testing.TB, f durable.FS, tree hostsdir.Tree) hostsdir.Result {
 	t.Helper()
 	res, err := hostsdir.Apply(f, tree)
 	if err != nil {

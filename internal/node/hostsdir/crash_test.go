@@ -13,57 +13,9 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
 )
-
-// failing lets the n-th operation that changes something fail, as a full disk
-// or a kill would, and every one after it.
-type failing struct {
-	hostsdir.FS
-	left int
-}
-
-var errFull = errors.New("no space left on device")
-
-func (f *failing) spend() error {
-	if f.left--; f.left < 0 {
-		return errFull
-	}
-	return nil
-}
-
-func (f *failing) Mkdir(name string, perm fs.FileMode) error {
-	return errors.Join(f.spend(), ifOK(f.left, func() error { return f.FS.Mkdir(name, perm) }))
-}
-
-func (f *failing) WriteFile(name string, data []byte, perm fs.FileMode) error {
-	if err := f.spend(); err != nil {
-		if f.left == -1 { // the one that fails has written half
-			_ = f.FS.WriteFile(name, data[:len(data)/2], perm)
-		}
-		return err
-	}
-	return f.FS.WriteFile(name, data, perm)
-}
-
-func (f *failing) Rename(from, to string) error {
-	return errors.Join(f.spend(), ifOK(f.left, func() error { return f.FS.Rename(from, to) }))
-}
-
-func (f *failing) Remove(name string) error {
-	return errors.Join(f.spend(), ifOK(f.left, func() error { return f.FS.Remove(name) }))
-}
-
-func (f *failing) Sync(name string) error {
-	return errors.Join(f.spend(), ifOK(f.left, func() error { return f.FS.Sync(name) }))
-}
-
-func ifOK(left int, do func() error) error {
-	if left < 0 {
-		return nil
-	}
-	return do()
-}
 
 // TestCrashAtAnyWrite stops Apply at each operation of each change of the
 // story. What containerd then reads is whole, and the next Apply ends where an
@@ -89,22 +41,25 @@ func TestCrashAtAnyWrite(t *testing.T) {
 			want := t.TempDir()
 			apply(t, open(t, want), step.from)
 			apply(t, open(t, want), step.to)
-			for n := 0; ; n++ {
-				dir := t.TempDir()
-				folder := open(t, dir)
-				apply(t, folder, step.from)
-				_, err := hostsdir.Apply(&failing{FS: folder, left: n}, step.to)
-				readable(t, dir)
-				apply(t, folder, step.to)
-				same(t, want, dir)
-				if err == nil {
-					if n < 3 {
-						t.Fatalf("only %d operations were counted", n)
+			for _, kill := range durabletest.Kills() {
+				for at := 1; ; at++ {
+					dir := t.TempDir()
+					folder := open(t, dir)
+					apply(t, folder, step.from)
+					p := durabletest.NewProcess(at, kill)
+					_, err := hostsdir.Apply(p.FS(folder), step.to)
+					readable(t, dir)
+					apply(t, folder, step.to)
+					same(t, want, dir)
+					if !p.Dead() && err == nil {
+						if at < 4 {
+							t.Fatalf("only %d operations were counted", at-1)
+						}
+						break
 					}
-					return
-				}
-				if !errors.Is(err, errFull) {
-					t.Fatal(err)
+					if !errors.Is(err, durabletest.ErrKilled) {
+						t.Fatal(err)
+					}
 				}
 			}
 		})
@@ -153,52 +108,35 @@ func readable(t *testing.T, dir string) {
 	}
 }
 
-// recorded notes the operations that a power cut could reorder.
-type recorded struct {
-	hostsdir.FS
-	log []string
-}
-
-func (r *recorded) Rename(from, to string) error {
-	r.log = append(r.log, "rename "+to)
-	return r.FS.Rename(from, to)
-}
-
-func (r *recorded) Remove(name string) error {
-	r.log = append(r.log, "remove "+name)
-	return r.FS.Remove(name)
-}
-
-func (r *recorded) Sync(name string) error {
-	r.log = append(r.log, "sync "+name)
-	return r.FS.Sync(name)
-}
-
 // TestPowerCutKeepsTheOrder: a hosts.toml whose certificate is not on disk
 // fails every pull of its host, so each is on disk before the next step.
 func TestPowerCutKeepsTheOrder(t *testing.T) {
 	t.Parallel()
-	folder := &recorded{FS: open(t, t.TempDir())}
+	folder := &durabletest.FS{FS: open(t, t.TempDir())}
 	with := published(t, registryB())
 	without := with
 	without.Fallback = layout.Fallback{}
 	apply(t, folder, render(t, with))
 	apply(t, folder, render(t, without))
+	var log []string
+	for _, c := range folder.Changes {
+		log = append(log, c.String())
+	}
 	for _, order := range [][]string{
 		{"rename " + fixed + "/second-way.crt", "sync " + fixed, "rename " + fixed + "/hosts.toml"},
 		{"rename " + fixed + "/hosts.toml", "sync " + fixed, "remove " + fixed + "/second-way.crt", "sync " + fixed},
 	} {
 		at := -1
 		for _, want := range order {
-			next := slices.Index(folder.log[at+1:], want)
+			next := slices.Index(log[at+1:], want)
 			if next < 0 {
-				t.Fatalf("no %q after operation %d of %q", want, at, folder.log)
+				t.Fatalf("no %q after operation %d of %q", want, at, log)
 			}
 			at += 1 + next
 		}
-		first := slices.Index(folder.log, order[0])
-		if i := slices.Index(folder.log[first:], order[1]); i > slices.Index(folder.log[first:], order[2]) {
-			t.Errorf("%q came after %q: %q", order[1], order[2], folder.log)
+		first := slices.Index(log, order[0])
+		if i := slices.Index(log[first:], order[1]); i > slices.Index(log[first:], order[2]) {
+			t.Errorf("%q came after %q: %q", order[1], order[2], log)
 		}
 	}
 }

@@ -21,8 +21,8 @@ import (
 // other process of the node can pull with the cluster's credentials.
 const TokenHeader = "X-Registry-Node-Token"
 
-// Options are what a tree needs beside the layout. They differ from node to
-// node and do not change while the node lives.
+// Options are what a tree needs besides the layout. They differ from node to
+// node, and do not change on a node.
 type Options struct {
 	AgentURL string // https with host and port: "https://127.0.0.1:5001"
 	Token    string // value of TokenHeader
@@ -37,9 +37,9 @@ func (o Options) GoString() string { return o.String() }
 
 var tokenValue = regexp.MustCompile(`^[0-9A-Za-z_=-]{16,256}$`)
 
-// Render is the tree of a layout: one directory per host, however many names
-// the host has. A layout without routes is an empty tree. Credentials of
-// upstreams are in no tree: only the agent uses them.
+// Render is the tree of a layout: one directory for each host. A layout without
+// routes is an empty tree. Credentials of upstreams are in no tree: only the agent
+// uses them.
 func Render(l layout.Layout, o Options) (Tree, error) {
 	agent, err := o.agent()
 	if err != nil {
@@ -69,28 +69,29 @@ func Render(l layout.Layout, o Options) (Tree, error) {
 	return tree, nil
 }
 
-// fixedAddress sends containerd to the agent, then to the in-cluster proxy,
-// and at last to the agent again: without `server` containerd would ask the
-// node's DNS for a name that only the cluster knows, and report that.
+// fixedAddress sends containerd to the agent, then to the in-cluster proxy, and
+// as the last resort (`server`) to the agent again: without a server containerd
+// would ask the node's DNS for a name that only the cluster knows, and report
+// that.
 func fixedAddress(second layout.Fallback, agent endpoint) (Directory, error) {
 	dir := Directory{Host: layout.Fixed().Host, Fixed: true, Files: []File{{fileAgentCA, agent.certificates}}}
 	hosts := []endpoint{agent}
 	if second != (layout.Fallback{}) {
-		e, err := secondWay(second)
+		e, err := fallbackEndpoint(second)
 		if err != nil {
 			return Directory{}, fmt.Errorf("second way: %w", err)
 		}
 		hosts = append(hosts, e)
-		dir.Files = append(dir.Files, File{fileSecondCA, e.certificates})
+		dir.Files = append(dir.Files, File{fileFallbackCA, e.certificates})
 	}
 	dir.Files = append(dir.Files, File{fileHosts, hostsTOML(agent, hosts)})
 	return dir, nil
 }
 
-// realAddress sends containerd to the agent and, where the agent has no route
-// or is down, to the registry itself, with whatever credentials the pod has. A
-// registry that was left is not relied upon, it may be gone: before it comes the
-// in-cluster proxy.
+// realAddress sends containerd to the agent, and if that has no route or is down,
+// to the registry itself, with the credentials of the pod. A registry that the
+// cluster does not use any more may be gone: then the in-cluster proxy comes
+// before it.
 func realAddress(host string, l layout.Layout, agent endpoint) (Directory, error) {
 	server, known, err := registryItself(host, l)
 	if err != nil {
@@ -99,12 +100,12 @@ func realAddress(host string, l layout.Layout, agent endpoint) (Directory, error
 	dir := Directory{Host: host, Files: []File{{fileAgentCA, agent.certificates}}}
 	hosts := []endpoint{agent}
 	if !known && l.Fallback != (layout.Fallback{}) {
-		second, err := secondWay(l.Fallback)
+		second, err := fallbackEndpoint(l.Fallback)
 		if err != nil {
 			return Directory{}, fmt.Errorf("second way: %w", err)
 		}
 		hosts = append(hosts, second)
-		dir.Files = append(dir.Files, File{fileSecondCA, second.certificates})
+		dir.Files = append(dir.Files, File{fileFallbackCA, second.certificates})
 	}
 	if server.ca != "" {
 		dir.Files = append(dir.Files, File{fileServerCA, server.certificates})
@@ -113,20 +114,19 @@ func realAddress(host string, l layout.Layout, agent endpoint) (Directory, error
 	return dir, nil
 }
 
-// registryItself is the registry behind a real address. Several upstreams may
-// share the host during a switch (other credentials, path or CA): the target's
-// scheme wins, and every CA of that scheme is trusted.
+// registryItself is the registry behind a real address. During a switch several
+// upstreams may have the host, with other credentials, paths or CAs: the target's
+// scheme counts, and every CA of that scheme is trusted.
 //
-// It is not known where no upstream has the host: then its name is kept for the
-// sake of references, and others serve it.
+// known is false if no upstream has the host: its name is kept only because
+// references use it, and other registries serve it.
 func registryItself(host string, l layout.Layout) (e endpoint, known bool, err error) {
 	candidates := []upstream.Upstream{l.Target, l.Active}
 	for _, r := range l.Routes {
 		candidates = append(candidates, r.Upstreams...)
 	}
 	candidates = slices.DeleteFunc(candidates, func(u upstream.Upstream) bool { return u.Host != host })
-	// A name that is kept for the sake of references, served by the target
-	// only: nothing is known of its own registry but the address.
+	// Without candidates only the address is known.
 	scheme := upstream.HTTPS
 	if len(candidates) > 0 {
 		scheme = candidates[0].Scheme
@@ -136,8 +136,7 @@ func registryItself(host string, l layout.Layout) (e endpoint, known bool, err e
 	default:
 		return endpoint{}, false, fmt.Errorf("scheme %q is neither http nor https", scheme)
 	}
-	// What may be asked of a registry itself is not for us to limit: no
-	// capabilities, which means all.
+	// No capabilities means all: what a registry can do is not our decision.
 	e = endpoint{url: string(scheme) + "://" + host}
 	if host == "docker.io" {
 		e.url = "https://registry-1.docker.io" // what containerd itself makes of it
@@ -186,7 +185,7 @@ func (o Options) agent() (endpoint, error) {
 	return endpoint{url: o.AgentURL, ca: fileAgentCA, certificates: data, header: TokenHeader, value: o.Token, pullOnly: true}, nil
 }
 
-func secondWay(s layout.Fallback) (endpoint, error) {
+func fallbackEndpoint(s layout.Fallback) (endpoint, error) {
 	if !validAddress(s.Host) {
 		return endpoint{}, fmt.Errorf("%q is not ip:port", s.Host)
 	}
@@ -197,7 +196,7 @@ func secondWay(s layout.Fallback) (endpoint, error) {
 	if strings.Contains(s.Credentials.Username, ":") {
 		return endpoint{}, errors.New("a user name with a colon cannot be sent")
 	}
-	e := endpoint{url: "https://" + s.Host, ca: fileSecondCA, certificates: data, pullOnly: true}
+	e := endpoint{url: "https://" + s.Host, ca: fileFallbackCA, certificates: data, pullOnly: true}
 	if !s.Credentials.IsZero() {
 		pair := s.Credentials.Username + ":" + s.Credentials.Password
 		// Base64 has no character that TOML could mistake for something else.
@@ -206,7 +205,7 @@ func secondWay(s layout.Fallback) (endpoint, error) {
 	return e, nil
 }
 
-// validAddress is for addresses that nodes dial without any DNS.
+// validAddress reports whether an address is ip:port, which needs no DNS.
 func validAddress(address string) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || net.ParseIP(host) == nil {
@@ -216,8 +215,8 @@ func validAddress(address string) bool {
 	return err == nil && n > 0 && net.JoinHostPort(host, port) == address
 }
 
-// certificates re-encodes PEM certificates, so that nothing else that was
-// around them reaches the node's disk.
+// certificates keeps only the certificates of a PEM text, so that nothing else of
+// it reaches the node's disk.
 func certificates(text string) ([]byte, error) {
 	var out []byte
 	for rest := []byte(text); ; {
@@ -229,7 +228,7 @@ func certificates(text string) ([]byte, error) {
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf("the CA has a %q block, want certificates only", block.Type)
 		}
-		// containerd fails every pull of the host when a file has none it can read.
+		// containerd fails every pull of the host if it cannot read one of them.
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
 			return nil, fmt.Errorf("read a certificate of the CA: %w", err)
 		}
@@ -241,11 +240,8 @@ func certificates(text string) ([]byte, error) {
 	return out, nil
 }
 
-// marker is the first line of every hosts.toml of ours.
-const marker = "# Written by registry-agent, which undoes changes made by hand.\n"
-
-// hostsTOML writes what containerd reads. `[host]` comes before the hosts:
-// without it older versions lose their order.
+// hostsTOML is the file that containerd reads. Without the line `[host]` before
+// the hosts, older versions read these in any order.
 func hostsTOML(server endpoint, hosts []endpoint) []byte {
 	var b strings.Builder
 	b.WriteString(marker)
@@ -260,7 +256,7 @@ func hostsTOML(server endpoint, hosts []endpoint) []byte {
 	return []byte(b.String())
 }
 
-// write is the part that `server` and every host have in common.
+// write writes what `server` and every host have in common.
 func (e endpoint) write(b *strings.Builder, prefix string) {
 	if e.pullOnly {
 		b.WriteString("capabilities = [\"pull\", \"resolve\"]\n")

@@ -5,16 +5,16 @@ import (
 	"regexp"
 )
 
-// The files of one host's directory. Certificates come first, hosts.toml last:
-// containerd fails a pull when a certificate that hosts.toml names is missing,
-// but reads a directory without hosts.toml as one of extra certificates.
+// The files of one host's directory. Certificates are written first, hosts.toml
+// last: if a certificate that hosts.toml names is missing, containerd fails the
+// pull. A directory without hosts.toml is no error.
 const (
-	fileAgentCA   = "ca.crt"
-	fileSecondCA  = "second-way.crt"
-	fileServerCA  = "registry.crt"
-	fileHosts     = "hosts.toml"
-	tempSuffix    = ".registry-agent" // neither .crt nor .cert nor .key: containerd loads those
-	ownershipFile = ".registry-agent-owned.json"
+	fileAgentCA    = "ca.crt"
+	fileFallbackCA = "second-way.crt"
+	fileServerCA   = "registry.crt"
+	fileHosts      = "hosts.toml"
+	tempSuffix     = ".registry-agent" // neither .crt nor .cert nor .key: containerd loads those
+	ownershipFile  = ".registry-agent-owned.json"
 )
 
 // Tree is what we want in containerd's host directory, sorted by host.
@@ -25,8 +25,8 @@ type Directory struct {
 	// Host is what image references start with, and the directory's name:
 	// "registry.d8-system.svc:5001".
 	Host string
-	// Fixed marks the directory of the fixed address. It is ours whatever was
-	// there before; all others belong to whoever made them.
+	// Fixed marks the directory of the fixed address. It is ours, whatever was
+	// there before.
 	Fixed bool
 	// Files are in the order in which they must be written.
 	Files []File
@@ -44,15 +44,13 @@ func (f File) String() string { return fmt.Sprintf("%s (%d bytes)", f.Name, len(
 // GoString keeps the content out of %#v.
 func (f File) GoString() string { return "hostsdir.File(" + f.String() + ")" }
 
-// hostName is what may become a directory's name: a host, or what containerd
-// calls the directory of all others. It is never ".", ".." or hidden, and it has
-// no slash.
+// hostName is what may become a directory's name: a host, or containerd's name
+// for all other hosts. It has no slash, and is never ".", ".." or hidden.
 var hostName = regexp.MustCompile(`^(?:[0-9a-z]([0-9a-z.-]{0,250}[0-9a-z])?(:[0-9]{1,5})?|_default)$`)
 
-// shadow is the other name under which containerd looks for a host with a
-// port, and the one that it prefers: "host_5001_" for "host:5001". Empty for
-// hosts without a port.
-func shadow(host string) string {
+// preferredName is where containerd looks first for a host with a port:
+// "host_5001_" for "host:5001". It is empty for a host without a port.
+func preferredName(host string) string {
 	for i := len(host) - 1; i > 0; i-- {
 		if host[i] == ':' {
 			return host[:i] + "_" + host[i+1:] + "_"

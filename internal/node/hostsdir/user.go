@@ -1,7 +1,6 @@
 package hostsdir
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,11 +9,8 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// Ours reports whether a hosts.toml is one that we wrote as a whole.
-func Ours(data []byte) bool { return bytes.HasPrefix(data, []byte(marker)) }
-
-// UserEndpoint is a host, or the server, of a user's hosts.toml with what stock
-// containerd makes of it. Names of files are absolute.
+// UserEndpoint is a host, or the server, of a user's hosts.toml, as containerd
+// itself understands it. Names of files are absolute.
 type UserEndpoint struct {
 	URL          string // empty for a server that is the image's own host
 	Capabilities []string
@@ -26,8 +22,9 @@ type UserEndpoint struct {
 	Header       map[string][]string
 }
 
-// RenderUser is the directory for a host that a user set up where containerd
-// does not look: the agent first if it is asked for, then what the user wrote.
+// RenderUser is the directory for a host that a user set up in a directory in
+// which containerd does not look. agentFirst puts the agent before what the user
+// wrote.
 func RenderUser(host string, o Options, agentFirst bool, hosts []UserEndpoint, server UserEndpoint) (Directory, error) {
 	if !hostName.MatchString(host) {
 		return Directory{}, fmt.Errorf("render host directory: %q is no registry host", host)
@@ -108,7 +105,7 @@ func list(values []string) string {
 	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
-// quote is a basic string of TOML.
+// quote is a text as a basic string of TOML.
 func quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

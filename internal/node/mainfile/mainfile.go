@@ -33,14 +33,13 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Sentence }
 
-// directory is what we write without any quoting to think about. A colon would
-// make two directories of one.
+// directory is a path that needs no quoting. A colon would make two paths of it.
 var directory = regexp.MustCompile(`^(/[A-Za-z0-9][A-Za-z0-9._@+-]*)+$`)
 
-// SetConfigPath returns the main file with registry.config_path of the CRI
-// plugin set to dir, for a containerd of that major version (1 or 2). Nothing
-// else in the document differs. A file without any setting, or nil data, make
-// a new one that means containerd's defaults and config_path.
+// SetConfigPath returns the main file with registry.config_path of the CRI plugin
+// set to dir, for a containerd of that major version (1 or 2). Nothing else in the
+// file differs. From a file without settings, or nil data, it makes one with
+// containerd's defaults and config_path.
 func SetConfigPath(data []byte, major int, dir string) ([]byte, error) {
 	if !directory.MatchString(dir) {
 		return nil, &Refusal{Sentence: fmt.Sprintf("config_path cannot become %q: only an absolute path of plain characters can", dir)}
@@ -62,7 +61,7 @@ func SetConfigPath(data []byte, major int, dir string) ([]byte, error) {
 		return nil, err
 	}
 	edited := slices.Concat(lead, out)
-	// What cannot be taken back exactly is not done at all.
+	// An edit that cannot be taken out exactly is not made.
 	back, err := Restore(edited, data, dir)
 	if err != nil || !bytes.Equal(back, data) {
 		return nil, &Refusal{Sentence: byHand(name, dir)}
@@ -87,10 +86,10 @@ func byHand(name, dir string) string {
 	return fmt.Sprintf("config_path cannot be added without touching something else; write by hand: [plugins.%q.registry] config_path = %q", name, dir)
 }
 
-// plugin is the name under which the file keeps, or would keep, registry
+// plugin is the name of the plugin that has, or should have, the registry
 // settings.
 func (d *document) plugin(major int) (string, error) {
-	version := int64(1) // what containerd takes a file without version for
+	version := int64(1) // of a file without version
 	if v, ok := d.tree["version"]; ok {
 		if version, ok = v.(int64); !ok {
 			return "", &Refusal{Sentence: "version is not a number; containerd would not start with this file"}
@@ -111,7 +110,7 @@ func (d *document) plugin(major int) (string, error) {
 	if major <= 1 {
 		return name, nil
 	}
-	// containerd 2 translates the old names, and what it translates wins.
+	// containerd 2 translates the old names, and these win over the new one.
 	for _, n := range []string{name, nameV2, nameImages} {
 		if d.has("plugins", n, "registry") {
 			return n, nil
@@ -120,11 +119,10 @@ func (d *document) plugin(major int) (string, error) {
 	return name, nil
 }
 
-// empty reports whether the file says nothing at all.
+// empty reports whether the file has no setting.
 func (d *document) empty() bool { return len(d.headers)+len(d.pairs) == 0 }
 
-// set makes the edit, wherever the file has or lacks the setting; had is
-// whether it had one.
+// set makes the edit. had is whether the file had the setting.
 func (d *document) set(name string, major int, dir string) (out []byte, had bool, err error) {
 	target := []string{"plugins", name, "registry", "config_path"}
 	table := target[:3]
@@ -152,7 +150,7 @@ func (d *document) set(name string, major int, dir string) (out []byte, had bool
 		return out, false, err
 	}
 	if dotted != nil {
-		// registry is not a table of its own here, so that none may be opened.
+		// registry is written by dotted keys here: TOML allows no table of that name.
 		start := d.lineStart(dotted.start)
 		keys := dotted.keys[:dotted.own-(len(dotted.path)-len(table))]
 		key := d.data[keys[0].start:keys[len(keys)-1].end]
@@ -161,7 +159,7 @@ func (d *document) set(name string, major int, dir string) (out []byte, had bool
 	return d.appendTable(name, major, value), false, nil
 }
 
-// under puts the setting below the table's own line; nil when it has none.
+// under puts the setting below the table's header; nil if there is none.
 func (d *document) under(table []string, setting string) ([]byte, error) {
 	for i, h := range d.headers {
 		if h.array && (inside(table, h.path) || slices.Equal(table, h.path)) {
@@ -175,8 +173,8 @@ func (d *document) under(table []string, setting string) ([]byte, error) {
 	return nil, nil
 }
 
-// closed refuses a value where the way to config_path needs a table that can
-// still take keys.
+// closed refuses a value on the way to config_path that is no table, or one that
+// takes no further keys.
 func (d *document) closed(p pair, target []string, value string) error {
 	at := strings.Join(p.path, ".")
 	if p.kind != unstable.InlineTable {
@@ -197,7 +195,7 @@ func inside(path, prefix []string) bool {
 	return len(path) > len(prefix) && slices.Equal(path[:len(prefix)], prefix)
 }
 
-// indentUnder is how settings of a table are indented, as far as it has any.
+// indentUnder is how settings of a table are indented.
 func (d *document) indentUnder(table int) string {
 	for _, p := range d.pairs {
 		if p.table == table && !p.inline {
@@ -232,7 +230,7 @@ func (d *document) appendTable(name string, major int, value string) []byte {
 	nl := d.newline(len(d.data))
 	lines := []string{begin}
 	if d.empty() {
-		// Without it containerd would take the file for one in its oldest format.
+		// Without version containerd reads the file in its oldest format.
 		lines = append(lines, fmt.Sprintf("version = %d", min(max(major, 1), 2)+1))
 	}
 	quoted := `"` + name + `"`
@@ -247,8 +245,8 @@ func (d *document) appendTable(name string, major int, value string) []byte {
 	return slices.Concat(d.data, []byte(block+nl))
 }
 
-// ConfigPath is the config_path that a main file has; empty when it has none
-// or cannot be read.
+// ConfigPath is the config_path of a main file; empty if it has none or cannot be
+// read.
 func ConfigPath(data []byte) string {
 	_, body := split(data)
 	d, err := parse(body)

@@ -9,13 +9,13 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// ClearConfigPath is Restore where the original is lost: config_path goes.
+// ClearConfigPath is Restore without the original: config_path is removed.
 func ClearConfigPath(data []byte, dir string) ([]byte, error) { return Restore(data, nil, dir) }
 
-// Restore takes our edit, which set config_path to dir, out again: config_path
-// gets what it is in original, or goes when original has none. Nothing else
-// differs from data. Where config_path is something else by now it is not
-// ours any more, and data come back as they are.
+// Restore takes our edit out, which set config_path to dir: config_path becomes
+// what it is in original, or is removed if original has none. Nothing else
+// differs from data. If config_path is another directory by now, it is not ours
+// any more, and data are returned unchanged.
 func Restore(data, original []byte, dir string) ([]byte, error) {
 	lead, body := split(data)
 	d, err := parse(body)
@@ -25,7 +25,7 @@ func Restore(data, original []byte, dir string) ([]byte, error) {
 	_, old := split(original)
 	o, err := parse(old)
 	if err != nil {
-		o = &document{} // unreadable, so no value of it can be trusted
+		o = &document{} // it cannot be read, so nothing of it is used
 	}
 	out := body
 	for _, name := range []string{nameV1, nameV2, nameImages} {
@@ -43,7 +43,7 @@ func Restore(data, original []byte, dir string) ([]byte, error) {
 	return slices.Concat(lead, out), nil
 }
 
-// restore takes the setting of one name out.
+// restore takes out the setting of one plugin.
 func (d *document) restore(original *document, name, dir string) ([]byte, error) {
 	p := d.find(name)
 	if p == nil || p.kind != unstable.String || p.prose != dir {
@@ -69,8 +69,8 @@ func (d *document) restore(original *document, name, dir string) ([]byte, error)
 	return d.cut(span{start, stop}), nil
 }
 
-// cut takes lines out. One at the end of a file that ends without a newline
-// takes the newline before it along.
+// cut takes lines out. If the last line of the file goes and has no newline, the
+// one before it goes too.
 func (d *document) cut(s span) []byte {
 	if s.end == len(d.data) && s.start > 0 && d.data[s.end-1] != '\n' {
 		s.start--
@@ -90,7 +90,7 @@ func (d *document) find(name string) *pair {
 	return nil
 }
 
-// ours is a table of ours with nothing of anybody else's in it.
+// ours is a table as we append it, with nothing else in it.
 var ours = regexp.MustCompile(`^` + begin + `\r?\n(?:version = [0-9]\r?\n)?\[plugins\.[^\n]*\.registry\]\r?\n  config_path = "[^"\n]*"\r?\n` + end + `(?:\r?\n|$)`)
 
 // block is the table that we appended, around its setting.
@@ -103,8 +103,8 @@ func (d *document) block(p *pair) (span, bool) {
 	if found == nil || at+len(found) <= p.end {
 		return span{}, false
 	}
-	// Settings after it would be settings of another table without it, and
-	// without its version the rest would be read in another way.
+	// Settings that follow belong to this table, and would move to the one before.
+	// Without its version, the rest would be read in another format.
 	stop := at + len(found)
 	for _, q := range d.pairs {
 		if q.start >= stop && q.table == p.table {

@@ -19,8 +19,7 @@ type header struct {
 	line  int
 }
 
-// pair is one key with its value, at the level of lines or within an inline
-// table.
+// pair is one key with its value, on a line of its own or in an inline table.
 type pair struct {
 	path       []string // the table's own path included
 	own        int      // how many parts of path this pair's key has itself
@@ -47,8 +46,8 @@ type document struct {
 // bom may begin a file: containerd 1.x skips it.
 const bom = "\xEF\xBB\xBF"
 
-// parse reads a file. The parser's own words may quote a password, so only the
-// position is told.
+// parse reads a file. The parser's error may quote a password, so only the
+// position is reported.
 func parse(data []byte) (*document, error) {
 	if len(data) > math.MaxInt32 {
 		return nil, errors.New("the file is too large")
@@ -87,7 +86,7 @@ func parse(data []byte) (*document, error) {
 	return d, nil
 }
 
-// pair notes a key and its value, and those within an inline table.
+// pair records a key and its value, and those in an inline table.
 func (d *document) pair(p *unstable.Parser, e *unstable.Node, prefix []string, table int, inline bool) {
 	path, keys := key(e)
 	value := e.Value()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// verify reads an edit back: the setting is what it shall be (or, with an
-// empty dir, whatever it is), and nothing else differs.
+// verify reads an edit back: the setting must be dir (if dir is not empty), and
+// nothing else may differ.
 func verify(before *document, out []byte, dir string, names ...string) error {
 	after, err := parse(out)
 	if err != nil {
@@ -23,7 +23,7 @@ func verify(before *document, out []byte, dir string, names ...string) error {
 	}
 	a, b := prune(before, names), prune(after, names)
 	if before.empty() || after.empty() {
-		// A file that we made says its own format.
+		// A file that we made has a version, and an empty one has none.
 		delete(a, "version")
 		delete(b, "version")
 	}
@@ -33,8 +33,8 @@ func verify(before *document, out []byte, dir string, names ...string) error {
 	return nil
 }
 
-// prune is the document without config_path, and without tables that hold
-// nothing else on the way to it. The tree itself is left alone.
+// prune is the document without config_path, and without tables that have nothing
+// else. The tree itself is not changed.
 func prune(d *document, names []string) map[string]any {
 	tree := d.tree
 	for _, name := range names {

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// bundleOf are the platform's names of systems whose own ID is another.
+// bundleOf is the platform's name of a system; most systems have the same ID.
 func bundleOf(id string) string {
 	switch id {
 	case "ubuntu":
@@ -23,7 +23,7 @@ func bundleOf(id string) string {
 	return id
 }
 
-// bundles are the names by which spec.bundles may mean the host's system: the
+// bundles are the names that spec.bundles may have for the host's system: the
 // platform's name, os-release's ID, and ID-VERSION_ID.
 func bundles(root string) ([]string, error) {
 	var data []byte

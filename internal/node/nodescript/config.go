@@ -20,22 +20,21 @@ const (
 
 // Config is what running scripts on one node needs.
 type Config struct {
-	// Client reaches the API server: NodeGroupConfigurations are followed there,
-	// failures are told as Events of the Node.
+	// Client reaches the API server. NodeGroupConfigurations come from there, and
+	// failures become Events of the Node.
 	Client dynamic.Interface
 	// NodeName is the Node's name, BootID that of its present boot.
 	NodeName, BootID string
 	// Host is where scripts run.
 	Host Host
-	// StateDir is a folder of the host, of root alone: scripts, flags, what was
-	// done. DefaultStateDir when empty. It must survive reboots.
+	// StateDir is a directory of the host that only root may read: scripts, flags,
+	// and what was done. DefaultStateDir if empty. It must survive reboots.
 	StateDir string
-	// Retry is the pause before a failed script is tried again, Again how often
-	// all of them run although nothing changed, Timeout how long one may take.
-	// The defaults when zero.
+	// Retry is the pause before a failed script is tried again, Again the time after
+	// which all of them run although nothing changed, and Timeout is how long one
+	// may take. Zero means the default.
 	Retry, Again, Timeout time.Duration
-	// Changed is called whenever Status or Warnings say something new. It must
-	// not block.
+	// Changed is called whenever Status or Warnings have changed. It must not block.
 	Changed func()
 }
 

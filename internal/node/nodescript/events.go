@@ -24,25 +24,25 @@ import (
 const reasonFailed = "BashibleStepFailed"
 
 const (
-	// eachFailure is how many failures in a row are told one by one; after them
-	// the same Event is brought up to date once in a while.
-	eachFailure = 3
-	onceIn      = 5 * time.Minute
-	// eventTimeout is how long telling may hold up trying again.
+	// failuresOneByOne is how many failures in a row are reported at once. After
+	// them the Event is updated only every eventInterval.
+	failuresOneByOne = 3
+	eventInterval    = 5 * time.Minute
+	// eventTimeout is how long an Event may delay the next try.
 	eventTimeout = 5 * time.Second
 )
 
-// events tells on the Node which script failed: one Event per script, which
-// counts. It is used by one goroutine.
+// events reports on the Node which script failed, with one Event for each script,
+// which has a count. It is used by one goroutine.
 type events struct {
 	client dynamic.Interface
 	node   string
 	log    *slog.Logger
-	told   map[string]*told // by script
+	sent   map[string]*sentEvent // by script
 }
 
-// told is an Event that was made.
-type told struct {
+// sentEvent is an Event that was made.
+type sentEvent struct {
 	name     string // empty: none yet
 	first    metav1.Time
 	count    int32
@@ -50,20 +50,21 @@ type told struct {
 }
 
 func newEvents(client dynamic.Interface, node string, log *slog.Logger) *events {
-	return &events{client: client, node: node, log: log, told: map[string]*told{}}
+	return &events{client: client, node: node, log: log, sent: map[string]*sentEvent{}}
 }
 
-func (e *events) succeeded(s script) { delete(e.told, s.name) }
+func (e *events) succeeded(s script) { delete(e.sent, s.name) }
 
-// failed tells, as far as the API server lets it: nothing depends on it.
+// failed reports a failure. If the API server does not take it, it is lost:
+// nothing depends on it.
 func (e *events) failed(ctx context.Context, node Node, s script, o outcome) {
-	t := e.told[s.name]
+	t := e.sent[s.name]
 	if t == nil {
-		t = &told{first: metav1.Now()}
-		e.told[s.name] = t
+		t = &sentEvent{first: metav1.Now()}
+		e.sent[s.name] = t
 	}
 	t.count++
-	if t.count > eachFailure && time.Since(t.lastSent) < onceIn {
+	if t.count > failuresOneByOne && time.Since(t.lastSent) < eventInterval {
 		return
 	}
 	t.lastSent = time.Now()
@@ -74,9 +75,9 @@ func (e *events) failed(ctx context.Context, node Node, s script, o outcome) {
 	}
 }
 
-// send brings the Event up to date, or makes one: the first, or another because
-// the API server keeps Events for an hour or so.
-func (e *events) send(ctx context.Context, node Node, s script, o outcome, t *told) error {
+// send updates the Event, or makes one if there is none: the API server keeps
+// Events for about an hour.
+func (e *events) send(ctx context.Context, node Node, s script, o outcome, t *sentEvent) error {
 	resource := e.client.Resource(corev1.SchemeGroupVersion.WithResource("events")).Namespace(metav1.NamespaceDefault)
 	now, note := metav1.Now(), noteOf(s, o)
 	if t.name != "" {
@@ -90,7 +91,7 @@ func (e *events) send(ctx context.Context, node Node, s script, o outcome, t *to
 		}
 	}
 	sum := sha256.Sum256([]byte(s.name))
-	// Node and script, and when: an Event of an earlier time may still be there.
+	// The time is in the name, because an earlier Event may still be there.
 	name := fmt.Sprintf("%s.%s.%x", e.node, hex.EncodeToString(sum[:4]), now.UnixNano())
 	event := &corev1.Event{
 		TypeMeta:       metav1.TypeMeta{APIVersion: "v1", Kind: "Event"},

@@ -16,37 +16,36 @@ import (
 var library []byte
 
 const (
-	// stderrTail is how much of standard error an Event tells.
+	// stderrTail is how much of standard error is in an Event.
 	stderrTail = 500
 	// outputTail is how much of what a script printed is kept on the node.
 	outputTail = 64 << 10
-	// grace is how long a script has to end when it is asked to, and a process
-	// that it left behind to let go of its output.
+	// grace is how long a script may take to end when it is asked to, and a process
+	// that it left behind to close the output.
 	grace = 5 * time.Second
 )
 
 // outcome is how one run of a script ended.
 type outcome struct {
-	// failure says how it failed, in words that quote nothing; empty: it did not.
+	// failure says how it failed, without any of its output; empty if it succeeded.
 	failure string
-	// stderr is the end of what it said, which may hold anything.
+	// stderr is the end of its standard error, in which anything may be.
 	stderr string
 }
 
-// executor runs one script, once. With trace, bash tells on the node what it
-// does.
+// executor runs one script once. With trace, bash prints on the node what it does.
 type executor interface {
 	run(ctx context.Context, s script, trace bool) outcome
 }
 
-// gate starts a script only when its process is known on disk: nothing may run
-// that a later agent does not find.
+// gate starts a script only when its process is recorded on disk, so that a later
+// agent finds everything that runs.
 const gate = `IFS= read -r _ || exit 125; BASH_ENV="$1"; export BASH_ENV; shift; exec "$@" </dev/null`
 
 // bash runs scripts with the host's bash.
 type bash struct {
 	host    Host
-	folder  *folder
+	folder  *stateDir
 	bootID  string
 	timeout time.Duration
 }
@@ -55,7 +54,7 @@ func (b *bash) run(ctx context.Context, s script, trace bool) outcome {
 	if err := s.check(); err != nil {
 		return outcome{failure: err.Error()}
 	}
-	if err := b.folder.place(s); err != nil {
+	if err := b.folder.prepare(s); err != nil {
 		return outcome{failure: err.Error()}
 	}
 	limited, cancel := context.WithTimeout(ctx, b.timeout)
@@ -83,12 +82,12 @@ func (b *bash) execute(ctx context.Context, s script, trace bool, stdout, stderr
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the host's bash: %w", err)
 	}
-	defer b.folder.forget()
-	noted := b.folder.note(running{Group: cmd.Process.Pid, Mark: markOf(cmd.Env), BootID: b.bootID})
+	defer b.folder.forgetRunning()
+	noted := b.folder.noteRunning(running{Group: cmd.Process.Pid, Mark: markOf(cmd.Env), BootID: b.bootID})
 	if noted == nil {
 		_, _ = io.WriteString(open, "go\n") // one that has ended already says why
 	}
-	_ = open.Close() // without a word the gate stays shut
+	_ = open.Close() // if nothing was written, the gate ends without the script
 	err = cmd.Wait()
 	if ctx.Err() != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what did not listen
@@ -112,7 +111,7 @@ func (b *bash) command(ctx context.Context, s script, trace bool) (*exec.Cmd, er
 	return cmd, nil
 }
 
-// environment is all that a script finds.
+// environment is all variables that a script gets.
 func (b *bash) environment(s script, trace bool) []string {
 	flag := ""
 	if trace {
@@ -125,8 +124,8 @@ func (b *bash) environment(s script, trace bool) []string {
 	}
 }
 
-// explain says how a run failed, or nothing when it did not. It quotes nothing
-// of what the script printed.
+// explain says how a run failed; empty if it did not. Nothing that the script
+// printed is in it.
 func (b *bash) explain(ctx context.Context, s script, err error) string {
 	var exit *exec.ExitError
 	switch {

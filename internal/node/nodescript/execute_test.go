@@ -261,7 +261,7 @@ func TestCutOff(t *testing.T) {
 				timer := time.NewTimer(10 * time.Millisecond)
 				<-timer.C
 			}
-			left, ok := b.folder.cutOff()
+			left, ok := b.folder.interrupted()
 			if !ok || !left.alive() {
 				t.Fatalf("not known: %+v", left)
 			}
@@ -281,7 +281,7 @@ func TestCutOff(t *testing.T) {
 			if o := <-ended; o.failure == "" {
 				t.Error("it succeeded")
 			}
-			if _, ok := b.folder.cutOff(); ok {
+			if _, ok := b.folder.interrupted(); ok {
 				t.Error("it is still noted")
 			}
 		})

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// markName is the variable by which processes of a run are known.
+// markName is the variable by which the processes of a run are found.
 const markName = "BB_RUN="
 
 func newMark() string { return markName + rand.Text() }
@@ -25,8 +25,8 @@ func markOf(environment []string) string {
 	return environment[at]
 }
 
-// end ends what an earlier agent, which was killed, left running: two scripts
-// at once, or one twice, is nothing that their authors thought of.
+// end ends what an agent that was killed left running: scripts do not expect that
+// another one, or a second run of them, runs at the same time.
 func (r running) end(ctx context.Context, bootID string) {
 	if r.BootID != bootID {
 		return
@@ -34,7 +34,7 @@ func (r running) end(ctx context.Context, bootID string) {
 	deadline := time.Now().Add(grace)
 	for signal := syscall.SIGTERM; r.alive(); {
 		_ = syscall.Kill(-r.Group, signal)
-		// Processes of others do not tell when they end.
+		// The kernel does not report the end of other programs' processes.
 		timer := time.NewTimer(20 * time.Millisecond)
 		select {
 		case <-timer.C:
@@ -48,8 +48,8 @@ func (r running) end(ctx context.Context, bootID string) {
 	}
 }
 
-// alive reports whether a process of the group still runs. Its number may have
-// become another's; its mark has not.
+// alive reports whether a process of the group still runs. Another group may have
+// the same number by now, but not the same mark.
 func (r running) alive() bool {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {

@@ -31,7 +31,7 @@ func newBash(t *testing.T) *bash {
 
 func bashOn(t *testing.T, host Host, dir string) *bash {
 	t.Helper()
-	f, err := openFolder(host, dir)
+	f, err := openStateDir(host, dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ type Host struct {
 	// runs on the host itself, "/proc/1/root" in a container with the host's
 	// process IDs.
 	Root string
-	// PID is the process whose namespaces are the host's, as the host's own /proc
-	// numbers it. 0: we are in them.
+	// PID is a process in the host's namespaces, by its number in the host's /proc.
+	// 0 says that this program is in them.
 	PID int
 }
 
@@ -38,7 +38,7 @@ func FindHost() (Host, error) {
 	return Host{Root: "/proc/1/root", PID: 1}, nil
 }
 
-// binDirs are where a host may have its programs.
+// binDirs are the directories in which a host may have its programs.
 func binDirs() []string {
 	return []string{"/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/current-system/sw/bin"}
 }
@@ -54,8 +54,8 @@ func (h Host) program(name string) (string, error) {
 	return "", fmt.Errorf("the host has no %s in %v", name, binDirs())
 }
 
-// Command is a program of the host, to be run there in a process group of its
-// own; path and args are as the host sees them.
+// Command is a program of the host that runs there, in a process group of its own.
+// path and args are as the host sees them.
 func (h Host) Command(ctx context.Context, path string, args ...string) (*exec.Cmd, error) {
 	args = append([]string{path}, args...)
 	if h.PID != 0 {

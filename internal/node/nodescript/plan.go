@@ -21,7 +21,7 @@ import (
 // everything in a list of groups or bundles means all of them.
 const everything = "*"
 
-// script is one NodeGroupConfiguration as far as it matters to a node.
+// script is what a node needs of one NodeGroupConfiguration.
 type script struct {
 	name            string
 	generation      int64
@@ -41,11 +41,11 @@ func readScript(o *unstructured.Unstructured) (script, error) {
 	}, nil
 }
 
-// objectName is what the API server lets through as a name of such an object.
+// objectName is what the API server takes for a name of such an object.
 var objectName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
 
-// longestName is that of a name that is used in full: a file system takes 255
-// bytes, and weight and ending need some.
+// longestName is the longest name that is not cut: a file name has at most 255
+// bytes, and weight and ending need some of them.
 const longestName = 180
 
 // file is the script's file name, in the order in which scripts run.
@@ -70,19 +70,19 @@ func (s script) check() error {
 	return nil
 }
 
-// place is what of a node selects scripts.
-type place struct {
+// selector is what decides which scripts a node runs.
+type selector struct {
 	group   string
 	bundles []string
 }
 
-func (p place) selects(s script) bool { return p.inGroup(s) && p.inBundle(s) }
+func (p selector) selects(s script) bool { return p.inGroup(s) && p.inBundle(s) }
 
-func (p place) inGroup(s script) bool {
+func (p selector) inGroup(s script) bool {
 	return slices.Contains(s.groups, everything) || p.group != "" && slices.Contains(s.groups, p.group)
 }
 
-func (p place) inBundle(s script) bool {
+func (p selector) inBundle(s script) bool {
 	return slices.Contains(s.bundles, everything) ||
 		slices.ContainsFunc(p.bundles, func(name string) bool { return slices.Contains(s.bundles, name) })
 }
@@ -94,9 +94,9 @@ type plan struct {
 	warnings []string
 }
 
-// makePlan selects and orders. Any change of any script that runs here, and of
-// their order, is another plan.
-func makePlan(all []script, here place) plan {
+// makePlan selects and sorts the scripts. The checksum differs if any script or
+// their order does.
+func makePlan(all []script, here selector) plan {
 	var p plan
 	var groups []string
 	for _, s := range all {

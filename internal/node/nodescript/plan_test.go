@@ -28,7 +28,7 @@ func TestOrder(t *testing.T) {
 		one.weight = s.weight
 		all = append(all, one)
 	}
-	if got, want := names(makePlan(all, place{})), "before z nine c a a-b a.sh b thousand"; got != want {
+	if got, want := names(makePlan(all, selector{})), "before z nine c a a-b a.sh b thousand"; got != want {
 		t.Errorf("order %q, want %q", got, want)
 	}
 }
@@ -45,7 +45,7 @@ func TestOrderIsThatOfFileNames(t *testing.T) {
 		}
 	}
 	var files []string
-	for _, s := range makePlan(all, place{}).scripts {
+	for _, s := range makePlan(all, selector{}).scripts {
 		files = append(files, s.file())
 	}
 	if !slices.IsSorted(files) || len(files) != len(all) {
@@ -59,21 +59,21 @@ func TestSelection(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		groups, bundles []string
-		here            place
+		here            selector
 		want            bool
 	}{
-		{"everywhere", []string{"*"}, []string{"*"}, place{"worker", debian}, true},
-		{"its group", []string{"master", "worker"}, []string{"*"}, place{"worker", debian}, true},
-		{"another group", []string{"master"}, []string{"*"}, place{"worker", debian}, false},
-		{"no label, any group", []string{"*"}, []string{"*"}, place{"", debian}, true},
-		{"no label, some group", []string{"worker"}, []string{"*"}, place{"", debian}, false},
-		{"no label, an empty group", []string{""}, []string{"*"}, place{"", debian}, false},
-		{"its bundle", []string{"*"}, []string{"centos", "debian"}, place{"worker", debian}, true},
-		{"its version", []string{"*"}, []string{"debian-12"}, place{"worker", debian}, true},
-		{"another version", []string{"*"}, []string{"debian-11"}, place{"worker", debian}, false},
-		{"unknown system, any bundle", []string{"*"}, []string{"*"}, place{"worker", nil}, true},
-		{"unknown system, some bundle", []string{"*"}, []string{"debian"}, place{"worker", nil}, false},
-		{"a star is no pattern", []string{"work*"}, []string{"*"}, place{"worker", debian}, false},
+		{"everywhere", []string{"*"}, []string{"*"}, selector{"worker", debian}, true},
+		{"its group", []string{"master", "worker"}, []string{"*"}, selector{"worker", debian}, true},
+		{"another group", []string{"master"}, []string{"*"}, selector{"worker", debian}, false},
+		{"no label, any group", []string{"*"}, []string{"*"}, selector{"", debian}, true},
+		{"no label, some group", []string{"worker"}, []string{"*"}, selector{"", debian}, false},
+		{"no label, an empty group", []string{""}, []string{"*"}, selector{"", debian}, false},
+		{"its bundle", []string{"*"}, []string{"centos", "debian"}, selector{"worker", debian}, true},
+		{"its version", []string{"*"}, []string{"debian-12"}, selector{"worker", debian}, true},
+		{"another version", []string{"*"}, []string{"debian-11"}, selector{"worker", debian}, false},
+		{"unknown system, any bundle", []string{"*"}, []string{"*"}, selector{"worker", nil}, true},
+		{"unknown system, some bundle", []string{"*"}, []string{"debian"}, selector{"worker", nil}, false},
+		{"a star is no pattern", []string{"work*"}, []string{"*"}, selector{"worker", debian}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -87,7 +87,7 @@ func TestSelection(t *testing.T) {
 func TestChecksum(t *testing.T) {
 	t.Parallel()
 	base := []script{script100("a", "one"), script100("b", "two")}
-	same := makePlan(base, place{group: "worker"}).checksum
+	same := makePlan(base, selector{group: "worker"}).checksum
 	for name, edit := range map[string]func([]script) []script{
 		"content":        func(s []script) []script { s[1].content = "three"; return s },
 		"weight":         func(s []script) []script { s[1].weight = 101; return s },
@@ -96,7 +96,7 @@ func TestChecksum(t *testing.T) {
 		"no longer here": func(s []script) []script { s[0].groups = []string{"master"}; return s },
 		"text moved":     func(s []script) []script { s[0].content, s[1].content = "onet", "wo"; return s },
 	} {
-		if makePlan(edit(slices.Clone(base)), place{group: "worker"}).checksum == same {
+		if makePlan(edit(slices.Clone(base)), selector{group: "worker"}).checksum == same {
 			t.Errorf("%s: the same plan", name)
 		}
 	}
@@ -108,7 +108,7 @@ func TestChecksum(t *testing.T) {
 			return append(s, script{name: "c", groups: []string{"x"}, bundles: []string{"*"}})
 		},
 	} {
-		if makePlan(edit(slices.Clone(base)), place{group: "worker"}).checksum != same {
+		if makePlan(edit(slices.Clone(base)), selector{group: "worker"}).checksum != same {
 			t.Errorf("%s: another plan", name)
 		}
 	}
@@ -119,10 +119,10 @@ func TestForgottenLabel(t *testing.T) {
 	s, other := script100("a", "x"), script100("b", "x")
 	s.groups, other.groups, other.bundles = []string{"worker", "master"}, []string{"x"}, []string{"altlinux"}
 	want := "the Node has no label node.deckhouse.io/group (forgotten?): scripts for node groups master, worker do not run on it"
-	if got := makePlan([]script{s, s, other}, place{bundles: []string{"debian"}}).warnings; len(got) != 1 || got[0] != want {
+	if got := makePlan([]script{s, s, other}, selector{bundles: []string{"debian"}}).warnings; len(got) != 1 || got[0] != want {
 		t.Errorf("warnings %q", got)
 	}
-	if got := makePlan([]script{s, other}, place{group: "system", bundles: []string{"debian"}}).warnings; len(got) != 0 {
+	if got := makePlan([]script{s, other}, selector{group: "system", bundles: []string{"debian"}}).warnings; len(got) != 0 {
 		t.Errorf("warnings %q of a node with a label", got)
 	}
 }

@@ -42,10 +42,10 @@ func (st *stage) begin(dir, bootID string) {
 	if err != nil {
 		st.t.Fatal(err)
 	}
-	if r.folder, err = openFolder(r.cfg.Host, dir); err != nil {
+	if r.folder, err = openStateDir(r.cfg.Host, dir); err != nil {
 		st.t.Fatal(err)
 	}
-	r.bash, r.tell = st.actor, st.told
+	r.bash, r.notify = st.actor, st.told
 	st.Runner = r
 	ctx, cancel := context.WithCancel(st.t.Context())
 	ended := make(chan struct{})
@@ -288,7 +288,7 @@ func TestSweep(t *testing.T) {
 			t.Fatal(o.failure)
 		}
 	}
-	b.folder.sweep(makePlan([]script{script100("b", "true")}, place{}))
+	b.folder.sweep(makePlan([]script{script100("b", "true")}, selector{}))
 	left := slices.Concat(b.folder.list(stepsDir), b.folder.list(outputDir))
 	if want := []string{"100_b", "100_b.log"}; !slices.Equal(left, want) {
 		t.Errorf("left %v, want %v", left, want)

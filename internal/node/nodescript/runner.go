@@ -12,7 +12,7 @@ import (
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
-// Node is what has to be known of the node before anything runs on it.
+// Node is what must be known of the node before anything runs on it.
 type Node struct {
 	// Group is RegistryNode's spec.nodeGroup; empty for a Node without the label.
 	Group string
@@ -21,16 +21,16 @@ type Node struct {
 }
 
 // Runner runs the scripts that concern one node. The goroutine of Run makes the
-// rounds; all others only tell it that something changed.
+// rounds; all others only wake it.
 type Runner struct {
 	cfg  Config
 	log  *slog.Logger
 	wake chan struct{}
 
 	// What a round uses; set by Run, replaced by tests.
-	folder *folder
+	folder *stateDir
 	bash   executor
-	tell   teller
+	notify notifier
 
 	mu       sync.Mutex
 	node     *Node
@@ -42,13 +42,13 @@ type Runner struct {
 	warnings []string
 }
 
-// teller tells people about a script that failed.
-type teller interface {
+// notifier reports scripts that fail.
+type notifier interface {
 	failed(ctx context.Context, node Node, s script, o outcome)
 	succeeded(s script)
 }
 
-// New checks the configuration; nothing runs before Run.
+// New checks the configuration. Nothing runs before Run.
 func New(cfg Config, log *slog.Logger) (*Runner, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -57,10 +57,10 @@ func New(cfg Config, log *slog.Logger) (*Runner, error) {
 	return &Runner{cfg: cfg, log: log, wake: make(chan struct{}, 1)}, nil
 }
 
-// Run works until the context ends. A script that runs then is ended too; the
-// next Run starts again with the first one.
+// Run works until the context ends. It also ends the script that runs then; the
+// next Run starts with the first script again.
 func (r *Runner) Run(ctx context.Context) error {
-	folder, err := openFolder(r.cfg.Host, r.cfg.StateDir)
+	folder, err := openStateDir(r.cfg.Host, r.cfg.StateDir)
 	if err != nil {
 		return err
 	}
@@ -75,10 +75,10 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	r.folder = folder
 	r.bash = &bash{host: r.cfg.Host, folder: folder, bootID: r.cfg.BootID, timeout: r.cfg.Timeout}
-	r.tell = newEvents(r.cfg.Client, r.cfg.NodeName, r.log)
-	if left, ok := folder.cutOff(); ok {
+	r.notify = newEvents(r.cfg.Client, r.cfg.NodeName, r.log)
+	if left, ok := folder.interrupted(); ok {
 		left.end(ctx, r.cfg.BootID)
-		folder.forget()
+		folder.forgetRunning()
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { r.follow(ctx); return nil })
@@ -89,8 +89,8 @@ func (r *Runner) Run(ctx context.Context) error {
 	return nil
 }
 
-// Learn tells the runner about its node. Nothing runs before the first call;
-// saying the same again costs nothing.
+// Learn tells the runner about its node. Nothing runs before the first call. It
+// may be called again with the same.
 func (r *Runner) Learn(n Node) {
 	r.mu.Lock()
 	same := r.node != nil && *r.node == n
@@ -101,7 +101,7 @@ func (r *Runner) Learn(n Node) {
 	}
 }
 
-// nudge asks for a round; several nudges are one.
+// nudge asks for a round. Several calls before it begins are one.
 func (r *Runner) nudge() {
 	select {
 	case r.wake <- struct{}{}:
@@ -117,17 +117,17 @@ func (r *Runner) learnScripts(all []script) {
 	r.nudge()
 }
 
-// plan is what should have run by now; false while that is not known.
+// plan is what is to run; false while that is not known.
 func (r *Runner) plan() (plan, Node, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.node == nil || !r.read {
 		return plan{}, Node{}, false
 	}
-	return makePlan(r.scripts, place{group: r.node.Group, bundles: r.bundles}), *r.node, true
+	return makePlan(r.scripts, selector{group: r.node.Group, bundles: r.bundles}), *r.node, true
 }
 
-// loop makes a round whenever something changed, and when the next is due.
+// loop makes a round whenever something changed, and when the next one is due.
 func (r *Runner) loop(ctx context.Context) {
 	names, err := bundles(r.cfg.Host.Root)
 	if err != nil {

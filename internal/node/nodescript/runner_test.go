@@ -173,7 +173,7 @@ func TestFailureIsToldOnTheNode(t *testing.T) {
 	status := a.until("failing-script", registryv1alpha1.ScriptFailed)
 	eventually(t, "an Event that counts to 3", func() bool {
 		events := a.events()
-		return len(events) == 1 && events[0].Count == eachFailure
+		return len(events) == 1 && events[0].Count == failuresOneByOne
 	})
 	eventually(t, "many tries", func() bool { return len(readFile(t, dir+"/n")) > 2 })
 	events := a.events()
@@ -183,7 +183,7 @@ func TestFailureIsToldOnTheNode(t *testing.T) {
 	e := events[0]
 	note, tail, _ := strings.Cut(e.Message, "\n")
 	if e.Reason != "BashibleStepFailed" || e.Type != corev1.EventTypeWarning || e.Namespace != "default" || e.InvolvedObject.UID != "the-uid" ||
-		e.Related.Name != "failing-script" || e.Source.Component != "registry-agent" || e.Count != eachFailure {
+		e.Related.Name != "failing-script" || e.Source.Component != "registry-agent" || e.Count != failuresOneByOne {
 		t.Errorf("the Event is %+v", e)
 	}
 	if !strings.HasPrefix(note, "NodeGroupConfiguration failing-script: exit status 1; what it printed is in /") {
@@ -229,10 +229,10 @@ func TestEventsAreBounded(t *testing.T) {
 		e.failed(t.Context(), Node{}, s, o)
 	}
 	events := a.events()
-	if len(events) != 1 || events[0].Count != eachFailure || events[0].Message != "NodeGroupConfiguration a: exit status 1; nothing on standard error" {
+	if len(events) != 1 || events[0].Count != failuresOneByOne || events[0].Message != "NodeGroupConfiguration a: exit status 1; nothing on standard error" {
 		t.Fatalf("after 50 failures: %v", events)
 	}
-	e.told["a"].lastSent = time.Now().Add(-onceIn)
+	e.sent["a"].lastSent = time.Now().Add(-eventInterval)
 	e.failed(t.Context(), Node{}, s, o)
 	if events = a.events(); len(events) != 1 || events[0].Count != 51 {
 		t.Fatalf("after some minutes: %v", events)
@@ -240,7 +240,7 @@ func TestEventsAreBounded(t *testing.T) {
 	if err := api.Client().Delete(t.Context(), &events[0]); err != nil {
 		t.Fatal(err)
 	}
-	e.told["a"].lastSent = time.Now().Add(-onceIn)
+	e.sent["a"].lastSent = time.Now().Add(-eventInterval)
 	e.failed(t.Context(), Node{}, s, o)
 	e.failed(t.Context(), Node{}, script100("b", ""), o)
 	if events = a.events(); len(events) != 2 || events[0].Count+events[1].Count != 53 {
@@ -264,7 +264,7 @@ func TestEventsOfAnotherNode(t *testing.T) {
 	}
 	s, o := script100("a", ""), outcome{failure: "exit status 1"}
 	other := newEvents(kube, "theirs", quiet())
-	if err := other.send(t.Context(), Node{}, s, o, &told{count: 1}); !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
+	if err := other.send(t.Context(), Node{}, s, o, &sentEvent{count: 1}); !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
 		t.Errorf("an Event about another Node: %v", err)
 	}
 	event := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "theirs"}, Reason: "Other",
@@ -272,7 +272,7 @@ func TestEventsOfAnotherNode(t *testing.T) {
 	if err := api.Client().Create(t.Context(), event); err != nil {
 		t.Fatal(err)
 	}
-	err = newEvents(kube, "mine", quiet()).send(t.Context(), Node{}, s, o, &told{name: event.Name, count: 1})
+	err = newEvents(kube, "mine", quiet()).send(t.Context(), Node{}, s, o, &sentEvent{name: event.Name, count: 1})
 	if !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
 		t.Errorf("a change of another's Event: %v", err)
 	}
@@ -296,9 +296,9 @@ func TestAgentThatWasKilled(t *testing.T) {
 	ctx, crash := context.WithCancel(t.Context())
 	defer crash()
 	go left.run(ctx, script100("left", "sleep 1000"), false)
-	eventually(t, "a script of an earlier agent", func() bool { _, ok := left.folder.cutOff(); return ok })
+	eventually(t, "a script of an earlier agent", func() bool { _, ok := left.folder.interrupted(); return ok })
 	a.stop()
-	old, _ := left.folder.cutOff()
+	old, _ := left.folder.interrupted()
 	if err := os.Rename(filepath.Join(left.folder.path, runningFile), filepath.Join(state, runningFile)); err != nil {
 		t.Fatal(err)
 	}

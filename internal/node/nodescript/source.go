@@ -10,8 +10,8 @@ import (
 	"github.com/d8-registry/registry/internal/node/watch"
 )
 
-// follow keeps up with the NodeGroupConfigurations of the API server. While it
-// is away what was known last holds.
+// follow keeps the scripts up to date with the API server. While that does not
+// answer, the last ones stay.
 func (r *Runner) follow(ctx context.Context) {
 	all := watch.All{
 		Client:   r.cfg.Client,

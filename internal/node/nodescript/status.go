@@ -6,9 +6,9 @@ import (
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
-// Status is every script that concerns the node, in the order in which they
-// run. It is unknown until node and scripts are: what was reported before holds
-// until then.
+// Status is every script that concerns the node, in the order in which they run.
+// known is false until node and scripts are known: until then the last report
+// stays.
 func (r *Runner) Status() (scripts []registryv1alpha1.ScriptStatus, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -22,8 +22,7 @@ func (r *Runner) Warnings() []string {
 	return slices.Clone(r.warnings)
 }
 
-// show replaces the status by that of a plan all of whose scripts are in one
-// phase.
+// show replaces the status: all scripts of the plan are in that phase.
 func (r *Runner) show(p plan, phase string) {
 	status := make([]registryv1alpha1.ScriptStatus, 0, len(p.scripts))
 	for _, s := range p.scripts {
@@ -38,7 +37,8 @@ func (r *Runner) show(p plan, phase string) {
 	}
 }
 
-// refresh takes over what of a plan may change without another run.
+// refresh takes over the parts of a plan that need no new run: warnings and
+// generations.
 func (r *Runner) refresh() {
 	p, _, known := r.plan()
 	if !known {
@@ -59,13 +59,13 @@ func (r *Runner) refresh() {
 	}
 }
 
-// set is what is to be said of one script now.
+// set changes the phase of one script.
 func (r *Runner) set(s script, phase, message string) {
 	r.update(s, func(o *registryv1alpha1.ScriptStatus) { o.Phase, o.Message = phase, message })
 }
 
-// started is that a script runs, unless there is something to be said that
-// matters more: that it failed before, or was done before.
+// started shows that a script runs, unless it failed or was done before, which
+// matters more.
 func (r *Runner) started(s script) {
 	r.update(s, func(o *registryv1alpha1.ScriptStatus) {
 		if o.Phase == registryv1alpha1.ScriptPending {

@@ -5,8 +5,7 @@ import (
 	"sync"
 )
 
-// tail keeps the end of what is written to it. Both outputs of a script may
-// write at once.
+// tail keeps the end of what is written to it. Several goroutines may write.
 type tail struct {
 	most int
 
@@ -32,7 +31,7 @@ func (t *tail) bytes() []byte {
 	return append([]byte(nil), t.data[max(0, len(t.data)-t.most):]...)
 }
 
-// text is the end as text: no character cut in two.
+// text is the end as text, without parts of characters.
 func (t *tail) text() string {
 	return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(string(t.bytes()), ""), "\x00", ""))
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Where a dump, or a file that containerd 2 translated, has registry settings;
-// what containerd uses comes last: 2.x keeps the translated table too.
+// plugins are the tables that have registry settings in a dump. The one that
+// containerd uses is the last: 2.x also keeps the table that it translated.
 func plugins() []string {
 	return []string{"cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"}
 }
 
-// compare looks at what containerd makes of its configuration before and after
-// a change: config_path is what it shall be and nothing else differs.
-func compare(p place, before, after []byte, path string) error {
+// compare compares two dumps of containerd's configuration, before and after a
+// change: config_path must be as wanted, and nothing else may differ.
+func compare(p pathMapping, before, after []byte, path string) error {
 	a, err := tree(before)
 	if err != nil {
 		return err
@@ -44,15 +44,15 @@ func compare(p place, before, after []byte, path string) error {
 			}
 		}
 	}
-	strip(a)
-	strip(b)
-	if key := differ("", a, b); key != "" {
+	dropExpected(a)
+	dropExpected(b)
+	if key := firstDifference("", a, b); key != "" {
 		return &Refusal{fmt.Sprintf("%s: with config_path containerd's `config dump` differs in %s too; write config_path by hand", p.shown, key)}
 	}
 	return nil
 }
 
-// fingerprint is a dump's sum without what differs from call to call.
+// fingerprint is a hash of a dump, without what differs from call to call.
 func fingerprint(dump []byte) (string, error) {
 	t, err := tree(dump)
 	if err != nil {
@@ -69,7 +69,7 @@ func fingerprint(dump []byte) (string, error) {
 func tree(dump []byte) (map[string]any, error) {
 	t := map[string]any{}
 	if err := toml.Unmarshal(bytes.TrimSpace(dump), &t); err != nil {
-		// The parser's own words may quote it, and with it a password.
+		// The parser's error may quote a password.
 		return nil, errors.New("containerd's `config dump` is not valid TOML")
 	}
 	return t, nil
@@ -93,10 +93,9 @@ func sub(tree map[string]any, path ...string) map[string]any {
 	return tree
 }
 
-// strip takes out of a dump what may differ: config_path, tables that were
-// only there for it, and the list of files, in which the candidate has another
-// name and which comes in any order.
-func strip(tree map[string]any) {
+// dropExpected removes what may differ: config_path, tables that have nothing
+// else, and the list of files, in which the candidate has another name.
+func dropExpected(tree map[string]any) {
 	delete(tree, "imports")
 	for _, name := range plugins() {
 		all, plugin := sub(tree, "plugins"), sub(tree, "plugins", name)
@@ -114,8 +113,8 @@ func strip(tree map[string]any) {
 	}
 }
 
-// differ names the first key in which two trees differ, never its value.
-func differ(at string, a, b any) string {
+// firstDifference names the first key in which two trees differ, never its value.
+func firstDifference(at string, a, b any) string {
 	x, ok := a.(map[string]any)
 	y, ok2 := b.(map[string]any)
 	if !ok || !ok2 {
@@ -136,7 +135,7 @@ func differ(at string, a, b any) string {
 		if ok != ok2 {
 			return strings.TrimPrefix(at+"."+k, ".")
 		}
-		if key := differ(at+"."+k, v, w); key != "" {
+		if key := firstDifference(at+"."+k, v, w); key != "" {
 			return key
 		}
 	}
@@ -159,8 +158,8 @@ func equal(a, b any) bool {
 	}
 }
 
-// short is a name made of parts: fit for a status and for a human to compare.
-func short(parts ...string) string {
+// shortHash is a hash of several parts that fits into a status.
+func shortHash(parts ...string) string {
 	s := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return hex.EncodeToString(s[:8])
 }

@@ -2,173 +2,64 @@ package reconfigure_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/d8-registry/registry/internal/node/durable"
+	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/reconfigure"
 )
-
-// faulty is a file system whose n-th change fails, or is the last thing that
-// its process does.
-type faulty struct {
-	reconfigure.FS
-	before func(op, name string)
-	fault  func(n int, op, name string) (do bool, err error)
-	ops    int
-}
-
-func (f *faulty) op(op, name string, do func() error) error {
-	if f.before != nil {
-		f.before(op, name)
-	}
-	f.ops++
-	if f.fault == nil {
-		return do()
-	}
-	carry, err := f.fault(f.ops, op, name)
-	if carry {
-		return errors.Join(do(), err)
-	}
-	return err
-}
-
-func (f *faulty) Write(name string, data []byte, like string) error {
-	return f.op("write", name, func() error { return f.FS.Write(name, data, like) })
-}
-
-func (f *faulty) Rename(from, to string) error {
-	return f.op("rename", to, func() error { return f.FS.Rename(from, to) })
-}
-
-func (f *faulty) Remove(name string) error {
-	return f.op("remove", name, func() error { return f.FS.Remove(name) })
-}
-
-func (f *faulty) SyncDir(name string) error {
-	return f.op("sync", name, func() error { return f.FS.SyncDir(name) })
-}
-
-var errCrash = errors.New("this process is dead")
-
-// killed is a process that ends before or after its n-th event: a change of
-// the file system, or any question or order to containerd.
-type killed struct {
-	faulty
-	events, at int
-	after      bool
-	torn       bool // a write that it dies in leaves half of the file
-	trace      []string
-}
-
-func (k *killed) next(what string) (do bool, err error) {
-	if k.at > 0 && k.events >= k.at {
-		k.events++
-		return false, errCrash
-	}
-	k.events++
-	k.trace = append(k.trace, what)
-	if k.at > 0 && k.events == k.at {
-		return k.after, errCrash
-	}
-	return true, nil
-}
-
-// Write implements reconfigure.FS.
-func (k *killed) Write(name string, data []byte, like string) error {
-	do, err := k.next("write " + name)
-	if errors.Is(err, errCrash) && k.torn && k.events == k.at {
-		return errors.Join(err, k.FS.Write(name, data[:len(data)/2], ""))
-	}
-	if do {
-		return errors.Join(k.FS.Write(name, data, like), err)
-	}
-	return err
-}
-
-// ReadFile implements reconfigure.FS: the dead read nothing.
-func (k *killed) ReadFile(name string) ([]byte, error) {
-	if k.at > 0 && k.events >= k.at {
-		return nil, errCrash
-	}
-	return k.FS.ReadFile(name)
-}
-
-// Lstat implements reconfigure.FS.
-func (k *killed) Lstat(name string) (fs.FileInfo, error) {
-	if k.at > 0 && k.events >= k.at {
-		return nil, errCrash
-	}
-	return k.FS.Lstat(name)
-}
-
-// slain wires a node to a process that dies.
-func (n *node) slain(at int, after, torn bool) *killed {
-	k := &killed{at: at, after: after, torn: torn}
-	k.FS = reconfigure.Disk{}
-	k.fault = func(_ int, op, name string) (bool, error) { return k.next(op + " " + name) }
-	return k
-}
 
 // mortal is the node as one process of the agent sees it.
 type mortal struct {
 	*node
-	k *killed
-}
-
-func (m mortal) try(what string, do func() error) error {
-	carry, err := m.k.next(what)
-	if carry {
-		return errors.Join(do(), err)
-	}
-	return err
+	p *durabletest.Process
 }
 
 // Restart implements reconfigure.Service.
 func (m mortal) Restart(ctx context.Context) error {
-	return m.try("restart", func() error { return m.node.Restart(ctx) })
+	return m.p.Do("restart", func() error { return m.node.Restart(ctx) })
 }
 
 // Answers implements reconfigure.Runtime.
 func (m mortal) Answers(ctx context.Context) error {
-	return m.try("answers", func() error { return m.node.Answers(ctx) })
+	return m.p.Do("answers", func() error { return m.node.Answers(ctx) })
 }
 
 // Instance implements reconfigure.Runtime.
 func (m mortal) Instance(ctx context.Context) (string, error) {
 	s := ""
-	err := m.try("instance", func() (err error) { s, err = m.node.Instance(ctx); return err })
+	err := m.p.Do("instance", func() (err error) { s, err = m.node.Instance(ctx); return err })
 	return s, err
 }
 
 // DumpConfig implements reconfigure.Runtime.
 func (m mortal) DumpConfig(ctx context.Context, file string) ([]byte, error) {
 	var s []byte
-	err := m.try("dump", func() (err error) { s, err = m.node.DumpConfig(ctx, file); return err })
+	err := m.p.Do("dump", func() (err error) { s, err = m.node.DumpConfig(ctx, file); return err })
 	return s, err
 }
 
 // Lost implements reconfigure.Runtime.
 func (m mortal) Lost(ctx context.Context, before []string) ([]string, error) {
 	var s []string
-	err := m.try("lost", func() (err error) { s, err = m.node.Lost(ctx, before); return err })
+	err := m.p.Do("lost", func() (err error) { s, err = m.node.Lost(ctx, before); return err })
 	return s, err
 }
 
 // mortalPass is one pass of a process that may die in it. A dead process does
 // nothing with its errors; its context ends with it.
-func (n *node) mortalPass(k *killed, w reconfigure.Want, approved string) {
+func (n *node) mortalPass(p *durabletest.Process, w reconfigure.Want, approved string) {
 	n.t.Helper()
 	ctx, cancel := context.WithCancel(n.t.Context())
 	defer cancel()
-	m := mortal{n, k}
+	m := mortal{n, p}
 	o := reconfigure.Options{
-		Log: quiet(), State: n.state, Runtime: m, Service: m, FS: k, Limits: quick(),
+		Log: quiet(), State: n.state, Runtime: m, Service: m, FS: p.FS(durable.Disk{}), Limits: quick(),
 		Prove: func(ctx context.Context, path string) error {
-			return m.try("prove", func() error { return n.prove(ctx, path) })
+			return m.p.Do("prove", func() error { return n.prove(ctx, path) })
 		},
 	}
 	_, _ = reconfigure.New(o).Pass(ctx, w, approved)
@@ -193,7 +84,7 @@ func TestDeathAtEveryEvent(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			for _, kind := range []string{"before", "after", "torn"} {
+			for _, kill := range durabletest.Kills() {
 				for at := 1; ; at++ {
 					n := newNode(t, c.main)
 					w := n.want()
@@ -206,15 +97,15 @@ func TestDeathAtEveryEvent(t *testing.T) {
 						n.bad = broken
 					}
 					id := n.pass(w, "").ID
-					k := n.slain(at, kind == "after", kind == "torn")
-					n.mortalPass(k, w, id)
-					if k.events < at {
+					p := durabletest.NewProcess(at, kill)
+					n.mortalPass(p, w, id)
+					if !p.Dead() {
 						if at < 20 {
 							t.Fatalf("only %d events", at)
 						}
 						break
 					}
-					n.afterDeath(w, id, start, c.bad, c.legacy, fmt.Sprintf("%s event %d, %s", kind, at, k.trace[len(k.trace)-1]))
+					n.afterDeath(w, id, start, c.bad, c.legacy, fmt.Sprintf("%s event %d, %s", kill, at, p.Steps()[at-1]))
 					if t.Failed() {
 						return
 					}
@@ -261,14 +152,15 @@ func TestErrorAtEveryOperation(t *testing.T) {
 			if bad {
 				n.bad = broken
 			}
-			f := &faulty{FS: reconfigure.Disk{}, fault: func(i int, _, _ string) (bool, error) {
-				if i == at {
-					return false, syscall.EIO
+			ops := 0
+			f := &durabletest.FS{FS: durable.Disk{}, Before: func(durabletest.Change) durabletest.Fault {
+				if ops++; ops == at {
+					return durabletest.Fault{Err: syscall.EIO}
 				}
-				return true, nil
+				return durabletest.Fault{}
 			}}
 			_, err := n.agent(f).Pass(t.Context(), n.want(), id)
-			if f.ops < at {
+			if ops < at {
 				break
 			}
 			s := reconfigure.Status{}
@@ -295,11 +187,11 @@ func TestFullDiskDuringUndo(t *testing.T) {
 	n := newNode(t, original)
 	id := n.pass(n.want(), "").ID
 	n.bad = broken
-	f := &faulty{FS: reconfigure.Disk{}, fault: func(_ int, op, _ string) (bool, error) {
-		if op == "write" && n.restarts > 0 {
-			return false, syscall.ENOSPC
+	f := &durabletest.FS{FS: durable.Disk{}, Before: func(c durabletest.Change) durabletest.Fault {
+		if c.Op == durabletest.Write && n.restarts > 0 {
+			return durabletest.Fault{Err: syscall.ENOSPC}
 		}
-		return true, nil
+		return durabletest.Fault{}
 	}}
 	if _, err := n.agent(f).Pass(t.Context(), n.want(), id); err == nil {
 		t.Fatal("nobody heard of the full disk")
@@ -319,8 +211,7 @@ func TestReboot(t *testing.T) {
 	for at := 1; at < 40; at++ {
 		n := newNode(t, original)
 		id := n.pass(n.want(), "").ID
-		k := n.slain(at, true, false)
-		n.mortalPass(k, n.want(), id)
+		n.mortalPass(durabletest.NewProcess(at, durabletest.After), n.want(), id)
 		n.boot++
 		n.containers = map[string]bool{"c": true}
 		if err := n.start(); err != nil {
@@ -354,11 +245,11 @@ func TestUnwritable(t *testing.T) {
 	} {
 		n := newNode(t, original)
 		id := n.pass(n.want(), "").ID
-		f := &faulty{FS: reconfigure.Disk{}, fault: func(_ int, op, name string) (bool, error) {
-			if op == "rename" && name == n.file() {
-				return false, errno
+		f := &durabletest.FS{FS: durable.Disk{}, Before: func(c durabletest.Change) durabletest.Fault {
+			if c.Op == durabletest.Rename && c.Name == n.file() {
+				return durabletest.Fault{Err: errno}
 			}
-			return true, nil
+			return durabletest.Fault{}
 		}}
 		s, err := n.agent(f).Pass(t.Context(), n.want(), id)
 		if err != nil || s.Phase != reconfigure.Failed || !strings.Contains(s.Message, says) {
@@ -370,13 +261,13 @@ func TestUnwritable(t *testing.T) {
 		}
 	}
 	n := newNode(t, original)
-	if _, err := n.agent(locked{reconfigure.Disk{}}).Pass(t.Context(), n.want(), ""); err == nil || !strings.Contains(err.Error(), "read-only file system") {
+	if _, err := n.agent(locked{durable.Disk{}}).Pass(t.Context(), n.want(), ""); err == nil || !strings.Contains(err.Error(), "read-only file system") {
 		t.Fatal(err)
 	}
 }
 
 // locked is a read-only file system, which tells so when it is asked.
-type locked struct{ reconfigure.Disk }
+type locked struct{ durable.Disk }
 
-// Writable implements reconfigure.FS.
+// Writable implements durable.FS.
 func (locked) Writable(string) error { return syscall.EROFS }

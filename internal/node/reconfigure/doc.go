@@ -1,9 +1,9 @@
 // Package reconfigure carries out one change of containerd's main file as a
-// transaction: backup, write, restart, checks, and everything back where it
-// was when a check fails. It may be stopped at any operation; the next pass
-// goes on or undoes, and never restarts containerd a second time without need.
+// transaction: backup, write, restart, checks, and if a check fails everything is
+// put back. It may be killed at any operation: the next pass continues or undoes
+// the change, and restarts containerd a second time only if it must.
 //
-// A change is named by an ID, waits until that ID is approved, and is not
-// tried again once it failed: what is to be written, or what is there, must
-// change first. Start at Reconfigurer.Pass.
+// A change has an ID and waits until that ID is approved. A change that failed is
+// not tried again, until the file or what is to be written differs. Start at
+// Reconfigurer.Pass.
 package reconfigure

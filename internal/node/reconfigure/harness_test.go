@@ -15,6 +15,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/d8-registry/registry/internal/node/durable"
 	"github.com/d8-registry/registry/internal/node/reconfigure"
 )
 
@@ -107,7 +108,7 @@ func (n *node) back() reconfigure.Want {
 }
 
 // agent is one run of the agent's program; fsys nil is the real one.
-func (n *node) agent(fsys reconfigure.FS) *reconfigure.Reconfigurer {
+func (n *node) agent(fsys durable.FS) *reconfigure.Reconfigurer {
 	return reconfigure.New(reconfigure.Options{
 		Log: slog.New(slog.DiscardHandler), State: n.state, Runtime: n, Service: n, FS: fsys,
 		Prove: n.prove, Report: func(_ context.Context, s reconfigure.Status) { n.reports = append(n.reports, s) },

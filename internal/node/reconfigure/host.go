@@ -21,7 +21,7 @@ type Host struct {
 	boot   string
 }
 
-// NewHost makes a Host; nothing is connected yet. The socket is named as this
+// NewHost makes a Host and connects nothing yet. socket is its path as this
 // program reaches it.
 func NewHost(socket string) (*Host, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -53,8 +53,8 @@ func (h *Host) DumpConfig(ctx context.Context, file string) ([]byte, error) {
 	return settings.Raw, nil
 }
 
-// services speaks with both services of CRI over a connection of its own: one
-// that was made before a restart would tell of its own troubles.
+// services calls both services of CRI over a new connection: one that was made
+// before a restart may fail only because it is old.
 func (h *Host) services(call func(cri.RuntimeServiceClient, cri.ImageServiceClient) error) error {
 	conn, err := grpc.NewClient("unix://"+h.socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
@@ -65,8 +65,8 @@ func (h *Host) services(call func(cri.RuntimeServiceClient, cri.ImageServiceClie
 	return call(cri.NewRuntimeServiceClient(conn), cri.NewImageServiceClient(conn))
 }
 
-// Answers implements Runtime. The CRI plugin may be missing although
-// containerd is up, and half of it too.
+// Answers implements Runtime. containerd may be up without its CRI plugin, or
+// with half of it.
 func (h *Host) Answers(ctx context.Context) error {
 	return h.services(func(run cri.RuntimeServiceClient, images cri.ImageServiceClient) error {
 		if _, err := run.Version(ctx, &cri.VersionRequest{}); err != nil {

@@ -10,10 +10,10 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// missing refuses a main file that imports a file which is not there, or is
-// not TOML. containerd 2 does not start with it, although its `config dump`
-// takes no notice and leaves out whatever would have come after.
-func (r *Reconfigurer) missing(p place, data []byte) error {
+// checkImports refuses a main file that imports a file which is not there, or
+// which is not TOML. containerd 2 does not start with it, although its `config
+// dump` shows no error and only leaves out the rest.
+func (r *Reconfigurer) checkImports(p pathMapping, data []byte) error {
 	seen := map[string]bool{p.shown: true}
 	type file struct {
 		name string
@@ -30,12 +30,12 @@ func (r *Reconfigurer) missing(p place, data []byte) error {
 			if name = filepath.Clean(name); !filepath.IsAbs(name) {
 				name = filepath.Join(filepath.Dir(todo[0].name), name)
 			}
-			// A pattern imports what is there; dump reads that itself.
+			// A pattern matches only files that exist, and the dump reads these.
 			if seen[name] || strings.Contains(name, "*") {
 				continue
 			}
 			seen[name] = true
-			real, err := follow(r.fs, p.root, name)
+			real, err := resolveLinks(r.fs, p.root, name)
 			if err != nil {
 				return err
 			}

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // step is how far a change has come.
@@ -21,8 +23,8 @@ const (
 	stepUndoRestart step = "undo restart" // the file is back; containerd restarts
 )
 
-// journal is a change under way, as it survives a crash. It holds no byte of
-// the main file, which may have passwords.
+// journal is a change under way, as it survives a crash. Nothing of the main file
+// is in it, which may hold passwords.
 type journal struct {
 	ID     string `json:"id"`
 	Key    string `json:"key"`
@@ -30,19 +32,19 @@ type journal struct {
 	Step   step   `json:"step"`
 	Path   string `json:"path"`
 	Legacy bool   `json:"legacy,omitempty"`
-	// Before and After are the main file's sums; absent says "no file".
+	// Before and After are hashes of the main file; absent for no file.
 	Before string `json:"before"`
 	After  string `json:"after"`
-	// Instance ran before the change; From when the restart of this step was
-	// asked for.
+	// Instance is the run of containerd before the change, From the one that the
+	// restart of this step was to end.
 	Instance   string   `json:"instance"`
 	From       string   `json:"from,omitempty"`
 	Containers []string `json:"containers,omitempty"`
 	Reason     string   `json:"reason,omitempty"`
 }
 
-// nobody is the instance of a containerd that does not answer.
-const nobody = "nobody"
+// noInstance is the instance of a containerd that does not answer.
+const noInstance = "nobody"
 
 // failure is a change that is not tried again.
 type failure struct {
@@ -52,7 +54,7 @@ type failure struct {
 	Dead    bool   `json:"dead,omitempty"` // containerd has not answered since
 }
 
-// edit is what we made of the main file and have not taken back.
+// edit is our change of the main file while it is in there.
 type edit struct {
 	Path   string `json:"path"`
 	After  string `json:"after"`
@@ -66,7 +68,7 @@ const (
 	editName    = "reconfigure-edit.json"
 )
 
-// absent is the sum of a file that is not there.
+// absent is the hash of a file that is not there.
 const absent = "absent"
 
 func sum(data []byte, there bool) string {
@@ -77,13 +79,13 @@ func sum(data []byte, there bool) string {
 	return hex.EncodeToString(s[:])
 }
 
-// boot is the part of an instance that changes with a reboot.
+// boot is the part of an instance that differs after a reboot.
 func boot(instance string) string {
 	b, _, _ := strings.Cut(instance, "/")
 	return b
 }
 
-// load reads one of our files in the state folder; false when there is none.
+// load reads one of our files in the state directory; false if there is none.
 func (r *Reconfigurer) load(name string, into any) (bool, error) {
 	path := filepath.Join(r.o.State, name)
 	data, err := r.fs.ReadFile(path)
@@ -106,7 +108,7 @@ func (r *Reconfigurer) save(name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := r.replace(path, data, ""); err != nil {
+	if err := r.replace(path, data, durable.Attributes{}); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
@@ -121,24 +123,9 @@ func (r *Reconfigurer) forget(name string) error {
 }
 
 // replace puts a file in one step.
-func (r *Reconfigurer) replace(path string, data []byte, like string) error {
-	temp := path + suffixNew
-	if err := r.fs.Write(temp, data, like); err != nil {
-		return err
-	}
-	if err := r.fs.Rename(temp, path); err != nil {
-		return errors.Join(err, r.remove(temp))
-	}
-	return r.fs.SyncDir(filepath.Dir(path))
+func (r *Reconfigurer) replace(path string, data []byte, a durable.Attributes) error {
+	return durable.Replace(r.fs, durable.File{Name: path, Temp: path + suffixNew, Data: data, Attributes: a})
 }
 
-// remove removes a file for good; one that is not there is fine.
-func (r *Reconfigurer) remove(path string) error {
-	if _, err := r.fs.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err := r.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return r.fs.SyncDir(filepath.Dir(path))
-}
+// remove removes a file, and returns when that is on disk.
+func (r *Reconfigurer) remove(path string) error { return durable.Remove(r.fs, path) }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/d8-registry/registry/internal/node/durable"
+	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/reconfigure"
 )
 
@@ -228,10 +230,11 @@ func TestForeignWriter(t *testing.T) {
 	const theirs = original + "# Ansible managed\n"
 	n := newNode(t, original)
 	waiting := n.pass(n.want(), "")
-	fsys := &faulty{FS: reconfigure.Disk{}, before: func(op, name string) {
-		if op == "write" && strings.HasSuffix(name, "config.toml.registry-agent-new") {
+	fsys := &durabletest.FS{FS: durable.Disk{}, Before: func(c durabletest.Change) durabletest.Fault {
+		if c.Op == durabletest.Write && strings.HasSuffix(c.Name, "config.toml.registry-agent-new") {
 			n.write(theirs)
 		}
+		return durabletest.Fault{}
 	}}
 	_, err := n.agent(fsys).Pass(t.Context(), n.want(), waiting.ID)
 	if err == nil || !strings.Contains(err.Error(), "another program") {

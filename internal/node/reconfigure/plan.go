@@ -9,29 +9,30 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/d8-registry/registry/internal/node/durable"
 	"github.com/d8-registry/registry/internal/node/mainfile"
 )
 
-// change is what would be done, before it is done.
+// change is one change of the main file, before it is carried out.
 type change struct {
 	id, key string
 	path    string // what config_path becomes; empty on the way back
 	legacy  bool
 
-	before, after    []byte
-	there, thereThen bool // whether the file exists, before and after
-	keepBackup       bool // it is of a time before the edit that is there
-	edit             edit // what the record says of an edit of ours
+	before, after       []byte
+	exists, existsAfter bool // whether the file exists, before and after
+	keepBackup          bool // it is of a time before the edit that is there
+	edit                edit // what the record says of an edit of ours
 }
 
-// same reports whether the file is already as it shall be.
-func (c *change) same() bool { return c.there == c.thereThen && bytes.Equal(c.before, c.after) }
+// same reports whether the file is as wanted already.
+func (c *change) same() bool { return c.exists == c.existsAfter && bytes.Equal(c.before, c.after) }
 
 // manager recognises files that another program writes.
 var manager = regexp.MustCompile(`(?im)^\s*#.*(ansible[ _]managed|managed by (?:ansible|puppet|chef|salt|cfengine)|puppet|this file is managed|do not edit)`)
 
-// words are what the operator reads while the change waits.
-func (c *change) words(p place) string {
+// proposal is what the operator reads while the change waits.
+func (c *change) proposal(p pathMapping) string {
 	var s string
 	switch {
 	case c.legacy:
@@ -48,19 +49,19 @@ func (c *change) words(p place) string {
 	return s
 }
 
-// plan is the change that leads to what is wanted, approved by containerd's
-// own binary; nil when there is nothing to do.
-func (r *Reconfigurer) plan(ctx context.Context, p place, w Want) (*change, error) {
+// plan is the change that makes the file as wanted, checked by containerd's own
+// binary; nil if there is nothing to do.
+func (r *Reconfigurer) plan(ctx context.Context, p pathMapping, w Want) (*change, error) {
 	c := &change{path: w.Path, legacy: w.Legacy}
 	var err error
-	if c.before, c.there, err = r.read(p); err != nil {
+	if c.before, c.exists, err = r.read(p); err != nil {
 		return nil, err
 	}
 	if c.legacy {
 		c.path = ""
-		err = r.takeBack(p, c)
+		err = r.planRevert(p, c)
 	} else {
-		err = r.edit(p, c, w)
+		err = r.planEdit(p, c, w)
 	}
 	if err != nil {
 		return nil, err
@@ -69,13 +70,13 @@ func (r *Reconfigurer) plan(ctx context.Context, p place, w Want) (*change, erro
 		return nil, nil
 	}
 	if w.Major > 1 {
-		if err := r.missing(p, c.after); err != nil {
+		if err := r.checkImports(p, c.after); err != nil {
 			return nil, err
 		}
 	}
 	for _, dir := range []string{p.dir(), filepath.Dir(p.check())} {
 		if err := r.fs.Writable(dir); err != nil && !c.same() {
-			return nil, &Refusal{plainly(p.shown, err)}
+			return nil, &Refusal{explainWriteError(p.shown, err)}
 		}
 	}
 	if err := r.o.Service.Check(ctx); err != nil {
@@ -87,13 +88,13 @@ func (r *Reconfigurer) plan(ctx context.Context, p place, w Want) (*change, erro
 	return c, r.identify(ctx, p, c)
 }
 
-// edit makes the wanted bytes of a forward change.
-func (r *Reconfigurer) edit(p place, c *change, w Want) error {
+// planEdit makes the new content of a change that sets config_path.
+func (r *Reconfigurer) planEdit(p pathMapping, c *change, w Want) error {
 	after, err := mainfile.SetConfigPath(c.before, w.Major, w.Path)
 	if err != nil {
 		return refused(p, err)
 	}
-	c.after, c.thereThen = after, true
+	c.after, c.existsAfter = after, true
 	if c.same() {
 		return nil
 	}
@@ -105,31 +106,31 @@ func (r *Reconfigurer) edit(p place, c *change, w Want) error {
 	if err != nil {
 		return err
 	}
-	if found && c.there {
-		// The backup is older than an edit of ours that is still there.
+	if found && c.exists {
+		// An edit of ours is in the file, and the backup is from before it.
 		without, err := mainfile.Restore(c.before, old, c.edit.Path)
 		c.keepBackup = err == nil && !bytes.Equal(without, c.before)
 	}
 	return nil
 }
 
-// takeBack makes the wanted bytes of the way back: the original ones if
-// nothing but our edit changed since, else the file without our edit.
-func (r *Reconfigurer) takeBack(p place, c *change) error {
-	c.after, c.thereThen = c.before, c.there
+// planRevert makes the new content of a change that takes our edit out: the
+// original file if only our edit has changed it, else the file without our edit.
+func (r *Reconfigurer) planRevert(p pathMapping, c *change) error {
+	c.after, c.existsAfter = c.before, c.exists
 	old, err := r.backup(p)
 	if err != nil {
 		return err
 	}
 	found, err := r.load(editName, &c.edit)
-	if err != nil || !c.there {
+	if err != nil || !c.exists {
 		return err
 	}
 	if !found {
 		if old == nil {
 			return nil
 		}
-		// The state folder was lost; what the file says beyond the backup is ours.
+		// The state directory was lost. What the backup does not have is ours.
 		c.edit.Path = mainfile.ConfigPath(c.before)
 		if c.edit.Path == "" || c.edit.Path == mainfile.ConfigPath(old) {
 			return nil
@@ -137,7 +138,7 @@ func (r *Reconfigurer) takeBack(p place, c *change) error {
 	}
 	if c.edit.After == sum(c.before, true) {
 		if c.edit.Absent {
-			c.after, c.thereThen = nil, false
+			c.after, c.existsAfter = nil, false
 			return nil
 		}
 		if old != nil {
@@ -151,8 +152,8 @@ func (r *Reconfigurer) takeBack(p place, c *change) error {
 	return nil
 }
 
-// refused adds the file's name to what cannot be edited.
-func refused(p place, err error) error {
+// refused adds the file's name to a refusal of mainfile.
+func refused(p pathMapping, err error) error {
 	var refusal *mainfile.Refusal
 	if errors.As(err, &refusal) {
 		return &Refusal{p.shown + ": " + refusal.Sentence}
@@ -160,17 +161,17 @@ func refused(p place, err error) error {
 	return fmt.Errorf("edit %s: %w", p.shown, err)
 }
 
-// verdict is what containerd's binary said of a candidate.
-type verdict struct {
+// checkResult is what containerd's binary said about a new file.
+type checkResult struct {
 	id  string
 	err error
 	at  time.Time
 }
 
-// identify names the change and shows it to containerd's own binary. It is
-// shown once, and if that failed again after a while, because a disk may have
-// been full: writing beside the main file wakes whoever watches there.
-func (r *Reconfigurer) identify(ctx context.Context, p place, c *change) error {
+// identify gives the change its ID and lets containerd's own binary check it. That
+// is done once, and after a failure again only after a while: a write beside the
+// main file wakes every program that watches the directory.
+func (r *Reconfigurer) identify(ctx context.Context, p pathMapping, c *change) error {
 	dump, err := r.dump(ctx, p.shown)
 	if err != nil {
 		return err
@@ -182,41 +183,41 @@ func (r *Reconfigurer) identify(ctx context.Context, p place, c *change) error {
 	case c.same():
 		kind = "restart"
 	}
-	// Whatever somebody repairs, in this file or in one that it imports, makes
-	// another change of it, which may be approved again.
+	// When a user repairs this file or one that it imports, the key differs: it is
+	// another change, which may be approved.
 	stable, err := fingerprint(dump)
 	if err != nil {
 		return err
 	}
-	c.key = short(kind, c.path, sum(c.before, c.there), sum(c.after, c.thereThen), stable)
+	c.key = shortHash(kind, c.path, sum(c.before, c.exists), sum(c.after, c.existsAfter), stable)
 	instance, err := r.instance(ctx)
 	if err != nil {
 		return err
 	}
-	// An approval is for one restart: whoever puts the same bytes back
-	// afterwards waits for another one.
-	c.id = short(c.key, instance)
+	// An approval is for one restart. If the same bytes come back later, that needs
+	// a new approval.
+	c.id = shortHash(c.key, instance)
 	if r.checked.id == c.key && (r.checked.err == nil || time.Since(r.checked.at) < r.o.Limits.Recheck) {
 		return r.checked.err
 	}
-	err = r.rehearse(ctx, p, c, dump)
+	err = r.dryRun(ctx, p, c, dump)
 	var refusal *Refusal
 	if err == nil || errors.As(err, &refusal) {
-		r.checked = verdict{c.key, err, time.Now()}
+		r.checked = checkResult{c.key, err, time.Now()}
 	}
 	return err
 }
 
-// rehearse lets containerd's own binary read the new file under another name,
-// and compares what it makes of it with what it makes of the old one.
-func (r *Reconfigurer) rehearse(ctx context.Context, p place, c *change, before []byte) error {
+// dryRun lets containerd's own binary read the new file under another name, and
+// compares the result with that of the old file.
+func (r *Reconfigurer) dryRun(ctx context.Context, p pathMapping, c *change, before []byte) error {
 	if c.same() {
 		return compare(p, before, before, c.path)
 	}
 	name := p.check()
-	if c.thereThen {
-		if err := r.fs.Write(name, c.after, ""); err != nil {
-			return &Refusal{plainly(p.shown, err)}
+	if c.existsAfter {
+		if err := r.fs.WriteFile(name, c.after, durable.Attributes{}); err != nil {
+			return &Refusal{explainWriteError(p.shown, err)}
 		}
 	}
 	after, err := r.dump(ctx, p.shown+suffixCheck)

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // Want is what the main file should say.
@@ -15,20 +17,20 @@ type Want struct {
 	File, Shown string
 	// Major is containerd's major version: 1 or 2.
 	Major int
-	// Path is the directory that config_path must become; empty means that
-	// nothing is wanted (an unfinished change is still finished).
+	// Path is the directory that config_path must be. If it is empty nothing is
+	// wanted, but an unfinished change is still finished.
 	Path string
-	// Unread says that the file says Path already but containerd started
-	// before: it is only restarted. Where an edit is needed it means nothing.
+	// Unread says that the file has Path already, but containerd has not read it: it
+	// is only restarted.
 	Unread bool
-	// Legacy takes our edit back, if there is one. Path is then ignored.
+	// Legacy takes our edit out, if there is one. Path is ignored then.
 	Legacy bool
 }
 
-// Phase is where a change stands.
+// Phase is how far a change is.
 type Phase string
 
-// Phases. None: no change is needed, wanted or under way.
+// The phases. None says that no change is needed, wanted or under way.
 const (
 	None    Phase = ""
 	Waiting Phase = "Waiting"
@@ -41,30 +43,30 @@ type Status struct {
 	ID      string
 	Phase   Phase
 	Message string
-	// Committed: this very pass finished a change; look at containerd anew.
+	// Committed says that this pass finished a change: containerd was restarted.
 	Committed bool
 }
 
-// Refusal is a change that cannot even be proposed, in a sentence for the
-// operator: nothing was touched and no restart will be asked for.
+// Refusal says in a sentence for the operator why a change cannot be proposed.
+// Nothing was changed.
 type Refusal struct{ Sentence string }
 
 func (r *Refusal) Error() string { return r.Sentence }
 
-// Runtime is the one containerd whose main file changes.
+// Runtime is the containerd whose main file changes.
 type Runtime interface {
-	// Instance names this run of containerd, as BOOT/RUN, so that a reboot is
-	// told from a restart; an error when none answers.
+	// Instance names this run of containerd, as BOOT/RUN, so that a reboot differs
+	// from a restart. It is an error if containerd does not answer.
 	Instance(ctx context.Context) (string, error)
-	// DumpConfig is what containerd's own binary makes of a file, named as
-	// containerd sees it. One that is not there means containerd's defaults.
+	// DumpConfig is how containerd's own binary understands a file, named as
+	// containerd sees it. A file that is not there means containerd's defaults.
 	DumpConfig(ctx context.Context, file string) ([]byte, error)
 	// Answers returns nil if CRI's runtime and image service both answer now.
 	Answers(ctx context.Context) error
 	// Containers are the IDs of the running containers.
 	Containers(ctx context.Context) ([]string, error)
-	// Lost are those of the given containers that a restart may have killed;
-	// one that ended by itself, or was removed, is not among them.
+	// Lost are those of the given containers that a restart may have killed, without
+	// those that ended by themselves or were removed.
 	Lost(ctx context.Context, before []string) ([]string, error)
 }
 
@@ -82,16 +84,15 @@ type Options struct {
 	State   string // the agent's state folder; the journal is there
 	Runtime Runtime
 	Service Service
-	// Prove returns nil when containerd was seen doing what the change is for:
-	// that it looks into path, or, when path is empty (the way back), nothing.
+	// Prove returns nil when containerd was seen looking into path. If path is empty
+	// our edit was taken out, and there is nothing to prove.
 	Prove func(ctx context.Context, path string) error
-	// Report tells the world that a change has begun, before anything is
-	// touched. It may be nil.
+	// Report says that a change begins, before anything is changed. It may be nil.
 	Report func(ctx context.Context, s Status)
-	// Limits are the times that steps may take; zero values are sensible.
+	// Limits are the times that steps may take. Zero values mean defaults.
 	Limits Limits
 	// FS is for tests; nil is the machine's.
-	FS FS
+	FS durable.FS
 }
 
 // Limits are the times that steps may take.
@@ -101,7 +102,7 @@ type Limits struct {
 	Prove   time.Duration // until the redirect is proved; 1 minute
 	Ask     time.Duration // one question; 20 seconds
 	Retry   time.Duration // between two questions while waiting; 250 ms
-	Recheck time.Duration // until what containerd's binary refused is shown to it again; 30 seconds
+	Recheck time.Duration // until containerd's binary checks a refused file again; 30 seconds
 }
 
 func (l Limits) orDefault() Limits {
@@ -122,32 +123,32 @@ func (l Limits) orDefault() Limits {
 // Reconfigurer changes one node's main file.
 type Reconfigurer struct {
 	o  Options
-	fs FS
+	fs durable.FS
 
 	mu      sync.Mutex
-	checked verdict // of the last candidate that containerd was shown
+	checked checkResult // of the last candidate that containerd was shown
 }
 
 // New makes a Reconfigurer; one at a time per state folder.
 func New(o Options) *Reconfigurer {
 	o.Limits = o.Limits.orDefault()
 	if o.FS == nil {
-		o.FS = Disk{}
+		o.FS = durable.Disk{}
 	}
 	return &Reconfigurer{o: o, fs: o.FS}
 }
 
-// Pass finishes what an earlier pass left, then looks at what is wanted:
-// nothing to do, waiting for approval, failed before, or, when approved is the
-// change's ID, the change itself, which takes as long as containerd takes.
-// A *Refusal means that it cannot be done; other errors may go by themselves.
+// Pass first finishes what an earlier pass left. Then there is nothing to do, or a
+// change that failed before, that waits for approval, or that is carried out
+// because approved is its ID; that takes as long as containerd takes. A *Refusal
+// means that it cannot be done; any other error may be over at the next try.
 func (r *Reconfigurer) Pass(ctx context.Context, w Want, approved string) (Status, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s, over, err := r.resume(ctx, w); err != nil || over {
 		return s, err
 	}
-	p, err := r.place(w)
+	p, err := r.mapPaths(w)
 	if err != nil {
 		return Status{}, err
 	}
@@ -168,14 +169,14 @@ func (r *Reconfigurer) Pass(ctx context.Context, w Want, approved string) (Statu
 		return Status{ID: failed.ID, Phase: Failed, Message: failed.Message}, nil
 	}
 	if approved != c.id {
-		return Status{ID: c.id, Phase: Waiting, Message: c.words(p)}, nil
+		return Status{ID: c.id, Phase: Waiting, Message: c.proposal(p)}, nil
 	}
 	return r.run(ctx, p, c)
 }
 
-// idle is the status where nothing is to be done. A containerd that a failed
-// change left behind dead is worth a word until it answers once: what it dies
-// of later is another story.
+// idle is the status if there is nothing to do. If containerd did not come back
+// after a failed change, that is reported until containerd answers once: it may
+// have stopped later for another reason.
 func (r *Reconfigurer) idle(ctx context.Context) (Status, error) {
 	var failed failure
 	found, err := r.load(failureName, &failed)
@@ -189,22 +190,21 @@ func (r *Reconfigurer) idle(ctx context.Context) (Status, error) {
 	return Status{}, r.save(failureName, failed)
 }
 
-// Edited reports whether our edit is in the main file, so that the way back to
-// the legacy format needs a restart.
+// Edited reports whether our edit is in the main file.
 func (r *Reconfigurer) Edited(w Want) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p, err := r.place(w)
+	p, err := r.mapPaths(w)
 	if err != nil {
 		return false, err
 	}
 	c := &change{legacy: true}
-	if c.before, c.there, err = r.read(p); err != nil {
+	if c.before, c.exists, err = r.read(p); err != nil {
 		return false, err
 	}
 	var refusal *Refusal
-	if err := r.takeBack(p, c); errors.As(err, &refusal) {
-		return true, nil // it is there and must go by hand
+	if err := r.planRevert(p, c); errors.As(err, &refusal) {
+		return true, nil // it is there, and a user must take it out
 	} else if err != nil {
 		return false, err
 	}

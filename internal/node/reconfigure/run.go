@@ -5,18 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/d8-registry/registry/internal/node/durable"
 )
 
-// errForeign says that somebody else wrote the main file in between. Theirs
-// stays, and what is wanted is planned anew, under another ID.
+// errForeign says that another program wrote the main file after the plan was
+// made. Its file stays, and the change gets a new plan and a new ID.
 var errForeign = errors.New("another program changed containerd's main file meanwhile; nothing was written over it")
 
 // run carries a change out. Before anything is touched the journal says what
 // is under way.
-func (r *Reconfigurer) run(ctx context.Context, p place, c *change) (Status, error) {
+func (r *Reconfigurer) run(ctx context.Context, p pathMapping, c *change) (Status, error) {
 	j := &journal{
 		ID: c.id, Key: c.key, Shown: p.shown, Step: stepWrite, Path: c.path, Legacy: c.legacy,
-		Before: sum(c.before, c.there), After: sum(c.after, c.thereThen),
+		Before: sum(c.before, c.exists), After: sum(c.after, c.existsAfter),
 	}
 	var err error
 	if j.Instance, err = r.instance(ctx); err != nil {
@@ -29,12 +31,12 @@ func (r *Reconfigurer) run(ctx context.Context, p place, c *change) (Status, err
 		return Status{}, err
 	}
 	// Approvals may be old, and containerd upgraded since.
-	r.checked = verdict{}
+	r.checked = checkResult{}
 	if err := r.identify(ctx, p, c); err != nil {
 		return Status{}, err
 	}
 	if c.key != j.Key {
-		return Status{ID: c.id, Phase: Waiting, Message: c.words(p)}, nil
+		return Status{ID: c.id, Phase: Waiting, Message: c.proposal(p)}, nil
 	}
 	if err := r.save(journalName, j); err != nil {
 		return Status{}, err
@@ -42,7 +44,7 @@ func (r *Reconfigurer) run(ctx context.Context, p place, c *change) (Status, err
 	r.report(ctx, p, j)
 	if !c.same() {
 		if err := r.write(p, c, j); err != nil {
-			return r.unwritten(ctx, p, j, err)
+			return r.abandon(ctx, p, j, err)
 		}
 	}
 	if err := r.advance(ctx, j, stepRestart); err != nil {
@@ -51,7 +53,7 @@ func (r *Reconfigurer) run(ctx context.Context, p place, c *change) (Status, err
 	return r.restartAndCheck(ctx, p, j)
 }
 
-func (r *Reconfigurer) report(ctx context.Context, p place, j *journal) {
+func (r *Reconfigurer) report(ctx context.Context, p pathMapping, j *journal) {
 	s := j.running(p)
 	r.o.Log.Info("containerd is reconfigured", "id", j.ID, "file", p.shown, "step", string(j.Step))
 	if r.o.Report != nil {
@@ -62,7 +64,7 @@ func (r *Reconfigurer) report(ctx context.Context, p place, j *journal) {
 	}
 }
 
-func (j *journal) running(p place) Status {
+func (j *journal) running(p pathMapping) Status {
 	s := Status{ID: j.ID, Phase: Running, Message: fmt.Sprintf("config_path in %s becomes %q and containerd restarts", p.shown, j.Path)}
 	switch {
 	case j.Step == stepUndo || j.Step == stepUndoRestart:
@@ -74,43 +76,50 @@ func (j *journal) running(p place) Status {
 }
 
 // write puts the new file in the place of the old one.
-func (r *Reconfigurer) write(p place, c *change, j *journal) error {
-	if err := r.secure(p, c); err != nil {
-		return errors.New("the backup was not made: " + plainly(p.shown, err))
+func (r *Reconfigurer) write(p pathMapping, c *change, j *journal) error {
+	if err := r.backUp(p, c); err != nil {
+		return errors.New("the backup was not made: " + explainWriteError(p.shown, err))
 	}
-	if c.thereThen {
-		like := ""
-		if c.there {
-			like = p.file
+	// This is checked last, so that another program that wrote since the plan wins.
+	var foreign error
+	unchanged := func() error {
+		now, err := r.sumOf(p)
+		if err == nil && now != j.Before {
+			err = errForeign
 		}
-		if err := r.fs.Write(p.file+suffixNew, c.after, like); err != nil {
-			return errors.New(plainly(p.shown, err))
-		}
-	}
-	// As late as can be: whoever wrote since the plan wins.
-	if now, err := r.sumOf(p); err != nil {
+		foreign = err
 		return err
-	} else if now != j.Before {
-		return errForeign
 	}
-	var err error
-	if c.thereThen {
-		err = r.fs.Rename(p.file+suffixNew, p.file)
-	} else {
-		err = r.fs.Remove(p.file)
+	err := r.writeMain(p, c, unchanged)
+	if foreign != nil || err == nil {
+		return foreign
 	}
-	if err != nil {
-		return errors.New(plainly(p.shown, err))
-	}
-	if err := r.fs.SyncDir(p.dir()); err != nil {
-		return errors.New(plainly(p.shown, err))
-	}
-	return nil
+	return errors.New(explainWriteError(p.shown, err))
 }
 
-// unwritten is the end of a change that could not be written: containerd was
-// not restarted.
-func (r *Reconfigurer) unwritten(ctx context.Context, p place, j *journal, cause error) (Status, error) {
+// writeMain replaces the main file, or removes it, if unchanged agrees.
+func (r *Reconfigurer) writeMain(p pathMapping, c *change, unchanged func() error) error {
+	if !c.existsAfter {
+		if err := unchanged(); err != nil {
+			return err
+		}
+		if err := r.fs.Remove(p.file); err != nil {
+			return err
+		}
+		return r.fs.SyncDir(p.dir())
+	}
+	f := durable.File{Name: p.file, Temp: p.file + suffixNew, Data: c.after, Confirm: unchanged}
+	if c.exists {
+		var err error
+		if f.Attributes, err = r.fs.Attributes(p.file); err != nil {
+			return err
+		}
+	}
+	return durable.Replace(r.fs, f)
+}
+
+// abandon ends a change that could not be written. containerd was not restarted.
+func (r *Reconfigurer) abandon(ctx context.Context, p pathMapping, j *journal, cause error) (Status, error) {
 	if errors.Is(cause, errForeign) {
 		r.o.Log.Warn("containerd is not reconfigured", "id", j.ID, "file", p.shown, "err", cause)
 		return Status{}, errors.Join(cause, r.close(p, j))
@@ -118,11 +127,11 @@ func (r *Reconfigurer) unwritten(ctx context.Context, p place, j *journal, cause
 	return r.undo(ctx, p, j, cause.Error())
 }
 
-// advance notes a new step, and which containerd runs as it begins. One that
-// does not answer just now is the one of before, as far as anybody knows; once
-// the file goes back there may be none.
+// advance saves a new step, and which run of containerd there is when it begins.
+// If containerd does not answer just now, it is taken for the one before the
+// change, or for none while the file is put back.
 func (r *Reconfigurer) advance(ctx context.Context, j *journal, s step) error {
-	j.Step, j.From = s, nobody
+	j.Step, j.From = s, noInstance
 	if s == stepRestart {
 		j.From = j.Instance
 	}
@@ -134,8 +143,9 @@ func (r *Reconfigurer) advance(ctx context.Context, j *journal, s step) error {
 	return r.save(journalName, j)
 }
 
-// restartAndCheck goes from the written file to a proved containerd, or back.
-func (r *Reconfigurer) restartAndCheck(ctx context.Context, p place, j *journal) (Status, error) {
+// restartAndCheck restarts containerd with the new file, and commits or undoes the
+// change.
+func (r *Reconfigurer) restartAndCheck(ctx context.Context, p pathMapping, j *journal) (Status, error) {
 	if ctx.Err() != nil {
 		return Status{}, fmt.Errorf("stopped before containerd was restarted; the next start goes on: %w", ctx.Err())
 	}
@@ -148,8 +158,8 @@ func (r *Reconfigurer) restartAndCheck(ctx context.Context, p place, j *journal)
 		return r.commit(p, j)
 	}
 	if ctx.Err() != nil {
-		// The next agent is a container: a containerd that our change keeps from
-		// starting starts none that could undo it.
+		// The next agent is a container. If our change keeps containerd from starting,
+		// nobody else can undo it.
 		if r.wait(whole, r.o.Limits.Answer, r.o.Runtime.Answers) != nil {
 			return r.undo(whole, p, j, err.Error())
 		}
@@ -158,34 +168,32 @@ func (r *Reconfigurer) restartAndCheck(ctx context.Context, p place, j *journal)
 	return r.undo(ctx, p, j, err.Error())
 }
 
-// restart restarts containerd, unless the one that runs is not the one of
-// before any more.
+// restart restarts containerd, unless another run of it is there already.
 func (r *Reconfigurer) restart(ctx context.Context, from string) error {
 	if now, err := r.instance(ctx); err == nil && now != from {
 		return nil
 	}
-	return r.order(ctx, from)
+	return r.forceRestart(ctx, from)
 }
 
-// order restarts containerd in any case.
-func (r *Reconfigurer) order(ctx context.Context, from string) error {
+// forceRestart restarts containerd in any case.
+func (r *Reconfigurer) forceRestart(ctx context.Context, from string) error {
 	limited, cancel := context.WithTimeout(ctx, r.o.Limits.Restart)
 	defer cancel()
 	err := r.o.Service.Restart(limited)
 	if err == nil {
 		return nil
 	}
-	if now, ierr := r.instance(ctx); ierr == nil && now != from && from != nobody {
-		// Whatever happened to the order, it was carried out.
+	if now, ierr := r.instance(ctx); ierr == nil && now != from && from != noInstance {
+		// It failed, but containerd was restarted all the same.
 		r.o.Log.Warn("containerd was restarted, although not as ordered", "err", err)
 		return nil
 	}
 	return fmt.Errorf("restart containerd: %w", err)
 }
 
-// check looks at containerd after a restart: it is another one, answers for
-// both services, lost no container, and, where the change is to be proved,
-// does what it is for.
+// check checks containerd after a restart: it is a new run, both services answer,
+// and no container was lost. With prove, the change must also have its effect.
 func (r *Reconfigurer) check(ctx context.Context, j *journal, prove bool) error {
 	if err := r.wait(ctx, r.o.Limits.Answer, r.o.Runtime.Answers); err != nil {
 		return fmt.Errorf("containerd's CRI does not answer after the restart: %w", err)
@@ -197,7 +205,7 @@ func (r *Reconfigurer) check(ctx context.Context, j *journal, prove bool) error 
 	if now == j.From {
 		return errors.New("containerd was not restarted: the same process is still there")
 	}
-	// After a reboot every container is another one.
+	// After a reboot there are other containers.
 	if boot(now) == boot(j.Instance) {
 		lost, err := r.lost(ctx, j.Containers)
 		if err != nil {
@@ -213,22 +221,22 @@ func (r *Reconfigurer) check(ctx context.Context, j *journal, prove bool) error 
 	if err := r.wait(ctx, r.o.Limits.Prove, func(ctx context.Context) error { return r.o.Prove(ctx, j.Path) }); err != nil {
 		return fmt.Errorf("containerd runs with the change but does not follow it: %w", err)
 	}
-	// One that dies and is started again and again answers in between, too.
+	// A containerd that crashes and is started again and again answers in between.
 	if then, err := r.instance(ctx); err != nil || then != now {
 		return errors.New("containerd came up and did not stay")
 	}
 	return nil
 }
 
-// tooMany tells a restart that kills containers, which is all of them or most,
-// from one or two that were killed in those seconds for reasons of their own:
-// containerd does not say which, and another restart would help neither.
+// tooMany reports whether the restart killed the containers. It kills all or most
+// of them. One or two may have been killed in these seconds for another reason,
+// and containerd does not say which.
 func tooMany(lost, before int) bool {
 	return lost > 0 && (lost == before || lost > max(1, before/5))
 }
 
-// commit is the end of a change that went well.
-func (r *Reconfigurer) commit(p place, j *journal) (Status, error) {
+// commit ends a change that succeeded.
+func (r *Reconfigurer) commit(p pathMapping, j *journal) (Status, error) {
 	var err error
 	switch {
 	case j.Legacy:
@@ -237,7 +245,7 @@ func (r *Reconfigurer) commit(p place, j *journal) (Status, error) {
 		e := edit{Path: j.Path, After: j.After, Absent: j.Before == absent}
 		var old edit
 		if found, lerr := r.load(editName, &old); lerr == nil && found && old.Absent && old.After == j.Before {
-			e.Absent = true // our second edit of a file that is ours
+			e.Absent = true // the file itself is ours, and this is our second edit
 		}
 		err = r.save(editName, e)
 	}
@@ -248,10 +256,11 @@ func (r *Reconfigurer) commit(p place, j *journal) (Status, error) {
 	return Status{Committed: true}, r.close(p, j)
 }
 
-// close forgets a change: the journal last, because it leads to the rest. A
-// backup of a file without an edit of ours would be taken for its original.
-func (r *Reconfigurer) close(p place, j *journal) error {
-	err := r.tidy(p)
+// close removes all files of a change. The journal is last, because the others
+// are found by it. A backup goes too if no edit of ours is left: it would be taken
+// for the original of a later edit.
+func (r *Reconfigurer) close(p pathMapping, j *journal) error {
+	err := r.removeLeftovers(p)
 	found, lerr := r.load(editName, &edit{})
 	if err = errors.Join(err, lerr); err == nil && !found && j.Before != j.After {
 		err = r.remove(p.file + suffixBackup)
@@ -288,8 +297,8 @@ func (r *Reconfigurer) ask(ctx context.Context, question func(context.Context) e
 	return question(ctx)
 }
 
-// wait asks until the answer is yes or the time is over. containerd tells
-// nobody when it is ready, so that there is nothing to wait for but an answer.
+// wait asks until the answer is nil or the time is over. containerd does not say
+// when it is ready, so that only asking helps.
 func (r *Reconfigurer) wait(ctx context.Context, limit time.Duration, question func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -300,7 +309,7 @@ func (r *Reconfigurer) wait(ctx context.Context, limit time.Duration, question f
 		if err == nil {
 			return nil
 		}
-		// What the time limit itself did to a question explains nothing.
+		// A question that the time limit cut off explains nothing.
 		if ctx.Err() == nil || last == nil {
 			last = err
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/d8-registry/registry/internal/node/durable"
+	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/reconfigure"
 )
 
@@ -85,10 +87,11 @@ func TestEditedAfterDeath(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, original)
 	waiting := n.pass(n.want(), "")
-	k := &faulty{FS: reconfigure.Disk{}, before: func(op, name string) {
-		if op == "write" && strings.HasSuffix(name, "reconfigure.json.registry-agent-new") && n.read() != original {
+	k := &durabletest.FS{FS: durable.Disk{}, Before: func(c durabletest.Change) durabletest.Fault {
+		if c.Op == durabletest.Write && strings.HasSuffix(c.Name, "reconfigure.json.registry-agent-new") && n.read() != original {
 			panic("dead")
 		}
+		return durabletest.Fault{}
 	}}
 	func() {
 		defer func() { _ = recover() }()

@@ -9,8 +9,8 @@ import (
 	"github.com/d8-registry/registry/internal/node/mainfile"
 )
 
-// resume finishes what an earlier pass left; over says that the status is the
-// pass's own.
+// resume finishes what an earlier pass left. over says that there was something:
+// then the status is that of the whole pass.
 func (r *Reconfigurer) resume(ctx context.Context, w Want) (s Status, over bool, err error) {
 	j := &journal{}
 	found, err := r.load(journalName, j)
@@ -21,17 +21,17 @@ func (r *Reconfigurer) resume(ctx context.Context, w Want) (s Status, over bool,
 		// containerd was started with another main file meanwhile.
 		w.File, w.Shown = strings.TrimSuffix(w.File, w.Shown)+j.Shown, j.Shown
 	}
-	p, err := r.place(w)
+	p, err := r.mapPaths(w)
 	if err != nil {
 		return Status{}, false, err
 	}
 	if !found {
-		return Status{}, false, r.tidy(p)
+		return Status{}, false, r.removeLeftovers(p)
 	}
 	r.report(ctx, p, j)
 	switch j.Step {
 	case stepUndo, stepUndoRestart:
-		s, err = r.back(ctx, p, j)
+		s, err = r.rollBack(ctx, p, j)
 		return s, true, err
 	case stepRestart:
 		s, err = r.restartAndCheck(ctx, p, j)
@@ -43,22 +43,22 @@ func (r *Reconfigurer) resume(ctx context.Context, w Want) (s Status, over bool,
 	}
 }
 
-// resumeWrite goes on from where the file may or may not have been written.
-func (r *Reconfigurer) resumeWrite(ctx context.Context, p place, j *journal) (s Status, over bool, err error) {
+// resumeWrite continues a change of which the file may or may not be written.
+func (r *Reconfigurer) resumeWrite(ctx context.Context, p pathMapping, j *journal) (s Status, over bool, err error) {
 	data, there, err := r.read(p)
 	if err != nil {
 		return Status{}, false, err
 	}
 	if now := sum(data, there); now != j.After || now == j.Before {
-		return Status{}, false, r.overwritten(p, j, data)
+		return Status{}, false, r.giveWay(p, j, data)
 	}
 	if err := r.fs.SyncDir(p.dir()); err != nil {
 		return Status{}, false, fmt.Errorf("save %s: %w", p.shown, err)
 	}
 	instance, err := r.instance(ctx)
 	if err == nil && instance != j.Instance {
-		// Somebody restarted containerd, before or after the file was written. If
-		// it does what the change is for, it needs no other restart.
+		// containerd was restarted, before or after the file was written. If the change
+		// has its effect, no other restart is needed.
 		if err := r.check(ctx, j, true); err == nil && j.Path != "" {
 			s, err = r.commit(p, j)
 			return s, true, err
@@ -74,10 +74,10 @@ func (r *Reconfigurer) resumeWrite(ctx context.Context, p place, j *journal) (s 
 	return s, true, err
 }
 
-// overwritten is the end of a change that was not written, or written over by
-// somebody: what is there is planned anew. Ours may be in what they wrote, and
-// is to be found on the way back.
-func (r *Reconfigurer) overwritten(p place, j *journal, data []byte) error {
+// giveWay ends a change that was not written, or over which another program
+// wrote. If our edit is in what that wrote, it is recorded, so that it can be
+// taken out later.
+func (r *Reconfigurer) giveWay(p pathMapping, j *journal, data []byte) error {
 	if s := sum(data, data != nil); s != j.Before && j.Path != "" && mainfile.ConfigPath(data) == j.Path {
 		if err := r.save(editName, edit{Path: j.Path, After: j.After, Absent: j.Before == absent}); err != nil {
 			return err
@@ -86,25 +86,25 @@ func (r *Reconfigurer) overwritten(p place, j *journal, data []byte) error {
 	return r.close(p, j)
 }
 
-// undo gives a change up.
-func (r *Reconfigurer) undo(ctx context.Context, p place, j *journal, reason string) (Status, error) {
+// undo ends a change that failed.
+func (r *Reconfigurer) undo(ctx context.Context, p pathMapping, j *journal, reason string) (Status, error) {
 	if ctx.Err() != nil {
 		return Status{}, fmt.Errorf("stopped while containerd was reconfigured; the next start goes on: %w", ctx.Err())
 	}
 	r.o.Log.Error("the change of containerd's main file failed; it goes back", "id", j.ID, "file", p.shown, "reason", reason)
 	j.Step, j.Reason = stepUndo, reason
-	// A full disk must not keep the file from going back, which needs no space.
+	// To put the file back needs no space, so a full disk must not stop it.
 	if err := r.save(journalName, j); err != nil {
 		r.o.Log.Error("the journal cannot be written; the file goes back all the same", "err", err)
 	}
 	r.report(ctx, p, j)
-	return r.back(ctx, p, j)
+	return r.rollBack(ctx, p, j)
 }
 
-// back puts the old file back and restarts containerd once more, if the one
-// that runs may have read the new one.
-func (r *Reconfigurer) back(ctx context.Context, p place, j *journal) (Status, error) {
-	// The next agent is a container: without a containerd there is none.
+// rollBack puts the old file back, and restarts containerd if it may have read the
+// new one.
+func (r *Reconfigurer) rollBack(ctx context.Context, p pathMapping, j *journal) (Status, error) {
+	// This must be completed: without containerd there is no next agent.
 	ctx = context.WithoutCancel(ctx)
 	message, restart := j.Reason, r.restart
 	if j.Step == stepUndo {
@@ -115,29 +115,29 @@ func (r *Reconfigurer) back(ctx context.Context, p place, j *journal) (Status, e
 		if err := r.advance(ctx, j, stepUndoRestart); err != nil {
 			r.o.Log.Error("the journal cannot be written; containerd is restarted all the same", "err", err)
 		}
-		if j.From == nobody {
-			// It may be on its way up with the file that was just taken away.
-			restart = r.order
+		if j.From == noInstance {
+			// It may just be starting with the file that was replaced.
+			restart = r.forceRestart
 		}
 	}
 	if now, err := r.instance(ctx); err == nil && now == j.Instance {
-		// The very process of before: it never read another file.
+		// The same process as before the change never read the new file.
 		return r.fail(ctx, p, j, fmt.Sprintf("%s; containerd was not restarted, and %s is what it was before", message, p.shown))
 	}
 	err := restart(ctx, j.From)
 	if err == nil {
 		err = r.check(ctx, j, false)
 	}
-	if err == nil || onlyLost(err) {
+	if err == nil || onlyLostContainers(err) {
 		return r.fail(ctx, p, j, fmt.Sprintf("%s; %s is what it was before, and containerd runs with it", message, p.shown))
 	}
 	return r.fail(ctx, p, j, fmt.Sprintf("THIS NODE NEEDS A HUMAN NOW: %s; %s is what it was before, but containerd did not come back "+
 		"even with that: %v. Look at `journalctl -u containerd`", message, p.shown, err))
 }
 
-// putBack makes the main file what it was. Where somebody else wrote it after
-// us, only our edit is taken out of theirs.
-func (r *Reconfigurer) putBack(p place, j *journal) error {
+// putBack makes the main file what it was. If another program wrote it after us,
+// only our edit is taken out.
+func (r *Reconfigurer) putBack(p pathMapping, j *journal) error {
 	now, err := r.sumOf(p)
 	switch {
 	case err != nil:
@@ -145,7 +145,7 @@ func (r *Reconfigurer) putBack(p place, j *journal) error {
 	case now == j.Before:
 		return r.fs.SyncDir(p.dir())
 	case now != j.After:
-		return r.takeOut(p, j)
+		return r.removeEdit(p, j)
 	case j.Before == absent:
 		err = r.remove(p.file)
 	default:
@@ -157,10 +157,10 @@ func (r *Reconfigurer) putBack(p place, j *journal) error {
 	return r.fs.SyncDir(p.dir())
 }
 
-// takeOut takes our edit out of somebody else's file.
-func (r *Reconfigurer) takeOut(p place, j *journal) error {
+// removeEdit takes our edit out of a file that another program wrote.
+func (r *Reconfigurer) removeEdit(p pathMapping, j *journal) error {
 	if j.Legacy || j.Path == "" {
-		return nil // theirs, and nothing of ours was put in
+		return nil // this change put nothing in
 	}
 	data, there, err := r.read(p)
 	if err != nil || !there {
@@ -174,11 +174,15 @@ func (r *Reconfigurer) takeOut(p place, j *journal) error {
 	if err != nil || sum(without, true) == sum(data, true) {
 		return nil //nolint:nilerr // what cannot be read is not ours to repair
 	}
-	return r.replace(p.file, without, p.file)
+	a, err := r.fs.Attributes(p.file)
+	if err != nil {
+		return err
+	}
+	return r.replace(p.file, without, a)
 }
 
-// fail is the end of a change that failed: it is not tried again.
-func (r *Reconfigurer) fail(ctx context.Context, p place, j *journal, message string) (Status, error) {
+// fail ends a change that failed, so that it is not tried again.
+func (r *Reconfigurer) fail(ctx context.Context, p pathMapping, j *journal, message string) (Status, error) {
 	_, err := r.instance(ctx)
 	f := failure{ID: j.ID, Key: j.Key, Message: message, Dead: err != nil}
 	r.o.Log.Error("the change of containerd's main file failed", "id", j.ID, "file", p.shown, "reason", message)
@@ -189,7 +193,7 @@ func (r *Reconfigurer) fail(ctx context.Context, p place, j *journal, message st
 	return s, r.close(p, j)
 }
 
-// errLost marks the one failure that another restart does not mend.
+// errLost is the one failure that another restart does not repair.
 var errLost = errors.New("did not survive containerd's restart")
 
-func onlyLost(err error) bool { return errors.Is(err, errLost) }
+func onlyLostContainers(err error) bool { return errors.Is(err, errLost) }

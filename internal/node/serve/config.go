@@ -13,17 +13,17 @@ import (
 type Config struct {
 	// Listen is an address of loopback; node and containerd use it as it is.
 	Listen string
-	// MetricsListen is where Prometheus finds /metrics, without TLS; empty means
-	// nowhere. Nothing in it is secret.
+	// MetricsListen is where /metrics is served, without TLS; nowhere if it is empty.
+	// Nothing in it is secret.
 	MetricsListen string
-	// StateDir is the folder shared with the other half.
+	// StateDir is the directory shared with the other half.
 	StateDir string
 	// Kube reaches the API server. It is only used for the layout.
 	Kube *rest.Config
 	// Namespace and Secret are where the layout is published.
 	Namespace, Secret string
-	// Quiet is how long nobody must have asked for a name that left the layout
-	// before its route goes. 0 means DefaultQuiet.
+	// Quiet is the time without a request after which the route of a name that left
+	// the layout goes. 0 means DefaultQuiet.
 	Quiet time.Duration
 }
 

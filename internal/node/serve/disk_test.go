@@ -5,14 +5,14 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/node/durable"
+	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -29,8 +29,17 @@ func routed(k *keeper, host, repository string) bool {
 	return w.Code != http.StatusNotFound
 }
 
-// TestPullsDoNotWaitForTheDisk: a pipe that nobody reads stands for a disk that
-// hangs.
+// refusing is a disk that does not take files of that name.
+func refusing(name string) durable.FS {
+	return &durabletest.FS{FS: durable.Disk{}, Before: func(c durabletest.Change) durabletest.Fault {
+		if c.Op == durabletest.Write && filepath.Base(c.Name) == name {
+			return durabletest.Fault{Err: syscall.ENOSPC, Effect: durabletest.Torn}
+		}
+		return durabletest.Fault{}
+	}}
+}
+
+// TestPullsDoNotWaitForTheDisk: the disk hangs, and in the end it fails.
 func TestPullsDoNotWaitForTheDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -38,10 +47,14 @@ func TestPullsDoNotWaitForTheDisk(t *testing.T) {
 	if err := k.offer(encode(t, published(1, dead("new"))), true); err != nil {
 		t.Fatal(err)
 	}
-	pipe := filepath.Join(dir, "serve", "layout.yaml.new")
-	if err := unix.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	hangs := make(chan struct{})
+	k.state = k.state.On(&durabletest.FS{FS: durable.Disk{}, Before: func(c durabletest.Change) durabletest.Fault {
+		if filepath.Base(c.Name) != "layout.yaml.new" {
+			return durabletest.Fault{}
+		}
+		<-hangs
+		return durabletest.Fault{Err: syscall.EIO}
+	}})
 	saved := make(chan error, 1)
 	go func() { saved <- k.offer(encode(t, published(2, dead("newer"))), true) }()
 	for k.mu.TryLock() { // until it is saving
@@ -50,7 +63,7 @@ func TestPullsDoNotWaitForTheDisk(t *testing.T) {
 	}
 	answered := make(chan bool, 1)
 	go func() {
-		status, _ := k.look()
+		status, _ := k.snapshot()
 		answered <- routed(k, "127.0.0.1:1", "new/app") && status.Generation == 1
 	}()
 	select {
@@ -61,13 +74,9 @@ func TestPullsDoNotWaitForTheDisk(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("a pull waits for the disk")
 	}
-	reader, err := os.Open(pipe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = reader.Close() }()
+	close(hangs)
 	if err := <-saved; err == nil {
-		t.Error("a pipe was taken for a disk")
+		t.Error("a disk that fails was taken for one that works")
 	}
 }
 
@@ -81,20 +90,17 @@ func TestNamesOnTheirWayOutAreSavedFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, refused := range []string{"retired.json.new", "layout.yaml.new"} {
-		if err := os.Mkdir(filepath.Join(dir, "serve", refused), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		disk := k.state
+		k.state, k.retired.state = disk.On(refusing(refused)), disk.On(refusing(refused))
 		if err := k.offer(encode(t, published(2, dead("new"))), true); err == nil {
 			t.Fatal("no error")
 		}
 		for _, k := range []*keeper{k, keeperIn(t, dir)} {
-			if status, _ := k.look(); status.Generation != 1 || !k.routed("a.example.com", "team/app") {
+			if status, _ := k.snapshot(); status.Generation != 1 || !k.routed("a.example.com", "team/app") {
 				t.Errorf("%s refused: %+v", refused, status)
 			}
 		}
-		if err := os.Remove(filepath.Join(dir, "serve", refused)); err != nil {
-			t.Fatal(err)
-		}
+		k.state, k.retired.state = disk, disk
 	}
 	// What is on its way out and still in the layout is routed as the layout says.
 	k.applied(1)
@@ -102,7 +108,7 @@ func TestNamesOnTheirWayOutAreSavedFirst(t *testing.T) {
 	if err := k.offer(encode(t, published(2, dead("new"))), true); err != nil {
 		t.Fatal(err)
 	}
-	if status, _ := k.look(); status.Generation != 2 || !k.routed("a.example.com", "team/app") {
+	if status, _ := k.snapshot(); status.Generation != 2 || !k.routed("a.example.com", "team/app") {
 		t.Errorf("afterwards: %+v", status)
 	}
 }
@@ -124,8 +130,8 @@ func TestForget(t *testing.T) {
 		t.Helper()
 		now = now.Add(wait)
 		k.sweep()
-		_, err := k.folder.Layout()
-		status, _ := k.look()
+		_, err := k.state.Layout()
+		status, _ := k.snapshot()
 		if status.Generation != want || k.table.Generation() != want || errors.Is(err, fs.ErrNotExist) != (want == 0) {
 			t.Errorf("%s: %+v, table %d, disk %v; want generation %d", what, status, k.table.Generation(), err, want)
 		}
@@ -135,7 +141,7 @@ func TestForget(t *testing.T) {
 	k.forget(2)
 	after("a published layout", time.Hour, 2)
 	offer(nil, false)
-	if status, _ := k.look(); !status.Absent {
+	if status, _ := k.snapshot(); !status.Absent {
 		t.Errorf("%+v", status)
 	}
 	after("nobody said so", time.Hour, 2)
@@ -149,7 +155,7 @@ func TestForget(t *testing.T) {
 	after("not yet quiet", DefaultQuiet-time.Second, 2)
 	k.forget(2)
 	after("quiet", time.Second, 0)
-	if status, _ := keeperIn(t, dir).look(); status.Generation != 0 || status.Problem != "" {
+	if status, _ := keeperIn(t, dir).snapshot(); status.Generation != 0 || status.Problem != "" {
 		t.Errorf("after a restart %+v", status)
 	}
 	if routed(k, "a.example.com", "team/app") != true { // 503: containerd goes on to the next host
@@ -160,7 +166,7 @@ func TestForget(t *testing.T) {
 	if !k.routed("127.0.0.1:1", "new/app") || k.routed("a.example.com", "team/app") {
 		t.Error("the later layout is not routed as it says")
 	}
-	if status, _ := k.look(); status.Absent || status.Problem != "" {
+	if status, _ := k.snapshot(); status.Absent || status.Problem != "" {
 		t.Errorf("%+v", status)
 	}
 }
@@ -186,7 +192,7 @@ func TestALayoutThatComesMeanwhileStays(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	k.sweep()
-	if status, _ := k.look(); (status != handoff.Status{Generation: 2, Version: status.Version, Revision: status.Revision}) {
+	if status, _ := k.snapshot(); (status != handoff.Status{Generation: 2, Version: status.Version, Revision: status.Revision}) {
 		t.Errorf("%+v", status)
 	}
 }

@@ -1,8 +1,8 @@
 // Package serve is the half of a node's agent that routes pulls: containerd
 // asks it on loopback, and it asks the registries of the layout.
 //
-// It watches one Secret, keeps the last good layout on its own disk folder and
-// serves by it, with or without an API server. What it may do with a new
-// layout is in keeper.go. It never touches containerd's files; `node` does, and
-// asks here which generation is served. Start at Run.
+// It watches one Secret, keeps the last good layout on disk, and serves it with or
+// without an API server. What may become of a new layout is in keeper.go. It
+// never touches containerd's files: `node` does, and asks here which generation is
+// served. Start at Run.
 package serve

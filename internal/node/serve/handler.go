@@ -27,14 +27,15 @@ type handler struct {
 	stopping <-chan struct{}
 }
 
-// routes reads top to bottom: that is the order a request meets each part.
+// routes reads in the order in which a request meets each part, from outer to
+// inner.
 func (h *handler) routes() http.Handler {
 	inner := http.NewServeMux()
 	inner.HandleFunc("GET "+handoff.PathStatus, h.status)
 	inner.HandleFunc("POST "+handoff.PathProof+"{nonce}", h.expect)
 	inner.HandleFunc("GET "+handoff.PathProof+"{nonce}", h.seen)
-	inner.HandleFunc("POST "+handoff.PathApplied+"{generation}", h.told(h.keeper.applied))
-	inner.HandleFunc("POST "+handoff.PathForget+"{generation}", h.told(h.keeper.forget))
+	inner.HandleFunc("POST "+handoff.PathApplied+"{generation}", h.acknowledge(h.keeper.applied))
+	inner.HandleFunc("POST "+handoff.PathForget+"{generation}", h.acknowledge(h.keeper.forget))
 	inner.HandleFunc("POST "+handoff.PathMirrors, h.mirrors.reload)
 	inner.HandleFunc("/v2/", h.pull)
 
@@ -45,10 +46,10 @@ func (h *handler) routes() http.Handler {
 	return outer
 }
 
-// authenticated lets containerd and node in, who carry the node token, and
-// nobody else on the node: what is behind it pulls with the cluster's
-// credentials. 403 and never 401, so that containerd goes on to the next host
-// and does not show the pod's credentials here.
+// authenticated lets in only requests with the node token, which containerd and
+// node have: pulls behind it use the cluster's credentials. The answer is 403 and
+// never 401, so that containerd tries the next host and does not send the pod's
+// credentials here.
 func (h *handler) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		given := r.Header.Get(hostsdir.TokenHeader)
@@ -61,13 +62,13 @@ func (h *handler) authenticated(next http.Handler) http.Handler {
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
-	if status, _ := h.keeper.look(); status.Generation == 0 {
+	if status, _ := h.keeper.snapshot(); status.Generation == 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 }
 
-// pull routes one request of a pull. It takes no lock that is held while the
-// disk is written to: a slow disk must not keep a pull waiting.
+// pull routes one request of a pull. It takes no lock that is held during a write
+// to disk: a pull must not wait for a slow disk.
 func (h *handler) pull(w http.ResponseWriter, r *http.Request) {
 	pull, err := proxy.Parse(r)
 	if err != nil {
@@ -82,7 +83,7 @@ func (h *handler) pull(w http.ResponseWriter, r *http.Request) {
 	h.pulls.ServeHTTP(w, r)
 }
 
-// status answers at once when it is not what the caller has seen, else when it
+// status answers at once if the caller has seen another status, else when it
 // changes.
 func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 	after, err := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
@@ -96,7 +97,7 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 	timer := time.NewTimer(handoff.MaxWait)
 	defer timer.Stop()
 	for {
-		status, changed := h.keeper.look()
+		status, changed := h.keeper.snapshot()
 		if status.Generation > after || revision > 0 && status.Revision != revision {
 			write(w, status)
 			return
@@ -132,8 +133,8 @@ func (h *handler) seen(w http.ResponseWriter, r *http.Request) {
 	write(w, h.proofs.seen(r.Context(), r.PathValue("nonce"), min(wait, handoff.MaxWait)))
 }
 
-// told passes on what node says of a generation.
-func (h *handler) told(what func(generation int64)) http.HandlerFunc {
+// acknowledge passes on what node says about a generation.
+func (h *handler) acknowledge(what func(generation int64)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		generation, err := strconv.ParseInt(r.PathValue("generation"), 10, 64)
 		if err != nil {

@@ -15,36 +15,36 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// keeper owns the layout that is served. It takes a new one only if that is
-// surely better, and whatever is wrong with the published one changes nothing:
-// a node that serves yesterday's layout pulls, a node without one does not.
+// keeper owns the layout that is served. It takes a new one only if that is valid
+// and has a higher generation. Otherwise nothing changes: a node with an old
+// layout can pull, a node without a layout cannot.
 type keeper struct {
-	folder  handoff.Folder
+	state   handoff.StateDir
 	table   *proxy.Table
 	retired *retirement
 	log     *slog.Logger
 
-	mu      sync.Mutex // held while the disk is written
-	current layout.Layout
-	version string // of current
-	absent  bool   // the API server was asked, and has no layout
-	legacy  order  // to forget the layout
+	mu       sync.Mutex // held while the disk is written
+	current  layout.Layout
+	version  string      // of current
+	absent   bool        // the API server was asked, and has no layout
+	toForget forgetOrder // to forget the layout
 
-	public  sync.Mutex // never held for longer than it takes to look
+	public  sync.Mutex // held only for a moment
 	status  handoff.Status
 	changed chan struct{} // closed, and replaced, when status changes
 }
 
-// order is to forget the layout of a generation, given at a time.
-type order struct {
+// forgetOrder is the order to forget the layout of a generation.
+type forgetOrder struct {
 	generation int64
 	at         time.Time
 }
 
-// newKeeper starts from what is on disk. An unreadable file is as good as none:
-// the API server may still have the layout.
-func newKeeper(folder handoff.Folder, table *proxy.Table, log *slog.Logger) *keeper {
-	k := &keeper{folder: folder, table: table, log: log, changed: make(chan struct{})}
+// newKeeper starts from what is on disk. A file that cannot be read counts as
+// none: the API server may still have the layout.
+func newKeeper(folder handoff.StateDir, table *proxy.Table, log *slog.Logger) *keeper {
+	k := &keeper{state: folder, table: table, log: log, changed: make(chan struct{})}
 	k.retired = newRetirement(folder, k.route, log)
 	k.status.Revision = 1
 	l, err := folder.Layout()
@@ -68,7 +68,7 @@ func newKeeper(folder handoff.Folder, table *proxy.Table, log *slog.Logger) *kee
 	return k
 }
 
-// offer is told what is published: the content, or that there is none. An error
+// offer hands over what is published; found is false if nothing is. An error
 // means that the layout could not be saved and should be offered again.
 func (k *keeper) offer(published []byte, found bool) error {
 	k.mu.Lock()
@@ -97,7 +97,8 @@ func (k *keeper) offer(published []byte, found bool) error {
 	return k.take(l, published)
 }
 
-// missing is no problem on a node that never had a layout.
+// missing is the problem that there is no layout. It is none on a node that never
+// had one.
 func (k *keeper) missing(found bool) string {
 	switch {
 	case k.current.IsZero():
@@ -109,8 +110,8 @@ func (k *keeper) missing(found bool) string {
 	}
 }
 
-// take moves on to a higher generation: disk first, so that a reboot at any
-// moment finds what was served last.
+// take serves a higher generation. It is saved first, so that what was served
+// last is on disk after a reboot at any moment.
 func (k *keeper) take(l layout.Layout, published []byte) error {
 	trial := proxy.NewTable(nil)
 	defer trial.Close()
@@ -122,26 +123,25 @@ func (k *keeper) take(l layout.Layout, published []byte) error {
 		_, kept := l.Route(n)
 		return kept
 	})
-	// In this order: without the list of what left it, the next layout would
-	// cut off names that hosts.toml still sends here.
+	// The list of names that are gone must be on disk before the layout: after a
+	// reboot in between, hosts.toml still sends pulls of these names here.
 	err := k.retired.add(gone, l)
 	if err == nil {
-		err = k.folder.SaveLayout(published)
+		err = k.state.SaveLayout(published)
 	}
 	if err != nil {
 		k.note(false, err.Error())
 		return err
 	}
-	k.current, k.version, k.legacy = l, l.Version(), order{}
+	k.current, k.version, k.toForget = l, l.Version(), forgetOrder{}
 	k.route(k.retired.names())
 	k.note(false, "")
 	k.log.Info("serving a new layout", "generation", l.Generation, "mode", l.Mode, "names", len(l.Routes), "target", l.Target.String())
 	return nil
 }
 
-// route makes the table that of the current layout and of the names on their
-// way out. Those are served by the target alone: the credentials of the old
-// registry are gone for good.
+// route makes the table of the current layout and of retired names. These are
+// served by the target only: the credentials of the old registry are gone.
 func (k *keeper) route(retired []layout.Name) {
 	l := k.current
 	l.Routes = slices.Clone(l.Routes)
@@ -156,7 +156,8 @@ func (k *keeper) route(retired []layout.Name) {
 	}
 }
 
-// note publishes the status if it changed, and wakes who waits for that.
+// note publishes the status if it changed, and wakes the callers that wait for
+// that.
 func (k *keeper) note(ahead bool, problem string) {
 	next := handoff.Status{
 		Generation: k.current.Generation, Version: k.version,
@@ -177,15 +178,15 @@ func (k *keeper) note(ahead bool, problem string) {
 	k.changed = make(chan struct{})
 }
 
-// look is the present status, and a channel that closes when it changes.
-func (k *keeper) look() (handoff.Status, <-chan struct{}) {
+// snapshot is the present status, and a channel that closes when it changes.
+func (k *keeper) snapshot() (handoff.Status, <-chan struct{}) {
 	k.public.Lock()
 	defer k.public.Unlock()
 	return k.status, k.changed
 }
 
-// applied is told that containerd no longer comes here for names that are not
-// in the generation.
+// applied says that containerd no longer comes here for names that are not in the
+// generation.
 func (k *keeper) applied(generation int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -194,27 +195,26 @@ func (k *keeper) applied(generation int64) {
 	}
 }
 
-// forget is told that containerd no longer comes here at all and that the node
-// is to be as it was before the first layout. Only a layout that is published
-// nowhere is forgotten.
+// forget says that containerd no longer comes here at all, and that the layout is
+// to be forgotten. A layout that is published is not.
 func (k *keeper) forget(generation int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.absent && generation == k.current.Generation && k.legacy.generation != generation {
-		k.legacy = order{generation: generation, at: k.retired.now()}
+	if k.absent && generation == k.current.Generation && k.toForget.generation != generation {
+		k.toForget = forgetOrder{generation: generation, at: k.retired.now()}
 	}
 }
 
-// sweep lets go of the names that may go now, see retirement, and of the whole
-// layout if that is what node asked for.
+// sweep drops the routes of names that may go, see retirement, and the whole
+// layout if node asked for that.
 func (k *keeper) sweep() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.retired.sweep()
-	if k.legacy.generation == 0 || !k.absent || !k.retired.still(k.legacy.at) {
+	if k.toForget.generation == 0 || !k.absent || !k.retired.quietSince(k.toForget.at) {
 		return
 	}
-	if err := k.folder.Forget(); err != nil {
+	if err := k.state.Forget(); err != nil {
 		k.log.Warn("the layout stays", "err", err)
 		return
 	}
@@ -222,7 +222,7 @@ func (k *keeper) sweep() {
 		k.log.Error("routes stay as they were", "err", err) // an empty table has nothing to refuse
 	}
 	k.log.Info("back to before the first layout", "generation", k.current.Generation)
-	k.current, k.version, k.legacy = layout.Layout{}, "", order{}
+	k.current, k.version, k.toForget = layout.Layout{}, "", forgetOrder{}
 	k.retired.forget()
 	k.note(false, "")
 }

@@ -37,7 +37,7 @@ func encode(t testing.TB, l layout.Layout) []byte {
 	return data
 }
 
-func open(t testing.TB, dir string) handoff.Folder {
+func open(t testing.TB, dir string) handoff.StateDir {
 	t.Helper()
 	folder, err := handoff.Open(dir)
 	if err != nil {
@@ -90,14 +90,14 @@ func TestOffer(t *testing.T) {
 			if err := k.offer(row.published, !row.absent); err != nil {
 				t.Fatal(err)
 			}
-			status, _ := k.look()
+			status, _ := k.snapshot()
 			if status.Generation != row.generation || status.Ahead != row.ahead || k.table.Generation() != row.generation {
 				t.Errorf("%+v, table %d; want generation %d, ahead %t", status, k.table.Generation(), row.generation, row.ahead)
 			}
 			if (row.problem == "") != (status.Problem == "") || !strings.Contains(status.Problem, row.problem) || strings.Contains(status.Problem, "SECRET") {
 				t.Errorf("problem %q, want %q", status.Problem, row.problem)
 			}
-			again, _ := keeperIn(t, dir).look()
+			again, _ := keeperIn(t, dir).snapshot()
 			if again.Generation != row.generation || again.Version != status.Version || again.Version == "" {
 				t.Errorf("after a restart %+v, before %+v", again, status)
 			}
@@ -105,7 +105,7 @@ func TestOffer(t *testing.T) {
 			if err := k.offer(encode(t, published(7, registryAt("a.example.com", "first"))), true); err != nil {
 				t.Fatal(err)
 			}
-			if status, _ := k.look(); status.Generation != 7 || status.Ahead || status.Problem != "" {
+			if status, _ := k.snapshot(); status.Generation != 7 || status.Ahead || status.Problem != "" {
 				t.Errorf("after a good one: %+v", status)
 			}
 		})
@@ -118,7 +118,7 @@ func TestFreshNodeHasNoProblem(t *testing.T) {
 	if err := k.offer(nil, false); err != nil {
 		t.Fatal(err)
 	}
-	if status, _ := k.look(); status.Generation != 0 || status.Problem != "" {
+	if status, _ := k.snapshot(); status.Generation != 0 || status.Problem != "" {
 		t.Errorf("%+v", status)
 	}
 }
@@ -126,7 +126,7 @@ func TestFreshNodeHasNoProblem(t *testing.T) {
 func TestStatusChangesWakeWaiters(t *testing.T) {
 	t.Parallel()
 	k := keeperIn(t, t.TempDir())
-	first, changed := k.look()
+	first, changed := k.snapshot()
 	if err := k.offer(encode(t, published(1, registryAt("a.example.com", "pw"))), true); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestStatusChangesWakeWaiters(t *testing.T) {
 	default:
 		t.Error("nobody was woken")
 	}
-	second, changed := k.look()
+	second, changed := k.snapshot()
 	if second.Revision == first.Revision {
 		t.Error("the revision stayed")
 	}
@@ -156,24 +156,20 @@ func TestFullDiskChangesNothing(t *testing.T) {
 	if err := k.offer(encode(t, published(1, registryAt("a.example.com", "pw"))), true); err != nil {
 		t.Fatal(err)
 	}
-	// A directory where the new file should go stands for a disk that refuses.
-	if err := os.Mkdir(filepath.Join(dir, "serve", "layout.yaml.new"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	disk := k.state
+	k.state = disk.On(refusing("layout.yaml.new"))
 	next := encode(t, published(2, registryAt("b.example.com", "pw")))
 	if err := k.offer(next, true); err == nil {
 		t.Fatal("no error")
 	}
-	if status, _ := k.look(); status.Generation != 1 || status.Problem == "" || k.table.Generation() != 1 {
+	if status, _ := k.snapshot(); status.Generation != 1 || status.Problem == "" || k.table.Generation() != 1 {
 		t.Errorf("%+v", status)
 	}
-	if err := os.Remove(filepath.Join(dir, "serve", "layout.yaml.new")); err != nil {
-		t.Fatal(err)
-	}
+	k.state = disk
 	if err := k.offer(next, true); err != nil {
 		t.Fatal(err)
 	}
-	if status, _ := k.look(); status.Generation != 2 || status.Problem != "" {
+	if status, _ := k.snapshot(); status.Generation != 2 || status.Problem != "" {
 		t.Errorf("%+v", status)
 	}
 }
@@ -186,13 +182,13 @@ func TestDamagedDiskIsNoEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := keeperIn(t, dir)
-	if status, _ := k.look(); status.Generation != 0 || status.Problem == "" {
+	if status, _ := k.snapshot(); status.Generation != 0 || status.Problem == "" {
 		t.Errorf("%+v", status)
 	}
 	if err := k.offer(encode(t, published(3, registryAt("a.example.com", "pw"))), true); err != nil {
 		t.Fatal(err)
 	}
-	if status, _ := k.look(); status.Generation != 3 || status.Problem != "" {
+	if status, _ := k.snapshot(); status.Generation != 3 || status.Problem != "" {
 		t.Errorf("%+v", status)
 	}
 }

@@ -16,8 +16,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 )
 
-// newMetrics is a registry with the metrics of the process and of the data
-// path, of which there is one set.
+// newMetrics is a registry with the metrics of the process and of the data path.
 func newMetrics(generation func() int64) (*prometheus.Registry, *proxy.Metrics, error) {
 	registry := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
@@ -35,15 +34,15 @@ func newMetrics(generation func() int64) (*prometheus.Registry, *proxy.Metrics, 
 	return registry, metrics, err
 }
 
-// serveMetrics answers Prometheus until the context ends. An empty address
-// means nobody.
+// serveMetrics serves /metrics until the context ends; not if the address is
+// empty.
 func serveMetrics(ctx context.Context, address string, metrics prometheus.Gatherer, log *slog.Logger) error {
 	if address == "" {
 		return nil
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		// Pulls matter more than who counts them.
+		// Pulls must work without metrics.
 		log.Error("no metrics", "err", err)
 		return nil
 	}

@@ -9,18 +9,17 @@ import (
 )
 
 // mirrors are the hosts that users of this node set up with hosts.toml, as node
-// left them in the folder. What cannot be used changes nothing: the last good
-// ones go on.
+// saved them. If they cannot be used, the last good ones stay.
 type mirrors struct {
-	folder handoff.Folder
-	table  *proxy.Table
-	log    *slog.Logger
+	state handoff.StateDir
+	table *proxy.Table
+	log   *slog.Logger
 }
 
-// newMirrors starts from what is on disk: a node that boots without an API
-// server, or whose other half is not up yet, serves its users too.
-func newMirrors(folder handoff.Folder, table *proxy.Table, log *slog.Logger) *mirrors {
-	m := &mirrors{folder: folder, table: table, log: log}
+// newMirrors starts from what is on disk, so that users are served before the API
+// server or the other half is there.
+func newMirrors(folder handoff.StateDir, table *proxy.Table, log *slog.Logger) *mirrors {
+	m := &mirrors{state: folder, table: table, log: log}
 	if err := m.load(); err != nil {
 		log.Error("users' mirrors are not served", "err", err)
 	}
@@ -28,14 +27,14 @@ func newMirrors(folder handoff.Folder, table *proxy.Table, log *slog.Logger) *mi
 }
 
 func (m *mirrors) load() error {
-	hosts, err := m.folder.Mirrors()
+	hosts, err := m.state.Mirrors()
 	if err != nil {
 		return err
 	}
 	return m.table.SwapUsers(hosts)
 }
 
-// reload is told by node that there is something new.
+// reload reads what node has just saved.
 func (m *mirrors) reload(w http.ResponseWriter, _ *http.Request) {
 	if err := m.load(); err != nil {
 		m.log.Warn("users' mirrors stay as they were", "err", err)

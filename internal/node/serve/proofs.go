@@ -13,8 +13,8 @@ import (
 	"github.com/d8-registry/registry/internal/node/handoff"
 )
 
-// proofs are the pulls that node announced: seen or not yet. A nonce counts
-// once, for one name, and only with the node token, which outer handlers check.
+// proofs are the pulls that node announced. A nonce counts once, for one name, and
+// only with the node token, which an outer handler checks.
 type proofs struct {
 	now  func() time.Time
 	hold time.Duration // how long a proof's pull is kept waiting at most
@@ -81,8 +81,8 @@ func prefix(n layout.Name) string {
 	return n.Path + "/"
 }
 
-// seen waits for a nonce to arrive, and forgets it with the answer. A caller
-// that goes away may ask again.
+// seen waits for a nonce to arrive, and forgets it when it answers. A caller that
+// stopped waiting may ask again.
 func (p *proofs) seen(ctx context.Context, nonce string, wait time.Duration) handoff.Arrival {
 	p.mu.Lock()
 	known := p.pending[nonce]
@@ -104,15 +104,14 @@ func (p *proofs) seen(ctx context.Context, nonce string, wait time.Duration) han
 	return handoff.Arrival{Seen: known.used, Peer: known.peer}
 }
 
-// isProof tells pulls of proofs from all others.
+// isProof reports whether a pull is one of a proof.
 func isProof(pull proxy.Pull) bool {
 	return pull.Repository == handoff.ProofRepository || strings.HasSuffix(pull.Repository, "/"+handoff.ProofRepository)
 }
 
-// serve notes that a proof came, and keeps the caller waiting: node calls the
-// pull off as soon as it knows. So nothing comes of it, where a 404 would send
-// containerd on to the second way or to the real registry, with a pull that
-// nobody needs, and an image, however empty, would stay on the node.
+// serve records that a proof arrived, and lets containerd wait until node cancels
+// the pull. A 404 would send containerd to the fallback or to the real registry,
+// with a pull that nobody needs, and an image would stay on the node.
 func (p *proofs) serve(w http.ResponseWriter, r *http.Request, pull proxy.Pull) {
 	if pull.Kind == proxy.KindManifests && p.arrived(pull.Reference, pull.Host, pull.Repository, r.RemoteAddr) {
 		timer := time.NewTimer(p.hold)

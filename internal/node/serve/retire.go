@@ -10,16 +10,17 @@ import (
 	"github.com/d8-registry/registry/internal/node/handoff"
 )
 
-// retirement holds the names that left the layout. Things are removed in the
-// opposite order of how they were added: first hosts.toml, which is node's to
-// say, then pulls under way, which are many requests each, then the route.
-// keeper's lock covers everything but requests, which never wait for the disk.
+// retirement keeps the names that left the layout until nobody needs their
+// routes. First containerd must not be sent here for them any more, which node
+// says; then pulls under way must end, which are many requests each; then the
+// route goes. The keeper's lock covers everything but requests, which never wait
+// for the disk.
 type retirement struct {
-	folder handoff.Folder
-	route  func([]layout.Name)
-	log    *slog.Logger
-	quiet  time.Duration
-	now    func() time.Time
+	state handoff.StateDir
+	route func([]layout.Name)
+	log   *slog.Logger
+	quiet time.Duration
+	now   func() time.Time
 
 	list         []layout.Name
 	acknowledged bool
@@ -30,17 +31,17 @@ type retirement struct {
 	open    map[request]int           // requests under way; layers can take minutes
 }
 
-// request is what requests are told apart by.
+// request is what is counted of a request.
 type request struct{ host, repository string }
 
-func newRetirement(folder handoff.Folder, route func([]layout.Name), log *slog.Logger) *retirement {
-	return &retirement{folder: folder, route: route, log: log, quiet: DefaultQuiet, now: time.Now, last: map[layout.Name]time.Time{}, open: map[request]int{}}
+func newRetirement(folder handoff.StateDir, route func([]layout.Name), log *slog.Logger) *retirement {
+	return &retirement{state: folder, route: route, log: log, quiet: DefaultQuiet, now: time.Now, last: map[layout.Name]time.Time{}, open: map[request]int{}}
 }
 
-// restore continues after a restart: a name on its way out is routed until
-// node has spoken, again.
+// restore continues after a restart: retired names are routed until node has
+// acknowledged again.
 func (r *retirement) restore(l layout.Layout) error {
-	names, err := r.folder.Retired()
+	names, err := r.state.Retired()
 	if err != nil {
 		return err
 	}
@@ -54,8 +55,8 @@ func (r *retirement) restore(l layout.Layout) error {
 	return nil
 }
 
-// add notes the names that are not in the next layout, on disk, before that
-// layout is. Names that came back are no longer on their way out.
+// add saves the names that are not in the next layout. Names that came back are
+// not retired any more.
 func (r *retirement) add(gone []layout.Name, next layout.Layout) error {
 	list := slices.DeleteFunc(append(slices.Clone(r.list), gone...), func(n layout.Name) bool {
 		_, back := next.Route(n)
@@ -64,7 +65,7 @@ func (r *retirement) add(gone []layout.Name, next layout.Layout) error {
 	slices.SortFunc(list, layout.Name.Compare)
 	list = slices.Compact(list)
 	if !slices.Equal(list, r.list) {
-		if err := r.folder.SaveRetired(list); err != nil {
+		if err := r.state.SaveRetired(list); err != nil {
 			return err
 		}
 	}
@@ -86,8 +87,8 @@ func (r *retirement) keep(list []layout.Name) {
 
 func (r *retirement) names() []layout.Name { return slices.Clone(r.list) }
 
-// acknowledge notes that containerd was told; from now on only pulls that had
-// begun before may still come.
+// acknowledge records that containerd is not sent here any more: only pulls that
+// began before may still come.
 func (r *retirement) acknowledge() {
 	if r.acknowledged || len(r.list) == 0 {
 		return
@@ -98,7 +99,7 @@ func (r *retirement) acknowledge() {
 	}
 }
 
-// use notes the begin of a request, and its end when what it returns is called.
+// use records that a request begins; the result records that it ends.
 func (r *retirement) use(host, repository string) (end func()) {
 	q := request{host, repository}
 	r.mu.Lock()
@@ -130,7 +131,7 @@ func (r *retirement) touch(n layout.Name) {
 	r.last[n] = r.now()
 }
 
-// sweep drops the routes that nobody asked for during the quiet time.
+// sweep drops the routes that had no request during the quiet time.
 func (r *retirement) sweep() {
 	if !r.acknowledged || len(r.list) == 0 {
 		return
@@ -139,7 +140,7 @@ func (r *retirement) sweep() {
 	if len(stay) == len(r.list) {
 		return
 	}
-	if err := r.folder.SaveRetired(stay); err != nil {
+	if err := r.state.SaveRetired(stay); err != nil {
 		r.log.Warn("names on their way out stay", "err", err)
 		return
 	}
@@ -159,9 +160,9 @@ func (r *retirement) idle(n layout.Name) bool {
 	return r.now().Sub(r.last[n]) >= r.quiet
 }
 
-// still reports whether nobody at all was served since a moment, for the quiet
-// time.
-func (r *retirement) still(since time.Time) bool {
+// quietSince reports whether there was no request at all since that time, and for
+// the quiet time at least.
+func (r *retirement) quietSince(since time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lastAny.After(since) {
@@ -170,7 +171,7 @@ func (r *retirement) still(since time.Time) bool {
 	return len(r.open) == 0 && r.now().Sub(since) >= r.quiet
 }
 
-// forget drops every name, of which the other half has taken all away.
+// forget drops every name: nothing on the node uses them any more.
 func (r *retirement) forget() {
 	r.acknowledged = false
 	r.keep(nil)

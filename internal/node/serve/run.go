@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	leafEvery = 12 * time.Hour
+	renewInterval = 12 * time.Hour
 	// drainFor is how long pulls under way may go on when the agent stops.
 	drainFor = 20 * time.Second
 )
@@ -67,11 +67,12 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	server := proxy.NewServer(h.routes(), certificate.reloader.GetCertificate, log)
 	log.Info("agent serves", "address", listener.Addr().String())
 
-	// No delay: nobody but this node's containerd comes here, and it has a second way.
+	// No delay before the end: only this node's containerd comes here, and it has a
+	// fallback.
 	group.Go(func() error { return proxy.Serve(ctx, server, listener, proxy.Drain{Limit: drainFor}, log) })
 	group.Go(func() error { return serveMetrics(ctx, cfg.MetricsListen, gatherer, log) })
 	group.Go(func() error { return every(ctx, keeper.retired.quiet/6, func() error { keeper.sweep(); return nil }) })
-	group.Go(func() error { return every(ctx, leafEvery, certificate.renew) })
+	group.Go(func() error { return every(ctx, renewInterval, certificate.renew) })
 	group.Go(func() error {
 		source{kube: kube, namespace: cfg.Namespace, secret: cfg.Secret, keeper: keeper, log: log}.run(ctx)
 		return nil
@@ -94,8 +95,8 @@ func every(ctx context.Context, interval time.Duration, do func() error) error {
 	}
 }
 
-// certificate is what containerd sees of the agent. The CA stays on disk for as
-// long as it is valid, so that no file of containerd's ever changes for it; the
+// certificate is that of the agent, which containerd checks. The CA is on disk and
+// stays as long as it is valid, so that containerd's files need not change; the
 // leaf is only in memory.
 type certificate struct {
 	host     string
@@ -103,7 +104,7 @@ type certificate struct {
 	reloader pki.Reloader
 }
 
-func newCertificate(folder handoff.Folder, host string) (*certificate, error) {
+func newCertificate(folder handoff.StateDir, host string) (*certificate, error) {
 	ca, err := folder.CAKey()
 	if err != nil {
 		return nil, err
@@ -111,8 +112,8 @@ func newCertificate(folder handoff.Folder, host string) (*certificate, error) {
 	now := time.Now()
 	ca, fresh, err := pki.EnsureCA(now, ca)
 	if errors.Is(err, pki.ErrExpired) || errors.Is(err, pki.ErrDamaged) {
-		// Nobody but this node's containerd trusts it, and node tells it of
-		// the new one before the next proof.
+		// Only this node's containerd trusts it, and node writes the new one before the
+		// next proof.
 		ca, err = pki.NewCA(now)
 		fresh = true
 	}

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
 type agent struct {
 	t      *testing.T
 	cfg    serve.Config
-	folder handoff.Folder
+	folder handoff.StateDir
 	http   *http.Client
 	token  string
 	stop   func()

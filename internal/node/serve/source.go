@@ -15,8 +15,8 @@ import (
 	"github.com/d8-registry/registry/internal/node/watch"
 )
 
-// saveAgain is how long a disk that refused a layout is left alone.
-const saveAgain = 10 * time.Second
+// saveRetry is the pause before a layout that could not be saved is offered again.
+const saveRetry = 10 * time.Second
 
 // source offers what is published to the keeper.
 type source struct {
@@ -26,8 +26,8 @@ type source struct {
 	log               *slog.Logger
 }
 
-// run follows the Secret. What the keeper could not save (a full disk) is
-// offered again: no event of the API server would bring it back.
+// run follows the Secret. What the keeper could not save, on a full disk, is
+// offered again: the API server sends it only once.
 func (s source) run(ctx context.Context) {
 	latest := make(chan *unstructured.Unstructured)
 	group, ctx := errgroup.WithContext(ctx)
@@ -58,7 +58,7 @@ func (s source) run(ctx context.Context) {
 			again = nil
 			if err := s.keeper.offer(content(secret), secret != nil); err != nil {
 				s.log.Error("layout not saved", "err", err)
-				again = time.After(saveAgain)
+				again = time.After(saveRetry)
 			}
 		}
 	})

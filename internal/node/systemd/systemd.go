@@ -15,11 +15,11 @@ import (
 	godbus "github.com/godbus/dbus/v5"
 )
 
-// ErrUnsupported says that there is no way to restart the service from here;
-// the error's text tells what to do by hand.
+// ErrUnsupported says that the service cannot be restarted from here. The error's
+// text says what to do by hand.
 var ErrUnsupported = errors.New("unsupported")
 
-// Where systemd listens: itself, for root alone, and behind the bus.
+// Where systemd listens: its own socket, only for root, and the bus.
 const (
 	privateSocket = "/run/systemd/private"
 	busSocket     = "/run/dbus/system_bus_socket"
@@ -30,12 +30,12 @@ type Unit struct {
 	root, name string
 }
 
-// Open names one of the units of the host whose file system is at root (as
-// /proc/1/root), such as "containerd.service". Nothing is connected yet.
+// Open names a unit of the host, such as "containerd.service". root is the host's
+// file system, such as /proc/1/root. Nothing is connected yet.
 func Open(root, name string) *Unit { return &Unit{root: root, name: name} }
 
-// Check says, in words, why the unit must not or cannot be restarted; nil
-// when containers survive its restart.
+// Check says why the unit must not or cannot be restarted; nil if containers
+// survive its restart.
 func (u *Unit) Check(ctx context.Context) error {
 	conn, err := u.connect(ctx)
 	if err != nil {
@@ -53,7 +53,7 @@ func (u *Unit) Check(ctx context.Context) error {
 	return u.judge(unit, service)
 }
 
-// judge looks at what systemd says of the unit.
+// judge is Check by the unit's properties.
 func (u *Unit) judge(unit, service map[string]any) error {
 	if state, _ := unit["LoadState"].(string); state != "loaded" {
 		return fmt.Errorf("%w: systemd has no unit %s (it is %q); restart containerd yourself", ErrUnsupported, u.name, state)
@@ -63,8 +63,8 @@ func (u *Unit) judge(unit, service map[string]any) error {
 			return fmt.Errorf("%w: %s has %s=yes, so that nobody may restart it", ErrUnsupported, u.name, property)
 		}
 	}
-	// With mixed, too, whatever is left in the unit's group is killed, and the
-	// shims that hold the containers are in there, delegated or not.
+	// With KillMode=mixed too, all processes of the unit's group are killed, and the
+	// shims of the containers are in it.
 	if mode, _ := service["KillMode"].(string); mode != "process" && mode != "none" {
 		return fmt.Errorf("%w: %s has KillMode=%s, so that its restart would kill all containers of the node; "+
 			"set KillMode=process in its [Service], run `systemctl daemon-reload`, and this agent goes on", ErrUnsupported, u.name, mode)
@@ -86,7 +86,7 @@ func (u *Unit) Restart(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	// A unit that failed too often is not started again until it is forgotten.
+	// A unit that failed too often is not started again until that is reset.
 	_ = conn.ResetFailedUnitContext(ctx, u.name) // there may be nothing to forget
 	done := make(chan string, 1)
 	if _, err := conn.RestartUnitContext(ctx, u.name, "replace", done); err != nil {
@@ -103,7 +103,7 @@ func (u *Unit) Restart(ctx context.Context) error {
 	}
 }
 
-// why is how the unit itself ended, as far as systemd says.
+// why is how the unit itself ended, if systemd says so.
 func (u *Unit) why(ctx context.Context, conn *dbus.Conn) string {
 	p, err := conn.GetServicePropertyContext(ctx, u.name, "Result")
 	if err != nil {
@@ -134,7 +134,7 @@ func (u *Unit) connect(ctx context.Context) (*dbus.Conn, error) {
 			continue
 		}
 		if socket == busSocket {
-			// Behind the bus systemd tells of jobs only those who ask.
+			// On the bus, systemd reports the end of jobs only to subscribers.
 			if err := conn.Subscribe(); err != nil {
 				conn.Close()
 				failed = errors.Join(failed, fmt.Errorf("follow systemd's jobs at %s: %w", path, err))
@@ -150,7 +150,7 @@ func (u *Unit) connect(ctx context.Context) (*dbus.Conn, error) {
 		"set config_path in containerd's main file and restart containerd yourself", ErrUnsupported, privateSocket, busSocket)
 }
 
-// dial makes one connection, authenticated as our own user. Only a bus wants a
+// dial makes one connection, authenticated as our own user. Only a bus needs a
 // greeting.
 func dial(ctx context.Context, path string, bus bool) (*godbus.Conn, error) {
 	conn, err := godbus.Dial("unix:path="+godbus.EscapeBusAddressValue(path), godbus.WithContext(ctx))

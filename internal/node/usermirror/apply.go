@@ -12,24 +12,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/d8-registry/registry/internal/node/durable"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
 )
-
-// FS is what Apply needs of a directory of host directories. Tests let the n-th
-// operation fail.
-type FS interface {
-	ReadFile(name string) ([]byte, error)
-	ReadDir(name string) ([]fs.DirEntry, error)
-	Lstat(name string) (fs.FileInfo, error)
-	// WriteFile creates or replaces a file and returns when it is on disk.
-	WriteFile(name string, data []byte, perm fs.FileMode) error
-	Chown(name string, uid, gid int) error
-	Chtimes(name string, modified time.Time) error
-	Rename(from, to string) error
-	Remove(name string) error
-	// Sync returns when the directory's own entries are on disk.
-	Sync(name string) error
-}
 
 // Result is what Apply did, or what Check found to do. Paths are as containerd
 // sees them.
@@ -39,13 +24,13 @@ type Result struct {
 	Problems []Problem
 	// Edits are the same files with what is in them, after Check only.
 	Edits []Edit
-	// Again says that a file was just being written by somebody else and was left
-	// alone: Apply is to be called once more, in a moment.
+	// Again says that a user is just writing a file, which was not touched: Apply is
+	// to be called again in a moment.
 	Again bool
 }
 
-// Edit is one file before and after. The users' secrets are in both, the node's
-// token may be.
+// Edit is one file before and after. It may hold the users' secrets and the node's
+// token.
 type Edit struct {
 	File          string // as containerd sees it
 	Before, After []byte
@@ -57,17 +42,17 @@ func (r Result) Changed() bool { return len(r.Written)+len(r.Restored) > 0 }
 const (
 	fileRecord = ".registry-agent-blocks.json"
 	tempSuffix = ".registry-agent" // no name that containerd reads
-	// fresh is how old a file must be before it is replaced: who truncates it to
-	// write it anew needs a moment in between.
-	fresh = 50 * time.Millisecond
-	// modeUnknown is for a file whose mode was lost with our record. It may hold
-	// a password: nobody else gets to read it.
+	// settleTime is how old a file must be before it is replaced: a program that
+	// writes it truncates it first.
+	settleTime = 50 * time.Millisecond
+	// modeUnknown is for a file of which the mode was lost with our record. It may
+	// hold a password.
 	modeUnknown = fs.FileMode(0o600)
 )
 
-// Apply puts the marked blocks into the users' files, and takes them out where
-// they are not wanted. It may be stopped at any operation: what containerd
-// reads is complete at any moment, and the next Apply goes on from there.
+// Apply puts the marked blocks into the users' files, and takes out those that are
+// not wanted. It may be killed at any operation: what containerd reads is complete
+// at any moment, and the next Apply continues.
 func (p Plan) Apply() (Result, error) { return p.run(true) }
 
 // Check is Apply without writing.
@@ -76,13 +61,13 @@ func (p Plan) Check() (Result, error) { return p.run(false) }
 func (p Plan) run(write bool) (Result, error) {
 	var all Result
 	var errs []error
-	for _, f := range p.folders {
+	for _, f := range p.dirs {
 		real, err := p.disk.resolve(f.path)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("open %s: %w", f.path, err))
 			continue
 		}
-		folder, err := hostsdir.ExistingFolder(real)
+		folder, err := hostsdir.OpenDir(real)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // nobody wrote anything there
 		}
@@ -90,7 +75,7 @@ func (p Plan) run(write bool) (Result, error) {
 			errs = append(errs, err)
 			continue
 		}
-		a := &applying{fsys: folder, shown: f.path, plan: p, blocks: f.blocks, write: write, now: time.Now()}
+		a := &applier{fsys: folder, shown: f.path, plan: p, blocks: f.blocks, write: write, now: time.Now()}
 		err = errors.Join(a.run(), folder.Close())
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.path, err))
@@ -106,9 +91,9 @@ func (r *Result) add(o Result) {
 	r.Edits = append(r.Edits, o.Edits...)
 }
 
-// applying is one Apply in one directory.
-type applying struct {
-	fsys   FS
+// applier is one Apply in one directory.
+type applier struct {
+	fsys   durable.FS
 	shown  string // the directory, as containerd sees it
 	plan   Plan
 	blocks []string
@@ -118,9 +103,9 @@ type applying struct {
 	res    Result
 }
 
-// run writes what must be there first: the CA that blocks name, and the modes
-// that go back with them.
-func (a *applying) run() error {
+// run writes first what must be there before a block: the CA that it names, and
+// the record of the file's mode.
+func (a *applier) run() error {
 	if err := a.load(); err != nil {
 		return err
 	}
@@ -133,7 +118,7 @@ func (a *applying) run() error {
 			return err
 		}
 	}
-	left := false // a block stays where we cannot take it out
+	left := false // there is a block, wanted or because it could not be taken out
 	var errs []error
 	for _, e := range entries {
 		if !e.IsDir() {
@@ -152,9 +137,8 @@ func (a *applying) run() error {
 	return errors.Join(a.remove(fileBlockCA), a.remove(fileRecord))
 }
 
-// file brings one user's file to where it should be, and reports whether it has
-// a block then.
-func (a *applying) file(dir string, wanted bool) (with bool, err error) {
+// file makes one user's file as wanted, and reports whether it has a block then.
+func (a *applier) file(dir string, wanted bool) (with bool, err error) {
 	name := path.Join(dir, fileHosts)
 	if err := a.remove(name + tempSuffix); err != nil {
 		return true, err // a leftover of a crash
@@ -184,7 +168,7 @@ func (a *applying) file(dir string, wanted bool) (with bool, err error) {
 	if bytes.Equal(next, data) && info.Mode().Perm() == mode {
 		return wanted, nil
 	}
-	if a.now.Sub(info.ModTime()) < fresh && a.now.After(info.ModTime()) {
+	if a.now.Sub(info.ModTime()) < settleTime && a.now.After(info.ModTime()) {
 		a.res.Again = true
 		return found, nil
 	}
@@ -194,23 +178,22 @@ func (a *applying) file(dir string, wanted bool) (with bool, err error) {
 	return wanted, a.replace(name, info, next, mode, wanted)
 }
 
-// wanted is what a file should be, by what the user wrote.
-func (a *applying) wanted(name string, own []byte, wanted bool) (next []byte, mode fs.FileMode, ok bool) {
+// wanted is what a file should be; own is what the user wrote.
+func (a *applier) wanted(name string, own []byte, wanted bool) (next []byte, mode fs.FileMode, ok bool) {
 	if !wanted {
-		return own, a.before(name), true
+		return own, a.originalMode(name), true
 	}
 	next, err := insert(own, a.plan.agent.AgentURL, a.plan.agent.Token)
 	if err != nil {
-		// It was written anew since the plan looked; the next look says what is
-		// wrong with it.
+		// It was changed after the plan was made; the next plan says what is wrong.
 		a.res.Again = true
 		return nil, 0, false
 	}
 	return next, 0o600, true
 }
 
-// replace is one step for who reads the file.
-func (a *applying) replace(name string, info fs.FileInfo, data []byte, mode fs.FileMode, wanted bool) error {
+// replace replaces a user's file, and keeps the record of its mode.
+func (a *applier) replace(name string, info fs.FileInfo, data []byte, mode fs.FileMode, wanted bool) error {
 	where := path.Join(a.shown, name)
 	if wanted {
 		a.res.Written = append(a.res.Written, where)
@@ -235,59 +218,57 @@ func (a *applying) replace(name string, info fs.FileInfo, data []byte, mode fs.F
 }
 
 // swap puts a new file in the place of the one that was looked at, if that is
-// still there.
-func (a *applying) swap(name string, info fs.FileInfo, data []byte, mode fs.FileMode) error {
-	temp := name + tempSuffix
-	if err := a.fsys.WriteFile(temp, data, mode); err != nil {
-		return err
+// still there. It has the time of the user's file, so that the next Apply sees
+// that nobody is writing it.
+func (a *applier) swap(name string, info fs.FileInfo, data []byte, mode fs.FileMode) error {
+	f := durable.File{
+		Name: name, Temp: name + tempSuffix, Data: data,
+		Attributes: durable.Attributes{Mode: mode, Modified: info.ModTime()},
+		Confirm: func() error {
+			again, err := a.fsys.Lstat(name)
+			if err != nil || !os.SameFile(info, again) || again.ModTime() != info.ModTime() || again.Size() != info.Size() {
+				return errChanged
+			}
+			return nil
+		},
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := a.fsys.Chown(temp, int(owner.Uid), int(owner.Gid)); err != nil {
-			return err
-		}
+		f.Attributes.Owner = &durable.Owner{UID: int(owner.Uid), GID: int(owner.Gid)}
 	}
-	// The user's own time: nobody else is at work on it.
-	if err := a.fsys.Chtimes(temp, info.ModTime()); err != nil {
-		return err
-	}
-	again, err := a.fsys.Lstat(name)
-	if err != nil || !os.SameFile(info, again) || again.ModTime() != info.ModTime() || again.Size() != info.Size() {
-		a.res.Again = true // somebody was faster; his word counts
-		return a.fsys.Remove(temp)
-	}
-	if err := a.fsys.Rename(temp, name); err != nil {
-		return err
-	}
-	return a.fsys.Sync(path.Dir(name))
-}
-
-// load reads the record. A damaged one is none.
-func (a *applying) load() error {
-	a.record = map[string]fs.FileMode{}
-	data, err := a.fsys.ReadFile(fileRecord)
-	if errors.Is(err, fs.ErrNotExist) {
+	err := durable.Replace(a.fsys, f)
+	if errors.Is(err, errChanged) {
+		a.res.Again = true
 		return nil
 	}
-	if err != nil {
+	return err
+}
+
+// errChanged: the user wrote the file after we looked at it. Their file stays.
+var errChanged = errors.New("the file was changed meanwhile")
+
+// load reads the record. A damaged one counts as none.
+func (a *applier) load() error {
+	data, err := a.fsys.ReadFile(fileRecord)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read %s: %w", fileRecord, err)
 	}
-	if json.Unmarshal(data, &a.record) != nil || a.record == nil {
+	if err != nil || json.Unmarshal(data, &a.record) != nil || a.record == nil {
 		a.record = map[string]fs.FileMode{}
 	}
 	return nil
 }
 
-// before is the mode that a file had without our block.
-func (a *applying) before(name string) fs.FileMode {
+// originalMode is the mode that a file had without our block.
+func (a *applier) originalMode(name string) fs.FileMode {
 	if mode, ok := a.record[name]; ok {
 		return mode & fs.ModePerm
 	}
 	return modeUnknown
 }
 
-// remember notes the mode that a user gave to his file; ours tells nothing,
-// unless it is the first that we see.
-func (a *applying) remember(name string, mode fs.FileMode) error {
+// remember records the mode that a user gave to their file. 0600 is our own, unless
+// it is the first mode that we see.
+func (a *applier) remember(name string, mode fs.FileMode) error {
 	known, ok := a.record[name]
 	if ok && (mode == 0o600 || mode == known) {
 		return nil
@@ -296,7 +277,7 @@ func (a *applying) remember(name string, mode fs.FileMode) error {
 	return a.save()
 }
 
-func (a *applying) forget(name string) error {
+func (a *applier) forget(name string) error {
 	if _, ok := a.record[name]; !ok {
 		return nil
 	}
@@ -304,7 +285,7 @@ func (a *applying) forget(name string) error {
 	return a.save()
 }
 
-func (a *applying) save() error {
+func (a *applier) save() error {
 	if !a.write {
 		return nil
 	}
@@ -316,7 +297,7 @@ func (a *applying) save() error {
 }
 
 // put replaces a file of ours in one step if content or mode differ.
-func (a *applying) put(name string, data []byte, mode fs.FileMode) error {
+func (a *applier) put(name string, data []byte, mode fs.FileMode) error {
 	if info, err := a.fsys.Lstat(name); err == nil && info.Mode() == mode {
 		if old, err := a.fsys.ReadFile(name); err == nil && bytes.Equal(old, data) {
 			return nil
@@ -325,27 +306,18 @@ func (a *applying) put(name string, data []byte, mode fs.FileMode) error {
 	if !a.write {
 		return nil
 	}
-	temp := name + tempSuffix
-	if err := a.fsys.WriteFile(temp, data, mode); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := a.fsys.Rename(temp, name); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := a.fsys.Sync("."); err != nil {
+	f := durable.File{Name: name, Temp: name + tempSuffix, Data: data, Attributes: durable.Attributes{Mode: mode}}
+	if err := durable.Replace(a.fsys, f); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
 }
 
-func (a *applying) remove(name string) error {
-	if _, err := a.fsys.Lstat(name); errors.Is(err, fs.ErrNotExist) || !a.write {
+func (a *applier) remove(name string) error {
+	if !a.write {
 		return nil
 	}
-	if err := a.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove %s: %w", name, err)
-	}
-	if err := a.fsys.Sync(path.Dir(name)); err != nil {
+	if err := durable.Remove(a.fsys, name); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	return nil

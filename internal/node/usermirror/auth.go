@@ -11,8 +11,8 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// auth reads what stock containerd ignores: user name and password before an
-// identity token before the two in one base64.
+// auth reads credentials, which stock containerd ignores. User name and password
+// count first, then an identity token, then both in one base64.
 func (r *endpointReader) auth(v any) {
 	if v == nil {
 		return
@@ -89,7 +89,7 @@ func credentialProblem(c upstream.Credentials) string {
 	return ""
 }
 
-// rewrite reads the other thing that stock containerd ignores.
+// rewrite reads rules for repositories, which stock containerd ignores too.
 func (r *endpointReader) rewrite(v any) {
 	if v == nil {
 		return

@@ -15,8 +15,8 @@ import (
 	"github.com/d8-registry/registry/internal/node/hostsdir"
 )
 
-// The lines around what is ours in a user's file. The second form of the first
-// one remembers that the line before had no end.
+// The lines around what is ours in a user's file. markUnended is for a file whose
+// last line had no end.
 const (
 	markBegin    = "# registry-agent: begin"
 	markUnended  = markBegin + ", after a line without end"
@@ -49,8 +49,8 @@ var ourLine = regexp.MustCompile(`^(?:# This sends containerd to the node's agen
 // span is a part of a file.
 type span struct{ start, end int }
 
-// blocks finds what is ours in a file. Where one of the marks was lost only
-// lines that cannot be anybody else's are.
+// blocks finds what is ours in a file. If one of the marks was lost, only lines
+// that look like ours are.
 func blocks(data []byte) []span {
 	lines := linesOf(data)
 	text := func(i int) string { return string(bytes.TrimSpace(data[lines[i].start:lines[i].end])) }
@@ -65,8 +65,8 @@ func blocks(data []byte) []span {
 				}
 			}
 			start := lines[i].start
-			if t == markUnended && lines[last].end == len(data) {
-				start = withoutEnd(data, start)
+			if t == markUnended && lines[last].end == len(data) && start > 0 && data[start-1] == '\n' {
+				start--
 			}
 			out = append(out, span{start, lines[last].end})
 			i = last
@@ -81,7 +81,7 @@ func blocks(data []byte) []span {
 	return out
 }
 
-// endOf is the line of the end mark that belongs to a begin; -1 if none does.
+// endOf is the line of the end mark that belongs to a begin; -1 if there is none.
 func endOf(count, begin int, text func(int) string) int {
 	for i := begin + 1; i < count; i++ {
 		switch text(i) {
@@ -92,14 +92,6 @@ func endOf(count, begin int, text func(int) string) int {
 		}
 	}
 	return -1
-}
-
-// withoutEnd takes the end of line before a place along.
-func withoutEnd(data []byte, start int) int {
-	if start > 0 && data[start-1] == '\n' {
-		start--
-	}
-	return start
 }
 
 func linesOf(data []byte) []span {
@@ -115,7 +107,7 @@ func linesOf(data []byte) []span {
 	return out
 }
 
-// cut is the file without what is ours: what the user wrote, to the byte.
+// cut is the file without what is ours: every byte that the user wrote.
 func cut(data []byte) (rest []byte, found bool) {
 	spans := blocks(data)
 	at := 0
@@ -144,7 +136,7 @@ func insert(data []byte, agentURL, token string) ([]byte, error) {
 			return nil, errNamed
 		}
 	}
-	place, ok := doc.place()
+	place, ok := doc.insertionPoint()
 	if !ok {
 		return nil, errInline
 	}
@@ -168,17 +160,17 @@ func insert(data []byte, agentURL, token string) ([]byte, error) {
 	return out, nil
 }
 
-// place is where a host comes before all others: after the line of a [host]
-// that is the first of them, else before the first.
-func (d *document) place() (int, bool) {
+// insertionPoint is where a new host comes before all others: after the line
+// [host] if that is the first of them, else before the first.
+func (d *document) insertionPoint() (int, bool) {
 	for i, t := range d.tables {
 		if t.path[0] != "host" {
 			continue
 		}
 		if len(t.path) > 1 || t.array {
-			return t.start, !d.early(i)
+			return t.start, !d.hostAsKeyBefore(i)
 		}
-		return t.end, !t.pairs && !d.early(i)
+		return t.end, !t.pairs && !d.hostAsKeyBefore(i)
 	}
 	if d.values["host"] != nil {
 		return 0, false // by keys only
@@ -189,13 +181,14 @@ func (d *document) place() (int, bool) {
 	return len(d.data), true
 }
 
-// early reports whether a host is written as a key at the top of the file.
-func (d *document) early(before int) bool {
+// hostAsKeyBefore reports whether a host is written as a key at the top of the
+// file.
+func (d *document) hostAsKeyBefore(before int) bool {
 	return d.line("host") > 0 && d.line("host") < 1+bytes.Count(d.data[:d.tables[before].start], []byte("\n"))
 }
 
-// sameBut reports whether a file says what the document says, with one more
-// host before all others.
+// sameBut reports whether a file is the document with one more host before all
+// others.
 func sameBut(d *document, data []byte, host string) bool {
 	after, err := readDocument(data)
 	if err != nil {
@@ -220,7 +213,7 @@ func sameBut(d *document, data []byte, host string) bool {
 	return sameValues(before, after.values)
 }
 
-// sameValues compares what TOML can say; nan is not even itself.
+// sameValues compares values of TOML, for which nan equals nan.
 func sameValues(a, b map[string]any) bool {
 	if reflect.DeepEqual(a, b) {
 		return true

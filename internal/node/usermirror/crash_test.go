@@ -11,49 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/d8-registry/registry/internal/node/durable"
+	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
 )
-
-var errCrash = errors.New("crash")
-
-// dying is a directory whose n-th change never happens, nor any after it.
-type dying struct {
-	*hostsdir.Folder
-	left int
-}
-
-func (d *dying) step(do func() error) error {
-	if d.left--; d.left < 0 {
-		return errCrash
-	}
-	return do()
-}
-
-func (d *dying) WriteFile(name string, data []byte, perm fs.FileMode) error {
-	if d.left == 0 {
-		// The worst that a crash leaves of a file.
-		return errors.Join(d.Folder.WriteFile(name, data[:len(data)/2], perm), d.step(func() error { return nil }), errCrash)
-	}
-	return d.step(func() error { return d.Folder.WriteFile(name, data, perm) })
-}
-
-func (d *dying) Chown(name string, uid, gid int) error {
-	return d.step(func() error { return d.Folder.Chown(name, uid, gid) })
-}
-
-func (d *dying) Chtimes(name string, at time.Time) error {
-	return d.step(func() error { return d.Folder.Chtimes(name, at) })
-}
-
-func (d *dying) Rename(from, to string) error {
-	return d.step(func() error { return d.Folder.Rename(from, to) })
-}
-
-func (d *dying) Remove(name string) error {
-	return d.step(func() error { return d.Folder.Remove(name) })
-}
-
-func (d *dying) Sync(name string) error { return d.step(func() error { return d.Folder.Sync(name) }) }
 
 const crashFile = "[host]\n[host.\"https://m.io\"]\n[host.\"https://m.io\".auth]\nusername = \"u\"\npassword = \"p\""
 
@@ -62,7 +23,16 @@ const crashFile = "[host]\n[host.\"https://m.io\"]\n[host.\"https://m.io\".auth]
 // block whose CA is there, and the next start ends the work.
 func TestCrashAnywhere(t *testing.T) {
 	t.Parallel()
-	for at := 0; ; at++ {
+	for _, kill := range durabletest.Kills() {
+		t.Run(string(kill), func(t *testing.T) {
+			t.Parallel()
+			crashAnywhere(t, kill)
+		})
+	}
+}
+
+func crashAnywhere(t *testing.T, kill durabletest.Kill) {
+	for at := 1; ; at++ {
 		dir := t.TempDir()
 		for _, host := range []string{"a.io", "b.io"} {
 			if err := os.Mkdir(filepath.Join(dir, host), 0o755); err != nil {
@@ -79,20 +49,20 @@ func TestCrashAnywhere(t *testing.T) {
 		}
 		before := crashTree(t, dir)
 		both := []string{"a.io", "b.io"}
-		left := crashRun(t, dir, both, at)
+		lives := crashRun(t, dir, both, at, kill)
 		crashSound(t, dir, fmt.Sprintf("put, crash at %d", at))
-		crashRun(t, dir, both, 1000)
+		crashRun(t, dir, both, 1000, kill)
 		crashSound(t, dir, fmt.Sprintf("put, after the crash at %d", at))
 		if got := crashTree(t, dir); !strings.Contains(got["a.io/hosts.toml"], markEnd) || !strings.Contains(got["b.io/hosts.toml"], markEnd) {
 			t.Fatalf("crash at %d: the work was not ended", at)
 		}
-		left = min(left, crashRun(t, dir, nil, at))
+		lives = crashRun(t, dir, nil, at, kill) && lives
 		crashSound(t, dir, fmt.Sprintf("take, crash at %d", at))
-		crashRun(t, dir, nil, 1000)
+		crashRun(t, dir, nil, 1000, kill)
 		if after := crashTree(t, dir); !maps.Equal(before, after) {
 			t.Fatalf("crash at %d: not as before\n%v\n%v", at, before, after)
 		}
-		if left > 0 {
+		if lives {
 			if at < 10 {
 				t.Fatalf("only %d operations: nothing was tried", at)
 			}
@@ -101,21 +71,22 @@ func TestCrashAnywhere(t *testing.T) {
 	}
 }
 
-// crashRun makes one pass with so many operations and says how many are left.
-func crashRun(t *testing.T, dir string, blocks []string, operations int) int {
+// crashRun makes one pass of a process that dies at that operation, and reports
+// whether it lived.
+func crashRun(t *testing.T, dir string, blocks []string, at int, kill durabletest.Kill) bool {
 	t.Helper()
-	folder, err := hostsdir.ExistingFolder(dir)
+	folder, err := durable.OpenDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = folder.Close() }()
-	d := &dying{Folder: folder, left: operations}
-	a := &applying{fsys: d, shown: dir, blocks: blocks, write: true, now: time.Now()}
+	p := durabletest.NewProcess(at, kill)
+	a := &applier{fsys: p.FS(folder), shown: dir, blocks: blocks, write: true, now: time.Now()}
 	a.plan.agent = hostsdir.Options{AgentURL: "https://127.0.0.1:5001", Token: "0123456789abcdef", AgentCA: "a CA"}
-	if err := a.run(); (err != nil) != (d.left < 0) {
-		t.Fatalf("%d operations left, but %v", d.left, err)
+	if err := a.run(); (err != nil) != p.Dead() {
+		t.Fatalf("%v after %q", err, p.Steps())
 	}
-	return d.left
+	return !p.Dead()
 }
 
 func crashTree(t *testing.T, dir string) map[string]string {

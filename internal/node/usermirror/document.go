@@ -11,7 +11,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// document is a hosts.toml as TOML: what it says, and where.
+// document is a hosts.toml as TOML: its values, and where they are.
 type document struct {
 	data   []byte
 	values map[string]any
@@ -28,8 +28,8 @@ type table struct {
 	pairs bool // keys follow before the next header
 }
 
-// syntaxError is a file that is no TOML. The parser's own words are not for
-// people to see: they quote the file.
+// syntaxError is a file that is no TOML. The parser's error is not shown: it
+// quotes the file.
 type syntaxError struct{ line int }
 
 func (e *syntaxError) Error() string { return "it is not TOML" }
@@ -49,7 +49,7 @@ func readDocument(data []byte) (*document, error) {
 	return d, nil
 }
 
-// scan notes where each header and each key is.
+// scan records where each header and each key is.
 func (d *document) scan() {
 	var p unstable.Parser
 	p.Reset(d.data)
@@ -85,7 +85,7 @@ func (d *document) scan() {
 	}
 }
 
-// mark keeps the first place of a key, and of what it is in.
+// mark records the first line of a key, and of the tables that it is in.
 func (d *document) mark(path []string, offset int) {
 	line := 1 + bytes.Count(d.data[:offset], []byte("\n"))
 	for i := range path {
@@ -112,7 +112,7 @@ func keyOf(e *unstable.Node) (path []string, offset int) {
 }
 
 // hosts are the names of [host."…"] in containerd's order: that of the headers.
-// What has no header of its own containerd 2 does not see.
+// containerd 2 does not see a host without a header of its own.
 func (d *document) hosts() []string {
 	var order []string
 	for _, t := range d.tables {

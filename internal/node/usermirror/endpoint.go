@@ -15,8 +15,7 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// endpointReader reads what stands in one [host."…"], or at the top of the file
-// for the server.
+// endpointReader reads one [host."…"], or the top of the file for the server.
 type endpointReader struct {
 	*fileReader
 	at  []string // the path of the table in the file
@@ -25,7 +24,7 @@ type endpointReader struct {
 
 var hostPattern = regexp.MustCompile(`^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$`)
 
-// read fills in everything. false means that containerd cannot read the file.
+// read fills in everything. It is false if containerd cannot read the file.
 func (r *endpointReader) read(values map[string]any) bool {
 	good := r.address() && r.plain(values) && r.capable(values["capabilities"]) && r.ca(values["ca"]) &&
 		r.client(values["client"]) && r.header(values["header"])
@@ -94,8 +93,8 @@ func (r *endpointReader) address() bool {
 	return true
 }
 
-// itself is the server when the file names none: the host of the image, as
-// containerd goes there.
+// itself is the server if the file names none: the host of the image, reached as
+// containerd reaches it.
 func (r *endpointReader) itself() {
 	m := &r.out.Mirror
 	m.Scheme, m.Host = upstream.HTTPS, r.host
@@ -115,7 +114,7 @@ func (r *endpointReader) itself() {
 	}
 }
 
-// root is the path of the API, as containerd makes it of the URL's.
+// root is the path of the API, which containerd makes of the URL's path.
 func (r *endpointReader) root() {
 	m := &r.out.Mirror
 	root := m.Root
@@ -128,7 +127,7 @@ func (r *endpointReader) root() {
 	m.Root = root
 }
 
-// plain reads the keys with one value.
+// plain reads the keys that have one value.
 func (r *endpointReader) plain(values map[string]any) bool {
 	if v, ok := values["skip_verify"]; ok {
 		skip, ok := v.(bool)
@@ -153,7 +152,7 @@ func (r *endpointReader) plain(values map[string]any) bool {
 	return true
 }
 
-// capable reads for what the endpoint is there; nothing said means everything.
+// capable reads what the endpoint is used for; without the key, for everything.
 func (r *endpointReader) capable(v any) bool {
 	const want = `expected a list of "pull", "resolve", "push" and "referrers"`
 	list, ok := stringsOf(v)
@@ -202,7 +201,7 @@ func (r *endpointReader) ca(v any) bool {
 		r.out.ca = append(r.out.ca, file)
 		found, err := r.disk.certificates(file)
 		if err != nil {
-			r.broken("ca", fmt.Sprintf("%s cannot be used: %s; containerd fails every pull of %s on it, whatever other mirrors there are; expected a file with PEM certificates, or no such entry", file, why(err), r.host))
+			r.broken("ca", fmt.Sprintf("%s cannot be used: %s; containerd fails every pull of %s on it, whatever other mirrors there are; expected a file with PEM certificates, or no such entry", file, reason(err), r.host))
 			continue
 		}
 		all.WriteString(found)
@@ -248,7 +247,7 @@ func (r *endpointReader) keyPair(pair []string) {
 		file := pair[min(i, len(pair)-1)]
 		data, err := r.disk.read(file)
 		if err != nil {
-			r.broken("client", fmt.Sprintf("%s cannot be used: %s; containerd fails every pull of %s on it", file, why(err), r.host))
+			r.broken("client", fmt.Sprintf("%s cannot be used: %s; containerd fails every pull of %s on it", file, reason(err), r.host))
 			return
 		}
 		files[i] = string(data)

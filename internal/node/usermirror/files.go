@@ -20,11 +20,11 @@ var (
 	errTooLarge   = errors.New("it is larger than 1 MiB")
 )
 
-// disk reads files as containerd sees them: another program may have another
-// root, in which an absolute symbolic link would lead elsewhere.
+// disk reads files as containerd sees them. containerd may have another root than
+// this program: then an absolute symbolic link leads to another file.
 type disk struct{ root string }
 
-// resolve is where a path of containerd's leads, for this program.
+// resolve is a path of containerd's as this program reaches it, without links.
 func (d disk) resolve(name string) (string, error) {
 	if d.root == "" || d.root == "/" {
 		return name, nil
@@ -75,15 +75,13 @@ func (d disk) read(name string) ([]byte, error) {
 	return os.ReadFile(real)
 }
 
-// why is an error of reading a file, in words without its path.
-func why(err error) string {
+// reason is an error of reading a file, without its path.
+func reason(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "it does not exist"
 	case errors.Is(err, fs.ErrPermission):
 		return "it may not be read"
-	case errors.Is(err, errNotRegular), errors.Is(err, errTooLarge):
-		return err.Error()
 	}
 	var at *fs.PathError
 	if errors.As(err, &at) {

@@ -21,8 +21,8 @@ type Host struct {
 	// NeedsAgent says that the file asks for what stock containerd cannot do:
 	// auth or rewrite.
 	NeedsAgent bool
-	// Unreadable says that containerd takes no notice of the file, or would not
-	// know where it belongs; a Problem says why.
+	// Unreadable says that containerd ignores the file, or that its directory's name
+	// is no host; a Problem says why.
 	Unreadable bool
 
 	link  bool // the file or its directory is a symbolic link: not ours to replace
@@ -33,19 +33,19 @@ type Host struct {
 type Endpoint struct {
 	// URL is what the user wrote; empty for a server that is the host itself.
 	URL string
-	// Server marks the last resort, what stands at the top of the file.
+	// Server marks the last resort, which is at the top of the file.
 	Server bool
 	// NeedsAgent says that it has auth or rewrite.
 	NeedsAgent bool
 	// Line is where it begins, from 1; 0 when unknown.
 	Line int
-	// Mirror is the endpoint as the agent asks it. It is not usable when Broken.
+	// Mirror is the endpoint as the agent uses it; not if it is Broken.
 	Mirror upstream.Mirror
 	// Broken says that something in it cannot be used; a Problem says what.
 	Broken bool
 
-	// What containerd reads, for an entry of ours with the same meaning; paths
-	// are absolute.
+	// What containerd reads, for an entry of ours with the same meaning. Paths are
+	// absolute.
 	capabilities []string
 	ca           []string
 	client       [][]string

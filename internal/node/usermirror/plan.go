@@ -24,8 +24,8 @@ type Node struct {
 	Source, Effective string
 }
 
-// Plan is what the agent does about the directories of users. It is made by
-// looking; nothing is written before Apply.
+// Plan is what the agent does about the directories of users. Nothing is written
+// before Apply.
 type Plan struct {
 	// Routes are what the serving half must know, before Apply.
 	Routes []upstream.UserHost
@@ -33,21 +33,20 @@ type Plan struct {
 	Hosts []Host
 	// Claims are hosts that a layout and a user both name.
 	Claims []Claim
-	// Problems are what does not work as users wrote it.
+	// Problems are what does not work as users expect.
 	Problems []Problem
-	// Watch are the directories in which a change matters, as this program
-	// reaches them.
+	// Watch are the directories in which a change matters, as this program reaches
+	// them.
 	Watch []string
 
 	disk    disk
 	agent   hostsdir.Options
-	folders []folder
+	dirs    []userDir
 	entries []hostsdir.Directory
 }
 
-// folder is one directory of host directories with those that are to have our
-// block.
-type folder struct {
+// userDir is one directory of host directories, and those that get our block.
+type userDir struct {
 	path   string // as containerd sees it
 	blocks []string
 }
@@ -56,14 +55,14 @@ type folder struct {
 type Claim struct {
 	Host string
 	File string // the user's, as containerd sees it
-	// Comes says that containerd comes to the agent all the same, which serves
-	// the host by the user's mirrors first.
+	// Comes says that containerd comes to the agent all the same: then the agent
+	// serves the host by the user's mirrors first.
 	Comes bool
 	Text  string // a sentence for the operator
 }
 
-// NewPlan looks at the users' directories. A layout without routes means that
-// nothing of ours is wanted on the node: every block goes.
+// NewPlan reads the users' directories. If the layout has no routes, nothing of
+// ours is wanted on the node: every block goes.
 func NewPlan(n Node, l layout.Layout, agent hostsdir.Options) Plan {
 	p := Plan{disk: disk{root: n.Root}, agent: agent}
 	dirs := []string{n.Source}
@@ -76,39 +75,38 @@ func NewPlan(n Node, l layout.Layout, agent hostsdir.Options) Plan {
 		named[r.Name.Host] = r.Name.Host != layout.Fixed().Host
 	}
 	for _, dir := range dirs {
-		hosts, problems := Look(n.Root, dir)
+		hosts, problems := Scan(n.Root, dir)
 		p.Problems = append(p.Problems, problems...)
-		f := folder{path: dir}
+		f := userDir{path: dir}
 		if len(l.Routes) > 0 {
-			f.blocks = p.take(hosts, named, dir == n.Source && len(dirs) > 1)
+			f.blocks = p.decideAll(hosts, named, dir == n.Source && len(dirs) > 1)
 		}
-		p.folders = append(p.folders, f)
+		p.dirs = append(p.dirs, f)
 		p.watch(dir, hosts)
 		p.Hosts = append(p.Hosts, hosts...)
 	}
 	return p
 }
 
-// take decides about the hosts of one directory, and returns those that are to
-// have our block. elsewhere is set if containerd does not look there.
-func (p *Plan) take(hosts []Host, named map[string]bool, elsewhere bool) (blocks []string) {
+// decideAll decides about the hosts of one directory, and returns those that get
+// our block. elsewhere is set if containerd does not look there.
+func (p *Plan) decideAll(hosts []Host, named map[string]bool, elsewhere bool) (blocks []string) {
 	for _, h := range hosts {
 		claimed := named[h.Name]
-		if !h.NeedsAgent && !claimed && !elsewhere || p.elsewhere(h) {
+		if !h.NeedsAgent && !claimed && !elsewhere || p.shadowed(h) {
 			continue
 		}
-		if p.host(h, claimed, elsewhere) {
+		if p.decide(h, claimed, elsewhere) {
 			blocks = append(blocks, h.Directory)
 		}
 	}
 	return blocks
 }
 
-// host decides about one host that is not containerd's alone, and reports
-// whether its file is to have our block.
-func (p *Plan) host(h Host, claimed, elsewhere bool) (block bool) {
-	// Where containerd does not look an entry of ours leads it to the agent, and
-	// the block is for who reads the directory by himself.
+// decide decides about one host, and reports whether its file gets our block.
+func (p *Plan) decide(h Host, claimed, elsewhere bool) (block bool) {
+	// If containerd does not look there, an entry of ours leads it to the agent, and
+	// the block is for other programs that read the directory.
 	asked, entry := h.NeedsAgent || claimed, elsewhere && !h.Unreadable
 	block = asked && !h.Unreadable && p.blockable(h)
 	comes := asked && (block || entry)
@@ -124,9 +122,9 @@ func (p *Plan) host(h Host, claimed, elsewhere bool) (block bool) {
 	return block
 }
 
-// elsewhere reports whether containerd reads another directory for a host, in
-// which case the agent goes by that.
-func (p *Plan) elsewhere(h Host) bool {
+// shadowed reports whether containerd reads another directory for the host: then
+// the agent uses that too.
+func (p *Plan) shadowed(h Host) bool {
 	i := slices.IndexFunc(p.Hosts, func(o Host) bool { return o.Name == h.Name })
 	if i < 0 {
 		return false
@@ -135,14 +133,14 @@ func (p *Plan) elsewhere(h Host) bool {
 	return true
 }
 
-// blockable reports whether a host's file can have our block.
+// blockable reports whether a host's file can get our block.
 func (p *Plan) blockable(h Host) bool {
 	if h.link {
 		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it is a symbolic link or in one, which is not ours to replace, so that it does not lead to the agent for " + h.Name + ", and auth and rewrite do nothing; expected a directory with a file"})
 		return false
 	}
 	if h.owner != os.Geteuid() {
-		// Who owns a file may always read it, and with our token pull what the
+		// The owner of a file may read it, and can pull with our token whatever the
 		// cluster may.
 		p.Problems = append(p.Problems, Problem{File: h.File, Text: fmt.Sprintf("it belongs to user %d, who would get to read the agent's token in it, so that it does not lead to the agent for %s, and auth and rewrite do nothing; run: chown root:root %s", h.owner, h.Name, h.File)})
 		return false
@@ -153,7 +151,7 @@ func (p *Plan) blockable(h Host) bool {
 		_, err = insert(rest, p.agent.AgentURL, p.agent.Token)
 	}
 	if err != nil {
-		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it cannot lead to the agent for " + h.Name + ", so that auth and rewrite do nothing: " + why(err)})
+		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it cannot lead to the agent for " + h.Name + ", so that auth and rewrite do nothing: " + reason(err)})
 	}
 	return err == nil
 }
@@ -167,8 +165,8 @@ func (p *Plan) claim(h Host, comes bool) {
 	p.Claims = append(p.Claims, c)
 }
 
-// entry is a directory of ours with what a user wrote where containerd does not
-// look.
+// entry adds a directory of ours with what a user wrote in one in which containerd
+// does not look.
 func (p *Plan) entry(h Host, agentFirst bool) {
 	var hosts []hostsdir.UserEndpoint
 	var server hostsdir.UserEndpoint
@@ -188,7 +186,7 @@ func (p *Plan) entry(h Host, agentFirst bool) {
 	p.entries = append(p.entries, dir)
 }
 
-// stock is the endpoint as containerd understands it.
+// stock is the endpoint as stock containerd understands it.
 func (e Endpoint) stock() hostsdir.UserEndpoint {
 	return hostsdir.UserEndpoint{
 		URL: e.URL, Capabilities: e.capabilities, CA: e.ca, Client: e.client, SkipVerify: e.skipVerify,
@@ -196,9 +194,8 @@ func (e Endpoint) stock() hostsdir.UserEndpoint {
 	}
 }
 
-// route is the host as the agent serves it. The server is the last resort, which
-// containerd knows itself, with the pod's own credentials; unless the file has
-// something to add.
+// route is the host as the agent serves it. The server is left out if it has no
+// auth or rewrite: containerd asks it itself, with the pod's own credentials.
 func (h Host) route() upstream.UserHost {
 	out := upstream.UserHost{Name: h.Name, Mirrors: []upstream.Mirror{}}
 	for _, e := range h.Endpoints {
@@ -210,9 +207,8 @@ func (h Host) route() upstream.UserHost {
 	return out
 }
 
-// Tree is the tree of a layout with what users' directories change in it: the
-// hosts that they claim, and those of the source directory where containerd
-// looks elsewhere.
+// Tree is the tree of a layout without the hosts that users claim, and with the
+// entries of the source directory if containerd looks somewhere else.
 func (p Plan) Tree(tree hostsdir.Tree) hostsdir.Tree {
 	out := slices.DeleteFunc(slices.Clone(tree), func(d hostsdir.Directory) bool {
 		return slices.ContainsFunc(p.Claims, func(c Claim) bool { return c.Host == d.Host })

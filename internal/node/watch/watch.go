@@ -26,10 +26,9 @@ type Object struct {
 	Name      string
 }
 
-// Run calls seen with the object, nil while there is none, as soon as the API
-// server has been asked and whenever the answer changes, one call at a time.
-// While the API server is away nothing is called. It returns when the context
-// ends.
+// Run calls seen with the object, or with nil while there is none: once as soon as
+// the API server has answered, and again whenever that changes. Calls follow one
+// another. Run returns when the context ends.
 func (o Object) Run(ctx context.Context, log *slog.Logger, seen func(*unstructured.Unstructured)) {
 	var resource dynamic.ResourceInterface = o.Client.Resource(o.Resource)
 	if o.Namespace != "" {
@@ -54,8 +53,8 @@ type All struct {
 	Resource schema.GroupVersionResource
 }
 
-// Run calls seen with the objects, in no order, as Object's Run does with one.
-// They must not be changed.
+// Run calls seen with the objects, in no particular order, as Object's Run does
+// with one. They must not be changed.
 func (a All) Run(ctx context.Context, log *slog.Logger, seen func([]*unstructured.Unstructured)) {
 	all := func(options metav1.ListOptions) metav1.ListOptions { return options }
 	follow(ctx, log, a.Client.Resource(a.Resource), all, func(store cache.Store) {
@@ -70,11 +69,10 @@ func (a All) Run(ctx context.Context, log *slog.Logger, seen func([]*unstructure
 	})
 }
 
-// follow calls seen with what is there, once it is known and whenever it
-// changes.
+// follow calls seen with what is there, when it is known and whenever it changes.
 func follow(ctx context.Context, log *slog.Logger, resource dynamic.ResourceInterface, only func(metav1.ListOptions) metav1.ListOptions, seen func(cache.Store)) {
 	logger := logr.FromSlogHandler(log.Handler())
-	// One slot: what matters is the latest state, not every change of it.
+	// One slot, because only the latest state matters.
 	changed := make(chan struct{}, 1)
 	wake := func() {
 		select {

@@ -43,7 +43,7 @@ func (n *Node) OrderLegacy() {
 	n.order(func(s *registryv1alpha1.RegistryNodeSpec) { s.Legacy = true })
 }
 
-// order changes the RegistryNode's spec, whoever else does so too.
+// order changes the RegistryNode's spec, and tries again on a conflict.
 func (n *Node) order(change func(*registryv1alpha1.RegistryNodeSpec)) {
 	n.t.Helper()
 	for {

@@ -1,5 +1,4 @@
 // Package agenttest is one node for tests: a real containerd, both halves of
 // the agent, a real API server with the node's RegistryNode and the layout's
-// Secret, and somebody who does what the controller and systemd do. Start at
-// New.
+// Secret, and stand-ins for the controller and systemd. Start at New.
 package agenttest

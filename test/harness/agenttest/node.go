@@ -124,7 +124,7 @@ func (n *Node) Until(what string, good func(registryv1alpha1.RegistryNodeStatus)
 		}
 		<-time.After(30 * time.Millisecond)
 	}
-	n.t.Fatalf("waited in vain for %s; last report %+v", what, last)
+	n.t.Fatalf("timed out waiting for %s; last report %+v", what, last)
 	return last
 }
 

@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/configchange"
+	"github.com/d8-registry/registry/internal/node/containerd"
+	"github.com/d8-registry/registry/internal/node/hosts"
+	"github.com/d8-registry/registry/internal/node/proof"
+	"github.com/d8-registry/registry/internal/node/report"
+)
+
+// converge makes the node what the layout wants, and notes what is proved. The
+// order is the protocol: host directories, names that are gone acknowledged,
+// proof, containerd's main file, target. Host directories come before the main
+// file, so that they are there when containerd looks for them the first time.
+func (a *Agent) converge(ctx context.Context, r *report.Report, l layout.Layout, s *served, facts *containerd.Facts) {
+	if facts.HostsDir == "" {
+		r.Disprove()
+		a.change.Converge(ctx, r, configchange.Task{Facts: facts})
+		return
+	}
+	setUp := a.setUp(ctx, r, l, s, facts)
+	proved, lost := a.proofs.All(ctx, r, proof.Question{Layout: l, Serve: s.client, Facts: facts, SetUp: setUp})
+	a.changeMainFile(ctx, r, setUp, configchange.Task{Facts: facts, Lost: lost, Prove: a.proveChange(l, s)})
+	if r.Again {
+		return
+	}
+	if setUp && proved {
+		a.hosts.CleanUp(r, facts)
+	}
+	reached := a.reach.Check(ctx, r, l)
+	// A target that answered once need not answer for the node to stay proved.
+	if setUp && proved && (reached || r.Proved().Generation == l.Generation) {
+		r.Prove(report.LastProved{Generation: l.Generation, Version: s.status.Version, Names: names(l)})
+	}
+	r.Retry = r.Retry || !setUp || !proved || !reached
+}
+
+// setUp makes the host directories what the layout and the users want, and
+// reports whether they are.
+func (a *Agent) setUp(ctx context.Context, r *report.Report, l layout.Layout, s *served, facts *containerd.Facts) bool {
+	agent, err := a.serving.options()
+	if err != nil {
+		r.Problemf("%v", err)
+		return false
+	}
+	return a.hosts.Converge(ctx, r, hosts.Target{Layout: l, Agent: agent, Facts: facts, Serve: s.client})
+}
+
+// changeMainFile changes containerd's main file if host directories are set up.
+// If they are not, a change that began is not given up at once: it could not be
+// proved now.
+func (a *Agent) changeMainFile(ctx context.Context, r *report.Report, setUp bool, t configchange.Task) {
+	if setUp {
+		r.Over("directories")
+		a.change.Converge(ctx, r, t)
+		return
+	}
+	if r.Tolerated("directories") {
+		r.KeepRestart()
+		return
+	}
+	a.change.Converge(ctx, r, configchange.Task{Facts: t.Facts})
+}
+
+// resume is the pass of an agent that cannot ask containerd or the serving half.
+func (a *Agent) resume(ctx context.Context, r *report.Report, l layout.Layout, s *served) {
+	var prove configchange.Prove
+	if s != nil && !l.IsZero() {
+		prove = a.proveChange(l, s) // containerd may only be slow to start
+	}
+	a.change.Resume(ctx, r, prove, s != nil)
+}
+
+// proveChange is how a change of containerd's main file is proved: the new run of
+// containerd looks into the directory, and comes to the agent for one name at
+// least.
+func (a *Agent) proveChange(l layout.Layout, s *served) configchange.Prove {
+	return func(ctx context.Context, path string) error {
+		if path == "" {
+			return nil
+		}
+		a.containerd.forget()
+		facts, err := a.containerd.discover(ctx)
+		if err != nil {
+			return err
+		}
+		if facts.Effective != path {
+			return fmt.Errorf("containerd looks for hosts in %q and not in %s", facts.Effective, path)
+		}
+		q := proof.Question{Layout: l, Serve: s.client, Facts: facts, SetUp: true}
+		return a.proofs.Any(ctx, q, report.NodeUID(a.report.Latest()))
+	}
+}
+
+func names(l layout.Layout) []string {
+	var out []string
+	for _, n := range l.Names() {
+		out = append(out, n.String())
+	}
+	return out
+}

@@ -1,0 +1,244 @@
+package handoff
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/durable"
+	"github.com/d8-registry/registry/internal/pki"
+)
+
+// dirServe is the only directory in which serve may write. serve is not root, so
+// that it cannot change the files of node, which are beside it.
+const dirServe = "serve"
+
+// The files of serve's directory. serve writes all of them, node reads them.
+const (
+	fileLayout  = "layout.yaml"  // the last good layout
+	fileRetired = "retired.json" // names that are routed until node has taken them out of containerd
+	fileToken   = "token"        // proves to serve that a request comes from containerd or from node
+	fileCA      = "ca.crt"
+	fileCAKey   = "ca.key"
+)
+
+// fileLock is locked by the half that touches the node.
+const fileLock = "node.lock"
+
+// maxFile is more than any of these files has: an object of the API server is
+// smaller.
+const maxFile = 8 << 20
+
+// StateDir is the state that an agent keeps on its node. It is enough to serve
+// pulls after a reboot without an API server. Only their owner may read its
+// files, and serve the one that node writes for it.
+type StateDir struct {
+	dir  string
+	fsys durable.FS
+}
+
+// Open makes the directory if it is not there.
+func Open(dir string) (StateDir, error) {
+	f := Existing(dir)
+	for _, folder := range []string{dir, f.servePath("")} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return StateDir{}, fmt.Errorf("make state folder: %w", err)
+		}
+		if err := restrict(folder); err != nil {
+			return StateDir{}, err
+		}
+	}
+	return f, nil
+}
+
+// restrict takes away what Prepare gives to nobody but the owner.
+func restrict(folder string) error {
+	info, err := os.Lstat(folder)
+	if err != nil {
+		return fmt.Errorf("close state folder: %w", err)
+	}
+	if info.Mode().Perm()&0o067 == 0 {
+		return nil
+	}
+	if err := os.Chmod(folder, 0o700); err != nil { //nolint:gosec // G302 is about files; a folder needs x
+		return fmt.Errorf("close state folder: %w", err)
+	}
+	return nil
+}
+
+// servePath and nodePath are the paths of files that serve and node write.
+func (f StateDir) servePath(name string) string { return filepath.Join(f.dir, dirServe, name) }
+func (f StateDir) nodePath(name string) string  { return filepath.Join(f.dir, name) }
+
+// Lock waits until no other agent with this state touches the node. Close
+// releases the lock.
+func (f StateDir) Lock(ctx context.Context) (io.Closer, error) {
+	file, err := os.OpenFile(f.nodePath(fileLock), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock: %w", err)
+	}
+	if err := durable.Lock(ctx, file); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("wait for another agent of this node: %w", err)
+	}
+	return file, nil
+}
+
+// Layout is the last good layout; the error is fs.ErrNotExist before the first.
+func (f StateDir) Layout() (layout.Layout, error) {
+	data, err := read(f.servePath(fileLayout))
+	if err != nil {
+		return layout.Layout{}, err
+	}
+	l, err := layout.Decode(data)
+	if err != nil {
+		return layout.Layout{}, fmt.Errorf("saved layout: %w", err)
+	}
+	return l, nil
+}
+
+// SaveLayout returns when the layout is on disk, as it was published.
+func (f StateDir) SaveLayout(published []byte) error {
+	return f.write(f.servePath(fileLayout), ownerOnly, published)
+}
+
+// Forget removes the layout and the names that left it. The token and the
+// certificate stay for a later layout.
+func (f StateDir) Forget() error {
+	for _, name := range []string{fileRetired, fileLayout} {
+		if err := f.fsys.Remove(f.servePath(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget layout: %w", err)
+		}
+	}
+	if err := f.fsys.SyncDir(f.servePath("")); err != nil {
+		return fmt.Errorf("forget layout: %w", err)
+	}
+	return nil
+}
+
+// Retired are the names that SaveRetired saved.
+func (f StateDir) Retired() ([]layout.Name, error) {
+	data, err := read(f.servePath(fileRetired))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []layout.Name
+	if err := json.Unmarshal(data, &names); err != nil {
+		return nil, fmt.Errorf("read %s: %w", fileRetired, err)
+	}
+	return names, nil
+}
+
+// SaveRetired remembers names that left the layout but are still routed.
+func (f StateDir) SaveRetired(names []layout.Name) error {
+	data, err := json.Marshal(names)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", fileRetired, err)
+	}
+	return f.write(f.servePath(fileRetired), ownerOnly, data)
+}
+
+// Token is the node token; fs.ErrNotExist until serve has made one.
+func (f StateDir) Token() (string, error) {
+	data, err := read(f.servePath(fileToken))
+	return strings.TrimSpace(string(data)), err
+}
+
+// EnsureToken is Token. It makes one of 256 random bits if there is none.
+func (f StateDir) EnsureToken() (string, error) {
+	token, err := f.Token()
+	if err == nil && len(token) >= 32 {
+		return token, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var bits [32]byte
+	if _, err := rand.Read(bits[:]); err != nil {
+		return "", fmt.Errorf("make node token: %w", err)
+	}
+	token = hex.EncodeToString(bits[:])
+	return token, f.write(f.servePath(fileToken), ownerOnly, []byte(token+"\n"))
+}
+
+// CA is the PEM of the CA of this node's agent; fs.ErrNotExist until serve has
+// made one.
+func (f StateDir) CA() (string, error) {
+	data, err := read(f.servePath(fileCA))
+	return string(data), err
+}
+
+// CAKey is the CA with its key; zero if there is none.
+func (f StateDir) CAKey() (pki.KeyPair, error) {
+	cert, err := read(f.servePath(fileCA))
+	if errors.Is(err, fs.ErrNotExist) {
+		return pki.KeyPair{}, nil
+	}
+	if err != nil {
+		return pki.KeyPair{}, err
+	}
+	key, err := read(f.servePath(fileCAKey))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return pki.KeyPair{}, err
+	}
+	return pki.KeyPair{Cert: string(cert), Key: string(key)}, nil
+}
+
+// SaveCA saves the key before the certificate, which is what readers look for.
+func (f StateDir) SaveCA(ca pki.KeyPair) error {
+	if err := f.write(f.servePath(fileCAKey), ownerOnly, []byte(ca.Key)); err != nil {
+		return err
+	}
+	return f.write(f.servePath(fileCA), ownerOnly, []byte(ca.Cert))
+}
+
+// read reads a file that another user may have made. It follows no link, and
+// reads only ordinary files.
+func read(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return nil, fmt.Errorf("read agent state: %s is not one of ours", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxFile))
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	return data, nil
+}
+
+// ownerOnly is instead of a group that may read a file.
+const ownerOnly = -1
+
+// write replaces a file in one step and returns when that is on disk. A group may
+// be allowed to read it.
+func (f StateDir) write(path string, group int, data []byte) error {
+	a := durable.Attributes{}
+	if group != ownerOnly {
+		a = durable.Attributes{Mode: 0o640, Owner: &durable.Owner{UID: -1, GID: group}}
+	}
+	if err := durable.Replace(f.fsys, durable.File{Name: path, Data: data, Attributes: a}); err != nil {
+		return fmt.Errorf("save %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package hostsdir
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// isOurs decides whether a directory in containerd's host directory is ours: only
+// then is anything in it written or removed. This is the one place that decides.
+// Ours is
+//
+//   - a directory whose hosts.toml begins with our marker,
+//   - one on our list (listed) that has no hosts.toml: a crash came before it,
+//   - the directory of the fixed address, if it is listed, whatever is in it: that
+//     name is nobody else's. A caller that wants the fixed address says listed,
+//   - a name that nobody uses yet.
+//
+// A symbolic link is never ours, and neither is a listed directory in which
+// somebody put a hosts.toml of their own: they are reported as conflicts.
+func (p *pass) isOurs(host string, listed bool) (bool, error) {
+	info, err := p.fsys.Lstat(host)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("look at host directory %s: %w", host, err)
+	case !info.IsDir():
+		return false, nil
+	case listed && host == layout.Fixed().Host:
+		return true, nil
+	}
+	name := path.Join(host, fileHosts)
+	info, err = p.fsys.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return listed, nil
+	case err != nil:
+		return false, fmt.Errorf("look at hosts.toml of %s: %w", host, err)
+	case !info.Mode().IsRegular():
+		return false, nil // we make no links
+	}
+	data, err := p.fsys.ReadFile(name)
+	if err != nil {
+		return false, fmt.Errorf("read hosts.toml of %s: %w", host, err)
+	}
+	return Marked(data), nil
+}
+
+// marker is the first line of every hosts.toml of ours.
+const marker = "# Written by registry-agent, which undoes changes made by hand.\n"
+
+// Marked reports whether a hosts.toml is one that we wrote completely.
+func Marked(data []byte) bool { return bytes.HasPrefix(data, []byte(marker)) }
+
+// owned are the directories that are ours, and what the list says. They differ
+// when somebody put something of their own in the place of ours, and when the
+// list is lost: then only the marker counts.
+func (p *pass) owned() (known, listed []string, err error) {
+	data, err := p.fsys.ReadFile(ownershipFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("read %s: %w", ownershipFile, err)
+	}
+	if err != nil || json.Unmarshal(data, &listed) != nil {
+		known, err := p.allMarked()
+		return known, nil, err
+	}
+	for _, host := range listed {
+		// The list names directories to delete: a name that is no host is ignored.
+		if !hostName.MatchString(host) {
+			continue
+		}
+		ours, err := p.isOurs(host, true)
+		if err != nil {
+			return nil, nil, err
+		}
+		if ours {
+			known = append(known, host)
+		}
+	}
+	slices.Sort(known)
+	return slices.Compact(known), listed, nil
+}
+
+// allMarked are the directories that are ours by their marker.
+func (p *pass) allMarked() ([]string, error) {
+	entries, err := p.fsys.ReadDir(".")
+	if err != nil {
+		return nil, fmt.Errorf("read host directory: %w", err)
+	}
+	var out []string
+	for _, e := range entries {
+		if !e.IsDir() || !hostName.MatchString(e.Name()) {
+			continue
+		}
+		ours, err := p.isOurs(e.Name(), false)
+		if err != nil {
+			return nil, err
+		}
+		if ours {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
+}
+
+// remember writes the list. If nothing was ever ours there is no list: a fresh
+// installation writes nothing on any node.
+func (p *pass) remember(before, now []string) error {
+	if slices.Equal(before, now) {
+		return nil
+	}
+	if len(now) == 0 {
+		removed, err := p.remove(ownershipFile)
+		if err != nil || !removed || !p.write {
+			return err
+		}
+		return p.sync()
+	}
+	data, err := json.Marshal(now)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", ownershipFile, err)
+	}
+	if _, err := p.putFile(ownershipFile, append(data, '\n')); err != nil {
+		return err
+	}
+	return p.sync()
+}
+
+func (p *pass) sync() error {
+	if !p.write {
+		return nil
+	}
+	if err := p.fsys.SyncDir("."); err != nil {
+		return fmt.Errorf("save %s: %w", ownershipFile, err)
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+package report
+
+import (
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/url"
+	"regexp"
+)
+
+// ports finds the local port of a connection, which is a new one each time.
+var ports = regexp.MustCompile(`\S+:\d+->`)
+
+// Brief is the cause of a failed request, in words that stay the same as long as
+// the cause does. A report is written to the API server whenever it changes: with
+// a port or a time in it, every attempt of every node would be a write.
+func Brief(err error) string {
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		switch {
+		case dns.IsNotFound:
+			return "look up " + dns.Name + ": no such host"
+		case dns.IsTimeout:
+			return "look up " + dns.Name + ": DNS does not answer"
+		}
+		return "look up " + dns.Name + ": DNS failed"
+	}
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return "the certificate has expired or is not valid yet"
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		for inner := op; errors.As(inner.Err, &inner); {
+			op = inner
+		}
+		return op.Op + ": " + ports.ReplaceAllString(op.Err.Error(), "")
+	}
+	var asked *url.Error
+	if errors.As(err, &asked) { // its address has the proof's nonce
+		err = asked.Err
+	}
+	return ports.ReplaceAllString(err.Error(), "")
+}
