@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestOnce names calls that belong in one place: whoever needs what they do asks
-// the package that has it.
+// TestOnce names calls that belong in one place, so that a thing is decided once.
 func TestOnce(t *testing.T) {
 	t.Parallel()
 	places := map[string][]string{
