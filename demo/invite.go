@@ -14,7 +14,7 @@ import (
 const keptPace = 2 * time.Second
 
 // keep leaves the cluster running, tells a person how to look around, and waits
-// for Ctrl-C. Nodes keep pulling, slowly; what failed meanwhile is told in the end.
+// for Ctrl-C. Nodes keep pulling, slowly; at the end it prints what failed.
 func (d *demo) keep(ctx context.Context) error {
 	a := d.cluster.Registries[0]
 	if err := a.SetUsers(map[string]string{"puller": "installed-with", "license-token": "demo-licence-key", "rotated": "another-password"}); err != nil {

@@ -8,7 +8,7 @@ import (
 
 // TestStories tells the stories named in DEMO_STORIES, separated by spaces, on
 // real parts; "BREAK=order" and "BREAK=final-early" are the negative controls.
-// They take minutes and both cores, so nothing is told unasked.
+// They take minutes and both cores, so none runs by default.
 func TestStories(t *testing.T) {
 	names := strings.Fields(os.Getenv("DEMO_STORIES"))
 	if len(names) == 0 {

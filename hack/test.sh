@@ -7,11 +7,12 @@
 #
 # RUN=regexp runs only the tests of that name, as go test -run does.
 #
-# Tests run in lanes side by side: most packages wait for real servers while the
-# race detector computes.
+# Tests run in lanes, two side by side: one waits for real servers while the other
+# computes with the race detector.
 #   plain     LANE_PLAIN packages at a time, the longest first
-#   race      LANE_RACE packages at a time, with the race detector
-#   modules   test/containerd and hack/image, which are modules of their own
+#   race      LANE_RACE packages at a time
+#   modules   test/containerd and hack/image, which are modules of their own; when
+#             the first of the others is done
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -52,7 +53,7 @@ tests() { # lane, arguments of go test...
 	local lane=$1 format=pkgname-and-test-fails
 	shift
 	[ -t 1 ] && format=pkgname
-	"$root/.parts/bin/gotestsum" --format "$format" --no-color ${HIDE:+--hide-summary "$HIDE"} --jsonfile-timing-events "$EVENTS/$lane" \
+	"$root/.parts/bin/gotestsum" --format "$format" --no-color ${HIDE:+--hide-summary "$HIDE"} --jsonfile-timing-events "$EVENTS/$lane.json" \
 		-- ${RUN:+-run "$RUN"} "$@"
 }
 
@@ -80,16 +81,14 @@ run_lane() { # lane
 	return $failed
 }
 
-# A lane prints at its end, so that what lanes say stays apart; the first one
-# shows that something goes on.
+# In a run of everything a lane prints at its end, so that what lanes say stays
+# apart; the first one shows that something goes on.
 lane() { # name
-	local log
-	if [ "$1" = "${LANES%% *}" ]; then
+	if [ "$1" = "${LANES%% *}" ] || [ "$PACKAGES" != ./... ]; then
 		run_lane "$1"
 		return
 	fi
-	log=$(mktemp "$EVENTS/log.XXXXXX")
-	local failed=0
+	local log=$EVENTS/$1.log failed=0
 	run_lane "$1" >"$log" 2>&1 || failed=1
 	cat "$log"
 	return $failed
@@ -97,7 +96,7 @@ lane() { # name
 
 # What a short run left out, a line for each package.
 left_out() {
-	cat "$EVENTS"/* | sed -nE '/"Action":"skip"/s/.*"Package":"[^"]*d8-registry\/registry\/([^"]*)".*"Test":"([^"]*)".*/\1 \2/p' | sort -u |
+	cat "$EVENTS"/*.json | sed -nE '/"Action":"skip"/s/.*"Package":"[^"]*d8-registry\/registry\/([^"]*)".*"Test":"([^"]*)".*/\1 \2/p' | sort -u |
 		awk '{
 			split($2, name, "/")
 			if (!($1 in tests)) order[++n] = $1
@@ -128,9 +127,9 @@ export RUN=${RUN:-} FAST HIDE LANES PACKAGES EVENTS LANE_PLAIN LANE_RACE
 failed=0
 # xargs: children get Ctrl-C, and one that fails does not stop the others.
 # shellcheck disable=SC2086 # lanes are words
-printf '%s\n' $LANES | xargs -P 3 -n 1 "$0" --lane || failed=1
+printf '%s\n' $LANES | xargs -P 2 -n 1 "$0" --lane || failed=1
 if [ -n "$FAST" ]; then left_out; fi
-if [ -n "$RUN" ] && ! cat "$EVENTS"/* | grep -q '"Test":'; then
+if [ -n "$RUN" ] && ! grep -qs '"Test":' "$EVENTS"/*.json; then
 	echo "no test of $PACKAGES is called $RUN" >&2
 	failed=1
 fi

@@ -27,7 +27,7 @@ var update = flag.Bool("update", false, "rewrite golden files")
 // (users write to registry.d); and before/, what is on the node. What comes of
 // it follows: after/, each file that is ours or has a part of ours;
 // containerd, what containerd's own code reads for every host; and problems,
-// what the user is told. The way back always ends with before/, to the byte.
+// what the user reads. The way back always ends with before/, to the byte.
 // @ stands for the node's folder, CA-A, CA-B and CA-AGENT for certificates.
 func TestCorpus(t *testing.T) {
 	t.Parallel()

@@ -29,8 +29,8 @@ const (
 // restarts are the phases in which containerd is restarted on w1.
 func restarts(phase string) bool { return phase == phaseToDirect || phase == phaseLegacy }
 
-// pulls is what pulls in the background while the story is told: every node by
-// its containerd, and a pod.
+// pulls runs in the background during the story: every node pulls with its
+// containerd, and so does a pod.
 type pulls struct {
 	cluster  *kube.Cluster
 	view     *machine.View
@@ -301,7 +301,7 @@ func (s *story) kubeletFailures(ctx context.Context) (map[string]int, error) {
 
 // kubeletExpect is an error if a kubelet failed to pull since the last look. On
 // a node that is new, pods that tolerate everything may be tried before its
-// agent runs: those are told and no failure.
+// agent runs: they are printed and are no failure.
 func (s *story) kubeletExpect(ctx context.Context) error {
 	now, err := s.kubeletFailures(ctx)
 	if err != nil {

@@ -64,8 +64,8 @@ func (s *story) otherPod(before, now facts, prefix string) error {
 	return unless(found, "there is none")
 }
 
-// expectFixed demands that the platform's pods name the fixed address; those
-// that nobody may restart but their owner are told.
+// expectFixed demands that the platform's pods name the fixed address. It prints
+// those that only their owner may restart.
 func (s *story) expectFixed(now facts) {
 	var others []string
 	fixed := 0

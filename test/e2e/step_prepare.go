@@ -274,7 +274,7 @@ func (s *story) pullMirrored(ctx context.Context, n *kube.Node) error {
 }
 
 // ctr runs one of the documents' commands. On a machine that cannot hold
-// overlays ctr is told what containerd was told.
+// overlays, ctr gets the same snapshotter as containerd.
 func (s *story) ctr(ctx context.Context, n *kube.Node, command string) error {
 	_, err := n.Run(ctx, "", "sh", "-c", `CONTAINERD_SNAPSHOTTER=$(containerd config dump | sed -n "s/^ *snapshotter = .\([a-z]*\).$/\1/p" | head -n 1); export CONTAINERD_SNAPSHOTTER; `+command)
 	return err

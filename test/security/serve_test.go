@@ -100,7 +100,7 @@ func (n *node) run(program string, security *cri.LinuxContainerSecurityContext, 
 }
 
 // TestServeIsLockedIn: with the settings of the DaemonSet serve does its work
-// and stops when it is told, and whoever takes it over is nobody on the node.
+// and stops on a signal. An attacker who takes it over has no rights on the node.
 func TestServeIsLockedIn(t *testing.T) {
 	n := newNode(t)
 	if code, said := n.run(n.agent, preparing(), "prepare").Wait(); code != 0 {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-
-	"github.com/d8-registry/registry/internal/node/durable"
 )
 
 // fileMemory is written and read by node only.
@@ -35,13 +33,4 @@ func (f StateDir) SaveMemory(what any) error {
 		return fmt.Errorf("encode %s: %w", fileMemory, err)
 	}
 	return f.write(f.nodePath(fileMemory), ownerOnly, data)
-}
-
-// Existing is the state directory as an agent left it. It makes nothing.
-func Existing(dir string) StateDir { return StateDir{dir: dir, fsys: durable.Disk{}} }
-
-// On is the same directory on another file system, which tests let fail.
-func (f StateDir) On(fsys durable.FS) StateDir {
-	f.fsys = fsys
-	return f
 }

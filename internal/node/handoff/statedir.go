@@ -61,6 +61,15 @@ func Open(dir string) (StateDir, error) {
 	return f, nil
 }
 
+// Existing is the state directory as an agent left it. It makes nothing.
+func Existing(dir string) StateDir { return StateDir{dir: dir, fsys: durable.Disk{}} }
+
+// On is the same directory on another file system, which tests let fail.
+func (f StateDir) On(fsys durable.FS) StateDir {
+	f.fsys = fsys
+	return f
+}
+
 // restrict takes away what Prepare gives to nobody but the owner.
 func restrict(folder string) error {
 	info, err := os.Lstat(folder)

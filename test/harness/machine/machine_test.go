@@ -211,7 +211,7 @@ func beKilled(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 		if filepath.Base(tree) == "cpuset" {
-			continue // it takes none before it is told its processors
+			continue // it takes none before its processors are set
 		}
 		write(t, filepath.Join(tree, group, "pod", "cgroup.procs"), strconv.Itoa(pids[len(pids)-1]))
 	}

@@ -55,9 +55,8 @@ func (s NodeSetup) parts(b Binaries) (string, error) {
 	return dir, nil
 }
 
-// config is the main configuration file: where things are, and no more. What
-// containerd does with host directories is stock for 1.x, which has no directory
-// for them; 2.x is given one.
+// config is the main configuration file. It says only where things are. A stock
+// containerd 1.x has no directory for hosts; 2.x is given one.
 func (s NodeSetup) config() string {
 	if s.Containerd == "" {
 		return containerdConfig

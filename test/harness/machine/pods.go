@@ -23,7 +23,7 @@ const (
 	pullAgain = time.Second
 	// graceSeconds is the usual terminationGracePeriodSeconds.
 	graceSeconds = 30
-	// mostCrashes of one pod's process are too many: the run is told.
+	// mostCrashes of one pod's process are too many: the run fails.
 	mostCrashes = 3
 	// tokenSeconds is the life of a process's ServiceAccount token.
 	tokenSeconds = 24 * 3600

@@ -33,7 +33,7 @@ func (w workload) key() string {
 	return strings.ToLower(w.kind) + "." + w.object.GetNamespace() + "." + w.object.GetName()
 }
 
-// split finds the pod of the wanted template and another one in a slot.
+// split finds the pod of the wanted template in a slot, and one of an older.
 func split(pods []*corev1.Pod, hash string) (current, old *corev1.Pod) {
 	for _, pod := range pods {
 		if pod.Labels[hashLabel] == hash {
