@@ -118,7 +118,7 @@ func (k *Keeper) applyService(ctx context.Context, v *state.View, c Component) e
 	if c.Service == (Service{}) {
 		return nil
 	}
-	selector := map[string]string{labelApp: c.Name}
+	selector := map[string]string{cluster.LabelApp: c.Name}
 	if have := v.OwnService(c.Service.Name); have != nil {
 		if equality.Semantic.DeepEqual(have.Spec.Selector, selector) && cluster.Contains(have.Labels, cluster.Ours()) {
 			return nil
@@ -146,7 +146,7 @@ func (k *Keeper) remove(ctx context.Context, v *state.View, c Component) error {
 		doomed = append(doomed, secret)
 	}
 	for _, object := range doomed {
-		if object.GetLabels()[v1alpha1.LabelManagedBy] != v1alpha1.ManagedBy || object.GetDeletionTimestamp() != nil {
+		if !cluster.IsOurs(object) || object.GetDeletionTimestamp() != nil {
 			continue
 		}
 		if err := k.cluster.DeleteSeen(ctx, object, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {

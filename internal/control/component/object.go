@@ -18,8 +18,6 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-const labelApp = "app"
-
 // workload is one of our own as it is, or as it should be.
 type workload struct {
 	client.Object
@@ -52,7 +50,7 @@ func (k *Keeper) wanted(c Component, v *state.View) *workload {
 	template := c.Template(ownReference(v.Doc, k.cfg.Image), len(v.Nodes))
 	revise(&template, c.Template(k.cfg.Image, 0))
 	meta := metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: c.Name, Labels: template.Labels}
-	selector := &metav1.LabelSelector{MatchLabels: map[string]string{labelApp: c.Name}}
+	selector := &metav1.LabelSelector{MatchLabels: map[string]string{cluster.LabelApp: c.Name}}
 	if c.Kind == "DaemonSet" {
 		ds := &appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{
 			Selector: selector,
@@ -116,7 +114,7 @@ func ownNames(v *state.View) []layout.Name {
 
 func labelsOf(name string, more map[string]string) map[string]string {
 	labels := cluster.Ours()
-	labels[labelApp] = name
+	labels[cluster.LabelApp] = name
 	for k, v := range more {
 		labels[k] = v
 	}

@@ -194,7 +194,7 @@ func proxiesWanted(nodes []switchover.Node) (wanted int, missing []string) {
 }
 
 func isProxyPod(pod *corev1.Pod) bool {
-	return pod.Namespace == v1alpha1.Namespace && pod.Labels[labelApp] == v1alpha1.DeploymentProxy
+	return pod.Namespace == v1alpha1.Namespace && pod.Labels[cluster.LabelApp] == v1alpha1.DeploymentProxy
 }
 
 func clusterIP(service *corev1.Service) string {

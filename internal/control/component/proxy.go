@@ -55,7 +55,7 @@ func proxyConfig(v *state.View) (map[string][]byte, error) {
 
 // proxyTemplate is one pod per control-plane node that can run one.
 func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
-	selector := map[string]string{labelApp: v1alpha1.DeploymentProxy}
+	selector := map[string]string{cluster.LabelApp: v1alpha1.DeploymentProxy}
 	labels := labelsOf(v1alpha1.DeploymentProxy, map[string]string{"component": "registry-service", "type": "incluster-proxy"})
 	container := corev1.Container{
 		Name:    "proxy",

@@ -84,7 +84,7 @@ func undoes(v *state.View, want, have corev1.PodTemplateSpec) bool {
 	runs, failed := map[string]bool{}, false
 	for i := range v.Inventory.Pods {
 		pod := &v.Inventory.Pods[i]
-		if pod.Namespace != v1alpha1.Namespace || pod.Labels[labelApp] != want.Labels[labelApp] || pod.DeletionTimestamp != nil {
+		if pod.Namespace != v1alpha1.Namespace || pod.Labels[cluster.LabelApp] != want.Labels[cluster.LabelApp] || pod.DeletionTimestamp != nil {
 			continue
 		}
 		revision := revisionOf(pod)

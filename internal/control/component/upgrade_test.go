@@ -270,7 +270,7 @@ func TestWhatUndoesAnUpgrade(t *testing.T) {
 		s := fleet.Empty()
 		template := func(revision string) corev1.PodTemplateSpec {
 			made := corev1.PodTemplateSpec{}
-			made.Labels = map[string]string{labelApp: v1alpha1.DaemonSetAgent}
+			made.Labels = map[string]string{cluster.LabelApp: v1alpha1.DaemonSetAgent}
 			cluster.SetAnnotation(&made.ObjectMeta, v1alpha1.AnnotationRevision, revision)
 			return made
 		}
@@ -280,7 +280,7 @@ func TestWhatUndoesAnUpgrade(t *testing.T) {
 			pod.Namespace = v1alpha1.Namespace
 			if revision == "proxy" {
 				pod = corev1.Pod{ObjectMeta: template("there").ObjectMeta}
-				pod.Namespace, pod.Labels = v1alpha1.Namespace, map[string]string{labelApp: v1alpha1.DeploymentProxy}
+				pod.Namespace, pod.Labels = v1alpha1.Namespace, map[string]string{cluster.LabelApp: v1alpha1.DeploymentProxy}
 			}
 			switch state {
 			case "ready":

@@ -54,7 +54,7 @@ func problemOf(err error) string {
 func (r *reports) belongsToAnother(stored state.Stored, v *state.View) bool {
 	var found []string
 	look := func(kind string, o client.Object) {
-		if o.GetLabels()[v1alpha1.LabelManagedBy] != v1alpha1.ManagedBy {
+		if !cluster.IsOurs(o) {
 			found = append(found, kind+" "+cluster.Key(o))
 		}
 	}

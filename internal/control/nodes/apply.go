@@ -123,7 +123,7 @@ func taint(node *corev1.Node, on bool) {
 	case on && !have:
 		node.Spec.Taints = append(slices.Clone(node.Spec.Taints), corev1.Taint{Key: v1alpha1.TaintNotConverged, Effect: corev1.TaintEffectNoSchedule})
 	case !on && have:
-		node.Spec.Taints = slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintNotConverged })
+		cluster.RemoveTaint(node)
 	}
 }
 

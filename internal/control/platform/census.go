@@ -20,7 +20,7 @@ import (
 func (m *Mover) Census(inv *cluster.Inventory, names []layout.Name, number int64, image string) switchover.Census {
 	c := counter{names: names, seen: map[switchover.Reference]bool{}}
 	for _, w := range inv.Workloads() {
-		if !c.refers(&w.Template.Spec) {
+		if !cluster.RefersTo(&w.Template.Spec, names) {
 			continue
 		}
 		c.add(w.String(), &w.Template.Spec, switchover.Reference{OwnWorkload: w.Own, Movable: w.Platform && m.notOurs(w, number, names) == ""})
@@ -69,7 +69,7 @@ func (c *counter) addUnmovable(inv *cluster.Inventory) {
 	}
 	for i := range inv.Pods {
 		pod := &inv.Pods[i]
-		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+		if !cluster.PodEnded(pod) {
 			c.add("Pod "+cluster.Key(pod), &pod.Spec, switchover.Reference{OwnWorkload: cluster.IsAgent(pod) || cluster.IsUninstall(pod)})
 		}
 	}
@@ -106,15 +106,6 @@ func (c *counter) addImage(user, image string, ref switchover.Reference) {
 		c.seen[ref] = true
 		c.references = append(c.references, ref)
 	}
-}
-
-func (c *counter) refers(spec *corev1.PodSpec) bool {
-	for image := range cluster.Images(spec) {
-		if _, _, ok := layout.MatchName(c.names, image); ok {
-			return true
-		}
-	}
-	return false
 }
 
 // required are the images that users list in ConfigMaps, and our own.

@@ -78,7 +78,7 @@ func Changes(v *state.View) []*corev1.Secret {
 func pullNamespaces(v *state.View) []string {
 	refers := map[string]bool{}
 	note := func(namespace string, spec *corev1.PodSpec) {
-		if slices.ContainsFunc(spec.ImagePullSecrets, func(l corev1.LocalObjectReference) bool { return l.Name == v1alpha1.SecretRegistry }) {
+		if cluster.PullsWith(spec.ImagePullSecrets, v1alpha1.SecretRegistry) {
 			refers[namespace] = true
 		}
 	}
