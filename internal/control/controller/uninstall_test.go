@@ -47,7 +47,7 @@ func (c *testbed) uninstall(ctx context.Context, change func(*uninstall.Config))
 	c.t.Helper()
 	cfg := uninstall.Config{
 		REST:    c.api.As(c.t, apiserver.Process{ServiceAccount: "registry-uninstall", Node: "master"}),
-		Timeout: patience, Patience: patience,
+		Timeout: patience, AgentTimeout: patience,
 	}
 	if change != nil {
 		change(&cfg)

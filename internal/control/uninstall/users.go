@@ -8,109 +8,58 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// pullers are those that pull with Secret deckhouse-registry, by namespace. Our
-// own workloads, which are about to go, are not among them.
-func (u *uninstaller) pullers(ctx context.Context) (map[string][]string, error) {
+// pullSecretUsers are the objects that pull with Secret deckhouse-registry, by
+// namespace.
+func (u *uninstaller) pullSecretUsers(ctx context.Context) (map[string][]string, error) {
 	found := map[string][]string{}
-	note := func(o client.Object, secrets []corev1.LocalObjectReference) {
-		if isLeaving(o) || !slices.ContainsFunc(secrets, func(l corev1.LocalObjectReference) bool { return l.Name == v1alpha1.SecretRegistry }) {
-			return
+	err := u.eachUser(ctx, func(o client.Object) {
+		if cluster.PullsWith(pullSecrets(o), v1alpha1.SecretRegistry) {
+			found[o.GetNamespace()] = append(found[o.GetNamespace()], u.describe(o))
 		}
-		found[o.GetNamespace()] = append(found[o.GetNamespace()], u.kindOf(o)+" "+nameOf(o))
-	}
-	for _, list := range []client.ObjectList{
-		&corev1.PodList{}, &corev1.ServiceAccountList{}, &appsv1.DeploymentList{}, &appsv1.DaemonSetList{}, &appsv1.StatefulSetList{},
-		&batchv1.JobList{}, &batchv1.CronJobList{},
-	} {
-		if err := u.client.List(ctx, list); err != nil {
-			return nil, fmt.Errorf("look who pulls with Secret %s: %w", v1alpha1.SecretRegistry, err)
-		}
-		eachPuller(list, note)
+	}, &corev1.PodList{}, &corev1.ServiceAccountList{}, &appsv1.DeploymentList{}, &appsv1.DaemonSetList{}, &appsv1.StatefulSetList{},
+		&batchv1.JobList{}, &batchv1.CronJobList{})
+	if err != nil {
+		return nil, fmt.Errorf("look who pulls with Secret %s: %w", v1alpha1.SecretRegistry, err)
 	}
 	return found, nil
 }
 
-// eachPuller calls note for each object of a list with its pull secrets.
-func eachPuller(list client.ObjectList, note func(client.Object, []corev1.LocalObjectReference)) {
-	switch l := list.(type) {
-	case *corev1.PodList:
-		for i := range l.Items {
-			if p := l.Items[i].Status.Phase; p != corev1.PodSucceeded && p != corev1.PodFailed {
-				note(&l.Items[i], l.Items[i].Spec.ImagePullSecrets)
-			}
-		}
-	case *corev1.ServiceAccountList:
-		for i := range l.Items {
-			note(&l.Items[i], l.Items[i].ImagePullSecrets)
-		}
-	default:
-		eachTemplate(list, func(o client.Object, t *corev1.PodTemplateSpec) { note(o, t.Spec.ImagePullSecrets) })
+// pullSecrets are those of a ServiceAccount, a pod or a pod template.
+func pullSecrets(o client.Object) []corev1.LocalObjectReference {
+	if account, ok := o.(*corev1.ServiceAccount); ok {
+		return account.ImagePullSecrets
 	}
+	if spec := cluster.PodSpecOf(o); spec != nil {
+		return spec.ImagePullSecrets
+	}
+	return nil
 }
 
-// eachTemplate is the same for what makes pods.
-func eachTemplate(list client.ObjectList, note func(client.Object, *corev1.PodTemplateSpec)) {
-	switch l := list.(type) {
-	case *appsv1.DeploymentList:
-		for i := range l.Items {
-			note(&l.Items[i], &l.Items[i].Spec.Template)
-		}
-	case *appsv1.DaemonSetList:
-		for i := range l.Items {
-			note(&l.Items[i], &l.Items[i].Spec.Template)
-		}
-	case *appsv1.StatefulSetList:
-		for i := range l.Items {
-			note(&l.Items[i], &l.Items[i].Spec.Template)
-		}
-	case *batchv1.JobList:
-		for i := range l.Items {
-			note(&l.Items[i], &l.Items[i].Spec.Template)
-		}
-	case *batchv1.CronJobList:
-		for i := range l.Items {
-			note(&l.Items[i], &l.Items[i].Spec.JobTemplate.Spec.Template)
-		}
-	}
-}
-
-// users are the pods, and what makes pods, that name images by an address which
-// goes with the layout, at most ten of them. What is only there to be rolled back
-// to is no user, nor are our own workloads.
-func (u *uninstaller) users(ctx context.Context, state *switchover.State) ([]string, error) {
-	names := slices.DeleteFunc(state.Desired.Layout.Names(), func(n layout.Name) bool {
-		return n == state.Target.Name() || n == layout.NameOf(state.Target.Upstream)
+// layoutUsers are the pods and workloads with an image under a name that only
+// the layout serves, at most ten of them. ReplicaSets and revisions that are
+// kept for a rollback do not count.
+func (u *uninstaller) layoutUsers(ctx context.Context, doc *state.Document) ([]string, error) {
+	names := slices.DeleteFunc(doc.Desired.Layout.Names(), func(n layout.Name) bool {
+		return n == doc.Target.Name() || n == layout.NameOf(doc.Target.Upstream)
 	})
 	var found []string
-	note := func(o client.Object, spec *corev1.PodSpec) {
-		for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
-			if _, _, ok := layout.MatchName(names, c.Image); ok && !isLeaving(o) {
-				found = append(found, u.kindOf(o)+" "+nameOf(o))
-				return
-			}
+	err := u.eachUser(ctx, func(o client.Object) {
+		if spec := cluster.PodSpecOf(o); spec != nil && cluster.RefersTo(spec, names) {
+			found = append(found, u.describe(o))
 		}
-	}
-	for _, list := range []client.ObjectList{
-		&appsv1.DeploymentList{}, &appsv1.DaemonSetList{}, &appsv1.StatefulSetList{}, &batchv1.CronJobList{}, &corev1.PodList{},
-	} {
-		if err := u.client.List(ctx, list); err != nil {
-			return nil, fmt.Errorf("look who needs the layout: %w", err)
-		}
-		if pods, ok := list.(*corev1.PodList); ok {
-			for i := range pods.Items {
-				if p := pods.Items[i].Status.Phase; p != corev1.PodSucceeded && p != corev1.PodFailed {
-					note(&pods.Items[i], &pods.Items[i].Spec)
-				}
-			}
-		}
-		eachTemplate(list, func(o client.Object, t *corev1.PodTemplateSpec) { note(o, &t.Spec) })
+	}, &appsv1.DeploymentList{}, &appsv1.DaemonSetList{}, &appsv1.StatefulSetList{}, &batchv1.CronJobList{}, &corev1.PodList{})
+	if err != nil {
+		return nil, fmt.Errorf("look who needs the layout: %w", err)
 	}
 	if len(found) > 10 {
 		found = append(found[:10:10], fmt.Sprintf("and %d more", len(found)-10))
@@ -118,12 +67,37 @@ func (u *uninstaller) users(ctx context.Context, state *switchover.State) ([]str
 	return found, nil
 }
 
-// isLeaving reports whether an object is one of the module's that is about to
-// go, or is this very program.
-func isLeaving(o client.Object) bool {
+// eachUser calls visit for each object of these lists, but not for pods that
+// have ended, nor for what goes with the module.
+func (u *uninstaller) eachUser(ctx context.Context, visit func(client.Object), lists ...client.ObjectList) error {
+	for _, list := range lists {
+		if err := u.client.List(ctx, list); err != nil {
+			return err //nolint:wrapcheck // the callers say what for
+		}
+		err := meta.EachListItem(list, func(item runtime.Object) error {
+			o, ok := item.(client.Object)
+			if !ok {
+				return fmt.Errorf("%T is no object", item)
+			}
+			if pod, ok := o.(*corev1.Pod); ok && cluster.PodEnded(pod) || goesToo(o) {
+				return nil
+			}
+			visit(o)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read %T: %w", list, err)
+		}
+	}
+	return nil
+}
+
+// goesToo reports whether an object belongs to one of the module's own
+// workloads, or is the Pod of this program: none of them is there afterwards.
+func goesToo(o client.Object) bool {
 	if o.GetNamespace() != v1alpha1.Namespace {
 		return false
 	}
-	app := o.GetLabels()[labelApp]
+	app := o.GetLabels()[cluster.LabelApp]
 	return slices.Contains([]string{v1alpha1.DeploymentController, v1alpha1.DeploymentProxy, v1alpha1.DaemonSetAgent, v1alpha1.PodUninstall}, app)
 }
