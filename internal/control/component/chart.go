@@ -19,16 +19,16 @@ import (
 // ApplyChart looks after what came with the chart and is written by both, Helm
 // and us.
 func (k *Keeper) ApplyChart(ctx context.Context, v *state.View) error {
-	if err := k.healUninstall(ctx, v); err != nil {
+	if err := k.repointUninstall(ctx, v); err != nil {
 		return err
 	}
-	return k.leaveToChart(ctx, v)
+	return k.releaseFields(ctx, v)
 }
 
 // leaveToChart gives up the fields of our own Deployment that we changed: Helm
 // applies it at every upgrade, and would be refused them. It is asked in every
 // pass, so that a crash between the change and this does no harm.
-func (k *Keeper) leaveToChart(ctx context.Context, v *state.View) error {
+func (k *Keeper) releaseFields(ctx context.Context, v *state.View) error {
 	w, ok := controllerOf(v)
 	if !ok {
 		return nil
@@ -110,7 +110,7 @@ func ownMoves(w cluster.Workload, names []layout.Name, own layout.Name) cluster.
 // healUninstall gives that Pod an image that can be had. Helm keeps it as it was
 // at the last upgrade, with the registry of then; a container that has begun is
 // left alone.
-func (k *Keeper) healUninstall(ctx context.Context, v *state.View) error {
+func (k *Keeper) repointUninstall(ctx context.Context, v *state.View) error {
 	if v.Doc.Desired.Own.IsZero() {
 		return nil
 	}

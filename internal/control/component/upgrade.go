@@ -23,7 +23,7 @@ type agents struct {
 	// control plane.
 	outdated []outdatedAgent
 	// waiting are nodes whose new agent is not there yet.
-	waiting []lateAgent
+	waiting []pendingAgent
 }
 
 type outdatedAgent struct {
@@ -31,7 +31,7 @@ type outdatedAgent struct {
 	controlPlane bool
 }
 
-type lateAgent struct {
+type pendingAgent struct {
 	node switchover.Node
 	why  string
 	// pod does not come up; nil when it only has not.
@@ -42,7 +42,7 @@ type lateAgent struct {
 // Nodes that the operator excludes are left out, and those that are NotReady:
 // their pods can be neither deleted nor waited for. One that went NotReady
 // before its new agent had a word is waited for all the same: it may be why.
-func lookAtAgents(v *state.View) agents {
+func observeAgents(v *state.View) agents {
 	var a agents
 	ds := v.OwnDaemonSet(v1alpha1.DaemonSetAgent)
 	if ds == nil {
@@ -55,15 +55,15 @@ func lookAtAgents(v *state.View) agents {
 		}
 		pod := pods[n.Name]
 		isOutdated := pod != nil && revisionOf(pod) != revisionOf(&ds.Spec.Template)
-		if !n.Ready && (pod == nil || isOutdated || spoke(v, n, pod)) {
+		if !n.Ready && (pod == nil || isOutdated || hasReported(v, n, pod)) {
 			continue
 		}
 		a.total++
-		switch why := lateness(v, n, pod); {
+		switch why := pendingReason(v, n, pod); {
 		case isOutdated && pod.DeletionTimestamp == nil:
 			a.outdated = append(a.outdated, outdatedAgent{pod, n.ControlPlane})
 		case why != "":
-			a.waiting = append(a.waiting, lateAgent{n, why, pod})
+			a.waiting = append(a.waiting, pendingAgent{n, why, pod})
 		default:
 			a.current++
 		}
@@ -71,7 +71,7 @@ func lookAtAgents(v *state.View) agents {
 	slices.SortFunc(a.outdated, func(x, y outdatedAgent) int {
 		return cmp.Or(first(!cluster.PodReady(x.pod), !cluster.PodReady(y.pod)), first(!x.controlPlane, !y.controlPlane), strings.Compare(x.pod.Spec.NodeName, y.pod.Spec.NodeName))
 	})
-	slices.SortFunc(a.waiting, func(x, y lateAgent) int { return strings.Compare(x.node.Name, y.node.Name) })
+	slices.SortFunc(a.waiting, func(x, y pendingAgent) int { return strings.Compare(x.node.Name, y.node.Name) })
 	return a
 }
 
@@ -98,14 +98,14 @@ func first(x, y bool) int {
 
 // spoke reports whether the node's report is from this pod and this boot. The
 // report of a pod's predecessor stays.
-func spoke(v *state.View, n switchover.Node, pod *corev1.Pod) bool {
+func hasReported(v *state.View, n switchover.Node, pod *corev1.Pod) bool {
 	rn := v.RegistryNodes[n.Name]
 	return rn != nil && rn.Status.AgentPod == string(pod.UID) && rn.Status.NodeUID == n.UID && rn.Status.BootID == n.BootID
 }
 
 // lateness says what is missing for a node's agent to be there; empty when
 // nothing is.
-func lateness(v *state.View, n switchover.Node, pod *corev1.Pod) string {
+func pendingReason(v *state.View, n switchover.Node, pod *corev1.Pod) string {
 	generation := v.WantedGeneration()
 	if v.Doc.Desired.Legacy {
 		generation = 0
@@ -119,7 +119,7 @@ func lateness(v *state.View, n switchover.Node, pod *corev1.Pod) string {
 		return "Pod " + pod.Name + ": " + cluster.WaitingReason(pod)
 	case !cluster.PodReady(pod):
 		return "Pod " + pod.Name + " is not Ready"
-	case !spoke(v, n, pod):
+	case !hasReported(v, n, pod):
 		return "Pod " + pod.Name + " has not reported yet"
 	case generation == 0 || n.Report.Preflight != switchover.PreflightReady:
 		return "" // there is nothing to prove, or it never was
@@ -168,7 +168,7 @@ func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
 	if ds == nil {
 		return nil
 	}
-	a := lookAtAgents(v)
+	a := observeAgents(v)
 	k.warnOfAgents(v, a)
 	wanted := k.wanted(agent(k.cfg), v)
 	settled := revisionOf(&ds.Spec.Template) == revisionOf(wanted.template) && ds.Status.ObservedGeneration >= ds.Generation
@@ -177,7 +177,7 @@ func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
 	case !settled:
 	case !mayUpgrade(v.Doc):
 		pods = a.failing()
-	case k.notNow(v) == "":
+	case k.postponeReason(v) == "":
 		pods = a.next(k.cfg.AgentsAtOnce)
 	}
 	for _, pod := range pods {
@@ -201,7 +201,7 @@ func (a agents) failing() []*corev1.Pod {
 }
 
 // notNow says why no agent can be spared; empty when some can.
-func (k *Keeper) notNow(v *state.View) string {
+func (k *Keeper) postponeReason(v *state.View) string {
 	for _, approval := range v.Doc.Desired.Restarts {
 		failed := slices.ContainsFunc(v.Observed.Nodes, func(n switchover.Node) bool {
 			return n.Name == approval.Node && n.UID == approval.UID && n.Report.Restart.Phase == switchover.RestartFailed
@@ -239,8 +239,8 @@ func (k *Keeper) UpgradeMessage(v *state.View) string {
 	if k.image.missing != "" {
 		return fmt.Sprintf("The module is not upgraded: its image %q is not found at %s: %s", k.cfg.Image, v.Doc.Desired.Own.Base(), k.image.missing)
 	}
-	a := lookAtAgents(v)
-	late := slices.DeleteFunc(a.waiting, func(l lateAgent) bool {
+	a := observeAgents(v)
+	late := slices.DeleteFunc(a.waiting, func(l pendingAgent) bool {
 		// With nobody outdated this may be a node that joins.
 		return len(a.outdated) == 0 && (l.pod == nil || cluster.WaitingReason(l.pod) == "")
 	})
@@ -254,7 +254,7 @@ func (k *Keeper) UpgradeMessage(v *state.View) string {
 		}
 		message += fmt.Sprintf(" Waiting for %s: %s.", l.node.Name, strings.TrimSuffix(l.why, "."))
 	}
-	if why := k.notNow(v); why != "" {
+	if why := k.postponeReason(v); why != "" {
 		message += " Waiting for " + why + "."
 	}
 	return message

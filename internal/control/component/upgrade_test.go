@@ -132,7 +132,7 @@ func TestWhichAgentsAreReplacedNow(t *testing.T) {
 		{have: "w1:new,crash,excluded w2:new w3:old", want: "w3"},
 		{have: "w1:new,custom w2:old", want: "w2"},
 	} {
-		a := lookAtAgents(with(agentsOf(strings.Fields(c.have)...), fleet.Moving()))
+		a := observeAgents(with(agentsOf(strings.Fields(c.have)...), fleet.Moving()))
 		var got, waits []string
 		for _, pod := range a.next(c.atOnce) {
 			got = append(got, pod.Spec.NodeName)
@@ -219,31 +219,31 @@ func TestATemplateOfAnotherVersionIsKeptButForItsBase(t *testing.T) {
 func TestNoAgentIsSparedWhile(t *testing.T) {
 	t.Parallel()
 	r, doc, s := keeper(), fleet.Moving(), agentsOf("w1:old")
-	if why := r.notNow(with(s, doc)); why != "" {
+	if why := r.postponeReason(with(s, doc)); why != "" {
 		t.Errorf("waits for %s", why)
 	}
 	doc.Desired.Restarts = []switchover.Approval{{Node: "w1", UID: "uid-w1", ID: "x"}}
-	if why := r.notNow(with(s, doc)); why != "the restart of containerd on w1" {
+	if why := r.postponeReason(with(s, doc)); why != "the restart of containerd on w1" {
 		t.Errorf("waits for %q", why)
 	}
 	s.Observed.Nodes[0].Report.Restart.Phase = switchover.RestartFailed // undone: its agent may be what is to be mended
-	if why := r.notNow(with(s, doc)); why != "" {
+	if why := r.postponeReason(with(s, doc)); why != "" {
 		t.Errorf("waits for %s", why)
 	}
 	doc.Desired.Proxy = true
-	if why := r.notNow(with(s, doc)); why != "the upgrade of Deployment registry-incluster-proxy" {
+	if why := r.postponeReason(with(s, doc)); why != "the upgrade of Deployment registry-incluster-proxy" {
 		t.Errorf("without a proxy it waits for %q", why)
 	}
 	s.Observed.Proxy.Wanted = 1
 	proxy, _ := r.wanted(inClusterProxy(r.cfg), with(s, doc)).Object.(*appsv1.Deployment)
 	there := func() { s.Inventory.Deployments = []appsv1.Deployment{*proxy} }
 	there()
-	if why := r.notNow(with(s, doc)); !strings.Contains(why, "0 of 1") {
+	if why := r.postponeReason(with(s, doc)); !strings.Contains(why, "0 of 1") {
 		t.Errorf("with a proxy that rolls it waits for %q", why)
 	}
 	proxy.Status = appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
 	there()
-	if why := r.notNow(with(s, doc)); why != "" {
+	if why := r.postponeReason(with(s, doc)); why != "" {
 		t.Errorf("waits for %s", why)
 	}
 }

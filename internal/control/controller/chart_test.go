@@ -42,7 +42,7 @@ func TestHelmAndTheController(t *testing.T) {
 	}
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.reaches(switchover.Direct, c.upstreamB())
 	atB := layout.NameOf(c.upstreamB()).Reference(c.cfg.Image)
 	c.wantReleased(atB)

@@ -36,7 +36,7 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 			choke := apiserver.NewChoke(c.t, c.cfg.REST)
 			struck := choke.Strike(1, moment)
 			stop := c.start(choke.Config())
-			deadline := time.After(patience)
+			deadline := time.After(timeout)
 		waiting:
 			for {
 				select {
@@ -88,10 +88,10 @@ func switchBoth(t *testing.T, run func(c *testbed, reached func() bool)) outcome
 			return v.ready(mode) && v.doc.Active.Upstream == u
 		}
 	}
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	run(c, reached(switchover.Direct, c.upstreamB()))
 	direct := c.image("d8-monitoring", "prometheus")
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	run(c, reached(switchover.Unmanaged, c.upstreamB()))
 	out := outcome{restarts: c.restarts(), images: []string{direct[:8], c.image("d8-monitoring", "prometheus")[:8]}}
 	c.sim.set(func(s *simulator) {

@@ -37,7 +37,7 @@ import (
 )
 
 // patience is for one step of a story; a healthy one takes a fraction of it.
-const patience = 60 * time.Second
+const timeout = 60 * time.Second
 
 // testbed is a cluster without kubelets: a real API server, real registries,
 // and stand-ins for what no controller of ours does.
@@ -126,7 +126,7 @@ func (c *testbed) empty() {
 				continue
 			}
 			err := c.Delete(ctx, o, client.GracePeriodSeconds(0))
-			for deadline := time.Now().Add(patience); apierrors.IsInvalid(err) || apierrors.IsForbidden(err); err = c.Delete(ctx, o) {
+			for deadline := time.Now().Add(timeout); apierrors.IsInvalid(err) || apierrors.IsForbidden(err); err = c.Delete(ctx, o) {
 				if time.Now().After(deadline) { // a policy goes on for a while after its binding has gone
 					break
 				}
@@ -217,7 +217,7 @@ func testLog() *slog.Logger {
 }
 
 // wish writes ModuleConfig deckhouse.
-func (c *testbed) wish(settings string) {
+func (c *testbed) ask(settings string) {
 	c.t.Helper()
 	raw, err := yaml.YAMLToJSON([]byte(settings))
 	if err != nil {
@@ -303,14 +303,14 @@ func pause(d time.Duration) {
 // until waits for something to be true of the state.
 func (c *testbed) until(what string, ok func(view) bool) view {
 	c.t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(timeout)
 	for {
 		v := c.state()
 		if ok(v) {
 			return v
 		}
 		if time.Now().After(deadline) {
-			c.t.Fatalf("%s: not within %v\n%v", what, patience, v)
+			c.t.Fatalf("%s: not within %v\n%v", what, timeout, v)
 		}
 		pause(20 * time.Millisecond)
 	}

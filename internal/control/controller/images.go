@@ -16,8 +16,8 @@ const (
 	// lookMin and lookMax are between two close looks of which the first did
 	// not let a step go on: each lists the whole cluster and asks the registry
 	// for every image, and events come at any rate.
-	lookMin = 250 * time.Millisecond
-	lookMax = 10 * time.Second
+	liveMin = 250 * time.Millisecond
+	liveMax = 10 * time.Second
 )
 
 // images asks registries for images: the long check beside the passes, and one
@@ -26,11 +26,11 @@ type images struct {
 	own    string // the module's own image below a registry's base
 	check  precheck.Checker
 	runner *precheck.Runner
-	look   closeLook
+	live   liveCheck
 }
 
 // closeLook is the last close look that let nothing go on.
-type closeLook struct {
+type liveCheck struct {
 	step, message string
 	generation    int64
 	at            time.Time
@@ -70,26 +70,26 @@ func (i *images) now(ctx context.Context, v *state.View, req switchover.CheckReq
 
 // pause is how long to wait until the next close look, and why the last one
 // did not do; 0 when it may be made now.
-func (l closeLook) pause(doc state.Document, now time.Time) (time.Duration, string) {
+func (l liveCheck) pause(doc state.Document, now time.Time) (time.Duration, string) {
 	if l.failures == 0 || l.generation != doc.Generation || doc.WaitsAt().Type != l.step {
 		return 0, ""
 	}
-	wait := min(lookMin<<min(l.failures-1, 10), lookMax)
+	wait := min(liveMin<<min(l.failures-1, 10), liveMax)
 	return max(0, l.at.Add(wait).Sub(now)), l.message
 }
 
 // looked remembers what became of a close look, with the new document.
-func (i *images) looked(o switchover.Observed, doc state.Document) {
+func (i *images) remember(o switchover.Observed, doc state.Document) {
 	if !o.Census.Live {
 		return
 	}
 	waits := doc.WaitsAt()
 	if waits.Type == "" || o.Census.Problem == "" && o.FinalCheck.FailureCount == 0 && o.FinalCheck.Problem == "" {
-		i.look = closeLook{}
+		i.live = liveCheck{}
 		return
 	}
-	if i.look.step != waits.Type || i.look.generation != doc.Generation {
-		i.look = closeLook{}
+	if i.live.step != waits.Type || i.live.generation != doc.Generation {
+		i.live = liveCheck{}
 	}
-	i.look = closeLook{step: waits.Type, message: waits.Message, generation: doc.Generation, at: o.Now, failures: i.look.failures + 1}
+	i.live = liveCheck{step: waits.Type, message: waits.Message, generation: doc.Generation, at: o.Now, failures: i.live.failures + 1}
 }

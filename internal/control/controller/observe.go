@@ -38,18 +38,18 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	if problem := r.reports.problem; problem != "" && !o.Platform.Moved {
 		o.Platform.Message += "\n" + problem
 	}
-	return v, progress, r.lookLive(ctx, v, names)
+	return v, progress, r.observeLive(ctx, v, names)
 }
 
 // lookLive is what Final believes: LISTs past every cache, and then a fresh
 // check of the target over exactly the references found there. It is done when
 // the next step could take something away, and not too often.
-func (r *Reconciler) lookLive(ctx context.Context, v *state.View, names []layout.Name) error {
+func (r *Reconciler) observeLive(ctx context.Context, v *state.View, names []layout.Name) error {
 	o := &v.Observed
 	if !r.rules.NeedsLive(v.Doc.State, *o) {
 		return nil
 	}
-	if wait, why := r.images.look.pause(v.Doc, o.Now); wait > 0 {
+	if wait, why := r.images.live.pause(v.Doc, o.Now); wait > 0 {
 		v.Later, o.Census.Problem = wait, why
 		return nil
 	}

@@ -24,9 +24,9 @@ func TestANewPasswordOfTheUsersIsFollowed(t *testing.T) {
 	c.start(nil)
 	a := c.upstreamA()
 	c.reaches(switchover.Unmanaged, a)
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	c.reaches(switchover.Direct, a)
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, a)
 	rotated := a
 	rotated.Credentials = upstream.Credentials{Username: "license-token-2", Password: "new-key-of-a"}
@@ -53,7 +53,7 @@ func TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse(t *testing.T) {
 	lift := c.forbidSecrets("d8-locked")
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	v := c.until("it is told", func(v view) bool {
 		return strings.Contains(v.condition(v1alpha1.ConditionSwitch).Message, "write pull secret d8-locked/deckhouse-registry")
 	})

@@ -79,7 +79,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	r.images.looked(v.Observed, doc)
+	r.images.remember(v.Observed, doc)
 	later := r.store.SettleWords(stored, &doc, v.Observed.Now)
 	if doc.Schema > 0 {
 		if err := r.store.Save(ctx, stored, doc, v.Observed); err != nil {

@@ -26,7 +26,7 @@ func TestARefusalStopsTheStepWithNothingChanged(t *testing.T) {
 	lift := c.forbidFixedAddress("prometheus")
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	v := c.until("it is refused", func(v view) bool {
 		return strings.Contains(v.condition(v1alpha1.ConditionSwitch).Message, "Deployment d8-monitoring/prometheus")
 	})

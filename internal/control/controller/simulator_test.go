@@ -46,7 +46,7 @@ type simulator struct {
 	restarts map[string]int    // pods made per workload
 	history  []layout.Layout   // every layout that an agent saw
 	nodes    map[string]string // node -> preflight other than Ready
-	words    map[string]string // node -> what it says
+	messages map[string]string // node -> what it says
 	v1       map[string]*simV1 // nodes that need a restart
 
 	mostRunning int // nodes that restarted at once
@@ -58,7 +58,7 @@ func simulate(c *testbed) *simulator {
 	s := &simulator{
 		c: c, table: proxy.NewTable(nil),
 		silent: map[string]bool{}, stuck: map[string]bool{}, restarts: map[string]int{}, nodes: map[string]string{},
-		words: map[string]string{}, v1: map[string]*simV1{},
+		messages: map[string]string{}, v1: map[string]*simV1{},
 	}
 	handler := regauth.Require(s.users.Load, proxy.New(s.table, proxy.Config{Log: slog.New(slog.DiscardHandler), DefaultHost: layout.Fixed().Host}))
 	gateway := httptest.NewUnstartedServer(handler)
@@ -137,7 +137,7 @@ func (s *simulator) note(l layout.Layout) {
 
 func (s *simulator) reportFor(ctx context.Context, rn *v1alpha1.RegistryNode, l layout.Layout) error {
 	s.mu.Lock()
-	silent, preflight, words := s.silent[rn.Name], s.nodes[rn.Name], s.words[rn.Name]
+	silent, preflight, words := s.silent[rn.Name], s.nodes[rn.Name], s.messages[rn.Name]
 	s.mu.Unlock()
 	if silent || len(rn.OwnerReferences) == 0 {
 		return nil

@@ -31,7 +31,7 @@ func TestTheMainJob(t *testing.T) {
 		t.Error("a fresh installation published a layout")
 	}
 
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	v := c.reaches(switchover.Direct, a)
 	c.wantConditions(v, switchover.Direct, a.Host)
 	c.wantImages(layout.Fixed())
@@ -43,12 +43,12 @@ func TestTheMainJob(t *testing.T) {
 	rotated := a
 	rotated.Credentials.Username = "somebody-else"
 	c.a.AddUser(rotated.Credentials.Username, rotated.Credentials.Password)
-	c.wish(settingsOf(rotated))
+	c.ask(settingsOf(rotated))
 	c.reaches(switchover.Direct, rotated)
 	c.wantOnlyRestarted(started, "deckhouse")
 
 	started = c.restarts()
-	c.wish(settingsOf(b))
+	c.ask(settingsOf(b))
 	v = c.reaches(switchover.Direct, b)
 	c.wantConditions(v, switchover.Direct, b.Host)
 	c.wantOnlyRestarted(started, "deckhouse", v1alpha1.DeploymentProxy)
@@ -56,7 +56,7 @@ func TestTheMainJob(t *testing.T) {
 	c.wantNoTrace(a.Credentials.Password)
 
 	c.a.Stop()
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	v = c.reaches(switchover.Unmanaged, b)
 	c.wantConditions(v, switchover.Unmanaged, b.Host)
 	c.wantImages(layout.NameOf(b))

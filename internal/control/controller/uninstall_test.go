@@ -25,18 +25,18 @@ import (
 )
 
 // words are what an uninstallation tells the user.
-type words struct {
+type output struct {
 	mu sync.Mutex
 	b  strings.Builder
 }
 
-func (w *words) Write(p []byte) (int, error) {
+func (w *output) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.b.Write(p)
 }
 
-func (w *words) String() string {
+func (w *output) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.b.String()
@@ -47,12 +47,12 @@ func (c *testbed) uninstall(ctx context.Context, change func(*uninstall.Config))
 	c.t.Helper()
 	cfg := uninstall.Config{
 		REST:    c.api.As(c.t, apiserver.Process{ServiceAccount: "registry-uninstall", Node: "master"}),
-		Timeout: patience, AgentTimeout: patience,
+		Timeout: timeout, AgentTimeout: timeout,
 	}
 	if change != nil {
 		change(&cfg)
 	}
-	var told words
+	var told output
 	err := uninstall.Run(ctx, cfg, &told)
 	c.t.Logf("uninstall: %v\n%s", err, told.String())
 	return told.String(), err
@@ -87,7 +87,7 @@ func TestUninstall(t *testing.T) {
 	stop := c.start(nil)
 	c.stopsWhenScaled(stop)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.reaches(switchover.Direct, c.upstreamB())
 	before := c.secret(v1alpha1.SecretLayout).ResourceVersion
 	_, err := c.uninstall(t.Context(), nil)
@@ -98,7 +98,7 @@ func TestUninstall(t *testing.T) {
 		t.Error("a refusal touched the layout")
 	}
 
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, c.upstreamB())
 	// One node is slow: the wait is told, the run ends before it, the next goes on.
 	c.silence("worker")
@@ -135,13 +135,13 @@ func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
 	c.controllerDeployment()
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.reaches(switchover.Direct, c.upstreamB())
 	c.create(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "mine", Name: "holder"},
 		Spec:       corev1.PodSpec{NodeName: "worker", Containers: []corev1.Container{{Name: "c", Image: layout.Fixed().Reference(":v1")}}},
 	})
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, c.upstreamB())
 	_, err := c.uninstall(t.Context(), nil)
 	if !errors.Is(err, uninstall.ErrRefused) || !strings.Contains(err.Error(), "addresses that nobody else serves: Pod mine/holder. Give them") {
@@ -164,7 +164,7 @@ func TestUninstallHeedsAWishUntilTheControllerHasEnded(t *testing.T) {
 	stop := c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
 	c.stopsWhenScaled(sync.OnceFunc(func() {
-		c.wish(settingsOf(c.upstreamB()))
+		c.ask(settingsOf(c.upstreamB()))
 		c.until("the switch has begun", func(v view) bool { return v.doc.Target.Mode == switchover.Direct })
 		stop()
 		if err := c.Patch(t.Context(), pod, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))); err != nil {

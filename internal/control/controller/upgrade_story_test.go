@@ -80,7 +80,7 @@ func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 	a, b := c.upstreamA(), c.upstreamB()
 	c.reaches(switchover.Unmanaged, a)
 	c.eventually("agents of A", func() bool { return c.agentsRun(a.Base()+":module", 4) })
-	c.wish(settingsOf(b))
+	c.ask(settingsOf(b))
 	c.reaches(switchover.Direct, b)
 	if !c.agentsRun(a.Base()+":module", 4) {
 		t.Errorf("the switch restarted agents: %v", c.agents())
@@ -114,7 +114,7 @@ func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 		stop()
 	}
 	c.start(nil)
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, b)
 	c.wantHistory()
 }
@@ -129,7 +129,7 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 	c.sim.set(func(s *simulator) { s.kubelets.broken = ":bad" })
 	stop := c.start(nil)
 	a := c.upstreamA()
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	c.reaches(switchover.Direct, a)
 	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 3) })
 	stop()
@@ -149,7 +149,7 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 			return e.Reason == "RegistryAgentNotReady" && e.Regarding.Name == "worker"
 		})
 	})
-	c.kick()
+	c.triggerPasses()
 	if got := c.agents(); len(got) != 2 || got["master"] != a.Base()+":module" || got["worker-2"] != a.Base()+":module" {
 		t.Errorf("agents that run: %v", got)
 	}
@@ -168,7 +168,7 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 }
 
 // kick makes passes: without them nothing would show that nothing is done.
-func (c *testbed) kick() {
+func (c *testbed) triggerPasses() {
 	c.t.Helper()
 	for i := range 5 {
 		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "master"}}
@@ -177,7 +177,7 @@ func (c *testbed) kick() {
 		if err := c.Patch(c.t.Context(), n, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
 			c.t.Fatal(err)
 		}
-		pause(patience / 300)
+		pause(timeout / 300)
 	}
 }
 
@@ -196,7 +196,7 @@ func TestAnImageThatIsNotThereUpgradesNothing(t *testing.T) {
 	c.eventually("it is said", func() bool {
 		return strings.Contains(c.moduleSays(), `The module is not upgraded: its image ":late" is not found at `+a.Base())
 	})
-	c.kick()
+	c.triggerPasses()
 	if args := c.agentArgs(); strings.Contains(args, "--new-in") || !c.agentsRun(a.Base()+":module", 2) {
 		t.Errorf("the template has %s, agents run %v", args, c.agents())
 	}
@@ -215,11 +215,11 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 	c.sim.set(func(s *simulator) { s.kubelets.mute = ":module" })
 	a, b := c.upstreamA(), c.upstreamB()
 	stop := c.start(nil)
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	c.reaches(switchover.Direct, a)
 	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 2) })
 	args := c.agentArgs()
-	for i, at := range holds {
+	for i, at := range stops {
 		if at.step == v1alpha1.ConditionPreflight || at.step == v1alpha1.ConditionFinal {
 			continue // passed; and nothing is left for another version to do
 		}
@@ -231,7 +231,7 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 			stop()
 			c.version(tag)
 			stop = c.start(nil)
-			c.kick()
+			c.triggerPasses()
 			if !c.waitsAt(c.state(), at.step) {
 				t.Errorf("%s of %s does not wait:\n%v", at.step, tag, c.state())
 			}
@@ -239,16 +239,16 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 				t.Errorf("at %s, version %s: agents have arguments %s and run %v", at.step, tag, got, c.agents())
 			}
 		}
-		if i < len(holds)-2 {
-			c.wish(settingsOf(a))
+		if i < len(stops)-2 {
+			c.ask(settingsOf(a))
 			stop()
 			c.version("module")
 			stop = c.start(nil)
 			if at.step != v1alpha1.ConditionImages {
-				at.letGo(c)
+				at.release(c)
 			}
 			c.reaches(switchover.Direct, a)
-			at.letGo(c)
+			at.release(c)
 		}
 	}
 	c.sim.set(func(s *simulator) { clear(s.stuck) })
@@ -273,7 +273,7 @@ func TestTwoVersionsDoNotWorkAtOnce(t *testing.T) {
 	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 2) })
 	c.version("module2")
 	newer := c.start(nil)
-	c.kick()
+	c.triggerPasses()
 	if !c.agentsRun(a.Base()+":module", 2) || c.agentArgs() != "--listen=127.0.0.1:5001" {
 		t.Errorf("the newer one works beside the older one: %s, %v", c.agentArgs(), c.agents())
 	}
@@ -281,7 +281,7 @@ func TestTwoVersionsDoNotWorkAtOnce(t *testing.T) {
 	c.eventually("the newer one has taken over", func() bool { return c.agentsRun(a.Base()+":module2", 2) })
 	c.version("module")
 	c.start(nil)
-	c.kick()
+	c.triggerPasses()
 	if !c.agentsRun(a.Base()+":module2", 2) {
 		t.Errorf("the older one works beside the newer one: %v", c.agents())
 	}

@@ -13,18 +13,18 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// DefaultWorkers is how many images are asked for at a time: three, as users
-// of the module know it. More is refused by some registries.
+// DefaultWorkers is how many images are asked for at a time. Some registries
+// refuse more.
 const DefaultWorkers = 3
 
-// keptFailures is how many failures a report names.
+// keptFailures is how many failures a report names at most.
 const keptFailures = 5
 
-// maxStreak is how many refusals in a row end a round.
+// maxStreak is how many refusals in a row end a round: the registry has failed.
 const maxStreak = 5
 
-// Transport makes the RoundTripper that reaches one upstream: its CA, its
-// credentials, its time limits. Requests carry the upstream's real URL.
+// Transport makes the RoundTripper for one upstream, with its CA, credentials
+// and time limits. Requests have the upstream's real URL.
 type Transport func(upstream.Upstream) (http.RoundTripper, error)
 
 // Request is what to look for, and where.
@@ -33,13 +33,13 @@ type Request struct {
 	Fingerprint string
 	Upstream    upstream.Upstream
 	// Images below the upstream's path: ":tag", "@sha256:...",
-	// "name@sha256:..." or "name:tag". None: only the way in is tried.
+	// "name@sha256:..." or "name:tag". Without any, only access is checked.
 	Images []string
-	// Sources say who needs an image, for messages; missing ones are named
-	// after the image.
+	// Sources say for messages what needs an image. An image without a source
+	// is its own.
 	Sources map[string]string
 	// Architectures that an index must have, as in Node.status.nodeInfo:
-	// "amd64". Empty: any index will do.
+	// "amd64". Empty: every index is good.
 	Architectures []string
 }
 
@@ -60,15 +60,15 @@ type Checker struct {
 	Now func() time.Time
 }
 
-// Check asks for every image once and reports what was found. It ends early
-// when the registry as a whole refuses us.
+// Check asks for every image once and reports what it found. It ends early when
+// the registry refuses everything.
 func (c Checker) Check(ctx context.Context, req Request) switchover.CheckReport {
 	round := newRound(req)
 	c.run(ctx, round, func() {})
 	return round.report(c.now())
 }
 
-// round is the state of one request: what was found, what was not.
+// round is how far the check of one request is.
 type round struct {
 	req Request
 
@@ -76,8 +76,8 @@ type round struct {
 	pending []string
 	failed  map[string]error
 	done    int
-	// streak is how many answers in a row were refusals: a registry that dies
-	// in the middle is not asked for the rest, one time limit after another.
+	// streak is how many answers in a row were refusals. When a registry fails
+	// in the middle, we do not wait for the timeout of every other image.
 	streak  int
 	problem error
 }
@@ -88,12 +88,13 @@ func newRound(req Request) *round {
 	return &round{req: req, pending: slices.Compact(pending), failed: map[string]error{}}
 }
 
-// run asks for all pending images once; what fails stays pending.
+// run asks for all pending images once. Those that fail stay pending. It calls
+// progress after each answer.
 func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	reg, err := c.open(r.req.Upstream)
 	if err == nil {
 		defer reg.client.CloseIdleConnections()
-		err = c.wayIn(ctx, reg, r)
+		err = c.checkAccess(ctx, reg, r)
 	}
 	r.mu.Lock()
 	r.problem = err
@@ -124,10 +125,11 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	r.settle(ctx.Err())
 }
 
-// wayIn makes one request before all others. A registry that cannot be reached
-// or refuses our credentials is told as one problem, not as 157 missing images,
-// and a registry that locks accounts sees one wrong password and not 157.
-func (c Checker) wayIn(ctx context.Context, reg registry, r *round) error {
+// checkAccess makes one request before all others. A registry that cannot be
+// reached or refuses our credentials is reported as one problem, not as 157
+// missing images. A registry that locks accounts sees one wrong password, not
+// 157.
+func (c Checker) checkAccess(ctx context.Context, reg registry, r *round) error {
 	r.mu.Lock()
 	first := r.pending[:min(len(r.pending), 1)]
 	r.mu.Unlock()
@@ -136,7 +138,7 @@ func (c Checker) wayIn(ctx context.Context, reg registry, r *round) error {
 		if ctx.Err() == nil && !refusesAll(refusal) {
 			return nil
 		}
-		// Some registries answer 401 or 403 for a single image that they lack.
+		// Some registries answer 401 or 403 for an image that they do not have.
 		if err := c.within(ctx, reg.ping); err == nil {
 			return nil
 		}
@@ -184,8 +186,8 @@ func (r *round) refused() bool {
 	return r.problem != nil
 }
 
-// settle leaves as pending what was not found. An interrupted round found
-// nothing wrong with the images it did not get to.
+// settle ends a round: what was not found is pending again. Interrupted is why
+// the round ended early; nil when it did not.
 func (r *round) settle(interrupted error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,7 +195,7 @@ func (r *round) settle(interrupted error) {
 		r.problem = fmt.Errorf("the check was interrupted: %w", interrupted)
 	}
 	if r.problem != nil {
-		// Some may not have been asked for: ask for all again.
+		// Some images were perhaps not asked for. The next round asks for all.
 		r.pending, r.done, r.streak = distinct(r.req.Images), 0, 0
 		r.failed = map[string]error{}
 		return
@@ -205,7 +207,7 @@ func (r *round) settle(interrupted error) {
 	slices.Sort(r.pending)
 }
 
-// report is the state of the round. It is final, with a time, when everything
+// report is the state of the round. It is final, and has a time, when everything
 // was found.
 func (r *round) report(now time.Time) switchover.CheckReport {
 	r.mu.Lock()

@@ -14,7 +14,7 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// The media types that containerd accepts, all asked for together.
+// The media types that containerd accepts.
 const (
 	ociIndex       = "application/vnd.oci.image.index.v1+json"
 	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -22,16 +22,16 @@ const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 )
 
-// indexLimit is more than any index is long; registries accept 4 MiB.
+// indexLimit is longer than any index: registries accept at most 4 MiB.
 const indexLimit = 4 << 20
 
-// Refusals that users meet; the registry's name goes before them.
+// Errors that users read, after the registry's name.
 var (
 	errNotFound = errors.New("not found")
-	errTimeout  = errors.New("Request timeout") // the wording that users of the module know
+	errTimeout  = errors.New("Request timeout") // users of the module know it in these words
 )
 
-// refusedError is an answer that will be the same for every image.
+// refusedError is an error that every image would get.
 type refusedError struct{ err error }
 
 func (e *refusedError) Error() string { return e.err.Error() }
@@ -56,24 +56,23 @@ func (c Checker) open(u upstream.Upstream) (registry, error) {
 	}
 	return registry{upstream: u, client: &http.Client{
 		Transport: transport,
-		// Redirects are the transport's business: it knows where credentials
-		// may go.
+		// The transport follows redirects: it knows where credentials may go.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-// ping asks whether the registry lets us in at all.
+// ping checks whether the registry accepts us at all.
 func (r registry) ping(ctx context.Context) error {
 	resp, err := r.do(ctx, http.MethodGet, "/v2/")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	return r.verdict(resp)
+	return r.statusError(resp)
 }
 
-// has asks for the manifest of one image: HEAD, and for an index also GET when
-// it must have certain architectures.
+// has checks one image with HEAD. If it is an index that must have certain
+// architectures, it is also read.
 func (r registry) has(ctx context.Context, image string, architectures []string) error {
 	path, digest, err := manifestPath(r.upstream.Path, image)
 	if err != nil {
@@ -84,7 +83,7 @@ func (r registry) has(ctx context.Context, image string, architectures []string)
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if err := r.verdict(resp); err != nil {
+	if err := r.statusError(resp); err != nil {
 		return err
 	}
 	if got := resp.Header.Get("Docker-Content-Digest"); digest != "" && got != "" && got != digest {
@@ -104,7 +103,7 @@ func (r registry) hasArchitectures(ctx context.Context, path string, want []stri
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return r.verdict(resp)
+		return r.statusError(resp)
 	}
 	var index struct {
 		Manifests []struct {
@@ -147,8 +146,8 @@ func (r registry) do(ctx context.Context, method, path string) (*http.Response, 
 	return resp, nil
 }
 
-// verdict turns a status into an error.
-func (r registry) verdict(resp *http.Response) error {
+// statusError is the error that a status stands for; nil for success.
+func (r registry) statusError(resp *http.Response) error {
 	switch code := resp.StatusCode; {
 	case code >= 200 && code < 300:
 		return nil
@@ -165,8 +164,8 @@ func (r registry) verdict(resp *http.Response) error {
 
 var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// manifestPath is where the manifest of an image below base lies, and its
-// digest if it is named by one.
+// manifestPath is the URL path of the manifest of an image below base, and the
+// image's digest if the image is named by one.
 func manifestPath(base, image string) (path, digest string, err error) {
 	name, reference, byDigest := strings.Cut(image, "@")
 	if byDigest {
@@ -196,11 +195,11 @@ func join(base, image string) string {
 	return base + "/" + image
 }
 
-// query is what may carry signatures and tokens in an error's URL.
+// query matches the part of a URL that may have signatures and tokens.
 var query = regexp.MustCompile(`\?[^\s"']*`)
 
-// safe is an error in one line that a condition may show: without URLs that
-// carry signatures and without the credentials, whatever put them there.
+// safe is the error in one line, without credentials and signatures, so that a
+// condition may show it.
 func safe(err error, u upstream.Upstream) string {
 	var wrapped *url.Error
 	text := err.Error()

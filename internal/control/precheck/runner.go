@@ -9,16 +9,16 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// How soon a round that did not find everything is followed by the next.
+// How long to wait after a round that did not find everything.
 const (
 	firstRetry = time.Second
 	lastRetry  = 10 * time.Second
-	// wakeEvery is how often progress alone wakes the listener.
+	// wakeEvery is how often progress alone wakes the controller.
 	wakeEvery = time.Second
 )
 
-// Runner checks one request at a time in the background, for ever until all
-// its images are found.
+// Runner checks one request at a time in the background, until all its images
+// are found.
 type Runner struct {
 	checker Checker
 	wake    func()
@@ -30,14 +30,14 @@ type Runner struct {
 	report  switchover.CheckReport
 }
 
-// NewRunner makes a Runner that calls wake whenever its report has changed
-// enough to be looked at. It does nothing until Run.
+// NewRunner makes a Runner that does nothing before Run. It calls wake, which
+// must not block, when its report has changed enough to be read.
 func NewRunner(checker Checker, wake func(), log *slog.Logger) *Runner {
 	return &Runner{checker: checker, wake: wake, log: log, changed: make(chan struct{}, 1)}
 }
 
-// Want sets the request to work on. The same request again changes nothing;
-// another one ends the present check at once. A zero Request stops it.
+// Want sets the request to work on. The same request changes nothing; a
+// different one ends the check of the old one at once. A zero Request stops it.
 func (r *Runner) Want(req Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -53,17 +53,17 @@ func (r *Runner) Want(req Request) {
 		r.wanted = &req
 		r.report = switchover.CheckReport{Fingerprint: req.Fingerprint, Total: len(distinct(req.Images))}
 	}
-	r.poke()
+	r.signal()
 }
 
-func (r *Runner) poke() {
+func (r *Runner) signal() {
 	select {
 	case r.changed <- struct{}{}:
 	default:
 	}
 }
 
-// Report is the state of the present request, zero without one.
+// Report is the state of the current request; zero when there is none.
 func (r *Runner) Report() switchover.CheckReport {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -87,11 +87,11 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
-// until works on one request until all is found, or another one is wanted.
+// until works on one request until all is found or the request changes.
 func (r *Runner) until(ctx context.Context, wanted *Request) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Watch for another wish, to leave the present one at once.
+	// A change of the request ends the work on this one at once.
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer cancel()
@@ -99,7 +99,7 @@ func (r *Runner) until(ctx context.Context, wanted *Request) {
 		select {
 		case <-ctx.Done():
 		case <-r.changed:
-			r.poke() // for Run
+			r.signal() // for Run
 			cancel()
 		}
 	})
@@ -128,14 +128,15 @@ func (r *Runner) until(ctx context.Context, wanted *Request) {
 	}
 }
 
-// progress publishes after every image, and wakes the listener now and then.
+// progress publishes a report after every image, and calls wake at most once in
+// wakeEvery.
 func (r *Runner) progress(wanted *Request, round *round) func() {
 	var mu sync.Mutex
 	var woken time.Time
 	return func() {
 		now := r.checker.now()
 		report := round.report(now)
-		report.At = time.Time{} // only the end of a round is the end
+		report.At = time.Time{} // only a report at the end of a round is final
 		mu.Lock()
 		due := now.Sub(woken) >= wakeEvery
 		if due {

@@ -71,8 +71,8 @@ func (u *uninstaller) removeCRD(ctx context.Context, name string) error {
 	return nil
 }
 
-// onlyWish reports whether an object is ModuleConfig deckhouse, with the wish for
-// a registry and no other setting in it.
+// onlyRegistrySettings reports whether an object is ModuleConfig deckhouse with
+// the settings of the registry and no others.
 func onlyRegistrySettings(o *unstructured.Unstructured) bool {
 	settings, _, err := unstructured.NestedMap(o.Object, "spec", "settings")
 	delete(settings, "registry")

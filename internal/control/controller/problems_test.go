@@ -28,13 +28,13 @@ func TestWrongCredentialsReachNoNode(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamA()))
+	c.ask(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
 	layoutBefore, nodeBefore := c.secret(v1alpha1.SecretLayout).ResourceVersion, c.registryNode("worker").ResourceVersion
 
 	wrong := c.upstreamB()
 	wrong.Credentials.Password = "wr0ng-pa55word"
-	c.wish(settingsOf(wrong))
+	c.ask(settingsOf(wrong))
 	v := c.until("it is told", func(v view) bool {
 		return v.condition(v1alpha1.ConditionImages).Status == metav1.ConditionFalse && strings.Contains(v.condition(v1alpha1.ConditionImages).Message, "401")
 	})
@@ -50,7 +50,7 @@ func TestWrongCredentialsReachNoNode(t *testing.T) {
 	if got := c.registryNode("worker").ResourceVersion; got != nodeBefore {
 		t.Error("RegistryNode was written")
 	}
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.reaches(switchover.Direct, c.upstreamB())
 }
 
@@ -69,7 +69,7 @@ func TestAnAbsentWishIsNoWish(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamA()))
+	c.ask(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
 	published := c.secret(v1alpha1.SecretLayout).ResourceVersion
 
@@ -78,9 +78,9 @@ func TestAnAbsentWishIsNoWish(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.says("ModuleConfig deckhouse does not exist.")
-	c.wish("mode: Direct\ndirect: {imagesRepo: 'http://no.such/form'}")
+	c.ask("mode: Direct\ndirect: {imagesRepo: 'http://no.such/form'}")
 	c.says("registry.direct: imagesRepo")
-	c.wish("mode: Bundle")
+	c.ask("mode: Bundle")
 	c.says(`Unknown registry mode: "Bundle"`)
 
 	off := false
@@ -89,7 +89,7 @@ func TestAnAbsentWishIsNoWish(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.wantModule("Available", "False", "False")
 	if got := c.secret(v1alpha1.SecretLayout).ResourceVersion; got != published {
 		t.Error("the layout was written")
@@ -125,7 +125,7 @@ func TestReappliersAreListedNotFought(t *testing.T) {
 	})
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	v := c.reaches(switchover.Direct, c.upstreamB())
 	message := v.condition(v1alpha1.ConditionFinal).Message
 	t.Log(message)
@@ -173,7 +173,7 @@ func TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown(t *testing.T) {
 	c.reaches(switchover.Unmanaged, c.upstreamA())
 	c.until("all have reported", func(view) bool { return c.registryNode("worker").Status.NodeUID != "" })
 	c.sim.set(func(s *simulator) { s.silent["worker"] = true })
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	v := c.until("it is named", func(v view) bool {
 		return strings.Contains(v.condition(v1alpha1.ConditionTransition).Message, "- worker:")
 	})
@@ -222,7 +222,7 @@ func TestOwnedObjectsAreHealed(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamA()))
+	c.ask(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
 	for _, name := range []string{v1alpha1.SecretLayout, v1alpha1.SecretProxy, v1alpha1.SecretRegistry, v1alpha1.SecretPKI, state.UserSecretPrefix + state.UserClient} {
 		before := c.secret(name)
@@ -251,7 +251,7 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 	c := newCluster(t)
 	stop := c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamA()))
+	c.ask(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
 	stop()
 	stored, published := c.secret(v1alpha1.SecretState), c.secret(v1alpha1.SecretLayout)
@@ -308,7 +308,7 @@ func TestAnotherModulesObjectsAreLeftAlone(t *testing.T) {
 	c := newCluster(t)
 	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, Data: map[string][]byte{"mode": []byte("Direct")}}
 	c.create(theirs)
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.start(nil)
 	pause(time.Second) // there is no sign of not doing anything
 	if now := c.secret(v1alpha1.SecretState); now.ResourceVersion != theirs.ResourceVersion {

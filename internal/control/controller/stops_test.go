@@ -18,9 +18,9 @@ import (
 
 // holds say how to keep a switch to Direct on B at a step, and how to let it
 // go on.
-var holds = []struct {
-	step        string
-	hold, letGo func(*testbed)
+var stops = []struct {
+	step          string
+	stop, release func(*testbed)
 }{
 	{v1alpha1.ConditionImages,
 		func(c *testbed) { c.b.SetFaults(testregistry.Faults{Status: http.StatusServiceUnavailable}) },
@@ -59,9 +59,9 @@ var holds = []struct {
 // reachStep brings a switch to Direct on B to where it waits at a step.
 func (c *testbed) reachStep(i int) {
 	c.t.Helper()
-	at := holds[i]
-	at.hold(c)
-	c.wish(settingsOf(c.upstreamB()))
+	at := stops[i]
+	at.stop(c)
+	c.ask(settingsOf(c.upstreamB()))
 	if at.step == v1alpha1.ConditionFinal {
 		// Silence an agent when nothing but Final asks for it any more.
 		c.until("the switch has begun", func(v view) bool { return c.waitsAt(v, v1alpha1.ConditionSwitch) })
@@ -95,15 +95,15 @@ func TestAChangeOfMindAtEachStep(t *testing.T) {
 	c.reaches(switchover.Unmanaged, a)
 	for _, from := range []struct {
 		mode switchover.Mode
-		wish string
+		spec string
 		name layout.Name
 	}{
 		{switchover.Unmanaged, unmanaged, layout.NameOf(a)},
 		{switchover.Direct, settingsOf(a), layout.Fixed()},
 	} {
-		c.wish(from.wish)
+		c.ask(from.spec)
 		c.reaches(from.mode, a)
-		for i, at := range holds {
+		for i, at := range stops {
 			if from.mode == switchover.Direct && at.step == v1alpha1.ConditionPreflight {
 				continue // passed: the nodes have our configuration already
 			}
@@ -112,12 +112,12 @@ func TestAChangeOfMindAtEachStep(t *testing.T) {
 				continue // likewise
 			}
 			c.reachStep(i)
-			c.wish(from.wish)
+			c.ask(from.spec)
 			if at.step != v1alpha1.ConditionImages {
-				at.letGo(c)
+				at.release(c)
 			}
 			c.reaches(from.mode, a)
-			at.letGo(c)
+			at.release(c)
 			c.wantImages(from.name)
 			if from.mode == switchover.Unmanaged {
 				c.wantRegistry(a.Base())
@@ -163,11 +163,11 @@ func TestALostStateIsRebuiltAtEachStep(t *testing.T) {
 	c.start(nil)
 	a, b := c.upstreamA(), c.upstreamB()
 	c.reaches(switchover.Unmanaged, a)
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	c.reaches(switchover.Direct, a)
 	older := c.secret(v1alpha1.SecretState)
 	for _, restore := range []bool{false, true} {
-		for i, at := range holds {
+		for i, at := range stops {
 			if at.step == v1alpha1.ConditionPreflight {
 				continue
 			}
@@ -177,7 +177,7 @@ func TestALostStateIsRebuiltAtEachStep(t *testing.T) {
 			seen := len(c.sim.layouts())
 			identity := c.state().doc.PKI.CA
 			c.lose(restore, older)
-			at.letGo(c)
+			at.release(c)
 			v := c.reaches(switchover.Direct, b)
 			if v.doc.PKI.CA != identity {
 				t.Error("the CA was made anew")
@@ -188,7 +188,7 @@ func TestALostStateIsRebuiltAtEachStep(t *testing.T) {
 					t.Errorf("generation %d lacks something of generation %d: %v, before %v", l.Generation, before.Generation, l.Routes, before.Routes)
 				}
 			}
-			c.wish(settingsOf(a))
+			c.ask(settingsOf(a))
 			c.reaches(switchover.Direct, a)
 			older = c.secret(v1alpha1.SecretState)
 		}
