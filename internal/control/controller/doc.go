@@ -1,9 +1,7 @@
-// Package controller is the one writer of the module's Kubernetes objects. A
-// pass observes the cluster, asks switchover what should be, stores that, and
-// only then makes the cluster look like it.
+// Package controller runs the control side. Each pass observes the cluster, asks
+// switchover what should be, stores that, and only then changes the cluster.
 //
-// It decides nothing about the order of a switch and never writes ModuleConfig.
-// Start at (*Reconciler).pass in pass.go: it is the list of what happens. What
-// is read is in observe*.go, what is stored in store.go, what is written in
-// apply*.go, in the order in which apply.go calls it.
+// It joins packages that do not know each other, and decides nothing about the
+// order of a switch. It never writes ModuleConfig. Start at (*Reconciler).pass in
+// reconciler.go. observe.go reads, apply.go writes, run.go connects the parts.
 package controller

@@ -22,8 +22,8 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// TestWrongCredentialsReachNoNode: the condition names the registry and the
-// error, no node and no layout hears of them, and correcting them goes on.
+// TestWrongCredentialsReachNoNode: the condition names the registry and the error.
+// Layout and nodes are not changed. With the right credentials the switch goes on.
 func TestWrongCredentialsReachNoNode(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
@@ -63,9 +63,9 @@ func (c *testbed) registryNode(name string) *v1alpha1.RegistryNode {
 	return &rn
 }
 
-// TestAnAbsentWishIsNoWish: with ModuleConfig gone, or wrong, nothing moves and
-// Ready says why; a disabled module shows as such.
-func TestAnAbsentWishIsNoWish(t *testing.T) {
+// TestAnAbsentSpecIsNoSpec: when ModuleConfig is gone or wrong, nothing moves and
+// Ready says why. A disabled module is shown as disabled.
+func TestAnAbsentSpecIsNoSpec(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
@@ -108,9 +108,9 @@ func (c *testbed) says(text string) {
 	})
 }
 
-// TestReappliersAreListedNotFought: what kustomize-controller applies keeps
-// its images and goes on being served under its old name; so does what opted
-// out, and revisions that may be rolled back to.
+// TestReappliersAreListedNotFought: what kustomize-controller applies keeps its
+// images, and their old name is still served. The same holds for workloads that
+// are opted out, and for ReplicaSets that a rollback may need.
 func TestReappliersAreListedNotFought(t *testing.T) {
 	c := newCluster(t)
 	old := layout.NameOf(c.upstreamA())
@@ -160,9 +160,9 @@ func (c *testbed) applyAs(manager string, o *appsv1.Deployment) {
 	}
 }
 
-// TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown follows a node whose agent
-// says nothing: named while its node is Ready, left out once the node has been
-// NotReady for long enough, tainted until it has caught up.
+// TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown: a node whose agent does not
+// report is named while it is Ready, left out when it has been NotReady for long
+// enough, and tainted until its agent reports again.
 func TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown(t *testing.T) {
 	c := newCluster(t)
 	c.cfg.Settings.NotReadyFor = 300 * time.Millisecond
@@ -216,8 +216,8 @@ func (c *testbed) tainted(name string) bool {
 	return cluster.HasTaint(&n)
 }
 
-// TestOwnedObjectsAreHealed: what somebody deletes or changes by hand while it
-// is ours comes back.
+// TestOwnedObjectsAreHealed: our objects come back when somebody deletes or changes
+// them.
 func TestOwnedObjectsAreHealed(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
@@ -245,8 +245,8 @@ func TestOwnedObjectsAreHealed(t *testing.T) {
 	c.reaches(switchover.Direct, c.upstreamA())
 }
 
-// TestNothingIsMadeOfWhatTellsNothing: a lost state beside a layout that cannot
-// be read, or a state of a newer version, is told and takes nothing away.
+// TestNothingIsMadeOfWhatTellsNothing: if the state is lost and the layout cannot be
+// read, or the state is of a newer version, users are told and nothing is removed.
 func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 	c := newCluster(t)
 	stop := c.start(nil)
@@ -289,7 +289,7 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 	}
 }
 
-// restore puts Secrets back as they were.
+// restore makes Secrets as they were.
 func (c *testbed) restore(secrets ...*corev1.Secret) {
 	c.t.Helper()
 	for _, was := range secrets {
@@ -302,15 +302,15 @@ func (c *testbed) restore(secrets ...*corev1.Secret) {
 	}
 }
 
-// TestAnotherModulesObjectsAreLeftAlone: without our label the objects belong
-// to a platform that has a registry module of its own.
+// TestAnotherModulesObjectsAreLeftAlone: objects with our names but without our
+// label belong to a platform with a registry module of its own.
 func TestAnotherModulesObjectsAreLeftAlone(t *testing.T) {
 	c := newCluster(t)
 	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, Data: map[string][]byte{"mode": []byte("Direct")}}
 	c.create(theirs)
 	c.ask(settingsOf(c.upstreamB()))
 	c.start(nil)
-	pause(time.Second) // there is no sign of not doing anything
+	pause(time.Second) // that nothing happens can only be waited for
 	if now := c.secret(v1alpha1.SecretState); now.ResourceVersion != theirs.ResourceVersion {
 		t.Error("somebody else's Secret was written")
 	}

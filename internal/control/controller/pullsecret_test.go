@@ -17,8 +17,8 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// TestANewPasswordOfTheUsersIsFollowed: back in Unmanaged the Secret is the
-// user's again. What he writes there is a wish, not damage.
+// TestANewPasswordOfTheUsersIsFollowed: back in Unmanaged the Secret belongs to
+// users again, and what they write there is followed, not repaired.
 func TestANewPasswordOfTheUsersIsFollowed(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
@@ -43,8 +43,8 @@ func TestANewPasswordOfTheUsersIsFollowed(t *testing.T) {
 	c.wantImages(layout.NameOf(a))
 }
 
-// TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse: its own workloads
-// wait, and the condition says why.
+// TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse: only the workloads in
+// it wait, and the condition says why.
 func TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse(t *testing.T) {
 	c := newCluster(t)
 	old := layout.NameOf(c.upstreamA())
@@ -71,7 +71,7 @@ func TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse(t *testing.T) {
 	}
 }
 
-// forbidSecrets installs a policy against Secrets of a namespace.
+// forbidSecrets installs a policy against Secrets in a namespace.
 func (c *testbed) forbidSecrets(namespace string) (lift func()) {
 	c.t.Helper()
 	return c.forbid("no-secrets", "secrets", "", "object.metadata.namespace != '"+namespace+"'", func() error {
@@ -80,8 +80,8 @@ func (c *testbed) forbidSecrets(namespace string) (lift func()) {
 	})
 }
 
-// forbid installs a policy over creations and updates of a resource, and waits
-// until it refuses the probe.
+// forbid installs a policy against creations and updates of a resource, unless a CEL
+// expression is true, and waits until it refuses the probe.
 func (c *testbed) forbid(name, resource, group, unless string, probe func() error) (lift func()) {
 	c.t.Helper()
 	ctx := c.t.Context()

@@ -18,7 +18,7 @@ import (
 	"github.com/d8-registry/registry/test/harness/fleet"
 )
 
-// waiting is a document whose switch waits at Final, with a message.
+// waiting is a document whose switch waits at Final with this message.
 func waiting(message string) state.Document {
 	doc := fleet.Moving()
 	doc.Generation = 7
@@ -30,9 +30,9 @@ func waiting(message string) state.Document {
 	return doc
 }
 
-// TestCloseLooksThatFailArePaced: the second at once, then ever more rarely,
-// and the message stands still meanwhile.
-func TestCloseLooksThatFailArePaced(t *testing.T) {
+// TestLiveChecksThatFailArePaced: the pause grows with each failure, and the message
+// stays the same.
+func TestLiveChecksThatFailArePaced(t *testing.T) {
 	t.Parallel()
 	r, doc := &images{}, waiting("an image is missing")
 	now := time.Now()
@@ -59,7 +59,7 @@ func TestCloseLooksThatFailArePaced(t *testing.T) {
 	if wait, _ := r.live.pause(changed, now); wait != 0 {
 		t.Errorf("a change of mind waits %v", wait)
 	}
-	r.remember(switchover.Observed{}, doc) // a pass without a close look changes nothing
+	r.remember(switchover.Observed{}, doc) // a pass without a live check changes nothing
 	if wait, _ := r.live.pause(doc, now); wait == 0 {
 		t.Error("a pass in between makes it forget")
 	}
@@ -69,7 +69,7 @@ func TestCloseLooksThatFailArePaced(t *testing.T) {
 	}
 }
 
-// telling is how passes tell of nodes.
+// telling makes Events for nodes as passes do.
 func telling(recorder events.EventRecorder) func(*cluster.Snapshot) {
 	c := fleet.Client()
 	c.Events.Recorder = recorder

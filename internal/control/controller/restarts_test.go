@@ -14,8 +14,8 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// simV1 is a node whose containerd takes the host directory, and lets go of it,
-// only by a restart.
+// simV1 is a node whose containerd must restart to use the host directory, or to
+// stop using it.
 type simV1 struct {
 	directory    bool
 	broken       bool // its restart fails
@@ -24,8 +24,8 @@ type simV1 struct {
 	restarts     int
 }
 
-// restarted reports whether a node's containerd is as it should be for what it
-// was told, and says in its status what it needs otherwise.
+// restarted reports whether a node's containerd is as its agent was told. Otherwise
+// it writes into the status what the node needs.
 func (s *simulator) restarted(rn *v1alpha1.RegistryNode, routes, legacy bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,7 +58,7 @@ func (s *simulator) restarted(rn *v1alpha1.RegistryNode, routes, legacy bool) bo
 	return false
 }
 
-// noteRunning remembers how many were let at once.
+// noteRunning remembers how many nodes restarted at the same time.
 func (s *simulator) noteRunning() {
 	var nodes v1alpha1.RegistryNodeList
 	if err := s.c.List(s.c.t.Context(), &nodes); err != nil {
@@ -97,9 +97,9 @@ func (c *testbed) phase(name string) string {
 	return ""
 }
 
-// TestRestartsAreApproved: three nodes on containerd 1.x, two at a time. One
-// fails: the switch stops there and says why, and who waits; its repair lets
-// it go on. A node that joins later in Direct gets its restart as well.
+// TestRestartsAreApproved: three nodes on containerd 1.x, two at a time. One fails:
+// the switch stops, and says why and which nodes wait. After a repair it goes on. A
+// node that joins later in Direct is restarted too.
 func TestRestartsAreApproved(t *testing.T) {
 	c := newCluster(t)
 	c.cfg.Settings.RestartsAtOnce = 2
@@ -168,9 +168,9 @@ func (c *testbed) wantNoApproval() {
 	})
 }
 
-// TestBackToLegacy deletes the layout's Secret: in Direct it is made again and
-// no node hears of it; in Unmanaged it is the order back to the legacy format,
-// which takes a restart on 1.x. A later switch looks at the nodes anew.
+// TestBackToLegacy deletes the layout's Secret. In Direct it is made again, and
+// nodes do nothing. In Unmanaged it is the order to go back to the legacy format,
+// which needs a restart on 1.x. A later switch checks the nodes again.
 func TestBackToLegacy(t *testing.T) {
 	c := newCluster(t)
 	c.v1("worker")

@@ -16,8 +16,7 @@ import (
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
-// holds say how to keep a switch to Direct on B at a step, and how to let it
-// go on.
+// stops say how to stop a switch to Direct on B at a step, and how to release it.
 var stops = []struct {
 	step          string
 	stop, release func(*testbed)
@@ -40,7 +39,7 @@ var stops = []struct {
 	{v1alpha1.ConditionProxy,
 		func(c *testbed) {
 			c.sim.set(func(s *simulator) { s.stuck[v1alpha1.DeploymentProxy] = true })
-			// Else the switch may be past the step before the pod is not ready.
+			// Otherwise the switch may pass the step before the pod is not ready.
 			c.eventually("the proxy is away", func() bool {
 				var d appsv1.Deployment
 				err := c.Get(c.t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentProxy}, &d)
@@ -56,14 +55,14 @@ var stops = []struct {
 		func(c *testbed) { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) }},
 }
 
-// reachStep brings a switch to Direct on B to where it waits at a step.
+// reachStep asks for Direct on B, and waits until the switch waits at a step.
 func (c *testbed) reachStep(i int) {
 	c.t.Helper()
 	at := stops[i]
 	at.stop(c)
 	c.ask(settingsOf(c.upstreamB()))
 	if at.step == v1alpha1.ConditionFinal {
-		// Silence an agent when nothing but Final asks for it any more.
+		// From here only Final waits for agents.
 		c.until("the switch has begun", func(v view) bool { return c.waitsAt(v, v1alpha1.ConditionSwitch) })
 		c.sim.set(func(s *simulator) { s.silent["worker"] = true; delete(s.stuck, "deckhouse") })
 	}
@@ -86,8 +85,8 @@ func (c *testbed) waitsAt(v view, step string) bool {
 	return false
 }
 
-// TestAChangeOfMindAtEachStep wants Direct on B and thinks better of it, at
-// each step, from Unmanaged and from Direct on A.
+// TestAChangeOfMindAtEachStep asks for Direct on B and goes back at each step, to
+// Unmanaged and to Direct on A.
 func TestAChangeOfMindAtEachStep(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
@@ -105,11 +104,11 @@ func TestAChangeOfMindAtEachStep(t *testing.T) {
 		c.reaches(from.mode, a)
 		for i, at := range stops {
 			if from.mode == switchover.Direct && at.step == v1alpha1.ConditionPreflight {
-				continue // passed: the nodes have our configuration already
+				continue // the step cannot stop: nodes have our configuration
 			}
 			t.Logf("back to %s at %s", from.mode, at.step)
 			if at.step == v1alpha1.ConditionPreflight && !c.layout().IsZero() {
-				continue // likewise
+				continue // the same
 			}
 			c.reachStep(i)
 			c.ask(from.spec)
@@ -130,7 +129,7 @@ func TestAChangeOfMindAtEachStep(t *testing.T) {
 	c.wantHistory()
 }
 
-// wantNothingOf looks for a registry that was given up in what nodes read.
+// wantNothingOf fails if nodes still read of a registry.
 func (c *testbed) wantNothingOf(host string) {
 	c.t.Helper()
 	for _, u := range c.layout().Upstreams() {
@@ -140,8 +139,8 @@ func (c *testbed) wantNothingOf(host string) {
 	}
 }
 
-// wantHistory checks every layout that agents saw: generations only grow, and
-// no layout is without an upstream.
+// wantHistory checks every layout that agents saw: it is valid, and generations
+// only grow.
 func (c *testbed) wantHistory() {
 	c.t.Helper()
 	c.sim.mu.Lock()
@@ -156,8 +155,8 @@ func (c *testbed) wantHistory() {
 	}
 }
 
-// TestALostStateIsRebuiltAtEachStep deletes Secret registry-state, or puts an
-// older copy in its place, at each step of a switch.
+// TestALostStateIsRebuiltAtEachStep deletes Secret registry-state, or replaces it by
+// an older copy, at each step of a switch.
 func TestALostStateIsRebuiltAtEachStep(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
@@ -202,7 +201,7 @@ func (s *simulator) layouts() []layout.Layout {
 	return append([]layout.Layout(nil), s.history...)
 }
 
-// lose takes the state away while the controller runs.
+// lose deletes the state, or restores an older one, while the controller runs.
 func (c *testbed) lose(restore bool, older *corev1.Secret) {
 	c.t.Helper()
 	if !restore {

@@ -18,8 +18,8 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// TestTheMainJob is the story of the product: Unmanaged on A, Direct on A, new
-// credentials, Direct on B, A is switched off, Unmanaged on B.
+// TestTheMainJob goes from Unmanaged on A to Direct on A, to new credentials, to
+// Direct on B, and, with A switched off, to Unmanaged on B.
 func TestTheMainJob(t *testing.T) {
 	c := newCluster(t)
 	fixed := layout.Fixed().String()
@@ -153,7 +153,7 @@ func (c *testbed) wantModule(phase, enabled, ready string) {
 	_ = got
 }
 
-// wantNoTrace looks for a secret where it must not be any more.
+// wantNoTrace fails if a password is still in one of our Secrets.
 func (c *testbed) wantNoTrace(password string) {
 	c.t.Helper()
 	for _, name := range []string{v1alpha1.SecretRegistry, v1alpha1.SecretLayout, v1alpha1.SecretBootstrap, v1alpha1.SecretProxy} {

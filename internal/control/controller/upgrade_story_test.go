@@ -18,15 +18,15 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// release makes images of further versions of the module in both registries.
+// release pushes images of other versions of the module to both registries.
 func (c *testbed) release(tags ...string) {
 	for _, tag := range tags {
 		c.b.Push(c.t, pathB, tag, c.a.PushRandom(c.t, pathA, tag, 1, 64))
 	}
 }
 
-// version makes the controllers that are started from now on those of another
-// version of the module, whose agents have other arguments.
+// version makes the next controllers be of another version of the module, whose
+// agents have other arguments.
 func (c *testbed) version(tag string) {
 	c.cfg.Image = ":" + tag
 	c.cfg.AgentArgs = nil
@@ -39,7 +39,7 @@ func (c *testbed) agentArgs() string {
 	return strings.Join(c.daemonSet(v1alpha1.Namespace, v1alpha1.DaemonSetAgent).Spec.Template.Spec.Containers[0].Args, " ")
 }
 
-// moduleSays is the message of Module registry.
+// moduleSays is the message in Module registry.
 func (c *testbed) moduleSays() string {
 	var m deckhousev1alpha1.Module
 	if err := c.Get(c.t.Context(), client.ObjectKey{Name: v1alpha1.ModuleName}, &m); err != nil {
@@ -53,7 +53,7 @@ func (c *testbed) moduleSays() string {
 	return ""
 }
 
-// nodeVersions are the annotations that users see.
+// nodeVersions are the annotations with the version, by node.
 func (c *testbed) nodeVersions() map[string]string {
 	c.t.Helper()
 	var nodes corev1.NodeList
@@ -67,9 +67,9 @@ func (c *testbed) nodeVersions() map[string]string {
 	return out
 }
 
-// TestTheModuleIsUpgradedAndRolledBack: install, switch to B, upgrade, roll
-// back, return to Unmanaged. Agents go one at a time, the control plane last, and
-// what nodes route by does not change by it.
+// TestTheModuleIsUpgradedAndRolledBack: install, switch to B, upgrade, roll back,
+// return to Unmanaged. Agents are replaced one at a time, the control plane last.
+// The layout does not change.
 func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 	c := newCluster(t)
 	c.release("module2")
@@ -119,8 +119,8 @@ func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 	c.wantHistory()
 }
 
-// TestAVersionThatDoesNotWorkStopsAtTheFirstNode and says where and why; Ready
-// stays True. Going back to the version before replaces what is broken.
+// TestAVersionThatDoesNotWorkStopsAtTheFirstNode: users read where and why, and
+// Ready stays True. The old version then replaces the broken agent.
 func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 	c := newCluster(t)
 	c.release("bad")
@@ -167,12 +167,12 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 	}
 }
 
-// kick makes passes: without them nothing would show that nothing is done.
+// triggerPasses makes the controller do passes, to see that it changes nothing.
 func (c *testbed) triggerPasses() {
 	c.t.Helper()
 	for i := range 5 {
 		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "master"}}
-		// A patch: others write the Node too.
+		// A patch, because others write the Node too.
 		patch := fmt.Sprintf(`{"metadata":{"annotations":{"test/kick":"%d"}}}`, i)
 		if err := c.Patch(c.t.Context(), n, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
 			c.t.Fatal(err)
@@ -181,8 +181,7 @@ func (c *testbed) triggerPasses() {
 	}
 }
 
-// TestAnImageThatIsNotThereUpgradesNothing: neither a running agent nor one of a
-// node to come.
+// TestAnImageThatIsNotThereUpgradesNothing: neither running agents nor the template.
 func TestAnImageThatIsNotThereUpgradesNothing(t *testing.T) {
 	c := newCluster(t)
 	c.withKubelets()
@@ -204,10 +203,10 @@ func TestAnImageThatIsNotThereUpgradesNothing(t *testing.T) {
 	c.eventually("agents of the new version", func() bool { return c.agentsRun(a.Base()+":late", 2) })
 }
 
-// TestAnUpgradeInTheMiddleOfASwitch: at each step another version of the
-// controller takes over, and the first one comes back. The switch goes on, no
-// agent is restarted by it, and a node that comes meanwhile gets the old agent
-// with the old arguments. The old agents do not say which pod they are.
+// TestAnUpgradeInTheMiddleOfASwitch: at each step a controller of another version
+// takes over, and the first one comes back. The switch goes on, no agent is
+// restarted, and the template keeps the old arguments. The old agents do not report
+// which pod they are.
 func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 	c := newCluster(t)
 	c.release("module2")
@@ -221,7 +220,7 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 	args := c.agentArgs()
 	for i, at := range stops {
 		if at.step == v1alpha1.ConditionPreflight || at.step == v1alpha1.ConditionFinal {
-			continue // passed; and nothing is left for another version to do
+			continue // Preflight cannot stop again, and at Final nothing is left to do
 		}
 		if at.step == v1alpha1.ConditionSwitch { // nothing else is re-pointed from Direct to Direct
 			c.sim.set(func(s *simulator) { s.stuck["deckhouse"] = true })
@@ -260,8 +259,8 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 	c.wantHistory()
 }
 
-// TestTwoVersionsDoNotWorkAtOnce: the newer one waits for the lease, and so does
-// the older one that comes back.
+// TestTwoVersionsDoNotWorkAtOnce: a new version waits for the lease, and so does an
+// old version that comes back.
 func TestTwoVersionsDoNotWorkAtOnce(t *testing.T) {
 	c := newCluster(t)
 	c.release("module2")

@@ -7,9 +7,9 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// TestABrokenVersionIsUndoneInTheMiddleOfASwitch: an upgrade that had come to the
-// first node when somebody wished for another registry. The switch waits for that
-// node, and the version before is not kept from it by the switch.
+// TestABrokenVersionIsUndoneInTheMiddleOfASwitch: a broken version runs on the first
+// node when users ask for another registry. The switch waits for that node, but the
+// old version may return there.
 func TestABrokenVersionIsUndoneInTheMiddleOfASwitch(t *testing.T) {
 	c := newCluster(t)
 	c.release("bad")
