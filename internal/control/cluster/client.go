@@ -116,7 +116,7 @@ func (c *Client) DeleteSeen(ctx context.Context, seen client.Object, opts ...cli
 }
 
 // DeleteSeen deletes the very object that was seen. The error is a conflict if
-// it was made anew meanwhile.
+// another object has its name now.
 func DeleteSeen(ctx context.Context, c client.Writer, seen client.Object, opts ...client.DeleteOption) error {
 	object, ok := seen.DeepCopyObject().(client.Object)
 	if !ok {

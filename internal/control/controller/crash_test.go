@@ -12,17 +12,16 @@ import (
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
-// outcome is what a switch leaves, crashes or not.
+// outcome is what both switches leave.
 type outcome struct {
 	layouts  []string       // generation and content of each published layout
 	restarts map[string]int // pods made per workload
 	images   []string
 }
 
-// TestACrashAtAnyWriteResumes kills the controller before and after each of
-// its writes in both switches. Each write is struck twice: once it never
-// arrives, once its answer is lost. What is left must be what a controller that
-// never crashed leaves, with nothing done twice.
+// TestACrashAtAnyWriteResumes kills the controller at each of its writes in both
+// switches: once the write does not arrive, once its answer is lost. The outcome
+// must be that of a controller that never crashed, with nothing done twice.
 func TestACrashAtAnyWriteResumes(t *testing.T) {
 	want := bothSwitches(t, func(c *testbed, reached func() bool) {
 		stop := c.start(nil)
@@ -68,11 +67,11 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 	}
 }
 
-// bothSwitches goes to Direct on B and back to Unmanaged, each by the given way
-// of running a controller.
+// bothSwitches goes to Direct on B and back to Unmanaged. Run runs the controller
+// until a switch has reached its end.
 func bothSwitches(t *testing.T, run func(c *testbed, reached func() bool)) (out outcome) {
 	t.Helper()
-	t.Run("both switches", func(t *testing.T) { out = switchBoth(t, run) }) // so that its stand-ins stop with it
+	t.Run("both switches", func(t *testing.T) { out = switchBoth(t, run) }) // a subtest, so that its simulator ends here
 	return out
 }
 

@@ -248,8 +248,8 @@ func (u *uninstaller) unmarkNodes(ctx context.Context) error {
 	return nil
 }
 
-// delete deletes the very object that was seen. One that was made anew meanwhile
-// is an error, and is seen at the next try.
+// delete deletes the very object that was seen. If another one has its name now, it
+// fails, and the next try sees that one.
 func (u *uninstaller) delete(ctx context.Context, o client.Object) error {
 	err := cluster.DeleteSeen(ctx, u.client, o, client.PropagationPolicy(metav1.DeletePropagationBackground))
 	if client.IgnoreNotFound(err) != nil {
