@@ -51,7 +51,7 @@ func (c cluster) runHooks(t *testing.T) *hookRuns {
 			}
 			done[string(pod.UID)] = true
 			var told bytes.Buffer
-			err := uninstall.Run(ctx, uninstall.Config{REST: c.as(ctx, t, pod.Spec.ServiceAccountName), Timeout: time.Minute, Patience: time.Second}, &told)
+			err := uninstall.Run(ctx, uninstall.Config{REST: c.as(ctx, t, pod.Spec.ServiceAccountName), Timeout: time.Minute, AgentTimeout: time.Second}, &told)
 			ended := corev1.PodSucceeded
 			if err != nil {
 				ended = corev1.PodFailed

@@ -109,14 +109,20 @@ func (c *Client) PatchSeen(ctx context.Context, seen client.Object, patch client
 // DeleteSeen deletes the very object that was seen. One that is gone or was
 // made anew meanwhile is no error: the cache is behind.
 func (c *Client) DeleteSeen(ctx context.Context, seen client.Object, opts ...client.DeleteOption) error {
+	err := DeleteSeen(ctx, c, seen, opts...)
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
+}
+
+// DeleteSeen deletes the very object that was seen. The error is a conflict if
+// another object has its name now.
+func DeleteSeen(ctx context.Context, c client.Writer, seen client.Object, opts ...client.DeleteOption) error {
 	object, ok := seen.DeepCopyObject().(client.Object)
 	if !ok {
 		return fmt.Errorf("%s is no object", Key(seen))
 	}
 	uid := seen.GetUID()
-	err := c.Delete(ctx, object, append(opts, client.Preconditions{UID: &uid})...)
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
-	}
-	return err //nolint:wrapcheck // the callers say which object
+	return c.Delete(ctx, object, append(opts, client.Preconditions{UID: &uid})...) //nolint:wrapcheck // the callers say which object
 }

@@ -50,12 +50,7 @@ func (k *KnownNames) ImagesMatter() predicate.Predicate {
 		if spec == nil {
 			return true
 		}
-		for image := range Images(spec) {
-			if _, _, ok := layout.MatchName(*bases, image); ok {
-				return true
-			}
-		}
-		return false
+		return RefersTo(spec, *bases)
 	}
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool { return matters(e.Object) },

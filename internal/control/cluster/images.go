@@ -9,6 +9,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 // Images are all image references of a pod.
@@ -35,6 +37,22 @@ func Images(spec *corev1.PodSpec) iter.Seq[string] {
 			}
 		}
 	}
+}
+
+// RefersTo reports whether an image reference of a pod starts with one of the
+// names.
+func RefersTo(spec *corev1.PodSpec, names []layout.Name) bool {
+	for image := range Images(spec) {
+		if _, _, ok := layout.MatchName(names, image); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// PullsWith reports whether a list of pull secrets has one of this name.
+func PullsWith(secrets []corev1.LocalObjectReference, name string) bool {
+	return slices.ContainsFunc(secrets, func(l corev1.LocalObjectReference) bool { return l.Name == name })
 }
 
 // Idle reports whether a ReplicaSet is only there for a rollback of its owner.

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -54,10 +56,13 @@ func IsControlPlane(node *corev1.Node) bool {
 
 // HasTaint reports whether a node has our taint.
 func HasTaint(node *corev1.Node) bool {
-	for _, t := range node.Spec.Taints {
-		if t.Key == v1alpha1.TaintNotConverged {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(node.Spec.Taints, isOurTaint)
 }
+
+// RemoveTaint takes our taint off a node. The list that was there is not
+// changed: it may belong to a cache.
+func RemoveTaint(node *corev1.Node) {
+	node.Spec.Taints = slices.DeleteFunc(slices.Clone(node.Spec.Taints), isOurTaint)
+}
+
+func isOurTaint(t corev1.Taint) bool { return t.Key == v1alpha1.TaintNotConverged }

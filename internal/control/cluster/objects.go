@@ -26,6 +26,11 @@ func Ours() map[string]string {
 	}
 }
 
+// IsOurs reports whether an object is one that the controller makes.
+func IsOurs(o metav1.Object) bool {
+	return o.GetLabels()[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy
+}
+
 // SetLabels adds labels. The map that was there is not changed: it may belong
 // to a cache.
 func SetLabels(o metav1.Object, labels map[string]string) {

@@ -9,6 +9,9 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
+// LabelApp on a Pod of the module is the name of its workload.
+const LabelApp = "app"
+
 // waiting sorts the reasons for which a container waits, as the kubelet calls
 // them. Everything that asks why a Pod does not start asks here.
 type waiting int
@@ -88,6 +91,11 @@ func SameImages(pod *corev1.Pod, template *corev1.PodTemplateSpec) bool {
 		}
 	}
 	return true
+}
+
+// PodEnded reports whether all containers of a Pod have ended for good.
+func PodEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // IsAgent reports whether a Pod is one of our agents. They outlive a change of

@@ -13,11 +13,10 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// nodesPerSecond is how many agents may ask a new registry for the first time
-// within a second: they spread over as many seconds as that takes.
+// nodesPerSecond is how many agents may connect to a new registry within a second.
 const nodesPerSecond = 50
 
-// agent is the agent of every node.
+// agent is the component that runs on every node.
 func agent(cfg Config) Component {
 	return Component{
 		Kind: "DaemonSet", Name: v1alpha1.DaemonSetAgent,
@@ -28,12 +27,13 @@ func agent(cfg Config) Component {
 	}
 }
 
-// agentGrace, in seconds, is longer than serve drains (20), and than a restart of
-// containerd that node has begun takes as a rule.
+// agentGrace, in seconds, is longer than container serve drains (20 s), and longer
+// than a restart of containerd by container node usually takes.
 const agentGrace = 120
 
-// agentTemplate is one agent: serve routes pulls and is locked in, node works on
-// the host and does not listen. Jitter, in seconds, is how long nodes spread over.
+// agentTemplate is the Pod of an agent. Container serve routes pulls and has no
+// rights; container node is root on the host and does not listen. Jitter is the
+// number of seconds over which all agents spread their first connections.
 func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec {
 	args := append([]string{"--listen=127.0.0.1:" + strconv.Itoa(cfg.AgentPort)}, cfg.AgentArgs...)
 	env := []corev1.EnvVar{fieldEnv("NODE_NAME", "spec.nodeName"), fieldEnv("POD_NAME", "metadata.name"), fieldEnv("POD_NAMESPACE", "metadata.namespace"), fieldEnv("POD_UID", "metadata.uid")}
@@ -42,11 +42,10 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 		Name: "serve", Image: image, Command: []string{"registry-agent", "serve"}, Args: args, Env: env,
 		VolumeMounts:    []corev1.VolumeMount{state},
 		SecurityContext: lockedOnHost(),
-		// No limit, here and below: one that is reached is a pull that fails, or a
-		// script that is killed.
+		// No container here has limits: a pull could fail, or a script be killed.
 		Resources: requests("25m", "40Mi"),
 	}
-	// serve is nobody on the node; its folder is made by root, before both start.
+	// serve is not root. So root makes its folder before both start.
 	prepare := corev1.Container{
 		Name: "prepare", Image: image, Command: []string{"registry-agent", "prepare"}, Args: args,
 		VolumeMounts:    []corev1.VolumeMount{state},
@@ -56,9 +55,9 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", jitter), "--scripts=" + cmp.Or(cfg.Scripts, "on")}, args...)
 	node := corev1.Container{
 		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: nodeArgs, Env: env,
-		// The host is reached through /proc/1/root: containerd's files, systemd's
-		// D-Bus, and the shell of scripts. No mount of /etc could do: the main file
-		// is replaced by a rename, and where it lies only containerd knows.
+		// Files of the host are reached through /proc/1/root, as are systemd's
+		// D-Bus and the shell for scripts. A mount of /etc is not enough: only
+		// containerd knows where its main file is, and it is replaced by a rename.
 		VolumeMounts:    []corev1.VolumeMount{state, {Name: "containerd", MountPath: "/run/containerd"}},
 		SecurityContext: onHost(),
 		Resources:       requests("10m", "20Mi"),
@@ -84,14 +83,15 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 			Affinity:         agentAffinity(),
 			Volumes: []corev1.Volume{
 				{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: &create}}},
-				// Not there where the runtime is another, which the agent then says.
+				// With another runtime the folder is empty, and the agent reports it.
 				{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd", Type: &create}}},
 			},
 		},
 	}
 }
 
-// agentAffinity keeps the agent off the nodes that WantsAgent does not count.
+// agentAffinity keeps the agent off the nodes for which cluster.WantsAgent is
+// false.
 func agentAffinity() *corev1.Affinity {
 	var not []corev1.NodeSelectorRequirement
 	for _, l := range cluster.AgentKeepsOff() {

@@ -53,11 +53,11 @@ func (k *Keeper) apply(ctx context.Context, c Component, want, have *workload) e
 	return k.cluster.ApplyOwn(ctx, want.Object, c.kind())
 }
 
-// Move brings own workloads to the registry whose real address is wanted, after
-// all others: those that are not First, whose running pods are not restarted by
-// it, then the First ones, and at last the controller itself. What is missing
-// altogether is made at once. MayMove says whether the platform has ended its
-// own move.
+// Move moves own workloads to the wanted registry, under its real address. MayMove
+// says whether the platform has ended its move: own workloads come after it.
+// First come those that are not First, whose running pods are not restarted, then
+// the First ones, then the controller. A workload that does not exist is made
+// without waiting.
 func (k *Keeper) Move(ctx context.Context, v *state.View, mayMove bool) error {
 	if v.Doc.Desired.Own.IsZero() {
 		return nil
@@ -96,8 +96,8 @@ func (k *Keeper) moveOne(ctx context.Context, v *state.View, c Component, mayMov
 }
 
 func (k *Keeper) applySecret(ctx context.Context, v *state.View, c Component) error {
-	// What was published and not what is desired: the guards of the layout are
-	// those of whoever is sent there.
+	// The Secret gets the published layout, not the desired one: what guards the
+	// layout of agents then guards this one too.
 	if c.Secret.Name == "" || v.Layout == nil {
 		return nil
 	}
@@ -108,13 +108,12 @@ func (k *Keeper) applySecret(ctx context.Context, v *state.View, c Component) er
 	return k.cluster.PutData(ctx, v.Snapshot, c.Secret.Name, c.Secret.Type, data)
 }
 
-// applyService makes an ordinary ClusterIP, so that a restart of the pods
-// changes nothing for who goes there.
+// applyService makes a ClusterIP, which stays the same when pods restart.
 func (k *Keeper) applyService(ctx context.Context, v *state.View, c Component) error {
 	if c.Service == (Service{}) {
 		return nil
 	}
-	selector := map[string]string{labelApp: c.Name}
+	selector := map[string]string{cluster.LabelApp: c.Name}
 	if have := v.OwnService(c.Service.Name); have != nil {
 		if equality.Semantic.DeepEqual(have.Spec.Selector, selector) && cluster.Contains(have.Labels, cluster.Ours()) {
 			return nil
@@ -128,21 +127,20 @@ func (k *Keeper) applyService(ctx context.Context, v *state.View, c Component) e
 	return k.cluster.ApplyOwn(ctx, service, corev1.SchemeGroupVersion.WithKind("Service"))
 }
 
-// remove deletes a component: pods first, then the way to them, then what they
-// read.
+// remove deletes a component: the workload, then its Service, then its Secret.
 func (k *Keeper) remove(ctx context.Context, v *state.View, c Component) error {
-	var doomed []client.Object
+	var objects []client.Object
 	if have := c.there(v.Snapshot); have != nil {
-		doomed = append(doomed, have.Object)
+		objects = append(objects, have.Object)
 	}
 	if service := v.OwnService(c.Service.Name); service != nil {
-		doomed = append(doomed, service)
+		objects = append(objects, service)
 	}
 	if secret := v.OwnSecret(c.Secret.Name); secret != nil {
-		doomed = append(doomed, secret)
+		objects = append(objects, secret)
 	}
-	for _, object := range doomed {
-		if object.GetLabels()[v1alpha1.LabelManagedBy] != v1alpha1.ManagedBy || object.GetDeletionTimestamp() != nil {
+	for _, object := range objects {
+		if !cluster.IsOurs(object) || object.GetDeletionTimestamp() != nil {
 			continue
 		}
 		if err := k.cluster.DeleteSeen(ctx, object, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {

@@ -16,19 +16,20 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// ApplyChart looks after what came with the chart and is written by both, Helm
-// and us.
+// ApplyChart writes what both Helm and the controller write: the controller's
+// Deployment and the Pod of helm uninstall.
 func (k *Keeper) ApplyChart(ctx context.Context, v *state.View) error {
-	if err := k.healUninstall(ctx, v); err != nil {
+	if err := k.repointUninstall(ctx, v); err != nil {
 		return err
 	}
-	return k.leaveToChart(ctx, v)
+	return k.releaseFields(ctx, v)
 }
 
-// leaveToChart gives up the fields of our own Deployment that we changed: Helm
-// applies it at every upgrade, and would be refused them. It is asked in every
-// pass, so that a crash between the change and this does no harm.
-func (k *Keeper) leaveToChart(ctx context.Context, v *state.View) error {
+// releaseFields gives up the fields of the controller's Deployment that we changed.
+// Otherwise Helm, which applies the Deployment at every upgrade, would get a
+// conflict. It is done in every pass, so that a crash after the change does no
+// harm.
+func (k *Keeper) releaseFields(ctx context.Context, v *state.View) error {
 	w, ok := controllerOf(v)
 	if !ok {
 		return nil
@@ -43,7 +44,7 @@ func (k *Keeper) leaveToChart(ctx context.Context, v *state.View) error {
 	return nil
 }
 
-// controllerOf is the Deployment that this process runs in, if there is one.
+// controllerOf is the controller's own Deployment; false when there is none.
 func controllerOf(v *state.View) (cluster.Workload, bool) {
 	for _, w := range v.Inventory.Workloads() {
 		if w.Own && w.GetName() == v1alpha1.DeploymentController {
@@ -53,7 +54,8 @@ func controllerOf(v *state.View) (cluster.Workload, bool) {
 	return cluster.Workload{}, false
 }
 
-// moveController re-points this very process, once the registry has its image.
+// moveController re-points the Deployment of this process, when the registry has
+// its image.
 func (k *Keeper) moveController(ctx context.Context, v *state.View) error {
 	w, ok := controllerOf(v)
 	if !ok {
@@ -70,9 +72,8 @@ func (k *Keeper) moveController(ctx context.Context, v *state.View) error {
 	return nil
 }
 
-// controllerMoves is what the controller's Deployment should name instead.
-// Nothing where it is not ours to re-point: it is listed then, and not waited
-// for.
+// controllerMoves is which images the controller's Deployment should name instead.
+// It is empty if we must not re-point it: see Skipped.
 func (k *Keeper) controllerMoves(v *state.View, w cluster.Workload) cluster.Moves {
 	if w.NotOurs(v.KnownNames()) != "" {
 		return cluster.Moves{}
@@ -80,8 +81,8 @@ func (k *Keeper) controllerMoves(v *state.View, w cluster.Workload) cluster.Move
 	return ownMoves(w, v.KnownNames(), layout.NameOf(v.Doc.Desired.Own))
 }
 
-// Skipped is the controller's own Deployment, which came with the chart, and why
-// it is not ours to re-point; false when it is or need not be.
+// Skipped is the controller's own Deployment and why we must not re-point it;
+// false if we may, or if nothing is to be done.
 func (k *Keeper) Skipped(v *state.View) (w cluster.Workload, why string, skipped bool) {
 	w, ok := controllerOf(v)
 	if !ok || v.Doc.Desired.Own.IsZero() || ownMoves(w, v.KnownNames(), layout.NameOf(v.Doc.Desired.Own)).None() {
@@ -91,9 +92,9 @@ func (k *Keeper) Skipped(v *state.View) (w cluster.Workload, why string, skipped
 	return w, why, why != ""
 }
 
-// ownMoves is what the controller's Deployment should name instead. Whatever it
-// names now, even a registry that was forgotten long ago: `helm rollback` puts
-// back the image of then. What its own argument says is the part that stays.
+// ownMoves is which images the controller's Deployment should name instead. The
+// present image may be from a registry that nobody knows any more, because `helm
+// rollback` puts an old image back. So it is compared with the argument --image.
 func ownMoves(w cluster.Workload, names []layout.Name, own layout.Name) cluster.Moves {
 	m := cluster.Rebase(&w.Template.Spec, names, own)
 	for i := range w.Template.Spec.Containers {
@@ -107,10 +108,10 @@ func ownMoves(w cluster.Workload, names []layout.Name, own layout.Name) cluster.
 	return m
 }
 
-// healUninstall gives that Pod an image that can be had. Helm keeps it as it was
-// at the last upgrade, with the registry of then; a container that has begun is
-// left alone.
-func (k *Keeper) healUninstall(ctx context.Context, v *state.View) error {
+// repointUninstall gives the Pod of helm uninstall an image that can be pulled. Helm
+// makes it as it was at the last upgrade, and its registry may be gone. A container
+// that has started is not changed.
+func (k *Keeper) repointUninstall(ctx context.Context, v *state.View) error {
 	if v.Doc.Desired.Own.IsZero() {
 		return nil
 	}
@@ -134,7 +135,7 @@ func (k *Keeper) healUninstall(ctx context.Context, v *state.View) error {
 		if err != nil {
 			return fmt.Errorf("re-point Pod %s: %w", cluster.Key(pod), err)
 		}
-		k.cluster.Log.Info("the uninstallation's image is re-pointed", "base", v.Doc.Desired.Own.Base())
+		k.cluster.Log.Info("the Pod of helm uninstall is re-pointed", "base", v.Doc.Desired.Own.Base())
 	}
 	return nil
 }

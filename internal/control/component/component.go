@@ -12,46 +12,47 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// Component is one of the module's own workloads that the controller makes.
-// Another one is another entry in List: it is made, re-pointed, upgraded, waited
-// for and removed by what stands here.
+// Component is one of the module's own workloads that the controller makes. To add
+// one, add it to List: all that this package does follows the list.
 type Component struct {
 	// Kind is "Deployment" or "DaemonSet".
 	Kind string
-	// Name is that of the workload in d8-system, and of its pods' label app.
+	// Name is the name of the workload in d8-system, and the value of its pods'
+	// label app.
 	Name string
-	// Wanted reports whether it should be there.
+	// Wanted reports whether it should exist.
 	Wanted func(state.Document) bool
-	// First is for what a step waits for before the platform moves: it is made,
-	// and upgraded, in that step. Others wait for their turn, after the platform.
+	// First is for a component that a step waits for before the platform moves: it
+	// is made, and upgraded, in that step. Others move after the platform.
 	First bool
-	// Template is its pod template with this image, in a cluster of so many
-	// nodes. It says which ServiceAccount has its rights, and its ports.
+	// Template is its pod template with this image, in a cluster with this number
+	// of nodes. ServiceAccount and ports are in it.
 	Template func(image string, nodes int) corev1.PodTemplateSpec
 	// Replicas is how many pods a Deployment should have.
 	Replicas func(switchover.Observed) int
-	// Secret is what its pods read; zero for nothing of their own.
+	// Secret is what its pods read; zero when they read none.
 	Secret Secret
-	// Service is how others reach it; zero for not at all.
+	// Service is how others reach it; zero when they do not.
 	Service Service
 }
 
-// Secret is one of d8-system that a component's pods read. It is not written
-// while nothing is published.
+// Secret is a Secret of d8-system that a component's pods read. It is not written
+// before a layout is published.
 type Secret struct {
 	Name string
 	Type corev1.SecretType
 	Data func(*state.View) (map[string][]byte, error)
 }
 
-// Service is a ClusterIP in front of a component. Its target is the port of
-// that name in the template.
+// Service is a ClusterIP in front of a component. Its target is the template's
+// port PortName.
 type Service struct {
 	Name, PortName string
 	Port           int32
 }
 
-// Config is what of the controller's configuration own workloads depend on.
+// Config is the part of the controller's configuration that own workloads depend
+// on.
 type Config struct {
 	// Image is the module's own image below the registry's base: ":v1" or
 	// "registry@sha256:...".
@@ -66,18 +67,18 @@ type Config struct {
 	AgentsAtOnce int
 	// AgentArgs and ProxyArgs are appended to the arguments in our templates.
 	AgentArgs, ProxyArgs []string
-	// ProxyDial replaces the address of Service registry for the proof, where
-	// the controller is not on the cluster's network.
+	// ProxyDial replaces the address of Service registry when the controller
+	// checks the proxy from outside the cluster's network.
 	ProxyDial string
 }
 
-// List are the module's own workloads, in the order in which they move. The
-// controller itself is not among them: it came with the chart, see chart.go.
+// List is the module's own workloads, in the order in which they move. The
+// controller is not in it: the chart makes it, see chart.go.
 func List(cfg Config) []Component {
 	return []Component{agent(cfg), inClusterProxy(cfg)}
 }
 
-// Names are all own workloads as "Kind/name", the controller among them.
+// Names are all own workloads as "Kind/name", with the controller.
 func Names(list []Component) []string {
 	names := []string{"Deployment/" + v1alpha1.DeploymentController}
 	for _, c := range list {
@@ -86,7 +87,7 @@ func Names(list []Component) []string {
 	return names
 }
 
-// Check asks a registry for images, here and now.
+// Check asks a registry for images, and returns when it has the answers.
 type Check func(context.Context, *state.View, switchover.CheckRequest) switchover.CheckReport
 
 // Keeper makes, moves and upgrades the module's own workloads.
@@ -96,14 +97,15 @@ type Keeper struct {
 	list    []Component
 	check   Check
 
-	// What only this process saw. Nothing depends on remembering it.
+	// What only this process knows. After a restart it finds out again.
 	image  ownImage
-	told   map[string]bool   // pods that an Event was made for
+	told   map[string]bool   // pods that an Event was made for, by UID
 	uses   map[types.UID]use // of the proxy's pods
-	proved int64             // the generation that was pulled through the proxy
+	proved int64             // the last generation with a successful pull through the proxy
 }
 
-// NewKeeper makes one that looks after this list.
+// NewKeeper makes a Keeper for the components of a list. Check asks registries for
+// the module's own image.
 func NewKeeper(c *cluster.Client, cfg Config, list []Component, check Check) *Keeper {
 	return &Keeper{cluster: c, cfg: cfg, list: list, check: check}
 }

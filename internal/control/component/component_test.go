@@ -40,8 +40,8 @@ func with(v *state.View, doc state.Document) *state.View {
 	return v
 }
 
-// TestOurOwnDeploymentIsNotFoughtFor: what re-applies the chart keeps its
-// image, is listed, and is not waited for.
+// TestOurOwnDeploymentIsNotFoughtFor: if a GitOps tool applies the chart, its image
+// stays, it is listed, and it is not waited for.
 func TestOurOwnDeploymentIsNotFoughtFor(t *testing.T) {
 	t.Parallel()
 	for _, manager := range []string{"kubectl", "argocd-controller"} {
@@ -61,8 +61,8 @@ func TestOurOwnDeploymentIsNotFoughtFor(t *testing.T) {
 	}
 }
 
-// TestAUseIsWhenWeSawIt: a proxy whose clock is wrong is used when what it
-// tells changes.
+// TestAUseIsWhenWeSawIt: a proxy, whose clock may be wrong, is used when its report
+// changes.
 func TestAUseIsWhenWeSawIt(t *testing.T) {
 	t.Parallel()
 	r := keeper()
@@ -70,7 +70,7 @@ func TestAUseIsWhenWeSawIt(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i, c := range []struct {
 		told string
-		want int // the step whose time it is; -1: never used
+		want int // the step in which it was used; -1: never
 	}{
 		{"", -1},
 		{"1999-01-01T00:00:00Z", 1},
@@ -141,8 +141,8 @@ func TestOwnTemplates(t *testing.T) {
 	}
 }
 
-// TestProxiesWanted: managed Kubernetes shows no control-plane node, and has a
-// proxy all the same.
+// TestProxiesWanted: there is a proxy also in managed Kubernetes, which shows no
+// control-plane node.
 func TestProxiesWanted(t *testing.T) {
 	t.Parallel()
 	master := switchover.Node{Name: "m0", ControlPlane: true, Ready: true, Schedulable: true}
@@ -170,13 +170,13 @@ func TestProxiesWanted(t *testing.T) {
 	}
 }
 
-// TestAgentsThatAreStuckOnAnOldImage: on a re-imaged node the agent's own image is at the
-// address that the pod was made with, and nothing routes that yet.
+// TestAgentsThatAreStuckOnAnOldImage: on a node whose disk was erased, the agent's
+// image must be pulled again, from the address that its pod was made with.
 func TestAgentsThatAreStuckOnAnOldImage(t *testing.T) {
 	t.Parallel()
 	doc := fleet.Moving()
 	doc.Desired.Own = doc.Desired.Registry.Upstream
-	const now, before = "r.io/d8/registry:v1", "a.io/x/registry:v1" // any base that is not the wanted one
+	const now, before = "r.io/d8/registry:v1", "a.io/x/registry:v1" // any base but the wanted one
 	for _, c := range []struct {
 		name, template, image, waiting string
 		ending                         bool

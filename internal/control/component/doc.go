@@ -1,6 +1,5 @@
-// Package component is the module's own workloads: their templates, where their
-// image is from, their upgrade and its undoing.
+// Package component makes, moves, upgrades and removes the module's own workloads.
 //
-// They never name the fixed address: they are what serves it. Start at List,
-// then (*Keeper).ApplyFirst and (*Keeper).Move.
+// They never name the fixed address, because they serve it. Start at List, then
+// (*Keeper).ApplyFirst and (*Keeper).Move.
 package component

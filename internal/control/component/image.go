@@ -9,24 +9,25 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// ownImage is what this process found out about the module's own image.
+// ownImage is what this process knows about the module's own image.
 type ownImage struct {
-	// there is the request for our own image that was answered.
+	// there is the fingerprint of the request that found the image.
 	there string
-	// missing says why the image cannot be had, as this pass or the last one
-	// found out; empty when it can, or need not.
+	// missing says why the image was not found in this pass or the last one; empty
+	// when it was, or when nothing asked for it.
 	missing string
 }
 
-// AskAgain makes a pass ask anew for an image that was not there.
+// AskAgain makes this pass ask again for an image that was not found. It is called
+// at the start of a pass.
 func (k *Keeper) AskAgain() { k.image.missing = "" }
 
-// answersWithin is for one question about our own image. A pass waits for the
-// answer, and so does a switch away from a registry that is silent.
+// answersWithin is the timeout of one request for our own image. A pass waits for
+// the answer. So does a switch away from a registry that does not answer.
 const answersWithin = 10 * time.Second
 
-// imageThere reports whether the registry has our own image. A controller may
-// have been started from another registry than that of the present mode.
+// imageThere reports whether the wanted registry has our own image. This process
+// may run from another registry.
 func (k *Keeper) imageThere(ctx context.Context, v *state.View) bool {
 	wanted := switchover.CheckRequest{Upstream: v.Doc.Desired.Own, Images: []string{k.cfg.Image}}
 	switch {
@@ -52,6 +53,6 @@ func (k *Keeper) imageThere(ctx context.Context, v *state.View) bool {
 		return true
 	}
 	v.Again = true
-	k.cluster.Log.Info("the module's own image is not in the registry; nothing is upgraded", "registry", v.Doc.Desired.Own.Host, "image", k.cfg.Image, "reason", k.image.missing)
+	k.cluster.Log.Info("the module's own image is not in the registry; the module is not upgraded", "registry", v.Doc.Desired.Own.Host, "image", k.cfg.Image, "reason", k.image.missing)
 	return false
 }

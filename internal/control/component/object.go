@@ -18,9 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-const labelApp = "app"
-
-// workload is one of our own as it is, or as it should be.
+// workload is an own workload as it is, or as it should be.
 type workload struct {
 	client.Object
 	template *corev1.PodTemplateSpec
@@ -33,7 +31,7 @@ func (c Component) kind() schema.GroupVersionKind {
 // String names the workload as messages do: "DaemonSet d8-system/registry-agent".
 func (c Component) String() string { return c.Kind + " " + v1alpha1.Namespace + "/" + c.Name }
 
-// there is the component's workload as it is; nil when absent.
+// there is the component's workload as it is; nil when there is none.
 func (c Component) there(s *cluster.Snapshot) *workload {
 	if c.Kind == "DaemonSet" {
 		if ds := s.OwnDaemonSet(c.Name); ds != nil {
@@ -52,12 +50,12 @@ func (k *Keeper) wanted(c Component, v *state.View) *workload {
 	template := c.Template(ownReference(v.Doc, k.cfg.Image), len(v.Nodes))
 	revise(&template, c.Template(k.cfg.Image, 0))
 	meta := metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: c.Name, Labels: template.Labels}
-	selector := &metav1.LabelSelector{MatchLabels: map[string]string{labelApp: c.Name}}
+	selector := &metav1.LabelSelector{MatchLabels: map[string]string{cluster.LabelApp: c.Name}}
 	if c.Kind == "DaemonSet" {
 		ds := &appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{
 			Selector: selector,
-			// A switch must not restart what the switch is made with; an upgrade
-			// is rolled by us.
+			// A switch must not restart agents, because it needs them. In an
+			// upgrade we delete their pods, see UpgradeAgents.
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType},
 			Template:       template,
 		}}
@@ -68,7 +66,7 @@ func (k *Keeper) wanted(c Component, v *state.View) *workload {
 	return &workload{d, &d.Spec.Template}
 }
 
-// same reports whether what is there is as it should be.
+// same reports whether the workload that exists is as it should be.
 func (w *workload) same(have *workload) bool {
 	if have == nil || !cluster.Contains(have.GetLabels(), w.GetLabels()) {
 		return false
@@ -89,18 +87,19 @@ func ownReference(doc state.Document, image string) string {
 	return layout.NameOf(doc.Desired.Own).Reference(image)
 }
 
-// revisionOf is the revision that a template or pod was made as.
+// revisionOf is the revision of a template, or of a pod that was made from one.
 func revisionOf(o metav1.Object) string { return o.GetAnnotations()[v1alpha1.AnnotationRevision] }
 
-// revise writes on a template which version of the module wants it: like is
-// the same template without anything that depends on the cluster.
+// revise writes the revision on a template. Like is the same template without
+// anything that depends on the cluster, so that only another version of the module
+// has another revision.
 func revise(template *corev1.PodTemplateSpec, like corev1.PodTemplateSpec) {
 	sum := sha256.Sum256(cluster.MustJSON(like))
 	cluster.SetAnnotation(&template.ObjectMeta, v1alpha1.AnnotationRevision, hex.EncodeToString(sum[:8]))
 }
 
-// onBase reports whether all images of one of our own templates are from the
-// registry that they should be from.
+// onBase reports whether all images of an own template are from the wanted
+// registry.
 func onBase(v *state.View, spec *corev1.PodSpec) bool {
 	for image := range cluster.Images(spec) {
 		if name, _, known := layout.MatchName(ownNames(v), image); !known || name != layout.NameOf(v.Doc.Desired.Own) {
@@ -116,7 +115,7 @@ func ownNames(v *state.View) []layout.Name {
 
 func labelsOf(name string, more map[string]string) map[string]string {
 	labels := cluster.Ours()
-	labels[labelApp] = name
+	labels[cluster.LabelApp] = name
 	for k, v := range more {
 		labels[k] = v
 	}

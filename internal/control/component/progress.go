@@ -7,7 +7,8 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// Progress says what our own workloads still wait for; empty when nothing.
+// Progress says, for users, what our own workloads still wait for; empty when
+// nothing.
 func (k *Keeper) Progress(v *state.View) string {
 	if v.Doc.Desired.Own.IsZero() {
 		return ""
@@ -15,7 +16,7 @@ func (k *Keeper) Progress(v *state.View) string {
 	for _, c := range k.list {
 		have := c.there(v.Snapshot)
 		switch {
-		case !c.Wanted(v.Doc), have == nil && c.First: // a step of its own waits for it
+		case !c.Wanted(v.Doc), have == nil && c.First: // another step waits for it
 			continue
 		case have == nil || !onBase(v, &have.template.Spec):
 			return "Re-pointing " + c.String()
@@ -33,15 +34,14 @@ func (k *Keeper) Progress(v *state.View) string {
 	return ""
 }
 
-// rolloutMessage says what the rollout of one of our own misses, in the words
-// that users of the module know; empty when nothing, or when its pods are not
-// made anew by it.
+// rolloutMessage says, for users, what the rollout of a component waits for. It is
+// empty when nothing, and for a DaemonSet, whose pods a rollout does not replace.
 func rolloutMessage(w cluster.Workload, c Component, v *state.View) string {
 	if c.Replicas == nil {
 		return ""
 	}
 	wanted := c.Replicas(v.Observed)
-	w.Pods.Refused = "" // there are no words for it here
+	w.Pods.Refused = "" // there is no message for it here
 	quoted := fmt.Sprintf("%s %q: ", c.Kind, c.Name)
 	switch w.RolloutOf(cluster.Need{Updated: wanted, Available: w.Pods.Updated}) {
 	case cluster.RolloutDone, cluster.RolloutRefused:
@@ -57,8 +57,8 @@ func rolloutMessage(w cluster.Workload, c Component, v *state.View) string {
 	return ""
 }
 
-// firstRollout says which of those that steps wait for is not there as this
-// version of the module wants it; empty when all are.
+// firstRollout says which First component does not run as this version of the
+// module wants it; empty when all do.
 func (k *Keeper) firstRollout(v *state.View) string {
 	for _, c := range k.list {
 		if !c.First || !c.Wanted(v.Doc) {

@@ -24,11 +24,11 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// proofTimeout is for one pull through the proxy.
+// proofTimeout is the timeout of one pull through the proxy.
 const proofTimeout = 10 * time.Second
 
-// ObserveProxy says how far the in-cluster proxy is. It may ask the proxy for an
-// image: that can take a few seconds.
+// ObserveProxy observes the in-cluster proxy. It may pull through the proxy, which
+// can take a few seconds.
 func (k *Keeper) ObserveProxy(ctx context.Context, v *state.View) {
 	p := &v.Observed.Proxy
 	proxy := inClusterProxy(k.cfg)
@@ -50,7 +50,7 @@ func (k *Keeper) ObserveProxy(ctx context.Context, v *state.View) {
 	k.prove(ctx, v)
 }
 
-// observeProxyPods reads what the proxy's pods say of themselves.
+// observeProxyPods reads what the proxy's pods report in their annotations.
 func (k *Keeper) observeProxyPods(v *state.View) {
 	p := &v.Observed.Proxy
 	generations := []int64{}
@@ -76,14 +76,15 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 	}
 }
 
-// use is the last use that a proxy told of, and when we saw that it was a new
-// one. Clocks of nodes are not compared with ours.
+// use is the time of last use that a proxy reported, and when we first saw it.
+// Only the second is compared with our clock: clocks of nodes may be wrong.
 type use struct {
 	told string
 	at   time.Time
 }
 
-// lastUse is when a proxy was last seen to be used; zero when it never was.
+// lastUse is when we last saw that a proxy was used; zero when it never was. The
+// report is added to still, the reports of this pass.
 func (k *Keeper) lastUse(still map[types.UID]use, pod *corev1.Pod, now time.Time) time.Time {
 	told := pod.Annotations[v1alpha1.AnnotationLastUse]
 	if told == "" {
@@ -97,9 +98,9 @@ func (k *Keeper) lastUse(still map[types.UID]use, pod *corev1.Pod, now time.Time
 	return u.at
 }
 
-// prove pulls the manifest of an image through the Service, as an in-cluster
-// client does: with the read-only user and the published CA. It is asked once
-// for each generation that all proxies have loaded.
+// prove pulls the manifest of an image through the Service as an in-cluster client
+// does, with the read-only user and the published CA. It does so once for each
+// generation that all proxies have loaded.
 func (k *Keeper) prove(ctx context.Context, v *state.View) {
 	p := &v.Observed.Proxy
 	if !v.Doc.Desired.Proxy || p.Ready == 0 || p.Fallback.Host == "" || p.Generation < v.Doc.Desired.LayoutOf(switchover.InClusterProxy).Generation {
@@ -125,8 +126,8 @@ func (k *Keeper) pullThrough(ctx context.Context, host string, doc state.Documen
 	if !roots.AppendCertsFromPEM([]byte(doc.PKI.CA.Cert)) {
 		return errors.New("there is no CA yet")
 	}
-	// By the Service's IP, as on the certificate: the controller may run where
-	// cluster DNS is not known.
+	// The address is the Service's IP, which is on the certificate too: the
+	// controller may run where there is no cluster DNS.
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
 	if k.cfg.ProxyDial != "" {
 		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -154,19 +155,20 @@ func (k *Keeper) pullThrough(ctx context.Context, host string, doc state.Documen
 	return nil
 }
 
-// withoutSource drops our own address, whose port is new each time: a message
-// that always changes would be stored, and seen, for ever.
+// withoutSource removes our own address from an error. Its port changes each time,
+// and every change of a message is stored.
 func withoutSource(err error) error {
 	var op *net.OpError
 	if !errors.As(err, &op) {
 		return err
 	}
-	still := *op
-	still.Source = nil
-	return &still
+	short := *op
+	short.Source = nil
+	return &short
 }
 
-// splitImage is the repository and the tag or digest of an image below a base.
+// splitImage returns the repository, and the tag or digest, of an image below a
+// base.
 func splitImage(image string) (name, reference string) {
 	if name, digest, ok := strings.Cut(image, "@"); ok {
 		name, _, _ = strings.Cut(name, ":")
@@ -176,8 +178,9 @@ func splitImage(image string) (name, reference string) {
 	return name, tag
 }
 
-// proxiesWanted is one per control-plane node that can run one. Where no
-// control plane is visible the proxy runs anywhere.
+// proxiesWanted is one for each control-plane node that can run one, and at least
+// one: managed Kubernetes shows no control plane. Missing are the control-plane
+// nodes that cannot, and why.
 func proxiesWanted(nodes []switchover.Node) (wanted int, missing []string) {
 	for _, n := range nodes {
 		switch {
@@ -194,7 +197,7 @@ func proxiesWanted(nodes []switchover.Node) (wanted int, missing []string) {
 }
 
 func isProxyPod(pod *corev1.Pod) bool {
-	return pod.Namespace == v1alpha1.Namespace && pod.Labels[labelApp] == v1alpha1.DeploymentProxy
+	return pod.Namespace == v1alpha1.Namespace && pod.Labels[cluster.LabelApp] == v1alpha1.DeploymentProxy
 }
 
 func clusterIP(service *corev1.Service) string {

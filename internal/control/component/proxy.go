@@ -21,8 +21,8 @@ const (
 	typeProxy = "registry/incluster-proxy-config"
 )
 
-// inClusterProxy is what in-cluster clients pull through, and nodes whose own
-// agent is away. A step waits for it before the platform moves.
+// inClusterProxy is the component that in-cluster clients pull through, and nodes
+// whose own agent is away. A step waits for it before the platform moves.
 func inClusterProxy(cfg Config) Component {
 	return Component{
 		Kind: "Deployment", Name: v1alpha1.DeploymentProxy,
@@ -57,9 +57,9 @@ func proxyConfig(v *state.View) (map[string][]byte, error) {
 	}, nil
 }
 
-// proxyTemplate is one pod per control-plane node that can run one.
+// proxyTemplate is the Pod of the in-cluster proxy.
 func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
-	selector := map[string]string{labelApp: v1alpha1.DeploymentProxy}
+	selector := map[string]string{cluster.LabelApp: v1alpha1.DeploymentProxy}
 	labels := labelsOf(v1alpha1.DeploymentProxy, map[string]string{"component": "registry-service", "type": "incluster-proxy"})
 	container := corev1.Container{
 		Name:    "proxy",
@@ -76,7 +76,7 @@ func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
 		},
 		ReadinessProbe: &corev1.Probe{
 			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromString("metrics")}},
-			// All numbers are spelled out: DeepDerivative takes 0 for a wish.
+			// All numbers are set, so that same can compare them.
 			PeriodSeconds: 5, TimeoutSeconds: 1, SuccessThreshold: 1, FailureThreshold: 3,
 		},
 		LivenessProbe: &corev1.Probe{
@@ -87,7 +87,7 @@ func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
 		Resources:       requests("25m", "40Mi"),
 	}
 	token := true
-	grace := int64(45) // it drains for almost half a minute
+	grace := int64(45) // draining takes almost half a minute
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels},
 		Spec: corev1.PodSpec{
@@ -107,9 +107,8 @@ func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
 	}
 }
 
-// proxyTolerations are for nodes that are kept for the platform, and for those
-// that wait for a switch. Not for all taints: who tolerates that a node is
-// unreachable is put there, and never replaced.
+// proxyTolerations are for nodes of the platform, and for nodes with our taint. The
+// proxy must not tolerate every taint: it would stay on a node that is unreachable.
 func proxyTolerations() []corev1.Toleration {
 	var all []corev1.Toleration
 	for _, key := range []string{
@@ -120,8 +119,8 @@ func proxyTolerations() []corev1.Toleration {
 	return all
 }
 
-// proxyAffinity prefers control-plane nodes, one pod each. It requires
-// nothing: in managed Kubernetes there is no control plane to be seen.
+// proxyAffinity prefers control-plane nodes, one pod on each. It requires nothing:
+// managed Kubernetes shows no control plane.
 func proxyAffinity(selector map[string]string) *corev1.Affinity {
 	return &corev1.Affinity{
 		NodeAffinity: &corev1.NodeAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{

@@ -19,7 +19,7 @@ import (
 
 var someConfig = Config{AgentPort: 5001, Image: "registry:v1"}
 
-// warnings are what the API server says besides its answers.
+// warnings are the warnings that the API server sends.
 type warnings struct {
 	mu   sync.Mutex
 	said []string
@@ -31,8 +31,8 @@ func (w *warnings) HandleWarningHeader(_ int, _, text string) {
 	w.said = append(w.said, text)
 }
 
-// admitted tries a pod template as the pod of a namespace with these labels and
-// as a Deployment's, without effect, and returns whatever is said against it.
+// admitted tries a pod template in a dry run, as a pod and as a Deployment in a
+// namespace with these labels. It returns all refusals and warnings.
 func admitted(t *testing.T, api *apiserver.API, labels map[string]string, template corev1.PodTemplateSpec) string {
 	t.Helper()
 	var said warnings
@@ -63,7 +63,7 @@ func restricted() map[string]string {
 	return map[string]string{"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
 }
 
-// d8System are the labels about pod security that the chart's namespace has.
+// d8System are the pod security labels of the chart's namespace.
 func d8System(t *testing.T) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "..", "charts", "registry", "templates", "namespace.yaml"))
@@ -88,7 +88,7 @@ func TestProxyIsRestricted(t *testing.T) {
 	if said := admitted(t, api, restricted(), template); said != "" {
 		t.Error(said)
 	}
-	// One field less, and somebody notices.
+	// Without one of its fields it is refused.
 	for what, loosen := range map[string]func(*corev1.SecurityContext){
 		"allowPrivilegeEscalation": func(s *corev1.SecurityContext) { s.AllowPrivilegeEscalation = nil },
 		"capabilities":             func(s *corev1.SecurityContext) { s.Capabilities = nil },
@@ -116,8 +116,8 @@ func TestAgentIsAdmitted(t *testing.T) {
 			t.Errorf("%q says nothing of %s: is it looked at?", said, reason)
 		}
 	}
-	// What is said against serve is what it shares with node, and the type that
-	// it needs to use a folder of the node.
+	// serve is refused for what it shares with node, and for the SELinux type that
+	// it needs for a folder of the node.
 	alone := *template.DeepCopy()
 	alone.Spec.Containers = alone.Spec.Containers[:1]
 	alone.Spec.InitContainers, alone.Spec.Volumes, alone.Spec.HostPID, alone.Spec.HostNetwork = nil, nil, false, false
@@ -129,7 +129,7 @@ func TestAgentIsAdmitted(t *testing.T) {
 	checkOwn(t, template.Spec)
 }
 
-// checkOwn looks at what no standard asks for.
+// checkOwn checks what no standard asks for.
 func checkOwn(t *testing.T, spec corev1.PodSpec) {
 	t.Helper()
 	if spec.AutomountServiceAccountToken == nil || spec.TerminationGracePeriodSeconds == nil || spec.PriorityClassName == "" {
@@ -140,7 +140,7 @@ func checkOwn(t *testing.T, spec corev1.PodSpec) {
 		if s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem || s.RunAsUser == nil || s.RunAsGroup == nil || s.SeccompProfile == nil {
 			t.Errorf("%s: %+v", c.Name, s)
 		}
-		// A kubelet without AppArmor refuses a Pod that asks for any other.
+		// A kubelet without AppArmor refuses a Pod with any other profile.
 		if a := s.AppArmorProfile; a != nil && a.Type != corev1.AppArmorProfileTypeUnconfined {
 			t.Errorf("%s: %+v", c.Name, a)
 		}

@@ -11,13 +11,13 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// A switch leaves the agents' pods alone: they go on running under the address
-// that they were made with. On a node whose disk is made anew such a pod has to
-// be pulled again, by an address that may be gone, while nothing routes it yet:
-// it is the router. So it is deleted, and made anew from the present address.
+// A switch does not restart agents: their pods keep the image address that they
+// were made with. If the node's disk is erased, the image must be pulled again. The
+// address may be gone, and no agent runs that could serve it. So the pod is
+// deleted, and the DaemonSet makes a new one with the present address.
 
-// stuckOnOldImage are the agents that cannot be pulled and would be pulled from
-// elsewhere if they were made now.
+// stuckOnOldImage are the agents that cannot be pulled, and whose DaemonSet has
+// another image address now.
 func stuckOnOldImage(v *state.View) []*corev1.Pod {
 	ds := v.OwnDaemonSet(v1alpha1.DaemonSetAgent)
 	if ds == nil || v.Doc.Desired.Own.IsZero() || !onBase(v, &ds.Spec.Template.Spec) {
@@ -32,13 +32,14 @@ func stuckOnOldImage(v *state.View) []*corev1.Pod {
 	return pods
 }
 
-// ReplaceStuck deletes them. They serve nobody: it waits for nothing.
+// ReplaceStuck deletes agents that are stuck on an old image. They serve nobody, so
+// this does not wait for anything.
 func (k *Keeper) ReplaceStuck(ctx context.Context, v *state.View) error {
 	for _, pod := range stuckOnOldImage(v) {
 		if err := k.cluster.DeleteSeen(ctx, pod); err != nil {
 			return fmt.Errorf("replace Pod %s, whose image is at an address of before: %w", cluster.Key(pod), err)
 		}
-		k.cluster.Log.Info("an agent whose image cannot be pulled is made anew from the present address", "node", pod.Spec.NodeName, "pod", pod.Name)
+		k.cluster.Log.Info("an agent whose image cannot be pulled is replaced by one with the present address", "node", pod.Spec.NodeName, "pod", pod.Name)
 	}
 	return nil
 }

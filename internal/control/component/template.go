@@ -11,23 +11,25 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// A switch changes where the image of agent and proxy is from; an upgrade of
-// the module changes anything else of their templates. The two are told apart by
-// a revision on the template, made of what this version of the module wants
-// with the image below the registry's base. While a switch is under way a
-// template of another revision is kept as it is but for the base: an older
-// program is not started with arguments that it does not know. Once Ready, the
-// new template is written, and the pods of others, which the DaemonSet leaves
-// alone, are deleted a few at a time. Nothing of this is stored: a new leader
-// finds templates, pods and reports as they are. An upgrade that failed can be
-// undone at any time, see undoes. See docs/adr/0011.
+// A switch changes the registry that the images of agent and proxy are from. An
+// upgrade of the module changes other parts of their templates. A revision on the
+// template, which does not depend on the registry, tells one from the other.
+//
+// During a switch, a template of another revision is kept, and only its registry
+// changes: an older program must not get arguments that it does not know. When the
+// cluster is Ready, the new template is written, and agents of other revisions,
+// which the DaemonSet does not replace by itself, are deleted a few at a time. An
+// upgrade that failed can be undone at any time, see undoes.
+//
+// Nothing of this is stored: a new leader sees templates, pods and reports. See
+// docs/adr/0011.
 
-// mayUpgrade reports whether our own templates may change in more than what
-// the present switch asks for.
+// mayUpgrade reports whether more of our own templates may change than what a
+// switch needs.
 func mayUpgrade(doc state.Document) bool { return doc.Ready() }
 
-// ownTemplate is what one of our own templates should be now: what this version
-// wants, or what is there under the base that is wanted.
+// ownTemplate is what one of our own templates should be now: want, which is what
+// this version of the module wants, or have with images of the wanted registry.
 func (k *Keeper) ownTemplate(ctx context.Context, v *state.View, want, have corev1.PodTemplateSpec) corev1.PodTemplateSpec {
 	if revisionOf(&want) == revisionOf(&have) || mayUpgrade(v.Doc) && k.imageThere(ctx, v) || undoes(v, want, have) {
 		return want
@@ -38,7 +40,7 @@ func (k *Keeper) ownTemplate(ctx context.Context, v *state.View, want, have core
 		for i := range list {
 			_, rest, known := layout.MatchName(ownNames(v), list[i].Image)
 			if !known {
-				return want // somebody else wrote it
+				return want // the image is not ours
 			}
 			list[i].Image = base.Reference(rest)
 		}
@@ -46,8 +48,8 @@ func (k *Keeper) ownTemplate(ctx context.Context, v *state.View, want, have core
 	return kept
 }
 
-// templateBeforeTurn is what the template of a First one that is there should be
-// before its turn to move has come.
+// templateBeforeTurn is what the template of a First component should be before
+// the component moves to another registry.
 func (k *Keeper) templateBeforeTurn(ctx context.Context, v *state.View, want, have corev1.PodTemplateSpec) corev1.PodTemplateSpec {
 	same := revisionOf(&have) == revisionOf(&want)
 	switch {
@@ -61,7 +63,7 @@ func (k *Keeper) templateBeforeTurn(ctx context.Context, v *state.View, want, ha
 	return want
 }
 
-// keepImages keeps the images that a template has.
+// keepImages puts the images of have into want.
 func keepImages(want, have *corev1.PodSpec) {
 	for i := range want.Containers {
 		for j := range have.Containers {
@@ -72,10 +74,10 @@ func keepImages(want, have *corev1.PodSpec) {
 	}
 }
 
-// undoes reports whether the wanted template takes back an upgrade that failed,
-// or that had only begun: its version runs, or that of the template which is there
-// runs nowhere. The switch under way may be waiting for just this, and a version
-// that runs already is given no argument that it does not know.
+// undoes reports whether the wanted template undoes an upgrade that failed or has
+// only begun: a pod of the wanted version is Ready, or the version of the existing
+// template has failed and no pod of it is Ready. This is allowed during a switch
+// too, which may be waiting for it.
 func undoes(v *state.View, want, have corev1.PodTemplateSpec) bool {
 	wanted, there := revisionOf(&want), revisionOf(&have)
 	if wanted == there {
@@ -84,7 +86,7 @@ func undoes(v *state.View, want, have corev1.PodTemplateSpec) bool {
 	runs, failed := map[string]bool{}, false
 	for i := range v.Inventory.Pods {
 		pod := &v.Inventory.Pods[i]
-		if pod.Namespace != v1alpha1.Namespace || pod.Labels[labelApp] != want.Labels[labelApp] || pod.DeletionTimestamp != nil {
+		if pod.Namespace != v1alpha1.Namespace || pod.Labels[cluster.LabelApp] != want.Labels[cluster.LabelApp] || pod.DeletionTimestamp != nil {
 			continue
 		}
 		revision := revisionOf(pod)

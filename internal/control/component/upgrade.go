@@ -15,15 +15,15 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// agents are how far the agents are with the template of their DaemonSet.
+// agents is how far the agents are with the template of their DaemonSet.
 type agents struct {
 	total, current int
-	// outdated run another revision than the DaemonSet's, in the order in which
-	// they are replaced: those that do not run anyway, then workers, then the
-	// control plane.
+	// outdated have another revision than the DaemonSet, in the order in which
+	// they are replaced: those that are not Ready, then workers, then the control
+	// plane.
 	outdated []outdatedAgent
-	// waiting are nodes whose new agent is not there yet.
-	waiting []lateAgent
+	// waiting are nodes whose new agent does not work yet.
+	waiting []pendingAgent
 }
 
 type outdatedAgent struct {
@@ -31,18 +31,18 @@ type outdatedAgent struct {
 	controlPlane bool
 }
 
-type lateAgent struct {
+type pendingAgent struct {
 	node switchover.Node
 	why  string
-	// pod does not come up; nil when it only has not.
+	// pod is the new agent; nil when there is none.
 	pod *corev1.Pod
 }
 
-// lookAtAgents compares the agents' pods with the template of their DaemonSet.
-// Nodes that the operator excludes are left out, and those that are NotReady:
-// their pods can be neither deleted nor waited for. One that went NotReady
-// before its new agent had a word is waited for all the same: it may be why.
-func lookAtAgents(v *state.View) agents {
+// observeAgents compares the agents' pods with the template of their DaemonSet. It
+// leaves out nodes that users exclude, and nodes that are NotReady: their pods
+// cannot be deleted. But a node that is NotReady before its new agent has reported
+// is waited for: the new agent may be the reason.
+func observeAgents(v *state.View) agents {
 	var a agents
 	ds := v.OwnDaemonSet(v1alpha1.DaemonSetAgent)
 	if ds == nil {
@@ -55,15 +55,15 @@ func lookAtAgents(v *state.View) agents {
 		}
 		pod := pods[n.Name]
 		isOutdated := pod != nil && revisionOf(pod) != revisionOf(&ds.Spec.Template)
-		if !n.Ready && (pod == nil || isOutdated || spoke(v, n, pod)) {
+		if !n.Ready && (pod == nil || isOutdated || hasReported(v, n, pod)) {
 			continue
 		}
 		a.total++
-		switch why := lateness(v, n, pod); {
+		switch why := pendingReason(v, n, pod); {
 		case isOutdated && pod.DeletionTimestamp == nil:
 			a.outdated = append(a.outdated, outdatedAgent{pod, n.ControlPlane})
 		case why != "":
-			a.waiting = append(a.waiting, lateAgent{n, why, pod})
+			a.waiting = append(a.waiting, pendingAgent{n, why, pod})
 		default:
 			a.current++
 		}
@@ -71,11 +71,12 @@ func lookAtAgents(v *state.View) agents {
 	slices.SortFunc(a.outdated, func(x, y outdatedAgent) int {
 		return cmp.Or(first(!cluster.PodReady(x.pod), !cluster.PodReady(y.pod)), first(!x.controlPlane, !y.controlPlane), strings.Compare(x.pod.Spec.NodeName, y.pod.Spec.NodeName))
 	})
-	slices.SortFunc(a.waiting, func(x, y lateAgent) int { return strings.Compare(x.node.Name, y.node.Name) })
+	slices.SortFunc(a.waiting, func(x, y pendingAgent) int { return strings.Compare(x.node.Name, y.node.Name) })
 	return a
 }
 
-// agentPods are the agents by node: of two the one that stays.
+// agentPods are the agents by node. If a node has two, it is the one that is not
+// being deleted.
 func agentPods(v *state.View) map[string]*corev1.Pod {
 	pods := map[string]*corev1.Pod{}
 	for i := range v.Inventory.Pods {
@@ -86,6 +87,7 @@ func agentPods(v *state.View) map[string]*corev1.Pod {
 	return pods
 }
 
+// first compares two values: true comes first.
 func first(x, y bool) int {
 	switch {
 	case x == y:
@@ -96,16 +98,16 @@ func first(x, y bool) int {
 	return 1
 }
 
-// spoke reports whether the node's report is from this pod and this boot. The
-// report of a pod's predecessor stays.
-func spoke(v *state.View, n switchover.Node, pod *corev1.Pod) bool {
+// hasReported reports whether the node's report is from this pod and this boot,
+// and not from the pod before.
+func hasReported(v *state.View, n switchover.Node, pod *corev1.Pod) bool {
 	rn := v.RegistryNodes[n.Name]
 	return rn != nil && rn.Status.AgentPod == string(pod.UID) && rn.Status.NodeUID == n.UID && rn.Status.BootID == n.BootID
 }
 
-// lateness says what is missing for a node's agent to be there; empty when
-// nothing is.
-func lateness(v *state.View, n switchover.Node, pod *corev1.Pod) string {
+// pendingReason says, for users, why a node's agent does not work yet; empty when
+// it does.
+func pendingReason(v *state.View, n switchover.Node, pod *corev1.Pod) string {
 	generation := v.WantedGeneration()
 	if v.Doc.Desired.Legacy {
 		generation = 0
@@ -119,10 +121,10 @@ func lateness(v *state.View, n switchover.Node, pod *corev1.Pod) string {
 		return "Pod " + pod.Name + ": " + cluster.WaitingReason(pod)
 	case !cluster.PodReady(pod):
 		return "Pod " + pod.Name + " is not Ready"
-	case !spoke(v, n, pod):
+	case !hasReported(v, n, pod):
 		return "Pod " + pod.Name + " has not reported yet"
 	case generation == 0 || n.Report.Preflight != switchover.PreflightReady:
-		return "" // there is nothing to prove, or it never was
+		return "" // nothing is published, or the node cannot take part
 	case n.Report.Generation < generation:
 		return cmp.Or(firstLine(n.Report.Message), fmt.Sprintf("it serves generation %d of %d", n.Report.Generation, generation))
 	}
@@ -134,9 +136,10 @@ func firstLine(text string) string {
 	return line
 }
 
-// next are the pods to delete now: the first one alone, then a few at a time,
-// of the control plane one, and none while a node waits for its new agent. So
-// a version that does not work stops at the first node.
+// next are the pods to delete now: first one alone, then at most atOnce at a time,
+// of the control plane at most one. It is none while a node waits for its new
+// agent. So an upgrade to a version that does not work stops at the first node.
+// AtOnce 0 means a tenth of the nodes.
 func (a agents) next(atOnce int) []*corev1.Pod {
 	if len(a.waiting) > 0 {
 		return nil
@@ -159,16 +162,15 @@ func (a agents) next(atOnce int) []*corev1.Pod {
 	return pods
 }
 
-// UpgradeAgents replaces agents of another version of the module. Their nodes
-// pull through the in-cluster proxy meanwhile. During a switch only those are
-// replaced that do not come up: the switch waits for their nodes, and nobody
-// pulls through them.
+// UpgradeAgents replaces agents of other versions of the module. Meanwhile their
+// nodes pull through the in-cluster proxy. During a switch it replaces only agents
+// that do not come up: the switch waits for their nodes.
 func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
 	ds := v.OwnDaemonSet(v1alpha1.DaemonSetAgent)
 	if ds == nil {
 		return nil
 	}
-	a := lookAtAgents(v)
+	a := observeAgents(v)
 	k.warnOfAgents(v, a)
 	wanted := k.wanted(agent(k.cfg), v)
 	settled := revisionOf(&ds.Spec.Template) == revisionOf(wanted.template) && ds.Status.ObservedGeneration >= ds.Generation
@@ -177,14 +179,14 @@ func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
 	case !settled:
 	case !mayUpgrade(v.Doc):
 		pods = a.failing()
-	case k.notNow(v) == "":
+	case k.postponeReason(v) == "":
 		pods = a.next(k.cfg.AgentsAtOnce)
 	}
 	for _, pod := range pods {
 		if err := k.cluster.DeleteSeen(ctx, pod); err != nil {
 			return fmt.Errorf("replace Pod %s by one of this version: %w", cluster.Key(pod), err)
 		}
-		k.cluster.Log.Info("an agent is replaced by one of this version", "node", pod.Spec.NodeName, "pod", pod.Name)
+		k.cluster.Log.Info("an agent of another version is replaced", "node", pod.Spec.NodeName, "pod", pod.Name)
 	}
 	return nil
 }
@@ -200,20 +202,21 @@ func (a agents) failing() []*corev1.Pod {
 	return pods
 }
 
-// notNow says why no agent can be spared; empty when some can.
-func (k *Keeper) notNow(v *state.View) string {
+// postponeReason says, for users, what the replacement of agents waits for; empty
+// when nothing.
+func (k *Keeper) postponeReason(v *state.View) string {
 	for _, approval := range v.Doc.Desired.Restarts {
 		failed := slices.ContainsFunc(v.Observed.Nodes, func(n switchover.Node) bool {
 			return n.Name == approval.Node && n.UID == approval.UID && n.Report.Restart.Phase == switchover.RestartFailed
 		})
-		if !failed { // its agent must be there to see it through
+		if !failed { // the agent must stay until the restart has ended
 			return "the restart of containerd on " + approval.Node
 		}
 	}
-	return k.firstRollout(v) // nodes whose agent is away pull there
+	return k.firstRollout(v) // nodes whose agent is away pull through the proxy
 }
 
-// warnOfAgents makes an Event of each new agent that does not come up.
+// warnOfAgents makes an Event for each new agent that does not come up.
 func (k *Keeper) warnOfAgents(v *state.View, a agents) {
 	still := map[string]bool{}
 	for _, late := range a.waiting {
@@ -230,8 +233,8 @@ func (k *Keeper) warnOfAgents(v *state.View, a agents) {
 	k.told = still
 }
 
-// UpgradeMessage is what users should know of an upgrade under way; empty when
-// there is none. It is no part of Ready: the cluster works.
+// UpgradeMessage is what users should know of an upgrade that is under way; empty
+// when there is none. It does not change condition Ready: the cluster works.
 func (k *Keeper) UpgradeMessage(v *state.View) string {
 	if !mayUpgrade(v.Doc) {
 		return ""
@@ -239,9 +242,9 @@ func (k *Keeper) UpgradeMessage(v *state.View) string {
 	if k.image.missing != "" {
 		return fmt.Sprintf("The module is not upgraded: its image %q is not found at %s: %s", k.cfg.Image, v.Doc.Desired.Own.Base(), k.image.missing)
 	}
-	a := lookAtAgents(v)
-	late := slices.DeleteFunc(a.waiting, func(l lateAgent) bool {
-		// With nobody outdated this may be a node that joins.
+	a := observeAgents(v)
+	late := slices.DeleteFunc(a.waiting, func(l pendingAgent) bool {
+		// If no agent is outdated, this may be a node that has just joined.
 		return len(a.outdated) == 0 && (l.pod == nil || cluster.WaitingReason(l.pod) == "")
 	})
 	if len(a.outdated)+len(late) == 0 {
@@ -254,7 +257,7 @@ func (k *Keeper) UpgradeMessage(v *state.View) string {
 		}
 		message += fmt.Sprintf(" Waiting for %s: %s.", l.node.Name, strings.TrimSuffix(l.why, "."))
 	}
-	if why := k.notNow(v); why != "" {
+	if why := k.postponeReason(v); why != "" {
 		message += " Waiting for " + why + "."
 	}
 	return message

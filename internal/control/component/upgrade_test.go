@@ -18,8 +18,8 @@ import (
 	"github.com/d8-registry/registry/test/harness/fleet"
 )
 
-// agentsOf is a cluster of which each word is a node: "w1:new", with what is
-// known of its agent. Names that begin with m are of the control plane.
+// agentsOf is a cluster where each word is a node with the state of its agent:
+// "w1:new". Nodes with a name that begins with m are of the control plane.
 func agentsOf(nodes ...string) *state.View {
 	s := fleet.Empty()
 	ds := appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.DaemonSetAgent}}
@@ -44,7 +44,7 @@ func agentsOf(nodes ...string) *state.View {
 		for _, what := range strings.Split(state, ",") {
 			switch what {
 			case "old":
-				pod.Annotations, rn.Status.AgentPod = nil, "" // as an older version made it
+				pod.Annotations, rn.Status.AgentPod = nil, "" // as an older version makes it
 			case "unready":
 				pod.Status.Conditions = nil
 			case "crash":
@@ -78,7 +78,7 @@ func agentsOf(nodes ...string) *state.View {
 	return s
 }
 
-// revision is what a template was made as.
+// revision is the revision of a template.
 func revision(template corev1.PodTemplateSpec) string { return revisionOf(&template) }
 
 func mustEncode(l layout.Layout) []byte {
@@ -109,13 +109,13 @@ func TestWhichAgentsAreReplacedNow(t *testing.T) {
 		{have: "m1:old m2:old w1:new", atOnce: 5, want: "m1"},
 		{have: "m1:old m2:old w1:new w2:old", atOnce: 5, want: "w2 m1"},
 		{have: "w1:new w2:new"},
-		// The first alone, whatever the setting.
+		// The first one alone, also if the setting allows more.
 		{have: "w1:old w2:old w3:old", atOnce: 3, want: "w1"},
 		{have: "w1:new w2:old w3:old w4:old", atOnce: 2, want: "w2 w3"},
 		{have: strings.Join(many, " ") + " wz:new", want: "wA wB wC"},
-		// What does not run has nothing to lose.
+		// One that does not run comes first.
 		{have: "m1:old,crash w1:old w2:new", want: "m1"},
-		// None while a new one is not there.
+		// None while a new one does not work.
 		{have: "w1:new,crash w2:old", waits: "w1 Pod agent-w1: container serve: CrashLoopBackOff"},
 		{have: "w1:new,unready w2:old", waits: "w1 Pod agent-w1 is not Ready"},
 		{have: "w1:new,silent w2:old", waits: "w1 Pod agent-w1 has not reported yet"},
@@ -123,16 +123,16 @@ func TestWhichAgentsAreReplacedNow(t *testing.T) {
 		{have: "w1:new,says w2:old", waits: "w1 target: refused"},
 		{have: "w1:old,ending w2:old", waits: "w1 Pod agent-w1 is being replaced"},
 		{have: "w1:none w2:old", waits: "w1 it has no Pod of DaemonSet registry-agent"},
-		// Nodes that are not there, and one that never was to prove anything.
+		// Nodes that are NotReady, and one that cannot take part.
 		{have: "w1:old,down w2:new w3:old", want: "w3"},
 		{have: "w1:none,down w2:new w3:old", want: "w3"},
 		{have: "w1:new,down w2:new w3:old", want: "w3"},
-		{have: "w1:new,down,unready w2:new w3:old", want: "w3"}, // as a node controller leaves it
+		{have: "w1:new,down,unready w2:new w3:old", want: "w3"}, // as the node controller marks it
 		{have: "w1:new,down,silent w2:new w3:old", waits: "w1 Pod agent-w1 has not reported yet"},
 		{have: "w1:new,crash,excluded w2:new w3:old", want: "w3"},
 		{have: "w1:new,custom w2:old", want: "w2"},
 	} {
-		a := lookAtAgents(with(agentsOf(strings.Fields(c.have)...), fleet.Moving()))
+		a := observeAgents(with(agentsOf(strings.Fields(c.have)...), fleet.Moving()))
 		var got, waits []string
 		for _, pod := range a.next(c.atOnce) {
 			got = append(got, pod.Spec.NodeName)
@@ -146,8 +146,8 @@ func TestWhichAgentsAreReplacedNow(t *testing.T) {
 	}
 }
 
-// TestARevisionIsOfTheModuleAlone: neither the registry nor the size of the
-// cluster is an upgrade; everything else is.
+// TestARevisionIsOfTheModuleAlone: another registry, or more nodes, are no upgrade.
+// Every other change is.
 func TestARevisionIsOfTheModuleAlone(t *testing.T) {
 	t.Parallel()
 	r, doc := keeper(), fleet.Moving()
@@ -176,7 +176,7 @@ func TestARevisionIsOfTheModuleAlone(t *testing.T) {
 	}
 }
 
-// TestATemplateOfAnotherVersionIsKeptButForItsBase while a switch is under way.
+// TestATemplateOfAnotherVersionIsKeptButForItsBase: during a switch.
 func TestATemplateOfAnotherVersionIsKeptButForItsBase(t *testing.T) {
 	t.Parallel()
 	r, doc := keeper(), fleet.Moving()
@@ -202,7 +202,7 @@ func TestATemplateOfAnotherVersionIsKeptButForItsBase(t *testing.T) {
 	if got := r.templateBeforeTurn(t.Context(), with(s, doc), want, older); got.Spec.Containers[0].Image != fleet.Old().Reference(":v0") || revisionOf(&got) != "of v0" {
 		t.Errorf("before its turn the proxy is %s of revision %s", got.Spec.Containers[0].Image, revisionOf(&got))
 	}
-	// What somebody else wrote is not kept, nor what only drifted.
+	// An image of somebody else is not kept, nor a change by hand.
 	strange := *older.DeepCopy()
 	strange.Spec.Containers[0].Image = "somewhere.else/image:1"
 	drifted := *want.DeepCopy()
@@ -214,42 +214,42 @@ func TestATemplateOfAnotherVersionIsKeptButForItsBase(t *testing.T) {
 	}
 }
 
-// TestNoAgentIsSparedWhile its node restarts containerd, or the second way is
-// not there.
+// TestNoAgentIsSparedWhile a node restarts containerd or the in-cluster proxy does
+// not run.
 func TestNoAgentIsSparedWhile(t *testing.T) {
 	t.Parallel()
 	r, doc, s := keeper(), fleet.Moving(), agentsOf("w1:old")
-	if why := r.notNow(with(s, doc)); why != "" {
+	if why := r.postponeReason(with(s, doc)); why != "" {
 		t.Errorf("waits for %s", why)
 	}
 	doc.Desired.Restarts = []switchover.Approval{{Node: "w1", UID: "uid-w1", ID: "x"}}
-	if why := r.notNow(with(s, doc)); why != "the restart of containerd on w1" {
+	if why := r.postponeReason(with(s, doc)); why != "the restart of containerd on w1" {
 		t.Errorf("waits for %q", why)
 	}
-	s.Observed.Nodes[0].Report.Restart.Phase = switchover.RestartFailed // undone: its agent may be what is to be mended
-	if why := r.notNow(with(s, doc)); why != "" {
+	s.Observed.Nodes[0].Report.Restart.Phase = switchover.RestartFailed // the agent may be the reason, and is replaced
+	if why := r.postponeReason(with(s, doc)); why != "" {
 		t.Errorf("waits for %s", why)
 	}
 	doc.Desired.Proxy = true
-	if why := r.notNow(with(s, doc)); why != "the upgrade of Deployment registry-incluster-proxy" {
+	if why := r.postponeReason(with(s, doc)); why != "the upgrade of Deployment registry-incluster-proxy" {
 		t.Errorf("without a proxy it waits for %q", why)
 	}
 	s.Observed.Proxy.Wanted = 1
 	proxy, _ := r.wanted(inClusterProxy(r.cfg), with(s, doc)).Object.(*appsv1.Deployment)
 	there := func() { s.Inventory.Deployments = []appsv1.Deployment{*proxy} }
 	there()
-	if why := r.notNow(with(s, doc)); !strings.Contains(why, "0 of 1") {
+	if why := r.postponeReason(with(s, doc)); !strings.Contains(why, "0 of 1") {
 		t.Errorf("with a proxy that rolls it waits for %q", why)
 	}
 	proxy.Status = appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
 	there()
-	if why := r.notNow(with(s, doc)); why != "" {
+	if why := r.postponeReason(with(s, doc)); why != "" {
 		t.Errorf("waits for %s", why)
 	}
 }
 
-// TestWhatUndoesAnUpgrade: each word is a pod, of the version that is wanted or of
-// the one whose template is there.
+// TestWhatUndoesAnUpgrade: each word is a pod of the wanted version, or of the
+// version of the existing template ("there").
 func TestWhatUndoesAnUpgrade(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -270,7 +270,7 @@ func TestWhatUndoesAnUpgrade(t *testing.T) {
 		s := fleet.Empty()
 		template := func(revision string) corev1.PodTemplateSpec {
 			made := corev1.PodTemplateSpec{}
-			made.Labels = map[string]string{labelApp: v1alpha1.DaemonSetAgent}
+			made.Labels = map[string]string{cluster.LabelApp: v1alpha1.DaemonSetAgent}
 			cluster.SetAnnotation(&made.ObjectMeta, v1alpha1.AnnotationRevision, revision)
 			return made
 		}
@@ -280,7 +280,7 @@ func TestWhatUndoesAnUpgrade(t *testing.T) {
 			pod.Namespace = v1alpha1.Namespace
 			if revision == "proxy" {
 				pod = corev1.Pod{ObjectMeta: template("there").ObjectMeta}
-				pod.Namespace, pod.Labels = v1alpha1.Namespace, map[string]string{labelApp: v1alpha1.DeploymentProxy}
+				pod.Namespace, pod.Labels = v1alpha1.Namespace, map[string]string{cluster.LabelApp: v1alpha1.DeploymentProxy}
 			}
 			switch state {
 			case "ready":
@@ -299,7 +299,8 @@ func TestWhatUndoesAnUpgrade(t *testing.T) {
 	}
 }
 
-// TestTheProxyIsUndoneToo before its turn to move has come: the switch waits for it.
+// TestTheProxyIsUndoneToo: also before it may move, because the switch waits for
+// it.
 func TestTheProxyIsUndoneToo(t *testing.T) {
 	t.Parallel()
 	r, doc, s := keeper(), fleet.Moving(), fleet.New()

@@ -14,13 +14,13 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// apply makes the cluster look like the document that was just stored. The
-// order is the safety argument: a pull secret before the template that needs
-// it, the routes before the names, our own workloads after all others.
+// apply makes the cluster look like the document that was just stored. The order
+// is the safety argument: a pull secret comes before the template that needs it,
+// routes before names, own workloads after all others.
 func (r *Reconciler) apply(ctx context.Context, v *state.View) error {
 	r.own.AskAgain()
-	// No step of a switch waits for what is Helm's.
-	aside := r.own.ApplyChart(ctx, v)
+	// An error here must not stop a switch.
+	chartErr := r.own.ApplyChart(ctx, v)
 	for _, step := range []func(context.Context, *state.View) error{
 		r.store.ApplyIdentity,
 		r.secrets.Apply,
@@ -38,21 +38,21 @@ func (r *Reconciler) apply(ctx context.Context, v *state.View) error {
 		r.applyAddress,
 	} {
 		if err := step(ctx, v); err != nil {
-			return errors.Join(err, aside, v.BlockedErr())
+			return errors.Join(err, chartErr, v.BlockedErr())
 		}
 	}
-	return errors.Join(aside, v.BlockedErr())
+	return errors.Join(chartErr, v.BlockedErr())
 }
 
-// moveOwn moves our own workloads once the platform's have moved.
+// moveOwn moves our own workloads after the platform's.
 func (r *Reconciler) moveOwn(ctx context.Context, v *state.View) error {
-	// Without a layout no node has to know a name before it is used.
+	// Without a layout there is no name that nodes have to know first.
 	mayBegin := v.Doc.Desired.Repoint || v.Doc.Desired.Layout.IsZero()
 	return r.own.Move(ctx, v, mayBegin && r.mover.Measure(v).Idle() && !registryChanges(v))
 }
 
-// applyAddress publishes what image references should start with, for those who
-// write templates themselves.
+// applyAddress publishes what image references should start with, for users who
+// write templates.
 func (r *Reconciler) applyAddress(ctx context.Context, v *state.View) error {
 	want := addressChange(v)
 	if want == nil {
@@ -65,7 +65,7 @@ func (r *Reconciler) applyAddress(ctx context.Context, v *state.View) error {
 }
 
 // addressChange is ConfigMap registry-image-address as it should be; nil when
-// it is so.
+// nothing is to be written.
 func addressChange(v *state.View) *corev1.ConfigMap {
 	if v.Doc.Desired.Workloads == (layout.Name{}) {
 		return nil

@@ -20,8 +20,8 @@ func (c *testbed) controllerImage() string {
 	return c.image(v1alpha1.Namespace, v1alpha1.DeploymentController)
 }
 
-// helmApplies applies the controller's Deployment as a release of the chart
-// with that image does, forcing nothing.
+// helmApplies applies the controller's Deployment with an image as Helm does,
+// without force.
 func (c *testbed) helmApplies(d *appsv1.Deployment, image string) error {
 	d = d.DeepCopy()
 	d.Spec.Template.Spec.Containers[0].Image = image
@@ -29,9 +29,8 @@ func (c *testbed) helmApplies(d *appsv1.Deployment, image string) error {
 	return c.Patch(c.t.Context(), d, client.Apply, client.FieldOwner("helm")) //nolint:staticcheck // typed objects have no other way here
 }
 
-// TestHelmAndTheController write the same Deployment. Helm is never refused a
-// field, and what it puts back of a registry that was left long ago does not
-// stay.
+// TestHelmAndTheController: both write the same Deployment. Helm never gets a
+// conflict, and an image that it puts back from an old registry does not stay.
 func TestHelmAndTheController(t *testing.T) {
 	c := newCluster(t)
 	d := deployment(v1alpha1.Namespace, v1alpha1.DeploymentController, layout.NameOf(c.upstreamA()).Reference(c.cfg.Image))
@@ -43,12 +42,12 @@ func TestHelmAndTheController(t *testing.T) {
 	}
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.reaches(switchover.Direct, c.upstreamB())
 	atB := layout.NameOf(c.upstreamB()).Reference(c.cfg.Image)
 	c.wantReleased(atB)
 
-	// An upgrade begins where the image is now; a rollback does not.
+	// An upgrade keeps the registry of the image; a rollback does not.
 	if err := c.helmApplies(release, atB); err != nil {
 		t.Errorf("upgrade: %v", err)
 	}
@@ -61,18 +60,18 @@ func TestHelmAndTheController(t *testing.T) {
 	}
 	c.wantReleased(atB)
 
-	// What is somebody's own image is not moved.
+	// An image of somebody else is not moved.
 	if err := c.helmApplies(release, "elsewhere.example.test/mine:dev"); err != nil {
 		t.Fatal(err)
 	}
-	c.healsUninstall(installed, atB)
+	c.repointsUninstall(installed, atB)
 	if got := c.controllerImage(); got != "elsewhere.example.test/mine:dev" {
 		t.Errorf("an image of the operator's became %s", got)
 	}
 }
 
-// wantReleased waits until the Deployment has the image and nobody but Helm
-// owns a field of its spec.
+// wantReleased waits until the Deployment has the image and we own no field of its
+// spec.
 func (c *testbed) wantReleased(image string) {
 	c.t.Helper()
 	c.eventually("the controller is on "+image+" and the fields are Helm's or nobody's", func() bool {
@@ -86,9 +85,9 @@ func (c *testbed) wantReleased(image string) {
 	})
 }
 
-// healsUninstall makes the Pod of helm uninstall as it was stored with another
-// registry.
-func (c *testbed) healsUninstall(stored, want string) {
+// repointsUninstall makes the Pod of helm uninstall with an image of another
+// registry, and waits until it is re-pointed.
+func (c *testbed) repointsUninstall(stored, want string) {
 	c.t.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.PodUninstall, Labels: map[string]string{"app": v1alpha1.PodUninstall}},

@@ -17,7 +17,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// Config is how one controller process is set up.
+// Config is the configuration of one controller process.
 type Config struct {
 	// Kubeconfig is the path of a kubeconfig; empty means the pod's own
 	// ServiceAccount.
@@ -29,12 +29,12 @@ type Config struct {
 	Image string
 	// ClusterDomain completes the second name on the proxy's certificate.
 	ClusterDomain string
-	// AgentPort is where agents listen on loopback.
+	// AgentPort is the port that agents listen on, on loopback.
 	AgentPort int
 	// PlatformSelector says which workloads, or the namespaces they are in,
 	// belong to the platform.
 	PlatformSelector string
-	// Settings are the times of the protocol.
+	// Settings are times and limits of the protocol.
 	Settings switchover.Settings
 	// Protocol is the switch's; nil means switchover.Standard.
 	Protocol *switchover.Protocol
@@ -49,15 +49,15 @@ type Config struct {
 	AgentsAtOnce int
 	// AgentArgs and ProxyArgs are appended to the arguments in our templates.
 	AgentArgs, ProxyArgs []string
-	// LeaveBroken is how long the rollout of a workload that was broken before
-	// may go no further until it is left where it is; 0 means one minute.
+	// LeaveBroken is how long the rollout of a workload that was already broken
+	// may make no progress before the switch goes on without it; 0 means one
+	// minute.
 	LeaveBroken time.Duration
-	// LeaderElect makes the controller wait for its lease.
+	// LeaderElect makes the controller wait for the lease.
 	LeaderElect bool
-	// MetricsAddress and HealthAddress are listened on; "0" means not at all.
+	// MetricsAddress and HealthAddress are addresses to listen on; "0" means none.
 	MetricsAddress, HealthAddress string
-	// Transport reaches upstreams for the image check; nil means the way that
-	// agents use.
+	// Transport reaches upstreams for the image check; nil means as agents do.
 	Transport precheck.Transport
 }
 
@@ -113,7 +113,7 @@ func (c *Config) validate() (switchover.Protocol, labels.Selector, error) {
 	return switchover.Standard(), selector, nil
 }
 
-// component is what our own workloads depend on.
+// component is the part that our own workloads depend on.
 func (c *Config) component() component.Config {
 	return component.Config{
 		Image: c.Image, AgentPort: c.AgentPort, Scripts: c.Scripts, AgentsAtOnce: c.AgentsAtOnce,
@@ -121,8 +121,8 @@ func (c *Config) component() component.Config {
 	}
 }
 
-// rest is how the API server is reached. There is no limit on queries: a
-// switch must not wait for its own bookkeeping, and a pass asks little.
+// rest is how the API server is reached. The rate of requests is not limited: a
+// pass makes few, and a switch must not wait for them.
 func (c *Config) rest() (*rest.Config, error) {
 	config := c.REST
 	if config == nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What nobody could carry out is refused at the start, by its flag and value.
+// TestConfigIsRefused: a wrong value is refused at the start, with flag and value.
 func TestConfigIsRefused(t *testing.T) {
 	t.Parallel()
 	for words, change := range map[string]func(*Config){

@@ -12,7 +12,7 @@ import (
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
-// outcome is what a switch leaves, crashes or not.
+// outcome is what both switches leave.
 type outcome struct {
 	layouts  []string       // generation and content of each published layout
 	restarts map[string]int // pods made per workload
@@ -36,7 +36,7 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 			faults := apiserver.NewFaultProxy(c.t, c.cfg.REST)
 			failed := faults.Fail(1, moment)
 			stop := c.start(faults.Config())
-			deadline := time.After(patience)
+			deadline := time.After(timeout)
 		waiting:
 			for {
 				select {
@@ -68,11 +68,11 @@ func TestACrashAtAnyWriteResumes(t *testing.T) {
 	}
 }
 
-// bothSwitches goes to Direct on B and back to Unmanaged, each by the given way
-// of running a controller.
+// bothSwitches goes to Direct on B and back to Unmanaged. Run runs the controller
+// until a switch has reached its end.
 func bothSwitches(t *testing.T, run func(c *testbed, reached func() bool)) (out outcome) {
 	t.Helper()
-	t.Run("both switches", func(t *testing.T) { out = switchBoth(t, run) }) // so that its stand-ins stop with it
+	t.Run("both switches", func(t *testing.T) { out = switchBoth(t, run) }) // a subtest, so that its simulator ends here
 	return out
 }
 
@@ -88,10 +88,10 @@ func switchBoth(t *testing.T, run func(c *testbed, reached func() bool)) outcome
 			return v.ready(mode) && v.doc.Active.Upstream == u
 		}
 	}
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	run(c, reached(switchover.Direct, c.upstreamB()))
 	direct := c.image("d8-monitoring", "prometheus")
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	run(c, reached(switchover.Unmanaged, c.upstreamB()))
 	out := outcome{restarts: c.restarts(), images: []string{direct[:8], c.image("d8-monitoring", "prometheus")[:8]}}
 	c.sim.set(func(s *simulator) {

@@ -1,8 +1,7 @@
-// Package controller is the process beside the API server. It wires the parts
-// and joins what they say: a pass looks at the cluster, asks switchover what
-// should be, stores that, and only then makes the cluster look like it.
+// Package controller runs the control side. Each pass observes the cluster, asks
+// switchover what should be, stores that, and only then changes the cluster.
 //
-// It decides nothing about the order of a switch and never writes ModuleConfig.
-// Start at (*Reconciler).pass in reconciler.go: it is the list of what happens.
-// What is looked at is in observe.go, what is done is the list in apply.go.
+// It joins packages that do not know each other, and decides nothing about the
+// order of a switch. It never writes ModuleConfig. Start at (*Reconciler).pass in
+// reconciler.go. observe.go reads, apply.go writes, run.go connects the parts.
 package controller

@@ -36,11 +36,11 @@ import (
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
-// patience is for one step of a story; a healthy one takes a fraction of it.
-const patience = 60 * time.Second
+// timeout is for one step of a test. A step that works takes a fraction of it.
+const timeout = 60 * time.Second
 
-// testbed is a cluster without kubelets: a real API server, real registries,
-// and stand-ins for what no controller of ours does.
+// testbed is a cluster without kubelets: a real API server, real registries, and a
+// simulator of what the controller does not do itself.
 type testbed struct {
 	t   *testing.T
 	api *apiserver.API
@@ -99,8 +99,8 @@ func (c *testbed) digest(name string) string {
 func (c *testbed) empty() {
 	c.t.Helper()
 	ctx := c.t.Context()
-	// What admission refuses is tested elsewhere; here the controller is to see
-	// it. The policies that bind the processes stay.
+	// Policies for users are tested elsewhere, and removed here: the controller
+	// must see what they would refuse. Policies for our processes stay.
 	var bindings admissionv1.ValidatingAdmissionPolicyBindingList
 	if err := c.List(ctx, &bindings); err != nil {
 		c.t.Fatal(err)
@@ -126,8 +126,8 @@ func (c *testbed) empty() {
 				continue
 			}
 			err := c.Delete(ctx, o, client.GracePeriodSeconds(0))
-			for deadline := time.Now().Add(patience); apierrors.IsInvalid(err) || apierrors.IsForbidden(err); err = c.Delete(ctx, o) {
-				if time.Now().After(deadline) { // a policy goes on for a while after its binding has gone
+			for deadline := time.Now().Add(timeout); apierrors.IsInvalid(err) || apierrors.IsForbidden(err); err = c.Delete(ctx, o) {
+				if time.Now().After(deadline) { // a policy works for a while after its binding is deleted
 					break
 				}
 				pause(20 * time.Millisecond)
@@ -216,8 +216,8 @@ func testLog() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
-// wish writes ModuleConfig deckhouse.
-func (c *testbed) wish(settings string) {
+// ask writes ModuleConfig deckhouse with these settings of the registry.
+func (c *testbed) ask(settings string) {
 	c.t.Helper()
 	raw, err := yaml.YAMLToJSON([]byte(settings))
 	if err != nil {
@@ -238,7 +238,7 @@ func (c *testbed) wish(settings string) {
 	}
 }
 
-// settingsOf is the settings for an upstream, as a user writes them.
+// settingsOf are the settings of Direct for an upstream, as users write them.
 func settingsOf(u upstream.Upstream) string {
 	section := map[string]string{"imagesRepo": u.Base(), "scheme": strings.ToUpper(string(u.Scheme)), "ca": u.CA, "username": u.Credentials.Username, "password": u.Credentials.Password}
 	maps.DeleteFunc(section, func(_, v string) bool { return v == "" })
@@ -293,30 +293,30 @@ func (c *testbed) state() view {
 	return v
 }
 
-// pause is between two looks at what no watch tells.
+// pause waits, where there is no event to wait for.
 func pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	<-timer.C
 }
 
-// until waits for something to be true of the state.
+// until waits until something is true of the state. What names it in a failure.
 func (c *testbed) until(what string, ok func(view) bool) view {
 	c.t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(timeout)
 	for {
 		v := c.state()
 		if ok(v) {
 			return v
 		}
 		if time.Now().After(deadline) {
-			c.t.Fatalf("%s: not within %v\n%v", what, patience, v)
+			c.t.Fatalf("%s: not within %v\n%v", what, timeout, v)
 		}
 		pause(20 * time.Millisecond)
 	}
 }
 
-// eventually waits for something else to be true.
+// eventually waits until something else is true.
 func (c *testbed) eventually(what string, ok func() bool) {
 	c.t.Helper()
 	c.until(what, func(view) bool { return ok() })

@@ -13,24 +13,24 @@ import (
 )
 
 const (
-	// lookMin and lookMax are between two close looks of which the first did
-	// not let a step go on: each lists the whole cluster and asks the registry
-	// for every image, and events come at any rate.
-	lookMin = 250 * time.Millisecond
-	lookMax = 10 * time.Second
+	// liveMin and liveMax limit the pause after a live check that failed. A live
+	// check lists the whole cluster and asks the registry for every image, and
+	// events may come at any rate.
+	liveMin = 250 * time.Millisecond
+	liveMax = 10 * time.Second
 )
 
-// images asks registries for images: the long check beside the passes, and one
-// check within a pass.
+// images asks registries for images: in the background, and within a pass.
 type images struct {
 	own    string // the module's own image below a registry's base
 	check  precheck.Checker
 	runner *precheck.Runner
-	look   closeLook
+	live   liveCheck
 }
 
-// closeLook is the last close look that let nothing go on.
-type closeLook struct {
+// liveCheck is the last live check, if it failed: the step that waits for it, and
+// what that step said.
+type liveCheck struct {
 	step, message string
 	generation    int64
 	at            time.Time
@@ -58,38 +58,39 @@ func (i *images) request(req switchover.CheckRequest, v *state.View, inv *cluste
 	}
 }
 
-// want makes the check beside the passes be that of the request.
+// want makes the background check work on this request.
 func (i *images) want(req switchover.CheckRequest, v *state.View) {
 	i.runner.Want(i.request(req, v, v.Inventory))
 }
 
-// now is one check within the pass, of what an inventory found.
+// now makes one check within the pass. Inv says what needs the images.
 func (i *images) now(ctx context.Context, v *state.View, req switchover.CheckRequest, inv *cluster.Inventory) switchover.CheckReport {
 	return i.check.Check(ctx, i.request(req, v, inv))
 }
 
-// pause is how long to wait until the next close look, and why the last one
-// did not do; 0 when it may be made now.
-func (l closeLook) pause(doc state.Document, now time.Time) (time.Duration, string) {
+// pause is how long to wait before the next live check, and what the step said
+// after the last one; 0 when the check may be made now.
+func (l liveCheck) pause(doc state.Document, now time.Time) (time.Duration, string) {
 	if l.failures == 0 || l.generation != doc.Generation || doc.WaitsAt().Type != l.step {
 		return 0, ""
 	}
-	wait := min(lookMin<<min(l.failures-1, 10), lookMax)
+	wait := min(liveMin<<min(l.failures-1, 10), liveMax)
 	return max(0, l.at.Add(wait).Sub(now)), l.message
 }
 
-// looked remembers what became of a close look, with the new document.
-func (i *images) looked(o switchover.Observed, doc state.Document) {
+// remember remembers whether the live check of this pass failed, if there was one.
+// Doc is the new document.
+func (i *images) remember(o switchover.Observed, doc state.Document) {
 	if !o.Census.Live {
 		return
 	}
 	waits := doc.WaitsAt()
 	if waits.Type == "" || o.Census.Problem == "" && o.FinalCheck.FailureCount == 0 && o.FinalCheck.Problem == "" {
-		i.look = closeLook{}
+		i.live = liveCheck{}
 		return
 	}
-	if i.look.step != waits.Type || i.look.generation != doc.Generation {
-		i.look = closeLook{}
+	if i.live.step != waits.Type || i.live.generation != doc.Generation {
+		i.live = liveCheck{}
 	}
-	i.look = closeLook{step: waits.Type, message: waits.Message, generation: doc.Generation, at: o.Now, failures: i.look.failures + 1}
+	i.live = liveCheck{step: waits.Type, message: waits.Message, generation: doc.Generation, at: o.Now, failures: i.live.failures + 1}
 }

@@ -14,25 +14,25 @@ import (
 	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
-// simKubelets are the DaemonSet controller and the kubelets for the agents,
-// whose DaemonSet is OnDelete: a pod is made where there is none, and ends when
-// somebody deletes it.
+// simKubelets are the DaemonSet controller and the kubelets for the agents, whose
+// DaemonSet is OnDelete: it makes a pod where there is none, and ends a pod when it
+// is deleted.
 type simKubelets struct {
-	// broken is a tag that no pod gets ready with, mute one of a version whose
-	// agents do not say which pod they are.
+	// Pods with tag broken do not get ready. Agents with tag mute do not report
+	// which pod they are.
 	broken, mute string
 	images       map[string]string // node -> image of its ready agent
 	order        []string          // nodes in the order in which their pods were deleted
-	mostAway     int               // nodes without an agent at once
+	mostAway     int               // how many nodes had no agent at the same time, at most
 	made         int
 }
 
-// withKubelets gives the agents pods.
+// withKubelets makes pods for agents.
 func (c *testbed) withKubelets() {
 	c.sim.set(func(s *simulator) { s.kubelets = &simKubelets{images: map[string]string{}} })
 }
 
-// agents are the images of the ready agents by node.
+// agents are the images of the ready agents, by node.
 func (c *testbed) agents() map[string]string {
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *simulator) agentPods(ctx context.Context, d *appsv1.DaemonSet, nodes []
 	}
 	s.set(func(*simulator) {
 		k.images = images
-		if k.made > len(nodes) { // not counted while the first ones come
+		if k.made > len(nodes) { // all nodes have had an agent
 			k.mostAway = max(k.mostAway, away)
 		}
 	})
@@ -116,8 +116,7 @@ func (s *simulator) agentPod(ctx context.Context, k *simKubelets, d *appsv1.Daem
 	return s.podStatus(ctx, pod, broken)
 }
 
-// speaks completes a report with the pod that makes it, and reports whether
-// there is one.
+// speaks adds to a report the pod that makes it, and reports whether there is one.
 func (s *simulator) speaks(ctx context.Context, rn *v1alpha1.RegistryNode) bool {
 	s.mu.Lock()
 	k := s.kubelets

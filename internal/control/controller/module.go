@@ -19,9 +19,9 @@ import (
 
 const disabledMessage = "Module is disabled by ModuleConfig registry."
 
-// applyModule shows in Module registry whether the module is on and whether
-// what is asked for is there. Upgrade is what users should know of an upgrade of
-// the module; empty for nothing.
+// applyModule shows in Module registry whether the module is enabled and whether
+// the switch is Ready. Upgrade is what users should know of an upgrade of the
+// module; empty when there is none.
 func (r *reports) applyModule(ctx context.Context, v *state.View, upgrade string) error {
 	var module deckhousev1alpha1.Module
 	err := r.cluster.Get(ctx, client.ObjectKey{Name: v1alpha1.ModuleName}, &module)
@@ -96,7 +96,7 @@ func sameStatus(a, b deckhousev1alpha1.ModuleStatus) bool {
 	})
 }
 
-// moduleReference is what events about the switch are about.
+// moduleReference is the object of Events about the switch.
 func moduleReference() client.Object {
 	return &deckhousev1alpha1.Module{
 		TypeMeta:   metav1.TypeMeta{APIVersion: deckhousev1alpha1.GroupVersion().String(), Kind: "Module"},

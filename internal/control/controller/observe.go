@@ -12,8 +12,8 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// observe looks at the cluster. What is about progress is measured against the
-// stored document, so that nothing counts as done by the pass that asks for it.
+// observe reads the cluster. Progress is measured against the stored document, so
+// that nothing counts as done in the pass that asks for it.
 func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.View, platform.Progress, error) {
 	v := &state.View{Doc: doc}
 	var progress platform.Progress
@@ -40,18 +40,18 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	if problem := r.reports.problem; problem != "" && !o.Platform.Moved {
 		o.Platform.Message += "\n" + problem
 	}
-	return v, progress, r.lookLive(ctx, v, names)
+	return v, progress, r.observeLive(ctx, v, names)
 }
 
-// lookLive is what Final believes: LISTs past every cache, and then a fresh
-// check of the target over exactly the references found there. It is done when
-// the next step could take something away, and not too often.
-func (r *Reconciler) lookLive(ctx context.Context, v *state.View, names []layout.Name) error {
+// observeLive observes what step Final needs: it lists everything past the caches,
+// then checks the target for exactly the images found. It does so when the next
+// step could remove something, but not too often.
+func (r *Reconciler) observeLive(ctx context.Context, v *state.View, names []layout.Name) error {
 	o := &v.Observed
 	if !r.rules.NeedsLive(v.Doc.State, *o) {
 		return nil
 	}
-	if wait, why := r.images.look.pause(v.Doc, o.Now); wait > 0 {
+	if wait, why := r.images.live.pause(v.Doc, o.Now); wait > 0 {
 		v.Later, o.Census.Problem = wait, why
 		return nil
 	}
@@ -69,8 +69,8 @@ func (r *Reconciler) lookLive(ctx context.Context, v *state.View, names []layout
 	return nil
 }
 
-// measure is how far the platform is, with the module's own workloads that are
-// not ours to move.
+// measure is how far the platform is. The controller's own Deployment is added to
+// what is skipped if we must not re-point it.
 func (r *Reconciler) measure(v *state.View) platform.Progress {
 	p := r.mover.Measure(v)
 	if w, why, skipped := r.own.Skipped(v); skipped {
@@ -79,7 +79,7 @@ func (r *Reconciler) measure(v *state.View) platform.Progress {
 	return p
 }
 
-// others is what a switch waits for besides the platform's workloads.
+// others is what a switch waits for beside the platform's workloads.
 func (r *Reconciler) others(v *state.View) platform.Others {
 	return platform.Others{
 		Registry: registryChanges(v),
@@ -88,8 +88,8 @@ func (r *Reconciler) others(v *state.View) platform.Others {
 	}
 }
 
-// registryChanges reports whether pull secrets or deckhouse-registry are still
-// to be written.
+// registryChanges reports whether a pull secret or deckhouse-registry must still be
+// written.
 func registryChanges(v *state.View) bool {
 	return len(pullsecret.Changes(v)) > 0 || pullsecret.RegistryChange(v) != nil
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// platform is what an installer leaves: nodes, deckhouse-registry, workloads
-// on the real address of A.
+// platform makes what an installer makes: nodes, deckhouse-registry, workloads on
+// the real address of A.
 func (c *testbed) platform() {
 	c.t.Helper()
 	c.namespace("d8-monitoring", map[string]string{"heritage": "deckhouse"})

@@ -17,16 +17,16 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// TestANewPasswordOfTheUsersIsFollowed: back in Unmanaged the Secret is the
-// user's again. What he writes there is a wish, not damage.
+// TestANewPasswordOfTheUsersIsFollowed: back in Unmanaged the Secret belongs to
+// users again, and what they write there is followed, not repaired.
 func TestANewPasswordOfTheUsersIsFollowed(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
 	a := c.upstreamA()
 	c.reaches(switchover.Unmanaged, a)
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	c.reaches(switchover.Direct, a)
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, a)
 	rotated := a
 	rotated.Credentials = upstream.Credentials{Username: "license-token-2", Password: "new-key-of-a"}
@@ -43,8 +43,8 @@ func TestANewPasswordOfTheUsersIsFollowed(t *testing.T) {
 	c.wantImages(layout.NameOf(a))
 }
 
-// TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse: its own workloads
-// wait, and the condition says why.
+// TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse: only the workloads in
+// it wait, and the condition says why.
 func TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse(t *testing.T) {
 	c := newCluster(t)
 	old := layout.NameOf(c.upstreamA())
@@ -53,7 +53,7 @@ func TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse(t *testing.T) {
 	lift := c.forbidSecrets("d8-locked")
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	v := c.until("it is told", func(v view) bool {
 		return strings.Contains(v.condition(v1alpha1.ConditionSwitch).Message, "write pull secret d8-locked/deckhouse-registry")
 	})
@@ -71,7 +71,7 @@ func TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse(t *testing.T) {
 	}
 }
 
-// forbidSecrets installs a policy against Secrets of a namespace.
+// forbidSecrets installs a policy against Secrets in a namespace.
 func (c *testbed) forbidSecrets(namespace string) (lift func()) {
 	c.t.Helper()
 	return c.forbid("no-secrets", "secrets", "", "object.metadata.namespace != '"+namespace+"'", func() error {
@@ -80,8 +80,8 @@ func (c *testbed) forbidSecrets(namespace string) (lift func()) {
 	})
 }
 
-// forbid installs a policy over creations and updates of a resource, and waits
-// until it refuses the probe.
+// forbid installs a policy against creations and updates of a resource, unless a CEL
+// expression is true, and waits until it refuses the probe.
 func (c *testbed) forbid(name, resource, group, unless string, probe func() error) (lift func()) {
 	c.t.Helper()
 	ctx := c.t.Context()

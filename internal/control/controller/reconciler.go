@@ -18,14 +18,13 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// errAgain asks for another pass although no object will change: something
-// outside the cluster did not answer as it should. The queue's back-off says
+// errAgain asks for another pass although no object will change, because something
+// outside the cluster did not answer as it should. The queue's back-off decides
 // when.
 var errAgain = errors.New("to be asked again")
 
-// Reconciler wires the parts: they do not know each other, it joins what they
-// say. All events lead to the same key, so that passes never overlap and nothing
-// here needs a lock.
+// Reconciler joins the parts, which do not know each other. All events lead to one
+// key, so passes never overlap and nothing here needs a lock.
 type Reconciler struct {
 	rules   rules
 	cluster *cluster.Client
@@ -38,19 +37,19 @@ type Reconciler struct {
 	reports *reports
 }
 
-// rules are what a switch follows.
+// rules are the protocol of a switch and its settings.
 type rules struct {
 	switchover.Protocol
 	settings switchover.Settings
 }
 
-// Reconcile is one pass, and says when the next one is due if nothing happens
-// before.
+// Reconcile makes one pass. The result says when the next one is due if no event
+// comes before.
 func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	result, err := r.pass(ctx)
 	switch {
 	case errors.Is(err, cluster.ErrLost):
-		// The other writer has woken us, or will: the watch is behind.
+		// The watch will show what the other writer wrote.
 		r.cluster.Log.Debug("pass ended", "err", err)
 	case errors.Is(err, errAgain):
 	case ctx.Err() != nil:
@@ -61,15 +60,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	return reconcile.Result{Requeue: true}, nil //nolint:staticcheck // RequeueAfter has no back-off, and an error is logged as one
 }
 
-// pass is what the controller does, in full: look, decide, store, and only
-// then make the cluster look like what was stored.
+// pass is all that the controller does: observe, decide, store, and only then
+// change the cluster.
 func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	stored, err := r.store.Load(ctx)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
 	if stored.Problem != "" {
-		r.cluster.Log.Warn("the stored state cannot be read and is rebuilt from what is published", "err", stored.Problem)
+		r.cluster.Log.Warn("the stored state cannot be read; it is rebuilt from what is published", "err", stored.Problem)
 	}
 	v, progress, err := r.observe(ctx, stored.Document)
 	if err != nil || r.reports.belongsToAnother(stored, v) {
@@ -79,7 +78,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	r.images.looked(v.Observed, doc)
+	r.images.remember(v.Observed, doc)
 	later := r.store.SettleWords(stored, &doc, v.Observed.Now)
 	if doc.Schema > 0 {
 		if err := r.store.Save(ctx, stored, doc, v.Observed); err != nil {
@@ -106,12 +105,12 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	return reconcile.Result{RequeueAfter: state.Soonest(due(v), later, v.Later)}, err
 }
 
-// decide is the document that follows from what was stored and what was seen.
+// decide makes the new document from the stored one and from what was observed.
 func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document, error) {
 	doc := stored.Document
 	doc.State = r.rules.Advance(stored.State, v.Observed)
 	if r := doc.Desired.Registry; r == doc.Target && r != stored.Desired.Registry {
-		doc.Switch = doc.Generation // the platform begins to move
+		doc.Switch = doc.Generation // the platform begins to move: a new switch
 	}
 	if doc.Blind() {
 		return doc, nil
@@ -123,14 +122,14 @@ func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document,
 	return r.store.WithIdentity(doc, v.Snapshot, v.Observed.Now)
 }
 
-// due is when the protocol itself names a time: a node that is about to be
-// left out, a proxy that is about to be unused for long enough, names that are
-// to be looked at again. 0 when none does.
+// due is when the protocol needs a pass although nothing happens: when a node is
+// left out, when the proxy has been unused for long enough, when names are checked
+// again. It is 0 when there is no such time.
 func due(v *state.View) time.Duration {
 	doc, o := v.Doc, v.Observed
 	next := nodes.NextExclusion(o)
 	sooner := func(at time.Time) {
-		// What is past was acted upon in this pass.
+		// This pass has handled what is past.
 		if left := at.Sub(o.Now); left > 0 {
 			next = state.Soonest(next, left)
 		}

@@ -19,14 +19,14 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// TestARefusalStopsTheStepWithNothingChanged: a policy engine that refuses one
-// of the patches is found out before the first of them is made.
+// TestARefusalStopsTheStepWithNothingChanged: if a policy refuses one of the patches,
+// none is made.
 func TestARefusalStopsTheStepWithNothingChanged(t *testing.T) {
 	c := newCluster(t)
 	lift := c.forbidFixedAddress("prometheus")
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	v := c.until("it is refused", func(v view) bool {
 		return strings.Contains(v.condition(v1alpha1.ConditionSwitch).Message, "Deployment d8-monitoring/prometheus")
 	})
@@ -47,8 +47,8 @@ func (c *testbed) wantOldImages() {
 	}
 }
 
-// forbidFixedAddress installs a policy that refuses the fixed address in one
-// Deployment, and waits until it is in force.
+// forbidFixedAddress installs a policy against the fixed address in one Deployment,
+// and waits until it works.
 func (c *testbed) forbidFixedAddress(name string) (lift func()) {
 	c.t.Helper()
 	ctx := c.t.Context()

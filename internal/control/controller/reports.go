@@ -15,20 +15,20 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// reports is what users are told besides the conditions: Events, the log, Module
-// registry. It remembers what was told, so that nothing is told twice.
+// reports tells users what is not in conditions: by Events, the log and Module
+// registry. It remembers what it said, so that nothing is said twice.
 type reports struct {
 	cluster *cluster.Client
-	problem string // why the last apply ended
-	owner   string // whose object was found in the place of ours
-	warned  map[string]bool
+	problem string          // why the last apply failed, for users
+	owner   string          // the object of somebody else that was logged
+	warned  map[string]bool // Events that were made
 }
 
-// failed remembers why apply ended; nil for nothing.
+// failed remembers why apply failed; nil when it did not.
 func (r *reports) failed(err error) { r.problem = problemOf(err) }
 
-// problemOf is an error as users may read it: what was tried, and in one word how
-// the API server refused. Its full answer may quote what we sent.
+// problemOf is an error as users may read it: what was tried, and the API server's
+// reason in one word. Its full answer may quote a secret that we sent.
 func problemOf(err error) string {
 	var several interface{ Unwrap() []error }
 	if errors.As(err, &several) {
@@ -48,13 +48,12 @@ func problemOf(err error) string {
 	return tried + string(status.Status().Reason)
 }
 
-// belongsToAnother reports whether the objects that would be ours have another
-// owner: a platform that has a registry module of its own. Nothing is touched
-// then.
+// belongsToAnother reports whether objects with our names have another owner: a
+// platform with a registry module of its own. Nothing is changed then.
 func (r *reports) belongsToAnother(stored state.Stored, v *state.View) bool {
 	var found []string
 	look := func(kind string, o client.Object) {
-		if o.GetLabels()[v1alpha1.LabelManagedBy] != v1alpha1.ManagedBy {
+		if !cluster.IsOurs(o) {
 			found = append(found, kind+" "+cluster.Key(o))
 		}
 	}
@@ -76,13 +75,13 @@ func (r *reports) belongsToAnother(stored state.Stored, v *state.View) bool {
 	}
 	if told := found[0]; r.owner != told {
 		r.owner = told
-		r.cluster.Log.Error("objects of the registry module belong to somebody else; nothing is done", "objects", found,
+		r.cluster.Log.Error("objects with the names of ours belong to somebody else; the controller does nothing", "objects", found,
 			"label", v1alpha1.LabelManagedBy+"="+v1alpha1.ManagedBy)
 	}
 	return true
 }
 
-// announce tells by log and Event which steps were reached or lost.
+// announce logs, and makes an Event for, each condition that changed its status.
 func (r *reports) announce(before, after []metav1.Condition) {
 	for _, c := range after {
 		was := slices.IndexFunc(before, func(b metav1.Condition) bool { return b.Type == c.Type })
@@ -94,8 +93,9 @@ func (r *reports) announce(before, after []metav1.Condition) {
 	}
 }
 
-// warn tells by Events of what conditions have no place for, once each as long
-// as this process lives: conditions are about the switch, not what works now.
+// warn makes Events for what is not in conditions, because conditions are about the
+// switch. Of gets a function that reports whether its arguments were not seen in
+// the pass before: each Event is made once.
 func (r *reports) warn(of func(first func(...any) bool)) {
 	still := map[string]bool{}
 	of(func(words ...any) bool {

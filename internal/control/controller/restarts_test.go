@@ -14,18 +14,18 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// simV1 is a node whose containerd takes the host directory, and lets go of it,
-// only by a restart.
+// simV1 is a node whose containerd must restart to use the host directory, or to
+// stop using it.
 type simV1 struct {
-	directory bool
-	broken    bool // its restart fails
-	hold      bool // it stays Running
-	repairs   int
-	restarts  int
+	directory    bool
+	broken       bool // its restart fails
+	staysRunning bool // it stays Running
+	repairs      int
+	restarts     int
 }
 
-// restarted reports whether a node's containerd is as it should be for what it
-// was told, and says in its status what it needs otherwise.
+// restarted reports whether a node's containerd is as its agent was told. Otherwise
+// it writes into the status what the node needs.
 func (s *simulator) restarted(rn *v1alpha1.RegistryNode, routes, legacy bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,7 +35,7 @@ func (s *simulator) restarted(rn *v1alpha1.RegistryNode, routes, legacy bool) bo
 	}
 	if status.Restart != nil && status.Restart.Phase == v1alpha1.RestartRunning {
 		switch {
-		case n.hold:
+		case n.staysRunning:
 		case n.broken:
 			status.Restart.Phase, status.Restart.Message = v1alpha1.RestartFailed, "containerd did not answer in 60s; the backup is back"
 		default:
@@ -58,7 +58,7 @@ func (s *simulator) restarted(rn *v1alpha1.RegistryNode, routes, legacy bool) bo
 	return false
 }
 
-// noteRunning remembers how many were let at once.
+// noteRunning remembers how many nodes restarted at the same time.
 func (s *simulator) noteRunning() {
 	var nodes v1alpha1.RegistryNodeList
 	if err := s.c.List(s.c.t.Context(), &nodes); err != nil {
@@ -97,26 +97,26 @@ func (c *testbed) phase(name string) string {
 	return ""
 }
 
-// TestRestartsAreApproved: three nodes on containerd 1.x, two at a time. One
-// fails: the switch stops there and says why, and who waits; its repair lets
-// it go on. A node that joins later in Direct gets its restart as well.
+// TestRestartsAreApproved: three nodes on containerd 1.x, two at a time. One fails:
+// the switch stops, and says why and which nodes wait. After a repair it goes on. A
+// node that joins later in Direct is restarted too.
 func TestRestartsAreApproved(t *testing.T) {
 	c := newCluster(t)
 	c.cfg.Settings.RestartsAtOnce = 2
 	c.node("worker-2", false)
 	c.node("worker-3", false)
 	c.v1("worker", "worker-2", "worker-3")
-	c.sim.set(func(s *simulator) { s.v1["worker"].broken, s.v1["worker-2"].hold = true, true })
+	c.sim.set(func(s *simulator) { s.v1["worker"].broken, s.v1["worker-2"].staysRunning = true, true })
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamA()))
+	c.ask(settingsOf(c.upstreamA()))
 	v := c.until("it is told who failed and who waits", func(v view) bool {
 		m := v.condition(v1alpha1.ConditionTransition).Message
 		return strings.Contains(m, "worker: containerd did not answer in 60s; the backup is back\n") &&
 			strings.Contains(m, "containerd restarts: 1 of 3 nodes: worker-2 (Running); waiting: worker-3\n")
 	})
 	t.Log(v.condition(v1alpha1.ConditionTransition).Message)
-	c.sim.set(func(s *simulator) { s.v1["worker-2"].hold = false })
+	c.sim.set(func(s *simulator) { s.v1["worker-2"].staysRunning = false })
 	c.eventually("the other one that was approved is done", func() bool { return c.phase("worker-2") == "" })
 	v = c.until("the slot of who is done is not given away", func(v view) bool {
 		return strings.Contains(v.condition(v1alpha1.ConditionTransition).Message, "containerd restarts: 0 of 2 nodes; waiting: worker-3\n")
@@ -136,7 +136,7 @@ func TestRestartsAreApproved(t *testing.T) {
 		return c.Get(t.Context(), keyOf("late"), &node) == nil && node.Annotations[v1alpha1.AnnotationVersion] == c.layout().Version() && !c.tainted("late")
 	})
 	c.wantRestarts(map[string]int{"late": 1})
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.reaches(switchover.Direct, c.upstreamB())
 	c.wantRestarts(map[string]int{"worker": 1, "worker-2": 1, "worker-3": 1, "late": 1})
 	c.sim.set(func(s *simulator) {
@@ -168,15 +168,15 @@ func (c *testbed) wantNoApproval() {
 	})
 }
 
-// TestBackToLegacy deletes the layout's Secret: in Direct it is made again and
-// no node hears of it; in Unmanaged it is the order back to the legacy format,
-// which takes a restart on 1.x. A later switch looks at the nodes anew.
+// TestBackToLegacy deletes the layout's Secret. In Direct it is made again, and
+// nodes do nothing. In Unmanaged it is the order to go back to the legacy format,
+// which needs a restart on 1.x. A later switch checks the nodes again.
 func TestBackToLegacy(t *testing.T) {
 	c := newCluster(t)
 	c.v1("worker")
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamA()))
+	c.ask(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
 	published := c.layout()
 	c.delete(c.secret(v1alpha1.SecretLayout))
@@ -188,9 +188,9 @@ func TestBackToLegacy(t *testing.T) {
 		t.Error("a node was ordered back in Direct")
 	}
 
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.sim.set(func(s *simulator) { s.v1["worker"].hold = true })
+	c.sim.set(func(s *simulator) { s.v1["worker"].staysRunning = true })
 	c.delete(c.secret(v1alpha1.SecretLayout))
 	v := c.until("the return is told", func(v view) bool {
 		m := v.condition(v1alpha1.ConditionFinal).Message
@@ -201,7 +201,7 @@ func TestBackToLegacy(t *testing.T) {
 		v.mode != "Unmanaged" || v.target != "Unmanaged" {
 		t.Errorf("on the way: %v", v)
 	}
-	c.sim.set(func(s *simulator) { s.v1["worker"].hold = false })
+	c.sim.set(func(s *simulator) { s.v1["worker"].staysRunning = false })
 	c.until("it has returned", func(v view) bool { return v.ready(switchover.Unmanaged) && v.doc.Desired.Legacy })
 	c.wantRestarts(map[string]int{"worker": 2})
 	c.wantNoApproval()
@@ -214,7 +214,7 @@ func TestBackToLegacy(t *testing.T) {
 	})
 
 	words := `/etc/containerd/conf.d/auth.toml:2: plugins."io.containerd.grpc.v1.cri".registry.configs: move it to /etc/containerd/registry.d`
-	c.sim.set(func(s *simulator) { s.nodes["worker"], s.words["worker"] = "Custom", words })
+	c.sim.set(func(s *simulator) { s.nodes["worker"], s.messages["worker"] = "Custom", words })
 	c.eventually("the node is labelled", func() bool {
 		var node corev1.Node
 		return c.Get(t.Context(), keyOf("worker"), &node) == nil && node.Labels[v1alpha1.LabelContainerdConfig] == "custom"
@@ -222,12 +222,12 @@ func TestBackToLegacy(t *testing.T) {
 	if v := c.state(); !v.ready(switchover.Unmanaged) {
 		t.Errorf("a configuration of the user's matters in the legacy format: %v", v)
 	}
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.until("the preflight names the node", func(v view) bool {
 		return v.condition(v1alpha1.ConditionPreflight).Message == "Check current nodes configuration\n1/2 node(s) Unready:\n"+
 			"- worker: has custom toml merge containerd configuration: "+words+"\n"
 	})
-	c.sim.set(func(s *simulator) { delete(s.nodes, "worker"); delete(s.words, "worker") })
+	c.sim.set(func(s *simulator) { delete(s.nodes, "worker"); delete(s.messages, "worker") })
 	c.reaches(switchover.Direct, c.upstreamB())
 	c.wantRestarts(map[string]int{"worker": 3})
 }

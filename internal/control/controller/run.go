@@ -48,14 +48,13 @@ import (
 
 const (
 	lease = "registry-controller"
-	// retryMax bounds the back-off after an error: a switch that waits for a
-	// registry to come back goes on soon after it did.
+	// retryMax limits the back-off after an error: when a registry works again,
+	// the switch goes on soon.
 	retryMin = 50 * time.Millisecond
 	retryMax = 10 * time.Second
 )
 
-// Run is the controller process: it blocks until ctx ends or leadership is
-// lost.
+// Run runs the controller until ctx ends or leadership is lost.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	protocol, platform, err := cfg.validate()
 	if err != nil {
@@ -93,8 +92,8 @@ func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
 			return nil, fmt.Errorf("set up types: %w", err)
 		}
 	}
-	anyName := true // tests run more than one in a process
-	warm := true    // whoever waits for the lease knows the cluster by then
+	anyName := true // tests run several controllers in a process
+	warm := true    // a process that waits for the lease fills its caches
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme:                        scheme,
 		Cache:                         cluster.CacheOptions(),
@@ -119,11 +118,11 @@ func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
 	return mgr, nil
 }
 
-// syncedWithin is how long one question for readiness may take.
+// syncedWithin is the timeout of one readiness probe.
 const syncedWithin = 500 * time.Millisecond
 
-// synced reports ready when everything that a pass looks at is known, on whoever
-// waits for the lease as well: it could take over at once.
+// synced reports ready when the caches are filled, also in a process that waits for
+// the lease: it can take over at once.
 func synced(c interface {
 	WaitForCacheSync(ctx context.Context) bool
 }) healthz.Checker {
@@ -150,7 +149,7 @@ func newReconciler(cfg Config, protocol switchover.Protocol, selector labels.Sel
 		Wake: func() {
 			select {
 			case woken <- event.GenericEvent{Object: moduleReference()}:
-			default: // a pass is to come anyway
+			default: // another pass is already asked for
 			}
 		},
 	}
@@ -171,8 +170,8 @@ func newReconciler(cfg Config, protocol switchover.Protocol, selector labels.Sel
 	}
 }
 
-// transport is how the image check reaches upstreams: the way that agents do,
-// so that it proves what they will need.
+// transport is how the image check reaches upstreams: as agents do, so that it
+// proves what they need.
 func (c *Config) transport() precheck.Transport {
 	if c.Transport != nil {
 		return c.Transport
@@ -180,8 +179,8 @@ func (c *Config) transport() precheck.Transport {
 	return func(u upstream.Upstream) (http.RoundTripper, error) { return proxy.NewTransport(u) }
 }
 
-// watch makes every event that could change a pass lead to one. There is one
-// key: what happens during a pass makes one more.
+// watch makes every event that matters lead to a pass. There is one key: events
+// during a pass lead to one more.
 func (r *Reconciler) watch(mgr ctrl.Manager, woken <-chan event.GenericEvent) error {
 	one := reconcile.Request{NamespacedName: types.NamespacedName{Name: v1alpha1.ModuleName}}
 	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{one} })

@@ -22,7 +22,7 @@ func scriptFor(groups, bundles []string) *deckhousev1alpha1.NodeGroupConfigurati
 	}
 }
 
-// TestScriptsOnTheAPIServer runs with the controller's rights.
+// TestScriptsOnTheAPIServer uses the controller's rights.
 func TestScriptsOnTheAPIServer(t *testing.T) {
 	api := server.Start(t)
 	c := &testbed{t: t, api: api, Client: api.Client()}

@@ -30,9 +30,9 @@ import (
 	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
-// simulator stands in for what is not under test: agents that report, the
-// Deployment and DaemonSet controllers with their kubelets, and one in-cluster
-// proxy whose data path is the real one.
+// simulator does what is not under test: it reports as agents do, it is the
+// Deployment and DaemonSet controllers with their kubelets, and it is one
+// in-cluster proxy with the real data path.
 type simulator struct {
 	c              *testbed
 	gatewayAddress string
@@ -41,30 +41,30 @@ type simulator struct {
 	users          atomic.Pointer[regauth.Users]
 
 	mu       sync.Mutex
-	silent   map[string]bool // nodes whose agent says nothing
+	silent   map[string]bool // nodes whose agent does not report
 	stuck    map[string]bool // workloads whose new pods cannot pull
 	paused   bool
 	restarts map[string]int    // pods made per workload
-	history  []layout.Layout   // every layout that an agent saw
-	nodes    map[string]string // node -> preflight other than Ready
-	words    map[string]string // node -> what it says
+	history  []layout.Layout   // every layout that agents saw
+	nodes    map[string]string // node -> preflight, where it is not Ready
+	messages map[string]string // node -> message of its report
 	v1       map[string]*simV1 // nodes that need a restart
 
 	mostRunning int // nodes that restarted at once
 
-	kubelets *simKubelets // nil: the agents have no pods
+	kubelets *simKubelets // nil: agents have no pods
 }
 
 func simulate(c *testbed) *simulator {
 	s := &simulator{
 		c: c, table: proxy.NewTable(nil),
 		silent: map[string]bool{}, stuck: map[string]bool{}, restarts: map[string]int{}, nodes: map[string]string{},
-		words: map[string]string{}, v1: map[string]*simV1{},
+		messages: map[string]string{}, v1: map[string]*simV1{},
 	}
 	handler := regauth.Require(s.users.Load, proxy.New(s.table, proxy.Config{Log: slog.New(slog.DiscardHandler), DefaultHost: layout.Fixed().Host}))
 	gateway := httptest.NewUnstartedServer(handler)
 	gateway.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	// Not StartTLS: it puts a certificate of its own before the callback.
+	// Not StartTLS: it prefers a certificate of its own to the callback.
 	gateway.Listener = tls.NewListener(gateway.Listener, &tls.Config{GetCertificate: s.leaf.GetCertificate, MinVersion: tls.VersionTLS12})
 	gateway.Start()
 	s.gatewayAddress = gateway.Listener.Addr().String()
@@ -138,7 +138,7 @@ func (s *simulator) note(l layout.Layout) {
 
 func (s *simulator) reportFor(ctx context.Context, rn *v1alpha1.RegistryNode, l layout.Layout) error {
 	s.mu.Lock()
-	silent, preflight, words := s.silent[rn.Name], s.nodes[rn.Name], s.words[rn.Name]
+	silent, preflight, words := s.silent[rn.Name], s.nodes[rn.Name], s.messages[rn.Name]
 	s.mu.Unlock()
 	if silent || len(rn.OwnerReferences) == 0 {
 		return nil
@@ -172,7 +172,7 @@ func (s *simulator) reportFor(ctx context.Context, rn *v1alpha1.RegistryNode, l 
 	return s.c.Status().Update(ctx, want)
 }
 
-// deployments gives each Deployment one pod of its newest template.
+// deployments makes one pod of its newest template for each Deployment.
 func (s *simulator) deployments(ctx context.Context) error {
 	var list appsv1.DeploymentList
 	if err := s.c.List(ctx, &list); err != nil {
@@ -247,8 +247,8 @@ func (s *simulator) daemonSets(ctx context.Context) error {
 	return nil
 }
 
-// pod makes sure that there is one pod of the template, and no older one. A
-// nil template leaves whatever pod there is.
+// pod makes one pod of the template and deletes older ones. With a nil template it
+// does nothing.
 func (s *simulator) pod(ctx context.Context, namespace, workload, node string, template *corev1.PodTemplateSpec, isProxy bool) (ready bool, err error) {
 	s.mu.Lock()
 	stuck := s.stuck[workload]
@@ -271,7 +271,7 @@ func (s *simulator) pod(ctx context.Context, namespace, workload, node string, t
 				return !stuck, s.podStatus(ctx, pod, stuck)
 			}
 		case node == "" || strings.HasPrefix(pod.Name, workload+"-"+node+"-"):
-			if !stuck { // the old one stays until the new one runs
+			if !stuck { // the old pod stays until the new one runs
 				if err := s.c.Delete(ctx, pod, client.GracePeriodSeconds(0)); err != nil {
 					return false, err
 				}
@@ -312,8 +312,7 @@ func fingerprint(template *corev1.PodTemplateSpec) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// gateway is the in-cluster proxy: it loads its Secret and tells about itself
-// on its Pod.
+// gateway is the in-cluster proxy: it loads its Secret and reports on its Pod.
 func (s *simulator) gateway(ctx context.Context) error {
 	var secret corev1.Secret
 	if err := s.c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretProxy}, &secret); err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// TestTheMainJob is the story of the product: Unmanaged on A, Direct on A, new
-// credentials, Direct on B, A is switched off, Unmanaged on B.
+// TestTheMainJob goes from Unmanaged on A to Direct on A, to new credentials, to
+// Direct on B, and, with A switched off, to Unmanaged on B.
 func TestTheMainJob(t *testing.T) {
 	c := newCluster(t)
 	fixed := layout.Fixed().String()
@@ -31,7 +31,7 @@ func TestTheMainJob(t *testing.T) {
 		t.Error("a fresh installation published a layout")
 	}
 
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	v := c.reaches(switchover.Direct, a)
 	c.wantConditions(v, switchover.Direct, a.Host)
 	c.wantImages(layout.Fixed())
@@ -43,12 +43,12 @@ func TestTheMainJob(t *testing.T) {
 	rotated := a
 	rotated.Credentials.Username = "somebody-else"
 	c.a.AddUser(rotated.Credentials.Username, rotated.Credentials.Password)
-	c.wish(settingsOf(rotated))
+	c.ask(settingsOf(rotated))
 	c.reaches(switchover.Direct, rotated)
 	c.wantOnlyRestarted(started, "deckhouse")
 
 	started = c.restarts()
-	c.wish(settingsOf(b))
+	c.ask(settingsOf(b))
 	v = c.reaches(switchover.Direct, b)
 	c.wantConditions(v, switchover.Direct, b.Host)
 	c.wantOnlyRestarted(started, "deckhouse", v1alpha1.DeploymentProxy)
@@ -56,7 +56,7 @@ func TestTheMainJob(t *testing.T) {
 	c.wantNoTrace(a.Credentials.Password)
 
 	c.a.Stop()
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	v = c.reaches(switchover.Unmanaged, b)
 	c.wantConditions(v, switchover.Unmanaged, b.Host)
 	c.wantImages(layout.NameOf(b))
@@ -153,7 +153,7 @@ func (c *testbed) wantModule(phase, enabled, ready string) {
 	_ = got
 }
 
-// wantNoTrace looks for a secret where it must not be any more.
+// wantNoTrace fails if a password is still in one of our Secrets.
 func (c *testbed) wantNoTrace(password string) {
 	c.t.Helper()
 	for _, name := range []string{v1alpha1.SecretRegistry, v1alpha1.SecretLayout, v1alpha1.SecretBootstrap, v1alpha1.SecretProxy} {

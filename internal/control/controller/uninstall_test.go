@@ -24,42 +24,43 @@ import (
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
-// words are what an uninstallation tells the user.
-type words struct {
+// output is what an uninstallation writes for users.
+type output struct {
 	mu sync.Mutex
 	b  strings.Builder
 }
 
-func (w *words) Write(p []byte) (int, error) {
+func (w *output) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.b.Write(p)
 }
 
-func (w *words) String() string {
+func (w *output) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.b.String()
 }
 
-// uninstall runs an uninstallation with the rights that the chart gives it.
+// uninstall runs an uninstallation with the rights that the chart gives it, and
+// returns what it wrote. Change may change its configuration.
 func (c *testbed) uninstall(ctx context.Context, change func(*uninstall.Config)) (string, error) {
 	c.t.Helper()
 	cfg := uninstall.Config{
 		REST:    c.api.As(c.t, apiserver.Process{ServiceAccount: "registry-uninstall", Node: "master"}),
-		Timeout: patience, Patience: patience,
+		Timeout: timeout, AgentTimeout: timeout,
 	}
 	if change != nil {
 		change(&cfg)
 	}
-	var told words
+	var told output
 	err := uninstall.Run(ctx, cfg, &told)
 	c.t.Logf("uninstall: %v\n%s", err, told.String())
 	return told.String(), err
 }
 
-// stopsWhenScaled ends the controller as the Deployment's controller would, and
-// removes the pods of a DaemonSet that is gone.
+// stopsWhenScaled calls stop when the controller's Deployment is scaled to 0, and
+// removes the agents' pods when their DaemonSet is gone.
 func (c *testbed) stopsWhenScaled(stop func()) {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	var running sync.WaitGroup
@@ -79,15 +80,15 @@ func (c *testbed) stopsWhenScaled(stop func()) {
 	c.t.Cleanup(func() { cancel(); running.Wait() })
 }
 
-// TestUninstall refuses while the cluster needs the module, takes nodes back in
-// Unmanaged with the controller's help, and leaves nothing that is ours.
+// TestUninstall: it is refused while the cluster needs the module. In Unmanaged it
+// reverts nodes with the controller's help, and leaves nothing that is ours.
 func TestUninstall(t *testing.T) {
 	c := newCluster(t)
 	c.controllerDeployment()
 	stop := c.start(nil)
 	c.stopsWhenScaled(stop)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.reaches(switchover.Direct, c.upstreamB())
 	before := c.secret(v1alpha1.SecretLayout).ResourceVersion
 	_, err := c.uninstall(t.Context(), nil)
@@ -98,9 +99,10 @@ func TestUninstall(t *testing.T) {
 		t.Error("a refusal touched the layout")
 	}
 
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, c.upstreamB())
-	// One node is slow: the wait is told, the run ends before it, the next goes on.
+	// One node is slow: users read what is waited for, the run ends before the node
+	// is done, and the next run goes on.
 	c.silence("worker")
 	told, err := c.uninstall(t.Context(), func(cfg *uninstall.Config) { cfg.Timeout = 3 * time.Second })
 	if err == nil || !strings.Contains(told, "1/2 node(s) ready. Waiting:\n- worker: ") {
@@ -119,7 +121,7 @@ func TestUninstall(t *testing.T) {
 	}
 }
 
-// controllerDeployment is what the chart brings.
+// controllerDeployment makes the controller's Deployment as the chart does.
 func (c *testbed) controllerDeployment() *appsv1.Deployment {
 	c.t.Helper()
 	d := deployment(v1alpha1.Namespace, v1alpha1.DeploymentController, layout.NameOf(c.upstreamA()).Reference(c.cfg.Image))
@@ -128,20 +130,21 @@ func (c *testbed) controllerDeployment() *appsv1.Deployment {
 	return d
 }
 
-// TestUninstallNamesWhoNeedsTheLayout refuses where a pod goes by an address that
-// only the layout serves, and names that pod and no revision that nobody runs.
+// TestUninstallNamesWhoNeedsTheLayout: it is refused while a pod has an image under
+// a name that only the layout serves. The pod is named, but no ReplicaSet or
+// revision that is kept for a rollback.
 func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
 	c := newCluster(t)
 	c.controllerDeployment()
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.reaches(switchover.Direct, c.upstreamB())
 	c.create(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "mine", Name: "holder"},
 		Spec:       corev1.PodSpec{NodeName: "worker", Containers: []corev1.Container{{Name: "c", Image: layout.Fixed().Reference(":v1")}}},
 	})
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, c.upstreamB())
 	_, err := c.uninstall(t.Context(), nil)
 	if !errors.Is(err, uninstall.ErrRefused) || !strings.Contains(err.Error(), "addresses that nobody else serves: Pod mine/holder. Give them") {
@@ -150,10 +153,10 @@ func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
 	c.eventually("the layout is there", func() bool { return c.secret(v1alpha1.SecretLayout) != nil })
 }
 
-// TestUninstallHeedsAWishUntilTheControllerHasEnded: another mode is wished for
-// when the controller is told to end, and it hears of that. Agents stay, and the
-// controller is put back.
-func TestUninstallHeedsAWishUntilTheControllerHasEnded(t *testing.T) {
+// TestUninstallHeedsASpecUntilTheControllerHasEnded: users ask for another mode while
+// the controller is being stopped, and it still sees that. Agents stay, and the
+// controller is started again.
+func TestUninstallHeedsASpecUntilTheControllerHasEnded(t *testing.T) {
 	c := newCluster(t)
 	c.controllerDeployment()
 	pod := &corev1.Pod{
@@ -164,7 +167,7 @@ func TestUninstallHeedsAWishUntilTheControllerHasEnded(t *testing.T) {
 	stop := c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
 	c.stopsWhenScaled(sync.OnceFunc(func() {
-		c.wish(settingsOf(c.upstreamB()))
+		c.ask(settingsOf(c.upstreamB()))
 		c.until("the switch has begun", func(v view) bool { return v.doc.Target.Mode == switchover.Direct })
 		stop()
 		if err := c.Patch(t.Context(), pod, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))); err != nil {
@@ -191,7 +194,7 @@ func (c *testbed) silence(name string) {
 	c.sim.set(func(s *simulator) { s.silent[name] = true })
 }
 
-// wantNothingLeft looks for what the controller makes.
+// wantNothingLeft fails if something that the controller makes is left.
 func (c *testbed) wantNothingLeft() {
 	c.t.Helper()
 	ctx := c.t.Context()

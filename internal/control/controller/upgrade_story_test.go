@@ -18,15 +18,15 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// release makes images of further versions of the module in both registries.
+// release pushes images of other versions of the module to both registries.
 func (c *testbed) release(tags ...string) {
 	for _, tag := range tags {
 		c.b.Push(c.t, pathB, tag, c.a.PushRandom(c.t, pathA, tag, 1, 64))
 	}
 }
 
-// version makes the controllers that are started from now on those of another
-// version of the module, whose agents have other arguments.
+// version makes the next controllers be of another version of the module, whose
+// agents have other arguments.
 func (c *testbed) version(tag string) {
 	c.cfg.Image = ":" + tag
 	c.cfg.AgentArgs = nil
@@ -39,7 +39,7 @@ func (c *testbed) agentArgs() string {
 	return strings.Join(c.daemonSet(v1alpha1.Namespace, v1alpha1.DaemonSetAgent).Spec.Template.Spec.Containers[0].Args, " ")
 }
 
-// moduleSays is the message of Module registry.
+// moduleSays is the message in Module registry.
 func (c *testbed) moduleSays() string {
 	var m deckhousev1alpha1.Module
 	if err := c.Get(c.t.Context(), client.ObjectKey{Name: v1alpha1.ModuleName}, &m); err != nil {
@@ -53,7 +53,7 @@ func (c *testbed) moduleSays() string {
 	return ""
 }
 
-// nodeVersions are the annotations that users see.
+// nodeVersions are the annotations with the version, by node.
 func (c *testbed) nodeVersions() map[string]string {
 	c.t.Helper()
 	var nodes corev1.NodeList
@@ -67,9 +67,9 @@ func (c *testbed) nodeVersions() map[string]string {
 	return out
 }
 
-// TestTheModuleIsUpgradedAndRolledBack: install, switch to B, upgrade, roll
-// back, return to Unmanaged. Agents go one at a time, the control plane last, and
-// what nodes route by does not change by it.
+// TestTheModuleIsUpgradedAndRolledBack: install, switch to B, upgrade, roll back,
+// return to Unmanaged. Agents are replaced one at a time, the control plane last.
+// The layout does not change.
 func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 	c := newCluster(t)
 	c.release("module2")
@@ -80,7 +80,7 @@ func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 	a, b := c.upstreamA(), c.upstreamB()
 	c.reaches(switchover.Unmanaged, a)
 	c.eventually("agents of A", func() bool { return c.agentsRun(a.Base()+":module", 4) })
-	c.wish(settingsOf(b))
+	c.ask(settingsOf(b))
 	c.reaches(switchover.Direct, b)
 	if !c.agentsRun(a.Base()+":module", 4) {
 		t.Errorf("the switch restarted agents: %v", c.agents())
@@ -114,13 +114,13 @@ func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 		stop()
 	}
 	c.start(nil)
-	c.wish(unmanaged)
+	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, b)
 	c.wantHistory()
 }
 
-// TestAVersionThatDoesNotWorkStopsAtTheFirstNode and says where and why; Ready
-// stays True. Going back to the version before replaces what is broken.
+// TestAVersionThatDoesNotWorkStopsAtTheFirstNode: users read where and why, and
+// Ready stays True. The old version then replaces the broken agent.
 func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 	c := newCluster(t)
 	c.release("bad")
@@ -129,7 +129,7 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 	c.sim.set(func(s *simulator) { s.kubelets.broken = ":bad" })
 	stop := c.start(nil)
 	a := c.upstreamA()
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	c.reaches(switchover.Direct, a)
 	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 3) })
 	stop()
@@ -149,7 +149,7 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 			return e.Reason == "RegistryAgentNotReady" && e.Regarding.Name == "worker"
 		})
 	})
-	c.kick()
+	c.triggerPasses()
 	if got := c.agents(); len(got) != 2 || got["master"] != a.Base()+":module" || got["worker-2"] != a.Base()+":module" {
 		t.Errorf("agents that run: %v", got)
 	}
@@ -167,22 +167,21 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 	}
 }
 
-// kick makes passes: without them nothing would show that nothing is done.
-func (c *testbed) kick() {
+// triggerPasses makes the controller do passes, to see that it changes nothing.
+func (c *testbed) triggerPasses() {
 	c.t.Helper()
 	for i := range 5 {
 		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "master"}}
-		// A patch: others write the Node too.
+		// A patch, because others write the Node too.
 		patch := fmt.Sprintf(`{"metadata":{"annotations":{"test/kick":"%d"}}}`, i)
 		if err := c.Patch(c.t.Context(), n, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
 			c.t.Fatal(err)
 		}
-		pause(patience / 300)
+		pause(timeout / 300)
 	}
 }
 
-// TestAnImageThatIsNotThereUpgradesNothing: neither a running agent nor one of a
-// node to come.
+// TestAnImageThatIsNotThereUpgradesNothing: neither running agents nor the template.
 func TestAnImageThatIsNotThereUpgradesNothing(t *testing.T) {
 	c := newCluster(t)
 	c.withKubelets()
@@ -196,7 +195,7 @@ func TestAnImageThatIsNotThereUpgradesNothing(t *testing.T) {
 	c.eventually("it is said", func() bool {
 		return strings.Contains(c.moduleSays(), `The module is not upgraded: its image ":late" is not found at `+a.Base())
 	})
-	c.kick()
+	c.triggerPasses()
 	if args := c.agentArgs(); strings.Contains(args, "--new-in") || !c.agentsRun(a.Base()+":module", 2) {
 		t.Errorf("the template has %s, agents run %v", args, c.agents())
 	}
@@ -204,10 +203,10 @@ func TestAnImageThatIsNotThereUpgradesNothing(t *testing.T) {
 	c.eventually("agents of the new version", func() bool { return c.agentsRun(a.Base()+":late", 2) })
 }
 
-// TestAnUpgradeInTheMiddleOfASwitch: at each step another version of the
-// controller takes over, and the first one comes back. The switch goes on, no
-// agent is restarted by it, and a node that comes meanwhile gets the old agent
-// with the old arguments. The old agents do not say which pod they are.
+// TestAnUpgradeInTheMiddleOfASwitch: at each step a controller of another version
+// takes over, and the first one comes back. The switch goes on, no agent is
+// restarted, and the template keeps the old arguments. The old agents do not report
+// which pod they are.
 func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 	c := newCluster(t)
 	c.release("module2")
@@ -215,13 +214,13 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 	c.sim.set(func(s *simulator) { s.kubelets.mute = ":module" })
 	a, b := c.upstreamA(), c.upstreamB()
 	stop := c.start(nil)
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	c.reaches(switchover.Direct, a)
 	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 2) })
 	args := c.agentArgs()
-	for i, at := range holds {
+	for i, at := range stops {
 		if at.step == v1alpha1.ConditionPreflight || at.step == v1alpha1.ConditionFinal {
-			continue // passed; and nothing is left for another version to do
+			continue // Preflight cannot stop again, and at Final nothing is left to do
 		}
 		if at.step == v1alpha1.ConditionSwitch { // nothing else is re-pointed from Direct to Direct
 			c.sim.set(func(s *simulator) { s.stuck["deckhouse"] = true })
@@ -231,7 +230,7 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 			stop()
 			c.version(tag)
 			stop = c.start(nil)
-			c.kick()
+			c.triggerPasses()
 			if !c.waitsAt(c.state(), at.step) {
 				t.Errorf("%s of %s does not wait:\n%v", at.step, tag, c.state())
 			}
@@ -239,16 +238,16 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 				t.Errorf("at %s, version %s: agents have arguments %s and run %v", at.step, tag, got, c.agents())
 			}
 		}
-		if i < len(holds)-2 {
-			c.wish(settingsOf(a))
+		if i < len(stops)-2 {
+			c.ask(settingsOf(a))
 			stop()
 			c.version("module")
 			stop = c.start(nil)
 			if at.step != v1alpha1.ConditionImages {
-				at.letGo(c)
+				at.release(c)
 			}
 			c.reaches(switchover.Direct, a)
-			at.letGo(c)
+			at.release(c)
 		}
 	}
 	c.sim.set(func(s *simulator) { clear(s.stuck) })
@@ -260,8 +259,8 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 	c.wantHistory()
 }
 
-// TestTwoVersionsDoNotWorkAtOnce: the newer one waits for the lease, and so does
-// the older one that comes back.
+// TestTwoVersionsDoNotWorkAtOnce: a new version waits for the lease, and so does an
+// old version that comes back.
 func TestTwoVersionsDoNotWorkAtOnce(t *testing.T) {
 	c := newCluster(t)
 	c.release("module2")
@@ -273,7 +272,7 @@ func TestTwoVersionsDoNotWorkAtOnce(t *testing.T) {
 	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 2) })
 	c.version("module2")
 	newer := c.start(nil)
-	c.kick()
+	c.triggerPasses()
 	if !c.agentsRun(a.Base()+":module", 2) || c.agentArgs() != "--listen=127.0.0.1:5001" {
 		t.Errorf("the newer one works beside the older one: %s, %v", c.agentArgs(), c.agents())
 	}
@@ -281,7 +280,7 @@ func TestTwoVersionsDoNotWorkAtOnce(t *testing.T) {
 	c.eventually("the newer one has taken over", func() bool { return c.agentsRun(a.Base()+":module2", 2) })
 	c.version("module")
 	c.start(nil)
-	c.kick()
+	c.triggerPasses()
 	if !c.agentsRun(a.Base()+":module2", 2) {
 		t.Errorf("the older one works beside the newer one: %v", c.agents())
 	}

@@ -7,9 +7,9 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// TestABrokenVersionIsUndoneInTheMiddleOfASwitch: an upgrade that had come to the
-// first node when somebody wished for another registry. The switch waits for that
-// node, and the version before is not kept from it by the switch.
+// TestABrokenVersionIsUndoneInTheMiddleOfASwitch: a broken version runs on the first
+// node when users ask for another registry. The switch waits for that node, but the
+// old version may return there.
 func TestABrokenVersionIsUndoneInTheMiddleOfASwitch(t *testing.T) {
 	c := newCluster(t)
 	c.release("bad")
@@ -17,14 +17,14 @@ func TestABrokenVersionIsUndoneInTheMiddleOfASwitch(t *testing.T) {
 	c.sim.set(func(s *simulator) { s.kubelets.broken = ":bad" })
 	a, b := c.upstreamA(), c.upstreamB()
 	stop := c.start(nil)
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	c.reaches(switchover.Direct, a)
 	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 2) })
 	stop()
 	c.version("bad")
 	stop = c.start(nil)
 	c.eventually("the first agent is broken", func() bool { return len(c.agents()) == 1 })
-	c.wish(settingsOf(b))
+	c.ask(settingsOf(b))
 	c.eventually("the switch waits for its node", func() bool { return c.waitsAt(c.state(), v1alpha1.ConditionTransition) })
 	stop()
 	c.version("module")

@@ -16,11 +16,11 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// ApplyRegistryNodes makes a RegistryNode for each node with an agent, owned by
-// the Node, and tells it what is wanted of it.
+// ApplyRegistryNodes makes a RegistryNode for each node that runs an agent, and
+// writes into it what the agent should do. The Node owns it.
 func (k *Keeper) ApplyRegistryNodes(ctx context.Context, v *state.View) error {
 	if v.Doc.Desired.Own.IsZero() && v.Doc.Desired.Layout.IsZero() && !v.Doc.Desired.Legacy {
-		return nil // nothing is known of any registry yet
+		return nil // no registry is known yet
 	}
 	generation := v.WantedGeneration()
 	for i := range v.Nodes {
@@ -64,8 +64,8 @@ func (k *Keeper) putRegistryNode(ctx context.Context, node *corev1.Node, have *v
 	return err //nolint:wrapcheck // the caller names the node
 }
 
-// ApplyNodes shows on Node objects what users look for there, and keeps pods
-// away from nodes that have not proved what every pod may need.
+// ApplyNodes writes version and label on Nodes, where users look for them. It
+// taints nodes that have not proved that they can pull what any pod may need.
 func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
 	tainted := k.protocol.Tainted(v.Doc.State, v.Observed)
 	for i := range v.Nodes {
@@ -78,7 +78,8 @@ func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
 		}
 		patch := client.MergeFrom(have)
 		if cluster.HasTaint(have) != cluster.HasTaint(want) {
-			// A list is replaced as a whole: not over somebody else's taint.
+			// The patch replaces the whole list. Without the lock it could
+			// remove a taint that somebody has just added.
 			patch = client.MergeFromWithOptions(have, client.MergeFromWithOptimisticLock{})
 		}
 		err := k.cluster.Patch(ctx, want, patch, cluster.Owner)
@@ -93,10 +94,11 @@ func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
 	return nil
 }
 
-// versionUnknown is the version of a node that is back in the legacy format.
+// versionUnknown is shown on a node that is back in the legacy format.
 const versionUnknown = "unknown"
 
-// show sets version and label as users of the module know them.
+// show sets version and label of a Node from a report, if the report is about
+// this Node.
 func show(node *corev1.Node, report switchover.Report) {
 	if report.UID != string(node.UID) || report.UID == "" {
 		return
@@ -123,7 +125,7 @@ func taint(node *corev1.Node, on bool) {
 	case on && !have:
 		node.Spec.Taints = append(slices.Clone(node.Spec.Taints), corev1.Taint{Key: v1alpha1.TaintNotConverged, Effect: corev1.TaintEffectNoSchedule})
 	case !on && have:
-		node.Spec.Taints = slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintNotConverged })
+		cluster.RemoveTaint(node)
 	}
 }
 
@@ -133,8 +135,9 @@ func sameNode(a, b *corev1.Node) bool {
 		a.Labels[v1alpha1.LabelContainerdConfig] == b.Labels[v1alpha1.LabelContainerdConfig]
 }
 
-// Warn tells, on the Nodes, of what agents warn of and of restarts of their
-// containerd. First reports whether something was not told before.
+// Warn makes Events on Nodes for warnings of agents and for restarts of
+// containerd. First reports whether its arguments are new: each Event is made
+// once.
 func (k *Keeper) Warn(there *cluster.Snapshot, first func(...any) bool) {
 	for i := range there.Nodes {
 		node := &there.Nodes[i]

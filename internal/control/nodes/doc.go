@@ -1,7 +1,7 @@
-// Package nodes is about Node and RegistryNode: what is seen of each node, what
-// its agent is told, and what users see on the Node.
+// Package nodes is about Node and RegistryNode. It reads what agents report, tells
+// agents what to do, and shows users on the Node how it is.
 //
-// It does not decide which nodes count, see switchover. Start at
+// Package switchover decides which nodes a switch waits for. Start at
 // (*Keeper).Observe, then (*Keeper).ApplyRegistryNodes.
 package nodes
 
@@ -14,15 +14,15 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// Keeper looks after the objects of nodes. It remembers since when nodes are
-// NotReady; after a restart that is counted anew.
+// Keeper reads and writes Nodes and RegistryNodes. It remembers since when nodes
+// are NotReady; after a restart of this process that begins again.
 type Keeper struct {
 	cluster  *cluster.Client
 	protocol switchover.Protocol
 	notReady map[types.UID]time.Time
 }
 
-// NewKeeper makes one. Protocol says which nodes should be tainted.
+// NewKeeper makes a Keeper. Protocol says which nodes should be tainted.
 func NewKeeper(c *cluster.Client, protocol switchover.Protocol) *Keeper {
 	return &Keeper{cluster: c, protocol: protocol, notReady: map[types.UID]time.Time{}}
 }

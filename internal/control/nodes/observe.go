@@ -11,8 +11,8 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// Observe joins Node objects with what their agents reported, and keeps for how
-// long each was seen NotReady: node clocks are not asked.
+// Observe joins Nodes with the reports of their agents. How long a node is
+// NotReady is measured by now, because clocks of nodes may be wrong.
 func (k *Keeper) Observe(there *cluster.Snapshot, now time.Time) []switchover.Node {
 	nodes := make([]switchover.Node, 0, len(there.Nodes))
 	still := map[types.UID]time.Time{}
@@ -50,7 +50,7 @@ func (k *Keeper) Observe(there *cluster.Snapshot, now time.Time) []switchover.No
 	return nodes
 }
 
-// report is what an agent said of its node; zero when none ever did.
+// report is what the agent of a node reported; zero when it never did.
 func report(rn *v1alpha1.RegistryNode) switchover.Report {
 	if rn == nil || rn.Status.NodeUID == "" {
 		return switchover.Report{}
@@ -71,8 +71,8 @@ func report(rn *v1alpha1.RegistryNode) switchover.Report {
 	}
 }
 
-// NextExclusion is how long from now the first NotReady node has been so for
-// long enough to be left out; 0 when none is on the way there.
+// NextExclusion is the time until a NotReady node is left out; 0 when there is no
+// such node.
 func NextExclusion(o switchover.Observed) time.Duration {
 	var next time.Duration
 	for _, n := range o.Nodes {

@@ -16,8 +16,8 @@ import (
 	"github.com/d8-registry/registry/test/harness/fleet"
 )
 
-// TestAnOlderAgentIsServed: what an agent of version 0.1 reports counts, also
-// while it does not say which pod or version it is.
+// TestAnOlderAgentIsServed: the report of an agent of version 0.1 counts, although
+// it does not say which pod or version it is.
 func TestAnOlderAgentIsServed(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile(filepath.Join("testdata", "older-agent.json"))

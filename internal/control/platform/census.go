@@ -15,12 +15,13 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// Census is every image reference under one of the names. Image is the module's
-// own, below a registry's base: it is required wherever the cluster pulls from.
+// Census lists every image reference that starts with one of the names. Number is
+// that of the switch. Image is the module's own image below a registry's base:
+// every registry must have it.
 func (m *Mover) Census(inv *cluster.Inventory, names []layout.Name, number int64, image string) switchover.Census {
 	c := counter{names: names, seen: map[switchover.Reference]bool{}}
 	for _, w := range inv.Workloads() {
-		if !c.refers(&w.Template.Spec) {
+		if !cluster.RefersTo(&w.Template.Spec, names) {
 			continue
 		}
 		c.add(w.String(), &w.Template.Spec, switchover.Reference{OwnWorkload: w.Own, Movable: w.Platform && m.notOurs(w, number, names) == ""})
@@ -39,8 +40,8 @@ func (m *Mover) Census(inv *cluster.Inventory, names []layout.Name, number int64
 	return switchover.Census{Live: inv.Live, Problem: strings.Join(c.problems, "; "), References: c.references, Required: required}
 }
 
-// addUnmovable counts what nobody re-points: what is made from templates, and
-// what has none.
+// addUnmovable adds what is never re-pointed: what is made from templates, and
+// what has no template.
 func (c *counter) addUnmovable(inv *cluster.Inventory) {
 	for i := range inv.Jobs {
 		if job := &inv.Jobs[i]; !cluster.Finished(job) {
@@ -58,7 +59,7 @@ func (c *counter) addUnmovable(inv *cluster.Inventory) {
 		}
 	}
 	for i := range inv.RegistryNodes {
-		// Every pod of the node needs it, and no template names it.
+		// Every pod on the node needs this image, but no template names it.
 		c.addImage("sandbox of Node "+inv.RegistryNodes[i].Name, inv.RegistryNodes[i].Status.Containerd.SandboxImage, switchover.Reference{})
 	}
 	for i := range inv.Revisions {
@@ -69,7 +70,7 @@ func (c *counter) addUnmovable(inv *cluster.Inventory) {
 	}
 	for i := range inv.Pods {
 		pod := &inv.Pods[i]
-		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+		if !cluster.PodEnded(pod) {
 			c.add("Pod "+cluster.Key(pod), &pod.Spec, switchover.Reference{OwnWorkload: cluster.IsAgent(pod) || cluster.IsUninstall(pod)})
 		}
 	}
@@ -89,7 +90,7 @@ func (c *counter) problem(p string) {
 	}
 }
 
-// add counts the images of a pod; what is known of their user is in like.
+// add adds the images of a pod. Like is a reference with what is known of user.
 func (c *counter) add(user string, spec *corev1.PodSpec, like switchover.Reference) {
 	for image := range cluster.Images(spec) {
 		c.addImage(user, image, like)
@@ -108,16 +109,8 @@ func (c *counter) addImage(user, image string, ref switchover.Reference) {
 	}
 }
 
-func (c *counter) refers(spec *corev1.PodSpec) bool {
-	for image := range cluster.Images(spec) {
-		if _, _, ok := layout.MatchName(c.names, image); ok {
-			return true
-		}
-	}
-	return false
-}
-
-// required are the images that users list in ConfigMaps, and our own.
+// required are the images that users list in ConfigMaps, and our own. Problems
+// are about ConfigMaps that cannot be read.
 func required(inv *cluster.Inventory, image string) (list, problems []string) {
 	list = []string{image}
 	for i := range inv.RequiredImages {
@@ -134,7 +127,7 @@ func required(inv *cluster.Inventory, image string) (list, problems []string) {
 	return slices.Compact(list), problems
 }
 
-// digestsOf reads images_digests.json of a ConfigMap: digest -> who needs it.
+// digestsOf reads images_digests.json of a ConfigMap: digest -> what needs it.
 func digestsOf(cm *corev1.ConfigMap) (map[string]string, error) {
 	var modules map[string]map[string]string
 	if err := json.Unmarshal([]byte(cm.Data["images_digests.json"]), &modules); err != nil {
@@ -152,7 +145,8 @@ func digestsOf(cm *corev1.ConfigMap) (map[string]string, error) {
 	return digests, nil
 }
 
-// Sources say who needs an image, for the messages of the image check.
+// Sources say what needs an image, for the messages of the image check. Image is
+// the module's own.
 func Sources(inv *cluster.Inventory, census switchover.Census, image string) map[string]string {
 	sources := map[string]string{}
 	for _, ref := range census.References {

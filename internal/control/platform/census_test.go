@@ -176,7 +176,7 @@ func TestWhatIsNotOursToMove(t *testing.T) {
 	}
 }
 
-// TestOnlyThePastIsRetained: what pods may still be made from counts as in use.
+// TestOnlyThePastIsRetained: a template that may still make pods counts as in use.
 func TestOnlyThePastIsRetained(t *testing.T) {
 	t.Parallel()
 	none, one, yes := int32(0), int32(1), true

@@ -12,24 +12,24 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// Mover re-points the platform's workloads. What it remembers is what only this
-// process saw: nothing depends on it, after a restart it is seen again.
+// Mover re-points the platform's workloads. What it remembers is not stored:
+// after a restart the process observes it again.
 type Mover struct {
 	cluster *cluster.Client
-	// leaveBroken is how long the rollout of a workload that was broken before
-	// may go no further until it is left where it is.
+	// leaveBroken is how long the rollout of a workload that was already broken
+	// may make no progress before the switch goes on without it.
 	leaveBroken time.Duration
 
-	refused   string // what the API server refused of the last tries
-	tried     map[types.UID]string
+	refused   string               // which patches the API server refused in the last dry run, for users
+	tried     map[types.UID]string // versions whose dry run passed
 	conflicts map[types.UID]conflict
 	sent      map[types.UID]sent
 	reached   map[types.UID]reached
 }
 
-// NewMover makes one. LeaveBroken is how long the rollout of a workload that was
-// broken before may go no further until it is left where it is; 0 means one
-// minute.
+// NewMover makes a Mover. LeaveBroken is how long the rollout of a workload that
+// was already broken may make no progress before the switch goes on without it; 0
+// means one minute.
 func NewMover(c *cluster.Client, leaveBroken time.Duration) *Mover {
 	return &Mover{
 		cluster: c, leaveBroken: cmp.Or(leaveBroken, BrokenBefore),
@@ -38,15 +38,15 @@ func NewMover(c *cluster.Client, leaveBroken time.Duration) *Mover {
 	}
 }
 
-// conflict is who was found to apply a workload's images, and in which switch:
-// the next one asks again.
+// conflict is the manager that applies a workload's images, and the number of the
+// switch that it was found in. The next switch asks again.
 type conflict struct {
 	manager string
 	number  int64
 }
 
-// conflictingManager is who was found to apply a workload's images in this
-// switch; empty when nobody was.
+// conflictingManager is the manager that was found in this switch to apply a
+// workload's images; empty when there is none.
 func (m *Mover) conflictingManager(uid types.UID, number int64) string {
 	if c, ok := m.conflicts[uid]; ok && c.number == number {
 		return c.manager
@@ -54,13 +54,13 @@ func (m *Mover) conflictingManager(uid types.UID, number int64) string {
 	return ""
 }
 
-// sent is what this process knows of its own patch of a workload. The workload
-// carries an annotation for the next process; but someone who replaces a whole
-// object takes that away, and must not be overwritten for ever.
+// sent is what this process remembers of its patch of a workload. An annotation
+// on the workload tells the next process. But a tool that replaces the whole
+// object removes the annotation, and we must not patch against it for ever.
 type sent struct {
 	number int64  // of the switch
 	from   string // the resource version that the patch was made from; empty for none
-	late   bool   // made after the platform's move had ended, and not there yet
+	late   bool   // made after the platform's move had ended; the rollout has not
 }
 
 // sentIn is the patch of this switch; zero when there was none.
@@ -80,23 +80,24 @@ func (m *Mover) remember(ro Rollout, doc state.Document) {
 	m.sent[ro.GetUID()] = sent{number: doc.Switch, from: ro.GetResourceVersion(), late: doc.Moved()}
 }
 
-// arrived notes that a rollout has ended.
-func (m *Mover) arrived(uid types.UID) {
+// ended notes the end of a rollout.
+func (m *Mover) ended(uid types.UID) {
 	if s, ok := m.sent[uid]; ok && s.late {
 		s.late = false
 		m.sent[uid] = s
 	}
 }
 
-// forget drops what is known of workloads in earlier switches.
+// forget drops what was remembered in other switches than the one with this
+// number.
 func (m *Mover) forget(number int64) {
 	maps.DeleteFunc(m.conflicts, func(_ types.UID, c conflict) bool { return c.number != number })
 	maps.DeleteFunc(m.sent, func(_ types.UID, s sent) bool { return s.number != number })
 	maps.DeleteFunc(m.reached, func(_ types.UID, r reached) bool { return r.number != number })
 }
 
-// notOurs says why a workload is not ours to re-point in this switch; empty when
-// it is.
+// notOurs says why we must not re-point a workload in this switch; empty when we
+// may.
 func (m *Mover) notOurs(w cluster.Workload, number int64, names []layout.Name) string {
 	if reason := w.NotOurs(names); reason != "" {
 		return reason

@@ -13,33 +13,33 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// atOnce is how many rollouts may be under way.
+// atOnce is how many rollouts may be under way at the same time.
 const atOnce = 3
 
-// Rollout is one workload on its way to the wanted name.
+// Rollout is the move of one workload to the wanted name.
 type Rollout struct {
 	cluster.Workload
 	cluster.Repointing
-	why    string // what it still waits for once patched
+	why    string // what it waits for after the patch
 	broken bool   // it does not come up
 }
 
 // String is that of the workload.
 func (ro Rollout) String() string { return ro.Workload.String() }
 
-// Progress is how far the platform's workloads are with what is desired. It is
-// measured twice in a pass: against the stored document for switchover, and
-// against the new one to act on, by the same function.
+// Progress is how far the platform's workloads have moved. It is measured twice
+// in a pass, by the same function: against the stored document for switchover,
+// and against the new document to act on.
 type Progress struct {
 	todo     []Rollout
 	underway []Rollout
 	skipped  []Skipped
 	refused  string
-	onHold   bool // no rollout may begin now
+	paused   bool // no rollout may begin now
 	moved    bool // the platform's move to this target has ended before
 }
 
-// Skipped is a workload that names another base and is not ours to re-point.
+// Skipped is a workload that names another base and that we must not re-point.
 type Skipped struct {
 	cluster.Workload
 	Why string
@@ -51,16 +51,16 @@ func (s Skipped) String() string { return s.Workload.String() + ": " + s.Why }
 // Idle reports whether nothing is to be re-pointed or under way.
 func (p Progress) Idle() bool { return len(p.todo)+len(p.underway) == 0 }
 
-// Skip adds a workload that was found elsewhere not to be ours to re-point.
+// Skip adds a workload that another package found.
 func (p *Progress) Skip(s Skipped) {
 	p.skipped = append(p.skipped, s)
 	slices.SortFunc(p.skipped, func(a, b Skipped) int { return cmp.Compare(a.String(), b.String()) })
 }
 
-// Measure compares the platform's workloads with what the view's document
-// desires.
+// Measure compares the platform's workloads with what the view's document asks
+// for.
 func (m *Mover) Measure(v *state.View) Progress {
-	p := Progress{refused: m.refused, onHold: !v.Doc.Desired.Repoint, moved: v.Doc.Moved()}
+	p := Progress{refused: m.refused, paused: !v.Doc.Desired.Repoint, moved: v.Doc.Moved()}
 	if v.Doc.Desired.Workloads == (layout.Name{}) {
 		return p
 	}
@@ -70,16 +70,14 @@ func (m *Mover) Measure(v *state.View) Progress {
 			m.measureOne(&p, v, w, names)
 		}
 	}
-	// By name as well: a cache lists in any order, and which three come first
-	// must not change from one pass to the next.
+	// A cache lists in any order, but every pass must begin the same rollouts.
 	slices.SortFunc(p.todo, Rollout.compare)
 	slices.SortFunc(p.underway, Rollout.compare)
 	slices.SortFunc(p.skipped, func(a, b Skipped) int { return cmp.Compare(a.String(), b.String()) })
 	return p
 }
 
-// measureOne says of one workload whether it is to be re-pointed, under way, or
-// not ours to move.
+// measureOne adds one workload to the list that it belongs to, if any.
 func (m *Mover) measureOne(p *Progress, v *state.View, w cluster.Workload, names []layout.Name) {
 	ro := Rollout{Workload: w, Repointing: cluster.Repointing{Moves: cluster.Rebase(&w.Template.Spec, names, v.Doc.Desired.Workloads), Switch: v.Doc.Switch}}
 	toMove := !ro.None()
@@ -100,21 +98,22 @@ func (m *Mover) measureOne(p *Progress, v *state.View, w cluster.Workload, names
 		}
 	}
 	switch {
-	case toMove && v.Blocked[w.GetNamespace()] != nil: // its new pods could not pull
+	case toMove && v.Blocked[w.GetNamespace()] != nil: // without a pull secret new pods cannot start
 	case toMove || ro.Checksum != "":
 		p.todo = append(p.todo, ro)
 	case !patched || v.Doc.Moved() && !sent.late || w.Spared() != "":
 	default:
-		if ro.why, ro.broken = m.waits(v, w, v.Doc.Switch); ro.why == "" {
-			m.arrived(w.GetUID())
+		if ro.why, ro.broken = m.rolloutStatus(v, w, v.Doc.Switch); ro.why == "" {
+			m.ended(w.GetUID())
 			return
 		}
 		p.underway = append(p.underway, ro)
 	}
 }
 
-// restartOf is the template annotation by which Deckhouse is restarted to read
-// its registry anew; empty for others, and where it has.
+// restartOf is the template annotation that restarts Deckhouse, so that it reads
+// its registry again. It is empty for other workloads, and where it is set
+// already.
 func restartOf(w cluster.Workload, doc state.Document) string {
 	if !isDeckhouse(w) || doc.Desired.Registry.IsZero() || w.Template.Annotations[v1alpha1.AnnotationRegistryChecksum] == doc.RegistryChecksum() {
 		return ""
@@ -139,12 +138,12 @@ func (ro Rollout) turn() int {
 
 // next are the rollouts that may begin now.
 func (p Progress) next() []Rollout {
-	if p.onHold || len(p.todo) == 0 || slices.ContainsFunc(p.underway, func(ro Rollout) bool { return ro.broken || ro.turn() == 0 }) {
+	if p.paused || len(p.todo) == 0 || slices.ContainsFunc(p.underway, func(ro Rollout) bool { return ro.broken || ro.turn() == 0 }) {
 		return nil
 	}
 	turn := p.todo[0].turn()
 	if slices.ContainsFunc(p.underway, func(ro Rollout) bool { return ro.turn() < turn }) {
-		return nil // Deckhouse, or something before the DaemonSets, is not there yet
+		return nil // a rollout of an earlier turn has not ended
 	}
 	free := max(0, atOnce-len(p.underway))
 	if turn == 0 {
@@ -157,14 +156,14 @@ func (p Progress) next() []Rollout {
 	return p.todo[:last]
 }
 
-// Others is how far the rest of the switch is, beside the platform's workloads.
+// Others is how far the rest of the switch is.
 type Others struct {
 	Registry bool   // pull secrets or deckhouse-registry are to be written
 	Own      string // what our own workloads wait for; empty when nothing
 	Address  bool   // ConfigMap registry-image-address is to be written
 }
 
-// Platform is the progress as a switch sees it.
+// Platform is the progress as switchover reads it, joined with that of others.
 func (p Progress) Platform(doc state.Document, others Others) switchover.Platform {
 	out := switchover.Platform{Target: doc.Desired.Registry, Refused: p.refused}
 	for _, s := range p.skipped {
@@ -205,8 +204,9 @@ func isDeckhouse(w cluster.Workload) bool {
 	return w.Kind.Kind == "Deployment" && w.GetNamespace() == v1alpha1.Namespace && w.GetName() == v1alpha1.DeploymentDeckhouse
 }
 
-// Warn tells, on the workloads, which of them hold the others up and which were
-// not moved. First reports whether something was not told before.
+// Warn makes Events on workloads that the others wait for, and on those that are
+// not moved. First reports whether its arguments are new: each Event is made
+// once.
 func (p Progress) Warn(events cluster.Events, first func(...any) bool) {
 	for _, ro := range p.underway {
 		if ro.broken && first(ro.GetUID(), "\n", ro.why) {

@@ -49,7 +49,7 @@ func TestWhichRolloutsMayBegin(t *testing.T) {
 		{"a b c d e ds1", "a b c"},
 		{"a:rolling b:rolling c d e", "c"},
 		{"a:rolling b:rolling c:rolling d", ""},
-		{"a:stuck b c", ""}, // stop at the first that does not come up
+		{"a:stuck b c", ""}, // stop at the first one that does not come up
 		{"a:rolling ds1", ""},
 		{"a:done ds1 ds2 ds3 ds4", "ds1 ds2 ds3"},
 		{"a:done ds1:rolling ds2 ds3 ds4", "ds2 ds3"},
@@ -66,8 +66,8 @@ func TestWhichRolloutsMayBegin(t *testing.T) {
 	}
 }
 
-// TestNothingBeginsWhileNodesMayNotKnowTheName: what is under way goes on, the
-// rest waits.
+// TestNothingBeginsWhileNodesMayNotKnowTheName: rollouts that are under way go on,
+// the others wait.
 func TestNothingBeginsWhileNodesMayNotKnowTheName(t *testing.T) {
 	t.Parallel()
 	doc := fleet.Moving()
@@ -128,8 +128,8 @@ func TestPodsOnAbsentNodesDoNotCount(t *testing.T) {
 	}
 }
 
-// TestWhatFallsIllLaterHoldsUpNothing: a workload that came up in the switch
-// and got a wrong image a month later is not the switch's.
+// TestWhatFallsIllLaterHoldsUpNothing: no switch waits for a workload that came up
+// in the switch and got a wrong image a month later.
 func TestWhatFallsIllLaterHoldsUpNothing(t *testing.T) {
 	t.Parallel()
 	doc := fleet.Moving()
@@ -149,8 +149,8 @@ func TestANamespaceWithoutItsPullSecretWaits(t *testing.T) {
 	}
 }
 
-// TestImageVolumesMoveToo: a reference that is counted can be moved, or the
-// switch would never end.
+// TestImageVolumesMoveToo: a reference that is counted must be movable. Otherwise
+// the switch would never end.
 func TestImageVolumesMoveToo(t *testing.T) {
 	t.Parallel()
 	s := fleet.New("a")
@@ -186,9 +186,9 @@ func TestImageVolumesMoveToo(t *testing.T) {
 	}
 }
 
-// TestAStaleCacheBeginsNothing: what was just re-pointed counts as under way
-// although the cache does not show it, and who takes our mark away is not
-// fought.
+// TestAStaleCacheBeginsNothing: a workload that was just re-pointed counts as under
+// way although the cache does not show it. If somebody removes our annotation, it
+// is not patched again.
 func TestAStaleCacheBeginsNothing(t *testing.T) {
 	t.Parallel()
 	s, r, doc := fleet.New("a", "b", "c", "d", "e"), mover(), fleet.Moving()
@@ -216,7 +216,7 @@ func TestAStaleCacheBeginsNothing(t *testing.T) {
 	}
 }
 
-// TestTheOrderDoesNotHangOnTheCache: a cache lists in any order.
+// TestTheOrderDoesNotHangOnTheCache: a cache may list in any order.
 func TestTheOrderDoesNotHangOnTheCache(t *testing.T) {
 	t.Parallel()
 	s := fleet.New("e", "c", "a", "d", "b", "deckhouse:done")
@@ -232,8 +232,8 @@ func TestTheOrderDoesNotHangOnTheCache(t *testing.T) {
 	}
 }
 
-// TestAnOperatorCanGoOnWithoutOne: what does not come up is not waited for once
-// it is opted out, nor is what goes away.
+// TestAnOperatorCanGoOnWithoutOne: a workload that does not come up is not waited
+// for when users opt it out or delete it.
 func TestAnOperatorCanGoOnWithoutOne(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*state.View){

@@ -17,25 +17,25 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// DryRun tries all patches before deckhouse-registry names a new target: a
-// refusal then leaves components and workloads where they were.
+// DryRun tries all patches before deckhouse-registry names a new target. If one
+// is refused, components and workloads stay where they were.
 func (m *Mover) DryRun(ctx context.Context, v *state.View) error {
 	if v.Doc.Desired.Registry.IsZero() {
 		return nil
 	}
 	if have := v.Registry; have != nil && have.Annotations[v1alpha1.AnnotationRegistryChecksum] == v.Doc.RegistryChecksum() {
-		return nil // it names the target already: healing it waits for nobody
+		return nil // it names the target already: a repair does not wait
 	}
 	p := m.Measure(v)
 	if len(p.next()) == 0 {
 		return nil
 	}
-	return m.tryAll(ctx, p, v.Doc)
+	return m.dryRunAll(ctx, p, v.Doc)
 }
 
-// Repoint begins the rollouts that may begin now. Before the first of them
-// every patch that is still to come is tried without effect: a policy engine
-// or quota that refuses one stops the step with nothing changed.
+// Repoint begins the rollouts that may begin now. Before that it tries every
+// patch that is still to be made in a dry run: if a policy engine or a quota
+// refuses one, nothing is changed.
 func (m *Mover) Repoint(ctx context.Context, v *state.View) error {
 	p := m.Measure(v)
 	if len(p.todo) == 0 || !v.Doc.Desired.Repoint {
@@ -47,13 +47,13 @@ func (m *Mover) Repoint(ctx context.Context, v *state.View) error {
 	if len(next) == 0 {
 		return nil
 	}
-	if err := m.tryAll(ctx, p, v.Doc); err != nil {
+	if err := m.dryRunAll(ctx, p, v.Doc); err != nil {
 		return err
 	}
 	var lost error
 	for _, ro := range next {
 		if m.conflictingManager(ro.GetUID(), v.Doc.Switch) != "" {
-			continue // found out just now; the next pass lists it
+			continue // found by the dry run; the next pass lists it
 		}
 		err := m.cluster.Repoint(ctx, ro.Workload, ro.Repointing)
 		if errors.Is(err, cluster.ErrLost) {
@@ -70,17 +70,17 @@ func (m *Mover) Repoint(ctx context.Context, v *state.View) error {
 	return lost
 }
 
-// mostRefusals is how many refusals are found before the rest is not tried.
+// mostRefusals is how many refusals end a dry run.
 const mostRefusals = 10
 
-// tryAll tries every rollout that is still to come, and names all that are
-// refused. One whose object has changed meanwhile is for the next pass, after
-// the others were tried.
-func (m *Mover) tryAll(ctx context.Context, p Progress, doc state.Document) error {
+// dryRunAll tries every rollout that is still to come, and remembers all that are
+// refused. If an object has changed meanwhile, the others are still tried, and
+// the next pass tries that one again.
+func (m *Mover) dryRunAll(ctx context.Context, p Progress, doc state.Document) error {
 	var lost, first error
 	var refused []string
 	for _, ro := range p.todo {
-		err := m.try(ctx, ro, doc)
+		err := m.dryRunOne(ctx, ro, doc)
 		switch {
 		case err == nil:
 			continue
@@ -90,7 +90,7 @@ func (m *Mover) tryAll(ctx context.Context, p Progress, doc state.Document) erro
 		}
 		err = fmt.Errorf("try to re-point %s: %w", ro, err)
 		no := refusal(ro, err)
-		if no == "" { // not an answer about this one
+		if no == "" { // the error is not about this workload
 			first = err
 			break
 		}
@@ -108,8 +108,8 @@ func (m *Mover) tryAll(ctx context.Context, p Progress, doc state.Document) erro
 	return lost
 }
 
-// refusal is what the user reads of an error: only the API server's no is a
-// refusal, not that it was busy or could not be reached.
+// refusal is the text for users if the API server refused the patch; empty if it
+// was only busy or could not be reached.
 func refusal(ro Rollout, err error) string {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
@@ -123,13 +123,13 @@ func refusal(ro Rollout, err error) string {
 	return ro.String() + ": " + status.Status().Message
 }
 
-// try makes the patch without effect. Before that it asks the API server, by a
-// server-side apply that forces nothing, who owns the images; nobody but known
-// re-appliers is heeded.
+// dryRunOne tries the patch of one workload. Before that it asks the API server,
+// by a server-side apply in a dry run, whether another manager owns the images.
+// Only managers that are known to apply them again count.
 //
-// The patch itself is no server-side apply: that would take a container's image
-// away as soon as a later patch does not repeat it.
-func (m *Mover) try(ctx context.Context, ro Rollout, doc state.Document) error {
+// The patch itself is no server-side apply: with one, a later patch that does not
+// repeat a container's image would remove it.
+func (m *Mover) dryRunOne(ctx context.Context, ro Rollout, doc state.Document) error {
 	id := string(ro.GetUID()) + "/" + ro.GetResourceVersion() + "/" + strconv.FormatInt(doc.Switch, 10)
 	if m.tried[ro.GetUID()] == id || m.conflictingManager(ro.GetUID(), doc.Switch) != "" {
 		return nil
@@ -149,7 +149,8 @@ func (m *Mover) try(ctx context.Context, ro Rollout, doc state.Document) error {
 	return nil
 }
 
-// conflicting is the known re-applier that a conflict names.
+// conflicting is the manager that a conflict names, if it is known to apply its
+// fields again; empty otherwise.
 func conflicting(err error) string {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || status.Status().Details == nil {

@@ -12,30 +12,31 @@ import (
 )
 
 const (
-	// standsStill is how long a rollout may go no further before it counts as
-	// one that does not come up. It is what Deployments have by default; other
-	// kinds have nothing like it.
-	standsStill = 10 * time.Minute
-	// BrokenBefore is the same for a workload that was not wholly available
-	// before, or has Pods on lost nodes; it is then left where it is. A DaemonSet
-	// goes no further once a Pod is missing, nor does a StatefulSet, and what was
-	// broken before is not the switch's.
+	// stuckAfter is how long a rollout may make no progress before it counts as
+	// broken. It is the default of Deployments; other kinds have no such limit.
+	stuckAfter = 10 * time.Minute
+	// BrokenBefore is the same for a workload that was not fully available before
+	// the switch, or has Pods on lost nodes. After that time the switch goes on
+	// without it: a DaemonSet or StatefulSet stops when a Pod is missing, and
+	// what was broken before is not the fault of the switch.
 	BrokenBefore = time.Minute
 )
 
-// unobservedYet is what is said of a template that nobody has acted upon.
+// unobservedYet is the message for a template that the workload's controller has
+// not seen.
 const unobservedYet = "the new template is not observed yet"
 
-// reached is how far a rollout got at most, and since when.
+// reached is the most progress that a rollout has made, and since when.
 type reached struct {
 	number                        int64 // of the switch
 	updated, available, unretired int
 	since                         time.Time
 }
 
-// waits says what a workload that was re-pointed still waits for; empty when it
-// is done. Pods on nodes that the barrier does without do not count.
-func (m *Mover) waits(v *state.View, w cluster.Workload, number int64) (why string, broken bool) {
+// rolloutStatus says what a workload still waits for that was re-pointed in the
+// switch with this number; empty when it is done. Broken says that it does not
+// come up. Pods on nodes that the switch does not wait for do not count.
+func (m *Mover) rolloutStatus(v *state.View, w cluster.Workload, number int64) (why string, broken bool) {
 	if w.Unobserved {
 		return unobservedYet, false
 	}
@@ -54,19 +55,19 @@ func (m *Mover) waits(v *state.View, w cluster.Workload, number int64) (why stri
 	if why = missing(w, before, enough, absent); why == "" {
 		return "", false
 	}
-	still := m.still(v, w, number)
+	still := m.withoutProgress(v, w, number)
 	if w.Pods.Available >= enough && (before < w.Pods.Wanted || absent > 0) {
 		if still >= m.leaveBroken {
 			return "", false
 		}
 		v.WakeIn(m.leaveBroken - still)
 	}
-	v.WakeIn(standsStill - still)
-	return why, w.Pods.Failed || w.Pods.Refused != "" || still >= standsStill
+	v.WakeIn(stuckAfter - still)
+	return why, w.Pods.Failed || w.Pods.Refused != "" || still >= stuckAfter
 }
 
-// stuckPods counts the pods of a workload on nodes that are away, and names one
-// with the new images that waits for one of them.
+// stuckPods counts the pods of a workload on nodes that are away. Stuck names one
+// that has the new images and cannot pull them.
 func stuckPods(v *state.View, w cluster.Workload) (absent int, stuck string) {
 	for _, pod := range v.Inventory.PodsOf(w) {
 		switch {
@@ -79,8 +80,8 @@ func stuckPods(v *state.View, w cluster.Workload) (absent int, stuck string) {
 	return absent, stuck
 }
 
-// away reports whether nothing is to be expected of a node. A pod that is on
-// none yet is not away.
+// away reports whether the switch does not wait for a node. An empty name is a
+// pod that is not scheduled, which may still start.
 func away(v *state.View, node string) bool {
 	if node == "" {
 		return false
@@ -93,18 +94,18 @@ func away(v *state.View, node string) bool {
 	return true
 }
 
-// missing says what is missing of a rollout; empty when nothing is. Before is
-// how many pods were available before it, enough how many must be, absent how
+// missing says what a rollout still needs; empty when nothing. Before is how many
+// pods were available before it, enough how many must be available, absent how
 // many are on nodes that are away.
 func missing(w cluster.Workload, before, enough, absent int) string {
 	c := w.Pods
 	kept := c.Wanted - c.Rolls // a partition keeps these
 	need := cluster.Need{Updated: c.Rolls - absent, Outdated: kept + absent, Available: enough}
 	if before <= 0 {
-		need.Outdated = math.MaxInt // a rollout that had nothing to lose may leave its old pods
+		need.Outdated = math.MaxInt // no pod was available before: old pods may stay
 	}
 	switch w.RolloutOf(need) {
-	case cluster.RolloutDone, cluster.RolloutUnobserved: // asked before
+	case cluster.RolloutDone, cluster.RolloutUnobserved: // handled by the caller
 	case cluster.RolloutRefused:
 		return "its Pods are refused: " + c.Refused
 	case cluster.RolloutNotUpdated:
@@ -117,9 +118,9 @@ func missing(w cluster.Workload, before, enough, absent int) string {
 	return ""
 }
 
-// still is for how long the rollout has not got further than it ever was. What
-// only comes and goes is no progress.
-func (m *Mover) still(v *state.View, w cluster.Workload, number int64) time.Duration {
+// withoutProgress is for how long the rollout has not got further than before.
+// Pods that come and go are no progress.
+func (m *Mover) withoutProgress(v *state.View, w cluster.Workload, number int64) time.Duration {
 	now, c := v.Observed.Now, w.Pods
 	r, known := m.reached[w.GetUID()]
 	known = known && r.number == number

@@ -42,13 +42,13 @@ func TestAWorkloadIsDoneWhenItIsAsAvailableAsBefore(t *testing.T) {
 		d.Status = appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 3}
 		c.change(d)
 		s := fleet.Empty()
-		if got, _ := mover().waits(s, cluster.WorkloadOf(d), 5); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+		if got, _ := mover().rolloutStatus(s, cluster.WorkloadOf(d), 5); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
 			t.Errorf("%s: waits for %q, want %q", c.name, got, c.want)
 		}
 	}
 }
 
-// rolling is a DaemonSet on its way, on that many nodes.
+// rolling is a DaemonSet in a rollout on that many nodes.
 func rolling(before string, wanted, updated, available int32) (cluster.Workload, *appsv1.DaemonSet) {
 	d := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ds", UID: "1", Annotations: map[string]string{v1alpha1.AnnotationAvailable: before}}}
 	d.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "ds"}}
@@ -56,8 +56,8 @@ func rolling(before string, wanted, updated, available int32) (cluster.Workload,
 	return cluster.WorkloadOf(d), d
 }
 
-// TestWhatGoesNoFurther: a rollout that stands still stops the others, unless
-// it was broken before or has lost a node: that is not the switch's.
+// TestWhatGoesNoFurther: a rollout that makes no progress stops the others, unless
+// the workload was broken before or has lost a node.
 func TestWhatGoesNoFurther(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -67,10 +67,10 @@ func TestWhatGoesNoFurther(t *testing.T) {
 		lost                       bool
 		done, broken               time.Duration // when; 0: never
 	}{
-		{name: "healthy before", before: "4", wanted: 4, updated: 1, available: 4, broken: standsStill},
-		{name: "and has lost a Pod", before: "4", wanted: 4, updated: 1, available: 3, broken: standsStill},
+		{name: "healthy before", before: "4", wanted: 4, updated: 1, available: 4, broken: stuckAfter},
+		{name: "and has lost a Pod", before: "4", wanted: 4, updated: 1, available: 3, broken: stuckAfter},
 		{name: "one broken before", before: "3", wanted: 4, updated: 1, available: 3, done: BrokenBefore},
-		{name: "more broken than before", before: "3", wanted: 4, updated: 1, available: 2, broken: standsStill},
+		{name: "more broken than before", before: "3", wanted: 4, updated: 1, available: 2, broken: stuckAfter},
 		{name: "all broken before", before: "0", wanted: 4, updated: 1, available: 0, done: BrokenBefore},
 		{name: "a node is lost", before: "4", wanted: 4, updated: 1, available: 3, lost: true, done: BrokenBefore},
 	} {
@@ -81,9 +81,9 @@ func TestWhatGoesNoFurther(t *testing.T) {
 			s.Inventory.Pods = []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", Labels: map[string]string{"app": "ds"}}, Spec: corev1.PodSpec{NodeName: "lost"}}}
 		}
 		start := s.Observed.Now
-		for _, at := range []time.Duration{0, BrokenBefore - 1, BrokenBefore, standsStill - 1, standsStill} {
+		for _, at := range []time.Duration{0, BrokenBefore - 1, BrokenBefore, stuckAfter - 1, stuckAfter} {
 			s.Observed.Now, s.Later = start.Add(at), 0
-			why, broken := r.waits(s, w, 5)
+			why, broken := r.rolloutStatus(s, w, 5)
 			done := c.done > 0 && at >= c.done
 			if (why == "") != done || broken != (c.broken > 0 && at >= c.broken) {
 				t.Errorf("%s, after %v: %q, broken %t", c.name, at, why, broken)
@@ -95,7 +95,7 @@ func TestWhatGoesNoFurther(t *testing.T) {
 	}
 }
 
-// TestWhatIsLeftStaysLeft: it is measured more than once in a pass, and in many.
+// TestWhatIsLeftStaysLeft: also when it is measured again, in this pass or later.
 func TestWhatIsLeftStaysLeft(t *testing.T) {
 	t.Parallel()
 	s, r := fleet.New("ds1:rolling"), mover()
@@ -113,7 +113,7 @@ func TestWhatIsLeftStaysLeft(t *testing.T) {
 	}
 }
 
-// TestOnlyNewGroundIsProgress: a Pod that comes and goes is none.
+// TestOnlyNewGroundIsProgress: a Pod that comes and goes is no progress.
 func TestOnlyNewGroundIsProgress(t *testing.T) {
 	t.Parallel()
 	r, s := mover(), atNow()
@@ -129,13 +129,13 @@ func TestOnlyNewGroundIsProgress(t *testing.T) {
 		{1, 4, time.Minute},
 	} {
 		w, _ := rolling("4", 4, c.updated, c.available)
-		if got := r.still(s, w, 5); got != c.still {
+		if got := r.withoutProgress(s, w, 5); got != c.still {
 			t.Errorf("step %d: still for %v, want %v", i, got, c.still)
 		}
 		s.Observed.Now = s.Observed.Now.Add(time.Minute)
 	}
 	w, _ := rolling("4", 4, 1, 1)
-	if got := r.still(s, w, 6); got != 0 {
+	if got := r.withoutProgress(s, w, 6); got != 0 {
 		t.Errorf("in the next switch it stands still for %v already", got)
 	}
 }
@@ -158,13 +158,13 @@ func TestAPartitionKeepsItsPods(t *testing.T) {
 		set.Spec.Replicas = &three
 		set.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{Partition: &c.partition}
 		set.Status = appsv1.StatefulSetStatus{Replicas: 3, UpdatedReplicas: c.updated, AvailableReplicas: 3}
-		if got, _ := mover().waits(fleet.Empty(), cluster.WorkloadOf(set), 5); got != c.want {
+		if got, _ := mover().rolloutStatus(fleet.Empty(), cluster.WorkloadOf(set), 5); got != c.want {
 			t.Errorf("partition %d, %d updated: %q, want %q", c.partition, c.updated, got, c.want)
 		}
 	}
 }
 
-// TestRefusedPodsAreNamed: a quota lets the template pass and not the Pods.
+// TestRefusedPodsAreNamed: a quota accepts the template but refuses its Pods.
 func TestRefusedPodsAreNamed(t *testing.T) {
 	t.Parallel()
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "d", Annotations: map[string]string{v1alpha1.AnnotationAvailable: "1"}}}
@@ -172,7 +172,7 @@ func TestRefusedPodsAreNamed(t *testing.T) {
 		Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue,
 		Message: `pods "d-5d9-x7k2p" is forbidden: exceeded quota: few, requested: pods=1, used: pods=1, limited: pods=1`,
 	}}}
-	why, broken := mover().waits(fleet.Empty(), cluster.WorkloadOf(d), 5)
+	why, broken := mover().rolloutStatus(fleet.Empty(), cluster.WorkloadOf(d), 5)
 	if want := "its Pods are refused: exceeded quota: few, requested: pods=1, used: pods=1, limited: pods=1"; why != want || !broken {
 		t.Errorf("%q, broken %t, want %q", why, broken, want)
 	}

@@ -13,18 +13,18 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// DefaultWorkers is how many images are asked for at a time: three, as users
-// of the module know it. More is refused by some registries.
+// DefaultWorkers is how many images are asked for at a time. Some registries
+// refuse more.
 const DefaultWorkers = 3
 
-// keptFailures is how many failures a report names.
+// keptFailures is how many failures a report names at most.
 const keptFailures = 5
 
-// maxStreak is how many refusals in a row end a round.
+// maxStreak is how many refusals in a row end a round: the registry has failed.
 const maxStreak = 5
 
-// Transport makes the RoundTripper that reaches one upstream: its CA, its
-// credentials, its time limits. Requests carry the upstream's real URL.
+// Transport makes the RoundTripper for one upstream, with its CA, credentials
+// and time limits. Requests have the upstream's real URL.
 type Transport func(upstream.Upstream) (http.RoundTripper, error)
 
 // Request is what to look for, and where.
@@ -35,11 +35,11 @@ type Request struct {
 	// Images below the upstream's path: ":tag", "@sha256:...",
 	// "name@sha256:..." or "name:tag". None: only access is checked.
 	Images []string
-	// Sources say who needs an image, for messages; missing ones are named
-	// after the image.
+	// Sources say for messages what needs an image. An image without a source
+	// is its own.
 	Sources map[string]string
 	// Architectures that an index must have, as in Node.status.nodeInfo:
-	// "amd64". Empty: any index will do.
+	// "amd64". Empty: every index is good.
 	Architectures []string
 }
 
@@ -60,15 +60,15 @@ type Checker struct {
 	Now func() time.Time
 }
 
-// Check asks for every image once and reports what was found. It ends early
-// when the registry as a whole refuses us.
+// Check asks for every image once and reports what it found. It ends early when
+// the registry refuses everything.
 func (c Checker) Check(ctx context.Context, req Request) switchover.CheckReport {
 	round := newRound(req)
 	c.run(ctx, round, func() {})
 	return round.report(c.now())
 }
 
-// round is the state of one request: what was found, what was not.
+// round is how far the check of one request is.
 type round struct {
 	req Request
 
@@ -88,7 +88,8 @@ func newRound(req Request) *round {
 	return &round{req: req, pending: slices.Compact(pending), failed: map[string]error{}}
 }
 
-// run asks for all pending images once; what fails stays pending.
+// run asks for all pending images once. Those that fail stay pending. It calls
+// progress after each answer.
 func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	reg, err := c.open(r.req.Upstream)
 	if err == nil {
@@ -136,7 +137,7 @@ func (c Checker) checkAccess(ctx context.Context, reg registry, r *round) error 
 		if ctx.Err() == nil && !refusesAll(refusal) {
 			return nil
 		}
-		// Some registries answer 401 or 403 for a single image that they lack.
+		// Some registries answer 401 or 403 for an image that they do not have.
 		if err := c.within(ctx, reg.ping); err == nil {
 			return nil
 		}
@@ -193,7 +194,7 @@ func (r *round) settle(interrupted error) {
 		r.problem = fmt.Errorf("the check was interrupted: %w", interrupted)
 	}
 	if r.problem != nil {
-		// Some may not have been asked for: ask for all again.
+		// Some images were perhaps not asked for. The next round asks for all.
 		r.pending, r.done, r.streak = distinct(r.req.Images), 0, 0
 		r.failed = map[string]error{}
 		return
@@ -205,7 +206,7 @@ func (r *round) settle(interrupted error) {
 	slices.Sort(r.pending)
 }
 
-// report is the state of the round. It is final, with a time, when everything
+// report is the state of the round. It is final, and has a time, when everything
 // was found.
 func (r *round) report(now time.Time) switchover.CheckReport {
 	r.mu.Lock()

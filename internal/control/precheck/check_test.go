@@ -21,8 +21,8 @@ import (
 
 const secret = "s3cr3t/&pass"
 
-// shop is a registry of manifests whose answers a test can change.
-type shop struct {
+// fakeRegistry is a registry of manifests whose answers a test can change.
+type fakeRegistry struct {
 	mu      sync.Mutex
 	answers map[string]func(http.ResponseWriter, *http.Request)
 	all     func(http.ResponseWriter, *http.Request) bool
@@ -31,7 +31,7 @@ type shop struct {
 	most    atomic.Int64
 }
 
-func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.asked.Add(1)
 	if now := s.atOnce.Add(1); now > s.most.Load() {
 		s.most.Store(now)
@@ -50,13 +50,13 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *shop) put(path string, answer func(http.ResponseWriter, *http.Request)) {
+func (s *fakeRegistry) put(path string, answer func(http.ResponseWriter, *http.Request)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answers[path] = answer
 }
 
-func (s *shop) refuse(all func(http.ResponseWriter, *http.Request) bool) {
+func (s *fakeRegistry) refuse(all func(http.ResponseWriter, *http.Request) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all = all
@@ -83,9 +83,9 @@ func index(architectures ...string) func(http.ResponseWriter, *http.Request) {
 	}
 }
 
-func open(t *testing.T) (*shop, upstream.Upstream, Checker) {
+func open(t *testing.T) (*fakeRegistry, upstream.Upstream, Checker) {
 	t.Helper()
-	s := &shop{answers: map[string]func(http.ResponseWriter, *http.Request){}}
+	s := &fakeRegistry{answers: map[string]func(http.ResponseWriter, *http.Request){}}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	u := upstream.Upstream{
@@ -308,7 +308,7 @@ func TestRunnerTriesUntilAllIsThere(t *testing.T) {
 		t.Errorf("the report of another request was kept: %+v", got)
 	}
 	wait("another request", func(p switchover.CheckReport) bool { return p.FailureCount == 1 })
-	// Another wish does not wait for the back-off of the present one.
+	// A new request does not wait for the back-off of the old one.
 	req.Fingerprint, req.Images = "three", []string{":1"}
 	r.Want(req)
 	wait("a third", func(p switchover.CheckReport) bool { return p.Fingerprint == "three" && !p.At.IsZero() })

@@ -1,8 +1,8 @@
-// Package precheck owns the question "are these images there?": it asks a
-// registry for the manifest of each, by the same transport that agents and
-// proxies pull through, with a bounded number of requests at a time.
+// Package precheck checks whether a registry has certain images. It asks for the
+// manifest of each, through the same transport that agents and proxies pull
+// through, and sends only a few requests at a time.
 //
-// It downloads no layer, decides nothing and knows nothing of Kubernetes. A
-// Runner asks for ever until all images are found; Checker.Check asks once.
-// Start at Checker.Check.
+// It downloads no layer, decides nothing and knows nothing of Kubernetes.
+// Checker.Check asks once; a Runner asks until all images are found. Start at
+// Checker.Check.
 package precheck

@@ -14,7 +14,7 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// The media types that containerd accepts, all asked for together.
+// The media types that containerd accepts.
 const (
 	ociIndex       = "application/vnd.oci.image.index.v1+json"
 	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -28,7 +28,7 @@ const indexLimit = 4 << 20
 // Refusals that users see, after the registry's name.
 var (
 	errNotFound = errors.New("not found")
-	errTimeout  = errors.New("Request timeout") // the wording that users of the module know
+	errTimeout  = errors.New("Request timeout") // users of the module know it in these words
 )
 
 // refusedError is an error that every image would get.
@@ -61,7 +61,7 @@ func (c Checker) open(u upstream.Upstream) (registry, error) {
 	}}, nil
 }
 
-// ping asks whether the registry lets us in at all.
+// ping checks whether the registry accepts us at all.
 func (r registry) ping(ctx context.Context) error {
 	resp, err := r.do(ctx, http.MethodGet, "/v2/")
 	if err != nil {
@@ -71,8 +71,8 @@ func (r registry) ping(ctx context.Context) error {
 	return r.problemOf(resp)
 }
 
-// has asks for the manifest of one image: HEAD, and for an index also GET when
-// it must have certain architectures.
+// has checks one image with HEAD. If it is an index that must have certain
+// architectures, it is also read.
 func (r registry) has(ctx context.Context, image string, architectures []string) error {
 	path, digest, err := manifestPath(r.upstream.Path, image)
 	if err != nil {
@@ -165,8 +165,8 @@ func (r registry) problemOf(resp *http.Response) error {
 
 var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// manifestPath is where the manifest of an image below base lies, and its
-// digest if it is named by one.
+// manifestPath is the URL path of the manifest of an image below base, and the
+// image's digest if the image is named by one.
 func manifestPath(base, image string) (path, digest string, err error) {
 	name, reference, byDigest := strings.Cut(image, "@")
 	if byDigest {
@@ -196,11 +196,11 @@ func join(base, image string) string {
 	return base + "/" + image
 }
 
-// query is what may carry signatures and tokens in an error's URL.
+// query matches the part of a URL that may have signatures and tokens.
 var query = regexp.MustCompile(`\?[^\s"']*`)
 
-// safe is an error in one line that a condition may show: without URLs that
-// carry signatures and without the credentials, whatever put them there.
+// safe is the error in one line, without credentials and signatures, so that a
+// condition may show it.
 func safe(err error, u upstream.Upstream) string {
 	var wrapped *url.Error
 	text := err.Error()

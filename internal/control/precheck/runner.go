@@ -9,16 +9,16 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// How soon a round that did not find everything is followed by the next.
+// How long to wait after a round that did not find everything.
 const (
 	firstRetry = time.Second
 	lastRetry  = 10 * time.Second
-	// wakeEvery is how often progress alone wakes the listener.
+	// wakeEvery is how often progress alone wakes the controller.
 	wakeEvery = time.Second
 )
 
-// Runner checks one request at a time in the background, for ever until all
-// its images are found.
+// Runner checks one request at a time in the background, until all its images
+// are found.
 type Runner struct {
 	checker Checker
 	wake    func()
@@ -53,17 +53,17 @@ func (r *Runner) Want(req Request) {
 		r.wanted = &req
 		r.report = switchover.CheckReport{Fingerprint: req.Fingerprint, Total: len(distinct(req.Images))}
 	}
-	r.poke()
+	r.signal()
 }
 
-func (r *Runner) poke() {
+func (r *Runner) signal() {
 	select {
 	case r.changed <- struct{}{}:
 	default:
 	}
 }
 
-// Report is the state of the present request, zero without one.
+// Report is the state of the current request; zero when there is none.
 func (r *Runner) Report() switchover.CheckReport {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -99,7 +99,7 @@ func (r *Runner) until(ctx context.Context, wanted *Request) {
 		select {
 		case <-ctx.Done():
 		case <-r.changed:
-			r.poke() // for Run
+			r.signal() // for Run
 			cancel()
 		}
 	})

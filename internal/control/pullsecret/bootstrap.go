@@ -10,8 +10,9 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// bootstrap is the pull secret of our own workloads: every registry whose real
-// address one of their templates may name, the first of a host winning.
+// bootstrap is the pull secret of our own workloads, with every registry whose
+// real address one of their templates may name. Of two on one host the first one
+// is used.
 func bootstrap(d state.Document) map[string][]byte {
 	auths := map[string]dockerAuth{}
 	for _, u := range d.Desired.Bootstrap {
@@ -22,8 +23,8 @@ func bootstrap(d state.Document) map[string][]byte {
 	return map[string][]byte{corev1.DockerConfigJsonKey: cluster.MustJSON(dockerConfig{Auths: auths})}
 }
 
-// ApplyBootstrap writes Secret registry-bootstrap. Templates that name a
-// registry come after it.
+// ApplyBootstrap writes Secret registry-bootstrap. It must be called before a
+// template names another registry.
 func (k *Keeper) ApplyBootstrap(ctx context.Context, v *state.View) error {
 	if len(v.Doc.Desired.Bootstrap) == 0 {
 		return nil

@@ -19,9 +19,8 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// Apply writes the image pull secrets that platform workloads use, in their
-// namespaces, before their templates change. A namespace that refuses its copy
-// blocks its own workloads and nobody else.
+// Apply writes the pull secrets of platform workloads, before their templates
+// change. Where a namespace refuses its copy, only the workloads in it wait.
 func (k *Keeper) Apply(ctx context.Context, v *state.View) error {
 	v.Blocked = map[string]error{}
 	for _, secret := range Changes(v) {
@@ -37,15 +36,15 @@ func (k *Keeper) Apply(ctx context.Context, v *state.View) error {
 		case err != nil:
 			return err
 		default:
-			v.Registry = secret // what follows writes it again
+			v.Registry = secret // ApplyRegistry updates it again
 		}
 	}
 	return nil
 }
 
-// Changes are the pull secrets that are not as desired, as they should be:
-// deckhouse-registry itself unless it is the user's, and its copy in each
-// namespace in which something of the platform refers to it.
+// Changes are the pull secrets that must be written, as they should be:
+// deckhouse-registry itself unless it is the user's, and its copy in each of the
+// platform's namespaces where something refers to it.
 func Changes(v *state.View) []*corev1.Secret {
 	if len(v.Doc.Desired.PullSecrets) == 0 {
 		return nil
@@ -60,8 +59,8 @@ func Changes(v *state.View) []*corev1.Secret {
 	for _, namespace := range pullNamespaces(v) {
 		have := v.Secrets[client.ObjectKey{Namespace: namespace, Name: v1alpha1.SecretRegistry}]
 		if have != nil && have.Type != corev1.SecretTypeDockerConfigJson {
-			// The type of a Secret cannot be changed, and deleting one that
-			// pods pull with is worse than leaving it.
+			// The type of a Secret cannot be changed, and pods may pull with
+			// it: it is not deleted.
 			continue
 		}
 		if want := withAuths(have, namespace, entries, hosts); want != nil {
@@ -71,14 +70,14 @@ func Changes(v *state.View) []*corev1.Secret {
 	return changes
 }
 
-// pullNamespaces are the platform's namespaces besides d8-system in which
-// something refers to deckhouse-registry or a copy was left. Labels of the
-// objects in a namespace do not make it the platform's: whoever may make pods
-// in their own namespace must not be handed the registry's credentials.
+// pullNamespaces are the platform's namespaces, besides d8-system, where something
+// refers to deckhouse-registry or has a copy of it. Labels of objects do not make
+// their namespace the platform's: otherwise a user who may create pods in their
+// own namespace would get the registry's credentials.
 func pullNamespaces(v *state.View) []string {
 	refers := map[string]bool{}
 	note := func(namespace string, spec *corev1.PodSpec) {
-		if slices.ContainsFunc(spec.ImagePullSecrets, func(l corev1.LocalObjectReference) bool { return l.Name == v1alpha1.SecretRegistry }) {
+		if cluster.PullsWith(spec.ImagePullSecrets, v1alpha1.SecretRegistry) {
 			refers[namespace] = true
 		}
 	}
@@ -102,8 +101,9 @@ func pullNamespaces(v *state.View) []string {
 	return slices.Sorted(maps.Keys(refers))
 }
 
-// withAuths is the Secret with exactly these entries for hosts that we know,
-// beside the user's for others; nil when it is so already.
+// withAuths is the Secret with these entries, and with no others for the hosts
+// given. Entries for other hosts are the user's and stay. Have is the Secret as
+// it is, nil when there is none. The result is nil when nothing changes.
 func withAuths(have *corev1.Secret, namespace string, auths map[string]dockerAuth, hosts map[string]bool) *corev1.Secret {
 	want := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.SecretRegistry},
@@ -125,8 +125,9 @@ func withAuths(have *corev1.Secret, namespace string, auths map[string]dockerAut
 	for _, host := range strings.Split(want.Annotations[v1alpha1.AnnotationHosts], ",") {
 		delete(entries, host)
 	}
-	// However an installer spelled it: an entry that stays is a credential that
-	// outlives its registry, and one that is read back instead of ours.
+	// Keys are compared by host, because installers spell them in several ways.
+	// An old entry that stayed could be used instead of ours, and would keep a
+	// credential that is no longer needed.
 	maps.DeleteFunc(entries, func(key string, _ json.RawMessage) bool {
 		host, _, _ := strings.Cut(dockerName(key), "/")
 		return hosts[host]
@@ -146,7 +147,7 @@ func withAuths(have *corev1.Secret, namespace string, auths map[string]dockerAut
 	return want
 }
 
-// pullTargets are the targets that pull secrets know, the wanted one first.
+// pullTargets are the targets with entries in pull secrets, the wanted one first.
 func pullTargets(d state.Document) []switchover.Target {
 	targets := slices.Clone(d.Desired.PullSecrets)
 	if r := d.Desired.Registry; !r.IsZero() && !slices.Contains(targets, r) {
@@ -155,10 +156,10 @@ func pullTargets(d state.Document) []switchover.Target {
 	return targets
 }
 
-// auths are the docker config entries of targets, the wanted one first. A host
-// has one entry if all its targets go by one name. Otherwise each name has its
-// own beside that of the host, so that the longest key is the right one for
-// each, and the host's is the wanted target's.
+// auths are the docker config entries of targets, the wanted one first. If all
+// targets on a host have the same name, there is one entry, for the host.
+// Otherwise each name has an entry, which is the longest key and so the one that
+// is used, and the host has the entry of the wanted target.
 func auths(d state.Document, targets []switchover.Target) map[string]dockerAuth {
 	auths, names := map[string]dockerAuth{}, map[string]int{}
 	add := func(key string, auth dockerAuth) bool {
@@ -183,7 +184,7 @@ func auths(d state.Document, targets []switchover.Target) map[string]dockerAuth 
 	return auths
 }
 
-// knownHosts are the hosts whose entries in pull secrets are ours to say.
+// knownHosts are the hosts whose entries in pull secrets are ours.
 func knownHosts(d state.Document) map[string]bool {
 	hosts := map[string]bool{layout.Fixed().Host: true}
 	for _, name := range d.KnownNames() {

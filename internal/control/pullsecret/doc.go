@@ -1,8 +1,8 @@
-// Package pullsecret owns what images are pulled with: Secret deckhouse-registry,
-// which platform components read, its copies in the platform's namespaces, and
-// the pull secret of the module's own workloads.
+// Package pullsecret writes the Secrets that images are pulled with: Secret
+// deckhouse-registry, which platform components read, its copies in the platform's
+// namespaces, and Secret registry-bootstrap for the module's own workloads.
 //
-// Whoever asks who writes deckhouse-registry starts at (*Keeper).ApplyRegistry.
+// deckhouse-registry is written in (*Keeper).ApplyRegistry. Start there.
 package pullsecret
 
 import (
@@ -12,5 +12,5 @@ import (
 // Keeper writes pull secrets. It remembers nothing.
 type Keeper struct{ cluster *cluster.Client }
 
-// NewKeeper makes one for this cluster.
+// NewKeeper makes a Keeper for this cluster.
 func NewKeeper(c *cluster.Client) *Keeper { return &Keeper{c} }

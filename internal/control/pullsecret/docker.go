@@ -23,8 +23,9 @@ type dockerAuth struct {
 	Auth     string `json:"auth,omitempty"`
 }
 
-// CredentialsFor finds what a docker config says about a repository: the
-// longest key that names it or a parent. None is anonymous access.
+// CredentialsFor finds the credentials of a repository, "host/path", in a docker
+// config: those of the longest key that names it or a parent. They are zero, for
+// anonymous access, when there is no such key.
 func CredentialsFor(data []byte, repository string) (upstream.Credentials, error) {
 	if len(data) == 0 {
 		return upstream.Credentials{}, nil
@@ -36,7 +37,7 @@ func CredentialsFor(data []byte, repository string) (upstream.Credentials, error
 	best, found := "", dockerAuth{}
 	host, path, _ := strings.Cut(repository, "/")
 	repository = strings.TrimRight(strings.ToLower(host)+"/"+path, "/")
-	for _, key := range slices.Sorted(maps.Keys(config.Auths)) { // two spellings of one name: always the same wins
+	for _, key := range slices.Sorted(maps.Keys(config.Auths)) { // sorted: of two spellings of one name the same one is always used
 		name := dockerName(key)
 		if (repository == name || strings.HasPrefix(repository, name+"/")) && len(name) > len(best) {
 			best, found = name, config.Auths[key]
@@ -56,8 +57,8 @@ func CredentialsFor(data []byte, repository string) (upstream.Credentials, error
 	return upstream.Credentials{Username: username, Password: password}, nil
 }
 
-// dockerName is a key of a docker config as host[/path]: with the host in lower
-// case, and without the scheme and API version that Docker's own clients write.
+// dockerName is a key of a docker config as host[/path], with the host in lower
+// case and without the scheme and API version that Docker's own clients write.
 func dockerName(key string) string {
 	name, had := strings.CutPrefix(key, "https://")
 	if !had {
@@ -70,8 +71,8 @@ func dockerName(key string) string {
 	return strings.TrimRight(strings.ToLower(host)+"/"+path, "/")
 }
 
-// newAuth is credentials as an entry of a docker config. Anonymous access has
-// an entry without anything: an empty "auth" breaks pulls.
+// newAuth makes an entry of a docker config. That for anonymous access is empty:
+// an empty field "auth" breaks pulls.
 func newAuth(c upstream.Credentials) dockerAuth {
 	if c.IsZero() {
 		return dockerAuth{}

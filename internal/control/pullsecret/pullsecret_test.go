@@ -19,7 +19,7 @@ import (
 	"github.com/d8-registry/registry/test/harness/fleet"
 )
 
-// view is a cluster with this deckhouse-registry, and nothing else.
+// view is a cluster with this deckhouse-registry and nothing else.
 func view(doc state.Document, registry *corev1.Secret) *state.View {
 	v := with(fleet.Empty(), doc)
 	v.Registry = registry
@@ -74,7 +74,8 @@ func TestInstallation(t *testing.T) {
 }
 
 // TestWhatIsWrittenIsReadBack: in Unmanaged the Secret that we wrote must name
-// exactly the active upstream, or a switch would follow it as a user's edit.
+// exactly the active upstream. Otherwise it looks like a user's edit and starts a
+// switch.
 func TestWhatIsWrittenIsReadBack(t *testing.T) {
 	t.Parallel()
 	for _, u := range []upstream.Upstream{
@@ -95,8 +96,8 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 	}
 }
 
-// TestWhateverWasThereWhatIsWrittenIsReadBack is the same over any two
-// registries that a switch may hold together, and whatever an installer wrote.
+// TestWhateverWasThereWhatIsWrittenIsReadBack is the same for any two registries
+// of one switch, and for every spelling that installers use.
 func TestWhateverWasThereWhatIsWrittenIsReadBack(t *testing.T) {
 	t.Parallel()
 	var all []upstream.Upstream
@@ -130,7 +131,7 @@ func TestWhateverWasThereWhatIsWrittenIsReadBack(t *testing.T) {
 					t.Fatalf("%s beside %s: pulls from the old one have other credentials: %v\n%s", wanted, before, err, secret.Data[corev1.DockerConfigJsonKey])
 				}
 			}
-			// The upstream's credentials leave with Direct, however they were spelled.
+			// After Direct the upstream's credentials are gone, however they were spelled.
 			direct := switchover.Target{Mode: switchover.Direct, Upstream: wanted}
 			doc.Target, doc.Desired.Registry, doc.Desired.PullSecrets = direct, direct, []switchover.Target{direct}
 			if secret = RegistryChange(view(doc, secret)); strings.Contains(strings.ToLower(string(secret.Data[corev1.DockerConfigJsonKey])), wanted.Host) {
@@ -171,8 +172,8 @@ func TestPullSecretsKeepWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-// TestWhoGetsAPullSecret: the platform's namespaces, whatever tenants write
-// into their own.
+// TestWhoGetsAPullSecret: only namespaces of the platform, whatever users write
+// into theirs.
 func TestWhoGetsAPullSecret(t *testing.T) {
 	t.Parallel()
 	platform := map[string]string{"heritage": "deckhouse"}
@@ -214,8 +215,8 @@ func TestWhoGetsAPullSecret(t *testing.T) {
 	}
 }
 
-// TestDeckhouseRegistryWaitsForTheNodes: the target is named in it for the
-// first time only while every node knows the target's name.
+// TestDeckhouseRegistryWaitsForTheNodes: it names the target for the first time
+// only when every node knows the target's name.
 func TestDeckhouseRegistryWaitsForTheNodes(t *testing.T) {
 	t.Parallel()
 	doc := fleet.Moving()

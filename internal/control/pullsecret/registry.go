@@ -22,8 +22,8 @@ const (
 	keyCA      = "ca"
 )
 
-// Installation is the registry that Secret deckhouse-registry names, or why
-// none can be told.
+// Installation is the registry that Secret deckhouse-registry names, or the
+// problem, for users, why it names none.
 func Installation(secret *corev1.Secret) (upstream.Upstream, string) {
 	if secret == nil {
 		return upstream.Upstream{}, "Secret d8-system/deckhouse-registry does not exist."
@@ -52,8 +52,8 @@ func Installation(secret *corev1.Secret) (upstream.Upstream, string) {
 	return u, ""
 }
 
-// RegistryChange is Secret deckhouse-registry as it should be; nil when it is
-// so or is the user's.
+// RegistryChange is Secret deckhouse-registry as it should be; nil when nothing
+// is to be written or the Secret is the user's.
 func RegistryChange(v *state.View) *corev1.Secret {
 	target := v.Doc.Desired.Registry
 	if target.IsZero() {
@@ -85,8 +85,8 @@ func RegistryChange(v *state.View) *corev1.Secret {
 	return want
 }
 
-// ApplyRegistry writes Secret deckhouse-registry, which platform components
-// read. That it was changed by somebody else is told by an Event.
+// ApplyRegistry writes Secret deckhouse-registry, which platform components read.
+// It makes an Event if somebody else has changed it.
 func (k *Keeper) ApplyRegistry(ctx context.Context, v *state.View) error {
 	want := RegistryChange(v)
 	if want == nil || namesTooEarly(v) {
@@ -103,8 +103,8 @@ func (k *Keeper) ApplyRegistry(ctx context.Context, v *state.View) error {
 	return nil
 }
 
-// namesTooEarly reports whether deckhouse-registry would for the first time name
-// the target while not every node knows its name.
+// namesTooEarly reports whether deckhouse-registry would name the target for the
+// first time although not every node knows the target's name.
 func namesTooEarly(v *state.View) bool {
 	have := v.Registry
 	return !v.Doc.Desired.Repoint && v.Doc.Desired.Registry == v.Doc.Target && v.Doc.Desired.Workloads == v.Doc.Target.Name() &&

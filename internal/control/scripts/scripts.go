@@ -1,5 +1,5 @@
-// Package scripts sums up, in the status of each NodeGroupConfiguration, what nodes
-// report about it. It has no part in a switch. Start at Watch.
+// Package scripts writes into the status of each NodeGroupConfiguration what nodes
+// report about it. A switch does not depend on it. Start at Watch.
 package scripts
 
 import (
@@ -30,25 +30,26 @@ import (
 )
 
 const (
-	// scriptsEvery lets the reports of many nodes become one write.
+	// scriptsEvery is waited before a write, so that the reports of many nodes
+	// lead to one write.
 	scriptsEvery = time.Second
-	// mostScriptNodes are named in a message.
+	// mostScriptNodes is how many nodes a message names at most.
 	mostScriptNodes = 10
 	// everyNode in spec.nodeGroups or spec.bundles means all.
 	everyNode = "*"
 )
 
-// summary sums up in the status of NodeGroupConfigurations what nodes
-// report about them. It has no part in a switch.
+// summary is the reconciler of the status of all NodeGroupConfigurations.
 type summary struct {
 	client client.Client
 	off    bool
 	log    *slog.Logger
-	told   bool // that there is no status to write
+	told   bool // the log has said that a status cannot be written
 }
 
-// Watch looks at all NodeGroupConfigurations whenever one of them, or a report
-// about one, has changed. With off their status says that they are switched off.
+// Watch makes the manager write the status of all NodeGroupConfigurations when one
+// of them, or a report about one, has changed. If off is set, the status says
+// that NodeGroupConfigurations are switched off.
 func Watch(mgr ctrl.Manager, off bool, log *slog.Logger) error {
 	s := &summary{client: mgr.GetClient(), off: off, log: log}
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](scriptsEvery, time.Minute)
@@ -59,7 +60,7 @@ func Watch(mgr ctrl.Manager, off bool, log *slog.Logger) error {
 		Complete(s) //nolint:wrapcheck // the caller says what was done
 }
 
-// soon asks for the one reconciliation there is, a little later.
+// soon asks, a little later, for one reconciliation of everything.
 func soon() handler.Funcs {
 	ask := func(queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 		queue.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{Name: "all"}}, scriptsEvery)
@@ -72,7 +73,7 @@ func soon() handler.Funcs {
 	}
 }
 
-// reportOfScripts is whether a RegistryNode says something new about scripts.
+// reportOfScripts lets through RegistryNodes that say something new about scripts.
 func reportOfScripts() predicate.Funcs {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, ok := e.ObjectOld.(*v1alpha1.RegistryNode)
@@ -81,7 +82,7 @@ func reportOfScripts() predicate.Funcs {
 	}}
 }
 
-// Reconcile writes what has changed of all of them.
+// Reconcile writes every status that has changed.
 func (s *summary) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	var scripts deckhousev1alpha1.NodeGroupConfigurationList
 	var nodes v1alpha1.RegistryNodeList
@@ -104,20 +105,20 @@ func (s *summary) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	return reconcile.Result{}, errors.Join(failures...)
 }
 
-// refused is what to do about a status that could not be written. A platform's
-// own definition of the kind may have none: then there is nothing to be done.
+// refused is the error where a status could not be written; nil when the object
+// is gone, or when the platform's own CRD has no status.
 func (s *summary) refused(ctx context.Context, script *deckhousev1alpha1.NodeGroupConfiguration, err error) error {
 	if !apierrors.IsNotFound(err) {
 		return fmt.Errorf("write the status of NodeGroupConfiguration %s: %w", script.Name, err)
 	}
 	if ctx.Err() == nil && !s.told {
 		s.told = true
-		s.log.Info("the status of a NodeGroupConfiguration cannot be written: it has gone, or its definition has no status", "script", script.Name)
+		s.log.Info("cannot write the status of a NodeGroupConfiguration: it is gone, or its CRD has no status", "script", script.Name)
 	}
 	return nil
 }
 
-// statusOf is how far one got on the nodes that it concerns.
+// statusOf is how far a script is on the nodes that run it.
 func (s *summary) statusOf(script *deckhousev1alpha1.NodeGroupConfiguration, nodes []v1alpha1.RegistryNode) deckhousev1alpha1.NodeGroupConfigurationStatus {
 	var done int
 	var failed, waiting []string
@@ -160,7 +161,7 @@ func (s *summary) statusOf(script *deckhousev1alpha1.NodeGroupConfiguration, nod
 	}
 }
 
-// reportOf is what a node said last about a script; nil if nothing.
+// reportOf is what a node reports about a script; nil when nothing.
 func reportOf(script *deckhousev1alpha1.NodeGroupConfiguration, node *v1alpha1.RegistryNode) *v1alpha1.ScriptStatus {
 	for i := range node.Status.Scripts {
 		if have := &node.Status.Scripts[i]; have.Name == script.Name {
@@ -170,15 +171,15 @@ func reportOf(script *deckhousev1alpha1.NodeGroupConfiguration, node *v1alpha1.R
 	return nil
 }
 
-// concerns reports whether the node runs the script. Its group is known here;
-// its bundle only it knows, and tells by reporting.
+// concerns reports whether the node runs the script. We know the node's group,
+// but only the node knows its bundle: a report from it tells.
 func concerns(script *deckhousev1alpha1.NodeGroupConfiguration, node *v1alpha1.RegistryNode, report *v1alpha1.ScriptStatus) bool {
 	groups := script.Spec.NodeGroups
 	inGroup := slices.Contains(groups, everyNode) || node.Spec.NodeGroup != "" && slices.Contains(groups, node.Spec.NodeGroup)
 	return inGroup && (report != nil || slices.Contains(script.Spec.Bundles, everyNode))
 }
 
-// nodeNames are the first few, and how many more there are.
+// nodeNames joins the first names, and says how many more there are.
 func nodeNames(names []string) string {
 	if more := len(names) - mostScriptNodes; more > 0 {
 		return fmt.Sprintf("%s (+%d more)", strings.Join(names[:mostScriptNodes], ", "), more)

@@ -1,6 +1,6 @@
-// Package settings reads what the user asks for in ModuleConfig deckhouse.
+// Package settings reads what users ask for in ModuleConfig deckhouse.
 //
-// It checks a second time what admission checked. Start at Read.
+// It repeats the checks of admission. Start at Read.
 package settings
 
 import (
@@ -23,7 +23,7 @@ import (
 
 // registrySettings is spec.settings.registry of ModuleConfig deckhouse.
 type registrySettings struct {
-	Mode      *string          `json:"mode"` // absent is Unmanaged, empty is none
+	Mode      *string          `json:"mode"` // nil means Unmanaged; an empty mode is an error
 	Direct    *sectionSettings `json:"direct"`
 	Unmanaged json.RawMessage  `json:"unmanaged"`
 	Proxy     json.RawMessage  `json:"proxy"`
@@ -38,12 +38,12 @@ type sectionSettings struct {
 	Password   string `json:"password"`
 }
 
-// Disabled is the problem of a spec while the module is switched off.
+// Disabled is the Problem of a spec while the module is switched off.
 const Disabled = "Module registry is disabled by ModuleConfig registry."
 
-// Read reads what the user asks for, from the API server itself. What is wrong
-// with it is in the spec's Problem. Admission has checked the same, but a policy
-// can be deleted, and objects made before it are not looked at again.
+// Read reads what users ask for from the API server, past every cache. What is
+// wrong with it is in the spec's Problem. Admission has checked the same, but its
+// policy can be deleted, and it does not check objects that are older.
 func Read(ctx context.Context, live client.Reader) (switchover.Spec, error) {
 	module, err := cluster.Get[deckhousev1alpha1.ModuleConfig](ctx, live, client.ObjectKey{Name: v1alpha1.ModuleName})
 	if err != nil {
@@ -80,12 +80,12 @@ func Parse(settings []byte) switchover.Spec {
 	}
 	var section registrySettings
 	if err := json.Unmarshal(all.Registry, &section); err != nil {
-		return problem("spec.settings.registry: %s.", shape(err))
+		return problem("spec.settings.registry: %s.", formatError(err))
 	}
 	if field := unknownField(all.Registry); field != "" {
 		return problem("spec.settings.registry: unknown field %q.", field)
 	}
-	if wrong := section.clash(); wrong.Problem != "" {
+	if wrong := section.conflict(); wrong.Problem != "" {
 		return wrong
 	}
 	if section.Direct == nil {
@@ -94,9 +94,8 @@ func Parse(settings []byte) switchover.Spec {
 	return direct(*section.Direct)
 }
 
-// clash is what is wrong about the mode and the sections beside it; zero when
-// nothing is.
-func (section registrySettings) clash() switchover.Spec {
+// conflict says which sections do not fit the mode; zero when all do.
+func (section registrySettings) conflict() switchover.Spec {
 	mode := string(switchover.Unmanaged)
 	if section.Mode != nil {
 		mode = *section.Mode
@@ -125,12 +124,12 @@ func (section registrySettings) clash() switchover.Spec {
 	return switchover.Spec{}
 }
 
-// unknownField is a field that admission does not let in either. Go's decoder
-// takes any letter case for a known one.
+// unknownField is a field that is not in the schema; empty when there is none.
+// Go's decoder ignores such fields, and the case of letters.
 func unknownField(registry []byte) string {
 	var section, direct map[string]json.RawMessage
 	if json.Unmarshal(registry, &section) != nil || len(section["direct"]) > 0 && json.Unmarshal(section["direct"], &direct) != nil {
-		return "direct" // decoded before: not reached
+		return "direct" // not reached: it was decoded before
 	}
 	unknown := slices.DeleteFunc(slices.Collect(maps.Keys(section)), func(k string) bool {
 		return slices.Contains([]string{"mode", "direct", "unmanaged", "proxy"}, k)
@@ -163,9 +162,9 @@ func present(section json.RawMessage) bool {
 	return len(section) > 0 && !bytes.Equal(section, []byte("null"))
 }
 
-// shape says where the settings have the wrong form, without quoting a value:
-// it could be a password.
-func shape(err error) string {
+// formatError says which field has the wrong type. It quotes no value: it could
+// be a password.
+func formatError(err error) string {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		return fmt.Sprintf("%s: a %s is expected", wrong.Field, wrong.Type)

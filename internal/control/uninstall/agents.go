@@ -12,22 +12,23 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 )
 
-// dismissAgents has agents clear the folder that each keeps on its node, and
-// removes them. The folder says nothing to anybody without an agent, so one
-// that does not answer is named and not waited for.
-func (u *uninstaller) dismissAgents(ctx context.Context) error {
+// cleanupAgents has agents clear the folder that each keeps on its node, and
+// removes them. An agent that does not answer is named and not waited for: its
+// folder does no harm.
+func (u *uninstaller) cleanupAgents(ctx context.Context) error {
 	ds := &appsv1.DaemonSet{}
 	err := u.client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DaemonSetAgent}, ds)
 	switch {
 	case apierrors.IsNotFound(err):
 	case err != nil:
 		return fmt.Errorf("read DaemonSet %s: %w", v1alpha1.DaemonSetAgent, err)
-	case !isOurs(ds):
+	case !cluster.IsOurs(ds):
 		return refused("DaemonSet d8-system/%s is not the module's: it has no label %s=%s", ds.Name, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy)
 	default:
-		if err := u.clearFolders(ctx); err != nil {
+		if err := u.cleanupFolders(ctx); err != nil {
 			return err
 		}
 		if err := u.delete(ctx, ds); err != nil {
@@ -37,15 +38,16 @@ func (u *uninstaller) dismissAgents(ctx context.Context) error {
 	return u.until(ctx, func(ctx context.Context) (string, error) { return u.podsOf(ctx, v1alpha1.DaemonSetAgent) })
 }
 
-// clearFolders gives the order and waits while agents carry it out.
-func (u *uninstaller) clearFolders(ctx context.Context) error {
-	staying, err := u.orderLeave(ctx)
-	for err == nil && len(staying) > 0 {
+// cleanupFolders gives the order, and waits as long as one more agent carries it
+// out within AgentTimeout.
+func (u *uninstaller) cleanupFolders(ctx context.Context) error {
+	pending, err := u.orderCleanup(ctx)
+	for err == nil && len(pending) > 0 {
 		var now []string
-		patience, cancel := context.WithTimeout(ctx, u.cfg.Patience)
-		waitErr := u.until(patience, func(ctx context.Context) (string, error) {
+		limited, cancel := context.WithTimeout(ctx, u.cfg.AgentTimeout)
+		waitErr := u.until(limited, func(ctx context.Context) (string, error) {
 			var err error
-			if now, err = u.orderLeave(ctx); err != nil || len(now) < len(staying) {
+			if now, err = u.orderCleanup(ctx); err != nil || len(now) < len(pending) {
 				return "", err
 			}
 			return "Waiting for the agents of " + strings.Join(now, ", ") + " to clear their folder.", nil
@@ -53,19 +55,19 @@ func (u *uninstaller) clearFolders(ctx context.Context) error {
 		cancel()
 		switch {
 		case waitErr != nil && ctx.Err() == nil && errors.Is(waitErr, context.DeadlineExceeded):
-			u.say("Agents of these nodes do not clear their folder, remove /var/lib/registry-agent there by hand: %s.", strings.Join(staying, ", "))
+			u.say("Agents of these nodes do not clear their folder, remove /var/lib/registry-agent there by hand: %s.", strings.Join(pending, ", "))
 			return nil
 		case waitErr != nil:
 			return waitErr
 		}
-		staying = now
+		pending = now
 	}
 	return err
 }
 
-// orderLeave tells every agent, and returns the nodes that are there and whose
-// agents have not yet done it.
-func (u *uninstaller) orderLeave(ctx context.Context) ([]string, error) {
+// orderCleanup orders every agent to clear its folder, and returns the Ready
+// nodes where that is not done.
+func (u *uninstaller) orderCleanup(ctx context.Context) ([]string, error) {
 	ready, err := u.readyNodes(ctx)
 	if err != nil {
 		return nil, err
@@ -74,7 +76,7 @@ func (u *uninstaller) orderLeave(ctx context.Context) ([]string, error) {
 	if err := u.client.List(ctx, &nodes); err != nil {
 		return nil, fmt.Errorf("list RegistryNodes: %w", err)
 	}
-	var staying []string
+	var pending []string
 	for i := range nodes.Items {
 		rn := &nodes.Items[i]
 		if !rn.Spec.Leave {
@@ -84,8 +86,8 @@ func (u *uninstaller) orderLeave(ctx context.Context) ([]string, error) {
 			}
 		}
 		if ready[rn.Name] && !rn.Status.Left {
-			staying = append(staying, rn.Name)
+			pending = append(pending, rn.Name)
 		}
 	}
-	return staying, nil
+	return pending, nil
 }

@@ -3,7 +3,6 @@ package uninstall
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -17,16 +16,16 @@ import (
 	"github.com/d8-registry/registry/internal/control/cluster"
 )
 
-// returnNodes gets every node that counts back to where it was before the
-// module. It is the documented way: the layout's Secret is deleted, the
-// controller makes an order of that, and knows when it is carried out and which
-// nodes it goes without.
-func (u *uninstaller) returnNodes(ctx context.Context) error {
-	s, err := u.standing(ctx)
+// revertNodes takes nodes back to where they were before the module, in the
+// documented way: the layout's Secret is deleted, and the controller sees that,
+// gives the order to nodes and reports when they have followed it. The
+// controller also decides which nodes it does not wait for.
+func (u *uninstaller) revertNodes(ctx context.Context) error {
+	s, err := u.readState(ctx)
 	if err != nil {
 		return err
 	}
-	if s.returned() {
+	if s.reverted() {
 		u.say("No node has anything of the module in containerd's configuration.")
 		return nil
 	}
@@ -42,17 +41,17 @@ func (u *uninstaller) returnNodes(ctx context.Context) error {
 		u.say("Secret d8-system/registry-bashible-config is deleted: nodes go back to the legacy containerd format.")
 	}
 	err = u.until(ctx, func(ctx context.Context) (string, error) {
-		s, err := u.standing(ctx)
+		s, err := u.readState(ctx)
 		switch {
 		case err != nil:
 			return "", err
 		case s.layout != nil && s.layout.UID != deleted:
-			return "", u.republished(ctx, s)
-		case s.returned():
+			return "", u.refuseRepublished(ctx, s)
+		case s.reverted():
 			return "", nil
 		case s.refusal() != nil:
-			return "", s.refusal() // another wish meanwhile
-		case !s.state.Desired.Legacy:
+			return "", s.refusal() // users asked for another mode meanwhile
+		case !s.doc.Desired.Legacy:
 			return "Waiting for the controller to order it.", nil
 		}
 		return "Waiting for nodes. " + s.waiting(), nil
@@ -60,12 +59,15 @@ func (u *uninstaller) returnNodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return u.tellLeft(ctx)
+	return u.tellSkipped(ctx)
 }
 
-// republished says who still needs names that only the layout serves.
-func (u *uninstaller) republished(ctx context.Context, s standing) error {
-	by, err := u.users(ctx, s.state)
+// refuseRepublished names what still needs names that only the layout serves.
+func (u *uninstaller) refuseRepublished(ctx context.Context, s clusterState) error {
+	if s.doc == nil {
+		return s.refusal()
+	}
+	by, err := u.layoutUsers(ctx, s.doc)
 	if err != nil {
 		return err
 	}
@@ -76,28 +78,29 @@ func (u *uninstaller) republished(ctx context.Context, s standing) error {
 		"Give them other images or remove them, and try again. Nothing was removed", strings.Join(by, ", "))
 }
 
-// tellLeft names the nodes that the controller goes without.
-func (u *uninstaller) tellLeft(ctx context.Context) error {
+// tellSkipped names the nodes that the controller did not wait for.
+func (u *uninstaller) tellSkipped(ctx context.Context) error {
 	var nodes v1alpha1.RegistryNodeList
 	if err := u.client.List(ctx, &nodes); err != nil {
 		return fmt.Errorf("list RegistryNodes: %w", err)
 	}
-	var left []string
+	var skipped []string
 	for i := range nodes.Items {
 		if !nodes.Items[i].Status.Legacy {
-			left = append(left, nodes.Items[i].Name)
+			skipped = append(skipped, nodes.Items[i].Name)
 		}
 	}
-	if len(left) > 0 {
+	if len(skipped) > 0 {
 		u.say("Nodes that are away or excluded keep what the module wrote there: %s. Make them anew, or remove on each the folders below containerd's "+
-			"host directory whose hosts.toml begins with \"# Written by registry-agent\", and /var/lib/registry-agent.", strings.Join(left, ", "))
+			"host directory whose hosts.toml begins with \"# Written by registry-agent\", and /var/lib/registry-agent.", strings.Join(skipped, ", "))
 		return nil
 	}
 	u.say("All nodes are back in the legacy containerd format.")
 	return nil
 }
 
-// controllerRuns refuses where nobody could give nodes the order.
+// controllerRuns refuses where no controller runs that could give nodes the
+// order.
 func (u *uninstaller) controllerRuns(ctx context.Context) error {
 	var d appsv1.Deployment
 	err := u.client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, &d)
@@ -111,8 +114,8 @@ func (u *uninstaller) controllerRuns(ctx context.Context) error {
 	return nil
 }
 
-// stopController scales it down, so that it does not make again what is about to
-// go, and returns when it has ended. The Deployment stays the chart's.
+// stopController scales it down, so that it does not make again what is removed
+// next, and waits for its end. Helm deletes the Deployment itself.
 func (u *uninstaller) stopController(ctx context.Context) error {
 	d := &appsv1.Deployment{}
 	at := client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}
@@ -132,8 +135,8 @@ func (u *uninstaller) stopController(ctx context.Context) error {
 	return u.until(ctx, func(ctx context.Context) (string, error) { return u.podsOf(ctx, at.Name) })
 }
 
-// scale writes the number of pods, and leaves the field to the chart: or the next
-// helm upgrade would be refused it.
+// scale sets the number of pods, and gives up the field: otherwise the next helm
+// upgrade would conflict with us.
 func (u *uninstaller) scale(ctx context.Context, d *appsv1.Deployment, pods int32) error {
 	if d.Spec.Replicas == nil || *d.Spec.Replicas != pods {
 		patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, pods)
@@ -152,22 +155,22 @@ func (u *uninstaller) scale(ctx context.Context, d *appsv1.Deployment, pods int3
 	return nil
 }
 
-// confirm looks once more now that nobody writes the state. Until the controller
-// had ended somebody could still wish for another mode, and nodes could have been
-// told of it: then the controller goes on.
+// confirm looks again, now that nobody writes the state. Before the controller
+// had ended, users could still ask for another mode, and nodes could have begun
+// to follow. Then the controller is started again.
 func (u *uninstaller) confirm(ctx context.Context) error {
-	s, err := u.standing(ctx)
+	s, err := u.readState(ctx)
 	if err != nil {
 		return err
 	}
 	no := s.refusal()
-	if no == nil && s.returned() {
+	if no == nil && s.reverted() {
 		return nil
 	}
 	d := &appsv1.Deployment{}
 	err = u.client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, d)
 	switch {
-	case apierrors.IsNotFound(err): // there is nothing to put back
+	case apierrors.IsNotFound(err): // there is nothing to start again
 	case err != nil:
 		return fmt.Errorf("read Deployment %s: %w", v1alpha1.DeploymentController, err)
 	default:
@@ -181,15 +184,15 @@ func (u *uninstaller) confirm(ctx context.Context) error {
 	return no
 }
 
-// podsOf says which pods of one of our own workloads are still there. One on a
-// node that is away may stay there for ever.
+// podsOf says which pods of one of our own workloads are still there. A pod on a
+// node that is not Ready does not count: it may stay for ever.
 func (u *uninstaller) podsOf(ctx context.Context, app string) (string, error) {
 	ready, err := u.readyNodes(ctx)
 	if err != nil {
 		return "", err
 	}
 	var pods corev1.PodList
-	if err := u.client.List(ctx, &pods, client.InNamespace(v1alpha1.Namespace), client.MatchingLabels{labelApp: app}); err != nil {
+	if err := u.client.List(ctx, &pods, client.InNamespace(v1alpha1.Namespace), client.MatchingLabels{cluster.LabelApp: app}); err != nil {
 		return "", fmt.Errorf("list pods: %w", err)
 	}
 	var running []string
@@ -204,6 +207,7 @@ func (u *uninstaller) podsOf(ctx context.Context, app string) (string, error) {
 	return "Waiting for the end of " + strings.Join(running, ", ") + ".", nil
 }
 
+// readyNodes are all nodes by name, with true for those that are Ready.
 func (u *uninstaller) readyNodes(ctx context.Context) (map[string]bool, error) {
 	var nodes corev1.NodeList
 	if err := u.client.List(ctx, &nodes); err != nil {
@@ -211,9 +215,7 @@ func (u *uninstaller) readyNodes(ctx context.Context) (map[string]bool, error) {
 	}
 	ready := map[string]bool{}
 	for i := range nodes.Items {
-		ready[nodes.Items[i].Name] = slices.ContainsFunc(nodes.Items[i].Status.Conditions, func(c corev1.NodeCondition) bool {
-			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-		})
+		ready[nodes.Items[i].Name] = cluster.IsReady(&nodes.Items[i])
 	}
 	return ready, nil
 }
@@ -229,13 +231,14 @@ func (u *uninstaller) unmarkNodes(ctx context.Context) error {
 		want := have.DeepCopy()
 		delete(want.Annotations, v1alpha1.AnnotationVersion)
 		delete(want.Labels, v1alpha1.LabelContainerdConfig)
-		want.Spec.Taints = slices.DeleteFunc(want.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintNotConverged })
-		if len(want.Annotations) == len(have.Annotations) && len(want.Labels) == len(have.Labels) && len(want.Spec.Taints) == len(have.Spec.Taints) {
+		cluster.RemoveTaint(want)
+		if len(want.Annotations) == len(have.Annotations) && len(want.Labels) == len(have.Labels) && !cluster.HasTaint(have) {
 			continue
 		}
 		patch := client.MergeFrom(have)
-		if len(want.Spec.Taints) != len(have.Spec.Taints) {
-			// A list is replaced as a whole: not over somebody else's taint.
+		if cluster.HasTaint(have) {
+			// The patch replaces the whole list. Without the lock it could
+			// remove a taint that somebody has just added.
 			patch = client.MergeFromWithOptions(have, client.MergeFromWithOptimisticLock{})
 		}
 		if err := u.client.Patch(ctx, want, patch, owner); client.IgnoreNotFound(err) != nil {
@@ -245,12 +248,12 @@ func (u *uninstaller) unmarkNodes(ctx context.Context) error {
 	return nil
 }
 
-// delete deletes the very object that was seen.
+// delete deletes the very object that was seen. If another one has its name now, it
+// fails, and the next try sees that one.
 func (u *uninstaller) delete(ctx context.Context, o client.Object) error {
-	uid := o.GetUID()
-	err := u.client.Delete(ctx, o, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	err := cluster.DeleteSeen(ctx, u.client, o, client.PropagationPolicy(metav1.DeletePropagationBackground))
 	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("delete %s: %w", nameOf(o), err)
+		return fmt.Errorf("delete %s: %w", cluster.Key(o), err)
 	}
 	return nil
 }

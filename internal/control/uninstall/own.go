@@ -15,10 +15,12 @@ import (
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// own are the objects that the controller makes for itself, by name. Agents and
-// state are not among them: they have steps of their own.
+// own are the objects that the controller makes for itself. Agents and state are
+// not among them: they have steps of their own.
 func own() []client.Object {
 	here := func(name string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name}
@@ -29,13 +31,13 @@ func own() []client.Object {
 		&corev1.ConfigMap{ObjectMeta: here(v1alpha1.ConfigMapImageAddress)},
 		&deckhousev1alpha1.Module{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleName}},
 	}
-	for _, name := range []string{v1alpha1.SecretProxy, v1alpha1.SecretPKI, "registry-user-ro", "registry-user-node", v1alpha1.SecretBootstrap} {
+	for _, name := range []string{v1alpha1.SecretProxy, v1alpha1.SecretPKI, state.UserSecretPrefix + state.UserClient, state.UserSecretPrefix + state.UserNode, v1alpha1.SecretBootstrap} {
 		objects = append(objects, &corev1.Secret{ObjectMeta: here(name)})
 	}
 	return objects
 }
 
-// removeOwn removes them, and what is left of nodes and of the lease.
+// removeOwn removes them, the RegistryNodes and the controller's lease.
 func (u *uninstaller) removeOwn(ctx context.Context) error {
 	for _, o := range own() {
 		if err := u.removeOurs(ctx, o); err != nil {
@@ -45,7 +47,7 @@ func (u *uninstaller) removeOwn(ctx context.Context) error {
 	if err := client.IgnoreNotFound(u.client.DeleteAllOf(ctx, &v1alpha1.RegistryNode{})); err != nil && !meta.IsNoMatchError(err) {
 		return fmt.Errorf("delete RegistryNodes: %w", err)
 	}
-	// A lease has no label; nobody else takes this one.
+	// A lease has no label, but only the controller takes one of this name.
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}}
 	if err := client.IgnoreNotFound(u.client.Delete(ctx, lease)); err != nil {
 		return fmt.Errorf("delete the controller's lease: %w", err)
@@ -54,46 +56,38 @@ func (u *uninstaller) removeOwn(ctx context.Context) error {
 	return nil
 }
 
-// removeState comes last: until then it says what was under way.
+// removeState comes last: a run that was cut off before needs the state.
 func (u *uninstaller) removeState(ctx context.Context) error {
 	return u.removeOurs(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}})
 }
 
-// removeOurs deletes an object if it is there and the controller's.
+// removeOurs deletes an object, given by kind and name, if it is there and the
+// controller's.
 func (u *uninstaller) removeOurs(ctx context.Context, o client.Object) error {
 	err := u.client.Get(ctx, client.ObjectKeyFromObject(o), o)
 	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", nameOf(o), err)
+		return fmt.Errorf("read %s: %w", cluster.Key(o), err)
 	}
-	if !isOurs(o) {
-		u.say("%s stays: it is not the module's.", u.kindOf(o)+" "+nameOf(o))
+	if !cluster.IsOurs(o) {
+		u.say("%s stays: it is not the module's.", u.describe(o))
 		return nil
 	}
 	return u.delete(ctx, o)
 }
 
-func isOurs(o client.Object) bool {
-	return o.GetLabels()[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy
-}
-
+// byChart reports whether the chart made an object because it was missing.
 func byChart(o client.Object) bool {
 	return o.GetAnnotations()[v1alpha1.AnnotationMadeBy] == v1alpha1.MadeByChart
 }
 
-func nameOf(o client.Object) string {
-	if o.GetNamespace() == "" {
-		return o.GetName()
-	}
-	return o.GetNamespace() + "/" + o.GetName()
-}
-
-func (u *uninstaller) kindOf(o client.Object) string {
+// describe is kind, namespace and name: "Pod d8-system/registry-agent-x7k2p".
+func (u *uninstaller) describe(o client.Object) string {
 	kind, err := apiutil.GVKForObject(o, u.client.Scheme())
 	if err != nil {
-		return "Object"
+		return "Object " + cluster.Key(o)
 	}
-	return kind.Kind
+	return kind.Kind + " " + cluster.Key(o)
 }

@@ -28,11 +28,10 @@ type Config struct {
 	Kubeconfig string
 	// REST replaces Kubeconfig when set.
 	REST *rest.Config
-	// Timeout ends it, wherever it is; the next run goes on.
+	// Timeout is for the whole run. One that is cut off is finished by the next.
 	Timeout time.Duration
-	// Patience is how long an agent that says nothing is waited for when all
-	// that it has left to do is to clear its own folder.
-	Patience time.Duration
+	// AgentTimeout is how long to wait for the next agent to clear its folder.
+	AgentTimeout time.Duration
 }
 
 // RegisterFlags binds the configuration to command line flags and sets the
@@ -40,19 +39,19 @@ type Config struct {
 func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "path of a kubeconfig; empty: the pod's ServiceAccount")
 	flags.DurationVar(&c.Timeout, "timeout", 30*time.Minute, "how long it may take; what is not done then is done by the next run")
-	flags.DurationVar(&c.Patience, "patience", 2*time.Minute, "how long to wait for agents that do not clear their folder on the node")
+	flags.DurationVar(&c.AgentTimeout, "patience", 2*time.Minute, "how long to wait for agents that do not clear their folder on the node")
 }
 
-// ErrRefused is wrapped by errors that say why nothing is, or nothing more can
-// be, uninstalled. To try again is of no use before the reason is gone.
+// ErrRefused is wrapped by errors that say why the module cannot be uninstalled
+// now. Trying again does not help before users have removed the reason.
 var ErrRefused = errors.New("refused")
 
-// refused is such an error; its words are for the user.
+// refused makes such an error. Users read its text.
 func refused(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrRefused, fmt.Errorf(format, args...))
 }
 
-// owner is whose changes these are.
+// owner is the field manager of all changes made here.
 const owner = client.FieldOwner("registry-uninstall")
 
 // uninstaller is one run.
@@ -61,13 +60,13 @@ type uninstaller struct {
 	client  client.Client // no cache: each question is asked once or after a change
 	dynamic dynamic.Interface
 	out     io.Writer
-	changed chan struct{} // something that a step may wait for has changed
-	told    string
-	// replicas are how many controllers there were before they were stopped.
+	changed chan struct{} // has a value when something that a step waits for may have changed
+	told    string        // what until said last
+	// replicas is how many pods the controller had before it was stopped.
 	replicas int32
 }
 
-// Run uninstalls the module and tells out about it.
+// Run uninstalls the module, and writes to out what it does.
 func Run(ctx context.Context, cfg Config, out io.Writer) error {
 	u, err := connect(cfg, out)
 	if err != nil {
@@ -75,24 +74,24 @@ func Run(ctx context.Context, cfg Config, out io.Writer) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	// The order is the safety argument: nothing is taken away that a step
-	// before could still need, nor that the controller would make again.
+	// The order is the safety argument: a step removes nothing that a later one
+	// needs, nor anything that the controller would make again.
 	steps := []func(context.Context) error{
-		u.returnNodes,
+		u.revertNodes,
 		u.stopController,
 		u.confirm,
-		u.dismissAgents,
+		u.cleanupAgents,
 		u.unmarkNodes,
 		u.removeOwn,
 		u.removeShared,
 		u.removeState,
 	}
-	if err := u.insist(ctx, u.mayBegin); err != nil {
+	if err := u.retry(ctx, u.mayBegin); err != nil {
 		return err
 	}
-	u.follow(ctx)
+	u.watch(ctx)
 	for _, step := range steps {
-		if err := u.insist(ctx, step); err != nil {
+		if err := u.retry(ctx, step); err != nil {
 			return err
 		}
 	}
@@ -130,16 +129,16 @@ func connect(cfg Config, out io.Writer) (*uninstaller, error) {
 }
 
 const (
-	againMin = time.Second
-	againMax = 15 * time.Second
+	retryMin = time.Second
+	retryMax = 15 * time.Second
 )
 
-// insist does a step again while the API server is away or somebody else wrote
-// first. What it refuses for good ends the run.
-func (u *uninstaller) insist(ctx context.Context, step func(context.Context) error) error {
-	for pause := againMin; ; pause = min(2*pause, againMax) {
+// retry repeats a step while the API server cannot be reached or somebody else
+// wrote first.
+func (u *uninstaller) retry(ctx context.Context, step func(context.Context) error) error {
+	for pause := retryMin; ; pause = min(2*pause, retryMax) {
 		err := step(ctx)
-		if err == nil || errors.Is(err, ErrRefused) || !mayPass(err) || ctx.Err() != nil {
+		if err == nil || errors.Is(err, ErrRefused) || !temporary(err) || ctx.Err() != nil {
 			return err
 		}
 		u.say("Trying again: %v", err)
@@ -151,8 +150,8 @@ func (u *uninstaller) insist(ctx context.Context, step func(context.Context) err
 	}
 }
 
-// mayPass reports whether an error may be over in a moment.
-func mayPass(err error) bool {
+// temporary reports whether the same request may succeed later.
+func temporary(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
 		return !errors.Is(err, context.DeadlineExceeded)
@@ -160,7 +159,7 @@ func mayPass(err error) bool {
 	return !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) && !apierrors.IsUnauthorized(err)
 }
 
-// say tells the user.
+// say writes one line for the user.
 func (u *uninstaller) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(u.out, format+"\n", args...) // nobody to tell that telling failed
+	_, _ = fmt.Fprintf(u.out, format+"\n", args...) // where it cannot be written, the error cannot be either
 }

@@ -16,10 +16,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 )
 
-// removeShared removes what the module made because nobody else had, and what
-// others may use by now. See ADR 10.
+// removeShared removes what the module made because it was missing, unless others
+// use it by now. See ADR 10.
 func (u *uninstaller) removeShared(ctx context.Context) error {
 	if err := u.removePullSecrets(ctx); err != nil {
 		return err
@@ -33,8 +34,8 @@ func (u *uninstaller) removeShared(ctx context.Context) error {
 	return nil
 }
 
-// removeCRD removes a CRD that the chart made, unless there are objects of the
-// kind, except one that was for the module alone.
+// removeCRD removes a CRD that the chart made, unless there are objects of its
+// kind. A ModuleConfig that only says which registry to use does not count.
 func (u *uninstaller) removeCRD(ctx context.Context, name string) error {
 	var crd apiextensionsv1.CustomResourceDefinition
 	err := u.client.Get(ctx, client.ObjectKey{Name: name}, &crd)
@@ -55,7 +56,7 @@ func (u *uninstaller) removeCRD(ctx context.Context, name string) error {
 	}
 	var used []string
 	for i := range objects.Items {
-		if o := &objects.Items[i]; !onlyWish(o) {
+		if o := &objects.Items[i]; !onlyRegistrySettings(o) {
 			used = append(used, o.GetName())
 		}
 	}
@@ -70,17 +71,17 @@ func (u *uninstaller) removeCRD(ctx context.Context, name string) error {
 	return nil
 }
 
-// onlyWish reports whether an object is ModuleConfig deckhouse, with the wish for
-// a registry and no other setting in it.
-func onlyWish(o *unstructured.Unstructured) bool {
+// onlyRegistrySettings reports whether an object is ModuleConfig deckhouse with
+// the settings of the registry and no others.
+func onlyRegistrySettings(o *unstructured.Unstructured) bool {
 	settings, _, err := unstructured.NestedMap(o.Object, "spec", "settings")
 	delete(settings, "registry")
 	return err == nil && len(settings) == 0 && o.GetKind() == "ModuleConfig" && o.GetName() == v1alpha1.ModuleConfigName
 }
 
 // removePullSecrets removes Secret deckhouse-registry if the chart made it, and
-// its copies in other namespaces if the controller made them, where nothing
-// pulls with them any more.
+// its copies in other namespaces if the controller made them. A copy that
+// something still pulls with stays.
 func (u *uninstaller) removePullSecrets(ctx context.Context) error {
 	var secrets corev1.SecretList
 	only := client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("metadata.name", v1alpha1.SecretRegistry)}
@@ -90,20 +91,20 @@ func (u *uninstaller) removePullSecrets(ctx context.Context) error {
 	var users map[string][]string
 	for i := range secrets.Items {
 		secret := &secrets.Items[i]
-		if !isOurs(secret) && !byChart(secret) {
+		if !cluster.IsOurs(secret) && !byChart(secret) {
 			if secret.Namespace == v1alpha1.Namespace {
-				u.say("Secret %s stays: it was not made by the module.", nameOf(secret))
+				u.say("Secret %s stays: it was not made by the module.", cluster.Key(secret))
 			}
 			continue
 		}
 		if users == nil {
 			var err error
-			if users, err = u.pullers(ctx); err != nil {
+			if users, err = u.pullSecretUsers(ctx); err != nil {
 				return err
 			}
 		}
 		if by := users[secret.Namespace]; len(by) > 0 {
-			u.say("Secret %s stays: it is the image pull secret of %s.", nameOf(secret), listed(by))
+			u.say("Secret %s stays: it is the image pull secret of %s.", cluster.Key(secret), listed(by))
 			continue
 		}
 		if err := u.delete(ctx, secret); err != nil {
@@ -113,7 +114,7 @@ func (u *uninstaller) removePullSecrets(ctx context.Context) error {
 	return nil
 }
 
-// listed is at most five of many.
+// listed joins names, at most five of them, and sorts them in place.
 func listed(names []string) string {
 	slices.Sort(names)
 	names = slices.Compact(names)

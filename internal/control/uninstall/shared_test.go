@@ -7,8 +7,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestWhichObjectGoesWithItsCRD: none that says anything but which registry is
-// wished for.
+// TestWhichObjectGoesWithItsCRD: only a ModuleConfig that says nothing but which
+// registry to use.
 func TestWhichObjectGoesWithItsCRD(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
@@ -23,7 +23,7 @@ func TestWhichObjectGoesWithItsCRD(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(text), &o.Object); err != nil {
 			t.Fatal(err)
 		}
-		if got := onlyWish(&o); got != want {
+		if got := onlyRegistrySettings(&o); got != want {
 			t.Errorf("%s: %v", text, got)
 		}
 	}

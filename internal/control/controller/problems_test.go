@@ -22,19 +22,19 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// TestWrongCredentialsReachNoNode: the condition names the registry and the
-// error, no node and no layout hears of them, and correcting them goes on.
+// TestWrongCredentialsReachNoNode: the condition names the registry and the error.
+// Layout and nodes are not changed. With the right credentials the switch goes on.
 func TestWrongCredentialsReachNoNode(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamA()))
+	c.ask(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
 	layoutBefore, nodeBefore := c.secret(v1alpha1.SecretLayout).ResourceVersion, c.registryNode("worker").ResourceVersion
 
 	wrong := c.upstreamB()
 	wrong.Credentials.Password = "wr0ng-pa55word"
-	c.wish(settingsOf(wrong))
+	c.ask(settingsOf(wrong))
 	v := c.until("it is told", func(v view) bool {
 		return v.condition(v1alpha1.ConditionImages).Status == metav1.ConditionFalse && strings.Contains(v.condition(v1alpha1.ConditionImages).Message, "401")
 	})
@@ -50,7 +50,7 @@ func TestWrongCredentialsReachNoNode(t *testing.T) {
 	if got := c.registryNode("worker").ResourceVersion; got != nodeBefore {
 		t.Error("RegistryNode was written")
 	}
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.reaches(switchover.Direct, c.upstreamB())
 }
 
@@ -63,13 +63,13 @@ func (c *testbed) registryNode(name string) *v1alpha1.RegistryNode {
 	return &rn
 }
 
-// TestAnAbsentWishIsNoWish: with ModuleConfig gone, or wrong, nothing moves and
-// Ready says why; a disabled module shows as such.
-func TestAnAbsentWishIsNoWish(t *testing.T) {
+// TestAnAbsentSpecIsNoSpec: when ModuleConfig is gone or wrong, nothing moves and
+// Ready says why. A disabled module is shown as disabled.
+func TestAnAbsentSpecIsNoSpec(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamA()))
+	c.ask(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
 	published := c.secret(v1alpha1.SecretLayout).ResourceVersion
 
@@ -78,9 +78,9 @@ func TestAnAbsentWishIsNoWish(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.says("ModuleConfig deckhouse does not exist.")
-	c.wish("mode: Direct\ndirect: {imagesRepo: 'http://no.such/form'}")
+	c.ask("mode: Direct\ndirect: {imagesRepo: 'http://no.such/form'}")
 	c.says("registry.direct: imagesRepo")
-	c.wish("mode: Bundle")
+	c.ask("mode: Bundle")
 	c.says(`Unknown registry mode: "Bundle"`)
 
 	off := false
@@ -89,7 +89,7 @@ func TestAnAbsentWishIsNoWish(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.wantModule("Available", "False", "False")
 	if got := c.secret(v1alpha1.SecretLayout).ResourceVersion; got != published {
 		t.Error("the layout was written")
@@ -108,9 +108,9 @@ func (c *testbed) says(text string) {
 	})
 }
 
-// TestReappliersAreListedNotFought: what kustomize-controller applies keeps
-// its images and goes on being served under its old name; so does what opted
-// out, and revisions that may be rolled back to.
+// TestReappliersAreListedNotFought: what kustomize-controller applies keeps its
+// images, and their old name is still served. The same holds for workloads that
+// are opted out, and for ReplicaSets that a rollback may need.
 func TestReappliersAreListedNotFought(t *testing.T) {
 	c := newCluster(t)
 	old := layout.NameOf(c.upstreamA())
@@ -125,7 +125,7 @@ func TestReappliersAreListedNotFought(t *testing.T) {
 	})
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	v := c.reaches(switchover.Direct, c.upstreamB())
 	message := v.condition(v1alpha1.ConditionFinal).Message
 	t.Log(message)
@@ -160,9 +160,9 @@ func (c *testbed) applyAs(manager string, o *appsv1.Deployment) {
 	}
 }
 
-// TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown follows a node whose agent
-// says nothing: named while its node is Ready, left out once the node has been
-// NotReady for long enough, tainted until it has caught up.
+// TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown: a node whose agent does not
+// report is named while it is Ready, left out when it has been NotReady for long
+// enough, and tainted until its agent reports again.
 func TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown(t *testing.T) {
 	c := newCluster(t)
 	c.cfg.Settings.NotReadyFor = 300 * time.Millisecond
@@ -173,7 +173,7 @@ func TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown(t *testing.T) {
 	c.reaches(switchover.Unmanaged, c.upstreamA())
 	c.until("all have reported", func(view) bool { return c.registryNode("worker").Status.NodeUID != "" })
 	c.sim.set(func(s *simulator) { s.silent["worker"] = true })
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	v := c.until("it is named", func(v view) bool {
 		return strings.Contains(v.condition(v1alpha1.ConditionTransition).Message, "- worker:")
 	})
@@ -216,13 +216,13 @@ func (c *testbed) tainted(name string) bool {
 	return cluster.HasTaint(&n)
 }
 
-// TestOwnedObjectsAreHealed: what somebody deletes or changes by hand while it
-// is ours comes back.
+// TestOwnedObjectsAreHealed: our objects come back when somebody deletes or changes
+// them.
 func TestOwnedObjectsAreHealed(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamA()))
+	c.ask(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
 	for _, name := range []string{v1alpha1.SecretLayout, v1alpha1.SecretProxy, v1alpha1.SecretRegistry, v1alpha1.SecretPKI, state.UserSecretPrefix + state.UserClient} {
 		before := c.secret(name)
@@ -245,13 +245,13 @@ func TestOwnedObjectsAreHealed(t *testing.T) {
 	c.reaches(switchover.Direct, c.upstreamA())
 }
 
-// TestNothingIsMadeOfWhatTellsNothing: a lost state beside a layout that cannot
-// be read, or a state of a newer version, is told and takes nothing away.
+// TestNothingIsMadeOfWhatTellsNothing: if the state is lost and the layout cannot be
+// read, or the state is of a newer version, users are told and nothing is removed.
 func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 	c := newCluster(t)
 	stop := c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.wish(settingsOf(c.upstreamA()))
+	c.ask(settingsOf(c.upstreamA()))
 	c.reaches(switchover.Direct, c.upstreamA())
 	stop()
 	stored, published := c.secret(v1alpha1.SecretState), c.secret(v1alpha1.SecretLayout)
@@ -289,7 +289,7 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 	}
 }
 
-// restore puts Secrets back as they were.
+// restore makes Secrets as they were.
 func (c *testbed) restore(secrets ...*corev1.Secret) {
 	c.t.Helper()
 	for _, was := range secrets {
@@ -302,15 +302,15 @@ func (c *testbed) restore(secrets ...*corev1.Secret) {
 	}
 }
 
-// TestAnotherModulesObjectsAreLeftAlone: without our label the objects belong
-// to a platform that has a registry module of its own.
+// TestAnotherModulesObjectsAreLeftAlone: objects with our names but without our
+// label belong to a platform with a registry module of its own.
 func TestAnotherModulesObjectsAreLeftAlone(t *testing.T) {
 	c := newCluster(t)
 	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, Data: map[string][]byte{"mode": []byte("Direct")}}
 	c.create(theirs)
-	c.wish(settingsOf(c.upstreamB()))
+	c.ask(settingsOf(c.upstreamB()))
 	c.start(nil)
-	pause(time.Second) // there is no sign of not doing anything
+	pause(time.Second) // that nothing happens can only be waited for
 	if now := c.secret(v1alpha1.SecretState); now.ResourceVersion != theirs.ResourceVersion {
 		t.Error("somebody else's Secret was written")
 	}

@@ -16,11 +16,10 @@ import (
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
-// holds say how to keep a switch to Direct on B at a step, and how to let it
-// go on.
-var holds = []struct {
-	step        string
-	hold, letGo func(*testbed)
+// stops say how to stop a switch to Direct on B at a step, and how to release it.
+var stops = []struct {
+	step          string
+	stop, release func(*testbed)
 }{
 	{v1alpha1.ConditionImages,
 		func(c *testbed) { c.b.SetFaults(testregistry.Faults{Status: http.StatusServiceUnavailable}) },
@@ -40,7 +39,7 @@ var holds = []struct {
 	{v1alpha1.ConditionProxy,
 		func(c *testbed) {
 			c.sim.set(func(s *simulator) { s.stuck[v1alpha1.DeploymentProxy] = true })
-			// Else the switch may be past the step before the pod is not ready.
+			// Otherwise the switch may pass the step before the pod is not ready.
 			c.eventually("the proxy is away", func() bool {
 				var d appsv1.Deployment
 				err := c.Get(c.t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentProxy}, &d)
@@ -56,14 +55,14 @@ var holds = []struct {
 		func(c *testbed) { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) }},
 }
 
-// reachStep brings a switch to Direct on B to where it waits at a step.
+// reachStep asks for Direct on B, and waits until the switch waits at a step.
 func (c *testbed) reachStep(i int) {
 	c.t.Helper()
-	at := holds[i]
-	at.hold(c)
-	c.wish(settingsOf(c.upstreamB()))
+	at := stops[i]
+	at.stop(c)
+	c.ask(settingsOf(c.upstreamB()))
 	if at.step == v1alpha1.ConditionFinal {
-		// Silence an agent when nothing but Final asks for it any more.
+		// From here only Final waits for agents.
 		c.until("the switch has begun", func(v view) bool { return c.waitsAt(v, v1alpha1.ConditionSwitch) })
 		c.sim.set(func(s *simulator) { s.silent["worker"] = true; delete(s.stuck, "deckhouse") })
 	}
@@ -86,8 +85,8 @@ func (c *testbed) waitsAt(v view, step string) bool {
 	return false
 }
 
-// TestAChangeOfMindAtEachStep wants Direct on B and thinks better of it, at
-// each step, from Unmanaged and from Direct on A.
+// TestAChangeOfMindAtEachStep asks for Direct on B and goes back at each step, to
+// Unmanaged and to Direct on A.
 func TestAChangeOfMindAtEachStep(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
@@ -95,29 +94,29 @@ func TestAChangeOfMindAtEachStep(t *testing.T) {
 	c.reaches(switchover.Unmanaged, a)
 	for _, from := range []struct {
 		mode switchover.Mode
-		wish string
+		spec string
 		name layout.Name
 	}{
 		{switchover.Unmanaged, unmanaged, layout.NameOf(a)},
 		{switchover.Direct, settingsOf(a), layout.Fixed()},
 	} {
-		c.wish(from.wish)
+		c.ask(from.spec)
 		c.reaches(from.mode, a)
-		for i, at := range holds {
+		for i, at := range stops {
 			if from.mode == switchover.Direct && at.step == v1alpha1.ConditionPreflight {
-				continue // passed: the nodes have our configuration already
+				continue // the step cannot stop: nodes have our configuration
 			}
 			t.Logf("back to %s at %s", from.mode, at.step)
 			if at.step == v1alpha1.ConditionPreflight && !c.layout().IsZero() {
-				continue // likewise
+				continue // the same
 			}
 			c.reachStep(i)
-			c.wish(from.wish)
+			c.ask(from.spec)
 			if at.step != v1alpha1.ConditionImages {
-				at.letGo(c)
+				at.release(c)
 			}
 			c.reaches(from.mode, a)
-			at.letGo(c)
+			at.release(c)
 			c.wantImages(from.name)
 			if from.mode == switchover.Unmanaged {
 				c.wantRegistry(a.Base())
@@ -130,7 +129,7 @@ func TestAChangeOfMindAtEachStep(t *testing.T) {
 	c.wantHistory()
 }
 
-// wantNothingOf looks for a registry that was given up in what nodes read.
+// wantNothingOf fails if nodes still read of a registry.
 func (c *testbed) wantNothingOf(host string) {
 	c.t.Helper()
 	for _, u := range c.layout().Upstreams() {
@@ -140,8 +139,8 @@ func (c *testbed) wantNothingOf(host string) {
 	}
 }
 
-// wantHistory checks every layout that agents saw: generations only grow, and
-// no layout is without an upstream.
+// wantHistory checks every layout that agents saw: it is valid, and generations
+// only grow.
 func (c *testbed) wantHistory() {
 	c.t.Helper()
 	c.sim.mu.Lock()
@@ -156,18 +155,18 @@ func (c *testbed) wantHistory() {
 	}
 }
 
-// TestALostStateIsRebuiltAtEachStep deletes Secret registry-state, or puts an
-// older copy in its place, at each step of a switch.
+// TestALostStateIsRebuiltAtEachStep deletes Secret registry-state, or replaces it by
+// an older copy, at each step of a switch.
 func TestALostStateIsRebuiltAtEachStep(t *testing.T) {
 	c := newCluster(t)
 	c.start(nil)
 	a, b := c.upstreamA(), c.upstreamB()
 	c.reaches(switchover.Unmanaged, a)
-	c.wish(settingsOf(a))
+	c.ask(settingsOf(a))
 	c.reaches(switchover.Direct, a)
 	older := c.secret(v1alpha1.SecretState)
 	for _, restore := range []bool{false, true} {
-		for i, at := range holds {
+		for i, at := range stops {
 			if at.step == v1alpha1.ConditionPreflight {
 				continue
 			}
@@ -177,7 +176,7 @@ func TestALostStateIsRebuiltAtEachStep(t *testing.T) {
 			seen := len(c.sim.layouts())
 			identity := c.state().doc.PKI.CA
 			c.lose(restore, older)
-			at.letGo(c)
+			at.release(c)
 			v := c.reaches(switchover.Direct, b)
 			if v.doc.PKI.CA != identity {
 				t.Error("the CA was made anew")
@@ -188,7 +187,7 @@ func TestALostStateIsRebuiltAtEachStep(t *testing.T) {
 					t.Errorf("generation %d lacks something of generation %d: %v, before %v", l.Generation, before.Generation, l.Routes, before.Routes)
 				}
 			}
-			c.wish(settingsOf(a))
+			c.ask(settingsOf(a))
 			c.reaches(switchover.Direct, a)
 			older = c.secret(v1alpha1.SecretState)
 		}
@@ -202,7 +201,7 @@ func (s *simulator) layouts() []layout.Layout {
 	return append([]layout.Layout(nil), s.history...)
 }
 
-// lose takes the state away while the controller runs.
+// lose deletes the state, or restores an older one, while the controller runs.
 func (c *testbed) lose(restore bool, older *corev1.Secret) {
 	c.t.Helper()
 	if !restore {

@@ -11,14 +11,12 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 )
 
-// labelApp tells our own pods apart.
-const labelApp = "app"
-
-// follow has every change of what a step may wait for end the waiting. The
-// events only wake: what is true is asked for.
-func (u *uninstaller) follow(ctx context.Context) {
+// watch wakes until at every change of something that a step may wait for. An
+// event only wakes: the step then asks the API server.
+func (u *uninstaller) watch(ctx context.Context) {
 	named := func(name string) func(*metav1.ListOptions) {
 		return func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String()
@@ -34,28 +32,28 @@ func (u *uninstaller) follow(ctx context.Context) {
 		{secrets, v1alpha1.Namespace, named(v1alpha1.SecretLayout)},
 		{v1alpha1.GroupVersion().WithResource("registrynodes"), "", nil},
 		{schema.GroupVersionResource{Version: "v1", Resource: "pods"}, v1alpha1.Namespace, func(o *metav1.ListOptions) {
-			o.LabelSelector = fmt.Sprintf("%s in (%s,%s)", labelApp, v1alpha1.DeploymentController, v1alpha1.DaemonSetAgent)
+			o.LabelSelector = fmt.Sprintf("%s in (%s,%s)", cluster.LabelApp, v1alpha1.DeploymentController, v1alpha1.DaemonSetAgent)
 		}},
 	} {
 		informer := dynamicinformer.NewFilteredDynamicInformer(u.dynamic, what.resource, what.namespace, 0, cache.Indexers{}, what.only).Informer()
-		_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{ // it has not been stopped
-			AddFunc:    func(any) { u.nudge() },
-			UpdateFunc: func(any, any) { u.nudge() },
-			DeleteFunc: func(any) { u.nudge() },
+		_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{ // it fails for a stopped informer only
+			AddFunc:    func(any) { u.wake() },
+			UpdateFunc: func(any, any) { u.wake() },
+			DeleteFunc: func(any) { u.wake() },
 		})
 		go informer.RunWithContext(ctx)
 	}
 }
 
-func (u *uninstaller) nudge() {
+func (u *uninstaller) wake() {
 	select {
 	case u.changed <- struct{}{}:
 	default:
 	}
 }
 
-// until looks again after each change, until nothing is waited for any more. A
-// look tells what is, and each new answer is told to the user.
+// until calls look after each change, until it waits for nothing. Look returns
+// what is waited for; each new answer is shown to the user.
 func (u *uninstaller) until(ctx context.Context, look func(context.Context) (waits string, err error)) error {
 	for {
 		waits, err := look(ctx)

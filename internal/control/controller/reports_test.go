@@ -18,7 +18,7 @@ import (
 	"github.com/d8-registry/registry/test/harness/fleet"
 )
 
-// waiting is a document whose switch waits at Final, with a message.
+// waiting is a document whose switch waits at Final with this message.
 func waiting(message string) state.Document {
 	doc := fleet.Moving()
 	doc.Generation = 7
@@ -30,46 +30,46 @@ func waiting(message string) state.Document {
 	return doc
 }
 
-// TestCloseLooksThatFailArePaced: the second at once, then ever more rarely,
-// and the message stands still meanwhile.
-func TestCloseLooksThatFailArePaced(t *testing.T) {
+// TestLiveChecksThatFailArePaced: the pause grows with each failure, and the message
+// stays the same.
+func TestLiveChecksThatFailArePaced(t *testing.T) {
 	t.Parallel()
 	r, doc := &images{}, waiting("an image is missing")
 	now := time.Now()
 	o := switchover.Observed{Now: now, Census: switchover.Census{Live: true}, FinalCheck: switchover.CheckReport{FailureCount: 1}}
-	if wait, _ := r.look.pause(doc, now); wait != 0 {
+	if wait, _ := r.live.pause(doc, now); wait != 0 {
 		t.Errorf("the first look waits %v", wait)
 	}
 	var waits []time.Duration
 	for range 8 {
-		r.looked(o, doc)
-		wait, why := r.look.pause(doc, now)
+		r.remember(o, doc)
+		wait, why := r.live.pause(doc, now)
 		if waits = append(waits, wait); why != "an image is missing" {
 			t.Errorf("it says %q", why)
 		}
 	}
-	if waits[0] != lookMin || waits[1] != 2*lookMin || waits[7] != lookMax {
+	if waits[0] != liveMin || waits[1] != 2*liveMin || waits[7] != liveMax {
 		t.Errorf("waits %v", waits)
 	}
-	if wait, _ := r.look.pause(doc, now.Add(lookMax)); wait != 0 {
+	if wait, _ := r.live.pause(doc, now.Add(liveMax)); wait != 0 {
 		t.Errorf("still waits %v", wait)
 	}
 	changed := doc
 	changed.Generation++
-	if wait, _ := r.look.pause(changed, now); wait != 0 {
+	if wait, _ := r.live.pause(changed, now); wait != 0 {
 		t.Errorf("a change of mind waits %v", wait)
 	}
-	r.looked(switchover.Observed{}, doc) // a pass without a close look changes nothing
-	if wait, _ := r.look.pause(doc, now); wait == 0 {
+	r.remember(switchover.Observed{}, doc) // a pass without a live check changes nothing
+	if wait, _ := r.live.pause(doc, now); wait == 0 {
 		t.Error("a pass in between makes it forget")
 	}
 	o.FinalCheck = switchover.CheckReport{}
-	if r.looked(o, doc); r.look.failures != 0 {
+	if r.remember(o, doc); r.live.failures != 0 {
 		t.Error("a look that let the switch go on counts as failed")
 	}
 }
 
-// telling is how passes tell of nodes.
+// telling makes Events for nodes as passes do.
 func telling(recorder events.EventRecorder) func(*cluster.Snapshot) {
 	c := fleet.Client()
 	c.Events.Recorder = recorder
