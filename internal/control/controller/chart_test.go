@@ -32,6 +32,7 @@ func (c *testbed) helmApplies(d *appsv1.Deployment, image string) error {
 // TestHelmAndTheController: both write the same Deployment. Helm never gets a
 // conflict, and an image that it puts back from an old registry does not stay.
 func TestHelmAndTheController(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := deployment(v1alpha1.Namespace, v1alpha1.DeploymentController, layout.NameOf(c.upstreamA()).Reference(c.cfg.Image))
 	d.Spec.Template.Spec.Containers[0].Args = []string{"--image=" + c.cfg.Image}

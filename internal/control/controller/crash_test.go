@@ -24,6 +24,7 @@ type outcome struct {
 // arrives, once its answer is lost. What is left must be what a controller that
 // never crashed leaves, with nothing done twice.
 func TestACrashAtAnyWriteResumes(t *testing.T) {
+	t.Parallel()
 	want := bothSwitches(t, func(c *testbed, reached func() bool) {
 		stop := c.start(nil)
 		c.eventually("the switch", reached)

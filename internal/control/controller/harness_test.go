@@ -55,7 +55,7 @@ type testbed struct {
 // Unmanaged on registry A.
 func newCluster(t *testing.T) *testbed {
 	t.Helper()
-	api := server.Start(t)
+	api := servers.Take(t)
 	c := &testbed{t: t, api: api, Client: api.Client()}
 	c.empty()
 	c.a = testregistry.New(t, testregistry.Options{TLS: true, Username: "license-token", Password: "key-of-a"})

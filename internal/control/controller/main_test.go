@@ -10,9 +10,9 @@ import (
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
-var server apiserver.Server
+var servers apiserver.Pool
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
-	os.Exit(server.Main(m))
+	os.Exit(servers.Main(m))
 }

@@ -25,6 +25,7 @@ import (
 // TestWrongCredentialsReachNoNode: the condition names the registry and the error.
 // Layout and nodes are not changed. With the right credentials the switch goes on.
 func TestWrongCredentialsReachNoNode(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
@@ -66,6 +67,7 @@ func (c *testbed) registryNode(name string) *v1alpha1.RegistryNode {
 // TestAnAbsentSpecIsNoSpec: when ModuleConfig is gone or wrong, nothing moves and
 // Ready says why. A disabled module is shown as disabled.
 func TestAnAbsentSpecIsNoSpec(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
@@ -112,6 +114,7 @@ func (c *testbed) says(text string) {
 // images, and their old name is still served. The same holds for workloads that
 // are opted out, and for ReplicaSets that a rollback may need.
 func TestReappliersAreListedNotFought(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	old := layout.NameOf(c.upstreamA())
 	applied := deployment("d8-monitoring", "grafana", old.Reference("@"+c.digest("alpha")))
@@ -164,6 +167,7 @@ func (c *testbed) applyAs(manager string, o *appsv1.Deployment) {
 // report is named while it is Ready, left out when it has been NotReady for long
 // enough, and tainted until its agent reports again.
 func TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.cfg.Settings.NotReadyFor = 300 * time.Millisecond
 	for _, name := range []string{"worker-2", "worker-3"} {
@@ -219,6 +223,7 @@ func (c *testbed) tainted(name string) bool {
 // TestOwnedObjectsAreHealed: our objects come back when somebody deletes or changes
 // them.
 func TestOwnedObjectsAreHealed(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
@@ -248,6 +253,7 @@ func TestOwnedObjectsAreHealed(t *testing.T) {
 // TestNothingIsMadeOfWhatTellsNothing: if the state is lost and the layout cannot be
 // read, or the state is of a newer version, users are told and nothing is removed.
 func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	stop := c.start(nil)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
@@ -305,6 +311,7 @@ func (c *testbed) restore(secrets ...*corev1.Secret) {
 // TestAnotherModulesObjectsAreLeftAlone: objects with our names but without our
 // label belong to a platform with a registry module of its own.
 func TestAnotherModulesObjectsAreLeftAlone(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, Data: map[string][]byte{"mode": []byte("Direct")}}
 	c.create(theirs)

@@ -20,6 +20,7 @@ import (
 // TestANewPasswordOfTheUsersIsFollowed: back in Unmanaged the Secret belongs to
 // users again, and what they write there is followed, not repaired.
 func TestANewPasswordOfTheUsersIsFollowed(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.start(nil)
 	a := c.upstreamA()
@@ -46,6 +47,7 @@ func TestANewPasswordOfTheUsersIsFollowed(t *testing.T) {
 // TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse: only the workloads in
 // it wait, and the condition says why.
 func TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	old := layout.NameOf(c.upstreamA())
 	c.namespace("d8-locked", nil)

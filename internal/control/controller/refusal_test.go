@@ -22,6 +22,7 @@ import (
 // TestARefusalStopsTheStepWithNothingChanged: if a policy refuses one of the patches,
 // none is made.
 func TestARefusalStopsTheStepWithNothingChanged(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	lift := c.forbidFixedAddress("prometheus")
 	c.start(nil)

@@ -101,6 +101,7 @@ func (c *testbed) phase(name string) string {
 // the switch stops, and says why and which nodes wait. After a repair it goes on. A
 // node that joins later in Direct is restarted too.
 func TestRestartsAreApproved(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.cfg.Settings.RestartsAtOnce = 2
 	c.node("worker-2", false)
@@ -172,6 +173,7 @@ func (c *testbed) wantNoApproval() {
 // nodes do nothing. In Unmanaged it is the order to go back to the legacy format,
 // which needs a restart on 1.x. A later switch checks the nodes again.
 func TestBackToLegacy(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.v1("worker")
 	c.start(nil)

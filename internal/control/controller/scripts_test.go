@@ -24,7 +24,8 @@ func scriptFor(groups, bundles []string) *deckhousev1alpha1.NodeGroupConfigurati
 
 // TestScriptsOnTheAPIServer uses the controller's rights.
 func TestScriptsOnTheAPIServer(t *testing.T) {
-	api := server.Start(t)
+	t.Parallel()
+	api := servers.Take(t)
 	c := &testbed{t: t, api: api, Client: api.Client()}
 	c.empty()
 	cfg := Config{MetricsAddress: "0", HealthAddress: "0", REST: api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"})}

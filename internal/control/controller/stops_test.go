@@ -88,6 +88,7 @@ func (c *testbed) waitsAt(v view, step string) bool {
 // TestAChangeOfMindAtEachStep asks for Direct on B and goes back at each step, to
 // Unmanaged and to Direct on A.
 func TestAChangeOfMindAtEachStep(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.start(nil)
 	a := c.upstreamA()
@@ -158,6 +159,7 @@ func (c *testbed) wantHistory() {
 // TestALostStateIsRebuiltAtEachStep deletes Secret registry-state, or replaces it by
 // an older copy, at each step of a switch.
 func TestALostStateIsRebuiltAtEachStep(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.start(nil)
 	a, b := c.upstreamA(), c.upstreamB()

@@ -21,6 +21,7 @@ import (
 // TestTheMainJob goes from Unmanaged on A to Direct on A, to new credentials, to
 // Direct on B, and, with A switched off, to Unmanaged on B.
 func TestTheMainJob(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	fixed := layout.Fixed().String()
 	c.start(nil)

@@ -83,6 +83,7 @@ func (c *testbed) stopsWhenScaled(stop func()) {
 // TestUninstall: it is refused while the cluster needs the module. In Unmanaged it
 // reverts nodes with the controller's help, and leaves nothing that is ours.
 func TestUninstall(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.controllerDeployment()
 	stop := c.start(nil)
@@ -134,6 +135,7 @@ func (c *testbed) controllerDeployment() *appsv1.Deployment {
 // a name that only the layout serves. The pod is named, but no ReplicaSet or
 // revision that is kept for a rollback.
 func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.controllerDeployment()
 	c.start(nil)
@@ -157,6 +159,7 @@ func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
 // the controller is being stopped, and it still sees that. Agents stay, and the
 // controller is started again.
 func TestUninstallHeedsASpecUntilTheControllerHasEnded(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.controllerDeployment()
 	pod := &corev1.Pod{

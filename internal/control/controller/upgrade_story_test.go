@@ -71,6 +71,7 @@ func (c *testbed) nodeVersions() map[string]string {
 // return to Unmanaged. Agents are replaced one at a time, the control plane last.
 // The layout does not change.
 func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.release("module2")
 	c.withKubelets()
@@ -122,6 +123,7 @@ func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 // TestAVersionThatDoesNotWorkStopsAtTheFirstNode: users read where and why, and
 // Ready stays True. The old version then replaces the broken agent.
 func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.release("bad")
 	c.withKubelets()
@@ -183,6 +185,7 @@ func (c *testbed) triggerPasses() {
 
 // TestAnImageThatIsNotThereUpgradesNothing: neither running agents nor the template.
 func TestAnImageThatIsNotThereUpgradesNothing(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.withKubelets()
 	stop := c.start(nil)
@@ -208,6 +211,7 @@ func TestAnImageThatIsNotThereUpgradesNothing(t *testing.T) {
 // restarted, and the template keeps the old arguments. The old agents do not report
 // which pod they are.
 func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.release("module2")
 	c.withKubelets()
@@ -262,6 +266,7 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 // TestTwoVersionsDoNotWorkAtOnce: a new version waits for the lease, and so does an
 // old version that comes back.
 func TestTwoVersionsDoNotWorkAtOnce(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.release("module2")
 	c.withKubelets()

@@ -11,6 +11,7 @@ import (
 // node when users ask for another registry. The switch waits for that node, but the
 // old version may return there.
 func TestABrokenVersionIsUndoneInTheMiddleOfASwitch(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.release("bad")
 	c.withKubelets()

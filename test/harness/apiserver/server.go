@@ -32,7 +32,10 @@ type Server struct {
 //	var server apiserver.Server
 //
 //	func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
-func (s *Server) Main(m *testing.M) int {
+func (s *Server) Main(m *testing.M) int { return run(m, s.stop) }
+
+// run runs tests and calls stop at their end, also where a signal ends them.
+func run(m *testing.M, stop func()) int {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	finished := make(chan struct{})
@@ -40,15 +43,15 @@ func (s *Server) Main(m *testing.M) int {
 		select {
 		case <-finished:
 		case got := <-signals:
-			s.stop()
-			fmt.Fprintf(os.Stderr, "apitest: %v, server stopped\n", got)
+			stop()
+			fmt.Fprintf(os.Stderr, "apiserver: %v, stopped\n", got)
 			// The tests are still running, and nothing else ends them.
 			os.Exit(130)
 		}
 	}()
 	code := m.Run()
 	close(finished)
-	s.stop()
+	stop()
 	return code
 }
 
