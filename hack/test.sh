@@ -27,7 +27,8 @@ export KUBEBUILDER_ASSETS=${KUBEBUILDER_ASSETS:-$root/.parts/bin}
 export KILL_EVERY=${KILL_EVERY:-4}
 
 # The longest first, so that none of them runs alone at the end.
-longest='internal/control/controller test/matrix internal/control/switchover'
+longest='internal/control/controller test/matrix internal/control/switchover charts test/rollout
+	test/usermirror internal/node/agent internal/node/reconfigure internal/datapath/proxy'
 # The race detector where goroutines meet. Not where nothing runs side by side
 # (switchover, layout, upstream), and not where most of the work is a real API
 # server's: it would only make these wait (five times as long).
@@ -45,7 +46,7 @@ packages() { # lane
 	esac
 	for name in $longest; do grep "/$name\$" <<<"$all" || true; done
 	# shellcheck disable=SC2086 # names are words
-	grep -vE "/($(tr ' ' '|' <<<"$longest"))\$" <<<"$all" || true
+	grep -vE "/($(echo $longest | tr ' ' '|'))\$" <<<"$all" || true
 }
 
 # gotestsum with our arguments; its events go to a file beside.
