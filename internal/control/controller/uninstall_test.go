@@ -28,12 +28,20 @@ import (
 type output struct {
 	mu sync.Mutex
 	b  strings.Builder
+	// then is called once, when text has been written; nil for nothing.
+	text string
+	then func()
 }
 
 func (w *output) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.b.Write(p)
+	n, err := w.b.Write(p)
+	if w.then != nil && strings.Contains(w.b.String(), w.text) {
+		w.then()
+		w.then = nil
+	}
+	return n, err
 }
 
 func (w *output) String() string {
@@ -46,6 +54,12 @@ func (w *output) String() string {
 // returns what it wrote. Change may change its configuration.
 func (c *testbed) uninstall(ctx context.Context, change func(*uninstall.Config)) (string, error) {
 	c.t.Helper()
+	return c.uninstallTo(ctx, &output{}, change)
+}
+
+// uninstallTo is the same with an output.
+func (c *testbed) uninstallTo(ctx context.Context, told *output, change func(*uninstall.Config)) (string, error) {
+	c.t.Helper()
 	cfg := uninstall.Config{
 		REST:    c.api.As(c.t, apiserver.Process{ServiceAccount: "registry-uninstall", Node: "master"}),
 		Timeout: timeout, AgentTimeout: timeout,
@@ -53,8 +67,7 @@ func (c *testbed) uninstall(ctx context.Context, change func(*uninstall.Config))
 	if change != nil {
 		change(&cfg)
 	}
-	var told output
-	err := uninstall.Run(ctx, cfg, &told)
+	err := uninstall.Run(ctx, cfg, told)
 	c.t.Logf("uninstall: %v\n%s", err, told.String())
 	return told.String(), err
 }
@@ -112,8 +125,8 @@ func TestUninstall(t *testing.T) {
 	if c.secret(v1alpha1.SecretState) == nil || c.daemonSet("d8-system", "registry-agent") == nil {
 		t.Fatal("something was removed before nodes were back")
 	}
-	c.sim.set(func(s *simulator) { delete(s.silent, "worker") })
-	if told, err = c.uninstall(t.Context(), nil); err != nil || !strings.Contains(told, "All nodes are back in the legacy containerd format.") {
+	report := func() { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) }
+	if told, err = c.uninstallTo(t.Context(), &output{text: "Waiting for nodes.", then: report}, nil); err != nil || !strings.Contains(told, "All nodes are back in the legacy containerd format.") {
 		t.Fatalf("%v\n%s", err, told)
 	}
 	c.wantNothingLeft()
