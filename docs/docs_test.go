@@ -229,3 +229,29 @@ func exists(name string) bool {
 		return f == filepath.Join("..", name) || regexp.MustCompile(`/adr/\d{4}$`).MatchString(name)
 	})
 }
+
+// Tests that pages name as `package:TestName` are there.
+func TestNamedTestsAreThere(t *testing.T) {
+	t.Parallel()
+	named := regexp.MustCompile("`((?:internal|test|charts|deploy|demo|hack)[a-z0-9/]*):(Test\\w+)`")
+	pages, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range pages {
+		for _, m := range named.FindAllStringSubmatch(read(t, page), -1) {
+			found++
+			files, err := filepath.Glob("../" + m[1] + "/*_test.go")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(files, func(file string) bool { return strings.Contains(read(t, file), "func "+m[2]+"(") }) {
+				t.Errorf("%s names %s in %s, which is not there", page, m[2], m[1])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d tests are named: has the form changed?", found)
+	}
+}
