@@ -117,25 +117,17 @@ func (p *pass) remember(before, now []string) error {
 		return nil
 	}
 	if len(now) == 0 {
-		removed, err := p.remove(ownershipFile)
-		if err != nil || !removed || !p.write {
+		if removed, err := p.remove(ownershipFile); err != nil || !removed {
 			return err
 		}
-		return p.sync()
-	}
-	data, err := json.Marshal(now)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", ownershipFile, err)
-	}
-	if _, err := p.putFile(ownershipFile, append(data, '\n')); err != nil {
-		return err
-	}
-	return p.sync()
-}
-
-func (p *pass) sync() error {
-	if !p.write {
-		return nil
+	} else {
+		data, err := json.Marshal(now)
+		if err != nil {
+			return fmt.Errorf("encode %s: %w", ownershipFile, err)
+		}
+		if _, err := p.putFile(ownershipFile, append(data, '\n')); err != nil {
+			return err
+		}
 	}
 	if err := p.fsys.SyncDir("."); err != nil {
 		return fmt.Errorf("save %s: %w", ownershipFile, err)

@@ -180,10 +180,8 @@ func (d *document) closed(p pair, target []string, value string) error {
 	if p.kind != unstable.InlineTable {
 		return &Refusal{Line: p.line, Sentence: fmt.Sprintf("line %d: %s is not a table", p.line, at)}
 	}
-	for _, q := range d.pairs {
-		if q.inline && slices.Equal(q.path, target) {
-			return nil // there already: only its value is replaced
-		}
+	if slices.ContainsFunc(d.pairs, func(q pair) bool { return q.inline && slices.Equal(q.path, target) }) {
+		return nil // there already: only its value is replaced
 	}
 	rest := strings.Join(target[len(p.path):], ".")
 	return &Refusal{Line: p.line, Sentence: fmt.Sprintf(
