@@ -137,14 +137,11 @@ func (r *Runner) loop(ctx context.Context) {
 	r.bundles = names
 	r.mu.Unlock()
 	for ctx.Err() == nil {
-		again := time.NewTimer(r.round(ctx))
+		again := time.After(r.round(ctx))
 		select {
 		case <-r.wake:
-		case <-again.C:
+		case <-again:
 		case <-ctx.Done():
-			again.Stop()
-			return
 		}
-		again.Stop()
 	}
 }

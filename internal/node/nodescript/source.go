@@ -2,7 +2,6 @@ package nodescript
 
 import (
 	"context"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -18,15 +17,14 @@ func (r *Runner) follow(ctx context.Context) {
 		Resource: deckhousev1alpha1.GroupVersion().WithResource("nodegroupconfigurations"),
 	}
 	all.Run(ctx, r.log, func(objects []*unstructured.Unstructured) {
-		scripts := make([]script, 0, len(objects))
+		var scripts []script
 		for _, o := range objects {
-			s, err := readScript(o)
-			if err != nil {
+			if s, err := readScript(o); err != nil {
 				r.log.Error("a script is left out", "err", err)
-				continue
+			} else {
+				scripts = append(scripts, s)
 			}
-			scripts = append(scripts, s)
 		}
-		r.learnScripts(slices.Clip(scripts))
+		r.learnScripts(scripts)
 	})
 }
