@@ -26,17 +26,18 @@ func replaceErrorBody(resp *http.Response, theirs string, pull Pull) {
 		e.Message = rename(e.Message, theirs, pull.Repository)
 		e.Detail = renameIn(e.Detail, theirs, pull.Repository)
 	}
-	data, err = json.Marshal(body)
-	if err != nil {
-		data = []byte(`{"errors":[{"code":"UNKNOWN"}]}`)
-	}
-	resp.Header.Set("Content-Type", "application/json")
 	resp.Header.Del("Content-Range")
 	resp.Header.Del("Content-Encoding")
-	resp.Header.Del("Content-Length")
-	if resp.Request.Method != http.MethodHead {
-		resp.Header.Set("Content-Length", strconv.Itoa(len(data)))
+	replaceBody(resp, body.encoded())
+	if resp.Request.Method == http.MethodHead {
+		resp.Header.Del("Content-Length")
 	}
+}
+
+// replaceBody makes JSON the body of an answer.
+func replaceBody(resp *http.Response, data []byte) {
+	resp.Header.Set("Content-Type", "application/json")
+	resp.Header.Set("Content-Length", strconv.Itoa(len(data)))
 	resp.ContentLength = int64(len(data))
 	resp.Body = io.NopCloser(bytes.NewReader(data))
 }

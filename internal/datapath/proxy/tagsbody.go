@@ -1,12 +1,10 @@
 package proxy
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 )
 
 // maxTagsBody is a list of some ten thousand tags, in bytes: it is in memory as
@@ -33,10 +31,7 @@ func replaceTagsName(resp *http.Response, ours string) error {
 	if data, err = json.Marshal(answer); err != nil {
 		return fmt.Errorf("encode the tags: %w", err)
 	}
-	resp.Header.Set("Content-Type", "application/json")
-	resp.Header.Set("Content-Length", strconv.Itoa(len(data)))
 	resp.Header.Del("Etag") // that of other bytes
-	resp.ContentLength = int64(len(data))
-	resp.Body = io.NopCloser(bytes.NewReader(data))
+	replaceBody(resp, data)
 	return nil
 }
