@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,10 +146,7 @@ func (e *examination) directories() error {
 	if err != nil {
 		return err
 	}
-	effective := e.facts.Effective
-	if effective == "" {
-		effective = e.facts.NeedsPath
-	}
+	effective := cmp.Or(e.facts.Effective, e.facts.NeedsPath)
 	root := filepath.Join("/proc", strconv.Itoa(e.facts.PID), "root")
 	plan := usermirror.NewPlan(usermirror.Node{Root: root, Source: e.cfg.SourceDir, Effective: effective}, l, options)
 	e.users(plan)

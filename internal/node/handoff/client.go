@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -59,12 +60,9 @@ type Client struct {
 // NewClient makes a client of the serve that shares the state directory. header
 // is the one that carries the token. It fails until serve was started once.
 func NewClient(address string, folder StateDir, header string) (*Client, error) {
-	token, err := folder.Token()
-	if err != nil {
-		return nil, err
-	}
-	ca, err := folder.CA()
-	if err != nil {
+	token, errToken := folder.Token()
+	ca, errCA := folder.CA()
+	if err := cmp.Or(errToken, errCA); err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
