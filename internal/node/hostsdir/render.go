@@ -200,12 +200,7 @@ func validAddress(address string) bool {
 // it reaches the node's disk.
 func certificates(text string) ([]byte, error) {
 	var out []byte
-	for rest := []byte(text); ; {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil {
-			break
-		}
+	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf("the CA has a %q block, want certificates only", block.Type)
 		}
