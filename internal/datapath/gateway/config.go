@@ -1,7 +1,7 @@
 package gateway
 
 import (
-	"errors"
+	"cmp"
 	"flag"
 	"os"
 	"time"
@@ -38,24 +38,10 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", "", "path of a kubeconfig; empty: in-cluster configuration")
 	fs.StringVar(&c.Listen, "listen", ":5001", "address for clients, with TLS")
 	fs.StringVar(&c.Health, "health-listen", ":5002", "address for /healthz, /readyz and /metrics, without TLS")
-	fs.StringVar(&c.Namespace, "namespace", or(os.Getenv("POD_NAMESPACE"), v1alpha1.Namespace), "namespace of the Secret and of our Pod (default $POD_NAMESPACE)")
+	fs.StringVar(&c.Namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), v1alpha1.Namespace), "namespace of the Secret and of our Pod (default $POD_NAMESPACE)")
 	fs.StringVar(&c.Pod, "pod", os.Getenv("POD_NAME"), "name of our Pod (default $POD_NAME)")
 	fs.StringVar(&c.Secret, "secret", v1alpha1.SecretProxy, "name of the Secret that is read")
 	fs.DurationVar(&c.DrainDelay, "drain-delay", 3*time.Second, "how long to serve on after being told to stop")
 	fs.DurationVar(&c.Drain, "drain", 25*time.Second, "how long requests in flight have after that")
 	fs.DurationVar(&c.ReportEvery, "report-every", time.Minute, "how often the last use is reported at most")
-}
-
-func (c *Config) validate() error {
-	if c.Pod == "" || c.Namespace == "" {
-		return errors.New("the name and namespace of our Pod are not known: set POD_NAME and POD_NAMESPACE")
-	}
-	return nil
-}
-
-func or(value, fallback string) string {
-	if value != "" {
-		return value
-	}
-	return fallback
 }

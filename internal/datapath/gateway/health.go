@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -39,21 +38,4 @@ func answer(w http.ResponseWriter, err error) {
 		text = err.Error()
 	}
 	_, _ = fmt.Fprintln(w, text) // the client may be gone
-}
-
-// newRegistry is a registry of metrics with those of the process.
-func newRegistry(generation func() int64) (*prometheus.Registry, error) {
-	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "registry_proxy_generation", Help: "Generation of the layout that is served; 0 before the first.",
-		}, func() float64 { return float64(generation()) }),
-	} {
-		if err := registry.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	return registry, nil
 }

@@ -23,8 +23,8 @@ import (
 // Run is the process. It returns when the context has ended and requests in
 // flight are through, or when it cannot serve at all.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
-	if err := cfg.validate(); err != nil {
-		return err
+	if cfg.Pod == "" || cfg.Namespace == "" {
+		return errors.New("the name and namespace of our Pod are not known: set POD_NAME and POD_NAMESPACE")
 	}
 	client, hangUp, err := newClient(cfg.Kubeconfig)
 	if err != nil {
@@ -38,13 +38,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 // the process.
 func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog.Logger) error {
 	var loaded *loaded
-	registry, err := newRegistry(func() int64 { return loaded.status().generation })
+	registry, metrics, err := proxy.NewRegistry(func() int64 { return loaded.status().generation })
 	if err != nil {
 		return err
-	}
-	metrics, err := proxy.NewMetrics(registry)
-	if err != nil {
-		return fmt.Errorf("make metrics: %w", err)
 	}
 	table := proxy.NewTable(metrics)
 	defer table.Close()
@@ -72,7 +68,12 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 		return nil
 	})
 	group.Go(func() error { report.run(ctx); return nil })
-	group.Go(func() error { return served("health", probes.Serve(healthAt)) })
+	group.Go(func() error {
+		if err := probes.Serve(healthAt); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve health: %w", err)
+		}
+		return nil
+	})
 	group.Go(func() error { <-ctx.Done(); health.draining.Store(true); return nil })
 	group.Go(func() error {
 		err := proxy.Serve(ctx, clients, clientsAt, proxy.Drain{Delay: cfg.DrainDelay, Limit: cfg.Drain}, log)
@@ -83,13 +84,11 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 
 // newClient also returns what closes its connections.
 func newClient(kubeconfig string) (kubernetes.Interface, func(), error) {
-	var config *rest.Config
-	var err error
-	if kubeconfig == "" {
-		config, err = rest.InClusterConfig()
-	} else {
-		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	configure := rest.InClusterConfig
+	if kubeconfig != "" {
+		configure = func() (*rest.Config, error) { return clientcmd.BuildConfigFromFlags("", kubeconfig) }
 	}
+	config, err := configure()
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the API server: %w", err)
 	}
@@ -119,11 +118,4 @@ func listen(ctx context.Context, cfg Config) (clients, health net.Listener, err 
 		cfg.listening(clients.Addr().String(), health.Addr().String())
 	}
 	return clients, health, nil
-}
-
-func served(what string, err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("serve %s: %w", what, err)
 }

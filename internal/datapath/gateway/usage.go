@@ -53,20 +53,19 @@ func (u *usage) note(remote string) (ended func()) {
 	if err != nil {
 		host = remote
 	}
+	u.count(host, 1)
+	return func() { u.count(host, -1) }
+}
+
+// count changes the number of requests under way.
+func (u *usage) count(host string, by int) {
 	u.mu.Lock()
-	u.flight[host]++
-	u.seen(host)
-	u.mu.Unlock()
-	u.wake()
-	return func() {
-		u.mu.Lock()
-		if u.flight[host]--; u.flight[host] == 0 {
-			delete(u.flight, host)
-		}
-		u.seen(host)
-		u.mu.Unlock()
-		u.wake()
+	defer u.mu.Unlock()
+	if u.flight[host] += by; u.flight[host] == 0 {
+		delete(u.flight, host)
 	}
+	u.seen(host)
+	u.wake()
 }
 
 // seen is called with the lock held.

@@ -90,7 +90,12 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 		err = p.explain(err)
 		p.end()
 		if req.Context().Err() == nil {
-			f.recordError(failure, t, err, isLayer(req, x.pull))
+			// Without a connection it cost us time, and will again.
+			failure.outcome, failure.reason = outcomeOfError(err), err.Error()
+			if failure.outcome == noConnection {
+				t.health.failed(time.Now(), f.probe, isLayer(req, x.pull))
+			}
+			f.metrics.attempt(t.upstream.Host, failure.outcome)
 		}
 		return nil, failure
 	}
@@ -121,14 +126,4 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 // by other machines than the rest.
 func isLayer(req *http.Request, pull Pull) bool {
 	return pull.Kind == KindBlobs && req.Method == http.MethodGet
-}
-
-// recordError notes that an upstream gave no answer. Without a connection it
-// cost us time, and will again.
-func (f failover) recordError(failure *failure, t *target, err error, layer bool) {
-	failure.outcome, failure.reason = outcomeOfError(err), err.Error()
-	if failure.outcome == noConnection {
-		t.health.failed(time.Now(), f.probe, layer)
-	}
-	f.metrics.attempt(t.upstream.Host, failure.outcome)
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Metrics count what the data path does. Labels are bounded: kinds, status
@@ -27,6 +28,25 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// NewRegistry is a registry of metrics with those of the process and of the data
+// path.
+func NewRegistry(generation func() int64) (*prometheus.Registry, *Metrics, error) {
+	registry := prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "registry_proxy_generation", Help: "Generation of the layout that is served; 0 before the first.",
+		}, func() float64 { return float64(generation()) }),
+	} {
+		if err := registry.Register(c); err != nil {
+			return nil, nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	metrics, err := NewMetrics(registry)
+	return registry, metrics, err
 }
 
 func newMetrics() *Metrics {

@@ -56,17 +56,21 @@ func writeOCIError(w http.ResponseWriter, r *http.Request, err error) {
 	WriteError(w, r, e.status, e.code, e.message)
 }
 
-func writeBody(w http.ResponseWriter, r *http.Request, status int, body errorBody) {
-	data, err := json.Marshal(body)
+func (b errorBody) encoded() []byte {
+	data, err := json.Marshal(b)
 	if err != nil {
-		data = []byte(`{"errors":[{"code":"UNKNOWN"}]}`)
+		return []byte(`{"errors":[{"code":"UNKNOWN"}]}`)
 	}
+	return data
+}
+
+func writeBody(w http.ResponseWriter, r *http.Request, status int, body errorBody) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Docker-Distribution-API-Version", "registry/2.0")
 	h.Del("Content-Length")
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(append(data, '\n')) // the client may be gone
+		_, _ = w.Write(append(body.encoded(), '\n')) // the client may be gone
 	}
 }

@@ -207,7 +207,7 @@ func noUpstream(w http.ResponseWriter, r *http.Request, err error) {
 		}
 	}
 	entry := errorEntry{Code: code, Message: "no upstream could serve this: " + err.Error()}
-	if detail != nil {
+	if detail != nil { // in an interface it would be shown as null
 		entry.Detail = detail
 	}
 	writeBody(w, r, status, errorBody{Errors: []errorEntry{entry}})

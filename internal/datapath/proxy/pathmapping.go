@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/d8-registry/registry/internal/layout"
@@ -73,13 +74,6 @@ var pathSegments = regexp.MustCompile(`^[0-9A-Za-z._-]+(?:/[0-9A-Za-z._-]+)*$`)
 
 // validRepository reports whether a rewritten name can be asked for.
 func validRepository(repository string) bool {
-	if len(repository) > maxRepository || !pathSegments.MatchString(repository) {
-		return false
-	}
-	for segment := range strings.SplitSeq(repository, "/") {
-		if segment == "." || segment == ".." {
-			return false
-		}
-	}
-	return true
+	return len(repository) <= maxRepository && pathSegments.MatchString(repository) &&
+		!slices.ContainsFunc(strings.Split(repository, "/"), func(part string) bool { return part == "." || part == ".." })
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -45,15 +46,7 @@ func (c Config) withDefaults() Config {
 	if c.Metrics == nil {
 		c.Metrics = newMetrics()
 	}
-	if c.Budget == 0 {
-		c.Budget = DefaultBudget
-	}
-	if c.Stall == 0 {
-		c.Stall = DefaultStall
-	}
-	if c.Probe == 0 {
-		c.Probe = DefaultProbe
-	}
+	c.Budget, c.Stall, c.Probe = cmp.Or(c.Budget, DefaultBudget), cmp.Or(c.Stall, DefaultStall), cmp.Or(c.Probe, DefaultProbe)
 	return c
 }
 

@@ -22,31 +22,19 @@ func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	x := exchangeFrom(req.Context())
-	digest, ok := digestOf(x.pull, resp)
-	if !ok {
-		return resp, nil
-	}
+	digest, known := digestOf(x.pull, resp)
 	part, ok := partOf(resp)
-	if !ok {
-		return resp, nil
-	}
-	resp.Body = &resumedBody{
-		next: r.next, req: req, exchange: pinned(x, digest), body: resp.Body,
-		part: part,
+	if known && ok {
+		resp.Body = &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: resp.Body, part: part}
 	}
 	return resp, nil
 }
 
-// backoff is how long to wait before all upstreams are asked once more, by how
-// often they all were. A registry that restarts is back within seconds, and a
-// client in the middle of a body can wait that long. ok is false when it is
-// time to give up.
-func backoff(rounds int) (wait time.Duration, ok bool) {
-	waits := []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second}
-	if rounds >= len(waits) {
-		return 0, false
-	}
-	return waits[rounds], true
+// backoffs are how long to wait before all upstreams are asked once more. A
+// registry that restarts is back within seconds, and a client in the middle of a
+// body can wait that long. After the last it is time to give up.
+func backoffs() []time.Duration {
+	return []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second}
 }
 
 // pinned is the exchange for the rest of a pull: the same, but by digest also
@@ -92,20 +80,18 @@ func partOf(resp *http.Response) (part, bool) {
 		if m == nil {
 			return part{}, false
 		}
-		first, last, total := number(m[1]), number(m[2]), int64(-1)
-		if m[3] != "*" {
-			total = number(m[3])
-		}
-		return part{at: first, end: last + 1, total: total}, last >= first
+		first, last := number(m[1]), number(m[2])
+		return part{at: first, end: last + 1, total: number(m[3])}, last >= first
 	default:
 		return part{}, false
 	}
 }
 
+// number is -1 for a star; any other text of the pattern is a number.
 func number(s string) int64 {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		return -1 // cannot be: the pattern allows 18 digits
+		return -1
 	}
 	return n
 }
@@ -182,15 +168,13 @@ func (b *resumedBody) mayTryAgain() bool {
 	if b.tried < len(b.exchange.route.targets) {
 		return b.req.Context().Err() == nil
 	}
-	wait, ok := backoff(b.rounds)
-	if !ok {
+	waits := backoffs()
+	if b.rounds >= len(waits) {
 		return false
 	}
 	b.rounds++
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(waits[b.rounds-1]):
 		return true
 	case <-b.req.Context().Done():
 		return false
@@ -214,20 +198,19 @@ func (b *resumedBody) remainingRequest() *http.Request {
 // takeOver makes the body of an answer to remainingRequest ours.
 func (b *resumedBody) takeOver(resp *http.Response) error {
 	got, ok := partOf(resp)
+	var err error
 	switch {
 	case !ok:
-		_ = resp.Body.Close()
-		return fmt.Errorf("%s: cannot continue: %s", b.exchange.served.upstream.Host, resp.Status)
+		err = errors.New(resp.Status)
 	case got.at > b.part.at, got.total >= 0 && b.part.total >= 0 && got.total != b.part.total:
-		_ = resp.Body.Close()
-		return fmt.Errorf("%s: cannot continue: it has other bytes", b.exchange.served.upstream.Host)
+		err = errors.New("it has other bytes")
+	default:
+		// Without Range there, read again what the client has already.
+		_, err = io.CopyN(io.Discard, resp.Body, b.part.at-got.at)
 	}
-	if skip := b.part.at - got.at; skip > 0 {
-		// No Range there: read again what the client has already.
-		if _, err := io.CopyN(io.Discard, resp.Body, skip); err != nil {
-			_ = resp.Body.Close()
-			return fmt.Errorf("%s: cannot continue: %w", b.exchange.served.upstream.Host, err)
-		}
+	if err != nil {
+		_ = resp.Body.Close()
+		return fmt.Errorf("%s: cannot continue: %w", b.exchange.served.upstream.Host, err)
 	}
 	if b.part.end < 0 {
 		b.part.end, b.part.total = got.end, got.total

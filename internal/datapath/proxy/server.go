@@ -54,12 +54,10 @@ func Serve(ctx context.Context, server *http.Server, listener net.Listener, drai
 	case <-ctx.Done():
 	}
 	log.Info("stopping", "delay", drain.Delay, "drain", drain.Limit)
-	delay := time.NewTimer(drain.Delay)
-	defer delay.Stop()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve pulls: %w", err)
-	case <-delay.C:
+	case <-time.After(drain.Delay):
 	}
 	// The context has ended: what is left has a limit of its own.
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain.Limit)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,11 +72,7 @@ func (t *target) query(pull Pull) string {
 	if !t.paths.mirror || !pull.namespaced || t.upstream.Host == pull.Host {
 		return pull.query
 	}
-	ns := "ns=" + url.QueryEscape(pull.Host)
-	if pull.query == "" {
-		return ns
-	}
-	return pull.query + "&" + ns
+	return strings.TrimPrefix(pull.query+"&ns="+url.QueryEscape(pull.Host), "&")
 }
 
 // health remembers that an upstream did not answer in time, so that the next
@@ -106,10 +103,9 @@ func (h *health) ask(now time.Time, probe time.Duration) upstreamHealth {
 		return healthy
 	case now.Before(h.until):
 		return unhealthy
-	default:
-		h.until = now.Add(probe)
-		return probing
 	}
+	h.until = now.Add(probe)
+	return probing
 }
 
 // failed notes that a request lost time. layer says that it was for a layer.

@@ -69,7 +69,7 @@ func newTransport(m upstream.Mirror) (*Transport, error) {
 		base:     base,
 		chain: redirected{
 			origin:     origin,
-			authorized: regauth.NewTransportAt(u, m.Root, own),
+			authorized: regauth.NewTransport(u, m.Root, own),
 			plain:      base,
 		},
 	}, nil

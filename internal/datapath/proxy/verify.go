@@ -47,7 +47,7 @@ func readWhole(resp *http.Response, limit int64, what string) (outcome, string) 
 // does the same, but then fails the pull and asks no other host; here the next
 // upstream is asked. Layers are not read: they are streamed.
 func verify(resp *http.Response, pull Pull) (outcome, string) {
-	if pull.Kind != KindManifests || !pull.byDigest() || resp.StatusCode != http.StatusOK || resp.Request.Method != http.MethodGet {
+	if pull.Kind != KindManifests || !pull.byDigest() || resp.StatusCode != http.StatusOK {
 		return relayed, ""
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))

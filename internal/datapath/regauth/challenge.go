@@ -47,11 +47,11 @@ func parseChallengeLine(line string) []challenge {
 
 // token cuts an RFC 9110 token off the front of s.
 func token(s string) (word, rest string) {
-	end := 0
-	for end < len(s) && isTokenChar(s[end]) {
-		end++
+	rest = s
+	for rest != "" && isTokenChar(rest[0]) {
+		rest = rest[1:]
 	}
-	return s[:end], s[end:]
+	return s[:len(s)-len(rest)], rest
 }
 
 // paramValue cuts a token or a quoted string off the front of s.
@@ -76,10 +76,5 @@ func paramValue(s string) (value, rest string) {
 }
 
 func isTokenChar(c byte) bool {
-	switch {
-	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		return true
-	default:
-		return strings.IndexByte("!#$%&'*+-.^_`|~/:", c) >= 0
-	}
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~/:", c) >= 0
 }

@@ -1,10 +1,12 @@
 package regauth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -41,12 +43,8 @@ func ForbiddenAddress(ip netip.Addr) bool {
 	if ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() {
 		return true
 	}
-	switch ip.String() {
-	case "100.100.100.200", "fd00:ec2::254", "fd20:ce::254": // metadata that is not link-local: Alibaba's, AWS's and Google's for IPv6
-		return true
-	default:
-		return false
-	}
+	// Metadata that is not link-local: Alibaba's, AWS's and Google's for IPv6.
+	return slices.Contains([]string{"100.100.100.200", "fd00:ec2::254", "fd20:ce::254"}, ip.String())
 }
 
 // IsLoopback reports whether a host name or IP, without a port, means this
@@ -56,12 +54,8 @@ func IsLoopback(host string) bool {
 		return ip.Unmap().IsLoopback()
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	switch host {
-	case "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback":
-		return true
-	default:
-		return strings.HasSuffix(host, ".localhost") // RFC 6761
-	}
+	return slices.Contains([]string{"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}, host) ||
+		strings.HasSuffix(host, ".localhost") // RFC 6761
 }
 
 // SameOrigin reports whether both have the same scheme, host and port. Credentials
@@ -71,12 +65,8 @@ func SameOrigin(a, b *url.URL) bool {
 }
 
 func port(u *url.URL) string {
-	switch {
-	case u.Port() != "":
-		return u.Port()
-	case u.Scheme == "https":
-		return "443"
-	default:
-		return "80"
+	if u.Scheme == "https" {
+		return cmp.Or(u.Port(), "443")
 	}
+	return cmp.Or(u.Port(), "80")
 }

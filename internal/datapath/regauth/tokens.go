@@ -1,6 +1,7 @@
 package regauth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -158,10 +159,7 @@ func readToken(host string, resp *http.Response) (string, time.Duration, error) 
 		// The decoder's own error may quote the answer, and so the token.
 		return "", 0, fmt.Errorf("token server %s: the answer is not JSON", host)
 	}
-	token := answer.Token
-	if token == "" {
-		token = answer.AccessToken
-	}
+	token := cmp.Or(answer.Token, answer.AccessToken)
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "", 0, fmt.Errorf("token server %s: no usable token in the answer", host)
 	}

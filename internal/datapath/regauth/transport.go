@@ -57,17 +57,13 @@ type authMethod struct {
 	realm, service string // Bearer
 }
 
-// NewTransport authenticates requests to u and sends them through next.
-func NewTransport(u upstream.Upstream, next http.RoundTripper) *Transport {
-	return NewTransportAt(u, defaultAPI, next)
-}
-
 // defaultAPI is where the specification puts a registry's API.
 const defaultAPI = "/v2"
 
-// NewTransportAt is NewTransport for a registry whose API is at another path:
-// "/below/v2", or "/v2/project" where the registry's own names have a prefix.
-func NewTransportAt(u upstream.Upstream, root string, next http.RoundTripper) *Transport {
+// NewTransport authenticates requests to u and sends them through next. root is
+// where the registry's API is: "/v2", "/below/v2", or "/v2/project" where the
+// registry's own names have a prefix.
+func NewTransport(u upstream.Upstream, root string, next http.RoundTripper) *Transport {
 	before, _, standard := strings.Cut(root+"/", defaultAPI+"/")
 	api := root
 	if standard {
@@ -92,7 +88,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("%s is not %s: its credentials are not for it", req.URL.Host, t.origin.Host)
 	}
 	scope := scopeOf(t.api, req.URL.Path)
-	header, err := t.authorization(req, scope)
+	header, err := t.authorization(req, t.known(), scope, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -108,12 +104,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	t.tokens.forget(scope, strings.TrimPrefix(header, "Bearer "))
-	header, err = t.authorizationFor(req, next, scope, wanted)
+	header, err = t.authorization(req, next, scope, wanted)
+	Discard(resp)
 	if err != nil {
-		Discard(resp)
 		return nil, err
 	}
-	Discard(resp)
 	return t.send(req, header)
 }
 
@@ -126,16 +121,15 @@ func (t *Transport) send(req *http.Request, authorization string) (*http.Respons
 	return t.next.RoundTrip(out)
 }
 
-// authorization is what the next request carries, by what was learned so far;
-// empty before the first challenge.
-func (t *Transport) authorization(req *http.Request, scope string) (string, error) {
+// known is what was learned so far; zero before the first challenge.
+func (t *Transport) known() authMethod {
 	t.mu.Lock()
-	known := t.learned
-	t.mu.Unlock()
-	return t.authorizationFor(req, known, scope, scope)
+	defer t.mu.Unlock()
+	return t.learned
 }
 
-func (t *Transport) authorizationFor(req *http.Request, w authMethod, scope, wanted string) (string, error) {
+// authorization is what a request carries; empty if the registry wants nothing.
+func (t *Transport) authorization(req *http.Request, w authMethod, scope, wanted string) (string, error) {
 	switch {
 	case w.basic:
 		return t.basicHeader(), nil
@@ -158,13 +152,11 @@ func (t *Transport) learn(header http.Header, scope string) (w authMethod, wante
 	for _, c := range parseChallenges(header) {
 		switch {
 		case c.scheme == "bearer" && c.params["realm"] != "":
-			w = authMethod{realm: c.params["realm"], service: c.params["service"]}
 			wanted = scope
 			if s := c.params["scope"]; scope == "" || strings.HasPrefix(s, scope) || t.nonstandard && s != "" {
 				wanted = s // the registry may want more than pull for a pull, never another repository
 			}
-			t.remember(w)
-			return w, wanted, true
+			return t.remember(authMethod{realm: c.params["realm"], service: c.params["service"]}), wanted, true
 		case c.scheme == "basic":
 			basic = true
 		}
@@ -172,15 +164,14 @@ func (t *Transport) learn(header http.Header, scope string) (w authMethod, wante
 	if !basic || t.creds.IsZero() {
 		return authMethod{}, "", false
 	}
-	w = authMethod{basic: true}
-	t.remember(w)
-	return w, "", true
+	return t.remember(authMethod{basic: true}), "", true
 }
 
-func (t *Transport) remember(w authMethod) {
+func (t *Transport) remember(w authMethod) authMethod {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.learned = w
+	return w
 }
 
 func (t *Transport) basicHeader() string {

@@ -50,7 +50,7 @@ func TestEachRepositoryHasItsToken(t *testing.T) {
 	r := testregistry.New(t, testregistry.Options{Username: "u", Password: "p", Bearer: true})
 	r.PushRandom(t, "a/x", "v1", 1, 10)
 	r.PushRandom(t, "a/y", "v1", 1, 10)
-	rt := NewTransport(r.Upstream(""), base(t))
+	rt := NewTransport(r.Upstream(""), "/v2", base(t))
 	for range 2 {
 		for _, repo := range []string{"a/x", "a/y"} {
 			if status, err := get(t, rt, r.Upstream(""), repo); status != http.StatusOK {
@@ -67,7 +67,7 @@ func TestTokenIsFetchedAgainShortlyBeforeItExpires(t *testing.T) {
 	t.Parallel()
 	r := testregistry.New(t, testregistry.Options{Bearer: true, TokenTTL: 100 * time.Second})
 	r.PushRandom(t, "a/x", "v1", 1, 10)
-	rt := NewTransport(r.Upstream(""), base(t))
+	rt := NewTransport(r.Upstream(""), "/v2", base(t))
 	now := time.Now()
 	rt.tokens.now = func() time.Time { return now }
 	for _, step := range []struct {
@@ -142,7 +142,7 @@ func TestRealmsThatGetNoPassword(t *testing.T) {
 		}))
 		t.Cleanup(r.Close)
 		u := upstream.Upstream{Host: r.Listener.Addr().String(), Scheme: upstream.HTTPS, Credentials: upstream.Credentials{Username: "u", Password: "p-secret"}}
-		rt := NewTransport(u, r.Client().Transport)
+		rt := NewTransport(u, "/v2", r.Client().Transport)
 		status, err := get(t, rt, u, "a")
 		if err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %d %v", name, status, err)
@@ -168,7 +168,7 @@ func TestTokenServersRedirectIsNotFollowed(t *testing.T) {
 	}))
 	t.Cleanup(r.Close)
 	u := upstream.Upstream{Host: r.Listener.Addr().String(), Scheme: upstream.HTTP, Credentials: upstream.Credentials{Username: "u", Password: "p"}}
-	if _, err := get(t, NewTransport(u, base(t)), u, "a"); err == nil || reached.Load() {
+	if _, err := get(t, NewTransport(u, "/v2", base(t)), u, "a"); err == nil || reached.Load() {
 		t.Errorf("%v, followed: %v", err, reached.Load())
 	}
 }
@@ -179,7 +179,7 @@ func TestRequestsToOtherHostsAreRefused(t *testing.T) {
 	u := r.Upstream("")
 	other := u
 	other.Host = "other.example.com"
-	if _, err := get(t, NewTransport(other, base(t)), u, "a"); err == nil || len(r.Requests()) > 0 {
+	if _, err := get(t, NewTransport(other, "/v2", base(t)), u, "a"); err == nil || len(r.Requests()) > 0 {
 		t.Error("credentials of one host went to another")
 	}
 }

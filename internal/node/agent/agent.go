@@ -98,18 +98,16 @@ func serviceOf(cfg Config, host nodescript.Host, unit string, log *slog.Logger) 
 // findHost is the way to the host: to its files, to its systemd, and where
 // scripts run. If the host cannot be seen, the parts that need it report that.
 func findHost(cfg Config, log *slog.Logger) nodescript.Host {
-	container := nodescript.Host{Root: "/proc/1/root", PID: 1}
 	switch cfg.HostRoot {
 	case "":
 		host, err := nodescript.FindHost()
 		if err != nil {
 			log.Warn("taken for a container", "err", err)
-			return container
+			return nodescript.Host{Root: "/proc/1/root", PID: 1}
 		}
 		return host
 	case "/":
 		return nodescript.Host{Root: "/"}
 	}
-	container.Root = cfg.HostRoot
-	return container
+	return nodescript.Host{Root: cfg.HostRoot, PID: 1}
 }

@@ -50,15 +50,13 @@ func (l *loop) run(ctx context.Context, pass func(context.Context) outcome, ende
 		if err := ended(); err != nil {
 			return err
 		}
-		next := time.NewTimer(l.pause(pass(ctx)))
+		next := time.After(l.pause(pass(ctx)))
 		select {
 		case <-l.wake:
-		case <-next.C:
+		case <-next:
 		case <-ctx.Done():
-			next.Stop()
 			return nil
 		}
-		next.Stop()
 	}
 }
 

@@ -21,8 +21,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	defer func() { _ = a.containerd.cri.Close() }()
 	// The agent of a Pod that was deleted by force may still be at work.
 	lock, err := a.serving.state.Lock(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil // it was told to end
+	}
 	if err != nil {
-		return stopped(ctx, err)
+		return err
 	}
 	defer func() { _ = lock.Close() }()
 	defer func() { a.cleanup.removeDir(a.report.Latest()) }()
@@ -40,12 +43,4 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return loop.run(ctx, a.pass, func() error { return a.cleanup.recalled(a.report.Latest()) })
 	})
 	return group.Wait()
-}
-
-// stopped is no error when the agent was told to end.
-func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -116,13 +117,7 @@ func (s *serving) look(r *report.Report) (layout.Layout, *served) {
 
 // options are what every entry of ours must say about the serving half.
 func (s *serving) options() (hostsdir.Options, error) {
-	token, err := s.state.Token()
-	if err != nil {
-		return hostsdir.Options{}, err
-	}
-	ca, err := s.state.CA()
-	if err != nil {
-		return hostsdir.Options{}, err
-	}
-	return hostsdir.Options{AgentURL: "https://" + s.listen, Token: token, AgentCA: ca}, nil
+	token, errToken := s.state.Token()
+	ca, errCA := s.state.CA()
+	return hostsdir.Options{AgentURL: "https://" + s.listen, Token: token, AgentCA: ca}, cmp.Or(errToken, errCA)
 }

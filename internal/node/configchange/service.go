@@ -60,14 +60,13 @@ func (c restartCommand) Restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, restartWithin)
 	defer cancel()
 	cmd, err := c.host.Command(ctx, c.path)
-	if err != nil {
-		return fmt.Errorf("run %s: %w", c.path, err)
+	if err == nil {
+		// Its output is thrown away: a containerd that does not start prints its
+		// configuration, with passwords.
+		cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+		err = cmd.Run()
+		c.log.Info("restart command", "path", c.path, "err", err)
 	}
-	// Its output is thrown away: a containerd that does not start prints its
-	// configuration, with passwords.
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	err = cmd.Run()
-	c.log.Info("restart command", "path", c.path, "err", err)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", c.path, err)
 	}

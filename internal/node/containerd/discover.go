@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -98,12 +98,7 @@ type survey struct {
 
 // inspect reads everything about one process.
 func (s *survey) inspect(ctx context.Context, p Process, o Options) {
-	if o.ConfigFile != "" {
-		p.Config = o.ConfigFile
-	}
-	if o.Source == "" {
-		o.Source = DefaultSource
-	}
+	p.Config, o.Source = cmp.Or(o.ConfigFile, p.Config), cmp.Or(o.Source, DefaultSource)
 	if o.NoProxy == nil {
 		o.NoProxy = []string{serviceHost}
 	}
@@ -157,7 +152,7 @@ func (s *survey) unreadable(err error) {
 		}
 	}
 	if len(s.Problems) > 0 {
-		s.refuse(Custom, "%s; containerd would not start with it", summary(s.Problems))
+		s.refuse(Custom, "%s%s; containerd would not start with it", s.Problems[0], andMore(s.Problems))
 		return
 	}
 	if s.ConfigVersion > 2 && older(s.Version, 2, 0) {
@@ -168,13 +163,14 @@ func (s *survey) unreadable(err error) {
 	s.refuse(Unsupported, "containerd's configuration cannot be read (%v); run that on the node to see why", err)
 }
 
-// summary is the first problem, and how many more there are.
-func summary(problems []Problem) string {
-	var b strings.Builder
-	b.WriteString(problems[0].String())
-	if more := len(problems) - 1; more > 0 {
-		b.WriteString(", and ")
-		b.WriteString(plural(more, "more problem"))
+// andMore says how many problems there are besides the first.
+func andMore(problems []Problem) string {
+	switch more := len(problems) - 1; more {
+	case 0:
+		return ""
+	case 1:
+		return ", and 1 more problem"
+	default:
+		return fmt.Sprintf(", and %d more problems", more)
 	}
-	return b.String()
 }

@@ -126,11 +126,5 @@ func pulls(plugin string) bool { return plugin == pluginV1 || plugin == pluginV2
 // setting reports whether a key of a registry section matters. A key of the old
 // format does if there is anything in it.
 func setting(key string, inside bool) bool {
-	switch key {
-	case "config_path":
-		return true
-	case "mirrors", "configs", "auths":
-		return inside
-	}
-	return false
+	return key == "config_path" || inside && slices.Contains([]string{"mirrors", "configs", "auths"}, key)
 }

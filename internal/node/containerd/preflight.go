@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,28 +51,19 @@ func (s *survey) judge(root string, o Options) {
 }
 
 // wanted is the directory of our entries, as containerd sees it.
-func (s *survey) wanted() string {
-	if s.Effective != "" {
-		return s.Effective
-	}
-	return s.NeedsPath
-}
+func (s *survey) wanted() string { return cmp.Or(s.Effective, s.NeedsPath) }
 
 // findDirectory finds the directory in which containerd looks for hosts, or what
 // config_path must become so that it looks into one.
 func (s *survey) findDirectory(root string, o Options) {
-	if s.Effective = s.settings.Effective; o.Effective != "" {
-		s.Effective = o.Effective
-	}
-	if s.Effective != "" {
+	if s.Effective = cmp.Or(o.Effective, s.settings.Effective); s.Effective != "" {
 		return
 	}
-	switch {
-	case len(s.Paths) > 0:
+	if len(s.Paths) > 0 {
 		s.NeedsPath = s.Paths[0]
 		s.NeedsPathReason = fmt.Sprintf("containerd %s looks for hosts in no directory, because config_path is a list (%s), "+
 			"which its transfer service takes for the name of one directory", s.Version, s.settings.ConfigPath)
-	default:
+	} else {
 		s.NeedsPath = o.Source
 		if entries, err := os.ReadDir(filepath.Join(root, defaultEffective)); err == nil && len(entries) > 0 {
 			s.NeedsPath = defaultEffective
@@ -184,14 +176,10 @@ func isDropIn(path string) bool {
 func (s *survey) customMessage(source string) string {
 	first := s.Problems[0]
 	if first.Key == "" || !isDropIn(first.File) {
-		return summary(s.Problems) + s.deadlock()
-	}
-	more := ""
-	if n := len(s.Problems) - 1; n > 0 {
-		more = ", and " + plural(n, "more problem")
+		return first.String() + andMore(s.Problems) + s.deadlock()
 	}
 	return fmt.Sprintf("Failed to merge %s: contains custom registry fields; please configure them in %s (line %d: %s%s)%s",
-		first.File, source, first.Line, first.Key, more, s.deadlock())
+		first.File, source, first.Line, first.Key, andMore(s.Problems), s.deadlock())
 }
 
 // deadlock is about two settings with which the CRI plugin does not load.
@@ -215,13 +203,6 @@ func (s *survey) warnUnused() {
 			}
 		}
 	}
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // foreignLink is an absolute symbolic link on the way to a directory below another

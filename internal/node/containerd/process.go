@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,32 +45,25 @@ func Running(ctx context.Context, socket string) (Process, error) {
 	if err != nil {
 		return Process{}, fmt.Errorf("find the process behind %s: %w", socket, err)
 	}
-	p := Process{PID: pid}
 	proc := "/proc/" + strconv.Itoa(pid)
-	stat, err := os.ReadFile(proc + "/stat")
-	if err != nil {
+	stat, errStat := os.ReadFile(proc + "/stat")
+	binary, errBinary := os.Readlink(proc + "/exe")
+	args, errArgs := os.ReadFile(proc + "/cmdline")
+	dir, errDir := os.Readlink(proc + "/cwd")
+	if err := cmp.Or(errStat, errBinary, errArgs, errDir); err != nil {
 		return Process{}, fmt.Errorf("look at containerd's process: %w", err)
 	}
-	if p.Start, err = startTime(stat); err != nil {
+	start, err := startTime(stat)
+	if err != nil {
 		return Process{}, err
 	}
-	binary, err := os.Readlink(proc + "/exe")
-	if err != nil {
-		return Process{}, fmt.Errorf("look at containerd's process: %w", err)
-	}
+	p := Process{PID: pid, Start: start, Dir: dir, Config: configArgument(args)}
 	// After a package upgrade without restart, the file is the new binary.
 	p.Binary = strings.TrimSuffix(binary, " (deleted)")
-	args, err := os.ReadFile(proc + "/cmdline")
-	if err != nil {
-		return Process{}, fmt.Errorf("look at containerd's process: %w", err)
-	}
 	if name, _, _ := strings.Cut(string(args), "\x00"); name != "" {
 		p.Name = filepath.Base(name)
 	}
-	if p.Dir, err = os.Readlink(proc + "/cwd"); err != nil {
-		return Process{}, fmt.Errorf("look at containerd's process: %w", err)
-	}
-	if p.Config = configArgument(args); !filepath.IsAbs(p.Config) {
+	if !filepath.IsAbs(p.Config) {
 		p.Config = filepath.Join(p.Dir, p.Config)
 	}
 	return p, nil
@@ -99,12 +93,9 @@ func (p Process) startedAt(now time.Time) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	first, _, _ := strings.Cut(string(text), " ")
-	uptime, err := strconv.ParseFloat(first, 64)
-	if err != nil {
-		return time.Time{}, false
-	}
-	ticks, err := strconv.ParseFloat(p.Start, 64)
-	if err != nil {
+	uptime, errUptime := strconv.ParseFloat(first, 64)
+	ticks, errTicks := strconv.ParseFloat(p.Start, 64)
+	if errUptime != nil || errTicks != nil {
 		return time.Time{}, false
 	}
 	const perSecond = 100 // of every Linux that shows /proc to programs
@@ -147,13 +138,11 @@ func listener(ctx context.Context, socket string) (int, error) {
 	}
 	var cred *unix.Ucred
 	var credErr error
-	if err := raw.Control(func(fd uintptr) {
+	err = raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
+	})
+	if err = cmp.Or(err, credErr); err != nil {
 		return 0, err
-	}
-	if credErr != nil {
-		return 0, credErr
 	}
 	if cred.Pid == 0 {
 		return 0, errors.New("it is outside of our PID namespace; the agent needs the host's")

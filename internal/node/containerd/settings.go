@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -146,11 +147,8 @@ func understand(raw []byte, version string) (Settings, error) {
 	}
 	s := Settings{
 		Version: version, ConfigPath: p.Registry.ConfigPath, Paths: filepath.SplitList(p.Registry.ConfigPath),
-		Legacy: p.Registry.legacy(), PullPath: p.pullPath(version), SandboxImage: p.SandboxImage, Raw: raw,
+		Legacy: p.Registry.legacy(), PullPath: p.pullPath(version), SandboxImage: cmp.Or(p.PinnedImages["sandbox"], p.SandboxImage), Raw: raw,
 		disabled: doc.DisabledPlugins,
-	}
-	if image := p.PinnedImages["sandbox"]; image != "" {
-		s.SandboxImage = image
 	}
 	s.Looks = s.Paths
 	if len(s.Paths) == 0 && len(p.Registry.Mirrors) == 0 && !older(version, 2, 2) {

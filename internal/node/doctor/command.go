@@ -69,11 +69,10 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		StateDir: s.StateDir, Listen: s.Listen,
 		Service: func(unit string) reconfigure.Service { return agent.ServiceOf(n, unit, slog.New(slog.DiscardHandler)) },
 	})
-	if err != nil {
-		complain(stderr, err)
-		return ExitUnknown
+	if err == nil {
+		err = show(report, stdout, *output)
 	}
-	if err := show(report, stdout, *output); err != nil {
+	if err != nil {
 		complain(stderr, err)
 		return ExitUnknown
 	}

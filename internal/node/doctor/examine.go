@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/containerd"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
+	"github.com/d8-registry/registry/internal/node/mainfile"
 	"github.com/d8-registry/registry/internal/node/reconfigure"
 	"github.com/d8-registry/registry/internal/node/usermirror"
 	"github.com/d8-registry/registry/internal/pki"
@@ -145,10 +147,7 @@ func (e *examination) directories() error {
 	if err != nil {
 		return err
 	}
-	effective := e.facts.Effective
-	if effective == "" {
-		effective = e.facts.NeedsPath
-	}
+	effective := cmp.Or(e.facts.Effective, e.facts.NeedsPath)
 	root := filepath.Join("/proc", strconv.Itoa(e.facts.PID), "root")
 	plan := usermirror.NewPlan(usermirror.Node{Root: root, Source: e.cfg.SourceDir, Effective: effective}, l, options)
 	e.users(plan)
@@ -248,4 +247,32 @@ func address(mirror string) string {
 		return "an address that cannot be read"
 	}
 	return u.Redacted()
+}
+
+// mainFile reports the edit of containerd's main file, if one is needed.
+func (e *examination) mainFile() {
+	f, r := e.facts, e.report
+	if f.NeedsPath == "" || f.Preflight != containerd.Ready {
+		return
+	}
+	path := filepath.Join("/proc", strconv.Itoa(f.PID), "root", f.PathFile)
+	before, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		r.Problems = append(r.Problems, f.PathFile+" cannot be read: "+err.Error())
+		return
+	}
+	after, err := mainfile.SetConfigPath(before, f.Major(), f.NeedsPath)
+	var refusal *mainfile.Refusal
+	switch {
+	case errors.As(err, &refusal) && refusal.Line > 0:
+		r.Problems = append(r.Problems, f.PathFile+":"+strconv.Itoa(refusal.Line)+": "+refusal.Sentence)
+	case err != nil:
+		r.Problems = append(r.Problems, f.PathFile+": "+err.Error())
+	default:
+		r.Restart = true
+		r.Changes = append(r.Changes, Change{
+			File: f.PathFile, What: "set config_path, then restart containerd once: " + f.NeedsPathReason,
+			Diff: unified(f.PathFile, before, after),
+		})
+	}
 }

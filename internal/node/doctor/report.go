@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -102,39 +103,28 @@ func (r *Report) rows() []row {
 	default:
 		file += fmt.Sprintf(" (format %d)", c.ConfigVersion)
 	}
-	restart := "possible"
-	if c.RestartRefused != "" {
-		restart = c.RestartRefused
-	}
 	out := []row{
 		{"runtime", version},
 		{"layout", c.Distribution},
-		{"service", orElse(c.Unit, "none of systemd")},
-		{"restart", restart},
+		{"service", cmp.Or(c.Unit, "none of systemd")},
+		{"restart", cmp.Or(c.RestartRefused, "possible")},
 		{"main file", file},
 		{"not read yet", c.ChangedSince},
-		{"config_path", orElse(strings.Join(c.ConfigPath, ":"), "not set")},
-		{"looks for hosts in", orElse(c.Effective, "no directory")},
+		{"config_path", cmp.Or(strings.Join(c.ConfigPath, ":"), "not set")},
+		{"looks for hosts in", cmp.Or(c.Effective, "no directory")},
 		{"users write hosts in", c.Source},
 		{"pulls by", pullPath(c.PullPath)},
 		{"sandbox image", c.SandboxImage},
 		{"proxy", proxies(c)},
 	}
 	for _, u := range r.Users {
-		to := orElse(strings.Join(u.Mirrors, ", "), "itself")
+		to := cmp.Or(strings.Join(u.Mirrors, ", "), "itself")
 		if u.NeedsAgent {
 			to += " (auth or rewrite: by the agent)"
 		}
 		out = append(out, row{"user's " + u.Host, to})
 	}
 	return out
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 func pullPath(p string) string {

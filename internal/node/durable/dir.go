@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,14 +39,7 @@ func (d *Dir) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name
 func (d *Dir) Readlink(name string) (string, error) { return d.root.Readlink(name) }
 
 // Attributes implements FS.
-func (d *Dir) Attributes(name string) (Attributes, error) {
-	file, err := d.root.Open(name)
-	if err != nil {
-		return Attributes{}, err
-	}
-	a, err := attributesOf(file)
-	return a, errors.Join(err, file.Close())
-}
+func (d *Dir) Attributes(name string) (Attributes, error) { return attributesOf(d.root.Open(name)) }
 
 // Writable implements FS.
 func (d *Dir) Writable(dir string) error { return Disk{}.Writable(filepath.Join(d.root.Name(), dir)) }
@@ -67,13 +59,7 @@ func (d *Dir) Rename(from, to string) error { return d.root.Rename(from, to) }
 func (d *Dir) Remove(name string) error { return d.root.Remove(name) }
 
 // SyncDir implements FS.
-func (d *Dir) SyncDir(name string) error {
-	dir, err := d.root.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
+func (d *Dir) SyncDir(name string) error { return syncDir(d.root.Open(name)) }
 
 func (d *Dir) create(name string) (*os.File, error) {
 	return d.root.OpenFile(name, createFlags, 0o600)

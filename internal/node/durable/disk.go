@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"syscall"
@@ -27,12 +26,7 @@ func (Disk) Readlink(name string) (string, error) { return os.Readlink(name) }
 
 // Attributes implements FS.
 func (Disk) Attributes(name string) (Attributes, error) {
-	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return Attributes{}, err
-	}
-	a, err := attributesOf(file)
-	return a, errors.Join(err, file.Close())
+	return attributesOf(os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW, 0))
 }
 
 // Writable implements FS.
@@ -58,13 +52,7 @@ func (Disk) Rename(from, to string) error { return os.Rename(from, to) }
 func (Disk) Remove(name string) error { return os.Remove(name) }
 
 // SyncDir implements FS.
-func (Disk) SyncDir(name string) error {
-	dir, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
+func (Disk) SyncDir(name string) error { return syncDir(os.Open(name)) }
 
 func (Disk) create(name string) (*os.File, error) { return os.OpenFile(name, createFlags, 0o600) }
 

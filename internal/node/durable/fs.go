@@ -33,6 +33,24 @@ type FS interface {
 	SyncDir(dir string) error
 }
 
+// DryRun is a file system that takes no changes, to see what somebody would do.
+type DryRun struct{ FS }
+
+// Mkdir implements FS.
+func (DryRun) Mkdir(string, fs.FileMode) error { return nil }
+
+// WriteFile implements FS.
+func (DryRun) WriteFile(string, []byte, Attributes) error { return nil }
+
+// Rename implements FS.
+func (DryRun) Rename(string, string) error { return nil }
+
+// Remove implements FS.
+func (DryRun) Remove(string) error { return nil }
+
+// SyncDir implements FS.
+func (DryRun) SyncDir(string) error { return nil }
+
 // Attributes are what a file has besides its content.
 type Attributes struct {
 	// Mode has the permission bits. Zero is 0600: the umask changes nothing.

@@ -21,11 +21,9 @@ func Lock(ctx context.Context, file *os.File) error {
 		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			return err
 		}
-		timer := time.NewTimer(lockRetry)
 		select {
-		case <-timer.C:
+		case <-time.After(lockRetry):
 		case <-ctx.Done():
-			timer.Stop()
 			return ctx.Err()
 		}
 	}

@@ -71,8 +71,20 @@ func (a Attributes) apply(file *os.File) error {
 	return nil
 }
 
-// attributesOf are those of an open file, without its time.
-func attributesOf(file *os.File) (Attributes, error) {
+// syncDir flushes a directory that was opened for that.
+func syncDir(dir *os.File, err error) error {
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// attributesOf are those of a file that was opened for that, without its time.
+func attributesOf(file *os.File, err error) (Attributes, error) {
+	if err != nil {
+		return Attributes{}, err
+	}
+	defer func() { _ = file.Close() }() // it was only read
 	info, err := file.Stat()
 	if err != nil {
 		return Attributes{}, err

@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -39,6 +40,8 @@ const (
 	PathProof   = "/-/proof/"
 	PathApplied = "/-/applied/"
 	PathForget  = "/-/forget/"
+	// PathMirrors tells serve that the file of SaveMirrors has changed.
+	PathMirrors = "/-/mirrors"
 	// MaxWait is the longest time after which serve answers a question.
 	MaxWait = 50 * time.Second
 )
@@ -57,12 +60,9 @@ type Client struct {
 // NewClient makes a client of the serve that shares the state directory. header
 // is the one that carries the token. It fails until serve was started once.
 func NewClient(address string, folder StateDir, header string) (*Client, error) {
-	token, err := folder.Token()
-	if err != nil {
-		return nil, err
-	}
-	ca, err := folder.CA()
-	if err != nil {
+	token, errToken := folder.Token()
+	ca, errCA := folder.CA()
+	if err := cmp.Or(errToken, errCA); err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
@@ -129,29 +129,38 @@ func (c *Client) Forget(ctx context.Context, generation int64) error {
 	return c.ask(ctx, http.MethodPost, PathForget+strconv.FormatInt(generation, 10), nil)
 }
 
+// Mirrors tells serve to read what SaveMirrors saved. It fails if serve cannot
+// use that; then serve goes on with what it had.
+func (c *Client) Mirrors(ctx context.Context) error {
+	return c.ask(ctx, http.MethodPost, PathMirrors, nil)
+}
+
+// ask reads the answer into answer, if that is not nil.
 func (c *Client) ask(ctx context.Context, method, path string, answer any) error {
-	req, err := http.NewRequestWithContext(ctx, method, c.url+path, nil)
+	data, err := c.do(ctx, method, path)
+	if err == nil && answer != nil {
+		err = json.Unmarshal(data, answer)
+	}
 	if err != nil {
 		return fmt.Errorf("ask the serving agent: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.url+path, nil)
+	if err != nil {
+		return nil, err
 	}
 	req.Header.Set(c.header, c.token)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the serving agent: %w", err)
+		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return fmt.Errorf("ask the serving agent: %w", err)
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = errors.New(resp.Status)
 	}
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("ask the serving agent: %s", resp.Status)
-	}
-	if answer == nil {
-		return nil
-	}
-	if err := json.Unmarshal(data, answer); err != nil {
-		return fmt.Errorf("ask the serving agent: %w", err)
-	}
-	return nil
+	return data, err
 }

@@ -73,13 +73,10 @@ func (f StateDir) On(fsys durable.FS) StateDir {
 // restrict takes away what Prepare gives to nobody but the owner.
 func restrict(folder string) error {
 	info, err := os.Lstat(folder)
+	if err == nil && info.Mode().Perm()&0o067 != 0 {
+		err = os.Chmod(folder, 0o700) //nolint:gosec // G302 is about files; a folder needs x
+	}
 	if err != nil {
-		return fmt.Errorf("close state folder: %w", err)
-	}
-	if info.Mode().Perm()&0o067 == 0 {
-		return nil
-	}
-	if err := os.Chmod(folder, 0o700); err != nil { //nolint:gosec // G302 is about files; a folder needs x
 		return fmt.Errorf("close state folder: %w", err)
 	}
 	return nil
@@ -124,40 +121,28 @@ func (f StateDir) SaveLayout(published []byte) error {
 // Forget removes the layout and the names that left it. The token and the
 // certificate stay for a later layout.
 func (f StateDir) Forget() error {
-	for _, name := range []string{fileRetired, fileLayout} {
-		if err := f.fsys.Remove(f.servePath(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("forget layout: %w", err)
-		}
+	err := unlessMissing(f.fsys.Remove(f.servePath(fileRetired)))
+	if err == nil {
+		err = unlessMissing(f.fsys.Remove(f.servePath(fileLayout)))
 	}
-	if err := f.fsys.SyncDir(f.servePath("")); err != nil {
+	if err == nil {
+		err = f.fsys.SyncDir(f.servePath(""))
+	}
+	if err != nil {
 		return fmt.Errorf("forget layout: %w", err)
 	}
 	return nil
 }
 
 // Retired are the names that SaveRetired saved.
-func (f StateDir) Retired() ([]layout.Name, error) {
-	data, err := read(f.servePath(fileRetired))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var names []layout.Name
-	if err := json.Unmarshal(data, &names); err != nil {
-		return nil, fmt.Errorf("read %s: %w", fileRetired, err)
-	}
-	return names, nil
+func (f StateDir) Retired() (names []layout.Name, err error) {
+	err = readJSON(f.servePath(fileRetired), &names)
+	return names, err
 }
 
 // SaveRetired remembers names that left the layout but are still routed.
 func (f StateDir) SaveRetired(names []layout.Name) error {
-	data, err := json.Marshal(names)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", fileRetired, err)
-	}
-	return f.write(f.servePath(fileRetired), ownerOnly, data)
+	return f.writeJSON(f.servePath(fileRetired), names)
 }
 
 // Token is the node token; fs.ErrNotExist until serve has made one.
@@ -176,9 +161,7 @@ func (f StateDir) EnsureToken() (string, error) {
 		return "", err
 	}
 	var bits [32]byte
-	if _, err := rand.Read(bits[:]); err != nil {
-		return "", fmt.Errorf("make node token: %w", err)
-	}
+	_, _ = rand.Read(bits[:]) // it never fails
 	token = hex.EncodeToString(bits[:])
 	return token, f.write(f.servePath(fileToken), ownerOnly, []byte(token+"\n"))
 }
@@ -193,17 +176,11 @@ func (f StateDir) CA() (string, error) {
 // CAKey is the CA with its key; zero if there is none.
 func (f StateDir) CAKey() (pki.KeyPair, error) {
 	cert, err := read(f.servePath(fileCA))
-	if errors.Is(err, fs.ErrNotExist) {
-		return pki.KeyPair{}, nil
-	}
 	if err != nil {
-		return pki.KeyPair{}, err
+		return pki.KeyPair{}, unlessMissing(err)
 	}
 	key, err := read(f.servePath(fileCAKey))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return pki.KeyPair{}, err
-	}
-	return pki.KeyPair{Cert: string(cert), Key: string(key)}, nil
+	return pki.KeyPair{Cert: string(cert), Key: string(key)}, unlessMissing(err)
 }
 
 // SaveCA saves the key before the certificate, which is what readers look for.
@@ -216,24 +193,55 @@ func (f StateDir) SaveCA(ca pki.KeyPair) error {
 
 // read reads a file that another user may have made. It follows no link, and
 // reads only ordinary files.
-func read(path string) ([]byte, error) {
+func read(path string) (data []byte, err error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("read agent state: %w", err)
+	if err == nil {
+		defer func() { _ = file.Close() }()
+		data, err = readOrdinary(file)
 	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("read agent state: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("read agent state: %s is not one of ours", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(file, maxFile))
 	if err != nil {
 		return nil, fmt.Errorf("read agent state: %w", err)
 	}
 	return data, nil
+}
+
+func readOrdinary(file *os.File) ([]byte, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return nil, fmt.Errorf("%s is not one of ours", file.Name())
+	}
+	return io.ReadAll(io.LimitReader(file, maxFile))
+}
+
+// unlessMissing is no error for a file that is not there.
+func unlessMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// readJSON leaves into as it is if there is no such file.
+func readJSON(path string, into any) error {
+	data, err := read(path)
+	if err != nil {
+		return unlessMissing(err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("read %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+func (f StateDir) writeJSON(path string, what any) error {
+	data, err := json.Marshal(what)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
+	}
+	return f.write(path, ownerOnly, data)
 }
 
 // ownerOnly is instead of a group that may read a file.

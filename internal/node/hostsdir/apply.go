@@ -33,27 +33,29 @@ type Conflict struct {
 // Apply makes containerd's host directory look like the tree. An error or a crash
 // may stop it at any operation: what containerd reads is complete at any moment,
 // and the next Apply goes on from there.
-func Apply(fsys durable.FS, tree Tree) (Result, error) { return run(fsys, tree, true) }
+func Apply(fsys durable.FS, tree Tree) (Result, error) {
+	p := &pass{fsys: fsys}
+	err := p.run(tree)
+	return p.res, err
+}
 
 // Check is Apply without writing anything.
-func Check(fsys durable.FS, tree Tree) (Result, error) { return run(fsys, tree, false) }
+func Check(fsys durable.FS, tree Tree) (Result, error) { return Apply(durable.DryRun{FS: fsys}, tree) }
 
 // pass is one Apply under way.
 type pass struct {
-	fsys  durable.FS
-	write bool // false in Check
-	res   Result
+	fsys durable.FS
+	res  Result
 }
 
-func run(fsys durable.FS, tree Tree, write bool) (Result, error) {
-	p := &pass{fsys: fsys, write: write}
+func (p *pass) run(tree Tree) error {
 	known, listed, err := p.owned()
 	if err != nil {
-		return p.res, err
+		return err
 	}
 	ours, err := p.claim(tree, known)
 	if err != nil {
-		return p.res, err
+		return err
 	}
 	wanted := make([]string, 0, len(ours))
 	for _, d := range ours {
@@ -63,11 +65,11 @@ func run(fsys durable.FS, tree Tree, write bool) (Result, error) {
 	// A directory is on the list before it exists, and until it is gone: after a
 	// crash in between it is still known to be ours.
 	if err := p.remember(listed, union(known, wanted)); err != nil {
-		return p.res, err
+		return err
 	}
 	for _, d := range ours {
 		if err := p.put(d); err != nil {
-			return p.res, err
+			return err
 		}
 	}
 	for _, host := range known {
@@ -75,10 +77,10 @@ func run(fsys durable.FS, tree Tree, write bool) (Result, error) {
 			continue
 		}
 		if err := p.drop(host); err != nil {
-			return p.res, err
+			return err
 		}
 	}
-	return p.res, p.remember(union(known, wanted), wanted)
+	return p.remember(union(known, wanted), wanted)
 }
 
 // claim is the part of the tree that we may write. It notes a conflict for each
@@ -120,11 +122,12 @@ func (p *pass) conflict(host, dir, reason string) {
 // put makes one directory look as wanted. Certificates come first, then
 // hosts.toml. Certificates that it no longer names are removed last.
 func (p *pass) put(d Directory) error {
-	if _, err := p.fsys.Lstat(d.Host); errors.Is(err, fs.ErrNotExist) && p.write {
-		if err := p.fsys.Mkdir(d.Host, 0o755); err != nil {
-			return fmt.Errorf("make host directory %s: %w", d.Host, err)
+	if _, err := p.fsys.Lstat(d.Host); errors.Is(err, fs.ErrNotExist) {
+		err := p.fsys.Mkdir(d.Host, 0o755)
+		if err == nil {
+			err = p.fsys.SyncDir(".")
 		}
-		if err := p.fsys.SyncDir("."); err != nil {
+		if err != nil {
 			return fmt.Errorf("make host directory %s: %w", d.Host, err)
 		}
 	}
@@ -161,7 +164,7 @@ func (p *pass) put(d Directory) error {
 
 // save returns when what changed in a directory is on disk.
 func (p *pass) save(host string, changed bool) error {
-	if !changed || !p.write {
+	if !changed {
 		return nil
 	}
 	if err := p.fsys.SyncDir(host); err != nil {
@@ -181,9 +184,6 @@ func (p *pass) putFile(name string, data []byte) (bool, error) {
 		}
 	}
 	p.res.Written = append(p.res.Written, name)
-	if !p.write {
-		return true, nil
-	}
 	if err := durable.Swap(p.fsys, durable.File{Name: name, Temp: name + tempSuffix, Data: data}); err != nil {
 		return false, fmt.Errorf("write %s: %w", name, err)
 	}
@@ -194,19 +194,15 @@ func (p *pass) putFile(name string, data []byte) (bool, error) {
 // too, unless there are other files in it.
 func (p *pass) drop(host string) error {
 	info, err := p.fsys.Lstat(host)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("remove host directory %s: %w", host, err)
-	}
-	if !info.IsDir() {
+	case !info.IsDir():
 		return nil // somebody replaced it with something of their own
 	}
 	p.res.Removed = append(p.res.Removed, host)
-	if !p.write {
-		return nil
-	}
 	files := ourFiles()
 	slices.Reverse(files)
 	for _, name := range files {
@@ -217,15 +213,13 @@ func (p *pass) drop(host string) error {
 		}
 	}
 	rest, err := p.fsys.ReadDir(host)
+	if err == nil && len(rest) == 0 {
+		err = p.fsys.Remove(host)
+	}
+	if err == nil {
+		err = p.fsys.SyncDir(".")
+	}
 	if err != nil {
-		return fmt.Errorf("remove host directory %s: %w", host, err)
-	}
-	if len(rest) == 0 {
-		if err := p.fsys.Remove(host); err != nil {
-			return fmt.Errorf("remove host directory %s: %w", host, err)
-		}
-	}
-	if err := p.fsys.SyncDir("."); err != nil {
 		return fmt.Errorf("remove host directory %s: %w", host, err)
 	}
 	return nil
@@ -234,9 +228,6 @@ func (p *pass) drop(host string) error {
 func (p *pass) remove(name string) (bool, error) {
 	if _, err := p.fsys.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
-	}
-	if !p.write {
-		return true, nil
 	}
 	if err := p.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("remove %s: %w", name, err)

@@ -68,46 +68,37 @@ func (p *pass) owned() (known, listed []string, err error) {
 		return nil, nil, fmt.Errorf("read %s: %w", ownershipFile, err)
 	}
 	if err != nil || json.Unmarshal(data, &listed) != nil {
-		known, err := p.allMarked()
+		entries, err := p.fsys.ReadDir(".")
+		if err != nil {
+			return nil, nil, fmt.Errorf("read host directory: %w", err)
+		}
+		var all []string
+		for _, e := range entries {
+			all = append(all, e.Name())
+		}
+		// A file with the name of a host is not ours either.
+		known, err = p.oursOf(all, false)
 		return known, nil, err
 	}
-	for _, host := range listed {
-		// The list names directories to delete: a name that is no host is ignored.
-		if !hostName.MatchString(host) {
-			continue
-		}
-		ours, err := p.isOurs(host, true)
-		if err != nil {
-			return nil, nil, err
-		}
-		if ours {
-			known = append(known, host)
-		}
-	}
-	slices.Sort(known)
-	return slices.Compact(known), listed, nil
+	known, err = p.oursOf(listed, true)
+	return known, listed, err
 }
 
-// allMarked are the directories that are ours by their marker.
-func (p *pass) allMarked() ([]string, error) {
-	entries, err := p.fsys.ReadDir(".")
-	if err != nil {
-		return nil, fmt.Errorf("read host directory: %w", err)
-	}
-	var out []string
-	for _, e := range entries {
-		if !e.IsDir() || !hostName.MatchString(e.Name()) {
+// oursOf are those names that are of directories of ours. They may be deleted: a
+// name that is no host is ignored.
+func (p *pass) oursOf(names []string, listed bool) (ours []string, err error) {
+	for _, name := range names {
+		if !hostName.MatchString(name) {
 			continue
 		}
-		ours, err := p.isOurs(e.Name(), false)
-		if err != nil {
+		if is, err := p.isOurs(name, listed); err != nil {
 			return nil, err
-		}
-		if ours {
-			out = append(out, e.Name())
+		} else if is {
+			ours = append(ours, name)
 		}
 	}
-	return out, nil
+	slices.Sort(ours)
+	return slices.Compact(ours), nil
 }
 
 // remember writes the list. If nothing was ever ours there is no list: a fresh
@@ -117,25 +108,17 @@ func (p *pass) remember(before, now []string) error {
 		return nil
 	}
 	if len(now) == 0 {
-		removed, err := p.remove(ownershipFile)
-		if err != nil || !removed || !p.write {
+		if removed, err := p.remove(ownershipFile); err != nil || !removed {
 			return err
 		}
-		return p.sync()
-	}
-	data, err := json.Marshal(now)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", ownershipFile, err)
-	}
-	if _, err := p.putFile(ownershipFile, append(data, '\n')); err != nil {
-		return err
-	}
-	return p.sync()
-}
-
-func (p *pass) sync() error {
-	if !p.write {
-		return nil
+	} else {
+		data, err := json.Marshal(now)
+		if err != nil {
+			return fmt.Errorf("encode %s: %w", ownershipFile, err)
+		}
+		if _, err := p.putFile(ownershipFile, append(data, '\n')); err != nil {
+			return err
+		}
 	}
 	if err := p.fsys.SyncDir("."); err != nil {
 		return fmt.Errorf("save %s: %w", ownershipFile, err)

@@ -54,12 +54,7 @@ func Render(l layout.Layout, o Options) (Tree, error) {
 		if !hostName.MatchString(host) {
 			return nil, fmt.Errorf("render host directories: %q is no registry host", host)
 		}
-		var dir Directory
-		if host == layout.Fixed().Host {
-			dir, err = fixedAddress(l.Fallback, agent)
-		} else {
-			dir, err = realAddress(host, l, agent)
-		}
+		dir, err := directory(host, l, agent)
 		if err != nil {
 			return nil, fmt.Errorf("render host directory %s: %w", host, err)
 		}
@@ -69,35 +64,23 @@ func Render(l layout.Layout, o Options) (Tree, error) {
 	return tree, nil
 }
 
-// fixedAddress sends containerd to the agent, then to the in-cluster proxy, and
-// as the last resort (`server`) to the agent again: without a server containerd
-// would ask the node's DNS for a name that only the cluster knows, and report
-// that.
-func fixedAddress(second layout.Fallback, agent endpoint) (Directory, error) {
-	dir := Directory{Host: layout.Fixed().Host, Fixed: true, Files: []File{{fileAgentCA, agent.certificates}}}
-	hosts := []endpoint{agent}
-	if second != (layout.Fallback{}) {
-		e, err := fallbackEndpoint(second)
-		if err != nil {
-			return Directory{}, fmt.Errorf("second way: %w", err)
-		}
-		hosts = append(hosts, e)
-		dir.Files = append(dir.Files, File{fileFallbackCA, e.certificates})
-	}
-	dir.Files = append(dir.Files, File{fileHosts, hostsTOML(agent, hosts)})
-	return dir, nil
-}
-
-// realAddress sends containerd to the agent, and if that has no route or is down,
-// to the registry itself, with the credentials of the pod. A registry that the
+// directory sends containerd to the agent, and if that has no route or is down, to
+// the registry itself, with the credentials of the pod. A registry that the
 // cluster does not use any more may be gone: then the in-cluster proxy comes
 // before it.
-func realAddress(host string, l layout.Layout, agent endpoint) (Directory, error) {
-	server, known, err := registryItself(host, l)
-	if err != nil {
-		return Directory{}, err
+//
+// For the fixed address the in-cluster proxy comes next, and as the last resort
+// (`server`) the agent again: without a server containerd would ask the node's DNS
+// for a name that only the cluster knows, and report that.
+func directory(host string, l layout.Layout, agent endpoint) (Directory, error) {
+	server, known, fixed := agent, false, host == layout.Fixed().Host
+	if !fixed {
+		var err error
+		if server, known, err = registryItself(host, l); err != nil {
+			return Directory{}, err
+		}
 	}
-	dir := Directory{Host: host, Files: []File{{fileAgentCA, agent.certificates}}}
+	dir := Directory{Host: host, Fixed: fixed, Files: []File{{fileAgentCA, agent.certificates}}}
 	hosts := []endpoint{agent}
 	if !known && l.Fallback != (layout.Fallback{}) {
 		second, err := fallbackEndpoint(l.Fallback)
@@ -107,7 +90,7 @@ func realAddress(host string, l layout.Layout, agent endpoint) (Directory, error
 		hosts = append(hosts, second)
 		dir.Files = append(dir.Files, File{fileFallbackCA, second.certificates})
 	}
-	if server.ca != "" {
+	if server.ca == fileServerCA {
 		dir.Files = append(dir.Files, File{fileServerCA, server.certificates})
 	}
 	dir.Files = append(dir.Files, File{fileHosts, hostsTOML(server, hosts)})
@@ -131,9 +114,7 @@ func registryItself(host string, l layout.Layout) (e endpoint, known bool, err e
 	if len(candidates) > 0 {
 		scheme = candidates[0].Scheme
 	}
-	switch scheme {
-	case upstream.HTTP, upstream.HTTPS:
-	default:
+	if scheme != upstream.HTTP && scheme != upstream.HTTPS {
 		return endpoint{}, false, fmt.Errorf("scheme %q is neither http nor https", scheme)
 	}
 	// No capabilities means all: what a registry can do is not our decision.
@@ -219,12 +200,7 @@ func validAddress(address string) bool {
 // it reaches the node's disk.
 func certificates(text string) ([]byte, error) {
 	var out []byte
-	for rest := []byte(text); ; {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil {
-			break
-		}
+	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf("the CA has a %q block, want certificates only", block.Type)
 		}
@@ -249,11 +225,16 @@ func hostsTOML(server endpoint, hosts []endpoint) []byte {
 	server.write(&b, "")
 	b.WriteString("\n[host]\n")
 	for _, h := range hosts {
-		table := fmt.Sprintf("host.%q", h.url)
-		fmt.Fprintf(&b, "\n[%s]\n", table)
-		h.write(&b, table+".")
+		h.writeTable(&b)
 	}
 	return []byte(b.String())
+}
+
+// writeTable writes a host.
+func (e endpoint) writeTable(b *strings.Builder) {
+	table := fmt.Sprintf("host.%q", e.url)
+	fmt.Fprintf(b, "\n[%s]\n", table)
+	e.write(b, table+".")
 }
 
 // write writes what `server` and every host have in common.

@@ -3,6 +3,7 @@ package hostsdir
 import (
 	"fmt"
 	"regexp"
+	"strings"
 )
 
 // The files of one host's directory. Certificates are written first, hosts.toml
@@ -51,10 +52,8 @@ var hostName = regexp.MustCompile(`^(?:[0-9a-z]([0-9a-z.-]{0,250}[0-9a-z])?(:[0-
 // preferredName is where containerd looks first for a host with a port:
 // "host_5001_" for "host:5001". It is empty for a host without a port.
 func preferredName(host string) string {
-	for i := len(host) - 1; i > 0; i-- {
-		if host[i] == ':' {
-			return host[:i] + "_" + host[i+1:] + "_"
-		}
+	if i := strings.LastIndexByte(host, ':'); i > 0 {
+		return host[:i] + "_" + host[i+1:] + "_"
 	}
 	return ""
 }

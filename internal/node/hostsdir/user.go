@@ -46,9 +46,7 @@ func RenderUser(host string, o Options, agentFirst bool, hosts []UserEndpoint, s
 			return Directory{}, fmt.Errorf("render host directory %s: %w", host, err)
 		}
 		dir.Files = append(dir.Files, File{fileAgentCA, agent.certificates})
-		table := fmt.Sprintf("host.%q", agent.url)
-		fmt.Fprintf(&b, "\n[%s]\n", table)
-		agent.write(&b, table+".")
+		agent.writeTable(&b)
 	}
 	for _, h := range hosts {
 		if agentFirst && h.URL == o.AgentURL {

@@ -76,10 +76,8 @@ func SetConfigPath(data []byte, major int, dir string) ([]byte, error) {
 }
 
 func split(data []byte) (lead, body []byte) {
-	if bytes.HasPrefix(data, []byte(bom)) {
-		return data[:len(bom)], data[len(bom):]
-	}
-	return nil, data
+	body = bytes.TrimPrefix(data, []byte(bom))
+	return data[:len(data)-len(body)], body
 }
 
 func byHand(name, dir string) string {
@@ -112,7 +110,7 @@ func (d *document) plugin(major int) (string, error) {
 	}
 	// containerd 2 translates the old names, and these win over the new one.
 	for _, n := range []string{name, nameV2, nameImages} {
-		if d.has("plugins", n, "registry") {
+		if _, ok := lookup(d.tree, []string{"plugins", n, "registry"}); ok {
 			return n, nil
 		}
 	}
@@ -180,10 +178,8 @@ func (d *document) closed(p pair, target []string, value string) error {
 	if p.kind != unstable.InlineTable {
 		return &Refusal{Line: p.line, Sentence: fmt.Sprintf("line %d: %s is not a table", p.line, at)}
 	}
-	for _, q := range d.pairs {
-		if q.inline && slices.Equal(q.path, target) {
-			return nil // there already: only its value is replaced
-		}
+	if slices.ContainsFunc(d.pairs, func(q pair) bool { return q.inline && slices.Equal(q.path, target) }) {
+		return nil // there already: only its value is replaced
 	}
 	rest := strings.Join(target[len(p.path):], ".")
 	return &Refusal{Line: p.line, Sentence: fmt.Sprintf(

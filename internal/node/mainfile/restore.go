@@ -82,12 +82,12 @@ func (d *document) cut(s span) []byte {
 }
 
 func (d *document) find(name string) *pair {
-	for i, p := range d.pairs {
-		if slices.Equal(p.path, []string{"plugins", name, "registry", "config_path"}) {
-			return &d.pairs[i]
-		}
+	path := []string{"plugins", name, "registry", "config_path"}
+	i := slices.IndexFunc(d.pairs, func(p pair) bool { return slices.Equal(p.path, path) })
+	if i < 0 {
+		return nil
 	}
-	return nil
+	return &d.pairs[i]
 }
 
 // ours is a table as we append it, with nothing else in it.
@@ -106,23 +106,12 @@ func (d *document) block(p *pair) (span, bool) {
 	// Settings that follow belong to this table, and would move to the one before.
 	// Without its version, the rest would be read in another format.
 	stop := at + len(found)
-	for _, q := range d.pairs {
-		if q.start >= stop && q.table == p.table {
-			return span{}, false
-		}
+	if slices.ContainsFunc(d.pairs, func(q pair) bool { return q.start >= stop && q.table == p.table }) {
+		return span{}, false
 	}
-	if bytes.Contains(found, []byte("version = ")) && !d.only(at, stop) {
+	outside := func(q pair) bool { return q.start < at || q.start >= stop }
+	if bytes.Contains(found, []byte("version = ")) && slices.ContainsFunc(d.pairs, outside) {
 		return span{}, false
 	}
 	return span{at, stop}, true
-}
-
-// only reports whether all settings of the file are within a span.
-func (d *document) only(start, stop int) bool {
-	for _, p := range d.pairs {
-		if p.start < start || p.start >= stop {
-			return false
-		}
-	}
-	return true
 }

@@ -146,12 +146,7 @@ func (d *document) newline(offset int) string {
 	return "\n"
 }
 
-// has reports whether the document has a table or value under a path.
-func (d *document) has(path ...string) bool {
-	_, ok := lookup(d.tree, path)
-	return ok
-}
-
+// lookup is the table or value under a path.
 func lookup(tree any, path []string) (any, bool) {
 	for _, name := range path {
 		table, ok := tree.(map[string]any)

@@ -27,7 +27,7 @@ func verify(before *document, out []byte, dir string, names ...string) error {
 		delete(a, "version")
 		delete(b, "version")
 	}
-	if !same(a, b) {
+	if !Same(a, b) {
 		return &Refusal{Sentence: "config_path cannot be changed without touching something else in the file; do it by hand"}
 	}
 	return nil
@@ -63,25 +63,16 @@ func without(tree map[string]any, key string, rest ...string) map[string]any {
 	return out
 }
 
-// same is reflect.DeepEqual where not-a-number is itself and times are the
-// same only with the same zone.
-func same(a, b any) bool {
+// Same compares values of TOML. It is reflect.DeepEqual where not-a-number is
+// itself and times are the same only with the same zone.
+func Same(a, b any) bool {
 	switch x := a.(type) {
 	case map[string]any:
 		y, ok := b.(map[string]any)
-		if !ok || len(x) != len(y) {
-			return false
-		}
-		for k, v := range x {
-			w, ok := y[k]
-			if !ok || !same(v, w) {
-				return false
-			}
-		}
-		return true
+		return ok && maps.EqualFunc(x, y, Same)
 	case []any:
 		y, ok := b.([]any)
-		return ok && slices.EqualFunc(x, y, same)
+		return ok && slices.EqualFunc(x, y, Same)
 	case float64:
 		y, ok := b.(float64)
 		return ok && math.Float64bits(x) == math.Float64bits(y)

@@ -1,8 +1,6 @@
 package nodescript
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -51,9 +49,8 @@ func bundles(root string) ([]string, error) {
 
 func parseRelease(data []byte) map[string]string {
 	values := map[string]string{}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	for lines.Scan() {
-		key, value, found := strings.Cut(strings.TrimSpace(lines.Text()), "=")
+	for line := range strings.Lines(string(data)) {
+		key, value, found := strings.Cut(strings.TrimSpace(line), "=")
 		if found && !strings.HasPrefix(key, "#") {
 			values[key] = strings.Trim(value, `"'`)
 		}

@@ -3,7 +3,6 @@ package nodescript
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 )
@@ -92,12 +90,12 @@ func (e *events) send(ctx context.Context, node Node, s script, o outcome, t *se
 	}
 	sum := sha256.Sum256([]byte(s.name))
 	// The time is in the name, because an earlier Event may still be there.
-	name := fmt.Sprintf("%s.%s.%x", e.node, hex.EncodeToString(sum[:4]), now.UnixNano())
+	name := fmt.Sprintf("%s.%x.%x", e.node, sum[:4], now.UnixNano())
 	event := &corev1.Event{
 		TypeMeta:       metav1.TypeMeta{APIVersion: "v1", Kind: "Event"},
 		ObjectMeta:     metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: name},
 		InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: e.node, UID: types.UID(node.UID)},
-		Related:        related(s),
+		Related:        &corev1.ObjectReference{APIVersion: "deckhouse.io/v1alpha1", Kind: "NodeGroupConfiguration", Name: s.name},
 		Reason:         reasonFailed, Message: note, Type: corev1.EventTypeWarning,
 		Source:         corev1.EventSource{Component: fieldManager, Host: e.node},
 		FirstTimestamp: t.first, LastTimestamp: now, Count: t.count,
@@ -114,11 +112,6 @@ func (e *events) send(ctx context.Context, node Node, s script, o outcome, t *se
 }
 
 const fieldManager = "registry-agent"
-
-func related(s script) *corev1.ObjectReference {
-	kind := schema.GroupVersionKind{Group: "deckhouse.io", Version: "v1alpha1", Kind: "NodeGroupConfiguration"}
-	return &corev1.ObjectReference{APIVersion: kind.GroupVersion().String(), Kind: kind.Kind, Name: s.name}
-}
 
 // noteOf names the script and ends with the end of its standard error.
 func noteOf(s script, o outcome) string {

@@ -51,16 +51,17 @@ type bash struct {
 }
 
 func (b *bash) run(ctx context.Context, s script, trace bool) outcome {
-	if err := s.check(); err != nil {
-		return outcome{failure: err.Error()}
+	err := s.check()
+	if err == nil {
+		err = b.folder.prepare(s)
 	}
-	if err := b.folder.prepare(s); err != nil {
+	if err != nil {
 		return outcome{failure: err.Error()}
 	}
 	limited, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
 	all, complaints := newTail(outputTail), newTail(stderrTail)
-	err := b.execute(limited, s, trace, all, io.MultiWriter(all, complaints))
+	err = b.execute(limited, s, trace, all, io.MultiWriter(all, complaints))
 	result := outcome{failure: b.explain(limited, s, err), stderr: complaints.text()}
 	if err := b.folder.write(outputDir+"/"+s.file()+".log", all.bytes(), 0o600); err != nil && result.failure == "" {
 		result.failure = err.Error()
@@ -70,11 +71,12 @@ func (b *bash) run(ctx context.Context, s script, trace bool) outcome {
 
 // execute starts the script, notes that it runs, and waits for it.
 func (b *bash) execute(ctx context.Context, s script, trace bool, stdout, stderr io.Writer) error {
-	cmd, err := b.command(ctx, s, trace)
+	mark := newMark()
+	cmd, err := b.command(ctx, s)
 	if err != nil {
 		return err
 	}
-	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(b.environment(s, trace), mark), stdout, stderr
 	open, err := cmd.StdinPipe()
 	if err != nil {
 		return fmt.Errorf("start the script: %w", err)
@@ -83,7 +85,7 @@ func (b *bash) execute(ctx context.Context, s script, trace bool, stdout, stderr
 		return fmt.Errorf("start the host's bash: %w", err)
 	}
 	defer b.folder.forgetRunning()
-	noted := b.folder.noteRunning(running{Group: cmd.Process.Pid, Mark: markOf(cmd.Env), BootID: b.bootID})
+	noted := b.folder.noteRunning(running{Group: cmd.Process.Pid, Mark: mark, BootID: b.bootID})
 	if noted == nil {
 		_, _ = io.WriteString(open, "go\n") // one that has ended already says why
 	}
@@ -98,20 +100,15 @@ func (b *bash) execute(ctx context.Context, s script, trace bool, stdout, stderr
 	return err //nolint:wrapcheck // explain looks at it
 }
 
-func (b *bash) command(ctx context.Context, s script, trace bool) (*exec.Cmd, error) {
+func (b *bash) command(ctx context.Context, s script) (*exec.Cmd, error) {
 	shell, err := b.host.program("bash")
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := b.host.Command(ctx, shell, "-c", gate, "gate", b.folder.onHost(libraryFile), shell, "-eEo", "pipefail", b.folder.onHost(stepsDir+"/"+s.file()))
-	if err != nil {
-		return nil, err
-	}
-	cmd.Env = b.environment(s, trace)
-	return cmd, nil
+	return b.host.Command(ctx, shell, "-c", gate, "gate", b.folder.onHost(libraryFile), shell, "-eEo", "pipefail", b.folder.onHost(stepsDir+"/"+s.file()))
 }
 
-// environment is all variables that a script gets.
+// environment is all variables that a script gets, but the mark.
 func (b *bash) environment(s script, trace bool) []string {
 	flag := ""
 	if trace {
@@ -120,7 +117,7 @@ func (b *bash) environment(s script, trace bool) []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/bash", "LANG=C", "DEBIAN_FRONTEND=noninteractive",
-		"BB_STATE=" + b.folder.path, "BB_SCRIPT=" + s.name, "BB_TRACE=" + flag, newMark(),
+		"BB_STATE=" + b.folder.path, "BB_SCRIPT=" + s.name, "BB_TRACE=" + flag,
 	}
 }
 

@@ -17,14 +17,6 @@ const markName = "BB_RUN="
 
 func newMark() string { return markName + rand.Text() }
 
-func markOf(environment []string) string {
-	at := slices.IndexFunc(environment, func(v string) bool { return strings.HasPrefix(v, markName) })
-	if at < 0 {
-		return ""
-	}
-	return environment[at]
-}
-
 // end ends what an agent that was killed left running: scripts do not expect that
 // another one, or a second run of them, runs at the same time.
 func (r running) end(ctx context.Context, bootID string) {
@@ -35,11 +27,9 @@ func (r running) end(ctx context.Context, bootID string) {
 	for signal := syscall.SIGTERM; r.alive(); {
 		_ = syscall.Kill(-r.Group, signal)
 		// The kernel does not report the end of other programs' processes.
-		timer := time.NewTimer(20 * time.Millisecond)
 		select {
-		case <-timer.C:
+		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
-			timer.Stop()
 			return
 		}
 		if time.Now().After(deadline) {

@@ -114,19 +114,15 @@ func makePlan(all []script, here selector) plan {
 	slices.SortFunc(p.scripts, func(a, b script) int {
 		return cmp.Or(cmp.Compare(a.weight, b.weight), cmp.Compare(a.name, b.name))
 	})
+	parts := []string{string(library)}
+	for _, s := range p.scripts {
+		parts = append(parts, s.file(), s.name, s.content)
+	}
 	hash := sha256.New()
-	for _, part := range append([]string{string(library)}, p.parts()...) {
+	for _, part := range parts {
 		_ = binary.Write(hash, binary.BigEndian, int64(len(part))) // a hash takes everything
 		hash.Write([]byte(part))
 	}
 	p.checksum = hex.EncodeToString(hash.Sum(nil))
 	return p
-}
-
-func (p plan) parts() []string {
-	var parts []string
-	for _, s := range p.scripts {
-		parts = append(parts, s.file(), s.name, s.content)
-	}
-	return parts
 }

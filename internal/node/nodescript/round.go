@@ -101,11 +101,10 @@ func (r *Runner) runOnce(ctx context.Context, s script, failures int) outcome {
 // pause waits until a failed script is to be tried again. It is false if the plan
 // has changed.
 func (r *Runner) pause(ctx context.Context, p plan) bool {
-	again := time.NewTimer(r.cfg.Retry)
-	defer again.Stop()
+	again := time.After(r.cfg.Retry)
 	for {
 		select {
-		case <-again.C:
+		case <-again:
 			return true
 		case <-ctx.Done():
 			return false

@@ -8,8 +8,11 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/node/watch"
 )
 
 // Node is what must be known of the node before anything runs on it.
@@ -137,14 +140,31 @@ func (r *Runner) loop(ctx context.Context) {
 	r.bundles = names
 	r.mu.Unlock()
 	for ctx.Err() == nil {
-		again := time.NewTimer(r.round(ctx))
+		again := time.After(r.round(ctx))
 		select {
 		case <-r.wake:
-		case <-again.C:
+		case <-again:
 		case <-ctx.Done():
-			again.Stop()
-			return
 		}
-		again.Stop()
 	}
+}
+
+// follow keeps the scripts up to date with the API server. While that does not
+// answer, the last ones stay.
+func (r *Runner) follow(ctx context.Context) {
+	all := watch.All{
+		Client:   r.cfg.Client,
+		Resource: deckhousev1alpha1.GroupVersion().WithResource("nodegroupconfigurations"),
+	}
+	all.Run(ctx, r.log, func(objects []*unstructured.Unstructured) {
+		var scripts []script
+		for _, o := range objects {
+			if s, err := readScript(o); err != nil {
+				r.log.Error("a script is left out", "err", err)
+			} else {
+				scripts = append(scripts, s)
+			}
+		}
+		r.learnScripts(scripts)
+	})
 }

@@ -60,20 +60,24 @@ func openStateDir(host Host, dir string) (*stateDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the folder of scripts: %w", err)
 	}
-	root := in.Root()
-	f := &stateDir{root: root, fsys: in, path: dir}
-	for _, sub := range []string{".", stepsDir, outputDir, eventsDir, flagsDir, tmpDir} {
-		if err := root.MkdirAll(sub, 0o700); err != nil {
-			return nil, errors.Join(fmt.Errorf("make %s: %w", f.onHost(sub), err), root.Close())
-		}
-		if err := root.Chmod(sub, 0o700); err != nil {
-			return nil, errors.Join(fmt.Errorf("close %s to others: %w", f.onHost(sub), err), root.Close())
-		}
-	}
-	if err := f.write(libraryFile, library, 0o600); err != nil {
-		return nil, errors.Join(err, root.Close())
+	f := &stateDir{root: in.Root(), fsys: in, path: dir}
+	if err := f.setUp(); err != nil {
+		return nil, errors.Join(err, f.close())
 	}
 	return f, nil
+}
+
+// setUp makes what every script may use.
+func (f *stateDir) setUp() error {
+	for _, sub := range []string{".", stepsDir, outputDir, eventsDir, flagsDir, tmpDir} {
+		if err := f.root.MkdirAll(sub, 0o700); err != nil {
+			return fmt.Errorf("make %s: %w", f.onHost(sub), err)
+		}
+		if err := f.root.Chmod(sub, 0o700); err != nil {
+			return fmt.Errorf("close %s to others: %w", f.onHost(sub), err)
+		}
+	}
+	return f.write(libraryFile, library, 0o600)
 }
 
 func (f *stateDir) close() error { return f.root.Close() }
@@ -142,11 +146,7 @@ func (f *stateDir) complete(d done) error {
 	if err := f.empty(eventsDir); err != nil {
 		return err
 	}
-	data, err := json.Marshal(d)
-	if err != nil {
-		return fmt.Errorf("encode what was done: %w", err)
-	}
-	return f.write(doneFile, data, 0o600)
+	return f.note(doneFile, d)
 }
 
 // last is the last complete run; zero if there is none that can be read.
@@ -158,12 +158,14 @@ func (f *stateDir) last() done {
 	return d
 }
 
-func (f *stateDir) noteRunning(r running) error {
-	data, err := json.Marshal(r)
+func (f *stateDir) noteRunning(r running) error { return f.note(runningFile, r) }
+
+func (f *stateDir) note(name string, what any) error {
+	data, err := json.Marshal(what)
 	if err != nil {
-		return fmt.Errorf("encode what runs: %w", err)
+		return fmt.Errorf("encode %s: %w", name, err)
 	}
-	return f.write(runningFile, data, 0o600)
+	return f.write(name, data, 0o600)
 }
 
 func (f *stateDir) forgetRunning() { _ = f.root.Remove(runningFile) } // a group that has gone is no harm
@@ -192,7 +194,7 @@ func (f *stateDir) list(dir string) []string {
 	if err != nil {
 		return nil
 	}
-	names := make([]string, 0, len(entries))
+	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}

@@ -28,11 +28,19 @@ func (r *Runner) show(p plan, phase string) {
 	for _, s := range p.scripts {
 		status = append(status, registryv1alpha1.ScriptStatus{Name: s.name, Generation: s.generation, Phase: phase})
 	}
+	r.edit(func() bool {
+		same := r.known && slices.Equal(r.status, status) && slices.Equal(r.warnings, p.warnings)
+		r.status, r.known, r.warnings = status, true, p.warnings
+		return !same
+	})
+}
+
+// edit calls Changed if the edit, which is made with the lock held, was one.
+func (r *Runner) edit(edit func() (changed bool)) {
 	r.mu.Lock()
-	same := r.known && slices.Equal(r.status, status) && slices.Equal(r.warnings, p.warnings)
-	r.status, r.known, r.warnings = status, true, p.warnings
+	changed := edit()
 	r.mu.Unlock()
-	if !same {
+	if changed {
 		r.cfg.Changed()
 	}
 }
@@ -44,19 +52,17 @@ func (r *Runner) refresh() {
 	if !known {
 		return
 	}
-	r.mu.Lock()
-	changed := !slices.Equal(r.warnings, p.warnings)
-	r.warnings = p.warnings
-	for i := range r.status {
-		at := slices.IndexFunc(p.scripts, func(s script) bool { return s.name == r.status[i].Name })
-		if at >= 0 && r.status[i].Generation != p.scripts[at].generation {
-			r.status[i].Generation, changed = p.scripts[at].generation, true
+	r.edit(func() bool {
+		changed := !slices.Equal(r.warnings, p.warnings)
+		r.warnings = p.warnings
+		for i := range r.status {
+			at := slices.IndexFunc(p.scripts, func(s script) bool { return s.name == r.status[i].Name })
+			if at >= 0 && r.status[i].Generation != p.scripts[at].generation {
+				r.status[i].Generation, changed = p.scripts[at].generation, true
+			}
 		}
-	}
-	r.mu.Unlock()
-	if changed {
-		r.cfg.Changed()
-	}
+		return changed
+	})
 }
 
 // set changes the phase of one script.
@@ -75,15 +81,13 @@ func (r *Runner) started(s script) {
 }
 
 func (r *Runner) update(s script, edit func(*registryv1alpha1.ScriptStatus)) {
-	r.mu.Lock()
-	changed := false
-	if at := slices.IndexFunc(r.status, func(o registryv1alpha1.ScriptStatus) bool { return o.Name == s.name }); at >= 0 {
+	r.edit(func() bool {
+		at := slices.IndexFunc(r.status, func(o registryv1alpha1.ScriptStatus) bool { return o.Name == s.name })
+		if at < 0 {
+			return false
+		}
 		before := r.status[at]
 		edit(&r.status[at])
-		changed = r.status[at] != before
-	}
-	r.mu.Unlock()
-	if changed {
-		r.cfg.Changed()
-	}
+		return r.status[at] != before
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -101,12 +102,10 @@ func (p processes) has(pid, socket string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, fd := range open {
-		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == socket {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(open, func(fd os.DirEntry) bool {
+		to, err := os.Readlink(filepath.Join(dir, fd.Name()))
+		return err == nil && to == socket
+	}), nil
 }
 
 // owner is the name of a process that has a socket open, for the message.

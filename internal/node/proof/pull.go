@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -115,8 +116,5 @@ func (p *Prover) remove(ctx context.Context, ref string) {
 
 // newNonce is a tag that nobody else ever asks for.
 func newNonce(uid string, generation int64) string {
-	if uid == "" {
-		uid = "unknown"
-	}
-	return uid + "." + strconv.FormatInt(generation, 10) + "." + rand.Text()
+	return cmp.Or(uid, "unknown") + "." + strconv.FormatInt(generation, 10) + "." + rand.Text()
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -84,11 +85,7 @@ func (c *Checker) ask(ctx context.Context, l layout.Layout) []answer {
 			due[key] = u
 		}
 	}
-	for key := range c.known {
-		if !wanted[key] {
-			delete(c.known, key)
-		}
-	}
+	maps.DeleteFunc(c.known, func(key string, _ answer) bool { return !wanted[key] })
 	_, asked := c.known[keyOf(l.Target)]
 	if !asked && len(due) > 0 {
 		pause(ctx, c.jitter)
@@ -140,10 +137,8 @@ func pause(ctx context.Context, limit time.Duration) {
 	if err != nil {
 		return
 	}
-	timer := time.NewTimer(time.Duration(n.Int64()))
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(time.Duration(n.Int64())):
 	case <-ctx.Done():
 	}
 }

@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/d8-registry/registry/internal/node/mainfile"
 )
 
 // plugins are the tables that have registry settings in a dump. The one that
@@ -98,38 +99,27 @@ func sub(tree map[string]any, path ...string) map[string]any {
 func dropExpected(tree map[string]any) {
 	delete(tree, "imports")
 	for _, name := range plugins() {
-		all, plugin := sub(tree, "plugins"), sub(tree, "plugins", name)
-		registry := sub(plugin, "registry")
-		delete(registry, "config_path")
-		if registry != nil && len(registry) == 0 {
-			delete(plugin, "registry")
-		}
-		if plugin != nil && len(plugin) == 0 {
-			delete(all, name)
-		}
-		if all != nil && len(all) == 0 {
-			delete(tree, "plugins")
+		delete(sub(tree, "plugins", name, "registry"), "config_path")
+		path := []string{"plugins", name, "registry"}
+		for n := len(path) - 1; n >= 0; n-- {
+			if table := sub(tree, path[:n+1]...); table != nil && len(table) == 0 {
+				delete(sub(tree, path[:n]...), path[n])
+			}
 		}
 	}
 }
 
 // firstDifference names the first key in which two trees differ, never its value.
 func firstDifference(at string, a, b any) string {
+	if mainfile.Same(a, b) {
+		return ""
+	}
 	x, ok := a.(map[string]any)
 	y, ok2 := b.(map[string]any)
 	if !ok || !ok2 {
-		if equal(a, b) {
-			return ""
-		}
 		return strings.TrimPrefix(at, ".")
 	}
-	keys := slices.Sorted(maps.Keys(x))
-	for k := range y {
-		if _, ok := x[k]; !ok {
-			keys = append(keys, k)
-		}
-	}
-	for _, k := range keys {
+	for _, k := range append(slices.Sorted(maps.Keys(x)), slices.Sorted(maps.Keys(y))...) {
 		v, ok := x[k]
 		w, ok2 := y[k]
 		if ok != ok2 {
@@ -140,22 +130,6 @@ func firstDifference(at string, a, b any) string {
 		}
 	}
 	return ""
-}
-
-func equal(a, b any) bool {
-	switch x := a.(type) {
-	case []any:
-		y, ok := b.([]any)
-		return ok && slices.EqualFunc(x, y, equal)
-	case map[string]any:
-		y, ok := b.(map[string]any)
-		return ok && maps.EqualFunc(x, y, equal)
-	case float64:
-		y, ok := b.(float64)
-		return ok && math.Float64bits(x) == math.Float64bits(y)
-	default:
-		return a == b
-	}
 }
 
 // shortHash is a hash of several parts that fits into a status.

@@ -69,10 +69,11 @@ func (h *Host) services(call func(cri.RuntimeServiceClient, cri.ImageServiceClie
 // with half of it.
 func (h *Host) Answers(ctx context.Context) error {
 	return h.services(func(run cri.RuntimeServiceClient, images cri.ImageServiceClient) error {
-		if _, err := run.Version(ctx, &cri.VersionRequest{}); err != nil {
-			return fmt.Errorf("ask CRI's runtime service: %w", err)
+		_, err := run.Version(ctx, &cri.VersionRequest{})
+		if err == nil {
+			_, err = run.ListContainers(ctx, running())
 		}
-		if _, err := run.ListContainers(ctx, running()); err != nil {
+		if err != nil {
 			return fmt.Errorf("ask CRI's runtime service: %w", err)
 		}
 		if _, err := images.ImageFsInfo(ctx, &cri.ImageFsInfoRequest{}); err != nil {
@@ -122,9 +123,9 @@ func (h *Host) Lost(ctx context.Context, before []string) ([]string, error) {
 			if err != nil {
 				return err
 			}
-			s := resp.GetStatus()
-			killed := s.GetExitCode() == exitKilled || s.GetExitCode() == exitUnknown
-			if s.GetState() == cri.ContainerState_CONTAINER_UNKNOWN || s.GetState() == cri.ContainerState_CONTAINER_EXITED && killed {
+			state, code := resp.GetStatus().GetState(), resp.GetStatus().GetExitCode()
+			killed := state == cri.ContainerState_CONTAINER_EXITED && (code == exitKilled || code == exitUnknown)
+			if killed || state == cri.ContainerState_CONTAINER_UNKNOWN {
 				lost = append(lost, id)
 			}
 		}

@@ -92,10 +92,10 @@ func (r *Reconfigurer) load(name string, into any) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("read %s: %w", path, err)
+	if err == nil {
+		err = json.Unmarshal(data, into)
 	}
-	if err := json.Unmarshal(data, into); err != nil {
+	if err != nil {
 		return false, fmt.Errorf("read %s: %w", path, err)
 	}
 	return true, nil
@@ -105,10 +105,10 @@ func (r *Reconfigurer) load(name string, into any) (bool, error) {
 func (r *Reconfigurer) save(name string, v any) error {
 	path := filepath.Join(r.o.State, name)
 	data, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+	if err == nil {
+		err = r.replace(path, data, durable.Attributes{})
 	}
-	if err := r.replace(path, data, durable.Attributes{}); err != nil {
+	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

@@ -234,13 +234,16 @@ func (r *Reconfigurer) dryRun(ctx context.Context, p pathMapping, c *change, bef
 }
 
 func (r *Reconfigurer) dump(ctx context.Context, file string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.o.Limits.Ask)
-	defer cancel()
-	return r.o.Runtime.DumpConfig(ctx, file)
+	return within(ctx, r.o.Limits.Ask, func(ctx context.Context) ([]byte, error) { return r.o.Runtime.DumpConfig(ctx, file) })
 }
 
 func (r *Reconfigurer) instance(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.o.Limits.Ask)
+	return within(ctx, r.o.Limits.Ask, r.o.Runtime.Instance)
+}
+
+// within is the answer to a question that has a limit of time.
+func within[T any](ctx context.Context, limit time.Duration, question func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return r.o.Runtime.Instance(ctx)
+	return question(ctx)
 }

@@ -1,6 +1,7 @@
 package reconfigure
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -106,18 +107,14 @@ type Limits struct {
 }
 
 func (l Limits) orDefault() Limits {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
+	return Limits{
+		Restart: cmp.Or(l.Restart, 3*time.Minute),
+		Answer:  cmp.Or(l.Answer, 2*time.Minute),
+		Prove:   cmp.Or(l.Prove, time.Minute),
+		Ask:     cmp.Or(l.Ask, 20*time.Second),
+		Retry:   cmp.Or(l.Retry, 250*time.Millisecond),
+		Recheck: cmp.Or(l.Recheck, 30*time.Second),
 	}
-	set(&l.Restart, 3*time.Minute)
-	set(&l.Answer, 2*time.Minute)
-	set(&l.Prove, time.Minute)
-	set(&l.Ask, 20*time.Second)
-	set(&l.Retry, 250*time.Millisecond)
-	set(&l.Recheck, 30*time.Second)
-	return l
 }
 
 // Reconfigurer changes one node's main file.
@@ -152,12 +149,11 @@ func (r *Reconfigurer) Pass(ctx context.Context, w Want, approved string) (Statu
 	if err != nil {
 		return Status{}, err
 	}
-	if w.Path == "" && !w.Legacy {
-		return r.idle(ctx)
-	}
-	c, err := r.plan(ctx, p, w)
-	if err != nil {
-		return Status{}, err
+	var c *change
+	if w.Path != "" || w.Legacy {
+		if c, err = r.plan(ctx, p, w); err != nil {
+			return Status{}, err
+		}
 	}
 	if c == nil {
 		return r.idle(ctx)

@@ -27,8 +27,8 @@ func (r *Reconfigurer) run(ctx context.Context, p pathMapping, c *change) (Statu
 	if err := r.ask(ctx, r.o.Runtime.Answers); err != nil {
 		return Status{}, fmt.Errorf("CRI does not answer, so containerd's main file is left alone: %w", err)
 	}
-	if j.Containers, err = r.containers(ctx); err != nil {
-		return Status{}, err
+	if j.Containers, err = within(ctx, r.o.Limits.Ask, r.o.Runtime.Containers); err != nil {
+		return Status{}, fmt.Errorf("list containers: %w", err)
 	}
 	// Approvals may be old, and containerd upgraded since.
 	r.checked = checkResult{}
@@ -207,9 +207,9 @@ func (r *Reconfigurer) check(ctx context.Context, j *journal, prove bool) error 
 	}
 	// After a reboot there are other containers.
 	if boot(now) == boot(j.Instance) {
-		lost, err := r.lost(ctx, j.Containers)
+		lost, err := within(ctx, r.o.Limits.Ask, func(ctx context.Context) ([]string, error) { return r.o.Runtime.Lost(ctx, j.Containers) })
 		if err != nil {
-			return err
+			return fmt.Errorf("look at the containers after the restart: %w", err)
 		}
 		if tooMany(len(lost), len(j.Containers)) {
 			return fmt.Errorf("%d of %d containers %w", len(lost), len(j.Containers), errLost)
@@ -269,26 +269,6 @@ func (r *Reconfigurer) close(p pathMapping, j *journal) error {
 		return fmt.Errorf("tidy up beside %s: %w", p.shown, err)
 	}
 	return r.forget(journalName)
-}
-
-func (r *Reconfigurer) containers(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.o.Limits.Ask)
-	defer cancel()
-	ids, err := r.o.Runtime.Containers(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
-	}
-	return ids, nil
-}
-
-func (r *Reconfigurer) lost(ctx context.Context, before []string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.o.Limits.Ask)
-	defer cancel()
-	ids, err := r.o.Runtime.Lost(ctx, before)
-	if err != nil {
-		return nil, fmt.Errorf("look at the containers after the restart: %w", err)
-	}
-	return ids, nil
 }
 
 func (r *Reconfigurer) ask(ctx context.Context, question func(context.Context) error) error {

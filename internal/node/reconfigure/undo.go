@@ -32,15 +32,14 @@ func (r *Reconfigurer) resume(ctx context.Context, w Want) (s Status, over bool,
 	switch j.Step {
 	case stepUndo, stepUndoRestart:
 		s, err = r.rollBack(ctx, p, j)
-		return s, true, err
 	case stepRestart:
 		s, err = r.restartAndCheck(ctx, p, j)
-		return s, true, err
 	case stepWrite:
 		return r.resumeWrite(ctx, p, j)
 	default:
 		return Status{}, false, fmt.Errorf("%s names an unknown step %q", journalName, j.Step)
 	}
+	return s, true, err
 }
 
 // resumeWrite continues a change of which the file may or may not be written.
@@ -128,7 +127,7 @@ func (r *Reconfigurer) rollBack(ctx context.Context, p pathMapping, j *journal) 
 	if err == nil {
 		err = r.check(ctx, j, false)
 	}
-	if err == nil || onlyLostContainers(err) {
+	if err == nil || errors.Is(err, errLost) {
 		return r.fail(ctx, p, j, fmt.Sprintf("%s; %s is what it was before, and containerd runs with it", message, p.shown))
 	}
 	return r.fail(ctx, p, j, fmt.Sprintf("THIS NODE NEEDS A HUMAN NOW: %s; %s is what it was before, but containerd did not come back "+
@@ -147,11 +146,9 @@ func (r *Reconfigurer) putBack(p pathMapping, j *journal) error {
 	case now != j.After:
 		return r.removeEdit(p, j)
 	case j.Before == absent:
-		err = r.remove(p.file)
-	default:
-		err = r.fs.Rename(p.file+suffixPrevious, p.file)
+		return r.remove(p.file)
 	}
-	if err != nil {
+	if err := r.fs.Rename(p.file+suffixPrevious, p.file); err != nil {
 		return err
 	}
 	return r.fs.SyncDir(p.dir())
@@ -195,5 +192,3 @@ func (r *Reconfigurer) fail(ctx context.Context, p pathMapping, j *journal, mess
 
 // errLost is the one failure that another restart does not repair.
 var errLost = errors.New("did not survive containerd's restart")
-
-func onlyLostContainers(err error) bool { return errors.Is(err, errLost) }

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,12 +129,10 @@ func (r *Report) complete() {
 // distinct keeps each warning once, and no more than a RegistryNode takes.
 func distinct(warnings []string) []string {
 	var out []string
-	seen := map[string]bool{}
 	for _, w := range warnings {
-		if !seen[w] && len(out) < mostWarnings {
+		if !slices.Contains(out, w) && len(out) < mostWarnings {
 			out = append(out, w)
 		}
-		seen[w] = true
 	}
 	return out
 }

@@ -144,10 +144,7 @@ func (r *Reporter) learn(o *unstructured.Unstructured) bool {
 // version orders what is known of one object: after our own write the watch may
 // still bring an older state.
 func version(n *registryv1alpha1.RegistryNode) uint64 {
-	v, err := strconv.ParseUint(n.ResourceVersion, 10, 64)
-	if err != nil {
-		return 0
-	}
+	v, _ := strconv.ParseUint(n.ResourceVersion, 10, 64) // 0 if it is none
 	return v
 }
 

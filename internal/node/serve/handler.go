@@ -90,26 +90,20 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		after = -1
 	}
-	revision, err := strconv.ParseInt(r.URL.Query().Get("revision"), 10, 64)
-	if err != nil {
-		revision = 0
-	}
-	timer := time.NewTimer(handoff.MaxWait)
-	defer timer.Stop()
-	for {
+	revision, _ := strconv.ParseInt(r.URL.Query().Get("revision"), 10, 64) // 0 if there is none
+	timeout := time.After(handoff.MaxWait)
+	for wait := true; ; {
 		status, changed := h.keeper.snapshot()
-		if status.Generation > after || revision > 0 && status.Revision != revision {
+		if !wait || status.Generation > after || revision > 0 && status.Revision != revision {
 			write(w, status)
 			return
 		}
 		select {
 		case <-changed:
-		case <-timer.C:
-			write(w, status)
-			return
+		case <-timeout:
+			wait = false
 		case <-h.stopping:
-			write(w, status)
-			return
+			wait = false
 		case <-r.Context().Done():
 			return
 		}
@@ -126,10 +120,7 @@ func (h *handler) expect(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) seen(w http.ResponseWriter, r *http.Request) {
-	wait, err := time.ParseDuration(r.URL.Query().Get("wait"))
-	if err != nil || wait < 0 {
-		wait = 0
-	}
+	wait, _ := time.ParseDuration(r.URL.Query().Get("wait")) // 0 if there is none
 	write(w, h.proofs.seen(r.Context(), r.PathValue("nonce"), min(wait, handoff.MaxWait)))
 }
 

@@ -119,10 +119,7 @@ func (k *keeper) take(l layout.Layout, published []byte) error {
 		k.note(false, "the published layout is kept out: "+err.Error())
 		return nil
 	}
-	gone := slices.DeleteFunc(k.current.Names(), func(n layout.Name) bool {
-		_, kept := l.Route(n)
-		return kept
-	})
+	gone := without(k.current.Names(), l)
 	// The list of names that are gone must be on disk before the layout: after a
 	// reboot in between, hosts.toml still sends pulls of these names here.
 	err := k.retired.add(gone, l)
@@ -145,10 +142,8 @@ func (k *keeper) take(l layout.Layout, published []byte) error {
 func (k *keeper) route(retired []layout.Name) {
 	l := k.current
 	l.Routes = slices.Clone(l.Routes)
-	for _, n := range retired {
-		if _, stays := l.Route(n); stays {
-			continue // the layout without it could not be saved
-		}
+	// Some may still be in the layout: the one without them could not be saved.
+	for _, n := range without(retired, l) {
 		l.Routes = append(l.Routes, layout.Route{Name: n, Upstreams: []upstream.Upstream{l.Target}})
 	}
 	if err := k.table.Swap(l); err != nil {

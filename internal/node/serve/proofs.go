@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"regexp"
 	"strings"
@@ -47,11 +48,7 @@ func newProofs() *proofs {
 func (p *proofs) expect(nonce string, name layout.Name) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for n, old := range p.pending {
-		if p.now().Sub(old.since) > proofLife {
-			delete(p.pending, n)
-		}
-	}
+	maps.DeleteFunc(p.pending, func(_ string, old *proof) bool { return p.now().Sub(old.since) > proofLife })
 	if p.pending[nonce] != nil || len(p.pending) >= maxPending || !nonceForm.MatchString(nonce) {
 		return false
 	}
@@ -64,7 +61,7 @@ func (p *proofs) arrived(nonce, host, repository, peer string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known := p.pending[nonce]
-	if known == nil || known.name.Host != host || !strings.HasPrefix(repository, prefix(known.name)) {
+	if known == nil || !known.name.Holds(host, repository) {
 		return false
 	}
 	if !known.used {
@@ -72,13 +69,6 @@ func (p *proofs) arrived(nonce, host, repository, peer string) bool {
 		close(known.seen)
 	}
 	return true
-}
-
-func prefix(n layout.Name) string {
-	if n.Path == "" {
-		return ""
-	}
-	return n.Path + "/"
 }
 
 // seen waits for a nonce to arrive, and forgets it when it answers. A caller that
@@ -90,11 +80,9 @@ func (p *proofs) seen(ctx context.Context, nonce string, wait time.Duration) han
 	if known == nil {
 		return handoff.Arrival{}
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	select {
 	case <-known.seen:
-	case <-timer.C:
+	case <-time.After(wait):
 	case <-ctx.Done():
 		return handoff.Arrival{}
 	}
@@ -114,11 +102,9 @@ func isProof(pull proxy.Pull) bool {
 // with a pull that nobody needs, and an image would stay on the node.
 func (p *proofs) serve(w http.ResponseWriter, r *http.Request, pull proxy.Pull) {
 	if pull.Kind == proxy.KindManifests && p.arrived(pull.Reference, pull.Host, pull.Repository, r.RemoteAddr) {
-		timer := time.NewTimer(p.hold)
-		defer timer.Stop()
 		select {
 		case <-r.Context().Done():
-		case <-timer.C:
+		case <-time.After(p.hold):
 		}
 	}
 	proxy.WriteError(w, r, http.StatusNotFound, proxy.CodeManifestUnknown, "this is only a proof")

@@ -45,10 +45,7 @@ func (r *retirement) restore(l layout.Layout) error {
 	if err != nil {
 		return err
 	}
-	r.keep(slices.DeleteFunc(names, func(n layout.Name) bool {
-		_, back := l.Route(n)
-		return back
-	}))
+	r.keep(without(names, l))
 	if len(r.list) > 0 {
 		r.route(r.names())
 	}
@@ -58,10 +55,7 @@ func (r *retirement) restore(l layout.Layout) error {
 // add saves the names that are not in the next layout. Names that came back are
 // not retired any more.
 func (r *retirement) add(gone []layout.Name, next layout.Layout) error {
-	list := slices.DeleteFunc(append(slices.Clone(r.list), gone...), func(n layout.Name) bool {
-		_, back := next.Route(n)
-		return back
-	})
+	list := without(slices.Concat(r.list, gone), next)
 	slices.SortFunc(list, layout.Name.Compare)
 	list = slices.Compact(list)
 	if !slices.Equal(list, r.list) {
@@ -72,6 +66,14 @@ func (r *retirement) add(gone []layout.Name, next layout.Layout) error {
 	r.acknowledged = false
 	r.keep(list)
 	return nil
+}
+
+// without are the names that the layout has no route for.
+func without(names []layout.Name, l layout.Layout) []layout.Name {
+	return slices.DeleteFunc(names, func(n layout.Name) bool {
+		_, there := l.Route(n)
+		return there
+	})
 }
 
 func (r *retirement) keep(list []layout.Name) {
@@ -94,41 +96,33 @@ func (r *retirement) acknowledge() {
 		return
 	}
 	r.acknowledged = true
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, n := range r.list {
-		r.touch(n)
+		r.last[n] = r.now()
 	}
 }
 
 // use records that a request begins; the result records that it ends.
 func (r *retirement) use(host, repository string) (end func()) {
 	q := request{host, repository}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.open[q]++
-	r.note(q)
-	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.open[q]--; r.open[q] == 0 {
-			delete(r.open, q)
-		}
-		r.note(q)
-	}
+	r.count(q, 1)
+	return func() { r.count(q, -1) }
 }
 
-func (r *retirement) note(q request) {
+// count changes the number of requests under way.
+func (r *retirement) count(q request, by int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open[q] += by; r.open[q] == 0 {
+		delete(r.open, q)
+	}
 	r.lastAny = r.now()
 	for n := range r.last {
 		if n.Holds(q.host, q.repository) {
 			r.last[n] = r.lastAny
 		}
 	}
-}
-
-func (r *retirement) touch(n layout.Name) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.last[n] = r.now()
 }
 
 // sweep drops the routes that had no request during the quiet time.

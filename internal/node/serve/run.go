@@ -48,7 +48,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return fmt.Errorf("reach the API server: %w", err)
 	}
 	var table *proxy.Table
-	gatherer, metrics, err := newMetrics(func() int64 { return table.Generation() })
+	gatherer, metrics, err := proxy.NewRegistry(func() int64 { return table.Generation() })
 	if err != nil {
 		return err
 	}

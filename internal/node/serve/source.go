@@ -71,11 +71,8 @@ func content(secret *unstructured.Unstructured) []byte {
 		return nil
 	}
 	text, _, err := unstructured.NestedString(secret.Object, "data", v1alpha1.KeyLayout)
-	if err != nil {
-		return nil
-	}
-	data, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
+	data, errText := base64.StdEncoding.DecodeString(text)
+	if err != nil || errText != nil {
 		return nil
 	}
 	return data

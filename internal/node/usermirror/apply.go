@@ -22,7 +22,7 @@ type Result struct {
 	Written  []string // files that got our block, or got it back
 	Restored []string // files that are the user's own again
 	Problems []Problem
-	// Edits are the same files with what is in them, after Check only.
+	// Edits are the same files with what is in them.
 	Edits []Edit
 	// Again says that a user is just writing a file, which was not touched: Apply is
 	// to be called again in a moment.
@@ -53,12 +53,16 @@ const (
 // Apply puts the marked blocks into the users' files, and takes out those that are
 // not wanted. It may be killed at any operation: what containerd reads is complete
 // at any moment, and the next Apply continues.
-func (p Plan) Apply() (Result, error) { return p.run(true) }
+func (p Plan) Apply() (Result, error) {
+	return p.run(func(dir durable.FS) durable.FS { return dir })
+}
 
 // Check is Apply without writing.
-func (p Plan) Check() (Result, error) { return p.run(false) }
+func (p Plan) Check() (Result, error) {
+	return p.run(func(dir durable.FS) durable.FS { return durable.DryRun{FS: dir} })
+}
 
-func (p Plan) run(write bool) (Result, error) {
+func (p Plan) run(through func(durable.FS) durable.FS) (Result, error) {
 	var all Result
 	var errs []error
 	for _, f := range p.dirs {
@@ -75,7 +79,7 @@ func (p Plan) run(write bool) (Result, error) {
 			errs = append(errs, err)
 			continue
 		}
-		a := &applier{fsys: folder, shown: f.path, plan: p, blocks: f.blocks, write: write, now: time.Now()}
+		a := &applier{fsys: through(folder), shown: f.path, plan: p, blocks: f.blocks, now: time.Now()}
 		err = errors.Join(a.run(), folder.Close())
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.path, err))
@@ -97,7 +101,6 @@ type applier struct {
 	shown  string // the directory, as containerd sees it
 	plan   Plan
 	blocks []string
-	write  bool
 	now    time.Time
 	record map[string]fs.FileMode // what the files with our block had before
 	res    Result
@@ -119,19 +122,15 @@ func (a *applier) run() error {
 		}
 	}
 	left := false // there is a block, wanted or because it could not be taken out
-	var errs []error
+	var errs error
 	for _, e := range entries {
-		if !e.IsDir() {
-			continue
-		}
-		with, err := a.file(e.Name(), slices.Contains(a.blocks, e.Name()))
-		left = left || with || err != nil
-		if err != nil {
-			errs = append(errs, err)
+		if e.IsDir() {
+			with, err := a.file(e.Name(), slices.Contains(a.blocks, e.Name()))
+			left, errs = left || with || err != nil, errors.Join(errs, err)
 		}
 	}
 	if left {
-		return errors.Join(errs...)
+		return errs
 	}
 	// No block names it any more.
 	return errors.Join(a.remove(fileBlockCA), a.remove(fileRecord))
@@ -172,9 +171,7 @@ func (a *applier) file(dir string, wanted bool) (with bool, err error) {
 		a.res.Again = true
 		return found, nil
 	}
-	if !a.write {
-		a.res.Edits = append(a.res.Edits, Edit{File: path.Join(a.shown, name), Before: data, After: next})
-	}
+	a.res.Edits = append(a.res.Edits, Edit{File: path.Join(a.shown, name), Before: data, After: next})
 	return wanted, a.replace(name, info, next, mode, wanted)
 }
 
@@ -195,15 +192,10 @@ func (a *applier) wanted(name string, own []byte, wanted bool) (next []byte, mod
 // replace replaces a user's file, and keeps the record of its mode.
 func (a *applier) replace(name string, info fs.FileInfo, data []byte, mode fs.FileMode, wanted bool) error {
 	where := path.Join(a.shown, name)
-	if wanted {
-		a.res.Written = append(a.res.Written, where)
-	} else {
+	if !wanted {
 		a.res.Restored = append(a.res.Restored, where)
-	}
-	if !a.write {
-		return nil
-	}
-	if wanted {
+	} else {
+		a.res.Written = append(a.res.Written, where)
 		if err := a.remember(name, info.Mode().Perm()); err != nil {
 			return err
 		}
@@ -286,9 +278,6 @@ func (a *applier) forget(name string) error {
 }
 
 func (a *applier) save() error {
-	if !a.write {
-		return nil
-	}
 	data, err := json.Marshal(a.record)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", fileRecord, err)
@@ -303,9 +292,6 @@ func (a *applier) put(name string, data []byte, mode fs.FileMode) error {
 			return nil
 		}
 	}
-	if !a.write {
-		return nil
-	}
 	f := durable.File{Name: name, Temp: name + tempSuffix, Data: data, Attributes: durable.Attributes{Mode: mode}}
 	if err := durable.Replace(a.fsys, f); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
@@ -314,9 +300,6 @@ func (a *applier) put(name string, data []byte, mode fs.FileMode) error {
 }
 
 func (a *applier) remove(name string) error {
-	if !a.write {
-		return nil
-	}
 	if err := durable.Remove(a.fsys, name); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"github.com/d8-registry/registry/internal/node/hostsdir"
+	"github.com/d8-registry/registry/internal/node/mainfile"
 )
 
 // The lines around what is ours in a user's file. markUnended is for a file whose
@@ -96,13 +94,10 @@ func endOf(count, begin int, text func(int) string) int {
 
 func linesOf(data []byte) []span {
 	var out []span
-	for at := 0; at < len(data); {
-		end := len(data)
-		if i := bytes.IndexByte(data[at:], '\n'); i >= 0 {
-			end = at + i + 1
-		}
-		out = append(out, span{at, end})
-		at = end
+	at := 0
+	for line := range bytes.Lines(data) {
+		out = append(out, span{at, at + len(line)})
+		at += len(line)
 	}
 	return out
 }
@@ -194,31 +189,12 @@ func sameBut(d *document, data []byte, host string) bool {
 	if err != nil {
 		return false
 	}
-	order := after.hosts()
-	if len(order) == 0 || order[0] != host || !slices.Equal(order[1:], d.hosts()) {
-		return false
-	}
 	hosts, ok := after.values["host"].(map[string]any)
-	if !ok {
+	if !ok || !slices.Equal(after.hosts(), append([]string{host}, d.hosts()...)) {
 		return false
 	}
 	delete(hosts, host)
-	before := maps.Clone(d.values)
-	if before == nil {
-		before = map[string]any{}
-	}
-	if _, there := before["host"]; !there {
-		before["host"] = map[string]any{}
-	}
-	return sameValues(before, after.values)
-}
-
-// sameValues compares values of TOML, for which nan equals nan.
-func sameValues(a, b map[string]any) bool {
-	if reflect.DeepEqual(a, b) {
-		return true
-	}
-	x, errX := toml.Marshal(a)
-	y, errY := toml.Marshal(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
+	before := map[string]any{"host": map[string]any{}}
+	maps.Copy(before, d.values)
+	return mainfile.Same(before, after.values)
 }

@@ -81,7 +81,7 @@ func crashRun(t *testing.T, dir string, blocks []string, at int, kill durabletes
 	}
 	defer func() { _ = folder.Close() }()
 	p := durabletest.NewProcess(at, kill)
-	a := &applier{fsys: p.FS(folder), shown: dir, blocks: blocks, write: true, now: time.Now()}
+	a := &applier{fsys: p.FS(folder), shown: dir, blocks: blocks, now: time.Now()}
 	a.plan.agent = hostsdir.Options{AgentURL: "https://127.0.0.1:5001", Token: "0123456789abcdef", AgentCA: "a CA"}
 	if err := a.run(); (err != nil) != p.Dead() {
 		t.Fatalf("%v after %q", err, p.Steps())

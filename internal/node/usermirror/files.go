@@ -97,18 +97,11 @@ func (d disk) certificates(name string) (string, error) {
 		return "", err
 	}
 	var out strings.Builder
-	for rest := data; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		// containerd takes no notice of anything else either.
+		if _, err := x509.ParseCertificate(block.Bytes); err == nil && block.Type == "CERTIFICATE" {
+			out.Write(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
 		}
-		if block.Type != "CERTIFICATE" {
-			continue // containerd takes no notice either
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			continue
-		}
-		out.Write(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
 	}
 	if out.Len() == 0 {
 		return "", fmt.Errorf("it holds no PEM certificate")

@@ -129,20 +129,22 @@ func (p *Plan) shadowed(h Host) bool {
 	if i < 0 {
 		return false
 	}
-	p.Problems = append(p.Problems, Problem{File: h.File, Text: "containerd does not read it: " + p.Hosts[i].File + " is for the same host and is where it looks; remove one of them"})
+	p.problem(h, "containerd does not read it: "+p.Hosts[i].File+" is for the same host and is where it looks; remove one of them")
 	return true
 }
 
 // blockable reports whether a host's file can get our block.
 func (p *Plan) blockable(h Host) bool {
 	if h.link {
-		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it is a symbolic link or in one, which is not ours to replace, so that it does not lead to the agent for " + h.Name + ", and auth and rewrite do nothing; expected a directory with a file"})
+		p.problem(h, "it is a symbolic link or in one, which is not ours to replace, so that it does not lead to the agent for "+h.Name+
+			", and auth and rewrite do nothing; expected a directory with a file")
 		return false
 	}
 	if h.owner != os.Geteuid() {
 		// The owner of a file may read it, and can pull with our token whatever the
 		// cluster may.
-		p.Problems = append(p.Problems, Problem{File: h.File, Text: fmt.Sprintf("it belongs to user %d, who would get to read the agent's token in it, so that it does not lead to the agent for %s, and auth and rewrite do nothing; run: chown root:root %s", h.owner, h.Name, h.File)})
+		p.problem(h, fmt.Sprintf("it belongs to user %d, who would get to read the agent's token in it, so that it does not lead to the agent for %s, "+
+			"and auth and rewrite do nothing; run: chown root:root %s", h.owner, h.Name, h.File))
 		return false
 	}
 	data, err := p.disk.read(h.File)
@@ -151,18 +153,21 @@ func (p *Plan) blockable(h Host) bool {
 		_, err = insert(rest, p.agent.AgentURL, p.agent.Token)
 	}
 	if err != nil {
-		p.Problems = append(p.Problems, Problem{File: h.File, Text: "it cannot lead to the agent for " + h.Name + ", so that auth and rewrite do nothing: " + reason(err)})
+		p.problem(h, "it cannot lead to the agent for "+h.Name+", so that auth and rewrite do nothing: "+reason(err))
 	}
 	return err == nil
 }
 
 func (p *Plan) claim(h Host, comes bool) {
-	c := Claim{Host: h.Name, File: h.File, Comes: comes}
-	c.Text = fmt.Sprintf("%s is set up by a user in %s: his mirrors are its route, and the platform's registries serve what they do not", h.Name, h.File)
+	text := ": his mirrors are its route, and the platform's registries serve what they do not"
 	if !comes {
-		c.Text = fmt.Sprintf("%s is set up by a user in %s, which is its route: containerd does not come to the agent for it", h.Name, h.File)
+		text = ", which is its route: containerd does not come to the agent for it"
 	}
-	p.Claims = append(p.Claims, c)
+	p.Claims = append(p.Claims, Claim{Host: h.Name, File: h.File, Comes: comes, Text: h.Name + " is set up by a user in " + h.File + text})
+}
+
+func (p *Plan) problem(h Host, text string) {
+	p.Problems = append(p.Problems, Problem{File: h.File, Text: text})
 }
 
 // entry adds a directory of ours with what a user wrote in one in which containerd
@@ -171,16 +176,15 @@ func (p *Plan) entry(h Host, agentFirst bool) {
 	var hosts []hostsdir.UserEndpoint
 	var server hostsdir.UserEndpoint
 	for _, e := range h.Endpoints {
-		switch {
-		case e.Server:
+		if e.Server {
 			server = e.stock()
-		case !e.Broken:
+		} else if !e.Broken {
 			hosts = append(hosts, e.stock())
 		}
 	}
 	dir, err := hostsdir.RenderUser(h.Name, p.agent, agentFirst, hosts, server)
 	if err != nil {
-		p.Problems = append(p.Problems, Problem{File: h.File, Text: "containerd does not look there, and it cannot be set up where it does: " + err.Error()})
+		p.problem(h, "containerd does not look there, and it cannot be set up where it does: "+err.Error())
 		return
 	}
 	p.entries = append(p.entries, dir)

@@ -81,13 +81,12 @@ func (l *scanner) directory(name, real string) {
 	if hostsdir.Marked(data) {
 		return
 	}
-	h.link = isLink(filepath.Join(real, name)) || isLink(filepath.Join(real, name, fileHosts))
-	h.owner = ownerOf(filepath.Join(real, name, fileHosts))
+	linked, _ := look(filepath.Join(real, name))
+	h.link, h.owner = look(filepath.Join(real, name, fileHosts))
+	h.link = h.link || linked
 	r := &fileReader{disk: l.disk, file: h.File, dir: path.Join(l.dir, name), host: host}
 	h.Endpoints, h.Unreadable = r.read(blank(data))
-	for _, e := range h.Endpoints {
-		h.NeedsAgent = h.NeedsAgent || e.NeedsAgent
-	}
+	h.NeedsAgent = slices.ContainsFunc(h.Endpoints, func(e Endpoint) bool { return e.NeedsAgent })
 	if host != upstream.DefaultHost && !hostPattern.MatchString(host) && h.NeedsAgent {
 		r.problem(nil, "the directory's name is no registry host; expected host or host:port")
 		h.Unreadable = true
@@ -95,20 +94,16 @@ func (l *scanner) directory(name, real string) {
 	l.hosts, l.problems = append(l.hosts, h), append(l.problems, r.problems...)
 }
 
-func ownerOf(name string) int {
+// look reports whether something is a symbolic link, and whose it is.
+func look(name string) (link bool, owner int) {
 	info, err := os.Lstat(name)
 	if err != nil {
-		return 0
+		return false, 0
 	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		return int(owner.Uid)
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		owner = int(stat.Uid)
 	}
-	return 0
-}
-
-func isLink(name string) bool {
-	info, err := os.Lstat(name)
-	return err == nil && !info.IsDir() && !info.Mode().IsRegular()
+	return !info.IsDir() && !info.Mode().IsRegular(), owner
 }
 
 // shadows drops the directories that containerd does not read, because it looks

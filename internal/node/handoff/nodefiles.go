@@ -2,12 +2,10 @@ package handoff
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"syscall"
 
@@ -18,17 +16,21 @@ import (
 // writes it and serve reads it: serve may not read the users' own files.
 const fileMirrors = "mirrors.json"
 
-// PathMirrors tells serve that the file has changed.
-const PathMirrors = "/-/mirrors"
+// fileMemory is written and read by node only.
+const fileMemory = "node.json"
+
+// Memory reads what SaveMemory saved. If nothing was, it leaves into as it is.
+func (f StateDir) Memory(into any) error { return readJSON(f.nodePath(fileMemory), into) }
+
+// SaveMemory saves what node must know after a restart, and returns when that is
+// on disk.
+func (f StateDir) SaveMemory(what any) error { return f.writeJSON(f.nodePath(fileMemory), what) }
 
 // Mirrors are the hosts that SaveMirrors saved.
 func (f StateDir) Mirrors() ([]upstream.UserHost, error) {
 	data, err := read(f.nodePath(fileMirrors))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, err
+		return nil, unlessMissing(err)
 	}
 	var hosts []upstream.UserHost
 	if json.Unmarshal(data, &hosts) != nil {
@@ -70,10 +72,4 @@ func (f StateDir) reader() (int, error) {
 		return ownerOnly, nil
 	}
 	return int(owner.Gid), nil
-}
-
-// Mirrors tells serve to read what SaveMirrors saved. It fails if serve cannot
-// use that; then serve goes on with what it had.
-func (c *Client) Mirrors(ctx context.Context) error {
-	return c.ask(ctx, http.MethodPost, PathMirrors, nil)
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -26,17 +27,18 @@ func replaceErrorBody(resp *http.Response, theirs string, pull Pull) {
 		e.Message = rename(e.Message, theirs, pull.Repository)
 		e.Detail = renameIn(e.Detail, theirs, pull.Repository)
 	}
-	data, err = json.Marshal(body)
-	if err != nil {
-		data = []byte(`{"errors":[{"code":"UNKNOWN"}]}`)
-	}
-	resp.Header.Set("Content-Type", "application/json")
 	resp.Header.Del("Content-Range")
 	resp.Header.Del("Content-Encoding")
-	resp.Header.Del("Content-Length")
-	if resp.Request.Method != http.MethodHead {
-		resp.Header.Set("Content-Length", strconv.Itoa(len(data)))
+	replaceBody(resp, body.encoded())
+	if resp.Request.Method == http.MethodHead {
+		resp.Header.Del("Content-Length")
 	}
+}
+
+// replaceBody makes JSON the body of an answer.
+func replaceBody(resp *http.Response, data []byte) {
+	resp.Header.Set("Content-Type", "application/json")
+	resp.Header.Set("Content-Length", strconv.Itoa(len(data)))
 	resp.ContentLength = int64(len(data))
 	resp.Body = io.NopCloser(bytes.NewReader(data))
 }
@@ -96,4 +98,33 @@ func firstError(data []byte) string {
 		text = strings.ToValidUTF8(text[:200], "")
 	}
 	return text
+}
+
+// maxTagsBody is a list of some ten thousand tags, in bytes: it is in memory as
+// a whole. Registries with more answer in pages.
+const maxTagsBody = 2 << 20
+
+// replaceTagsName puts the client's name into the answer of tags/list, the one
+// good answer that carries the repository's.
+func replaceTagsName(resp *http.Response, ours string) error {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxTagsBody+1))
+	_ = resp.Body.Close()
+	if err != nil {
+		return fmt.Errorf("read the tags: %w", err)
+	}
+	list := map[string]json.RawMessage{}
+	if len(data) > maxTagsBody || json.Unmarshal(data, &list) != nil {
+		return fmt.Errorf("read the tags: not a JSON object below %d bytes", maxTagsBody)
+	}
+	// Only "name" and "tags" are specified; anything else may name the upstream.
+	answer := struct {
+		Name string          `json:"name"`
+		Tags json.RawMessage `json:"tags"`
+	}{Name: ours, Tags: list["tags"]}
+	if data, err = json.Marshal(answer); err != nil {
+		return fmt.Errorf("encode the tags: %w", err)
+	}
+	resp.Header.Del("Etag") // that of other bytes
+	replaceBody(resp, data)
+	return nil
 }
