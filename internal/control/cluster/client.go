@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -63,10 +62,7 @@ func (c *Client) PutData(ctx context.Context, s *Snapshot, name string, kind cor
 	if have != nil && SameData(have.Data, data) && Contains(have.Labels, Ours()) {
 		return nil
 	}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name}, Type: kind}
-	if have != nil {
-		secret = have.DeepCopy()
-	}
+	secret := SecretToWrite(have, name, kind)
 	SetLabels(secret, Ours())
 	secret.Data = data
 	if err := c.Put(ctx, secret); err != nil {

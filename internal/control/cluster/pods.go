@@ -73,24 +73,16 @@ func ImagePullFailed(pod *corev1.Pod) bool {
 
 // PodReady reports whether a Pod is Ready.
 func PodReady(pod *corev1.Pod) bool {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // SameImages reports whether the Pod has all images of the template: an
 // outdated Pod that cannot start is not the switch's fault.
 func SameImages(pod *corev1.Pod, template *corev1.PodTemplateSpec) bool {
-	have := slices.Sorted(Images(&pod.Spec))
-	for image := range Images(&template.Spec) {
-		if !slices.Contains(have, image) {
-			return false
-		}
-	}
-	return true
+	have := Images(&pod.Spec)
+	return !slices.ContainsFunc(Images(&template.Spec), func(image string) bool { return !slices.Contains(have, image) })
 }
 
 // PodEnded reports whether all containers of a Pod have ended for good.

@@ -37,7 +37,7 @@ func (k *Keeper) ObserveProxy(ctx context.Context, v *state.View) {
 	p.Wanted, p.Missing = proxiesWanted(v.Observed.Nodes)
 	k.observeProxyPods(v)
 	if have != nil {
-		p.Message = rolloutMessage(cluster.WorkloadOf(have.Object), proxy, v)
+		p.Message = rolloutMessage(*have, proxy, v)
 	}
 	node, hasNode := v.Doc.User(state.UserNode)
 	if ip := clusterIP(service); ip != "" && hasNode && !v.Doc.PKI.CA.IsZero() {

@@ -73,8 +73,8 @@ func (r *Reconciler) observeLive(ctx context.Context, v *state.View, names []lay
 // what is skipped if we must not re-point it.
 func (r *Reconciler) measure(v *state.View) platform.Progress {
 	p := r.mover.Measure(v)
-	if w, why, skipped := r.own.Skipped(v); skipped {
-		p.Skip(platform.Skipped{Workload: w, Why: why})
+	if w, why := r.own.Skipped(v); w != nil {
+		p.Skip(platform.Skipped{Workload: *w, Why: why})
 	}
 	return p
 }

@@ -63,7 +63,7 @@ func (r *reports) belongsToAnother(stored state.Stored, v *state.View) bool {
 	if v.Layout != nil {
 		look("Secret", v.Layout)
 	}
-	if proxy := v.OwnDeployment(v1alpha1.DeploymentProxy); proxy != nil {
+	if proxy := v.Inventory.OwnWorkload("Deployment", v1alpha1.DeploymentProxy); proxy != nil {
 		look("Deployment", proxy)
 	}
 	if service := v.OwnService(v1alpha1.ServiceRegistry); service != nil {

@@ -76,13 +76,7 @@ func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
 		if sameNode(have, want) {
 			continue
 		}
-		patch := client.MergeFrom(have)
-		if cluster.HasTaint(have) != cluster.HasTaint(want) {
-			// The patch replaces the whole list. Without the lock it could
-			// remove a taint that somebody has just added.
-			patch = client.MergeFromWithOptions(have, client.MergeFromWithOptimisticLock{})
-		}
-		err := k.cluster.Patch(ctx, want, patch, cluster.Owner)
+		err := k.cluster.Patch(ctx, want, cluster.NodePatch(have, want), cluster.Owner)
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 			k.cluster.Wake()
 			continue
