@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/d8-registry/registry/internal/upstream"
@@ -105,24 +106,21 @@ func (r registry) hasArchitectures(ctx context.Context, path string, want []stri
 	if resp.StatusCode != http.StatusOK {
 		return r.problemOf(resp)
 	}
+	type manifest struct {
+		Platform struct {
+			Architecture string `json:"architecture"`
+			OS           string `json:"os"`
+		} `json:"platform"`
+	}
 	var index struct {
-		Manifests []struct {
-			Platform struct {
-				Architecture string `json:"architecture"`
-				OS           string `json:"os"`
-			} `json:"platform"`
-		} `json:"manifests"`
+		Manifests []manifest `json:"manifests"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, indexLimit)).Decode(&index); err != nil {
 		return fmt.Errorf("read the index: %w", err)
 	}
 	var missing []string
 	for _, architecture := range want {
-		found := false
-		for _, m := range index.Manifests {
-			found = found || m.Platform.Architecture == architecture && m.Platform.OS != "windows"
-		}
-		if !found {
+		if !slices.ContainsFunc(index.Manifests, func(m manifest) bool { return m.Platform.Architecture == architecture && m.Platform.OS != "windows" }) {
 			missing = append(missing, architecture)
 		}
 	}

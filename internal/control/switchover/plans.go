@@ -93,6 +93,3 @@ func Plan(mode Mode) []string {
 	}
 	return steps
 }
-
-// Advance moves a switch as far as the cluster allows; see Protocol.Advance.
-func Advance(s State, seen Observed) State { return Standard().Advance(s, seen) }
