@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"log/slog"
-	"strings"
 )
 
 // Scheme is how an upstream is spoken to.
@@ -73,9 +72,3 @@ func (u Upstream) GoString() string { return "upstream.Upstream(" + u.String() +
 
 // LogValue keeps slog's JSON handler from encoding the credentials.
 func (u Upstream) LogValue() slog.Value { return slog.StringValue(u.String()) }
-
-// SameRegistry reports whether both have the same address, whatever their
-// credentials and CA.
-func (u Upstream) SameRegistry(o Upstream) bool {
-	return u.Scheme == o.Scheme && strings.EqualFold(u.Host, o.Host) && u.Path == o.Path
-}

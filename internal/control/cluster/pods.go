@@ -37,11 +37,9 @@ func waitingOf(reason string) waiting {
 
 // waits finds the first container that waits for one of the reasons.
 func waits(pod *corev1.Pod, reasons ...waiting) (container, reason string, found bool) {
-	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-		for i := range list {
-			if w := list[i].State.Waiting; w != nil && slices.Contains(reasons, waitingOf(w.Reason)) {
-				return list[i].Name, w.Reason, true
-			}
+	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if w := c.State.Waiting; w != nil && slices.Contains(reasons, waitingOf(w.Reason)) {
+			return c.Name, w.Reason, true
 		}
 	}
 	return "", "", false

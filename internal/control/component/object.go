@@ -1,8 +1,6 @@
 package component
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"maps"
 	"slices"
 
@@ -16,6 +14,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // String names the workload as messages do: "DaemonSet d8-system/registry-agent".
@@ -74,8 +73,7 @@ func revisionOf(o metav1.Object) string { return o.GetAnnotations()[v1alpha1.Ann
 // anything that depends on the cluster, so that only another version of the module
 // has another revision.
 func revise(template *corev1.PodTemplateSpec, like corev1.PodTemplateSpec) {
-	sum := sha256.Sum256(cluster.MustJSON(like))
-	cluster.SetAnnotation(&template.ObjectMeta, v1alpha1.AnnotationRevision, hex.EncodeToString(sum[:8]))
+	cluster.SetAnnotation(&template.ObjectMeta, v1alpha1.AnnotationRevision, upstream.Digest(like)[:16])
 }
 
 // onBase reports whether all images of an own template are from the wanted

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -51,23 +52,18 @@ func (r *reports) applyModule(ctx context.Context, v *state.View, upgrade string
 }
 
 func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View, upgrade string) {
-	enabled, ready, message := metav1.ConditionTrue, metav1.ConditionFalse, ""
-	for _, c := range v.Doc.Conditions {
-		if c.Type == v1alpha1.ConditionReady {
-			ready, message = c.Status, c.Message
-		}
+	enabled, disabled, ready, message := metav1.ConditionTrue, "", metav1.ConditionFalse, ""
+	if c := meta.FindStatusCondition(v.Doc.Conditions, v1alpha1.ConditionReady); c != nil {
+		ready, message = c.Status, c.Message
 	}
 	status.Phase = deckhousev1alpha1.PhaseReconciling
 	switch {
 	case v.Observed.Spec.Problem == settings.Disabled:
-		enabled, ready, message = metav1.ConditionFalse, metav1.ConditionFalse, disabledMessage
+		enabled, disabled = metav1.ConditionFalse, disabledMessage
+		ready, message = metav1.ConditionFalse, disabledMessage
 		status.Phase = deckhousev1alpha1.PhaseAvailable
 	case ready == metav1.ConditionTrue:
 		status.Phase = deckhousev1alpha1.PhaseReady
-	}
-	disabled := ""
-	if enabled == metav1.ConditionFalse {
-		disabled = disabledMessage
 	}
 	for _, more := range []string{upgrade, r.problem} {
 		message = strings.TrimSpace(message + "\n" + more)

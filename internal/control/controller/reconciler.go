@@ -91,7 +91,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 		progress.Warn(r.cluster.Events, first)
 	})
 	v.Doc = doc
-	r.images.want(r.rules.CheckRequest(doc.State, v.Observed), v)
+	r.images.runner.Want(r.images.request(r.rules.CheckRequest(doc.State, v.Observed), v, v.Inventory))
 	if !doc.Blind() {
 		err = r.apply(ctx, v)
 	}

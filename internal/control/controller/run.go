@@ -56,9 +56,13 @@ const (
 
 // Run runs the controller until ctx ends or leadership is lost.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
-	protocol, platform, err := cfg.validate()
+	platform, err := cfg.validate()
 	if err != nil {
 		return err
+	}
+	protocol := switchover.Standard()
+	if cfg.Protocol != nil {
+		protocol = *cfg.Protocol
 	}
 	mgr, err := newManager(cfg, log)
 	if err != nil {
@@ -137,8 +141,7 @@ func synced(c interface {
 }
 
 func newReconciler(cfg Config, protocol switchover.Protocol, selector labels.Selector, mgr ctrl.Manager, woken chan event.GenericEvent, log *slog.Logger) *Reconciler {
-	ownCfg := cfg.component()
-	list := component.List(ownCfg)
+	list := component.List(cfg.Config)
 	c := &cluster.Client{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(),
 		Events: cluster.Events{Recorder: mgr.GetEventRecorder(v1alpha1.ManagedBy)},
@@ -162,7 +165,7 @@ func newReconciler(cfg Config, protocol switchover.Protocol, selector labels.Sel
 		nodes:   nodes.NewKeeper(c, protocol),
 		secrets: pullsecret.NewKeeper(c),
 		mover:   platform.NewMover(c, cfg.LeaveBroken),
-		own: component.NewKeeper(c, ownCfg, list, func(ctx context.Context, v *state.View, req switchover.CheckRequest) switchover.CheckReport {
+		own: component.NewKeeper(c, cfg.Config, list, func(ctx context.Context, v *state.View, req switchover.CheckRequest) switchover.CheckReport {
 			return asked.now(ctx, v, req, v.Inventory)
 		}),
 		images:  asked,

@@ -144,10 +144,7 @@ func unknownField(registry []byte) string {
 }
 
 func direct(s sectionSettings) switchover.Spec {
-	u, err := upstream.Parse(upstream.Settings{
-		ImagesRepo: s.ImagesRepo, Scheme: s.Scheme, CA: s.CA,
-		License: s.License, Username: s.Username, Password: s.Password,
-	})
+	u, err := upstream.Parse(upstream.Settings(s))
 	if err != nil {
 		return problem("registry.direct: %v.", err) // the error names no secret
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -80,10 +81,8 @@ func (s clusterState) waiting() string {
 
 // kept is the message of step Final, which names what still needs the layout.
 func (s clusterState) kept() string {
-	for _, c := range s.doc.Conditions {
-		if c.Type == v1alpha1.ConditionFinal && c.Message != "" {
-			return c.Message
-		}
+	if c := meta.FindStatusCondition(s.doc.Conditions, v1alpha1.ConditionFinal); c != nil && c.Message != "" {
+		return c.Message
 	}
 	return "ask kubectl get module registry -o yaml"
 }
