@@ -97,7 +97,7 @@ func newCluster(t *testing.T) *cluster {
 	settings := switchover.DefaultSettings()
 	settings.ProxyIdle, settings.NotReadyFor = 0, time.Second
 	c.run(controller.Config{
-		REST:  api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
+		REST:   api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
 		Config: component.Config{Image: ":v1", AgentPort: 5001, ProxyDial: proxy}, PlatformSelector: "heritage=deckhouse", ClusterDomain: "cluster.local",
 		Settings: settings, MetricsAddress: "0", HealthAddress: "0", LeaveBroken: leaveBroken,
 	})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,7 +42,7 @@ func (r *reports) applyModule(ctx context.Context, v *state.View, upgrade string
 	}
 	want := module.DeepCopy()
 	r.describe(&want.Status, v, upgrade)
-	if sameStatus(module.Status, want.Status) {
+	if equality.Semantic.DeepEqual(module.Status, want.Status) {
 		return nil
 	}
 	err = r.cluster.Status().Patch(ctx, want, client.MergeFrom(&module), cluster.Owner)
@@ -84,12 +85,6 @@ func setModuleCondition(status *deckhousev1alpha1.ModuleStatus, kind string, val
 		c.Status, c.LastTransitionTime = value, now
 	}
 	c.Message = message
-}
-
-func sameStatus(a, b deckhousev1alpha1.ModuleStatus) bool {
-	return a.Phase == b.Phase && slices.EqualFunc(a.Conditions, b.Conditions, func(x, y deckhousev1alpha1.ModuleCondition) bool {
-		return x.Type == y.Type && x.Status == y.Status && x.Message == y.Message
-	})
 }
 
 // moduleReference is the object of Events about the switch.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -73,7 +74,7 @@ func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
 		want := have.DeepCopy()
 		show(want, report(v.RegistryNodes[have.Name]))
 		taint(want, slices.Contains(tainted, have.Name))
-		if sameNode(have, want) {
+		if equality.Semantic.DeepEqual(have, want) {
 			continue
 		}
 		err := k.cluster.Patch(ctx, want, cluster.NodePatch(have, want), cluster.Owner)
@@ -121,12 +122,6 @@ func taint(node *corev1.Node, on bool) {
 	case !on && have:
 		cluster.RemoveTaint(node)
 	}
-}
-
-func sameNode(a, b *corev1.Node) bool {
-	return cluster.HasTaint(a) == cluster.HasTaint(b) &&
-		a.Annotations[v1alpha1.AnnotationVersion] == b.Annotations[v1alpha1.AnnotationVersion] &&
-		a.Labels[v1alpha1.LabelContainerdConfig] == b.Labels[v1alpha1.LabelContainerdConfig]
 }
 
 // Warn makes Events on Nodes for warnings of agents and for restarts of

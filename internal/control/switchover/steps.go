@@ -238,10 +238,7 @@ func union(e *evaluation) layout.Layout {
 	}
 	// The registry that served until now stays first for names that are no
 	// registry's own.
-	if i := slices.Index(ups, l.Active); i > 0 {
-		ups = slices.Concat(ups[i:i+1], ups[:i], ups[i+1:])
-	}
-	l.Routes = layout.Cross(known, append(ups, s.Target.Upstream))
+	l.Routes = layout.Cross(known, append(first(l.Active, ups), s.Target.Upstream))
 	return l
 }
 
