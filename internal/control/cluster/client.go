@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -38,6 +40,21 @@ type Client struct {
 	Wake func()
 	Now  func() time.Time
 	Log  *slog.Logger
+}
+
+// Connection is how the API server is reached: with a configuration, else by a
+// kubeconfig, and without either as the pod's own ServiceAccount. Agent is the
+// program's name in the API server's log.
+func Connection(config *rest.Config, kubeconfig, agent string) (*rest.Config, error) {
+	if config == nil {
+		var err error
+		if config, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
+			return nil, fmt.Errorf("read kubeconfig %q: %w", kubeconfig, err)
+		}
+	}
+	config = rest.CopyConfig(config)
+	config.UserAgent = agent
+	return config, nil
 }
 
 // Put creates an object that has no resource version, and updates any other. An

@@ -9,7 +9,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/d8-registry/registry/internal/control/component"
 	"github.com/d8-registry/registry/internal/control/platform"
@@ -91,22 +90,6 @@ func (c *Config) validate() (labels.Selector, error) {
 		return nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", c.PlatformSelector, err)
 	}
 	return selector, nil
-}
-
-// rest is how the API server is reached. The rate of requests is not limited: a
-// pass makes few, and a switch must not wait for them.
-func (c *Config) rest() (*rest.Config, error) {
-	config := c.REST
-	if config == nil {
-		var err error
-		if config, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig); err != nil {
-			return nil, fmt.Errorf("read kubeconfig %q: %w", c.Kubeconfig, err)
-		}
-	}
-	config = rest.CopyConfig(config)
-	config.QPS = -1
-	config.UserAgent = "registry-controller"
-	return config, nil
 }
 
 // list is a repeatable flag.

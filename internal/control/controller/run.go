@@ -86,10 +86,13 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 }
 
 func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
-	restConfig, err := cfg.rest()
+	restConfig, err := cluster.Connection(cfg.REST, cfg.Kubeconfig, lease)
 	if err != nil {
 		return nil, err
 	}
+	// The rate of requests is not limited: a pass makes few, and a switch must not
+	// wait for them.
+	restConfig.QPS = -1
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, deckhousev1alpha1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {

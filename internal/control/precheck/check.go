@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -215,7 +216,7 @@ func (r *round) report(now time.Time) switchover.CheckReport {
 	for _, image := range images[:min(len(images), keptFailures)] {
 		report.Failures = append(report.Failures, switchover.CheckFailure{
 			Source: source(r.req, image),
-			Image:  join(r.req.Upstream.Base(), image),
+			Image:  layout.NameOf(r.req.Upstream).Reference(image),
 			Error:  safe(r.failed[image], r.req.Upstream),
 		})
 	}
@@ -229,7 +230,7 @@ func source(req Request, image string) string {
 	if s := req.Sources[image]; s != "" {
 		return s
 	}
-	return "image " + join(req.Upstream.Base(), image)
+	return "image " + layout.NameOf(req.Upstream).Reference(image)
 }
 
 func distinct(images []string) []string {

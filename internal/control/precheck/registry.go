@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -75,7 +76,7 @@ func (r registry) ping(ctx context.Context) error {
 // has checks one image with HEAD. If it is an index that must have certain
 // architectures, it is also read.
 func (r registry) has(ctx context.Context, image string, architectures []string) error {
-	path, digest, err := manifestPath(r.upstream.Path, image)
+	path, digest, err := layout.ManifestPath(r.upstream.Path, image)
 	if err != nil {
 		return err
 	}
@@ -159,39 +160,6 @@ func (r registry) problemOf(resp *http.Response) error {
 	default:
 		return fmt.Errorf("%d %s", code, http.StatusText(code))
 	}
-}
-
-var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-
-// manifestPath is the URL path of the manifest of an image below base, and the
-// image's digest if the image is named by one.
-func manifestPath(base, image string) (path, digest string, err error) {
-	name, reference, byDigest := strings.Cut(image, "@")
-	if byDigest {
-		if !digestForm.MatchString(reference) {
-			return "", "", fmt.Errorf("%q is no digest", reference)
-		}
-		digest = reference
-		name, _, _ = strings.Cut(name, ":") // name:tag@digest means the digest
-	} else {
-		name, reference, _ = strings.Cut(image, ":")
-		if reference == "" {
-			reference = "latest"
-		}
-	}
-	repository := strings.Trim(base+"/"+strings.Trim(name, "/"), "/")
-	if repository == "" {
-		return "", "", fmt.Errorf("%q names no repository", image)
-	}
-	return "/v2/" + repository + "/manifests/" + reference, digest, nil
-}
-
-// join is base and image as a reference: no slash before a tag or digest.
-func join(base, image string) string {
-	if strings.HasPrefix(image, ":") || strings.HasPrefix(image, "@") {
-		return base + image
-	}
-	return base + "/" + image
 }
 
 // query matches the part of a URL that may have signatures and tokens.
