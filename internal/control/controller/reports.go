@@ -24,9 +24,6 @@ type reports struct {
 	warned  map[string]bool // Events that were made
 }
 
-// failed remembers why apply failed; nil when it did not.
-func (r *reports) failed(err error) { r.problem = problemOf(err) }
-
 // problemOf is an error as users may read it: what was tried, and the API server's
 // reason in one word. Its full answer may quote a secret that we sent.
 func problemOf(err error) string {

@@ -162,12 +162,13 @@ func newReconciler(cfg Config, protocol switchover.Protocol, selector labels.Sel
 	check := precheck.Checker{Transport: cfg.transport()}
 	asked := &images{own: cfg.Image, check: check, runner: precheck.NewRunner(check, c.Wake, log)}
 	return &Reconciler{
-		rules:   rules{protocol, cfg.Settings},
-		cluster: c,
-		store:   state.NewStore(c, cfg.ClusterDomain),
-		nodes:   nodes.NewKeeper(c, protocol),
-		secrets: pullsecret.NewKeeper(c),
-		mover:   platform.NewMover(c, cfg.LeaveBroken),
+		protocol: protocol,
+		settings: cfg.Settings,
+		cluster:  c,
+		store:    state.NewStore(c, cfg.ClusterDomain),
+		nodes:    nodes.NewKeeper(c, protocol),
+		secrets:  pullsecret.NewKeeper(c),
+		mover:    platform.NewMover(c, cfg.LeaveBroken),
 		own: component.NewKeeper(c, cfg.Config, list, func(ctx context.Context, v *state.View, req switchover.CheckRequest) switchover.CheckReport {
 			return asked.now(ctx, v, req, v.Inventory)
 		}),

@@ -89,9 +89,6 @@ func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
 	return nil
 }
 
-// versionUnknown is shown on a node that is back in the legacy format.
-const versionUnknown = "unknown"
-
 // show sets version and label of a Node from a report, if the report is about
 // this Node.
 func show(node *corev1.Node, report switchover.Report) {
@@ -103,7 +100,7 @@ func show(node *corev1.Node, report switchover.Report) {
 	case report.Version != "" && now:
 		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, report.Version)
 	case report.Legacy && now && shown:
-		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, versionUnknown)
+		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, "unknown") // back in the legacy format
 	}
 	switch report.Preflight {
 	case switchover.PreflightReady:
