@@ -16,9 +16,9 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// Workers is how many images are asked for at a time. Some registries refuse
+// atOnce is how many images are asked for at a time. Some registries refuse
 // more.
-const Workers = 3
+const atOnce = 3
 
 const defaultTimeout = 30 * time.Second
 
@@ -104,7 +104,7 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	}
 	queue := make(chan string)
 	var workers sync.WaitGroup
-	for range min(Workers, len(todo)) {
+	for range min(atOnce, len(todo)) {
 		workers.Go(func() {
 			for image := range queue {
 				r.record(image, c.one(ctx, reg, image, r.req.Architectures))

@@ -206,7 +206,7 @@ func (e *evaluation) rebuiltProxy(agents layout.Layout) layout.Layout {
 	return next
 }
 
-// first puts u, if it is there, before all others too.
+// first repeats u, if it is there, before all others.
 func first(u upstream.Upstream, ups []upstream.Upstream) []upstream.Upstream {
 	if !slices.Contains(ups, u) {
 		return ups
