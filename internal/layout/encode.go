@@ -1,10 +1,7 @@
 package layout
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -115,10 +112,8 @@ func Decode(data []byte) (Layout, error) {
 // out: the version is shown on Nodes, and a short password could be guessed from
 // it. With the generation, two layouts of the same content have two versions.
 func (l Layout) Version() string {
+	l.Routes = slices.Clone(l.Routes)
 	for i, r := range l.Routes {
-		if i == 0 {
-			l.Routes = slices.Clone(l.Routes)
-		}
 		ups := slices.Clone(r.Upstreams)
 		for j := range ups {
 			ups[j] = withoutPassword(ups[j])
@@ -127,13 +122,7 @@ func (l Layout) Version() string {
 	}
 	l.Active, l.Target = withoutPassword(l.Active), withoutPassword(l.Target)
 	l.Fallback.Credentials.Password = ""
-	data, err := json.Marshal(l.document())
-	if err != nil {
-		// Strings, numbers and maps of strings: encoding them cannot fail.
-		panic(err)
-	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+	return upstream.Digest(l.document())
 }
 
 func withoutPassword(u upstream.Upstream) upstream.Upstream {

@@ -2,6 +2,8 @@ package layout
 
 import (
 	"cmp"
+	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/d8-registry/registry/internal/upstream"
@@ -100,4 +102,29 @@ func splitReference(reference string) (host, repo, suffix string) {
 		return "docker.io", repo, suffix
 	}
 	return "docker.io", "library/" + repo, suffix
+}
+
+var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// ManifestPath is the URL path of the manifest of an image below base, and the
+// image's digest if the image is named by one.
+func ManifestPath(base, image string) (path, digest string, err error) {
+	name, reference, byDigest := strings.Cut(image, "@")
+	if byDigest {
+		if !digestForm.MatchString(reference) {
+			return "", "", fmt.Errorf("%q is no digest", reference)
+		}
+		digest = reference
+		name, _, _ = strings.Cut(name, ":") // name:tag@digest means the digest
+	} else {
+		name, reference, _ = strings.Cut(image, ":")
+		if reference == "" {
+			reference = "latest"
+		}
+	}
+	repository := strings.Trim(base+"/"+strings.Trim(name, "/"), "/")
+	if repository == "" {
+		return "", "", fmt.Errorf("%q names no repository", image)
+	}
+	return "/v2/" + repository + "/manifests/" + reference, digest, nil
 }

@@ -172,33 +172,30 @@ func hostProblem(hostport string) string {
 }
 
 func parseCredentials(s Settings) (Credentials, error) {
+	wrong := func(field, want string) (Credentials, error) {
+		return Credentials{}, &FieldError{Field: field, Want: want}
+	}
 	switch {
 	case s.License != "" && (s.Username != "" || s.Password != ""):
-		return Credentials{}, &FieldError{Field: "license", Want: "'license' and 'username'/'password' are mutually exclusive."}
-	case s.License != "":
-		if problem := secretProblem(s.License); problem != "" {
-			return Credentials{}, &FieldError{Field: "license", Want: problem}
-		}
-		return Credentials{Username: LicenseUser, Password: s.License}, nil
+		return wrong("license", "'license' and 'username'/'password' are mutually exclusive.")
 	case s.Username != "" && s.Password == "":
-		return Credentials{}, &FieldError{Field: "password", Want: "'password' is required when 'username' is provided."}
+		return wrong("password", "'password' is required when 'username' is provided.")
 	case s.Username == "" && s.Password != "":
-		return Credentials{}, &FieldError{Field: "username", Want: "'username' is required when 'password' is provided."}
+		return wrong("username", "'username' is required when 'password' is provided.")
 	}
-	if problem := secretProblem(s.Password); problem != "" {
-		return Credentials{}, &FieldError{Field: "password", Want: problem}
+	for _, given := range []struct{ field, value string }{{"license", s.License}, {"password", s.Password}, {"username", s.Username}} {
+		if problem := secretProblem(given.value); problem != "" {
+			return wrong(given.field, problem)
+		}
 	}
-	problem := secretProblem(s.Username)
 	switch {
-	case problem != "":
+	case s.License != "":
+		return Credentials{Username: LicenseUser, Password: s.License}, nil
 	case len(s.Username) > MaxUsername:
-		problem = fmt.Sprintf("longer than %d bytes.", MaxUsername)
+		return wrong("username", fmt.Sprintf("longer than %d bytes.", MaxUsername))
 	case strings.Contains(s.Username, ":"):
 		// RFC 7617: the first colon ends the user name.
-		problem = "must not contain ':'."
-	}
-	if problem != "" {
-		return Credentials{}, &FieldError{Field: "username", Want: problem}
+		return wrong("username", "must not contain ':'.")
 	}
 	return Credentials{Username: s.Username, Password: s.Password}, nil
 }

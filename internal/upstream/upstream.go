@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"log/slog"
-	"strings"
 )
 
 // Scheme is how an upstream is spoken to.
@@ -52,14 +51,17 @@ func (u Upstream) Base() string {
 // all its fields, credentials included. It is for maps and for Secrets. It is
 // not for logs, metrics or objects that everybody reads: a short password could
 // be guessed from it. Print String instead.
-func (u Upstream) ID() string {
-	data, err := json.Marshal(u)
+func (u Upstream) ID() string { return Digest(u)[:16] }
+
+// Digest names a value by content: a SHA-256 in hex over its JSON. The value is
+// made of strings, numbers, lists and maps of strings.
+func Digest(value any) string {
+	data, err := json.Marshal(value)
 	if err != nil {
-		// Strings only: encoding them cannot fail.
-		panic(err)
+		panic(err) // such a value has an encoding
 	}
 	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:8])
+	return hex.EncodeToString(sum[:])
 }
 
 // String is the address without anything secret.
@@ -70,9 +72,3 @@ func (u Upstream) GoString() string { return "upstream.Upstream(" + u.String() +
 
 // LogValue keeps slog's JSON handler from encoding the credentials.
 func (u Upstream) LogValue() slog.Value { return slog.StringValue(u.String()) }
-
-// SameRegistry reports whether both have the same address, whatever their
-// credentials and CA.
-func (u Upstream) SameRegistry(o Upstream) bool {
-	return u.Scheme == o.Scheme && strings.EqualFold(u.Host, o.Host) && u.Path == o.Path
-}

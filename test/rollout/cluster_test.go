@@ -26,6 +26,7 @@ import (
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/component"
 	"github.com/d8-registry/registry/internal/control/controller"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
@@ -96,9 +97,9 @@ func newCluster(t *testing.T) *cluster {
 	settings := switchover.DefaultSettings()
 	settings.ProxyIdle, settings.NotReadyFor = 0, time.Second
 	c.run(controller.Config{
-		REST:  api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
-		Image: ":v1", PlatformSelector: "heritage=deckhouse", ClusterDomain: "cluster.local", AgentPort: 5001,
-		Settings: settings, MetricsAddress: "0", HealthAddress: "0", ProxyDial: proxy, LeaveBroken: leaveBroken,
+		REST:   api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
+		Config: component.Config{Image: ":v1", AgentPort: 5001, ProxyDial: proxy}, PlatformSelector: "heritage=deckhouse", ClusterDomain: "cluster.local",
+		Settings: settings, MetricsAddress: "0", HealthAddress: "0", LeaveBroken: leaveBroken,
 	})
 	return c
 }

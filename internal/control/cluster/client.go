@@ -9,10 +9,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -41,6 +42,21 @@ type Client struct {
 	Log  *slog.Logger
 }
 
+// Connection is how the API server is reached: with a configuration, else by a
+// kubeconfig, and without either as the pod's own ServiceAccount. Agent is the
+// program's name in the API server's log.
+func Connection(config *rest.Config, kubeconfig, agent string) (*rest.Config, error) {
+	if config == nil {
+		var err error
+		if config, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
+			return nil, fmt.Errorf("read kubeconfig %q: %w", kubeconfig, err)
+		}
+	}
+	config = rest.CopyConfig(config)
+	config.UserAgent = agent
+	return config, nil
+}
+
 // Put creates an object that has no resource version, and updates any other. An
 // update is conditional on what was seen: the error is ErrLost if somebody else
 // wrote.
@@ -63,10 +79,7 @@ func (c *Client) PutData(ctx context.Context, s *Snapshot, name string, kind cor
 	if have != nil && SameData(have.Data, data) && Contains(have.Labels, Ours()) {
 		return nil
 	}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name}, Type: kind}
-	if have != nil {
-		secret = have.DeepCopy()
-	}
+	secret := SecretToWrite(have, name, kind)
 	SetLabels(secret, Ours())
 	secret.Data = data
 	if err := c.Put(ctx, secret); err != nil {

@@ -39,18 +39,8 @@ func (k *KnownNames) Set(names []layout.Name) { k.names.Store(&names) }
 // first pass all go through.
 func (k *KnownNames) ImagesMatter() predicate.Predicate {
 	matters := func(o client.Object) bool {
-		if o.GetNamespace() == v1alpha1.Namespace {
-			return true
-		}
-		bases := k.names.Load()
-		if bases == nil {
-			return true
-		}
-		spec := PodSpecOf(o)
-		if spec == nil {
-			return true
-		}
-		return RefersTo(spec, *bases)
+		bases, spec := k.names.Load(), PodSpecOf(o)
+		return o.GetNamespace() == v1alpha1.Namespace || bases == nil || spec == nil || RefersTo(spec, *bases)
 	}
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool { return matters(e.Object) },

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"encoding/json"
-	"iter"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -14,40 +13,32 @@ import (
 )
 
 // Images are all image references of a pod.
-func Images(spec *corev1.PodSpec) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for i := range spec.InitContainers {
-			if !yield(spec.InitContainers[i].Image) {
-				return
-			}
-		}
-		for i := range spec.Containers {
-			if !yield(spec.Containers[i].Image) {
-				return
-			}
-		}
-		for i := range spec.EphemeralContainers {
-			if !yield(spec.EphemeralContainers[i].Image) {
-				return
-			}
-		}
-		for i := range spec.Volumes {
-			if v := spec.Volumes[i].Image; v != nil && !yield(v.Reference) {
-				return
-			}
+func Images(spec *corev1.PodSpec) []string {
+	var images []string
+	for i := range spec.InitContainers {
+		images = append(images, spec.InitContainers[i].Image)
+	}
+	for i := range spec.Containers {
+		images = append(images, spec.Containers[i].Image)
+	}
+	for i := range spec.EphemeralContainers {
+		images = append(images, spec.EphemeralContainers[i].Image)
+	}
+	for i := range spec.Volumes {
+		if v := spec.Volumes[i].Image; v != nil {
+			images = append(images, v.Reference)
 		}
 	}
+	return images
 }
 
 // RefersTo reports whether an image reference of a pod starts with one of the
 // names.
 func RefersTo(spec *corev1.PodSpec, names []layout.Name) bool {
-	for image := range Images(spec) {
-		if _, _, ok := layout.MatchName(names, image); ok {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(Images(spec), func(image string) bool {
+		_, _, ok := layout.MatchName(names, image)
+		return ok
+	})
 }
 
 // PullsWith reports whether a list of pull secrets has one of this name.

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -56,46 +57,22 @@ func (c *Client) TakeLive(ctx context.Context) (*Inventory, error) {
 // between comes from a template that was seen.
 func (c *Client) takeInventory(ctx context.Context, from client.Reader, live bool) (*Inventory, error) {
 	inv := &Inventory{Namespaces: map[string]labels.Set{}, Ending: map[string]bool{}, Whose: c.Whose, Live: live}
-	l := lister{ctx, from, live}
+	l := &lister{ctx: ctx, from: from, live: live}
 	var namespaces []corev1.Namespace
-	for _, step := range []func() error{
-		func() error {
-			return every(l, &namespaces, func(l *corev1.NamespaceList) []corev1.Namespace { return l.Items })
-		},
-		func() error {
-			return every(l, &inv.RequiredImages, func(l *corev1.ConfigMapList) []corev1.ConfigMap { return l.Items },
-				client.MatchingLabels{v1alpha1.LabelRequiredImages: "true"})
-		},
-		func() error {
-			return every(l, &inv.Deployments, func(l *appsv1.DeploymentList) []appsv1.Deployment { return l.Items })
-		},
-		func() error {
-			return every(l, &inv.DaemonSets, func(l *appsv1.DaemonSetList) []appsv1.DaemonSet { return l.Items })
-		},
-		func() error {
-			return every(l, &inv.StatefulSets, func(l *appsv1.StatefulSetList) []appsv1.StatefulSet { return l.Items })
-		},
-		func() error {
-			return every(l, &inv.CronJobs, func(l *batchv1.CronJobList) []batchv1.CronJob { return l.Items })
-		},
-		func() error { return every(l, &inv.Jobs, func(l *batchv1.JobList) []batchv1.Job { return l.Items }) },
-		func() error {
-			return every(l, &inv.ReplicaSets, func(l *appsv1.ReplicaSetList) []appsv1.ReplicaSet { return l.Items })
-		},
-		func() error {
-			return every(l, &inv.Revisions, func(l *appsv1.ControllerRevisionList) []appsv1.ControllerRevision { return l.Items })
-		},
-		func() error {
-			return every(l, &inv.Replicators, func(l *corev1.ReplicationControllerList) []corev1.ReplicationController { return l.Items })
-		},
-		func() error {
-			return every(l, &inv.RegistryNodes, func(l *v1alpha1.RegistryNodeList) []v1alpha1.RegistryNode { return l.Items })
-		},
-		func() error { return every(l, &inv.Pods, func(l *corev1.PodList) []corev1.Pod { return l.Items }) },
-	} {
-		if err := step(); err != nil {
-			return nil, err
-		}
+	every(l, &namespaces, &corev1.NamespaceList{})
+	every(l, &inv.RequiredImages, &corev1.ConfigMapList{}, client.MatchingLabels{v1alpha1.LabelRequiredImages: "true"})
+	every(l, &inv.Deployments, &appsv1.DeploymentList{})
+	every(l, &inv.DaemonSets, &appsv1.DaemonSetList{})
+	every(l, &inv.StatefulSets, &appsv1.StatefulSetList{})
+	every(l, &inv.CronJobs, &batchv1.CronJobList{})
+	every(l, &inv.Jobs, &batchv1.JobList{})
+	every(l, &inv.ReplicaSets, &appsv1.ReplicaSetList{})
+	every(l, &inv.Revisions, &appsv1.ControllerRevisionList{})
+	every(l, &inv.Replicators, &corev1.ReplicationControllerList{})
+	every(l, &inv.RegistryNodes, &v1alpha1.RegistryNodeList{})
+	every(l, &inv.Pods, &corev1.PodList{})
+	if l.err != nil {
+		return nil, l.err
 	}
 	for i := range namespaces {
 		inv.Namespaces[namespaces[i].Name] = namespaces[i].Labels
@@ -105,31 +82,37 @@ func (c *Client) takeInventory(ctx context.Context, from client.Reader, live boo
 }
 
 // lister reads whole lists: from a cache at once, from the API server page by
-// page.
+// page. After an error it reads nothing more.
 type lister struct {
-	ctx  context.Context //nolint:containedctx // lives for one call of takeInventory
+	ctx  context.Context //nolint:containedctx // lives for one call of takeInventory or Take
 	from client.Reader
 	live bool
+	err  error
 }
 
-func every[T, L any, P interface {
-	*L
-	client.ObjectList
-}](l lister, to *[]T, items func(P) []T, opts ...client.ListOption) error {
+// every adds all objects of a kind to a slice. Like is an empty list of the kind.
+func every[T any](l *lister, to *[]T, like client.ObjectList, opts ...client.ListOption) {
 	if l.live {
 		opts = append(opts, client.Limit(pageSize))
 	} else {
 		opts = append(opts, client.UnsafeDisableDeepCopy)
 	}
-	for token := ""; ; {
-		page := P(new(L)) // a fresh one: decoding into a used one reuses its maps
+	for token := ""; l.err == nil; {
+		page, _ := like.DeepCopyObject().(client.ObjectList) // a fresh one: decoding into a used one reuses its maps
 		if err := l.from.List(l.ctx, page, append(slices.Clone(opts), client.Continue(token))...); err != nil {
-			return fmt.Errorf("list %T: %w", page, err)
+			l.err = fmt.Errorf("list %T: %w", page, err)
+			return
 		}
-		*to = append(*to, items(page)...)
+		items, _ := meta.GetItemsPtr(page)
+		found, ok := items.(*[]T)
+		if !ok {
+			l.err = fmt.Errorf("list %T: it holds no %T", page, *to)
+			return
+		}
+		*to = append(*to, *found...)
 		// A cache answers in one, with a token that it does not understand.
 		if token = page.GetContinue(); token == "" || !l.live {
-			return nil
+			return
 		}
 	}
 }
@@ -150,20 +133,40 @@ func (s Selection) platform() labels.Selector {
 // Workloads are all of them, by kind: DaemonSets last, because they are
 // re-pointed last.
 func (inv *Inventory) Workloads() []Workload {
-	all := make([]Workload, 0, len(inv.Deployments)+len(inv.StatefulSets)+len(inv.CronJobs)+len(inv.DaemonSets))
-	for i := range inv.Deployments {
-		all = append(all, inv.workload(&inv.Deployments[i]))
-	}
-	for i := range inv.StatefulSets {
-		all = append(all, inv.workload(&inv.StatefulSets[i]))
-	}
-	for i := range inv.CronJobs {
-		all = append(all, inv.workload(&inv.CronJobs[i]))
-	}
-	for i := range inv.DaemonSets {
-		all = append(all, inv.workload(&inv.DaemonSets[i]))
+	objects := inv.objects()
+	all := make([]Workload, 0, len(objects))
+	for _, o := range objects {
+		all = append(all, inv.workload(o))
 	}
 	return all
+}
+
+// OwnWorkload is a workload of d8-system by kind and name; nil when absent.
+func (inv *Inventory) OwnWorkload(kind, name string) *Workload {
+	for _, o := range inv.objects() {
+		if o.GetNamespace() != v1alpha1.Namespace || o.GetName() != name {
+			continue
+		}
+		if w := inv.workload(o); w.Kind.Kind == kind {
+			return &w
+		}
+	}
+	return nil
+}
+
+func (inv *Inventory) objects() []client.Object {
+	return slices.Concat(pointers(inv.Deployments), pointers(inv.StatefulSets), pointers(inv.CronJobs), pointers(inv.DaemonSets))
+}
+
+func pointers[T any, P interface {
+	*T
+	client.Object
+}](items []T) []client.Object {
+	objects := make([]client.Object, 0, len(items))
+	for i := range items {
+		objects = append(objects, P(&items[i]))
+	}
+	return objects
 }
 
 // workload completes one with what only the cluster as a whole tells of it.
@@ -181,8 +184,7 @@ func (inv *Inventory) PodsOf(w Workload) []*corev1.Pod {
 	var pods []*corev1.Pod
 	for i := range inv.Pods {
 		pod := &inv.Pods[i]
-		ended := pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
-		if pod.Namespace == w.GetNamespace() && !ended && w.selector.Matches(labels.Set(pod.Labels)) {
+		if pod.Namespace == w.GetNamespace() && pod.DeletionTimestamp == nil && !PodEnded(pod) && w.selector.Matches(labels.Set(pod.Labels)) {
 			pods = append(pods, pod)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
@@ -29,22 +30,14 @@ func AgentKeepsOff() []NodeLabel {
 
 // WantsAgent reports whether the agent DaemonSet wants a pod on the node.
 func WantsAgent(node *corev1.Node) bool {
-	for _, l := range AgentKeepsOff() {
-		if node.Labels[l.Key] == l.Value {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(AgentKeepsOff(), func(l NodeLabel) bool { return node.Labels[l.Key] == l.Value })
 }
 
 // IsReady reports whether a node is Ready.
 func IsReady(node *corev1.Node) bool {
-	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
+	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // IsControlPlane reports whether a node has a label of the control plane.
@@ -63,6 +56,15 @@ func HasTaint(node *corev1.Node) bool {
 // changed: it may belong to a cache.
 func RemoveTaint(node *corev1.Node) {
 	node.Spec.Taints = slices.DeleteFunc(slices.Clone(node.Spec.Taints), isOurTaint)
+}
+
+// NodePatch changes a node from have to want. A patch of taints replaces the whole
+// list: without the lock it could remove a taint that somebody has just added.
+func NodePatch(have, want *corev1.Node) client.Patch {
+	if HasTaint(have) == HasTaint(want) {
+		return client.MergeFrom(have)
+	}
+	return client.MergeFromWithOptions(have, client.MergeFromWithOptimisticLock{})
 }
 
 func isOurTaint(t corev1.Taint) bool { return t.Key == v1alpha1.TaintNotConverged }

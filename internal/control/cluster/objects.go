@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"maps"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
@@ -15,6 +17,24 @@ func Key(o metav1.Object) string {
 		return o.GetName()
 	}
 	return o.GetNamespace() + "/" + o.GetName()
+}
+
+// Here is the key of an object in d8-system.
+func Here(name string) client.ObjectKey {
+	return client.ObjectKey{Namespace: v1alpha1.Namespace, Name: name}
+}
+
+// HereMeta is the metadata of a new object in d8-system.
+func HereMeta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name}
+}
+
+// SecretToWrite is a copy of the Secret that is there, or a new one in d8-system.
+func SecretToWrite(have *corev1.Secret, name string, kind corev1.SecretType) *corev1.Secret {
+	if have != nil {
+		return have.DeepCopy()
+	}
+	return &corev1.Secret{ObjectMeta: HereMeta(name), Type: kind}
 }
 
 // Ours are the labels of every object that the controller makes.
@@ -34,22 +54,19 @@ func IsOurs(o metav1.Object) bool {
 // SetLabels adds labels. The map that was there is not changed: it may belong
 // to a cache.
 func SetLabels(o metav1.Object, labels map[string]string) {
-	have := maps.Clone(o.GetLabels())
-	if have == nil {
-		have = map[string]string{}
-	}
-	maps.Copy(have, labels)
-	o.SetLabels(have)
+	o.SetLabels(merged(o.GetLabels(), labels))
 }
 
 // SetAnnotation sets one annotation. The map that was there is not changed.
 func SetAnnotation(o metav1.Object, name, value string) {
-	have := maps.Clone(o.GetAnnotations())
-	if have == nil {
-		have = map[string]string{}
-	}
-	have[name] = value
-	o.SetAnnotations(have)
+	o.SetAnnotations(merged(o.GetAnnotations(), map[string]string{name: value}))
+}
+
+func merged(have, more map[string]string) map[string]string {
+	all := map[string]string{}
+	maps.Copy(all, have)
+	maps.Copy(all, more)
+	return all
 }
 
 // SameData reports whether two Secrets hold the same.

@@ -72,14 +72,9 @@ func custom(apiVersion string) bool {
 // preloaded is a container whose image, under one of the names, the kubelet is
 // told never to pull; empty when there is none.
 func preloaded(spec *corev1.PodSpec, bases []layout.Name) string {
-	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
-		for i := range list {
-			if list[i].ImagePullPolicy != corev1.PullNever {
-				continue
-			}
-			if _, _, ok := layout.MatchName(bases, list[i].Image); ok {
-				return list[i].Name
-			}
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		if _, _, ok := layout.MatchName(bases, c.Image); ok && c.ImagePullPolicy == corev1.PullNever {
+			return c.Name
 		}
 	}
 	return ""

@@ -37,11 +37,9 @@ func waitingOf(reason string) waiting {
 
 // waits finds the first container that waits for one of the reasons.
 func waits(pod *corev1.Pod, reasons ...waiting) (container, reason string, found bool) {
-	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-		for i := range list {
-			if w := list[i].State.Waiting; w != nil && slices.Contains(reasons, waitingOf(w.Reason)) {
-				return list[i].Name, w.Reason, true
-			}
+	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if w := c.State.Waiting; w != nil && slices.Contains(reasons, waitingOf(w.Reason)) {
+			return c.Name, w.Reason, true
 		}
 	}
 	return "", "", false
@@ -73,24 +71,16 @@ func ImagePullFailed(pod *corev1.Pod) bool {
 
 // PodReady reports whether a Pod is Ready.
 func PodReady(pod *corev1.Pod) bool {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // SameImages reports whether the Pod has all images of the template: an
 // outdated Pod that cannot start is not the switch's fault.
 func SameImages(pod *corev1.Pod, template *corev1.PodTemplateSpec) bool {
-	have := slices.Sorted(Images(&pod.Spec))
-	for image := range Images(&template.Spec) {
-		if !slices.Contains(have, image) {
-			return false
-		}
-	}
-	return true
+	have := Images(&pod.Spec)
+	return !slices.ContainsFunc(Images(&template.Spec), func(image string) bool { return !slices.Contains(have, image) })
 }
 
 // PodEnded reports whether all containers of a Pod have ended for good.

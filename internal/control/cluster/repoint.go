@@ -104,7 +104,7 @@ func (w Workload) Repointed(r Repointing) *unstructured.Unstructured {
 	u.SetResourceVersion(w.GetResourceVersion())
 	u.SetAnnotations(map[string]string{
 		v1alpha1.AnnotationRepointed: strconv.FormatInt(r.Switch, 10),
-		v1alpha1.AnnotationAvailable: strconv.Itoa(int(w.Available)),
+		v1alpha1.AnnotationAvailable: strconv.Itoa(w.Pods.Available),
 	})
 	return u
 }

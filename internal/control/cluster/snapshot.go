@@ -2,11 +2,9 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -36,13 +34,13 @@ type Snapshot struct {
 func Take(ctx context.Context, c *Client) (*Snapshot, error) {
 	s := &Snapshot{RegistryNodes: map[string]*v1alpha1.RegistryNode{}}
 	var err error
-	if s.Layout, err = Get[corev1.Secret](ctx, c.Live, own(v1alpha1.SecretLayout)); err != nil {
+	if s.Layout, err = Get[corev1.Secret](ctx, c.Live, Here(v1alpha1.SecretLayout)); err != nil {
 		return nil, err
 	}
-	if s.Registry, err = Get[corev1.Secret](ctx, c.Live, own(v1alpha1.SecretRegistry)); err != nil {
+	if s.Registry, err = Get[corev1.Secret](ctx, c.Live, Here(v1alpha1.SecretRegistry)); err != nil {
 		return nil, err
 	}
-	if s.Address, err = Get[corev1.ConfigMap](ctx, c.Live, own(v1alpha1.ConfigMapImageAddress)); err != nil {
+	if s.Address, err = Get[corev1.ConfigMap](ctx, c.Live, Here(v1alpha1.ConfigMapImageAddress)); err != nil {
 		return nil, err
 	}
 	if s.Inventory, err = c.takeInventory(ctx, c.Client, false); err != nil {
@@ -51,16 +49,14 @@ func Take(ctx context.Context, c *Client) (*Snapshot, error) {
 	for i := range s.Inventory.RegistryNodes {
 		s.RegistryNodes[s.Inventory.RegistryNodes[i].Name] = &s.Inventory.RegistryNodes[i]
 	}
-	l := lister{ctx, c.Client, false}
+	l := &lister{ctx: ctx, from: c.Client}
 	var secrets []corev1.Secret
 	var services []corev1.Service
-	err = errors.Join(
-		every(l, &s.Nodes, func(l *corev1.NodeList) []corev1.Node { return l.Items }),
-		every(l, &secrets, func(l *corev1.SecretList) []corev1.Secret { return l.Items }),
-		every(l, &services, func(l *corev1.ServiceList) []corev1.Service { return l.Items }, client.InNamespace(v1alpha1.Namespace)),
-	)
+	every(l, &s.Nodes, &corev1.NodeList{})
+	every(l, &secrets, &corev1.SecretList{})
+	every(l, &services, &corev1.ServiceList{}, client.InNamespace(v1alpha1.Namespace))
 	s.Secrets, s.Services = byKey(secrets), byKey(services)
-	return s, err
+	return s, l.err
 }
 
 // Get reads one object; nil when there is none, or none of its kind.
@@ -90,32 +86,8 @@ func byKey[T any, P interface {
 	return m
 }
 
-func own(name string) client.ObjectKey {
-	return client.ObjectKey{Namespace: v1alpha1.Namespace, Name: name}
-}
-
 // OwnSecret is a Secret of d8-system by name; nil when absent.
-func (s *Snapshot) OwnSecret(name string) *corev1.Secret { return s.Secrets[own(name)] }
+func (s *Snapshot) OwnSecret(name string) *corev1.Secret { return s.Secrets[Here(name)] }
 
 // OwnService is a Service of d8-system by name; nil when absent.
-func (s *Snapshot) OwnService(name string) *corev1.Service { return s.Services[own(name)] }
-
-// OwnDeployment is a Deployment of d8-system by name; nil when absent.
-func (s *Snapshot) OwnDeployment(name string) *appsv1.Deployment {
-	for i := range s.Inventory.Deployments {
-		if d := &s.Inventory.Deployments[i]; d.Namespace == v1alpha1.Namespace && d.Name == name {
-			return d
-		}
-	}
-	return nil
-}
-
-// OwnDaemonSet is a DaemonSet of d8-system by name; nil when absent.
-func (s *Snapshot) OwnDaemonSet(name string) *appsv1.DaemonSet {
-	for i := range s.Inventory.DaemonSets {
-		if ds := &s.Inventory.DaemonSets[i]; ds.Namespace == v1alpha1.Namespace && ds.Name == name {
-			return ds
-		}
-	}
-	return nil
-}
+func (s *Snapshot) OwnService(name string) *corev1.Service { return s.Services[Here(name)] }

@@ -23,8 +23,6 @@ type Workload struct {
 	Pods PodCounts
 	// Unobserved: its controller has not yet seen the present template.
 	Unobserved bool
-	// Available is how many of its pods are.
-	Available int32
 	// TemplateOnly: a change of the template makes no pod anew, or not now.
 	TemplateOnly bool
 	// Platform: it or its namespace is selected as the platform's.
@@ -59,19 +57,19 @@ func WorkloadOf(object client.Object) Workload {
 	case *appsv1.Deployment:
 		w.Kind, w.Template = appsv1.SchemeGroupVersion.WithKind("Deployment"), &o.Spec.Template
 		w.selector, w.TemplateOnly = selectorOf(o.Spec.Selector), o.Spec.Paused
-		w.Unobserved, w.Available, w.Pods = o.Status.ObservedGeneration < o.Generation, o.Status.AvailableReplicas, deploymentPods(o)
+		w.Unobserved, w.Pods = o.Status.ObservedGeneration < o.Generation, deploymentPods(o)
 	case *appsv1.StatefulSet:
 		n := Replicas(o.Spec.Replicas)
 		w.Kind, w.Template = appsv1.SchemeGroupVersion.WithKind("StatefulSet"), &o.Spec.Template
 		w.selector, w.TemplateOnly = selectorOf(o.Spec.Selector), o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType
-		w.Unobserved, w.Available = o.Status.ObservedGeneration < o.Generation, o.Status.AvailableReplicas
+		w.Unobserved = o.Status.ObservedGeneration < o.Generation
 		w.Pods = PodCounts{Wanted: n, Rolls: max(0, n-partition(o)), Updated: int(o.Status.UpdatedReplicas),
 			Outdated: int(o.Status.Replicas - o.Status.UpdatedReplicas), Available: int(o.Status.AvailableReplicas)}
 	case *appsv1.DaemonSet:
 		n, updated := int(o.Status.DesiredNumberScheduled), int(o.Status.UpdatedNumberScheduled)
 		w.Kind, w.Template = appsv1.SchemeGroupVersion.WithKind("DaemonSet"), &o.Spec.Template
 		w.selector, w.TemplateOnly = selectorOf(o.Spec.Selector), o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
-		w.Unobserved, w.Available = o.Status.ObservedGeneration < o.Generation, o.Status.NumberAvailable
+		w.Unobserved = o.Status.ObservedGeneration < o.Generation
 		w.Pods = PodCounts{Wanted: n, Rolls: n, Updated: updated, Outdated: n - updated, Available: int(o.Status.NumberAvailable)}
 	case *batchv1.CronJob:
 		w.Kind, w.Template = batchv1.SchemeGroupVersion.WithKind("CronJob"), &o.Spec.JobTemplate.Spec.Template

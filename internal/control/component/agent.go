@@ -29,7 +29,7 @@ func agent(cfg Config) Component {
 
 // agentGrace, in seconds, is longer than container serve drains (20 s), and longer
 // than a restart of containerd by container node usually takes.
-const agentGrace = 120
+const agentGrace int64 = 120
 
 // agentTemplate is the Pod of an agent. Container serve routes pulls and has no
 // rights; container node is root on the host and does not listen. Jitter is the
@@ -62,19 +62,18 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 		SecurityContext: onHost(),
 		Resources:       requests("10m", "20Mi"),
 	}
-	create, token, grace := corev1.HostPathDirectoryOrCreate, true, int64(agentGrace)
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labelsOf(v1alpha1.DaemonSetAgent, nil)},
 		Spec: corev1.PodSpec{
 			ServiceAccountName: "registry-agent",
 			// Both halves talk to the API server.
-			AutomountServiceAccountToken: &token,
+			AutomountServiceAccountToken: new(true),
 			HostNetwork:                  true,
 			HostPID:                      true,
 			DNSPolicy:                    corev1.DNSDefault,
 			PriorityClassName:            "system-node-critical",
 
-			TerminationGracePeriodSeconds: &grace,
+			TerminationGracePeriodSeconds: new(agentGrace),
 
 			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
 			InitContainers:   []corev1.Container{prepare},
@@ -82,9 +81,9 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 			Tolerations:      []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			Affinity:         agentAffinity(),
 			Volumes: []corev1.Volume{
-				{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: &create}}},
+				{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: new(corev1.HostPathDirectoryOrCreate)}}},
 				// With another runtime the folder is empty, and the agent reports it.
-				{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd", Type: &create}}},
+				{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd", Type: new(corev1.HostPathDirectoryOrCreate)}}},
 			},
 		},
 	}

@@ -3,9 +3,9 @@ package component
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,20 +37,20 @@ func (k *Keeper) ApplyFirst(ctx context.Context, v *state.View) error {
 		}
 		want, have := k.wanted(c, v), c.there(v.Snapshot)
 		if have != nil {
-			*want.template = k.templateBeforeTurn(ctx, v, *want.template, *have.template)
+			*want.Template = k.templateBeforeTurn(ctx, v, *want.Template, *have.Template)
 		}
-		if err := k.apply(ctx, c, want, have); err != nil {
+		if err := k.apply(ctx, want, have); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (k *Keeper) apply(ctx context.Context, c Component, want, have *workload) error {
-	if want.same(have) {
+func (k *Keeper) apply(ctx context.Context, want cluster.Workload, have *cluster.Workload) error {
+	if same(want, have) {
 		return nil
 	}
-	return k.cluster.ApplyOwn(ctx, want.Object, c.kind())
+	return k.cluster.ApplyOwn(ctx, want.Object, want.Kind)
 }
 
 // Move moves own workloads to the wanted registry, under its real address. MayMove
@@ -74,12 +74,12 @@ func (k *Keeper) Move(ctx context.Context, v *state.View, mayMove bool) error {
 	}
 	for _, c := range k.list {
 		have := c.there(v.Snapshot)
-		if !c.First || !c.Wanted(v.Doc) || have == nil || onBase(v, &have.template.Spec) {
+		if !c.First || !c.Wanted(v.Doc) || have == nil || onBase(v, &have.Template.Spec) {
 			continue
 		}
 		want := k.wanted(c, v)
-		*want.template = k.ownTemplate(ctx, v, *want.template, *have.template)
-		return k.cluster.ApplyOwn(ctx, want.Object, c.kind())
+		*want.Template = k.ownTemplate(ctx, v, *want.Template, *have.Template)
+		return k.cluster.ApplyOwn(ctx, want.Object, want.Kind)
 	}
 	return k.moveController(ctx, v)
 }
@@ -87,12 +87,12 @@ func (k *Keeper) Move(ctx context.Context, v *state.View, mayMove bool) error {
 func (k *Keeper) moveOne(ctx context.Context, v *state.View, c Component, mayMove bool) error {
 	want, have := k.wanted(c, v), c.there(v.Snapshot)
 	if have != nil {
-		if !mayMove && !undoes(v, *want.template, *have.template) {
+		if !mayMove && !undoes(v, *want.Template, *have.Template) {
 			return nil
 		}
-		*want.template = k.ownTemplate(ctx, v, *want.template, *have.template)
+		*want.Template = k.ownTemplate(ctx, v, *want.Template, *have.Template)
 	}
-	return k.apply(ctx, c, want, have)
+	return k.apply(ctx, want, have)
 }
 
 func (k *Keeper) applySecret(ctx context.Context, v *state.View, c Component) error {
@@ -114,10 +114,9 @@ func (k *Keeper) applyService(ctx context.Context, v *state.View, c Component) e
 		return nil
 	}
 	selector := map[string]string{cluster.LabelApp: c.Name}
-	if have := v.OwnService(c.Service.Name); have != nil {
-		if equality.Semantic.DeepEqual(have.Spec.Selector, selector) && cluster.Contains(have.Labels, cluster.Ours()) {
-			return nil
-		}
+	have := v.OwnService(c.Service.Name)
+	if have != nil && maps.Equal(have.Spec.Selector, selector) && cluster.Contains(have.Labels, cluster.Ours()) {
+		return nil
 	}
 	port := corev1.ServicePort{Name: c.Service.PortName, Port: c.Service.Port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString(c.Service.PortName)}
 	service := &corev1.Service{

@@ -3,7 +3,6 @@ package component
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -30,8 +29,8 @@ func (k *Keeper) ApplyChart(ctx context.Context, v *state.View) error {
 // conflict. It is done in every pass, so that a crash after the change does no
 // harm.
 func (k *Keeper) releaseFields(ctx context.Context, v *state.View) error {
-	w, ok := controllerOf(v)
-	if !ok {
+	w := controllerOf(v)
+	if w == nil {
 		return nil
 	}
 	release, err := cluster.Release(w, string(cluster.Owner))
@@ -44,29 +43,21 @@ func (k *Keeper) releaseFields(ctx context.Context, v *state.View) error {
 	return nil
 }
 
-// controllerOf is the controller's own Deployment; false when there is none.
-func controllerOf(v *state.View) (cluster.Workload, bool) {
-	for _, w := range v.Inventory.Workloads() {
-		if w.Own && w.GetName() == v1alpha1.DeploymentController {
-			return w, true
-		}
-	}
-	return cluster.Workload{}, false
+// controllerOf is the controller's own Deployment; nil when there is none.
+func controllerOf(v *state.View) *cluster.Workload {
+	return v.Inventory.OwnWorkload("Deployment", v1alpha1.DeploymentController)
 }
 
 // moveController re-points the Deployment of this process, when the registry has
 // its image.
 func (k *Keeper) moveController(ctx context.Context, v *state.View) error {
-	w, ok := controllerOf(v)
-	if !ok {
-		return nil
-	}
-	moves := k.controllerMoves(v, w)
+	moves := controllerMoves(v)
 	if moves.None() || !k.imageThere(ctx, v) {
 		return nil
 	}
+	w := controllerOf(v)
 	k.cluster.Log.Info("the controller re-points itself", "base", v.Doc.Desired.Own.Base())
-	if err := k.cluster.Repoint(ctx, w, cluster.Repointing{Moves: moves, Switch: v.Doc.Switch}); err != nil {
+	if err := k.cluster.Repoint(ctx, *w, cluster.Repointing{Moves: moves, Switch: v.Doc.Switch}); err != nil {
 		return fmt.Errorf("re-point %s: %w", w, err)
 	}
 	return nil
@@ -74,22 +65,25 @@ func (k *Keeper) moveController(ctx context.Context, v *state.View) error {
 
 // controllerMoves is which images the controller's Deployment should name instead.
 // It is empty if we must not re-point it: see Skipped.
-func (k *Keeper) controllerMoves(v *state.View, w cluster.Workload) cluster.Moves {
-	if w.NotOurs(v.KnownNames()) != "" {
+func controllerMoves(v *state.View) cluster.Moves {
+	w := controllerOf(v)
+	if w == nil || w.NotOurs(v.KnownNames()) != "" {
 		return cluster.Moves{}
 	}
-	return ownMoves(w, v.KnownNames(), layout.NameOf(v.Doc.Desired.Own))
+	return ownMoves(*w, v.KnownNames(), layout.NameOf(v.Doc.Desired.Own))
 }
 
-// Skipped is the controller's own Deployment and why we must not re-point it;
-// false if we may, or if nothing is to be done.
-func (k *Keeper) Skipped(v *state.View) (w cluster.Workload, why string, skipped bool) {
-	w, ok := controllerOf(v)
-	if !ok || v.Doc.Desired.Own.IsZero() || ownMoves(w, v.KnownNames(), layout.NameOf(v.Doc.Desired.Own)).None() {
-		return w, "", false
+// Skipped is the controller's own Deployment and why we must not re-point it; nil
+// if we may, or if nothing is to be done.
+func (k *Keeper) Skipped(v *state.View) (w *cluster.Workload, why string) {
+	w = controllerOf(v)
+	if w == nil || v.Doc.Desired.Own.IsZero() || ownMoves(*w, v.KnownNames(), layout.NameOf(v.Doc.Desired.Own)).None() {
+		return nil, ""
 	}
-	why = w.NotOurs(v.KnownNames())
-	return w, why, why != ""
+	if why = w.NotOurs(v.KnownNames()); why == "" {
+		return nil, ""
+	}
+	return w, why
 }
 
 // ownMoves is which images the controller's Deployment should name instead. The
@@ -128,11 +122,7 @@ func (k *Keeper) repointUninstall(ctx context.Context, v *state.View) error {
 		if err != nil {
 			return fmt.Errorf("encode patch: %w", err)
 		}
-		err = k.cluster.PatchSeen(ctx, pod, client.RawPatch(types.StrategicMergePatchType, patch))
-		if errors.Is(err, cluster.ErrLost) {
-			return err
-		}
-		if err != nil {
+		if err := k.cluster.PatchSeen(ctx, pod, client.RawPatch(types.StrategicMergePatchType, patch)); err != nil {
 			return fmt.Errorf("re-point Pod %s: %w", cluster.Key(pod), err)
 		}
 		k.cluster.Log.Info("the Pod of helm uninstall is re-pointed", "base", v.Doc.Desired.Own.Base())

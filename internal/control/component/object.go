@@ -1,83 +1,62 @@
 package component
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"maps"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
-
-// workload is an own workload as it is, or as it should be.
-type workload struct {
-	client.Object
-	template *corev1.PodTemplateSpec
-}
-
-func (c Component) kind() schema.GroupVersionKind {
-	return appsv1.SchemeGroupVersion.WithKind(c.Kind)
-}
 
 // String names the workload as messages do: "DaemonSet d8-system/registry-agent".
 func (c Component) String() string { return c.Kind + " " + v1alpha1.Namespace + "/" + c.Name }
 
 // there is the component's workload as it is; nil when there is none.
-func (c Component) there(s *cluster.Snapshot) *workload {
-	if c.Kind == "DaemonSet" {
-		if ds := s.OwnDaemonSet(c.Name); ds != nil {
-			return &workload{ds, &ds.Spec.Template}
-		}
-		return nil
-	}
-	if d := s.OwnDeployment(c.Name); d != nil {
-		return &workload{d, &d.Spec.Template}
-	}
-	return nil
+func (c Component) there(s *cluster.Snapshot) *cluster.Workload {
+	return s.Inventory.OwnWorkload(c.Kind, c.Name)
 }
 
 // wanted is the component's workload as this version of the module wants it.
-func (k *Keeper) wanted(c Component, v *state.View) *workload {
+func (k *Keeper) wanted(c Component, v *state.View) cluster.Workload {
 	template := c.Template(ownReference(v.Doc, k.cfg.Image), len(v.Nodes))
 	revise(&template, c.Template(k.cfg.Image, 0))
 	meta := metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: c.Name, Labels: template.Labels}
 	selector := &metav1.LabelSelector{MatchLabels: map[string]string{cluster.LabelApp: c.Name}}
 	if c.Kind == "DaemonSet" {
-		ds := &appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{
+		return cluster.WorkloadOf(&appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{
 			Selector: selector,
 			// A switch must not restart agents, because it needs them. In an
 			// upgrade we delete their pods, see UpgradeAgents.
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType},
 			Template:       template,
-		}}
-		return &workload{ds, &ds.Spec.Template}
+		}})
 	}
 	replicas := int32(c.Replicas(v.Observed))
-	d := &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{Replicas: &replicas, Selector: selector, Template: template}}
-	return &workload{d, &d.Spec.Template}
+	spec := appsv1.DeploymentSpec{Replicas: &replicas, Selector: selector, Template: template}
+	return cluster.WorkloadOf(&appsv1.Deployment{ObjectMeta: meta, Spec: spec})
 }
 
 // same reports whether the workload that exists is as it should be.
-func (w *workload) same(have *workload) bool {
-	if have == nil || !cluster.Contains(have.GetLabels(), w.GetLabels()) {
+func same(want cluster.Workload, have *cluster.Workload) bool {
+	if have == nil || !cluster.Contains(have.GetLabels(), want.GetLabels()) {
 		return false
 	}
-	switch want := w.Object.(type) {
+	switch w := want.Object.(type) {
 	case *appsv1.DaemonSet:
 		ds, ok := have.Object.(*appsv1.DaemonSet)
-		return ok && equality.Semantic.DeepDerivative(want.Spec, ds.Spec)
+		return ok && equality.Semantic.DeepDerivative(w.Spec, ds.Spec)
 	case *appsv1.Deployment:
 		d, ok := have.Object.(*appsv1.Deployment)
-		return ok && equality.Semantic.DeepDerivative(want.Spec, d.Spec)
+		return ok && equality.Semantic.DeepDerivative(w.Spec, d.Spec)
 	}
 	return false
 }
@@ -94,19 +73,16 @@ func revisionOf(o metav1.Object) string { return o.GetAnnotations()[v1alpha1.Ann
 // anything that depends on the cluster, so that only another version of the module
 // has another revision.
 func revise(template *corev1.PodTemplateSpec, like corev1.PodTemplateSpec) {
-	sum := sha256.Sum256(cluster.MustJSON(like))
-	cluster.SetAnnotation(&template.ObjectMeta, v1alpha1.AnnotationRevision, hex.EncodeToString(sum[:8]))
+	cluster.SetAnnotation(&template.ObjectMeta, v1alpha1.AnnotationRevision, upstream.Digest(like)[:16])
 }
 
 // onBase reports whether all images of an own template are from the wanted
 // registry.
 func onBase(v *state.View, spec *corev1.PodSpec) bool {
-	for image := range cluster.Images(spec) {
-		if name, _, known := layout.MatchName(ownNames(v), image); !known || name != layout.NameOf(v.Doc.Desired.Own) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(cluster.Images(spec), func(image string) bool {
+		name, _, known := layout.MatchName(ownNames(v), image)
+		return !known || name != layout.NameOf(v.Doc.Desired.Own)
+	})
 }
 
 func ownNames(v *state.View) []layout.Name {
@@ -116,9 +92,7 @@ func ownNames(v *state.View) []layout.Name {
 func labelsOf(name string, more map[string]string) map[string]string {
 	labels := cluster.Ours()
 	labels[cluster.LabelApp] = name
-	for k, v := range more {
-		labels[k] = v
-	}
+	maps.Copy(labels, more)
 	return labels
 }
 

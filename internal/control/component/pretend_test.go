@@ -81,7 +81,10 @@ func (b *bench) pass(mayMove bool) {
 
 func (b *bench) deployment() *appsv1.Deployment {
 	b.Helper()
-	return b.look().OwnDeployment("registry-pretended")
+	if w := b.look().Inventory.OwnWorkload("Deployment", "registry-pretended"); w != nil {
+		return w.Object.(*appsv1.Deployment)
+	}
+	return nil
 }
 
 // finish is what the controllers of Kubernetes do.
@@ -132,7 +135,7 @@ func TestAnotherComponentIsAnotherEntry(t *testing.T) {
 		b.doc.Target.Mode = switchover.Unmanaged
 		b.pass(true)
 		v := b.look()
-		if v.OwnDeployment(c.Name) != nil || v.OwnService(c.Name) != nil || v.OwnSecret(c.Name) != nil {
+		if v.Inventory.OwnWorkload(c.Kind, c.Name) != nil || v.OwnService(c.Name) != nil || v.OwnSecret(c.Name) != nil {
 			t.Errorf("first %t: unwanted, and still there", first)
 		}
 	}

@@ -18,14 +18,15 @@ func (k *Keeper) Progress(v *state.View) string {
 		switch {
 		case !c.Wanted(v.Doc), have == nil && c.First: // another step waits for it
 			continue
-		case have == nil || !onBase(v, &have.template.Spec):
+		case have == nil || !onBase(v, &have.Template.Spec):
 			return "Re-pointing " + c.String()
 		}
-		if waits := rolloutMessage(cluster.WorkloadOf(have.Object), c, v); waits != "" {
+		if waits := rolloutMessage(*have, c, v); waits != "" {
 			return waits
 		}
 	}
-	if w, ok := controllerOf(v); ok && !k.controllerMoves(v, w).None() {
+	if !controllerMoves(v).None() {
+		w := controllerOf(v)
 		if k.image.missing != "" {
 			return fmt.Sprintf("Re-pointing %s: its image %q is not found at %s: %s", w, k.cfg.Image, v.Doc.Desired.Own.Base(), k.image.missing)
 		}
@@ -65,10 +66,10 @@ func (k *Keeper) firstRollout(v *state.View) string {
 			continue
 		}
 		have := c.there(v.Snapshot)
-		if have == nil || revisionOf(have.template) != revisionOf(k.wanted(c, v).template) {
+		if have == nil || revisionOf(have.Template) != revisionOf(k.wanted(c, v).Template) {
 			return "the upgrade of " + c.Kind + " " + c.Name
 		}
-		if waits := rolloutMessage(cluster.WorkloadOf(have.Object), c, v); waits != "" {
+		if waits := rolloutMessage(*have, c, v); waits != "" {
 			return waits
 		}
 	}

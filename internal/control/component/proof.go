@@ -37,7 +37,7 @@ func (k *Keeper) ObserveProxy(ctx context.Context, v *state.View) {
 	p.Wanted, p.Missing = proxiesWanted(v.Observed.Nodes)
 	k.observeProxyPods(v)
 	if have != nil {
-		p.Message = rolloutMessage(cluster.WorkloadOf(have.Object), proxy, v)
+		p.Message = rolloutMessage(*have, proxy, v)
 	}
 	node, hasNode := v.Doc.User(state.UserNode)
 	if ip := clusterIP(service); ip != "" && hasNode && !v.Doc.PKI.CA.IsZero() {
@@ -136,8 +136,11 @@ func (k *Keeper) pullThrough(ctx context.Context, host string, doc state.Documen
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
-	name, reference := splitImage(k.cfg.Image)
-	target := url.URL{Scheme: "https", Host: host, Path: "/v2/" + strings.Trim(layout.Fixed().Path+"/"+name, "/") + "/manifests/" + reference}
+	path, _, err := layout.ManifestPath(layout.Fixed().Path, k.cfg.Image)
+	if err != nil {
+		return err
+	}
+	target := url.URL{Scheme: "https", Host: host, Path: path}
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, target.String(), nil)
 	if err != nil {
 		return fmt.Errorf("make the request: %w", err)
@@ -165,17 +168,6 @@ func withoutSource(err error) error {
 	short := *op
 	short.Source = nil
 	return &short
-}
-
-// splitImage returns the repository, and the tag or digest, of an image below a
-// base.
-func splitImage(image string) (name, reference string) {
-	if name, digest, ok := strings.Cut(image, "@"); ok {
-		name, _, _ = strings.Cut(name, ":")
-		return name, digest
-	}
-	name, tag, _ := strings.Cut(image, ":")
-	return name, tag
 }
 
 // proxiesWanted is one for each control-plane node that can run one, and at least

@@ -66,10 +66,7 @@ func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
 		Image:   image,
 		Command: []string{"registry-proxy"},
 		Args:    append([]string{fmt.Sprintf("--listen=:%d", proxyPort)}, cfg.ProxyArgs...),
-		Env: []corev1.EnvVar{
-			fieldEnv("POD_NAME", "metadata.name"),
-			fieldEnv("POD_NAMESPACE", "metadata.namespace"),
-		},
+		Env:     []corev1.EnvVar{fieldEnv("POD_NAME", "metadata.name"), fieldEnv("POD_NAMESPACE", "metadata.namespace")},
 		Ports: []corev1.ContainerPort{
 			{Name: portName, ContainerPort: proxyPort, Protocol: corev1.ProtocolTCP},
 			{Name: "metrics", ContainerPort: 5002, Protocol: corev1.ProtocolTCP},
@@ -86,18 +83,14 @@ func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
 		SecurityContext: locked(),
 		Resources:       requests("25m", "40Mi"),
 	}
-	token := true
-	grace := int64(45) // draining takes almost half a minute
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels},
 		Spec: corev1.PodSpec{
-			ServiceAccountName: "registry-proxy",
+			ServiceAccountName:           "registry-proxy",
+			AutomountServiceAccountToken: new(true),
+			PriorityClassName:            "system-cluster-critical",
 
-			AutomountServiceAccountToken: &token,
-
-			PriorityClassName: "system-cluster-critical",
-
-			TerminationGracePeriodSeconds: &grace,
+			TerminationGracePeriodSeconds: new(int64(45)), // draining takes almost half a minute
 
 			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
 			Containers:       []corev1.Container{container},

@@ -7,20 +7,21 @@ import (
 // nobody is user and group of the image. No user of a node has this number.
 const nobody int64 = 64535
 
+const root int64 = 0
+
 // locked is for a container that only computes and uses the network. It passes the
 // restricted pod security standard.
 //
 // It sets no appArmorProfile: the container gets the runtime's profile without it,
 // but with it a kubelet without AppArmor refuses the Pod.
 func locked() *corev1.SecurityContext {
-	no, yes, user, group := false, true, nobody, nobody
 	return &corev1.SecurityContext{
-		AllowPrivilegeEscalation: &no,
-		ReadOnlyRootFilesystem:   &yes,
-		RunAsNonRoot:             &yes,
-		RunAsUser:                &user,
+		AllowPrivilegeEscalation: new(false),
+		ReadOnlyRootFilesystem:   new(true),
+		RunAsNonRoot:             new(true),
+		RunAsUser:                new(nobody),
 		// The default is root's group, which may read some of root's files.
-		RunAsGroup:     &group,
+		RunAsGroup:     new(nobody),
 		Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
@@ -38,8 +39,7 @@ func lockedOnHost() *corev1.SecurityContext {
 // only the capabilities for that.
 func preparing() *corev1.SecurityContext {
 	s := lockedOnHost()
-	no, root := false, int64(0)
-	s.RunAsNonRoot, s.RunAsUser, s.RunAsGroup = &no, &root, &root
+	s.RunAsNonRoot, s.RunAsUser, s.RunAsGroup = new(false), new(root), new(root)
 	// To change the owner, to enter the folder after that, to set its mode.
 	s.Capabilities.Add = []corev1.Capability{"CHOWN", "DAC_OVERRIDE", "FOWNER"}
 	return s
@@ -49,12 +49,11 @@ func preparing() *corev1.SecurityContext {
 // the host, which any restriction would prevent. What a privileged container has
 // anyway is set too, so that users see it in the Pod.
 func onHost() *corev1.SecurityContext {
-	yes, root := true, int64(0)
 	return &corev1.SecurityContext{
-		Privileged:             &yes,
-		RunAsUser:              &root,
-		RunAsGroup:             &root,
-		ReadOnlyRootFilesystem: &yes, // of the container; the host's files are not below it
+		Privileged:             new(true),
+		RunAsUser:              new(root),
+		RunAsGroup:             new(root),
+		ReadOnlyRootFilesystem: new(true), // of the container; the host's files are not below it
 		SELinuxOptions:         hostType(),
 		SeccompProfile:         &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined},
 		AppArmorProfile:        &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined},

@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 )
@@ -19,8 +18,8 @@ import (
 // stuckOnOldImage are the agents that cannot be pulled, and whose DaemonSet has
 // another image address now.
 func stuckOnOldImage(v *state.View) []*corev1.Pod {
-	ds := v.OwnDaemonSet(v1alpha1.DaemonSetAgent)
-	if ds == nil || v.Doc.Desired.Own.IsZero() || !onBase(v, &ds.Spec.Template.Spec) {
+	ds := agentWorkload(v)
+	if ds == nil || v.Doc.Desired.Own.IsZero() || !onBase(v, &ds.Template.Spec) {
 		return nil
 	}
 	var pods []*corev1.Pod

@@ -44,7 +44,7 @@ type pendingAgent struct {
 // is waited for: the new agent may be the reason.
 func observeAgents(v *state.View) agents {
 	var a agents
-	ds := v.OwnDaemonSet(v1alpha1.DaemonSetAgent)
+	ds := agentWorkload(v)
 	if ds == nil {
 		return a
 	}
@@ -54,7 +54,7 @@ func observeAgents(v *state.View) agents {
 			continue
 		}
 		pod := pods[n.Name]
-		isOutdated := pod != nil && revisionOf(pod) != revisionOf(&ds.Spec.Template)
+		isOutdated := pod != nil && revisionOf(pod) != revisionOf(ds.Template)
 		if !n.Ready && (pod == nil || isOutdated || hasReported(v, n, pod)) {
 			continue
 		}
@@ -73,6 +73,11 @@ func observeAgents(v *state.View) agents {
 	})
 	slices.SortFunc(a.waiting, func(x, y pendingAgent) int { return strings.Compare(x.node.Name, y.node.Name) })
 	return a
+}
+
+// agentWorkload is the agents' DaemonSet; nil when there is none.
+func agentWorkload(v *state.View) *cluster.Workload {
+	return v.Inventory.OwnWorkload("DaemonSet", v1alpha1.DaemonSetAgent)
 }
 
 // agentPods are the agents by node. If a node has two, it is the one that is not
@@ -166,14 +171,14 @@ func (a agents) next(atOnce int) []*corev1.Pod {
 // nodes pull through the in-cluster proxy. During a switch it replaces only agents
 // that do not come up: the switch waits for their nodes.
 func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
-	ds := v.OwnDaemonSet(v1alpha1.DaemonSetAgent)
+	ds := agentWorkload(v)
 	if ds == nil {
 		return nil
 	}
 	a := observeAgents(v)
 	k.warnOfAgents(v, a)
 	wanted := k.wanted(agent(k.cfg), v)
-	settled := revisionOf(&ds.Spec.Template) == revisionOf(wanted.template) && ds.Status.ObservedGeneration >= ds.Generation
+	settled := revisionOf(ds.Template) == revisionOf(wanted.Template) && !ds.Unobserved
 	var pods []*corev1.Pod
 	switch {
 	case !settled:

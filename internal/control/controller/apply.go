@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -71,7 +70,7 @@ func addressChange(v *state.View) *corev1.ConfigMap {
 		return nil
 	}
 	have := v.Address
-	want := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.ConfigMapImageAddress}}
+	want := &corev1.ConfigMap{ObjectMeta: cluster.HereMeta(v1alpha1.ConfigMapImageAddress)}
 	if have != nil {
 		want = have.DeepCopy()
 	}

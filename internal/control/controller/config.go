@@ -9,7 +9,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/d8-registry/registry/internal/control/component"
 	"github.com/d8-registry/registry/internal/control/platform"
@@ -24,13 +23,10 @@ type Config struct {
 	Kubeconfig string
 	// REST replaces Kubeconfig when set.
 	REST *rest.Config
-	// Image is the module's own image below the registry's base: ":v1" or
-	// "registry@sha256:...".
-	Image string
+	// Config is what our own workloads depend on.
+	component.Config
 	// ClusterDomain completes the second name on the proxy's certificate.
 	ClusterDomain string
-	// AgentPort is the port that agents listen on, on loopback.
-	AgentPort int
 	// PlatformSelector says which workloads, or the namespaces they are in,
 	// belong to the platform.
 	PlatformSelector string
@@ -38,17 +34,6 @@ type Config struct {
 	Settings switchover.Settings
 	// Protocol is the switch's; nil means switchover.Standard.
 	Protocol *switchover.Protocol
-	// ProxyDial replaces the address of Service registry for the controller's
-	// own proof, where the controller is not on the cluster's network.
-	ProxyDial string
-	// Scripts is "on" if agents run NodeGroupConfigurations on their nodes, or
-	// "off".
-	Scripts string
-	// AgentsAtOnce is how many agents an upgrade replaces at a time, of the
-	// control plane never more than one; 0 means a tenth of the nodes.
-	AgentsAtOnce int
-	// AgentArgs and ProxyArgs are appended to the arguments in our templates.
-	AgentArgs, ProxyArgs []string
 	// LeaveBroken is how long the rollout of a workload that was already broken
 	// may make no progress before the switch goes on without it; 0 means one
 	// minute.
@@ -87,54 +72,24 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.Var((*list)(&c.ProxyArgs), "proxy-arg", "argument to add to the proxy's container; repeatable")
 }
 
-func (c *Config) validate() (switchover.Protocol, labels.Selector, error) {
-	if c.Image == "" {
-		return switchover.Protocol{}, nil, errors.New("--image must say which image is ours")
-	}
-	if c.Settings.RestartsAtOnce < 1 {
-		return switchover.Protocol{}, nil, fmt.Errorf("--restarts-at-once is %d, and must be at least 1", c.Settings.RestartsAtOnce)
-	}
-	if c.AgentsAtOnce < 0 {
-		return switchover.Protocol{}, nil, fmt.Errorf("--agents-at-once is %d, and must be 0 or more", c.AgentsAtOnce)
-	}
-	if c.AgentPort < 1024 || c.AgentPort > 65535 {
-		return switchover.Protocol{}, nil, fmt.Errorf("--agent-port is %d, and must be from 1024 to 65535: who listens there is not root", c.AgentPort)
-	}
-	if c.Scripts != "" && c.Scripts != "on" && c.Scripts != "off" {
-		return switchover.Protocol{}, nil, fmt.Errorf(`--scripts is %q, and must be "on" or "off"`, c.Scripts)
-	}
+// validate checks the configuration, and returns the platform's selector.
+func (c *Config) validate() (labels.Selector, error) {
 	selector, err := labels.Parse(c.PlatformSelector)
-	if err != nil || selector.Empty() {
-		return switchover.Protocol{}, nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", c.PlatformSelector, err)
+	switch {
+	case c.Image == "":
+		return nil, errors.New("--image must say which image is ours")
+	case c.Settings.RestartsAtOnce < 1:
+		return nil, fmt.Errorf("--restarts-at-once is %d, and must be at least 1", c.Settings.RestartsAtOnce)
+	case c.AgentsAtOnce < 0:
+		return nil, fmt.Errorf("--agents-at-once is %d, and must be 0 or more", c.AgentsAtOnce)
+	case c.AgentPort < 1024 || c.AgentPort > 65535:
+		return nil, fmt.Errorf("--agent-port is %d, and must be from 1024 to 65535: who listens there is not root", c.AgentPort)
+	case c.Scripts != "" && c.Scripts != "on" && c.Scripts != "off":
+		return nil, fmt.Errorf(`--scripts is %q, and must be "on" or "off"`, c.Scripts)
+	case err != nil || selector.Empty():
+		return nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", c.PlatformSelector, err)
 	}
-	if c.Protocol != nil {
-		return *c.Protocol, selector, nil
-	}
-	return switchover.Standard(), selector, nil
-}
-
-// component is the part that our own workloads depend on.
-func (c *Config) component() component.Config {
-	return component.Config{
-		Image: c.Image, AgentPort: c.AgentPort, Scripts: c.Scripts, AgentsAtOnce: c.AgentsAtOnce,
-		AgentArgs: c.AgentArgs, ProxyArgs: c.ProxyArgs, ProxyDial: c.ProxyDial,
-	}
-}
-
-// rest is how the API server is reached. The rate of requests is not limited: a
-// pass makes few, and a switch must not wait for them.
-func (c *Config) rest() (*rest.Config, error) {
-	config := c.REST
-	if config == nil {
-		var err error
-		if config, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig); err != nil {
-			return nil, fmt.Errorf("read kubeconfig %q: %w", c.Kubeconfig, err)
-		}
-	}
-	config = rest.CopyConfig(config)
-	config.QPS = -1
-	config.UserAgent = "registry-controller"
-	return config, nil
+	return selector, nil
 }
 
 // list is a repeatable flag.

@@ -3,6 +3,8 @@ package controller
 import (
 	"strings"
 	"testing"
+
+	"github.com/d8-registry/registry/internal/control/component"
 )
 
 // TestConfigIsRefused: a wrong value is refused at the start, with flag and value.
@@ -18,10 +20,10 @@ func TestConfigIsRefused(t *testing.T) {
 		`--scripts is "no", and must be`: func(c *Config) { c.Scripts = "no" },
 		`--platform-selector "a=b=c"`:    func(c *Config) { c.PlatformSelector = "a=b=c" },
 	} {
-		c := Config{Image: ":v1", AgentPort: 5001, PlatformSelector: "heritage=deckhouse"}
+		c := Config{Config: component.Config{Image: ":v1", AgentPort: 5001}, PlatformSelector: "heritage=deckhouse"}
 		c.Settings.RestartsAtOnce = 1
 		change(&c)
-		_, _, err := c.validate()
+		_, err := c.validate()
 		if (err == nil) != (words == "") || err != nil && !strings.HasPrefix(err.Error(), words) {
 			t.Errorf("got %v, want %q", err, words)
 		}

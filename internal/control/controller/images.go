@@ -58,11 +58,6 @@ func (i *images) request(req switchover.CheckRequest, v *state.View, inv *cluste
 	}
 }
 
-// want makes the background check work on this request.
-func (i *images) want(req switchover.CheckRequest, v *state.View) {
-	i.runner.Want(i.request(req, v, v.Inventory))
-}
-
 // now makes one check within the pass. Inv says what needs the images.
 func (i *images) now(ctx context.Context, v *state.View, req switchover.CheckRequest, inv *cluster.Inventory) switchover.CheckReport {
 	return i.check.Check(ctx, i.request(req, v, inv))

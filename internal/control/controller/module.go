@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -40,7 +42,7 @@ func (r *reports) applyModule(ctx context.Context, v *state.View, upgrade string
 	}
 	want := module.DeepCopy()
 	r.describe(&want.Status, v, upgrade)
-	if sameStatus(module.Status, want.Status) {
+	if equality.Semantic.DeepEqual(module.Status, want.Status) {
 		return nil
 	}
 	err = r.cluster.Status().Patch(ctx, want, client.MergeFrom(&module), cluster.Owner)
@@ -51,23 +53,18 @@ func (r *reports) applyModule(ctx context.Context, v *state.View, upgrade string
 }
 
 func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View, upgrade string) {
-	enabled, ready, message := metav1.ConditionTrue, metav1.ConditionFalse, ""
-	for _, c := range v.Doc.Conditions {
-		if c.Type == v1alpha1.ConditionReady {
-			ready, message = c.Status, c.Message
-		}
+	enabled, disabled, ready, message := metav1.ConditionTrue, "", metav1.ConditionFalse, ""
+	if c := meta.FindStatusCondition(v.Doc.Conditions, v1alpha1.ConditionReady); c != nil {
+		ready, message = c.Status, c.Message
 	}
 	status.Phase = deckhousev1alpha1.PhaseReconciling
 	switch {
 	case v.Observed.Spec.Problem == settings.Disabled:
-		enabled, ready, message = metav1.ConditionFalse, metav1.ConditionFalse, disabledMessage
+		enabled, disabled = metav1.ConditionFalse, disabledMessage
+		ready, message = metav1.ConditionFalse, disabledMessage
 		status.Phase = deckhousev1alpha1.PhaseAvailable
 	case ready == metav1.ConditionTrue:
 		status.Phase = deckhousev1alpha1.PhaseReady
-	}
-	disabled := ""
-	if enabled == metav1.ConditionFalse {
-		disabled = disabledMessage
 	}
 	for _, more := range []string{upgrade, r.problem} {
 		message = strings.TrimSpace(message + "\n" + more)
@@ -88,12 +85,6 @@ func setModuleCondition(status *deckhousev1alpha1.ModuleStatus, kind string, val
 		c.Status, c.LastTransitionTime = value, now
 	}
 	c.Message = message
-}
-
-func sameStatus(a, b deckhousev1alpha1.ModuleStatus) bool {
-	return a.Phase == b.Phase && slices.EqualFunc(a.Conditions, b.Conditions, func(x, y deckhousev1alpha1.ModuleCondition) bool {
-		return x.Type == y.Type && x.Status == y.Status && x.Message == y.Message
-	})
 }
 
 // moduleReference is the object of Events about the switch.

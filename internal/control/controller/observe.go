@@ -25,7 +25,7 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	if o.Spec, err = settings.Read(ctx, r.cluster.Live); err != nil {
 		return nil, progress, err
 	}
-	o.Now, o.Settings = r.cluster.Now(), r.rules.settings
+	o.Now, o.Settings = r.cluster.Now(), r.settings
 	o.Installation, o.InstallationProblem = pullsecret.Installation(v.Registry)
 	o.Published = state.Published(v.Layout)
 	o.ProxyPublished = state.LayoutIn(v.OwnSecret(v1alpha1.SecretProxy), v1alpha1.KeyProxyLayout)
@@ -48,7 +48,7 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 // step could remove something, but not too often.
 func (r *Reconciler) observeLive(ctx context.Context, v *state.View, names []layout.Name) error {
 	o := &v.Observed
-	if !r.rules.NeedsLive(v.Doc.State, *o) {
+	if !r.protocol.NeedsLive(v.Doc.State, *o) {
 		return nil
 	}
 	if wait, why := r.images.live.pause(v.Doc, o.Now); wait > 0 {
@@ -60,7 +60,7 @@ func (r *Reconciler) observeLive(ctx context.Context, v *state.View, names []lay
 		return err
 	}
 	o.Census = r.mover.Census(inv, names, v.Doc.Switch, r.images.own)
-	request := r.rules.CheckRequest(v.Doc.State, *o)
+	request := r.protocol.CheckRequest(v.Doc.State, *o)
 	if request.IsZero() || o.Census.Problem != "" {
 		return nil
 	}
@@ -73,8 +73,8 @@ func (r *Reconciler) observeLive(ctx context.Context, v *state.View, names []lay
 // what is skipped if we must not re-point it.
 func (r *Reconciler) measure(v *state.View) platform.Progress {
 	p := r.mover.Measure(v)
-	if w, why, skipped := r.own.Skipped(v); skipped {
-		p.Skip(platform.Skipped{Workload: w, Why: why})
+	if w, why := r.own.Skipped(v); w != nil {
+		p.Skip(platform.Skipped{Workload: *w, Why: why})
 	}
 	return p
 }

@@ -26,21 +26,16 @@ var errAgain = errors.New("to be asked again")
 // Reconciler joins the parts, which do not know each other. All events lead to one
 // key, so passes never overlap and nothing here needs a lock.
 type Reconciler struct {
-	rules   rules
-	cluster *cluster.Client
-	store   *state.Store
-	nodes   *nodes.Keeper
-	secrets *pullsecret.Keeper
-	mover   *platform.Mover
-	own     *component.Keeper
-	images  *images
-	reports *reports
-}
-
-// rules are the protocol of a switch and its settings.
-type rules struct {
-	switchover.Protocol
+	protocol switchover.Protocol
 	settings switchover.Settings
+	cluster  *cluster.Client
+	store    *state.Store
+	nodes    *nodes.Keeper
+	secrets  *pullsecret.Keeper
+	mover    *platform.Mover
+	own      *component.Keeper
+	images   *images
+	reports  *reports
 }
 
 // Reconcile makes one pass. The result says when the next one is due if no event
@@ -91,11 +86,11 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 		progress.Warn(r.cluster.Events, first)
 	})
 	v.Doc = doc
-	r.images.want(r.rules.CheckRequest(doc.State, v.Observed), v)
+	r.images.runner.Want(r.images.request(r.protocol.CheckRequest(doc.State, v.Observed), v, v.Inventory))
 	if !doc.Blind() {
 		err = r.apply(ctx, v)
 	}
-	r.reports.failed(err)
+	r.reports.problem = problemOf(err)
 	if moduleErr := r.reports.applyModule(ctx, v, r.own.UpgradeMessage(v)); err == nil {
 		err = moduleErr
 	}
@@ -108,7 +103,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 // decide makes the new document from the stored one and from what was observed.
 func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document, error) {
 	doc := stored.Document
-	doc.State = r.rules.Advance(stored.State, v.Observed)
+	doc.State = r.protocol.Advance(stored.State, v.Observed)
 	if r := doc.Desired.Registry; r == doc.Target && r != stored.Desired.Registry {
 		doc.Switch = doc.Generation // the platform begins to move: a new switch
 	}

@@ -24,9 +24,6 @@ type reports struct {
 	warned  map[string]bool // Events that were made
 }
 
-// failed remembers why apply failed; nil when it did not.
-func (r *reports) failed(err error) { r.problem = problemOf(err) }
-
 // problemOf is an error as users may read it: what was tried, and the API server's
 // reason in one word. Its full answer may quote a secret that we sent.
 func problemOf(err error) string {
@@ -52,23 +49,16 @@ func problemOf(err error) string {
 // platform with a registry module of its own. Nothing is changed then.
 func (r *reports) belongsToAnother(stored state.Stored, v *state.View) bool {
 	var found []string
-	look := func(kind string, o client.Object) {
-		if !cluster.IsOurs(o) {
+	look := func(kind string, there bool, o client.Object) {
+		if there && !cluster.IsOurs(o) {
 			found = append(found, kind+" "+cluster.Key(o))
 		}
 	}
-	if stored.Secret != nil {
-		look("Secret", stored.Secret)
-	}
-	if v.Layout != nil {
-		look("Secret", v.Layout)
-	}
-	if proxy := v.OwnDeployment(v1alpha1.DeploymentProxy); proxy != nil {
-		look("Deployment", proxy)
-	}
-	if service := v.OwnService(v1alpha1.ServiceRegistry); service != nil {
-		look("Service", service)
-	}
+	proxy, service := v.Inventory.OwnWorkload("Deployment", v1alpha1.DeploymentProxy), v.OwnService(v1alpha1.ServiceRegistry)
+	look("Secret", stored.Secret != nil, stored.Secret)
+	look("Secret", v.Layout != nil, v.Layout)
+	look("Deployment", proxy != nil, proxy)
+	look("Service", service != nil, service)
 	if len(found) == 0 {
 		r.owner = ""
 		return false

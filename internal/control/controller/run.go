@@ -56,9 +56,13 @@ const (
 
 // Run runs the controller until ctx ends or leadership is lost.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
-	protocol, platform, err := cfg.validate()
+	platform, err := cfg.validate()
 	if err != nil {
 		return err
+	}
+	protocol := switchover.Standard()
+	if cfg.Protocol != nil {
+		protocol = *cfg.Protocol
 	}
 	mgr, err := newManager(cfg, log)
 	if err != nil {
@@ -82,10 +86,13 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 }
 
 func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
-	restConfig, err := cfg.rest()
+	restConfig, err := cluster.Connection(cfg.REST, cfg.Kubeconfig, lease)
 	if err != nil {
 		return nil, err
 	}
+	// The rate of requests is not limited: a pass makes few, and a switch must not
+	// wait for them.
+	restConfig.QPS = -1
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, deckhousev1alpha1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -137,8 +144,7 @@ func synced(c interface {
 }
 
 func newReconciler(cfg Config, protocol switchover.Protocol, selector labels.Selector, mgr ctrl.Manager, woken chan event.GenericEvent, log *slog.Logger) *Reconciler {
-	ownCfg := cfg.component()
-	list := component.List(ownCfg)
+	list := component.List(cfg.Config)
 	c := &cluster.Client{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(),
 		Events: cluster.Events{Recorder: mgr.GetEventRecorder(v1alpha1.ManagedBy)},
@@ -156,13 +162,14 @@ func newReconciler(cfg Config, protocol switchover.Protocol, selector labels.Sel
 	check := precheck.Checker{Transport: cfg.transport()}
 	asked := &images{own: cfg.Image, check: check, runner: precheck.NewRunner(check, c.Wake, log)}
 	return &Reconciler{
-		rules:   rules{protocol, cfg.Settings},
-		cluster: c,
-		store:   state.NewStore(c, cfg.ClusterDomain),
-		nodes:   nodes.NewKeeper(c, protocol),
-		secrets: pullsecret.NewKeeper(c),
-		mover:   platform.NewMover(c, cfg.LeaveBroken),
-		own: component.NewKeeper(c, ownCfg, list, func(ctx context.Context, v *state.View, req switchover.CheckRequest) switchover.CheckReport {
+		protocol: protocol,
+		settings: cfg.Settings,
+		cluster:  c,
+		store:    state.NewStore(c, cfg.ClusterDomain),
+		nodes:    nodes.NewKeeper(c, protocol),
+		secrets:  pullsecret.NewKeeper(c),
+		mover:    platform.NewMover(c, cfg.LeaveBroken),
+		own: component.NewKeeper(c, cfg.Config, list, func(ctx context.Context, v *state.View, req switchover.CheckRequest) switchover.CheckReport {
 			return asked.now(ctx, v, req, v.Inventory)
 		}),
 		images:  asked,

@@ -305,7 +305,7 @@ func (s *simulator) podStatus(ctx context.Context, pod *corev1.Pod, stuck bool) 
 
 func fingerprint(template *corev1.PodTemplateSpec) string {
 	h := fnv.New32a()
-	for image := range cluster.Images(&template.Spec) {
+	for _, image := range cluster.Images(&template.Spec) {
 		_, _ = h.Write([]byte(image))
 	}
 	_, _ = h.Write([]byte(template.Annotations[v1alpha1.AnnotationRegistryChecksum]))

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -73,16 +74,10 @@ func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
 		want := have.DeepCopy()
 		show(want, report(v.RegistryNodes[have.Name]))
 		taint(want, slices.Contains(tainted, have.Name))
-		if sameNode(have, want) {
+		if equality.Semantic.DeepEqual(have, want) {
 			continue
 		}
-		patch := client.MergeFrom(have)
-		if cluster.HasTaint(have) != cluster.HasTaint(want) {
-			// The patch replaces the whole list. Without the lock it could
-			// remove a taint that somebody has just added.
-			patch = client.MergeFromWithOptions(have, client.MergeFromWithOptimisticLock{})
-		}
-		err := k.cluster.Patch(ctx, want, patch, cluster.Owner)
+		err := k.cluster.Patch(ctx, want, cluster.NodePatch(have, want), cluster.Owner)
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 			k.cluster.Wake()
 			continue
@@ -93,9 +88,6 @@ func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
 	}
 	return nil
 }
-
-// versionUnknown is shown on a node that is back in the legacy format.
-const versionUnknown = "unknown"
 
 // show sets version and label of a Node from a report, if the report is about
 // this Node.
@@ -108,7 +100,7 @@ func show(node *corev1.Node, report switchover.Report) {
 	case report.Version != "" && now:
 		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, report.Version)
 	case report.Legacy && now && shown:
-		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, versionUnknown)
+		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, "unknown") // back in the legacy format
 	}
 	switch report.Preflight {
 	case switchover.PreflightReady:
@@ -127,12 +119,6 @@ func taint(node *corev1.Node, on bool) {
 	case !on && have:
 		cluster.RemoveTaint(node)
 	}
-}
-
-func sameNode(a, b *corev1.Node) bool {
-	return cluster.HasTaint(a) == cluster.HasTaint(b) &&
-		a.Annotations[v1alpha1.AnnotationVersion] == b.Annotations[v1alpha1.AnnotationVersion] &&
-		a.Labels[v1alpha1.LabelContainerdConfig] == b.Labels[v1alpha1.LabelContainerdConfig]
 }
 
 // Warn makes Events on Nodes for warnings of agents and for restarts of

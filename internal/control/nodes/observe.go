@@ -8,6 +8,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
@@ -76,11 +77,8 @@ func report(rn *v1alpha1.RegistryNode) switchover.Report {
 func NextExclusion(o switchover.Observed) time.Duration {
 	var next time.Duration
 	for _, n := range o.Nodes {
-		if n.Ready || n.NotReadyFor >= o.Settings.NotReadyFor {
-			continue
-		}
-		if left := o.Settings.NotReadyFor - n.NotReadyFor; next == 0 || left < next {
-			next = left
+		if !n.Ready {
+			next = state.Soonest(next, o.Settings.NotReadyFor-n.NotReadyFor)
 		}
 	}
 	return next

@@ -38,7 +38,7 @@ func TestAnOlderAgentIsServed(t *testing.T) {
 	}
 	state := switchover.State{SafeGeneration: 7}
 	state.Desired.Layout.Generation = 7
-	if tainted := switchover.Tainted(state, switchover.Observed{Nodes: []switchover.Node{seen}}); len(tainted) > 0 {
+	if tainted := switchover.Standard().Tainted(state, switchover.Observed{Nodes: []switchover.Node{seen}}); len(tainted) > 0 {
 		t.Errorf("its proof of generation 7 does not count: %v is tainted", tainted)
 	}
 	show(&node, seen.Report)

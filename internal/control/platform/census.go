@@ -92,7 +92,7 @@ func (c *counter) problem(p string) {
 
 // add adds the images of a pod. Like is a reference with what is known of user.
 func (c *counter) add(user string, spec *corev1.PodSpec, like switchover.Reference) {
-	for image := range cluster.Images(spec) {
+	for _, image := range cluster.Images(spec) {
 		c.addImage(user, image, like)
 	}
 }
@@ -160,17 +160,11 @@ func Sources(inv *cluster.Inventory, census switchover.Census, image string) map
 			sources["@"+digest] = source
 		}
 	}
-	for i := range inv.Deployments {
-		d := &inv.Deployments[i]
-		if d.Namespace != v1alpha1.Namespace || d.Name != v1alpha1.DeploymentDeckhouse {
-			continue
-		}
-		for _, list := range [][]corev1.Container{d.Spec.Template.Spec.InitContainers, d.Spec.Template.Spec.Containers} {
-			for _, container := range list {
-				for _, ref := range census.References {
-					if container.Image == ref.Name.Reference(ref.Image) {
-						sources[ref.Image] = "deckhouse/containers/" + container.Name
-					}
+	if w := inv.OwnWorkload("Deployment", v1alpha1.DeploymentDeckhouse); w != nil {
+		for _, container := range slices.Concat(w.Template.Spec.InitContainers, w.Template.Spec.Containers) {
+			for _, ref := range census.References {
+				if container.Image == ref.Name.Reference(ref.Image) {
+					sources[ref.Image] = "deckhouse/containers/" + container.Name
 				}
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -115,9 +116,9 @@ func refusal(ro Rollout, err error) string {
 	if !errors.As(err, &status) {
 		return ""
 	}
-	switch code := status.Status().Code; {
-	case code < http.StatusBadRequest, code >= http.StatusInternalServerError,
-		code == http.StatusUnauthorized, code == http.StatusRequestTimeout, code == http.StatusTooManyRequests:
+	code := status.Status().Code
+	if code < http.StatusBadRequest || code >= http.StatusInternalServerError ||
+		slices.Contains([]int32{http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests}, code) {
 		return ""
 	}
 	return ro.String() + ": " + status.Status().Message

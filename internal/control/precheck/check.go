@@ -1,21 +1,26 @@
 package precheck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// DefaultWorkers is how many images are asked for at a time. Some registries
-// refuse more.
-const DefaultWorkers = 3
+// atOnce is how many images are asked for at a time. Some registries refuse
+// more.
+const atOnce = 3
+
+const defaultTimeout = 30 * time.Second
 
 // keptFailures is how many failures a report names at most.
 const keptFailures = 5
@@ -51,13 +56,8 @@ func (r Request) same(o Request) bool {
 // Checker asks one registry for manifests.
 type Checker struct {
 	Transport Transport
-	// Workers is how many images are asked for at a time; 0 means
-	// DefaultWorkers.
-	Workers int
-	// Timeout is for one image, everything included; 0 means 30 s.
+	// Timeout is for one image, everything included; 0 means defaultTimeout.
 	Timeout time.Duration
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
 }
 
 // Check asks for every image once and reports what it found. It ends early when
@@ -65,7 +65,7 @@ type Checker struct {
 func (c Checker) Check(ctx context.Context, req Request) switchover.CheckReport {
 	round := newRound(req)
 	c.run(ctx, round, func() {})
-	return round.report(c.now())
+	return round.report(time.Now())
 }
 
 // round is how far the check of one request is.
@@ -83,9 +83,7 @@ type round struct {
 }
 
 func newRound(req Request) *round {
-	pending := slices.Clone(req.Images)
-	slices.Sort(pending)
-	return &round{req: req, pending: slices.Compact(pending), failed: map[string]error{}}
+	return &round{req: req, pending: distinct(req.Images), failed: map[string]error{}}
 }
 
 // run asks for all pending images once. Those that fail stay pending. It calls
@@ -106,7 +104,7 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	}
 	queue := make(chan string)
 	var workers sync.WaitGroup
-	for range min(c.workers(), len(todo)) {
+	for range min(atOnce, len(todo)) {
 		workers.Go(func() {
 			for image := range queue {
 				r.record(image, c.one(ctx, reg, image, r.req.Architectures))
@@ -132,18 +130,15 @@ func (c Checker) checkAccess(ctx context.Context, reg registry, r *round) error 
 	r.mu.Lock()
 	first := r.pending[:min(len(r.pending), 1)]
 	r.mu.Unlock()
-	if len(first) > 0 {
-		refusal := c.one(ctx, reg, first[0], nil)
-		if ctx.Err() == nil && !refusesAll(refusal) {
-			return nil
-		}
-		// Some registries answer 401 or 403 for an image that they do not have.
-		if err := c.within(ctx, reg.ping); err == nil {
-			return nil
-		}
-		return refusal
+	if len(first) == 0 {
+		return c.within(ctx, reg.ping)
 	}
-	return c.within(ctx, reg.ping)
+	refusal := c.one(ctx, reg, first[0], nil)
+	// Some registries answer 401 or 403 for an image that they do not have.
+	if ctx.Err() == nil && !refusesAll(refusal) || c.within(ctx, reg.ping) == nil {
+		return nil
+	}
+	return refusal
 }
 
 func (c Checker) one(ctx context.Context, reg registry, image string, architectures []string) error {
@@ -151,7 +146,7 @@ func (c Checker) one(ctx context.Context, reg registry, image string, architectu
 }
 
 func (c Checker) within(ctx context.Context, do func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, c.timeout())
+	limited, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, defaultTimeout))
 	defer cancel()
 	err := do(limited)
 	if err != nil && ctx.Err() == nil && errors.Is(limited.Err(), context.DeadlineExceeded) {
@@ -199,11 +194,7 @@ func (r *round) settle(interrupted error) {
 		r.failed = map[string]error{}
 		return
 	}
-	r.pending = r.pending[:0:0]
-	for image := range r.failed {
-		r.pending = append(r.pending, image)
-	}
-	slices.Sort(r.pending)
+	r.pending = slices.Sorted(maps.Keys(r.failed))
 }
 
 // report is the state of the round. It is final, and has a time, when everything
@@ -221,15 +212,11 @@ func (r *round) report(now time.Time) switchover.CheckReport {
 		report.Problem = safe(r.problem, r.req.Upstream)
 		return report
 	}
-	images := make([]string, 0, len(r.failed))
-	for image := range r.failed {
-		images = append(images, image)
-	}
-	slices.Sort(images)
+	images := slices.Sorted(maps.Keys(r.failed))
 	for _, image := range images[:min(len(images), keptFailures)] {
 		report.Failures = append(report.Failures, switchover.CheckFailure{
 			Source: source(r.req, image),
-			Image:  join(r.req.Upstream.Base(), image),
+			Image:  layout.NameOf(r.req.Upstream).Reference(image),
 			Error:  safe(r.failed[image], r.req.Upstream),
 		})
 	}
@@ -243,32 +230,11 @@ func source(req Request, image string) string {
 	if s := req.Sources[image]; s != "" {
 		return s
 	}
-	return "image " + join(req.Upstream.Base(), image)
+	return "image " + layout.NameOf(req.Upstream).Reference(image)
 }
 
 func distinct(images []string) []string {
 	out := slices.Clone(images)
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-func (c Checker) workers() int {
-	if c.Workers > 0 {
-		return c.Workers
-	}
-	return DefaultWorkers
-}
-
-func (c Checker) timeout() time.Duration {
-	if c.Timeout > 0 {
-		return c.Timeout
-	}
-	return 30 * time.Second
-}
-
-func (c Checker) now() time.Time {
-	if c.Now != nil {
-		return c.Now()
-	}
-	return time.Now()
 }

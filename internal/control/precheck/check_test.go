@@ -175,7 +175,7 @@ func TestARegistryThatRefusesUsIsOneProblem(t *testing.T) {
 	if report := c.Check(t.Context(), Request{Upstream: u, Images: images}); report.Done != 157 {
 		t.Errorf("after the refusal: %+v", report)
 	}
-	if most := s.most.Load(); most > DefaultWorkers {
+	if most := s.most.Load(); most > atOnce {
 		t.Errorf("%d requests at once", most)
 	}
 }

@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -74,7 +76,7 @@ func (r registry) ping(ctx context.Context) error {
 // has checks one image with HEAD. If it is an index that must have certain
 // architectures, it is also read.
 func (r registry) has(ctx context.Context, image string, architectures []string) error {
-	path, digest, err := manifestPath(r.upstream.Path, image)
+	path, digest, err := layout.ManifestPath(r.upstream.Path, image)
 	if err != nil {
 		return err
 	}
@@ -105,24 +107,21 @@ func (r registry) hasArchitectures(ctx context.Context, path string, want []stri
 	if resp.StatusCode != http.StatusOK {
 		return r.problemOf(resp)
 	}
+	type manifest struct {
+		Platform struct {
+			Architecture string `json:"architecture"`
+			OS           string `json:"os"`
+		} `json:"platform"`
+	}
 	var index struct {
-		Manifests []struct {
-			Platform struct {
-				Architecture string `json:"architecture"`
-				OS           string `json:"os"`
-			} `json:"platform"`
-		} `json:"manifests"`
+		Manifests []manifest `json:"manifests"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, indexLimit)).Decode(&index); err != nil {
 		return fmt.Errorf("read the index: %w", err)
 	}
 	var missing []string
 	for _, architecture := range want {
-		found := false
-		for _, m := range index.Manifests {
-			found = found || m.Platform.Architecture == architecture && m.Platform.OS != "windows"
-		}
-		if !found {
+		if !slices.ContainsFunc(index.Manifests, func(m manifest) bool { return m.Platform.Architecture == architecture && m.Platform.OS != "windows" }) {
 			missing = append(missing, architecture)
 		}
 	}
@@ -161,39 +160,6 @@ func (r registry) problemOf(resp *http.Response) error {
 	default:
 		return fmt.Errorf("%d %s", code, http.StatusText(code))
 	}
-}
-
-var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-
-// manifestPath is the URL path of the manifest of an image below base, and the
-// image's digest if the image is named by one.
-func manifestPath(base, image string) (path, digest string, err error) {
-	name, reference, byDigest := strings.Cut(image, "@")
-	if byDigest {
-		if !digestForm.MatchString(reference) {
-			return "", "", fmt.Errorf("%q is no digest", reference)
-		}
-		digest = reference
-		name, _, _ = strings.Cut(name, ":") // name:tag@digest means the digest
-	} else {
-		name, reference, _ = strings.Cut(image, ":")
-		if reference == "" {
-			reference = "latest"
-		}
-	}
-	repository := strings.Trim(base+"/"+strings.Trim(name, "/"), "/")
-	if repository == "" {
-		return "", "", fmt.Errorf("%q names no repository", image)
-	}
-	return "/v2/" + repository + "/manifests/" + reference, digest, nil
-}
-
-// join is base and image as a reference: no slash before a tag or digest.
-func join(base, image string) string {
-	if strings.HasPrefix(image, ":") || strings.HasPrefix(image, "@") {
-		return base + image
-	}
-	return base + "/" + image
 }
 
 // query matches the part of a URL that may have signatures and tokens.

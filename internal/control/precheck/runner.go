@@ -90,7 +90,6 @@ func (r *Runner) Run(ctx context.Context) error {
 // until works on one request until all is found, or another request is wanted.
 func (r *Runner) until(ctx context.Context, wanted *Request) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	// Another request ends this one at once.
 	var watch sync.WaitGroup
 	defer watch.Wait()
@@ -109,7 +108,7 @@ func (r *Runner) until(ctx context.Context, wanted *Request) {
 		if ctx.Err() != nil {
 			return
 		}
-		report := round.report(r.checker.now())
+		report := round.report(time.Now())
 		r.publish(wanted, report)
 		r.wake()
 		if !report.At.IsZero() {
@@ -118,12 +117,10 @@ func (r *Runner) until(ctx context.Context, wanted *Request) {
 		}
 		r.log.Warn("image check did not pass", "upstream", wanted.Upstream.String(),
 			"found", report.Done, "items", report.Total, "err", firstError(report), "retry", wait.String())
-		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
-		case <-timer.C:
+		case <-time.After(wait):
 		}
 	}
 }
@@ -133,7 +130,7 @@ func (r *Runner) progress(wanted *Request, round *round) func() {
 	var mu sync.Mutex
 	var woken time.Time
 	return func() {
-		now := r.checker.now()
+		now := time.Now()
 		report := round.report(now)
 		report.At = time.Time{} // only a round that has ended can pass
 		mu.Lock()

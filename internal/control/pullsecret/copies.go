@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -105,14 +104,9 @@ func pullNamespaces(v *state.View) []string {
 // given. Entries for other hosts are the user's and stay. Have is the Secret as
 // it is, nil when there is none. The result is nil when nothing changes.
 func withAuths(have *corev1.Secret, namespace string, auths map[string]dockerAuth, hosts map[string]bool) *corev1.Secret {
-	want := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.SecretRegistry},
-		Type:       corev1.SecretTypeDockerConfigJson,
-	}
-	if have != nil {
-		want = have.DeepCopy()
-	} else {
-		cluster.SetLabels(want, cluster.Ours())
+	want := cluster.SecretToWrite(have, v1alpha1.SecretRegistry, corev1.SecretTypeDockerConfigJson)
+	if have == nil {
+		want.Namespace, want.Labels = namespace, cluster.Ours()
 	}
 	var config map[string]json.RawMessage
 	if json.Unmarshal(want.Data[corev1.DockerConfigJsonKey], &config) != nil || config == nil {

@@ -129,12 +129,11 @@ func (s *summary) statusOf(script *deckhousev1alpha1.NodeGroupConfiguration, nod
 		if !concerns(script, node, report) {
 			continue
 		}
+		current := report != nil && report.Generation == script.Generation
 		switch {
-		case report == nil || report.Generation != script.Generation:
-			waiting = append(waiting, node.Name)
-		case report.Phase == v1alpha1.ScriptDone:
+		case current && report.Phase == v1alpha1.ScriptDone:
 			done++
-		case report.Phase == v1alpha1.ScriptFailed:
+		case current && report.Phase == v1alpha1.ScriptFailed:
 			failed = append(failed, node.Name)
 			if because == "" {
 				because = report.Message

@@ -75,7 +75,7 @@ func Parse(settings []byte) switchover.Spec {
 			return problem("spec.settings is no object.")
 		}
 	}
-	if len(all.Registry) == 0 || bytes.Equal(all.Registry, []byte("null")) {
+	if !present(all.Registry) {
 		return problem("there is no section spec.settings.registry.")
 	}
 	var section registrySettings
@@ -131,12 +131,13 @@ func unknownField(registry []byte) string {
 	if json.Unmarshal(registry, &section) != nil || len(section["direct"]) > 0 && json.Unmarshal(section["direct"], &direct) != nil {
 		return "direct" // not reached: it was decoded before
 	}
-	unknown := slices.DeleteFunc(slices.Collect(maps.Keys(section)), func(k string) bool {
-		return slices.Contains([]string{"mode", "direct", "unmanaged", "proxy"}, k)
-	})
-	unknown = append(unknown, slices.DeleteFunc(slices.Collect(maps.Keys(direct)), func(k string) bool {
-		return slices.Contains([]string{"imagesRepo", "scheme", "ca", "license", "username", "password"}, k)
-	})...)
+	for _, known := range []string{"mode", "direct", "unmanaged", "proxy"} {
+		delete(section, known)
+	}
+	for _, known := range []string{"imagesRepo", "scheme", "ca", "license", "username", "password"} {
+		delete(direct, known)
+	}
+	unknown := slices.Concat(slices.Collect(maps.Keys(section)), slices.Collect(maps.Keys(direct)))
 	if len(unknown) == 0 {
 		return ""
 	}
@@ -144,10 +145,7 @@ func unknownField(registry []byte) string {
 }
 
 func direct(s sectionSettings) switchover.Spec {
-	u, err := upstream.Parse(upstream.Settings{
-		ImagesRepo: s.ImagesRepo, Scheme: s.Scheme, CA: s.CA,
-		License: s.License, Username: s.Username, Password: s.Password,
-	})
+	u, err := upstream.Parse(upstream.Settings(s))
 	if err != nil {
 		return problem("registry.direct: %v.", err) // the error names no secret
 	}

@@ -64,23 +64,18 @@ func (s *Store) WithIdentity(doc Document, there *cluster.Snapshot, now time.Tim
 		return doc, fmt.Errorf("certificate of the proxy: %w", err)
 	}
 	users := make([]User, 0, 2)
-	for name, role := range map[string]regauth.Role{UserClient: regauth.RoleClient, UserNode: regauth.RoleNode} {
-		u, known := doc.User(name)
-		if !known || u.Password == "" {
-			u = User{Credentials: upstream.Credentials{Username: name}}
-			if secret := there.OwnSecret(UserSecretPrefix + name); secret != nil {
-				u.Password = string(secret.Data[keyPassword])
-			}
+	for _, u := range []User{{upstream.Credentials{Username: UserNode}, regauth.RoleNode}, {upstream.Credentials{Username: UserClient}, regauth.RoleClient}} {
+		stored, _ := doc.User(u.Username)
+		u.Password = stored.Password
+		if secret := there.OwnSecret(UserSecretPrefix + u.Username); secret != nil && u.Password == "" {
+			u.Password = string(secret.Data[keyPassword])
 		}
-		if u.Role = role; u.Password == "" {
+		if u.Password == "" {
 			if u.Password, err = pki.NewPassword(); err != nil {
-				return doc, fmt.Errorf("user %s: %w", name, err)
+				return doc, fmt.Errorf("user %s: %w", u.Username, err)
 			}
 		}
 		users = append(users, u)
-	}
-	if users[0].Username > users[1].Username {
-		users[0], users[1] = users[1], users[0]
 	}
 	doc.Users = users
 	return doc, nil

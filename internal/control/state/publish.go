@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -57,10 +56,7 @@ func (s *Store) Publish(ctx context.Context, v *View) error {
 	if err != nil {
 		return fmt.Errorf("encode layout of generation %d: %w", want.Generation, err)
 	}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretLayout}, Type: corev1.SecretTypeOpaque}
-	if v.Layout != nil {
-		secret = v.Layout.DeepCopy()
-	}
+	secret := cluster.SecretToWrite(v.Layout, v1alpha1.SecretLayout, corev1.SecretTypeOpaque)
 	if string(secret.Data[v1alpha1.KeyLayout]) == string(data) && cluster.Contains(secret.Labels, cluster.Ours()) {
 		return nil
 	}

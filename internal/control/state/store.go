@@ -12,7 +12,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -55,7 +54,7 @@ func NewStore(c *cluster.Client, domain string) *Store { return &Store{cluster: 
 // Load reads the state from the API server itself: a cache could be behind our
 // own last write, and everything follows from what is stored.
 func (s *Store) Load(ctx context.Context) (Stored, error) {
-	secret, err := cluster.Get[corev1.Secret](ctx, s.cluster.Live, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState})
+	secret, err := cluster.Get[corev1.Secret](ctx, s.cluster.Live, cluster.Here(v1alpha1.SecretState))
 	if err != nil || secret == nil {
 		return Stored{}, err
 	}
@@ -70,10 +69,7 @@ func (s *Store) Load(ctx context.Context) (Stored, error) {
 // one write that fails if anybody wrote since load: a former leader's late
 // pass ends here.
 func (s *Store) Save(ctx context.Context, before Stored, doc Document, o switchover.Observed) error {
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, Type: typeState}
-	if before.Secret != nil {
-		secret = before.Secret.DeepCopy()
-	}
+	secret := cluster.SecretToWrite(before.Secret, v1alpha1.SecretState, typeState)
 	if err := fill(secret, doc, o); err != nil {
 		return err
 	}
@@ -94,9 +90,10 @@ func fill(secret *corev1.Secret, doc Document, o switchover.Observed) error {
 	if err != nil {
 		return err
 	}
-	conditions, err := userConditions(doc.Conditions)
+	// A YAML list, also of none. Entries have all five keys, empty or not.
+	conditions, err := yaml.Marshal(append([]metav1.Condition{}, doc.Conditions...))
 	if err != nil {
-		return err
+		return fmt.Errorf("encode conditions: %w", err)
 	}
 	hash := specHash(doc, o)
 	if secret.Data == nil {
@@ -107,13 +104,8 @@ func fill(secret *corev1.Secret, doc Document, o switchover.Observed) error {
 	secret.Data[KeyHash] = []byte(hash)
 	secret.Data[KeyMode] = []byte(doc.Active.Mode)
 	secret.Data[KeyTargetMode] = []byte(doc.Target.Mode)
-	cluster.SetLabels(secret, map[string]string{
-		v1alpha1.LabelManagedBy: v1alpha1.ManagedBy,
-		v1alpha1.LabelHeritage:  v1alpha1.Heritage,
-		"module":                "registry",
-		"app":                   "registry",
-		"type":                  "registry-state",
-	})
+	cluster.SetLabels(secret, cluster.Ours())
+	cluster.SetLabels(secret, map[string]string{cluster.LabelApp: "registry", "type": "registry-state"})
 	cluster.SetAnnotation(secret, v1alpha1.AnnotationConfigHash, hash)
 	return nil
 }
@@ -124,25 +116,4 @@ func specHash(doc Document, o switchover.Observed) string {
 	sum := hmac.New(sha256.New, []byte(doc.HashKey))
 	sum.Write([]byte(string(doc.Target.Mode) + "\n" + doc.SpecHash + "\n" + strings.Join(o.Census.Required, "\n")))
 	return hex.EncodeToString(sum.Sum(nil))
-}
-
-// userConditions are the conditions as a YAML list whose entries have all five
-// keys, empty or not.
-func userConditions(conditions []metav1.Condition) ([]byte, error) {
-	type condition struct {
-		LastTransitionTime metav1.Time            `json:"lastTransitionTime"`
-		Message            string                 `json:"message"`
-		Reason             string                 `json:"reason"`
-		Status             metav1.ConditionStatus `json:"status"`
-		Type               string                 `json:"type"`
-	}
-	shown := make([]condition, 0, len(conditions))
-	for _, c := range conditions {
-		shown = append(shown, condition{c.LastTransitionTime, c.Message, c.Reason, c.Status, c.Type})
-	}
-	data, err := yaml.Marshal(shown)
-	if err != nil {
-		return nil, fmt.Errorf("encode conditions: %w", err)
-	}
-	return data, nil
 }

@@ -74,11 +74,8 @@ func (v *View) KnownNames() []layout.Name {
 // legacy format has a generation of its own, newer than all that a node which was
 // away may still have.
 func (v *View) WantedGeneration() int64 {
-	switch {
-	case v.Doc.Desired.Legacy:
+	if v.Doc.Desired.Legacy {
 		return v.Doc.Generation
-	case v.Layout != nil:
-		return Published(v.Layout).Layout.Generation
 	}
-	return 0
+	return Published(v.Layout).Layout.Generation
 }

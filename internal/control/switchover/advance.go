@@ -65,7 +65,7 @@ func (e *evaluation) run() {
 	reached := 0 // how many steps are done
 	for ; reached < len(plan); reached++ {
 		step := plan[reached]
-		if e.passed(step.name) {
+		if e.s.passed(step.name) {
 			verdicts[reached] = done(e.messageOf(step.name))
 			continue
 		}
@@ -141,8 +141,4 @@ func (e *evaluation) learnFallback() {
 // Unmanaged before the first switch, or after the return to the legacy format.
 func (e *evaluation) untouched() bool {
 	return !e.hasFixedAddress(e.s.Target.Mode) && e.s.Desired.Layout.IsZero()
-}
-
-func (e *evaluation) passed(step string) bool {
-	return slices.ContainsFunc(e.s.Passed, func(p Passed) bool { return p.Step == step })
 }

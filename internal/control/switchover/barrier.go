@@ -71,7 +71,7 @@ func (e *evaluation) waitingFor(ok func(Node) bool) (waiting []Node, of int) {
 			waiting = append(waiting, n)
 		}
 	}
-	slices.SortFunc(waiting, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(waiting, byName)
 	return waiting, of
 }
 
@@ -92,13 +92,22 @@ func (e *evaluation) excluded(n Node) bool {
 func (e *evaluation) exclude() {
 	var chosen, byHand []Node
 	kept, candidates := e.silent()
+	// How many nodes there are that the agent should run on, and how many of them
+	// are control plane.
+	total, controlPlane := 0, 0
 	for _, n := range e.seen.Nodes {
-		if n.Agent && n.Exclude {
+		if !n.Agent {
+			continue
+		}
+		total++
+		if n.ControlPlane {
+			controlPlane++
+		}
+		if n.Exclude {
 			byHand = append(byHand, n)
 		}
 	}
 	e.tooMany = nil
-	total, controlPlane := e.wanted()
 	fewer := 0 // control plane nodes chosen
 	for _, n := range append(kept, candidates...) {
 		// Fewer than half of the control plane: the others must be a majority.
@@ -128,28 +137,15 @@ func (e *evaluation) silent() (kept, candidates []Node) {
 			candidates = append(candidates, n)
 		}
 	}
-	byName := func(a, b Node) int { return strings.Compare(a.Name, b.Name) }
 	slices.SortFunc(kept, byName)
 	slices.SortFunc(candidates, byName)
 	return kept, candidates
 }
 
-// wanted is how many nodes there are that the agent should run on, and how
-// many of them are control plane.
-func (e *evaluation) wanted() (total, controlPlane int) {
-	for _, n := range e.seen.Nodes {
-		if n.Agent {
-			total++
-			if n.ControlPlane {
-				controlPlane++
-			}
-		}
-	}
-	return total, controlPlane
-}
+func byName(a, b Node) int { return strings.Compare(a.Name, b.Name) }
 
 func exclusions(nodes []Node, stored []Exclusion, generation int64) []Exclusion {
-	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(nodes, byName)
 	var all []Exclusion
 	for _, n := range nodes {
 		e := Exclusion{Node: n.Name, UID: n.UID, Generation: generation}
@@ -165,10 +161,6 @@ func exclusions(nodes []Node, stored []Exclusion, generation int64) []Exclusion 
 // taint, sorted: those without a valid report of the last proved union. A node
 // loses the taint only with a proof of the layout that is wanted now. So a
 // state that was restored from an older copy removes no taint.
-func Tainted(s State, seen Observed) []string { return Standard().Tainted(s, seen) }
-
-// Tainted are the nodes that should carry the not-converged taint; see the
-// function of the same name.
 func (p Protocol) Tainted(s State, seen Observed) []string {
 	if seen.Settings.NoTaint {
 		return nil

@@ -113,19 +113,19 @@ func TestTainted(t *testing.T) {
 	}}
 	s := State{SafeGeneration: 5}
 	s.Desired.Layout.Generation = 7
-	if got := strings.Join(Tainted(s, w), ","); got != "behind,on its way,rebooted,silent" {
+	if got := strings.Join(Standard().Tainted(s, w), ","); got != "behind,on its way,rebooted,silent" {
 		t.Errorf("tainted: %s", got)
 	}
 	// A restored state that knows no proof yet sets nobody free, and taints nobody.
 	s.SafeGeneration = 0
-	if got := strings.Join(Tainted(s, w), ","); got != "on its way" {
+	if got := strings.Join(Standard().Tainted(s, w), ","); got != "on its way" {
 		t.Errorf("with nothing proved: %s", got)
 	}
 	w.Settings.NoTaint = true
-	if got := Tainted(s, w); got != nil {
+	if got := Standard().Tainted(s, w); got != nil {
 		t.Errorf("switched off: %v", got)
 	}
-	if got := Tainted(State{}, Observed{Nodes: w.Nodes[:4]}); got != nil {
+	if got := Standard().Tainted(State{}, Observed{Nodes: w.Nodes[:4]}); got != nil {
 		t.Errorf("before any switch: %v", got)
 	}
 }
@@ -155,7 +155,7 @@ func TestASilentNode(t *testing.T) {
 	if got := c.message(names.ConditionReady); got != "1 node(s) not waited for: node-02" {
 		t.Errorf("Ready says %q", got)
 	}
-	if got := Tainted(c.s, c.seen); !slices.Equal(got, []string{"node-02"}) {
+	if got := Standard().Tainted(c.s, c.seen); !slices.Equal(got, []string{"node-02"}) {
 		t.Errorf("tainted: %v", got)
 	}
 	silent.Ready, silent.NotReadyFor, silent.Tainted = true, 0, true
@@ -164,7 +164,7 @@ func TestASilentNode(t *testing.T) {
 		t.Errorf("still left out: %v", c.s.Excluded)
 	}
 	c.step()
-	if got := Tainted(c.s, c.seen); got != nil {
+	if got := Standard().Tainted(c.s, c.seen); got != nil {
 		t.Errorf("caught up and tainted: %v", got)
 	}
 }

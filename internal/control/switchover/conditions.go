@@ -1,6 +1,7 @@
 package switchover
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -13,7 +14,6 @@ import (
 // verdicts for the steps that are done and for the one that waits.
 func (e *evaluation) report(plan []step, verdicts []verdict, reached int) {
 	var conditions []metav1.Condition
-	allTrue := true
 	for i, step := range plan {
 		stored := e.s.condition(step.name)
 		switch {
@@ -27,10 +27,8 @@ func (e *evaluation) report(plan []step, verdicts []verdict, reached int) {
 			conditions = append(conditions, e.conditionOf(step.name, wait("Waiting for "+plan[reached].name)))
 		}
 	}
-	for _, c := range conditions {
-		allTrue = allTrue && c.Status == metav1.ConditionTrue
-	}
-	e.s.Conditions = append(conditions, e.ready(allTrue && reached == len(plan)))
+	waits := slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Status != metav1.ConditionTrue })
+	e.s.Conditions = append(conditions, e.ready(!waits && reached == len(plan)))
 }
 
 // conditionOf is a step's condition. Its time moves only when its status does.
@@ -42,31 +40,25 @@ func (e *evaluation) conditionOf(name string, v verdict) metav1.Condition {
 			c.Reason = names.ReasonReady
 		}
 	}
-	return e.timed(c)
-}
-
-func (e *evaluation) timed(c metav1.Condition) metav1.Condition {
-	// A change of mode drops the conditions of the old one.
-	if stored := e.s.condition(c.Type); stored != nil && stored.Status == c.Status {
-		c.LastTransitionTime = stored.LastTransitionTime
-		return c
-	}
 	c.LastTransitionTime = metav1.NewTime(e.seen.Now).Rfc3339Copy()
+	// A change of mode drops the conditions of the old one.
+	if stored := e.s.condition(name); stored != nil && stored.Status == c.Status {
+		c.LastTransitionTime = stored.LastTransitionTime
+	}
 	return c
 }
 
 // ready is the overall state, with what the user should know in any case.
 func (e *evaluation) ready(all bool) metav1.Condition {
-	c := metav1.Condition{Type: names.ConditionReady, Status: metav1.ConditionFalse, Reason: names.ReasonProcessing}
 	var lines []string
-	misplaced := e.misplaced()
+	isReady, misplaced := false, e.misplaced()
 	switch {
 	case !all:
 		lines = append(lines, "Transitioning to "+string(e.s.Target.Mode))
 	case len(misplaced) > 0 && !e.untouched():
 		lines = append(lines, misplacedMessage(e.nameOf(e.s.Target), misplaced))
 	default:
-		c.Status, c.Reason = metav1.ConditionTrue, ""
+		isReady = true
 	}
 	if restarts := strings.TrimSuffix(e.restartsMessage(), "\n"); all && restarts != "" {
 		lines = append(lines, restarts) // of nodes that came later; before that a step says it
@@ -77,31 +69,22 @@ func (e *evaluation) ready(all bool) metav1.Condition {
 	if e.seen.Spec.Mode == "" && e.seen.Spec.Problem != "" {
 		lines = append(lines, e.seen.Spec.Problem)
 	}
-	c.Message = strings.Join(lines, "\n")
-	return e.timed(c)
+	return e.conditionOf(names.ConditionReady, verdict{isReady, strings.Join(lines, "\n")})
 }
 
 // reportUnreadable says why nothing can be decided.
 func (e *evaluation) reportUnreadable(problem string) {
-	c := metav1.Condition{
-		Type: names.ConditionReady, Status: metav1.ConditionFalse, Reason: names.ReasonProcessing, Message: problem,
-	}
-	c = e.timed(c)
-	e.s.Conditions = append(slices.DeleteFunc(slices.Clone(e.s.Conditions), func(o metav1.Condition) bool {
-		return o.Type == names.ConditionReady
-	}), c)
+	others := slices.DeleteFunc(slices.Clone(e.s.Conditions), func(c metav1.Condition) bool { return c.Type == names.ConditionReady })
+	e.s.Conditions = append(others, e.conditionOf(names.ConditionReady, wait(problem)))
 }
 
 // reportUnknown says that nothing names a registry.
 func (e *evaluation) reportUnknown() {
-	c := metav1.Condition{
-		Type: names.ConditionReady, Status: metav1.ConditionFalse, Reason: names.ReasonProcessing,
-		Message: "The registry of this cluster is not known: " +
-			orElse(e.seen.InstallationProblem, "Secret "+names.Namespace+"/"+names.SecretRegistry+" is missing") +
-			". Nothing is published. Restore that Secret with the real registry's address and credentials, " +
-			"or name the registry in ModuleConfig " + names.ModuleConfigName + " (spec.settings.registry.direct).",
-	}
-	e.s.Conditions = []metav1.Condition{e.timed(c)}
+	problem := "The registry of this cluster is not known: " +
+		cmp.Or(e.seen.InstallationProblem, "Secret "+names.Namespace+"/"+names.SecretRegistry+" is missing") +
+		". Nothing is published. Restore that Secret with the real registry's address and credentials, " +
+		"or name the registry in ModuleConfig " + names.ModuleConfigName + " (spec.settings.registry.direct)."
+	e.s.Conditions = []metav1.Condition{e.conditionOf(names.ConditionReady, wait(problem))}
 }
 
 // messageOf is the message of a passed step, as stored.
@@ -126,11 +109,4 @@ func (e *evaluation) misplaced() []Reference {
 		}
 	}
 	return misplaced
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }

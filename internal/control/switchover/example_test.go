@@ -23,12 +23,12 @@ func Example() {
 		Nodes: []switchover.Node{{Name: "worker-0", UID: "u1", BootID: "b1", Agent: true, Ready: true,
 			Report: switchover.Report{UID: "u1", BootID: "b1", Preflight: switchover.PreflightReady}}},
 	}
-	state := switchover.Advance(switchover.State{}, seen)
+	state := switchover.Standard().Advance(switchover.State{}, seen)
 	show(state)
 
 	request := switchover.Standard().CheckRequest(state, seen)
 	seen.Check = switchover.CheckReport{Fingerprint: request.Fingerprint(), Total: 157, Done: 157, At: seen.Now}
-	state = switchover.Advance(state, seen)
+	state = switchover.Standard().Advance(state, seen)
 	show(state)
 
 	// Output:

@@ -1,9 +1,6 @@
 package switchover
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"slices"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -66,7 +63,7 @@ func (p Protocol) NeedsLive(s State, seen Observed) bool {
 			return e.rules.safeNow(e).done
 		case step.name == names.ConditionCleanup && !s.Desired.Proxy && !seen.Proxy.Exists:
 			return e.namesAreDue() && e.rules.safeNow(e).done
-		case !e.passed(step.name):
+		case !e.s.passed(step.name):
 			return false
 		}
 	}
@@ -78,7 +75,7 @@ func (p Protocol) NeedsLive(s State, seen Observed) bool {
 // nothing to check.
 func (p Protocol) CheckRequest(s State, seen Observed) CheckRequest {
 	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
-	if s.Target.IsZero() || e.passed(names.ConditionImages) && !p.NeedsLive(s, seen) {
+	if s.Target.IsZero() || e.s.passed(names.ConditionImages) && !p.NeedsLive(s, seen) {
 		return CheckRequest{}
 	}
 	return checkRequest(s, seen)
@@ -105,16 +102,10 @@ func (r CheckRequest) Fingerprint() string {
 	if r.IsZero() {
 		return ""
 	}
-	data, err := json.Marshal(struct {
+	return upstream.Digest(struct {
 		Upstream upstream.Upstream
 		Images   []string
 	}{r.Upstream, r.Images})
-	if err != nil {
-		// Strings only: encoding them cannot fail.
-		panic(err)
-	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }
 
 // passed reports whether the report says that all that was asked for is there.

@@ -28,7 +28,7 @@ func atFinal(t *testing.T) *scene {
 		c.report()
 		c.proxyFollows()
 		c.platformFollows()
-		if (&evaluation{s: c.s}).passed(names.ConditionSwitch) {
+		if c.s.passed(names.ConditionSwitch) {
 			return c
 		}
 	}
@@ -233,11 +233,11 @@ func TestAdvanceIsPure(t *testing.T) {
 	c := atFinal(t)
 	c.looks()
 	s, w := stored(t, c.s), fmt.Sprintf("%+v", c.seen)
-	next := Advance(c.s, c.seen)
+	next := Standard().Advance(c.s, c.seen)
 	if !reflect.DeepEqual(stored(t, c.s), s) || fmt.Sprintf("%+v", c.seen) != w {
 		t.Error("Advance changed its arguments")
 	}
-	if again := Advance(c.s, c.seen); !reflect.DeepEqual(again, next) {
+	if again := Standard().Advance(c.s, c.seen); !reflect.DeepEqual(again, next) {
 		t.Error("the same arguments, another result")
 	}
 }

@@ -1,6 +1,7 @@
 package switchover
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ func preflightMessage(unready []Node, of int) string {
 		case n.Unsupported != "":
 			return n.Unsupported
 		case n.Report.Preflight == PreflightUnsupported:
-			return orElse(shortened(n.Report.Message), "unsupported containerd configuration")
+			return cmp.Or(shortened(n.Report.Message), "unsupported containerd configuration")
 		case n.Report.Preflight == PreflightCustom:
 			return "has custom toml merge containerd configuration" + because(n)
 		}
@@ -100,7 +101,7 @@ func (e *evaluation) legacyMessage(waiting []Node, of int) string {
 
 // because is the node's own reason why it is not there yet.
 func because(n Node) string {
-	if reason := orElse(n.Unsupported, shortened(n.Report.Message)); reason != "" {
+	if reason := cmp.Or(n.Unsupported, shortened(n.Report.Message)); reason != "" {
 		return ": " + reason
 	}
 	return ""
@@ -122,7 +123,7 @@ func restartsMessage(restarting, waiting, failed []Node) string {
 	if len(failed) > 0 {
 		fmt.Fprintf(&b, "containerd restarts have stopped, %d node(s) failed and are as before:\n", len(failed))
 		writeNodes(&b, failed, func(n Node) string {
-			return orElse(shortened(n.Report.Restart.Message), "no reason given")
+			return cmp.Or(shortened(n.Report.Restart.Message), "no reason given")
 		})
 	}
 	if len(restarting)+len(waiting) == 0 {
@@ -164,7 +165,7 @@ func writeNodes(b *strings.Builder, nodes []Node, say func(Node) string) {
 }
 
 func quoteVersion(version string) string {
-	runes := []rune(orElse(version, "unknown"))
+	runes := []rune(cmp.Or(version, "unknown"))
 	if len(runes) > versionRunes {
 		runes = append(runes[:versionRunes:versionRunes], '…')
 	}
@@ -173,7 +174,7 @@ func quoteVersion(version string) string {
 
 func proxyMessage(p Proxy) string {
 	message := "Incluster-proxy deploying in progress: " +
-		orElse(p.Message, fmt.Sprintf("%d of %d updated Pods are currently available", p.Ready, p.Wanted)) + "."
+		cmp.Or(p.Message, fmt.Sprintf("%d of %d updated Pods are currently available", p.Ready, p.Wanted)) + "."
 	if len(p.Missing) > 0 {
 		message += " Not waited for: " + strings.Join(capped(p.Missing, mostNodes), ", ") + "."
 	}

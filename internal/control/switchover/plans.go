@@ -22,8 +22,9 @@ type modeRow struct {
 	fixedAddress bool
 	// proxy is whether the in-cluster proxy runs.
 	proxy bool
-	// upstream is where the registry behind the mode is named.
-	upstream source
+	// inSecret is whether the registry behind the mode is named in Secret
+	// deckhouse-registry, which is then the user's. Otherwise ModuleConfig names it.
+	inSecret bool
 	// proxyLayout makes the in-cluster proxy's layout from the agents' layout.
 	// nil: both are the same.
 	proxyLayout func(agents layout.Layout) layout.Layout
@@ -31,14 +32,6 @@ type modeRow struct {
 	// overtake.
 	plan []step
 }
-
-// source is where a mode's registry is named.
-type source int
-
-const (
-	fromSettings     source = iota // in ModuleConfig
-	fromInstallation               // in Secret deckhouse-registry, which is the user's
-)
 
 // Protocol is the whole machine: a row for each mode and the rules that the
 // steps share. Its zero value does nothing; use Standard.
@@ -57,7 +50,7 @@ func Standard() Protocol {
 			Direct: {
 				fixedAddress: true,
 				proxy:        true,
-				upstream:     fromSettings,
+				inSecret:     false,
 				plan: []step{
 					{names.ConditionImages, haveImages},
 					{names.ConditionPreflight, nodesHaveNoCustomConfig},
@@ -70,7 +63,7 @@ func Standard() Protocol {
 			Unmanaged: {
 				fixedAddress: false,
 				proxy:        false,
-				upstream:     fromInstallation,
+				inSecret:     true,
 				plan: []step{
 					{names.ConditionImages, haveImages},
 					{names.ConditionTransition, nodesKnowOldAndNew},
@@ -93,6 +86,3 @@ func Plan(mode Mode) []string {
 	}
 	return steps
 }
-
-// Advance moves a switch as far as the cluster allows; see Protocol.Advance.
-func Advance(s State, seen Observed) State { return Standard().Advance(s, seen) }

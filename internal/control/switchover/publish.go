@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -31,9 +32,7 @@ func (s State) MayPublish(role Role, seen Published) error {
 		return nil
 	case have.Generation > want.Generation:
 		return fmt.Errorf("publish generation %d over %d: %w", want.Generation, have.Generation, ErrOlder)
-	case want.Covers(have):
-		return nil
-	case have.Generation < shrunk && shrunk <= want.Generation:
+	case want.Covers(have), have.Generation < shrunk && shrunk <= want.Generation:
 		return nil
 	}
 	return fmt.Errorf("publish generation %d over %d: %w", want.Generation, have.Generation, ErrShrinks)
@@ -41,8 +40,7 @@ func (s State) MayPublish(role Role, seen Published) error {
 
 // Ready reports whether condition Ready is True.
 func (s State) Ready() bool {
-	c := s.condition(names.ConditionReady)
-	return c != nil && c.Status == metav1.ConditionTrue
+	return meta.IsStatusConditionTrue(s.Conditions, names.ConditionReady)
 }
 
 // Newer reports whether a version newer than this one wrote the state: nothing
@@ -63,22 +61,16 @@ func (s State) KnownNames() []layout.Name {
 
 // condition finds a condition, nil if it is not there.
 func (s State) condition(name string) *metav1.Condition {
-	for i := range s.Conditions {
-		if s.Conditions[i].Type == name {
-			return &s.Conditions[i]
-		}
-	}
-	return nil
+	return meta.FindStatusCondition(s.Conditions, name)
 }
 
 // settled reports whether all steps of the plan are passed.
 func (s State) settled(plan []step) bool {
-	for _, step := range plan {
-		if !slices.ContainsFunc(s.Passed, func(p Passed) bool { return p.Step == step.name }) {
-			return false
-		}
-	}
-	return len(plan) > 0
+	return len(plan) > 0 && !slices.ContainsFunc(plan, func(step step) bool { return !s.passed(step.name) })
+}
+
+func (s State) passed(step string) bool {
+	return slices.ContainsFunc(s.Passed, func(p Passed) bool { return p.Step == step })
 }
 
 // LogValue keeps slog's JSON handler from encoding credentials.

@@ -147,7 +147,7 @@ func rebuild(e *evaluation) {
 	want := Desired{
 		Proxy:       s.Desired.Proxy || e.seen.Proxy.Exists,
 		PullSecrets: s.Desired.PullSecrets,
-		Bootstrap:   withUpstreams(s.Desired.Bootstrap, s.Active.Upstream),
+		Bootstrap:   including(s.Desired.Bootstrap, s.Active.Upstream),
 		Shrunk:      s.Desired.Shrunk,
 		Restarts:    s.Desired.Restarts,
 	}
@@ -165,10 +165,10 @@ func rebuild(e *evaluation) {
 		want.Layout.Routes = layout.Cross(s.Bases, first(newer.Active, ups))
 		want.setProxy(e.rebuiltProxy(want.Layout), s.Desired.shrunkOf(InClusterProxy))
 	}
-	want.Bootstrap = withUpstreams(want.Bootstrap, want.Layout.Upstreams()...)
+	want.Bootstrap = including(want.Bootstrap, want.Layout.Upstreams()...)
 	for _, u := range want.Layout.Upstreams() {
 		// Under both names: what workloads name now is not known.
-		want.PullSecrets = withTargets(want.PullSecrets, Target{Mode: Direct, Upstream: u}, Target{Mode: Unmanaged, Upstream: u})
+		want.PullSecrets = including(want.PullSecrets, Target{Mode: Direct, Upstream: u}, Target{Mode: Unmanaged, Upstream: u})
 	}
 	// Registry and Workloads stay empty until Switch, Own until every node
 	// knows its name: what they should say is not known, and what they say now
@@ -206,7 +206,7 @@ func (e *evaluation) rebuiltProxy(agents layout.Layout) layout.Layout {
 	return next
 }
 
-// first moves u, if it is there, to the front.
+// first repeats u, if it is there, before all others.
 func first(u upstream.Upstream, ups []upstream.Upstream) []upstream.Upstream {
 	if !slices.Contains(ups, u) {
 		return ups

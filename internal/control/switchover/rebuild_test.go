@@ -49,7 +49,7 @@ func TestLostStateIsRebuilt(t *testing.T) {
 	for name, stored := range map[string]State{"lost": {}, "the one from before": direct(t, 2).s} {
 		t.Run(name, func(t *testing.T) {
 			w := c.seen
-			got := Advance(stored, w)
+			got := Standard().Advance(stored, w)
 			union := got.Desired.Layout
 			if got.Generation <= before.Generation || !union.Covers(before.Desired.Layout) || got.MayPublish(Agents, w.Published) != nil {
 				t.Errorf("rebuilt %d %v from %d %v", got.Generation, union.Routes, before.Generation, before.Desired.Layout.Routes)
@@ -65,7 +65,7 @@ func TestLostStateIsRebuilt(t *testing.T) {
 			if got.Ready() || len(got.Passed) != 0 || !slices.Contains(got.Bases, layout.Fixed()) {
 				t.Errorf("it goes on as if nothing had happened: %+v", got.Passed)
 			}
-			again := Advance(got, w)
+			again := Standard().Advance(got, w)
 			if again.Generation != got.Generation {
 				t.Error("it is rebuilt in every pass")
 			}
@@ -141,15 +141,15 @@ func TestWhatCannotBeReadIsLeftAlone(t *testing.T) {
 	c := direct(t, 1)
 	newer := c.s
 	newer.Schema = 2
-	if got := Advance(newer, c.seen); got.Ready() || got.Schema != 2 || got.Generation != newer.Generation || !sameDesired(got.Desired, newer.Desired) {
+	if got := Standard().Advance(newer, c.seen); got.Ready() || got.Schema != 2 || got.Generation != newer.Generation || !sameDesired(got.Desired, newer.Desired) {
 		t.Errorf("a newer state is changed: %+v", got)
 	}
 	c.seen.Published = Published{Found: true, Problem: "schema 2, this program knows 1"}
-	got := Advance(State{}, c.seen)
+	got := Standard().Advance(State{}, c.seen)
 	if got.Ready() || !got.Target.IsZero() || !got.Desired.Layout.IsZero() {
 		t.Errorf("guessed: %+v", got)
 	}
-	if got := Advance(c.s, c.seen); !got.Ready() || got.Generation != c.s.Generation {
+	if got := Standard().Advance(c.s, c.seen); !got.Ready() || got.Generation != c.s.Generation {
 		t.Error("with a state at hand the unreadable layout is simply written again")
 	}
 }

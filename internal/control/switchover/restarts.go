@@ -3,7 +3,6 @@ package switchover
 import (
 	"cmp"
 	"slices"
-	"strings"
 )
 
 // Restart is the restart of containerd that a node needs before it can go on.
@@ -105,22 +104,19 @@ func (e *evaluation) approveRestarts() {
 // mayRestart are the nodes that wait for an approval, in the order in which
 // they get it.
 func (e *evaluation) mayRestart() []Node {
-	var waiting []Node
+	var workers, controlPlane []Node
 	for _, n := range e.seen.Nodes {
 		if n.Report.Restart.Phase == RestartWaiting && n.Ready && e.rules.valid(n) && e.counts(n) && !e.rules.usesRestartSlot(e, n) {
-			waiting = append(waiting, n)
+			if n.ControlPlane {
+				controlPlane = append(controlPlane, n)
+			} else {
+				workers = append(workers, n)
+			}
 		}
 	}
-	slices.SortFunc(waiting, func(a, b Node) int {
-		if a.ControlPlane != b.ControlPlane {
-			if a.ControlPlane {
-				return 1
-			}
-			return -1
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
-	return waiting
+	slices.SortFunc(workers, byName)
+	slices.SortFunc(controlPlane, byName)
+	return append(workers, controlPlane...)
 }
 
 func (e *evaluation) approve(all []Approval) {

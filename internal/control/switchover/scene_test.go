@@ -166,7 +166,7 @@ func (c *scene) until(step string) {
 
 func nextStep(p Protocol, e *evaluation) string {
 	for _, s := range p.modes[e.s.Target.Mode].plan {
-		if !e.passed(s.name) {
+		if !e.s.passed(s.name) {
 			return s.name
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/d8-registry/registry/internal/layout"
-	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // sameDesired reports whether both want the same.
@@ -17,37 +16,18 @@ func sameDesired(a, b Desired) bool {
 
 // withNames returns a sorted union of names; it changes neither argument.
 func withNames(some []layout.Name, more ...layout.Name) []layout.Name {
-	all := some
-	for _, n := range more {
-		if !slices.Contains(all, n) {
-			all = append(slices.Clip(all), n)
-		}
-	}
-	if !slices.IsSortedFunc(all, layout.Name.Compare) {
-		all = slices.SortedFunc(slices.Values(all), layout.Name.Compare)
-	}
-	return all
+	all := slices.Concat(some, more)
+	slices.SortFunc(all, layout.Name.Compare)
+	return slices.Compact(all)
 }
 
-// withTargets appends the targets that are missing and not zero; it changes
-// neither argument.
-func withTargets(some []Target, more ...Target) []Target {
-	all := some
-	for _, t := range more {
-		if !t.IsZero() && !slices.Contains(all, t) {
-			all = append(slices.Clip(all), t)
-		}
-	}
-	return all
-}
-
-// withUpstreams appends the upstreams that are missing and not zero; it
-// changes neither argument.
-func withUpstreams(some []upstream.Upstream, more ...upstream.Upstream) []upstream.Upstream {
-	all := some
-	for _, u := range more {
-		if !u.IsZero() && !slices.Contains(all, u) {
-			all = append(slices.Clip(all), u)
+// including appends what is missing and not zero; it changes neither argument.
+func including[T comparable](some []T, more ...T) []T {
+	var zero T
+	all := slices.Clip(some)
+	for _, one := range more {
+		if one != zero && !slices.Contains(all, one) {
+			all = append(all, one)
 		}
 	}
 	return all

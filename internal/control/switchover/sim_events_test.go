@@ -216,7 +216,7 @@ func (s *sim) userEditsTheSecret() {
 	s.registry = Target{Mode: Unmanaged, Upstream: u}
 	s.logf("USER: deckhouse-registry says %s%s", u.Host, u.Credentials.Password)
 	if st.Desired.Layout.IsZero() {
-		s.secrets = withTargets([]Target{s.registry}, s.secrets...)
+		s.secrets = including([]Target{s.registry}, s.secrets...)
 		s.checked |= s.bit(u)
 		s.entitled = 0 // nobody promised anything about this move
 	}

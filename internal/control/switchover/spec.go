@@ -1,9 +1,6 @@
 package switchover
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -32,13 +29,7 @@ func (s Spec) Hash() string {
 	if s.Mode == "" {
 		return ""
 	}
-	data, err := json.Marshal(Target{Mode: s.Mode, Upstream: s.Upstream})
-	if err != nil {
-		// Strings only: encoding them cannot fail.
-		panic(err)
-	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+	return upstream.Digest(Target{Mode: s.Mode, Upstream: s.Upstream})
 }
 
 // begin makes sure that there is a state to start from, and reports whether

@@ -18,7 +18,7 @@ func TestFreshUnmanagedPublishesNothing(t *testing.T) {
 	c := newScene(t, 2)
 	c.settle()
 	want := c.s.Desired
-	if !want.Layout.IsZero() || len(want.PullSecrets) != 0 || !want.Registry.IsZero() || want.Proxy || want.Repoint || Tainted(c.s, c.seen) != nil {
+	if !want.Layout.IsZero() || len(want.PullSecrets) != 0 || !want.Registry.IsZero() || want.Proxy || want.Repoint || Standard().Tainted(c.s, c.seen) != nil {
 		t.Errorf("wanted: %+v", want)
 	}
 	if c.s.Active != (Target{Mode: Unmanaged, Upstream: registryA()}) || want.Own != registryA() {

@@ -1,6 +1,7 @@
 package switchover
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -63,8 +64,8 @@ func nodesKnowOldAndNew(e *evaluation) verdict {
 	}
 	want, target := &e.s.Desired, e.s.Target
 	// The pull secrets come first: nothing may be re-pointed without them.
-	want.PullSecrets = withTargets([]Target{target}, append(slices.Clone(want.PullSecrets), e.s.Active)...)
-	want.Bootstrap = withUpstreams([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
+	want.PullSecrets = including([]Target{target}, append(slices.Clone(want.PullSecrets), e.s.Active)...)
+	want.Bootstrap = including([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
 	e.publish(e.rules.union(e))
 	want.Legacy = false
 	e.s.Bases = withNames(e.s.Bases, want.Layout.Names()...)
@@ -83,7 +84,7 @@ func (e *evaluation) makeOwn() {
 	want := &e.s.Desired
 	if want.Own.IsZero() {
 		want.Own = e.s.Target.Upstream
-		want.Bootstrap = withUpstreams(want.Bootstrap, want.Own)
+		want.Bootstrap = including(want.Bootstrap, want.Own)
 	}
 }
 
@@ -116,13 +117,13 @@ func platformUsesNew(e *evaluation) verdict {
 	want, target := &e.s.Desired, e.s.Target
 	if e.untouched() {
 		want.Own = target.Upstream
-		want.Bootstrap = withUpstreams([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
+		want.Bootstrap = including([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
 		if len(want.PullSecrets) > 0 { // ours since an earlier switch
-			want.PullSecrets = withTargets([]Target{target}, want.PullSecrets...)
+			want.PullSecrets = including([]Target{target}, want.PullSecrets...)
 		}
 		e.s.Bases = withNames(e.s.Bases, e.nameOf(target))
 		if !e.seen.Platform.Moved && !slices.Equal(want.Bootstrap, []upstream.Upstream{target.Upstream}) {
-			return wait(orElse(e.seen.Platform.Message, "Updating the module's own workloads"))
+			return wait(cmp.Or(e.seen.Platform.Message, "Updating the module's own workloads"))
 		}
 		return done("")
 	}
@@ -130,7 +131,7 @@ func platformUsesNew(e *evaluation) verdict {
 		return v
 	}
 	want.Registry, want.Workloads, want.Own = target, e.nameOf(target), target.Upstream
-	want.PullSecrets = withTargets([]Target{target}, want.PullSecrets...)
+	want.PullSecrets = including([]Target{target}, want.PullSecrets...)
 	seen := e.seen.Platform
 	switch {
 	case seen.Target != target:
@@ -138,7 +139,7 @@ func platformUsesNew(e *evaluation) verdict {
 	case seen.Refused != "":
 		return wait("Updating registry for deckhouse components: " + seen.Refused)
 	case !seen.Moved:
-		return wait(orElse(seen.Message, "Updating registry for deckhouse components"))
+		return wait(cmp.Or(seen.Message, "Updating registry for deckhouse components"))
 	}
 	if misplaced := e.misplaced(); len(misplaced) > 0 {
 		return wait(misplacedMessage(want.Workloads, misplaced))
@@ -237,10 +238,7 @@ func union(e *evaluation) layout.Layout {
 	}
 	// The registry that served until now stays first for names that are no
 	// registry's own.
-	if i := slices.Index(ups, l.Active); i > 0 {
-		ups = slices.Concat(ups[i:i+1], ups[:i], ups[i+1:])
-	}
-	l.Routes = layout.Cross(known, append(ups, s.Target.Upstream))
+	l.Routes = layout.Cross(known, append(first(l.Active, ups), s.Target.Upstream))
 	return l
 }
 

@@ -30,7 +30,7 @@ func (p Protocol) hasFixedAddress(mode Mode) bool {
 
 // namedInSecret reports whether the mode's registry is named in Secret
 // deckhouse-registry, which is then the user's.
-func (p Protocol) namedInSecret(mode Mode) bool { return p.modes[mode].upstream == fromInstallation }
+func (p Protocol) namedInSecret(mode Mode) bool { return p.modes[mode].inSecret }
 
 // nameOf is what platform images start with once a target is reached.
 func (p Protocol) nameOf(t Target) layout.Name {

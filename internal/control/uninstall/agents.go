@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -19,12 +18,11 @@ import (
 // removes them. An agent that does not answer is named and not waited for: its
 // folder does no harm.
 func (u *uninstaller) cleanupAgents(ctx context.Context) error {
-	ds := &appsv1.DaemonSet{}
-	err := u.client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DaemonSetAgent}, ds)
+	ds, err := cluster.Get[appsv1.DaemonSet](ctx, u.client, cluster.Here(v1alpha1.DaemonSetAgent))
 	switch {
-	case apierrors.IsNotFound(err):
 	case err != nil:
-		return fmt.Errorf("read DaemonSet %s: %w", v1alpha1.DaemonSetAgent, err)
+		return err
+	case ds == nil:
 	case !cluster.IsOurs(ds):
 		return refused("DaemonSet d8-system/%s is not the module's: it has no label %s=%s", ds.Name, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy)
 	default:

@@ -2,14 +2,13 @@ package uninstall
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
@@ -22,11 +21,11 @@ type clusterState struct {
 
 func (u *uninstaller) readState(ctx context.Context) (clusterState, error) {
 	var s clusterState
-	secret, err := u.secret(ctx, v1alpha1.SecretState)
+	secret, err := cluster.Get[corev1.Secret](ctx, u.client, cluster.Here(v1alpha1.SecretState))
 	if err != nil {
 		return s, err
 	}
-	if s.layout, err = u.secret(ctx, v1alpha1.SecretLayout); err != nil || secret == nil {
+	if s.layout, err = cluster.Get[corev1.Secret](ctx, u.client, cluster.Here(v1alpha1.SecretLayout)); err != nil || secret == nil {
 		return s, err
 	}
 	doc, err := state.Decode(secret.Data[state.KeyState])
@@ -36,19 +35,6 @@ func (u *uninstaller) readState(ctx context.Context) (clusterState, error) {
 	}
 	s.doc = &doc
 	return s, nil
-}
-
-// secret reads a Secret of d8-system; nil when there is none.
-func (u *uninstaller) secret(ctx context.Context, name string) (*corev1.Secret, error) {
-	var secret corev1.Secret
-	err := u.client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: name}, &secret)
-	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // absent is an answer here
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read Secret %s: %w", name, err)
-	}
-	return &secret, nil
 }
 
 // reverted reports whether nodes are as they were before the module, or were
@@ -95,10 +81,8 @@ func (s clusterState) waiting() string {
 
 // kept is the message of step Final, which names what still needs the layout.
 func (s clusterState) kept() string {
-	for _, c := range s.doc.Conditions {
-		if c.Type == v1alpha1.ConditionFinal && c.Message != "" {
-			return c.Message
-		}
+	if c := meta.FindStatusCondition(s.doc.Conditions, v1alpha1.ConditionFinal); c != nil && c.Message != "" {
+		return c.Message
 	}
 	return "ask kubectl get module registry -o yaml"
 }

@@ -7,7 +7,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -102,29 +101,30 @@ func (u *uninstaller) tellSkipped(ctx context.Context) error {
 // controllerRuns refuses where no controller runs that could give nodes the
 // order.
 func (u *uninstaller) controllerRuns(ctx context.Context) error {
-	var d appsv1.Deployment
-	err := u.client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, &d)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("read Deployment %s: %w", v1alpha1.DeploymentController, err)
+	d, err := u.controller(ctx)
+	if err != nil {
+		return err
 	}
-	if d.Status.AvailableReplicas < 1 {
+	if d == nil || d.Status.AvailableReplicas < 1 {
 		return refused("Deployment d8-system/registry-controller has no available pod, and it is what gets nodes back to where they were before the module. " +
 			"Get it to run (helm upgrade with the same chart puts back what is missing), then try again. Nothing was removed")
 	}
 	return nil
 }
 
+// controller is the controller's Deployment; nil when there is none.
+func (u *uninstaller) controller(ctx context.Context) (*appsv1.Deployment, error) {
+	return cluster.Get[appsv1.Deployment](ctx, u.client, cluster.Here(v1alpha1.DeploymentController))
+}
+
 // stopController scales it down, so that it does not make again what is removed
 // next, and waits for its end. Helm deletes the Deployment itself.
 func (u *uninstaller) stopController(ctx context.Context) error {
-	d := &appsv1.Deployment{}
-	at := client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}
-	err := u.client.Get(ctx, at, d)
-	switch {
-	case apierrors.IsNotFound(err):
-	case err != nil:
-		return fmt.Errorf("read Deployment %s: %w", at.Name, err)
-	default:
+	d, err := u.controller(ctx)
+	if err != nil {
+		return err
+	}
+	if d != nil {
 		if n := d.Spec.Replicas; n != nil && *n > 0 {
 			u.replicas = *n
 		}
@@ -132,7 +132,7 @@ func (u *uninstaller) stopController(ctx context.Context) error {
 			return err
 		}
 	}
-	return u.until(ctx, func(ctx context.Context) (string, error) { return u.podsOf(ctx, at.Name) })
+	return u.until(ctx, func(ctx context.Context) (string, error) { return u.podsOf(ctx, v1alpha1.DeploymentController) })
 }
 
 // scale sets the number of pods, and gives up the field: otherwise the next helm
@@ -167,13 +167,11 @@ func (u *uninstaller) confirm(ctx context.Context) error {
 	if no == nil && s.reverted() {
 		return nil
 	}
-	d := &appsv1.Deployment{}
-	err = u.client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, d)
-	switch {
-	case apierrors.IsNotFound(err): // there is nothing to start again
-	case err != nil:
-		return fmt.Errorf("read Deployment %s: %w", v1alpha1.DeploymentController, err)
-	default:
+	d, err := u.controller(ctx)
+	if err != nil {
+		return err
+	}
+	if d != nil {
 		if err := u.scale(ctx, d, max(1, u.replicas)); err != nil {
 			return err
 		}
@@ -235,13 +233,7 @@ func (u *uninstaller) unmarkNodes(ctx context.Context) error {
 		if len(want.Annotations) == len(have.Annotations) && len(want.Labels) == len(have.Labels) && !cluster.HasTaint(have) {
 			continue
 		}
-		patch := client.MergeFrom(have)
-		if cluster.HasTaint(have) {
-			// The patch replaces the whole list. Without the lock it could
-			// remove a taint that somebody has just added.
-			patch = client.MergeFromWithOptions(have, client.MergeFromWithOptimisticLock{})
-		}
-		if err := u.client.Patch(ctx, want, patch, owner); client.IgnoreNotFound(err) != nil {
+		if err := u.client.Patch(ctx, want, cluster.NodePatch(have, want), owner); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("take the module's marks off Node %s: %w", have.Name, err)
 		}
 	}

@@ -22,17 +22,14 @@ import (
 // own are the objects that the controller makes for itself. Agents and state are
 // not among them: they have steps of their own.
 func own() []client.Object {
-	here := func(name string) metav1.ObjectMeta {
-		return metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name}
-	}
 	objects := []client.Object{
-		&appsv1.Deployment{ObjectMeta: here(v1alpha1.DeploymentProxy)},
-		&corev1.Service{ObjectMeta: here(v1alpha1.ServiceRegistry)},
-		&corev1.ConfigMap{ObjectMeta: here(v1alpha1.ConfigMapImageAddress)},
+		&appsv1.Deployment{ObjectMeta: cluster.HereMeta(v1alpha1.DeploymentProxy)},
+		&corev1.Service{ObjectMeta: cluster.HereMeta(v1alpha1.ServiceRegistry)},
+		&corev1.ConfigMap{ObjectMeta: cluster.HereMeta(v1alpha1.ConfigMapImageAddress)},
 		&deckhousev1alpha1.Module{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleName}},
 	}
 	for _, name := range []string{v1alpha1.SecretProxy, v1alpha1.SecretPKI, state.UserSecretPrefix + state.UserClient, state.UserSecretPrefix + state.UserNode, v1alpha1.SecretBootstrap} {
-		objects = append(objects, &corev1.Secret{ObjectMeta: here(name)})
+		objects = append(objects, &corev1.Secret{ObjectMeta: cluster.HereMeta(name)})
 	}
 	return objects
 }
@@ -48,7 +45,7 @@ func (u *uninstaller) removeOwn(ctx context.Context) error {
 		return fmt.Errorf("delete RegistryNodes: %w", err)
 	}
 	// A lease has no label, but only the controller takes one of this name.
-	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}}
+	lease := &coordinationv1.Lease{ObjectMeta: cluster.HereMeta(v1alpha1.DeploymentController)}
 	if err := client.IgnoreNotFound(u.client.Delete(ctx, lease)); err != nil {
 		return fmt.Errorf("delete the controller's lease: %w", err)
 	}
@@ -58,7 +55,7 @@ func (u *uninstaller) removeOwn(ctx context.Context) error {
 
 // removeState comes last: a run that was cut off before needs the state.
 func (u *uninstaller) removeState(ctx context.Context) error {
-	return u.removeOurs(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}})
+	return u.removeOurs(ctx, &corev1.Secret{ObjectMeta: cluster.HereMeta(v1alpha1.SecretState)})
 }
 
 // removeOurs deletes an object, given by kind and name, if it is there and the

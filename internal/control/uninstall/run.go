@@ -14,11 +14,11 @@ import (
 	"k8s.io/client-go/dynamic"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 )
 
 // Config is how an uninstallation is made.
@@ -100,15 +100,10 @@ func Run(ctx context.Context, cfg Config, out io.Writer) error {
 }
 
 func connect(cfg Config, out io.Writer) (*uninstaller, error) {
-	config := cfg.REST
-	if config == nil {
-		var err error
-		if config, err = clientcmd.BuildConfigFromFlags("", cfg.Kubeconfig); err != nil {
-			return nil, fmt.Errorf("read kubeconfig %q: %w", cfg.Kubeconfig, err)
-		}
+	config, err := cluster.Connection(cfg.REST, cfg.Kubeconfig, string(owner))
+	if err != nil {
+		return nil, err
 	}
-	config = rest.CopyConfig(config)
-	config.UserAgent = "registry-uninstall"
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, deckhousev1alpha1.AddToScheme, v1alpha1.AddToScheme,
