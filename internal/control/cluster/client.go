@@ -119,14 +119,14 @@ func (c *Client) PatchSeen(ctx context.Context, seen client.Object, patch client
 	return err //nolint:wrapcheck // the callers say which object
 }
 
-// DeleteSeen deletes the very object that was seen. One that is gone or was
-// made anew meanwhile is no error: the cache is behind.
-func (c *Client) DeleteSeen(ctx context.Context, seen client.Object, opts ...client.DeleteOption) error {
+// DeleteSeen deletes the very object that was seen, and reports whether it did.
+// One that is gone or was made anew meanwhile is no error: the cache is behind.
+func (c *Client) DeleteSeen(ctx context.Context, seen client.Object, opts ...client.DeleteOption) (bool, error) {
 	err := DeleteSeen(ctx, c, seen, opts...)
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // DeleteSeen deletes the very object that was seen. The error is a conflict if

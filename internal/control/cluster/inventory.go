@@ -10,6 +10,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -181,10 +182,14 @@ func (inv *Inventory) workload(o client.Object) Workload {
 
 // PodsOf are the pods that the workload made and that still run.
 func (inv *Inventory) PodsOf(w Workload) []*corev1.Pod {
+	selector, err := metav1.LabelSelectorAsSelector(w.selector) // nothing for nil
+	if err != nil {
+		return nil
+	}
 	var pods []*corev1.Pod
 	for i := range inv.Pods {
 		pod := &inv.Pods[i]
-		if pod.Namespace == w.GetNamespace() && pod.DeletionTimestamp == nil && !PodEnded(pod) && w.selector.Matches(labels.Set(pod.Labels)) {
+		if pod.Namespace == w.GetNamespace() && pod.DeletionTimestamp == nil && !PodEnded(pod) && selector.Matches(labels.Set(pod.Labels)) {
 			pods = append(pods, pod)
 		}
 	}

@@ -7,15 +7,15 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
 // Snapshot is what was read of the cluster in one pass. Objects come from a
-// shared cache: copy them before changing them. Who writes one of the fields'
-// objects puts the new one here, so that what follows in the pass sees it.
+// shared cache: copy them before changing them. Of what a pass writes only Layout
+// and Registry are replaced here, so that what follows sees them; the rest is seen
+// by the next pass.
 type Snapshot struct {
 	Layout        *corev1.Secret // registry-bashible-config, from the API server; nil when absent
 	Registry      *corev1.Secret // deckhouse-registry, likewise
@@ -59,14 +59,14 @@ func Take(ctx context.Context, c *Client) (*Snapshot, error) {
 	return s, l.err
 }
 
-// Get reads one object; nil when there is none, or none of its kind.
+// Get reads one object; nil when there is none.
 func Get[T any, P interface {
 	*T
 	client.Object
 }](ctx context.Context, from client.Reader, key client.ObjectKey) (P, error) {
 	object := P(new(T))
 	err := from.Get(ctx, key, object)
-	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+	if apierrors.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // absent is an answer here
 	}
 	if err != nil {

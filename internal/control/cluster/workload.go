@@ -7,14 +7,13 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Workload is something with a pod template that lives until it is deleted:
-// Deployment, StatefulSet, DaemonSet or CronJob. What differs between the kinds
-// is told by WorkloadOf, and nowhere else.
+// Deployment, StatefulSet, DaemonSet or CronJob. How each kind says these things
+// is told by WorkloadOf alone.
 type Workload struct {
 	client.Object
 	Kind     schema.GroupVersionKind
@@ -32,7 +31,7 @@ type Workload struct {
 	// Ending: its namespace is being deleted.
 	Ending bool
 
-	selector labels.Selector
+	selector *metav1.LabelSelector
 }
 
 // PodCounts is a workload's status in words common to all kinds.
@@ -52,23 +51,23 @@ func (w Workload) String() string { return w.Kind.Kind + " " + Key(w.Object) }
 // WorkloadOf tells what one object says of itself. The object is one of the
 // four kinds; any other makes a Workload without a template.
 func WorkloadOf(object client.Object) Workload {
-	w := Workload{Object: object, selector: labels.Nothing()}
+	w := Workload{Object: object}
 	switch o := object.(type) {
 	case *appsv1.Deployment:
 		w.Kind, w.Template = appsv1.SchemeGroupVersion.WithKind("Deployment"), &o.Spec.Template
-		w.selector, w.TemplateOnly = selectorOf(o.Spec.Selector), o.Spec.Paused
+		w.selector, w.TemplateOnly = o.Spec.Selector, o.Spec.Paused
 		w.Unobserved, w.Pods = o.Status.ObservedGeneration < o.Generation, deploymentPods(o)
 	case *appsv1.StatefulSet:
 		n := Replicas(o.Spec.Replicas)
 		w.Kind, w.Template = appsv1.SchemeGroupVersion.WithKind("StatefulSet"), &o.Spec.Template
-		w.selector, w.TemplateOnly = selectorOf(o.Spec.Selector), o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType
+		w.selector, w.TemplateOnly = o.Spec.Selector, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType
 		w.Unobserved = o.Status.ObservedGeneration < o.Generation
 		w.Pods = PodCounts{Wanted: n, Rolls: max(0, n-partition(o)), Updated: int(o.Status.UpdatedReplicas),
 			Outdated: int(o.Status.Replicas - o.Status.UpdatedReplicas), Available: int(o.Status.AvailableReplicas)}
 	case *appsv1.DaemonSet:
 		n, updated := int(o.Status.DesiredNumberScheduled), int(o.Status.UpdatedNumberScheduled)
 		w.Kind, w.Template = appsv1.SchemeGroupVersion.WithKind("DaemonSet"), &o.Spec.Template
-		w.selector, w.TemplateOnly = selectorOf(o.Spec.Selector), o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
+		w.selector, w.TemplateOnly = o.Spec.Selector, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
 		w.Unobserved = o.Status.ObservedGeneration < o.Generation
 		w.Pods = PodCounts{Wanted: n, Rolls: n, Updated: updated, Outdated: n - updated, Available: int(o.Status.NumberAvailable)}
 	case *batchv1.CronJob:
@@ -97,14 +96,6 @@ func deploymentPods(o *appsv1.Deployment) PodCounts {
 	return c
 }
 
-func selectorOf(from *metav1.LabelSelector) labels.Selector {
-	selector, err := metav1.LabelSelectorAsSelector(from)
-	if err != nil {
-		return labels.Nothing()
-	}
-	return selector
-}
-
 // Replicas is spec.replicas with its default.
 func Replicas(n *int32) int {
 	if n == nil {
@@ -122,22 +113,26 @@ func partition(o *appsv1.StatefulSet) int {
 }
 
 // PodSpecOf is the pod, or the pod template, of an object of any kind that has
-// one; nil for others.
+// one; nil for others. Watches ask it for every event.
 func PodSpecOf(object client.Object) *corev1.PodSpec {
 	switch o := object.(type) {
 	case *corev1.Pod:
 		return &o.Spec
+	case *appsv1.Deployment:
+		return &o.Spec.Template.Spec
+	case *appsv1.StatefulSet:
+		return &o.Spec.Template.Spec
+	case *appsv1.DaemonSet:
+		return &o.Spec.Template.Spec
 	case *appsv1.ReplicaSet:
 		return &o.Spec.Template.Spec
+	case *batchv1.Job:
+		return &o.Spec.Template.Spec
+	case *batchv1.CronJob:
+		return &o.Spec.JobTemplate.Spec.Template.Spec
 	case *corev1.ReplicationController:
 		if o.Spec.Template != nil {
 			return &o.Spec.Template.Spec
-		}
-	case *batchv1.Job:
-		return &o.Spec.Template.Spec
-	default:
-		if w := WorkloadOf(object); w.Template != nil {
-			return &w.Template.Spec
 		}
 	}
 	return nil

@@ -142,7 +142,7 @@ func (k *Keeper) remove(ctx context.Context, v *state.View, c Component) error {
 		if !cluster.IsOurs(object) || object.GetDeletionTimestamp() != nil {
 			continue
 		}
-		if err := k.cluster.DeleteSeen(ctx, object, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
+		if _, err := k.cluster.DeleteSeen(ctx, object, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 			return fmt.Errorf("delete %s: %w", cluster.Key(object), err)
 		}
 	}

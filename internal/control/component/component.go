@@ -13,7 +13,8 @@ import (
 )
 
 // Component is one of the module's own workloads that the controller makes. To add
-// one, add it to List: all that this package does follows the list.
+// one, add it to List: it is made, moved, upgraded, waited for and removed by that.
+// What only agents and the in-cluster proxy need is in upgrade.go and proof.go.
 type Component struct {
 	// Kind is "Deployment" or "DaemonSet".
 	Kind string
@@ -28,7 +29,8 @@ type Component struct {
 	// Template is its pod template with this image, in a cluster with this number
 	// of nodes. ServiceAccount and ports are in it.
 	Template func(image string, nodes int) corev1.PodTemplateSpec
-	// Replicas is how many pods a Deployment should have.
+	// Replicas is how many pods a Deployment should have; nil: one, and nobody waits
+	// for its rollout.
 	Replicas func(switchover.Observed) int
 	// Secret is what its pods read; zero when they read none.
 	Secret Secret

@@ -40,7 +40,10 @@ func (k *Keeper) wanted(c Component, v *state.View) cluster.Workload {
 			Template:       template,
 		}})
 	}
-	replicas := int32(c.Replicas(v.Observed))
+	replicas := int32(1)
+	if c.Replicas != nil {
+		replicas = int32(c.Replicas(v.Observed))
+	}
 	spec := appsv1.DeploymentSpec{Replicas: &replicas, Selector: selector, Template: template}
 	return cluster.WorkloadOf(&appsv1.Deployment{ObjectMeta: meta, Spec: spec})
 }

@@ -35,10 +35,13 @@ func stuckOnOldImage(v *state.View) []*corev1.Pod {
 // this does not wait for anything.
 func (k *Keeper) ReplaceStuck(ctx context.Context, v *state.View) error {
 	for _, pod := range stuckOnOldImage(v) {
-		if err := k.cluster.DeleteSeen(ctx, pod); err != nil {
+		deleted, err := k.cluster.DeleteSeen(ctx, pod)
+		if err != nil {
 			return fmt.Errorf("replace Pod %s, whose image is at an address of before: %w", cluster.Key(pod), err)
 		}
-		k.cluster.Log.Info("an agent whose image cannot be pulled is replaced by one with the present address", "node", pod.Spec.NodeName, "pod", pod.Name)
+		if deleted {
+			k.cluster.Log.Info("an agent whose image cannot be pulled is replaced by one with the present address", "node", pod.Spec.NodeName, "pod", pod.Name)
+		}
 	}
 	return nil
 }

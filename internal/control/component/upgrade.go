@@ -48,6 +48,10 @@ func observeAgents(v *state.View) agents {
 	if ds == nil {
 		return a
 	}
+	generation := int64(0)
+	if !v.Doc.Desired.Legacy {
+		generation = v.WantedGeneration()
+	}
 	pods := agentPods(v)
 	for _, n := range v.Observed.Nodes {
 		if !n.Agent || n.Exclude {
@@ -59,7 +63,7 @@ func observeAgents(v *state.View) agents {
 			continue
 		}
 		a.total++
-		switch why := pendingReason(v, n, pod); {
+		switch why := pendingReason(v, n, pod, generation); {
 		case isOutdated && pod.DeletionTimestamp == nil:
 			a.outdated = append(a.outdated, outdatedAgent{pod, n.ControlPlane})
 		case why != "":
@@ -111,12 +115,8 @@ func hasReported(v *state.View, n switchover.Node, pod *corev1.Pod) bool {
 }
 
 // pendingReason says, for users, why a node's agent does not work yet; empty when
-// it does.
-func pendingReason(v *state.View, n switchover.Node, pod *corev1.Pod) string {
-	generation := v.WantedGeneration()
-	if v.Doc.Desired.Legacy {
-		generation = 0
-	}
+// it does. Generation is what it should serve; 0 for nothing.
+func pendingReason(v *state.View, n switchover.Node, pod *corev1.Pod, generation int64) string {
 	switch {
 	case pod == nil:
 		return "it has no Pod of DaemonSet " + v1alpha1.DaemonSetAgent
@@ -188,10 +188,13 @@ func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
 		pods = a.next(k.cfg.AgentsAtOnce)
 	}
 	for _, pod := range pods {
-		if err := k.cluster.DeleteSeen(ctx, pod); err != nil {
+		deleted, err := k.cluster.DeleteSeen(ctx, pod)
+		if err != nil {
 			return fmt.Errorf("replace Pod %s by one of this version: %w", cluster.Key(pod), err)
 		}
-		k.cluster.Log.Info("an agent of another version is replaced", "node", pod.Spec.NodeName, "pod", pod.Name)
+		if deleted {
+			k.cluster.Log.Info("an agent of another version is replaced", "node", pod.Spec.NodeName, "pod", pod.Name)
+		}
 	}
 	return nil
 }

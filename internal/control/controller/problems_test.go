@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -269,6 +270,13 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		"does not know": func() {
+			unknown := c.secret(v1alpha1.SecretState)
+			unknown.Data[state.KeyState] = []byte(strings.NewReplacer("mode: Direct", "mode: Pretend", "proxy: true", "proxy: true\n  repoint: true").Replace(string(unknown.Data[state.KeyState])))
+			if err := c.Update(t.Context(), unknown); err != nil {
+				t.Fatal(err)
+			}
+		},
 		"newer version": func() {
 			newer := c.secret(v1alpha1.SecretState)
 			newer.Data[state.KeyState] = []byte("schema: 99\ntarget: {mode: Bundle}\n")
@@ -278,7 +286,7 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 		},
 	} {
 		damage()
-		before := c.secret(v1alpha1.SecretLayout).ResourceVersion
+		before, written := c.secret(v1alpha1.SecretLayout).ResourceVersion, c.written()
 		stop := c.start(nil)
 		c.eventually("it is told that "+told, func() bool {
 			var m deckhousev1alpha1.Module
@@ -291,8 +299,35 @@ func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 		if c.secret(v1alpha1.SecretLayout).ResourceVersion != before {
 			t.Error("the layout was written")
 		}
+		if after := c.written(); !maps.Equal(after, written) {
+			t.Errorf("it is told that %s, and of %v was made %v", told, written, after)
+		}
 		c.restore(stored, published)
 	}
+}
+
+// written are the versions of all that a pass may write, but for the state.
+func (c *testbed) written() map[string]string {
+	c.t.Helper()
+	versions := map[string]string{}
+	for _, list := range []client.ObjectList{&corev1.SecretList{}, &corev1.ConfigMapList{}, &appsv1.DeploymentList{}, &appsv1.DaemonSetList{}} {
+		if err := c.List(c.t.Context(), list); err != nil {
+			c.t.Fatal(err)
+		}
+		for _, o := range itemsOf(c.t, list) {
+			if o.GetName() != v1alpha1.SecretState && o.GetNamespace() != "kube-system" {
+				versions[fmt.Sprintf("%T %s", o, cluster.Key(o))] = fmt.Sprint(o.GetUID(), o.GetGeneration(), o.GetLabels(), o.GetAnnotations(), dataOf(o))
+			}
+		}
+	}
+	return versions
+}
+
+func dataOf(o client.Object) map[string][]byte {
+	if s, ok := o.(*corev1.Secret); ok {
+		return s.Data
+	}
+	return nil
 }
 
 // restore makes Secrets as they were.

@@ -87,7 +87,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	})
 	v.Doc = doc
 	r.images.runner.Want(r.images.request(r.protocol.CheckRequest(doc.State, v.Observed), v, v.Inventory))
-	if !doc.Blind() {
+	if r.tells(doc, v.Observed) {
 		err = r.apply(ctx, v)
 	}
 	r.reports.problem = problemOf(err)
@@ -100,6 +100,12 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	return reconcile.Result{RequeueAfter: state.Soonest(due(v), later, v.Later)}, err
 }
 
+// tells reports whether the document says what should be. Nothing of the cluster
+// is changed for one that does not.
+func (r *Reconciler) tells(doc state.Document, o switchover.Observed) bool {
+	return !doc.Target.IsZero() && !r.protocol.Unreadable(doc.State, o)
+}
+
 // decide makes the new document from the stored one and from what was observed.
 func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document, error) {
 	doc := stored.Document
@@ -107,7 +113,7 @@ func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document,
 	if r := doc.Desired.Registry; r == doc.Target && r != stored.Desired.Registry {
 		doc.Switch = doc.Generation // the platform begins to move: a new switch
 	}
-	if doc.Blind() {
+	if !r.tells(doc, v.Observed) {
 		return doc, nil
 	}
 	doc, err := state.WithHashKey(doc)

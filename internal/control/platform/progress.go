@@ -27,7 +27,7 @@ type Rollout struct {
 // String is that of the workload.
 func (ro Rollout) String() string { return ro.Workload.String() }
 
-// Progress is how far the platform's workloads have moved. It is measured twice
+// Progress is how far the platform's workloads have moved. It is measured several times
 // in a pass, by the same function: against the stored document for switchover,
 // and against the new document to act on.
 type Progress struct {

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
@@ -45,14 +46,14 @@ const Disabled = "Module registry is disabled by ModuleConfig registry."
 // wrong with it is in the spec's Problem. Admission has checked the same, but its
 // policy can be deleted, and it does not check objects that are older.
 func Read(ctx context.Context, live client.Reader) (switchover.Spec, error) {
-	module, err := cluster.Get[deckhousev1alpha1.ModuleConfig](ctx, live, client.ObjectKey{Name: v1alpha1.ModuleName})
+	module, err := moduleConfig(ctx, live, v1alpha1.ModuleName)
 	if err != nil {
 		return switchover.Spec{}, err
 	}
 	if module != nil && module.Spec.Enabled != nil && !*module.Spec.Enabled {
 		return switchover.Spec{Problem: Disabled}, nil
 	}
-	config, err := cluster.Get[deckhousev1alpha1.ModuleConfig](ctx, live, client.ObjectKey{Name: v1alpha1.ModuleConfigName})
+	config, err := moduleConfig(ctx, live, v1alpha1.ModuleConfigName)
 	switch {
 	case err != nil:
 		return switchover.Spec{}, err
@@ -62,6 +63,16 @@ func Read(ctx context.Context, live client.Reader) (switchover.Spec, error) {
 		return Parse(nil), nil
 	}
 	return Parse(config.Spec.Settings.Raw), nil
+}
+
+// moduleConfig reads one; nil when there is none, or when the cluster does not know
+// the kind.
+func moduleConfig(ctx context.Context, live client.Reader, name string) (*deckhousev1alpha1.ModuleConfig, error) {
+	config, err := cluster.Get[deckhousev1alpha1.ModuleConfig](ctx, live, client.ObjectKey{Name: name})
+	if meta.IsNoMatchError(err) {
+		return nil, nil //nolint:nilnil // absent is an answer here
+	}
+	return config, err
 }
 
 // Parse turns spec.settings of ModuleConfig deckhouse, as JSON, into what is asked

@@ -56,10 +56,6 @@ func (d Document) User(name string) (User, bool) {
 	return User{}, false
 }
 
-// Blind reports whether the document does not tell what should be. Nothing is
-// taken away for that.
-func (d Document) Blind() bool { return d.Target.IsZero() || d.Newer() }
-
 // Moved reports whether the platform's move to the present target has ended.
 // A workload that breaks later is not the switch's, and holds up nothing.
 func (d Document) Moved() bool {

@@ -40,7 +40,8 @@ type Stored struct {
 	Problem string
 }
 
-// Store keeps the document in Secret registry-state.
+// Store keeps the document in Secret registry-state, with the identity that belongs
+// to it, and publishes the layout that it holds.
 type Store struct {
 	cluster *cluster.Client
 	domain  string
@@ -65,9 +66,8 @@ func (s *Store) Load(ctx context.Context) (Stored, error) {
 	return Stored{Document: doc, Secret: secret}, nil
 }
 
-// Save stores the document if it changed. It is
-// one write that fails if anybody wrote since load: a former leader's late
-// pass ends here.
+// Save stores the document if it changed. It is one write that fails if anybody
+// wrote since Load: a former leader's late pass ends here.
 func (s *Store) Save(ctx context.Context, before Stored, doc Document, o switchover.Observed) error {
 	secret := cluster.SecretToWrite(before.Secret, v1alpha1.SecretState, typeState)
 	if err := fill(secret, doc, o); err != nil {

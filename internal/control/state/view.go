@@ -12,8 +12,9 @@ import (
 )
 
 // View is what one pass works with: what is there, what switchover was told of
-// it, and what should be. The controller makes it; whoever is given it may only
-// add to Blocked, Again and Later.
+// it, and what should be. The controller makes it. Those who are given it add to
+// Again and Later; Store.Publish and package pullsecret also replace the Secret that
+// they wrote, pullsecret sets Blocked, and component fills Observed.Proxy.
 type View struct {
 	*cluster.Snapshot
 	Observed switchover.Observed

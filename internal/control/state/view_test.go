@@ -1,6 +1,8 @@
 package state
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +11,8 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // with is a view of an empty cluster.
@@ -70,6 +74,26 @@ func TestWordsAreNotStoredAtEveryReport(t *testing.T) {
 		}
 		if got := after.Conditions[1].Message; c.put && got != "1 of 3" || !c.put && got != said {
 			t.Errorf("%s: says %q", name, got)
+		}
+	}
+}
+
+// TestKnownNamesLeaveTheDocumentAlone: it is stored afterwards.
+func TestKnownNamesLeaveTheDocumentAlone(t *testing.T) {
+	t.Parallel()
+	for n := range 10 {
+		var doc Document
+		for i := range n {
+			doc.Bases = append(doc.Bases, layout.Name{Host: fmt.Sprintf("%c.io", 'b'+i)}) // grown as a decoder does
+		}
+		before := slices.Clone(doc.Bases)
+		v := with(doc)
+		v.Observed.Installation = upstream.Upstream{Host: "a.io", Scheme: upstream.HTTPS}
+		if names := v.KnownNames(); len(names) != n+2 {
+			t.Errorf("%d names: %v are known", n, names)
+		}
+		if !slices.Equal(v.Doc.Bases, before) {
+			t.Errorf("%d names: the document has %v, and had %v", n, v.Doc.Bases, before)
 		}
 	}
 }

@@ -49,6 +49,12 @@ func (e *evaluation) rememberAhead() {
 	e.s.Ahead = ahead
 }
 
+// Unreadable reports whether nothing can be decided without guessing: Advance then
+// says why and changes nothing, and nothing of the cluster may be changed either.
+func (p Protocol) Unreadable(s State, seen Observed) bool {
+	return (&evaluation{Protocol: p, seen: seen, was: s, s: s}).unreadable() != ""
+}
+
 // unreadable says why nothing can be decided without guessing; empty if it can.
 func (e *evaluation) unreadable() string {
 	s := e.s

@@ -305,7 +305,7 @@ func (e *evaluation) orderLegacy() {
 	if e.keepsNames() && e.namesAreLive() {
 		return // something needs them: the layout is published again
 	}
-	e.s.Desired.Layout, e.s.Desired.ProxyLayout = layout.Layout{}, layout.Layout{}
+	e.s.Desired.Layout, e.s.Desired.ProxyLayout, e.s.Desired.ProxyShrunk = layout.Layout{}, layout.Layout{}, 0
 	e.s.Desired.Legacy, e.s.SafeGeneration = true, 0
 }
 

@@ -19,9 +19,9 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// own are the objects that the controller makes for itself. Agents and state are
+// Own are the objects that the controller makes for itself. Agents and state are
 // not among them: they have steps of their own.
-func own() []client.Object {
+func Own() []client.Object {
 	objects := []client.Object{
 		&appsv1.Deployment{ObjectMeta: cluster.HereMeta(v1alpha1.DeploymentProxy)},
 		&corev1.Service{ObjectMeta: cluster.HereMeta(v1alpha1.ServiceRegistry)},
@@ -36,7 +36,7 @@ func own() []client.Object {
 
 // removeOwn removes them, the RegistryNodes and the controller's lease.
 func (u *uninstaller) removeOwn(ctx context.Context) error {
-	for _, o := range own() {
+	for _, o := range Own() {
 		if err := u.removeOurs(ctx, o); err != nil {
 			return err
 		}
