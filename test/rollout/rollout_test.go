@@ -311,8 +311,10 @@ func (c *cluster) wantHistory(rows []row, r *recorder) {
 		byKey[keyOf(row.object)] = row
 	}
 	all, most := r.history(func(key string) bool { return byKey[key].stuck })
-	if most != 3 {
-		c.t.Errorf("%d rollouts were under way at once, want 3", most)
+	// How many of the three places those that are stuck hold meanwhile depends on
+	// the machine. TestWhichRolloutsMayBegin of package platform has the exact number.
+	if most < 2 || most > 3 {
+		c.t.Errorf("%d rollouts were under way at once, want 2 or 3", most)
 	}
 	deckhouse := all["Deployment "+v1alpha1.Namespace+"/deckhouse"]
 	var others uint64
