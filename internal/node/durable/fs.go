@@ -53,8 +53,8 @@ func (DryRun) SyncDir(string) error { return nil }
 
 // Attributes are what a file has besides its content.
 type Attributes struct {
-	// Mode has the permission bits. Zero is 0600: the umask changes nothing.
-	Mode fs.FileMode
+	// Mode has the permission bits. Nil is 0600: the umask changes nothing.
+	Mode *fs.FileMode
 	// Owner is nil for the user and group of this process.
 	Owner *Owner
 	// Modified is zero for now.
@@ -68,7 +68,7 @@ type Owner struct{ UID, GID int }
 
 // mode is the permission bits that the file gets.
 func (a Attributes) mode() fs.FileMode {
-	if a.Mode == 0 {
+	if a.Mode == nil {
 		return 0o600
 	}
 	return a.Mode.Perm()

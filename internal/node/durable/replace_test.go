@@ -45,7 +45,7 @@ func TestReplaceIsOneStep(t *testing.T) {
 					t.Fatal(err)
 				}
 				fsys, name := open(dir)
-				next := durable.File{Name: name("file"), Data: []byte("new content"), Attributes: durable.Attributes{Mode: 0o640}}
+				next := durable.File{Name: name("file"), Data: []byte("new content"), Attributes: durable.Attributes{Mode: new(fs.FileMode(0o640))}}
 				p := durabletest.NewProcess(at, kill)
 				err := durable.Replace(p.FS(fsys), next)
 				where := fmt.Sprintf("%s, killed at %d, %s: %v", kind, at, kill, p.Steps())
@@ -138,7 +138,7 @@ func TestAttributes(t *testing.T) {
 		if err := os.Symlink(outside, filepath.Join(dir, "file")); err != nil {
 			t.Fatal(err)
 		}
-		want := durable.Attributes{Mode: 0o664, Owner: &durable.Owner{UID: -1, GID: os.Getegid()}, Modified: at}
+		want := durable.Attributes{Mode: new(fs.FileMode(0o664)), Owner: &durable.Owner{UID: -1, GID: os.Getegid()}, Modified: at}
 		if err := fsys.WriteFile(name("file"), []byte("ours"), want); err != nil {
 			t.Fatal(err)
 		}
@@ -150,8 +150,20 @@ func TestAttributes(t *testing.T) {
 			t.Errorf("%s: %v, %v", kind, info, err)
 		}
 		got, err := fsys.Attributes(name("file"))
-		if err != nil || got.Mode != 0o664 || *got.Owner != (durable.Owner{UID: os.Geteuid(), GID: os.Getegid()}) {
+		if err != nil || *got.Mode != 0o664 || *got.Owner != (durable.Owner{UID: os.Geteuid(), GID: os.Getegid()}) {
 			t.Errorf("%s: %+v, %v", kind, got, err)
+		}
+		if err := os.Chmod(filepath.Join(dir, "file"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if got, err = fsys.Attributes(name("file")); err != nil {
+			t.Fatal(err)
+		}
+		if err := fsys.WriteFile(name("closed"), nil, got); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := fsys.Lstat(name("closed")); err != nil || info.Mode() != 0 {
+			t.Errorf("%s: of a file that nobody may read: %v, %v", kind, info, err)
 		}
 		if err := fsys.WriteFile(name("plain"), nil, durable.Attributes{}); err != nil {
 			t.Fatal(err)

@@ -89,7 +89,7 @@ func attributesOf(file *os.File, err error) (Attributes, error) {
 	if err != nil {
 		return Attributes{}, err
 	}
-	a := Attributes{Mode: info.Mode().Perm(), Extended: map[string][]byte{}}
+	a := Attributes{Mode: new(info.Mode().Perm()), Extended: map[string][]byte{}}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		a.Owner = &Owner{UID: int(stat.Uid), GID: int(stat.Gid)}
 	}
