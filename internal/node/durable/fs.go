@@ -13,8 +13,6 @@ type FS interface {
 	// Lstat and Readlink do not follow a symbolic link at the end of the name.
 	Lstat(name string) (fs.FileInfo, error)
 	Readlink(name string) (string, error)
-	// Attributes are those of a file, for a new file that takes its place.
-	Attributes(name string) (Attributes, error)
 	// Writable reports why a directory takes no new entries. It changes nothing.
 	Writable(dir string) error
 

@@ -149,14 +149,14 @@ func TestAttributes(t *testing.T) {
 		if err != nil || info.Mode() != 0o664 || !info.ModTime().Equal(at) {
 			t.Errorf("%s: %v, %v", kind, info, err)
 		}
-		got, err := fsys.Attributes(name("file"))
+		got, err := durable.AttributesOf(filepath.Join(dir, "file"))
 		if err != nil || *got.Mode != 0o664 || *got.Owner != (durable.Owner{UID: os.Geteuid(), GID: os.Getegid()}) {
 			t.Errorf("%s: %+v, %v", kind, got, err)
 		}
 		if err := os.Chmod(filepath.Join(dir, "file"), 0); err != nil {
 			t.Fatal(err)
 		}
-		if got, err = fsys.Attributes(name("file")); err != nil {
+		if got, err = durable.AttributesOf(filepath.Join(dir, "file")); err != nil {
 			t.Fatal(err)
 		}
 		if err := fsys.WriteFile(name("closed"), nil, got); err != nil {
@@ -171,6 +171,32 @@ func TestAttributes(t *testing.T) {
 		if info, err := fsys.Lstat(name("plain")); err != nil || info.Mode() != 0o600 {
 			t.Errorf("%s: %v, %v", kind, info, err)
 		}
+	}
+}
+
+// TestAttributesOpenNothing: a pipe in the place of a file would keep whoever
+// opens it waiting.
+func TestAttributesOpenNothing(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		a, err := durable.AttributesOf(pipe)
+		if err == nil && *a.Mode != 0o640 {
+			err = fmt.Errorf("mode %s", *a.Mode)
+		}
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for somebody to write to a pipe")
 	}
 }
 

@@ -79,13 +79,10 @@ func syncDir(dir *os.File, err error) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// attributesOf are those of a file that was opened for that, without its time.
-func attributesOf(file *os.File, err error) (Attributes, error) {
-	if err != nil {
-		return Attributes{}, err
-	}
-	defer func() { _ = file.Close() }() // it was only read
-	info, err := file.Stat()
+// AttributesOf are those of a file of the machine without its time, for a new file
+// that takes its place. The file is not opened: it may be a pipe by now.
+func AttributesOf(path string) (Attributes, error) {
+	info, err := os.Lstat(path)
 	if err != nil {
 		return Attributes{}, err
 	}
@@ -94,21 +91,21 @@ func attributesOf(file *os.File, err error) (Attributes, error) {
 		a.Owner = &Owner{UID: int(stat.Uid), GID: int(stat.Gid)}
 	}
 	names := make([]byte, largestExtended)
-	n, err := unix.Flistxattr(int(file.Fd()), names)
+	n, err := unix.Llistxattr(path, names)
 	if errors.Is(err, unix.ENOTSUP) {
 		return a, nil
 	}
 	if err != nil {
-		return Attributes{}, fmt.Errorf("list extended attributes of %s: %w", file.Name(), err)
+		return Attributes{}, fmt.Errorf("list extended attributes of %s: %w", path, err)
 	}
 	for _, name := range strings.FieldsFunc(string(names[:n]), func(r rune) bool { return r == 0 }) {
 		value := make([]byte, largestExtended)
-		n, err := unix.Fgetxattr(int(file.Fd()), name, value)
+		n, err := unix.Lgetxattr(path, name, value)
 		if errors.Is(err, unix.ENOTSUP) {
 			continue
 		}
 		if err != nil {
-			return Attributes{}, fmt.Errorf("read extended attribute %s of %s: %w", name, file.Name(), err)
+			return Attributes{}, fmt.Errorf("read extended attribute %s of %s: %w", name, path, err)
 		}
 		a.Extended[name] = value[:n]
 	}
