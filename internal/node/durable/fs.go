@@ -59,6 +59,8 @@ type Attributes struct {
 	Modified time.Time
 	// Extended are the extended attributes by name, such as the SELinux label.
 	Extended map[string][]byte
+
+	from string // the file that they were read from
 }
 
 // Owner is a user and a group by number; -1 leaves that one as it is.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -171,6 +172,36 @@ func TestAttributes(t *testing.T) {
 		if info, err := fsys.Lstat(name("plain")); err != nil || info.Mode() != 0o600 {
 			t.Errorf("%s: %v, %v", kind, info, err)
 		}
+	}
+}
+
+// TestWhatIsSaidOfAFailedWrite: people read it in the status of a node. It says
+// that the new file cannot be made, not that a leftover cannot be removed.
+func TestWhatIsSaidOfAFailedWrite(t *testing.T) {
+	t.Parallel()
+	for kind, open := range both(t) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fsys, name := open(dir)
+		err := fsys.WriteFile(name("file/new"), nil, durable.Attributes{})
+		if failed, ok := errors.AsType[*fs.PathError](err); !ok || failed.Op != "open" && failed.Op != "openat" || !errors.Is(err, syscall.ENOTDIR) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	from, to := filepath.Join(t.TempDir(), "config.toml"), filepath.Join(t.TempDir(), "new")
+	if err := os.WriteFile(from, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := durable.AttributesOf(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Extended["user."+strings.Repeat("x", 300)] = nil // longer than Linux allows
+	err = durable.Disk{}.WriteFile(to, nil, a)
+	if err == nil || !strings.HasPrefix(err.Error(), "copy extended attribute user.xxx") || !strings.HasSuffix(err.Error(), " of "+from+": numerical result out of range") {
+		t.Error(err)
 	}
 }
 

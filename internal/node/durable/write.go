@@ -3,7 +3,6 @@ package durable
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -31,10 +30,9 @@ type creator interface {
 // write is WriteFile of both file systems. Before it is complete the file is for
 // its owner only.
 func write(c creator, name string, data []byte, a Attributes) error {
-	// A leftover of a crash may be anything, such as a link to somewhere else.
-	if err := c.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	// A leftover of a crash may be anything, such as a link to somewhere else. If it
+	// cannot be removed, create says why.
+	_ = c.Remove(name)
 	file, err := c.create(name)
 	if err != nil {
 		return err
@@ -65,7 +63,7 @@ func (a Attributes) apply(file *os.File) error {
 	for _, name := range slices.Sorted(maps.Keys(a.Extended)) {
 		err := unix.Fsetxattr(int(file.Fd()), name, a.Extended[name], 0)
 		if err != nil && !errors.Is(err, unix.ENOTSUP) {
-			return fmt.Errorf("set extended attribute %s of %s: %w", name, file.Name(), err)
+			return fmt.Errorf("copy extended attribute %s of %s: %w", name, a.from, err)
 		}
 	}
 	return nil
@@ -86,7 +84,7 @@ func AttributesOf(path string) (Attributes, error) {
 	if err != nil {
 		return Attributes{}, err
 	}
-	a := Attributes{Mode: new(info.Mode().Perm()), Extended: map[string][]byte{}}
+	a := Attributes{from: path, Mode: new(info.Mode().Perm()), Extended: map[string][]byte{}}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		a.Owner = &Owner{UID: int(stat.Uid), GID: int(stat.Gid)}
 	}
@@ -105,7 +103,7 @@ func AttributesOf(path string) (Attributes, error) {
 			continue
 		}
 		if err != nil {
-			return Attributes{}, fmt.Errorf("read extended attribute %s of %s: %w", name, path, err)
+			return Attributes{}, fmt.Errorf("copy extended attribute %s of %s: %w", name, path, err)
 		}
 		a.Extended[name] = value[:n]
 	}
