@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"context"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +21,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/hosts"
 	"github.com/d8-registry/registry/internal/node/proof"
 	"github.com/d8-registry/registry/internal/node/reach"
+	"github.com/d8-registry/registry/internal/node/reconfigure"
 	"github.com/d8-registry/registry/internal/node/report"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -88,6 +92,65 @@ func TestChangeWaitsForDirectories(t *testing.T) {
 				if kept := r.Status.Restart != nil; kept != row.kept[pass] {
 					t.Errorf("pass %d: the restart is kept: %t; %v", pass+1, kept, r.Problems())
 				}
+			}
+		})
+	}
+}
+
+// restarted is a containerd that was restarted for a change, and is again whenever
+// that is asked for.
+type restarted struct {
+	reconfigure.Runtime
+	run int
+}
+
+func (c *restarted) Instance(context.Context) (string, error) {
+	return fmt.Sprintf("boot/%d", c.run), nil
+}
+func (*restarted) Answers(context.Context) error                             { return nil }
+func (*restarted) Lost(context.Context, []string) (lost []string, err error) { return nil, nil }
+func (*restarted) Check(context.Context) error                               { return nil }
+func (c *restarted) Restart(context.Context) error                           { c.run++; return nil }
+
+// TestResumedChangeIsProved: a change that an earlier agent was stopped in can be
+// proved while containerd is silent, if the serving half has a layout.
+func TestResumedChangeIsProved(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		serve  *served
+		layout layout.Layout
+		proved bool
+	}{
+		"no serving half": {nil, layout.Layout{Generation: 1}, false},
+		"no layout":       {&served{}, layout.Layout{}, false},
+		"both":            {&served{}, layout.Layout{Generation: 1}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const journal = `{"id":"x","shown":"/config.toml","step":"restart","path":"/hosts","before":"absent","after":"a","instance":"boot/1","from":"boot/1"}`
+			dir, log, runtime := t.TempDir(), slog.New(slog.DiscardHandler), &restarted{run: 2}
+			if err := os.WriteFile(filepath.Join(dir, "reconfigure.json"), []byte(journal), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			silent, err := containerd.Dial(filepath.Join(dir, "none"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = silent.Close() }()
+			a := &Agent{
+				report:     report.New(report.Options{}),
+				containerd: newInspector(Config{}, silent, log, func() {}),
+				change: configchange.New(configchange.Options{
+					Log: log, StateDir: dir, HostRoot: dir, Main: configchange.MainFile{Path: "/config.toml"},
+					Runtime: runtime, Service: func(string) reconfigure.Service { return runtime },
+					Limits:       reconfigure.Limits{Prove: time.Millisecond},
+					WriteRestart: func(context.Context, registryv1alpha1.RestartStatus) {},
+				}),
+			}
+			r := a.report.Begin()
+			a.resume(t.Context(), r, row.layout, row.serve)
+			if s := r.Status.Restart; s == nil || strings.Contains(s.Message, "nothing to prove it with") == row.proved || !strings.Contains(s.Message, "does not follow it") {
+				t.Errorf("%+v; %v", s, r.Problems())
 			}
 		})
 	}
