@@ -1,6 +1,7 @@
 package matrix_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -30,10 +33,13 @@ func TestKillAtEachFileOperation(t *testing.T) {
 	whole.node.Reported()
 	_, points := agent.result()
 	files := whole.files(t)
-	for _, what := range []string{"rename to node/config.toml", "rename to node/registry.d/registry.d8-system.svc:N/hosts.toml", "sync node/config.toml.registry-agent-backup"} {
+	for _, what := range []string{"rename to node/config.toml", "rename to node/registry.d/registry.d8-system.svc:N/hosts.toml", "sync node/config.toml.registry-agent-backup", whole.attribute} {
 		if !slices.ContainsFunc(points, func(p point) bool { return strings.HasPrefix(p.what, what) }) {
 			t.Errorf("no %q among %v", what, points)
 		}
+	}
+	if slices.ContainsFunc(points, func(p point) bool { return p.what == "remove state/serve/ca.key.new" }) {
+		t.Error("a file that never was there is removed: a kill before that changes nothing")
 	}
 	t.Logf("a switch is %d operations on files and leaves %v", len(points), files)
 	for _, p := range someOf(t, points) {
@@ -78,6 +84,7 @@ type life struct {
 	restarter *restarter
 	a         upstream.Upstream
 	running   []string
+	attribute string // the operation that keeps an attribute of the main file; empty if there can be none
 }
 
 // newLife is a node that looks nowhere for hosts, and a layout that waits for
@@ -89,6 +96,11 @@ func newLife(t *testing.T, v containerdtest.Version) *life {
 	r.PushRandom(t, "team/a/app", "v1", 1, 256)
 	l := &life{a: r.Upstream("team/a")}
 	c := containerdtest.NewVersion(t, v)
+	if err := unix.Setxattr(c.ConfigFile, "user.theirs", []byte("kept"), 0); err == nil {
+		l.attribute = "attribute node/config.toml.registry-agent-new"
+	} else if !errors.Is(err, unix.ENOTSUP) {
+		t.Fatal(err)
+	}
 	l.node = agenttest.New(t, server.Start(t), c)
 	l.restarter = newRestarter(t, c)
 	c.RunPod(t)

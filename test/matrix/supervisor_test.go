@@ -29,8 +29,8 @@ const listenerFD = 200
 func changing() []uint32 {
 	return []uint32{
 		unix.SYS_OPENAT, unix.SYS_WRITE, unix.SYS_PWRITE64, unix.SYS_FSYNC, unix.SYS_FDATASYNC, unix.SYS_FTRUNCATE,
-		unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_FCHOWN, unix.SYS_FCHOWNAT, unix.SYS_MKDIRAT, unix.SYS_UNLINKAT,
-		unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2, unix.SYS_LINKAT, unix.SYS_SYMLINKAT,
+		unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_FCHOWN, unix.SYS_FCHOWNAT, unix.SYS_FSETXATTR,
+		unix.SYS_UTIMENSAT, unix.SYS_MKDIRAT, unix.SYS_UNLINKAT, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2, unix.SYS_LINKAT, unix.SYS_SYMLINKAT,
 	}
 }
 
@@ -194,10 +194,17 @@ func (s *supervisor) describe(n notification) string {
 		verb, path = "mode or owner", n.file(n.args[0])
 	case unix.SYS_FCHMODAT, unix.SYS_FCHOWNAT:
 		verb, path = "mode or owner", at(0, 1)
+	case unix.SYS_FSETXATTR:
+		verb, path = "attribute", n.file(n.args[0])
+	case unix.SYS_UTIMENSAT:
+		verb, path = "time", at(0, 1)
 	case unix.SYS_MKDIRAT:
 		verb, path = "mkdir", at(0, 1)
 	case unix.SYS_UNLINKAT:
 		verb, path = "remove", at(0, 1)
+		if _, err := os.Lstat(path); err != nil {
+			return "" // a leftover that is not there: nothing changes
+		}
 	case unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2, unix.SYS_LINKAT:
 		verb, path = "rename to", at(2, 3)
 	case unix.SYS_SYMLINKAT:

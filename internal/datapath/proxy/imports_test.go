@@ -15,7 +15,7 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed := map[string]bool{"layout": true, "upstream": true, "datapath/regauth": true}
+	allowed := map[string]bool{"internal/layout": true, "internal/upstream": true, "internal/datapath/regauth": true}
 	for _, f := range files {
 		if !strings.HasSuffix(f.Name(), ".go") || strings.HasSuffix(f.Name(), "_test.go") {
 			continue
@@ -26,7 +26,7 @@ func TestImports(t *testing.T) {
 		}
 		for _, imported := range parsed.Imports {
 			path := strings.Trim(imported.Path.Value, `"`)
-			ours, isOurs := strings.CutPrefix(path, "github.com/d8-registry/registry/internal/")
+			ours, isOurs := strings.CutPrefix(path, "github.com/d8-registry/registry/")
 			if strings.Contains(path, "k8s.io") || path == "os" || isOurs && !allowed[ours] {
 				t.Errorf("%s imports %s", f.Name(), path)
 			}

@@ -60,7 +60,7 @@ func newAgent(cfg Config, log *slog.Logger, wake func()) (*Agent, error) {
 		}),
 		containerd: newInspector(cfg, cri, log, wake),
 		serving:    &serving{listen: cfg.Listen, state: state, log: log, wake: wake},
-		proofs:     proof.New(cri, cfg.ProofInterval),
+		proofs:     proof.New(cri, cfg.Listen, cfg.ProofInterval),
 		reach:      reach.New(cfg.ProofInterval, cfg.Jitter),
 	}
 	a.hosts = hosts.New(hosts.Options{

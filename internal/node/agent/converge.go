@@ -23,8 +23,9 @@ func (a *Agent) converge(ctx context.Context, r *report.Report, l layout.Layout,
 		return
 	}
 	setUp := a.setUp(ctx, r, l, s, facts)
+	tolerated := !setUp && r.Tolerated("directories") // before the proof, which may take longer than that
 	proved, lost := a.proofs.All(ctx, r, proof.Question{Layout: l, Serve: s.client, Facts: facts, SetUp: setUp})
-	a.changeMainFile(ctx, r, setUp, configchange.Task{Facts: facts, Lost: lost, Prove: a.proveChange(l, s)})
+	a.changeMainFile(ctx, r, setUp, tolerated, configchange.Task{Facts: facts, Lost: lost, Prove: a.proveChange(l, s)})
 	if r.Again {
 		return
 	}
@@ -53,17 +54,16 @@ func (a *Agent) setUp(ctx context.Context, r *report.Report, l layout.Layout, s 
 // changeMainFile changes containerd's main file if host directories are set up.
 // If they are not, a change that began is not given up at once: it could not be
 // proved now.
-func (a *Agent) changeMainFile(ctx context.Context, r *report.Report, setUp bool, t configchange.Task) {
-	if setUp {
+func (a *Agent) changeMainFile(ctx context.Context, r *report.Report, setUp, tolerated bool, t configchange.Task) {
+	switch {
+	case setUp:
 		r.Over("directories")
 		a.change.Converge(ctx, r, t)
-		return
-	}
-	if r.Tolerated("directories") {
+	case tolerated:
 		r.KeepRestart()
-		return
+	default:
+		a.change.Converge(ctx, r, configchange.Task{Facts: t.Facts})
 	}
-	a.change.Converge(ctx, r, configchange.Task{Facts: t.Facts})
 }
 
 // resume is the pass of an agent that cannot ask containerd or the serving half.

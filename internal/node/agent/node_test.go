@@ -327,7 +327,7 @@ func TestCrashBetweenWrites(t *testing.T) {
 			stops++
 		}
 	}
-	if stops < 20 {
+	if stops < 32 {
 		t.Errorf("only %d operations were stopped at", stops)
 	}
 }

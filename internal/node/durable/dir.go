@@ -38,9 +38,6 @@ func (d *Dir) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name
 // Readlink implements FS.
 func (d *Dir) Readlink(name string) (string, error) { return d.root.Readlink(name) }
 
-// Attributes implements FS.
-func (d *Dir) Attributes(name string) (Attributes, error) { return attributesOf(d.root.Open(name)) }
-
 // Writable implements FS.
 func (d *Dir) Writable(dir string) error { return Disk{}.Writable(filepath.Join(d.root.Name(), dir)) }
 

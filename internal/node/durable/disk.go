@@ -3,7 +3,6 @@ package durable
 import (
 	"io/fs"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +22,6 @@ func (Disk) Lstat(name string) (fs.FileInfo, error) { return os.Lstat(name) }
 
 // Readlink implements FS.
 func (Disk) Readlink(name string) (string, error) { return os.Readlink(name) }
-
-// Attributes implements FS.
-func (Disk) Attributes(name string) (Attributes, error) {
-	return attributesOf(os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW, 0))
-}
 
 // Writable implements FS.
 func (Disk) Writable(dir string) error {

@@ -13,8 +13,6 @@ type FS interface {
 	// Lstat and Readlink do not follow a symbolic link at the end of the name.
 	Lstat(name string) (fs.FileInfo, error)
 	Readlink(name string) (string, error)
-	// Attributes are those of a file, for a new file that takes its place.
-	Attributes(name string) (Attributes, error)
 	// Writable reports why a directory takes no new entries. It changes nothing.
 	Writable(dir string) error
 
@@ -53,14 +51,16 @@ func (DryRun) SyncDir(string) error { return nil }
 
 // Attributes are what a file has besides its content.
 type Attributes struct {
-	// Mode has the permission bits. Zero is 0600: the umask changes nothing.
-	Mode fs.FileMode
+	// Mode has the permission bits. Nil is 0600: the umask changes nothing.
+	Mode *fs.FileMode
 	// Owner is nil for the user and group of this process.
 	Owner *Owner
 	// Modified is zero for now.
 	Modified time.Time
 	// Extended are the extended attributes by name, such as the SELinux label.
 	Extended map[string][]byte
+
+	from string // the file that they were read from
 }
 
 // Owner is a user and a group by number; -1 leaves that one as it is.
@@ -68,7 +68,7 @@ type Owner struct{ UID, GID int }
 
 // mode is the permission bits that the file gets.
 func (a Attributes) mode() fs.FileMode {
-	if a.Mode == 0 {
+	if a.Mode == nil {
 		return 0o600
 	}
 	return a.Mode.Perm()

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func TestReplaceIsOneStep(t *testing.T) {
 					t.Fatal(err)
 				}
 				fsys, name := open(dir)
-				next := durable.File{Name: name("file"), Data: []byte("new content"), Attributes: durable.Attributes{Mode: 0o640}}
+				next := durable.File{Name: name("file"), Data: []byte("new content"), Attributes: durable.Attributes{Mode: new(fs.FileMode(0o640))}}
 				p := durabletest.NewProcess(at, kill)
 				err := durable.Replace(p.FS(fsys), next)
 				where := fmt.Sprintf("%s, killed at %d, %s: %v", kind, at, kill, p.Steps())
@@ -138,7 +139,7 @@ func TestAttributes(t *testing.T) {
 		if err := os.Symlink(outside, filepath.Join(dir, "file")); err != nil {
 			t.Fatal(err)
 		}
-		want := durable.Attributes{Mode: 0o664, Owner: &durable.Owner{UID: -1, GID: os.Getegid()}, Modified: at}
+		want := durable.Attributes{Mode: new(fs.FileMode(0o664)), Owner: &durable.Owner{UID: -1, GID: os.Getegid()}, Modified: at}
 		if err := fsys.WriteFile(name("file"), []byte("ours"), want); err != nil {
 			t.Fatal(err)
 		}
@@ -149,9 +150,21 @@ func TestAttributes(t *testing.T) {
 		if err != nil || info.Mode() != 0o664 || !info.ModTime().Equal(at) {
 			t.Errorf("%s: %v, %v", kind, info, err)
 		}
-		got, err := fsys.Attributes(name("file"))
-		if err != nil || got.Mode != 0o664 || *got.Owner != (durable.Owner{UID: os.Geteuid(), GID: os.Getegid()}) {
+		got, err := durable.AttributesOf(filepath.Join(dir, "file"))
+		if err != nil || *got.Mode != 0o664 || *got.Owner != (durable.Owner{UID: os.Geteuid(), GID: os.Getegid()}) {
 			t.Errorf("%s: %+v, %v", kind, got, err)
+		}
+		if err := os.Chmod(filepath.Join(dir, "file"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if got, err = durable.AttributesOf(filepath.Join(dir, "file")); err != nil {
+			t.Fatal(err)
+		}
+		if err := fsys.WriteFile(name("closed"), nil, got); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := fsys.Lstat(name("closed")); err != nil || info.Mode() != 0 {
+			t.Errorf("%s: of a file that nobody may read: %v, %v", kind, info, err)
 		}
 		if err := fsys.WriteFile(name("plain"), nil, durable.Attributes{}); err != nil {
 			t.Fatal(err)
@@ -159,6 +172,62 @@ func TestAttributes(t *testing.T) {
 		if info, err := fsys.Lstat(name("plain")); err != nil || info.Mode() != 0o600 {
 			t.Errorf("%s: %v, %v", kind, info, err)
 		}
+	}
+}
+
+// TestWhatIsSaidOfAFailedWrite: people read it in the status of a node. It says
+// that the new file cannot be made, not that a leftover cannot be removed.
+func TestWhatIsSaidOfAFailedWrite(t *testing.T) {
+	t.Parallel()
+	for kind, open := range both(t) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fsys, name := open(dir)
+		err := fsys.WriteFile(name("file/new"), nil, durable.Attributes{})
+		if failed, ok := errors.AsType[*fs.PathError](err); !ok || failed.Op != "open" && failed.Op != "openat" || !errors.Is(err, syscall.ENOTDIR) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	from, to := filepath.Join(t.TempDir(), "config.toml"), filepath.Join(t.TempDir(), "new")
+	if err := os.WriteFile(from, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := durable.AttributesOf(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Extended["user."+strings.Repeat("x", 300)] = nil // longer than Linux allows
+	err = durable.Disk{}.WriteFile(to, nil, a)
+	if err == nil || !strings.HasPrefix(err.Error(), "copy extended attribute user.xxx") || !strings.HasSuffix(err.Error(), " of "+from+": numerical result out of range") {
+		t.Error(err)
+	}
+}
+
+// TestAttributesOpenNothing: a pipe in the place of a file would keep whoever
+// opens it waiting.
+func TestAttributesOpenNothing(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		a, err := durable.AttributesOf(pipe)
+		if err == nil && *a.Mode != 0o640 {
+			err = fmt.Errorf("mode %s", *a.Mode)
+		}
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for somebody to write to a pipe")
 	}
 }
 

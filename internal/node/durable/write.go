@@ -3,7 +3,6 @@ package durable
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -31,10 +30,9 @@ type creator interface {
 // write is WriteFile of both file systems. Before it is complete the file is for
 // its owner only.
 func write(c creator, name string, data []byte, a Attributes) error {
-	// A leftover of a crash may be anything, such as a link to somewhere else.
-	if err := c.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	// A leftover of a crash may be anything, such as a link to somewhere else. If it
+	// cannot be removed, create says why.
+	_ = c.Remove(name)
 	file, err := c.create(name)
 	if err != nil {
 		return err
@@ -65,7 +63,7 @@ func (a Attributes) apply(file *os.File) error {
 	for _, name := range slices.Sorted(maps.Keys(a.Extended)) {
 		err := unix.Fsetxattr(int(file.Fd()), name, a.Extended[name], 0)
 		if err != nil && !errors.Is(err, unix.ENOTSUP) {
-			return fmt.Errorf("set extended attribute %s of %s: %w", name, file.Name(), err)
+			return fmt.Errorf("copy extended attribute %s of %s: %w", name, a.from, err)
 		}
 	}
 	return nil
@@ -79,36 +77,33 @@ func syncDir(dir *os.File, err error) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// attributesOf are those of a file that was opened for that, without its time.
-func attributesOf(file *os.File, err error) (Attributes, error) {
+// AttributesOf are those of a file of the machine without its time, for a new file
+// that takes its place. The file is not opened: it may be a pipe by now.
+func AttributesOf(path string) (Attributes, error) {
+	info, err := os.Lstat(path)
 	if err != nil {
 		return Attributes{}, err
 	}
-	defer func() { _ = file.Close() }() // it was only read
-	info, err := file.Stat()
-	if err != nil {
-		return Attributes{}, err
-	}
-	a := Attributes{Mode: info.Mode().Perm(), Extended: map[string][]byte{}}
+	a := Attributes{from: path, Mode: new(info.Mode().Perm()), Extended: map[string][]byte{}}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		a.Owner = &Owner{UID: int(stat.Uid), GID: int(stat.Gid)}
 	}
 	names := make([]byte, largestExtended)
-	n, err := unix.Flistxattr(int(file.Fd()), names)
+	n, err := unix.Llistxattr(path, names)
 	if errors.Is(err, unix.ENOTSUP) {
 		return a, nil
 	}
 	if err != nil {
-		return Attributes{}, fmt.Errorf("list extended attributes of %s: %w", file.Name(), err)
+		return Attributes{}, fmt.Errorf("list extended attributes of %s: %w", path, err)
 	}
 	for _, name := range strings.FieldsFunc(string(names[:n]), func(r rune) bool { return r == 0 }) {
 		value := make([]byte, largestExtended)
-		n, err := unix.Fgetxattr(int(file.Fd()), name, value)
+		n, err := unix.Lgetxattr(path, name, value)
 		if errors.Is(err, unix.ENOTSUP) {
 			continue
 		}
 		if err != nil {
-			return Attributes{}, fmt.Errorf("read extended attribute %s of %s: %w", name, file.Name(), err)
+			return Attributes{}, fmt.Errorf("copy extended attribute %s of %s: %w", name, path, err)
 		}
 		a.Extended[name] = value[:n]
 	}

@@ -1,13 +1,14 @@
 package handoff
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
+	"syscall"
 	"testing"
 
 	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/pki"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // TestCrashWhileSaving kills either half at each operation of each file that it
@@ -68,26 +69,27 @@ func TestCrashWhileSaving(t *testing.T) {
 	}
 }
 
-// TestMirrorsAreClosedFromTheFirstByte: users' credentials are in the file, so
-// nobody but its owner may read it before it is complete.
-func TestMirrorsAreClosedFromTheFirstByte(t *testing.T) {
+// TestMirrorsAreForServe: users' credentials are in the file, and only the group of
+// the serving half may read it too.
+func TestMirrorsAreForServe(t *testing.T) {
 	t.Parallel()
-	for _, kill := range []durabletest.Kill{durabletest.Half, durabletest.Unended} {
-		f, err := Open(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.fsys = durabletest.NewProcess(1, kill).FS(f.fsys)
-		data, err := json.Marshal("password")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f.write(f.nodePath(fileMirrors), os.Getegid(), data) == nil {
-			t.Fatal("nothing was killed")
-		}
-		info, err := os.Stat(f.nodePath(fileMirrors) + ".new")
-		if err != nil || info.Mode() != 0o600 {
-			t.Errorf("%s: %v, %v", kill, info, err)
-		}
+	const group = 12345
+	f, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(f.servePath(""), 12345, group); err != nil {
+		t.Skip("skipped: not root:", err)
+	}
+	if _, err := f.SaveMirrors([]upstream.UserHost{{}}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(f.nodePath(fileMirrors))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || info.Mode() != 0o640 || int(stat.Uid) != os.Geteuid() || stat.Gid != group {
+		t.Errorf("%s, %+v", info.Mode(), stat)
 	}
 }

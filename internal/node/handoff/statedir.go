@@ -252,7 +252,7 @@ const ownerOnly = -1
 func (f StateDir) write(path string, group int, data []byte) error {
 	a := durable.Attributes{}
 	if group != ownerOnly {
-		a = durable.Attributes{Mode: 0o640, Owner: &durable.Owner{UID: -1, GID: group}}
+		a = durable.Attributes{Mode: new(fs.FileMode(0o640)), Owner: &durable.Owner{UID: -1, GID: group}}
 	}
 	if err := durable.Replace(f.fsys, durable.File{Name: path, Data: data, Attributes: a}); err != nil {
 		return fmt.Errorf("save %s: %w", path, err)

@@ -100,7 +100,7 @@ func (f *stateDir) onHost(name string) string { return path.Join(f.path, name) }
 func (f *stateDir) write(name string, data []byte, mode os.FileMode) error {
 	err := durable.Replace(f.fsys, durable.File{
 		Name: name, Temp: path.Join(path.Dir(name), ".next-"+rand.Text()[:8]),
-		Data: data, Attributes: durable.Attributes{Mode: mode},
+		Data: data, Attributes: durable.Attributes{Mode: &mode},
 	})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.onHost(name), err)

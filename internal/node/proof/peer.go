@@ -2,6 +2,7 @@ package proof
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -22,14 +23,16 @@ type processes string
 // with another containerd.
 var errElsewhere = errors.New("the pull came to the agent, but not from the kubelet's containerd")
 
-// holds returns nil if the process has the end of a TCP connection with the
-// given address. Only the kernel can tell: what is in a request can be copied.
-func (p processes) holds(pid int, peer string) error {
-	address, err := netip.ParseAddrPort(peer)
-	if err != nil {
+// holds returns nil if the process has the first end of the TCP connection
+// between two addresses. Only the kernel can tell: what is in a request can be
+// copied.
+func (p processes) holds(pid int, peer, agent string) error {
+	local, errLocal := netip.ParseAddrPort(peer)
+	remote, errRemote := netip.ParseAddrPort(agent)
+	if err := cmp.Or(errLocal, errRemote); err != nil {
 		return fmt.Errorf("whose pull it was is not known: %w", err)
 	}
-	socket, err := p.socket(pid, address)
+	socket, err := p.socket(pid, local, remote)
 	if err != nil {
 		return fmt.Errorf("whose pull it was is not known: %w", err)
 	}
@@ -50,8 +53,9 @@ func (p processes) holds(pid int, peer string) error {
 }
 
 // socket is the name of the connection's socket in the network namespace of a
-// process; empty if there is none.
-func (p processes) socket(pid int, address netip.AddrPort) (string, error) {
+// process; empty if there is none. Connections of several processes have the same
+// local address if their remote addresses differ.
+func (p processes) socket(pid int, local, remote netip.AddrPort) (string, error) {
 	for _, table := range []string{"tcp", "tcp6"} {
 		f, err := os.Open(filepath.Join(string(p), strconv.Itoa(pid), "net", table))
 		if errors.Is(err, os.ErrNotExist) && table == "tcp6" {
@@ -68,7 +72,9 @@ func (p processes) socket(pid int, address netip.AddrPort) (string, error) {
 			if len(fields) < 10 {
 				continue
 			}
-			if local, ok := kernelAddress(fields[1]); ok && local == address {
+			from, okFrom := kernelAddress(fields[1])
+			to, okTo := kernelAddress(fields[2])
+			if okFrom && okTo && from == local && to == remote {
 				return "socket:[" + fields[9] + "]", nil
 			}
 		}

@@ -1,11 +1,15 @@
 package proof
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -25,12 +29,12 @@ func TestWhoseConnection(t *testing.T) {
 		}
 		defer func() { _ = ours.Close() }()
 		proc := processes("/proc")
-		if err := proc.holds(os.Getpid(), ours.LocalAddr().String()); err != nil {
+		if err := proc.holds(os.Getpid(), ours.LocalAddr().String(), l.Addr().String()); err != nil {
 			t.Errorf("our own: %v", err)
 		}
 		// The other end, which is ours too, is not what is asked for; and there is
 		// nothing of this process on the discard port.
-		if err := proc.holds(os.Getpid(), "127.0.0.1:9"); !errors.Is(err, errElsewhere) {
+		if err := proc.holds(os.Getpid(), "127.0.0.1:9", l.Addr().String()); !errors.Is(err, errElsewhere) {
 			t.Errorf("a connection that is not there: %v", err)
 		}
 	}
@@ -60,12 +64,47 @@ func TestAnothersConnection(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	peer := conn.RemoteAddr().String()
-	proc := processes("/proc")
-	if err := proc.holds(other.Process.Pid, peer); err != nil {
+	proc, agent := processes("/proc"), conn.LocalAddr().String()
+	if err := proc.holds(other.Process.Pid, peer, agent); err != nil {
 		t.Errorf("its own: %v", err)
 	}
-	if err := proc.holds(os.Getpid(), peer); !errors.Is(err, errElsewhere) || !strings.HasSuffix(err.Error(), `process "bash" made it`) {
+	if err := proc.holds(os.Getpid(), peer, agent); !errors.Is(err, errElsewhere) || !strings.HasSuffix(err.Error(), `process "bash" made it`) {
 		t.Errorf("another's: %v", err)
+	}
+}
+
+// TestSharedLocalAddress: Linux gives one local address to connections of several
+// processes if their remote addresses differ. Only the one to the agent counts.
+func TestSharedLocalAddress(t *testing.T) {
+	t.Parallel()
+	const local, agent = "127.0.0.1:40000", "127.0.0.1:5001"
+	dir := t.TempDir()
+	row := func(local, remote string, inode int) string {
+		kernel := func(s string) string {
+			a := netip.MustParseAddrPort(s)
+			ip := a.Addr().As4()
+			return fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(ip[:]), a.Port())
+		}
+		return fmt.Sprintf("   1: %s %s 01 00000000:00000000 00:00000000 00000000     0        0 %d 1\n", kernel(local), kernel(remote), inode)
+	}
+	table := "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" +
+		row(local, "127.0.0.1:6443", 11) + // another process
+		row(agent, local, 12) + // the agent's end
+		row(local, agent, 13) + row(local, "127.0.0.2:5001", 14)
+	for pid, row := range map[int]struct {
+		socket string
+		want   error
+	}{1: {"socket:[13]", nil}, 2: {"socket:[11]", errElsewhere}, 3: {"socket:[14]", errElsewhere}} {
+		process := filepath.Join(dir, strconv.Itoa(pid))
+		err := errors.Join(
+			os.MkdirAll(filepath.Join(process, "net"), 0o700), os.Mkdir(filepath.Join(process, "fd"), 0o700),
+			os.WriteFile(filepath.Join(process, "net", "tcp"), []byte(table), 0o600), os.Symlink(row.socket, filepath.Join(process, "fd", "3")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := processes(dir).holds(pid, local, agent); !errors.Is(err, row.want) {
+			t.Errorf("the process with %s: %v, want %v", row.socket, err, row.want)
+		}
 	}
 }
 
@@ -82,7 +121,7 @@ func TestUnknownConnection(t *testing.T) {
 		"no such folder": {"/nonexistent", os.Getpid(), "127.0.0.1:1"},
 		"no process":     {"/proc", 1 << 30, "127.0.0.1:1"},
 	} {
-		if err := row.proc.holds(row.pid, row.peer); err == nil || errors.Is(err, errElsewhere) {
+		if err := row.proc.holds(row.pid, row.peer, "127.0.0.1:5001"); err == nil || errors.Is(err, errElsewhere) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 // Prover remembers for which names containerd was seen coming to the agent.
 type Prover struct {
 	cri      Puller
+	agent    string // the address that containerd comes to
 	proc     processes
 	interval time.Duration
 	now      func() time.Time
@@ -43,9 +44,10 @@ type Question struct {
 	SetUp bool
 }
 
-// New makes a Prover. What was proved is proved again after the interval.
-func New(cri Puller, interval time.Duration) *Prover {
-	return &Prover{cri: cri, proc: "/proc", interval: interval, now: time.Now, proved: map[layout.Name]proved{}}
+// New makes a Prover of an agent's address. What was proved is proved again after
+// the interval.
+func New(cri Puller, agent string, interval time.Duration) *Prover {
+	return &Prover{cri: cri, agent: agent, proc: "/proc", interval: interval, now: time.Now, proved: map[layout.Name]proved{}}
 }
 
 // All proves every name of the layout and reports each. lost is set when
@@ -136,7 +138,7 @@ func (p *Prover) doubt(ctx context.Context, r *report.Report, relied bool, err e
 // one proves one name, unless that was done for this run of containerd and this
 // content of its host directory.
 func (p *Prover) one(ctx context.Context, q Question, n layout.Name, nodeUID string) error {
-	by := asked{instance: q.Facts.Instance, made: func(peer string) error { return p.proc.holds(q.Facts.PID, peer) }}
+	by := asked{instance: q.Facts.Instance, made: func(peer string) error { return p.proc.holds(q.Facts.PID, peer, p.agent) }}
 	return p.prove(ctx, q.Serve, n, by, contentKey(q.Facts.HostsDir, n.Host), newNonce(nodeUID, q.Layout.Generation))
 }
 

@@ -76,7 +76,7 @@ func TestProve(t *testing.T) {
 	t.Parallel()
 	fixed, other := layout.Fixed(), layout.Name{Host: "a.example.com"}
 	node := &redirected{names: []layout.Name{fixed}, pending: map[string]layout.Name{}, arrived: make(chan string, 1)}
-	p := New(node, 5*time.Minute)
+	p := New(node, "", 5*time.Minute)
 	now := time.Now()
 	p.now = func() time.Time { return now }
 	prove := func(n layout.Name, key string, good bool, pulls int) {
@@ -123,7 +123,7 @@ func TestQuestionsWithoutAnswerAreNoProof(t *testing.T) {
 	reporter.Begin().Prove(report.LastProved{Generation: 5})
 	doubt := func(relied bool, err error) *report.Report {
 		r := reporter.Begin()
-		New(nil, time.Hour).doubt(t.Context(), r, relied, err)
+		New(nil, "", time.Hour).doubt(t.Context(), r, relied, err)
 		return r
 	}
 	refused := errors.New("connection refused")
@@ -171,7 +171,7 @@ func TestWhatContainerdSaid(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := New(stubborn{row.err}, time.Hour)
+				p := New(stubborn{row.err}, "", time.Hour)
 				serve := &redirected{pending: map[string]layout.Name{}, arrived: make(chan string, 1)}
 				began := time.Now()
 				err := p.prove(t.Context(), serve, layout.Fixed(), asked{"run", anybody}, "content", "nonce")

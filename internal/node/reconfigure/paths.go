@@ -89,7 +89,7 @@ func (r *Reconfigurer) backup(p pathMapping) ([]byte, error) {
 // take its place again without any free space, and the backup.
 func (r *Reconfigurer) backUp(p pathMapping, c *change) error {
 	if c.exists {
-		a, err := r.fs.Attributes(p.file)
+		a, err := durable.AttributesOf(p.file)
 		if err != nil {
 			return err
 		}

@@ -111,7 +111,7 @@ func (r *Reconfigurer) writeMain(p pathMapping, c *change, unchanged func() erro
 	f := durable.File{Name: p.file, Temp: p.file + suffixNew, Data: c.after, Confirm: unchanged}
 	if c.exists {
 		var err error
-		if f.Attributes, err = r.fs.Attributes(p.file); err != nil {
+		if f.Attributes, err = durable.AttributesOf(p.file); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/d8-registry/registry/internal/node/durable"
 	"github.com/d8-registry/registry/internal/node/mainfile"
 )
 
@@ -171,7 +172,7 @@ func (r *Reconfigurer) removeEdit(p pathMapping, j *journal) error {
 	if err != nil || sum(without, true) == sum(data, true) {
 		return nil //nolint:nilerr // what cannot be read is not ours to repair
 	}
-	a, err := r.fs.Attributes(p.file)
+	a, err := durable.AttributesOf(p.file)
 	if err != nil {
 		return err
 	}

@@ -215,7 +215,7 @@ func (a *applier) replace(name string, info fs.FileInfo, data []byte, mode fs.Fi
 func (a *applier) swap(name string, info fs.FileInfo, data []byte, mode fs.FileMode) error {
 	f := durable.File{
 		Name: name, Temp: name + tempSuffix, Data: data,
-		Attributes: durable.Attributes{Mode: mode, Modified: info.ModTime()},
+		Attributes: durable.Attributes{Mode: &mode, Modified: info.ModTime()},
 		Confirm: func() error {
 			again, err := a.fsys.Lstat(name)
 			if err != nil || !os.SameFile(info, again) || again.ModTime() != info.ModTime() || again.Size() != info.Size() {
@@ -292,7 +292,7 @@ func (a *applier) put(name string, data []byte, mode fs.FileMode) error {
 			return nil
 		}
 	}
-	f := durable.File{Name: name, Temp: name + tempSuffix, Data: data, Attributes: durable.Attributes{Mode: mode}}
+	f := durable.File{Name: name, Temp: name + tempSuffix, Data: data, Attributes: durable.Attributes{Mode: &mode}}
 	if err := durable.Replace(a.fsys, f); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}

@@ -131,11 +131,6 @@ func (f *FS) Readlink(name string) (string, error) {
 	return read(f, func() (string, error) { return f.FS.Readlink(name) })
 }
 
-// Attributes implements durable.FS.
-func (f *FS) Attributes(name string) (durable.Attributes, error) {
-	return read(f, func() (durable.Attributes, error) { return f.FS.Attributes(name) })
-}
-
 func read[T any](f *FS, do func() (T, error)) (T, error) {
 	if f.Reads != nil {
 		if err := f.Reads(); err != nil {
