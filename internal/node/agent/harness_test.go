@@ -88,12 +88,15 @@ func (s *service) Check(context.Context) error { return s.refuses }
 func (s *service) Restart(ctx context.Context) error { return s.containerd.RestartService(ctx) }
 
 // approve lets the node do the restart that it waits for, as the controller
-// does.
-func (w *world) approve() registryv1alpha1.RegistryNodeStatus {
+// does. Before that, while the node waits, it calls the functions.
+func (w *world) approve(waiting ...func()) registryv1alpha1.RegistryNodeStatus {
 	w.t.Helper()
 	s := w.until("a restart that waits", func(s registryv1alpha1.RegistryNodeStatus) bool {
 		return s.Restart != nil && s.Restart.Phase == registryv1alpha1.RestartWaiting
 	})
+	for _, do := range waiting {
+		do()
+	}
 	w.order(func(spec *registryv1alpha1.RegistryNodeSpec) { spec.ApprovedRestart = s.Restart.ID })
 	return s
 }
