@@ -86,8 +86,10 @@ func (c *Config) validate() (labels.Selector, error) {
 		return nil, fmt.Errorf("--agent-port is %d, and must be from 1024 to 65535: who listens there is not root", c.AgentPort)
 	case c.Scripts != "" && c.Scripts != "on" && c.Scripts != "off":
 		return nil, fmt.Errorf(`--scripts is %q, and must be "on" or "off"`, c.Scripts)
-	case err != nil || selector.Empty():
+	case err != nil:
 		return nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", c.PlatformSelector, err)
+	case selector.Empty():
+		return nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart", c.PlatformSelector)
 	}
 	return selector, nil
 }
