@@ -60,7 +60,7 @@ func (m *Mover) conflictingManager(uid types.UID, number int64) string {
 type sent struct {
 	number int64  // of the switch
 	from   string // the resource version that the patch was made from; empty for none
-	late   bool   // made after the platform's move had ended; the rollout has not
+	late   bool   // made after step Switch was done, and its rollout still runs
 }
 
 // sentIn is the patch of this switch; zero when there was none.

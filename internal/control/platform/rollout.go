@@ -55,6 +55,8 @@ func (m *Mover) rolloutStatus(v *state.View, w cluster.Workload, number int64) (
 	if why = missing(w, before, enough, absent); why == "" {
 		return "", false
 	}
+	// A workload that was broken before is left after leaveBroken; any other counts
+	// as broken after stuckAfter.
 	still := m.withoutProgress(v, w, number)
 	if w.Pods.Available >= enough && (before < w.Pods.Wanted || absent > 0) {
 		if still >= m.leaveBroken {
