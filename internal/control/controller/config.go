@@ -34,9 +34,7 @@ type Config struct {
 	Settings switchover.Settings
 	// Protocol is the switch's; nil means switchover.Standard.
 	Protocol *switchover.Protocol
-	// LeaveBroken is how long the rollout of a workload that was already broken
-	// may make no progress before the switch goes on without it; 0 means one
-	// minute.
+	// LeaveBroken is that of platform.Mover; 0 means one minute.
 	LeaveBroken time.Duration
 	// LeaderElect makes the controller wait for the lease.
 	LeaderElect bool

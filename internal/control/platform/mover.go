@@ -27,9 +27,7 @@ type Mover struct {
 	reached   map[types.UID]reached
 }
 
-// NewMover makes a Mover. LeaveBroken is how long the rollout of a workload that
-// was already broken may make no progress before the switch goes on without it; 0
-// means one minute.
+// NewMover makes a Mover. For leaveBroken, 0 means one minute.
 func NewMover(c *cluster.Client, leaveBroken time.Duration) *Mover {
 	return &Mover{
 		cluster: c, leaveBroken: cmp.Or(leaveBroken, BrokenBefore),

@@ -22,8 +22,7 @@ const (
 	BrokenBefore = time.Minute
 )
 
-// unobservedYet is the message for a template that the workload's controller has
-// not seen.
+// unobservedYet: the workload's controller has not seen the new template.
 const unobservedYet = "the new template is not observed yet"
 
 // reached is the most progress that a rollout has made, and since when.

@@ -17,8 +17,7 @@ import (
 //
 //	it answers           outcome        another is asked  if nobody serves, the client gets
 //	2xx, 304, 412, 416   relayed        no                that answer
-//	the body breaks off  relayed, see   yes, and this is  a body that breaks off
-//	later                resume.go      asked last
+//	then the body stops  (resume.go)    yes, it is last   a body that breaks off
 //	404                  not_found      yes               404, if all said 404
 //	401, 402, 403        refused        yes               502: they are our credentials
 //	429                  rate_limited   yes               429 and Retry-After, if all said 429
@@ -26,14 +25,11 @@ import (
 //	408, 5xx, 1xx, 3xx   server_error   yes               502
 //	another digest       wrong_digest   yes               502
 //	a web page           server_error   yes               502
-//	407, or nothing      no_connection  yes, and this is  502
-//	in time                             asked last for
-//	                                    a while
-//	token server:        refused        yes               502
-//	401, 403
-//	token server: other  no_connection  yes, and this is  502
-//	errors, 429 too                     asked last for
-//	                                    a while
+//	407, or nothing      no_connection  yes, it is last   502
+//	in time                             for a while
+//	token server:
+//	  401, 403           refused        yes               502
+//	  others, 429 too    no_connection  as above          502
 //
 // Mixed answers give 502, whatever is among them: 429 too. Only 404 and "other 4xx"
 // may be mixed.
