@@ -12,9 +12,9 @@ import (
 	"github.com/d8-registry/registry/test/harness/machine"
 )
 
-// TestFilledWishes: what the story applies is the documents' YAML with these
+// TestFilledSettings: what the story applies is the documents' YAML with these
 // values, and no other.
-func TestFilledWishes(t *testing.T) {
+func TestFilledSettings(t *testing.T) {
 	t.Parallel()
 	example := blocksByLine(t, docManage)[102]
 	const ca = "-----BEGIN CERTIFICATE-----\nAAAA\nBBBB\n-----END CERTIFICATE-----\n"

@@ -30,7 +30,7 @@ type Module struct {
 	Status ModuleStatus `json:"status,omitempty"`
 }
 
-// ModuleProperties describe the module; they are no wish of the user's.
+// ModuleProperties describe the module; users do not set them.
 type ModuleProperties struct {
 	// Weight orders modules: lower ones start first.
 	// +optional
@@ -92,7 +92,7 @@ const (
 	PhaseAvailable ModulePhase = "Available"
 	// PhaseReconciling: a switch is under way.
 	PhaseReconciling ModulePhase = "Reconciling"
-	// PhaseReady: the wish is fulfilled.
+	// PhaseReady: what the user asks for is reached.
 	PhaseReady ModulePhase = "Ready"
 	// PhaseError: nothing moves until somebody acts.
 	PhaseError ModulePhase = "Error"

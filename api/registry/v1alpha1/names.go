@@ -1,7 +1,7 @@
 package v1alpha1
 
-// The namespace and the objects in it. Users and platform components know them
-// by name; see docs/map.md.
+// The namespace and the objects in it. Users and platform components know them by
+// name.
 const (
 	Namespace = "d8-system"
 

@@ -15,9 +15,8 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// ApplyFirst makes what components read and how they are reached, and those
-// themselves that steps wait for before the platform moves. What is no longer
-// wanted it removes.
+// ApplyFirst makes all Secrets and Services, and the workloads marked First. It
+// removes what is not wanted.
 func (k *Keeper) ApplyFirst(ctx context.Context, v *state.View) error {
 	for _, c := range k.list {
 		if !c.Wanted(v.Doc) {

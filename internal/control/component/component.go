@@ -53,8 +53,7 @@ type Service struct {
 	Port           int32
 }
 
-// Config is the part of the controller's configuration that own workloads depend
-// on.
+// Config is the configuration that own workloads depend on.
 type Config struct {
 	// Image is the module's own image below the registry's base: ":v1" or
 	// "registry@sha256:...".

@@ -40,9 +40,9 @@ func with(v *state.View, doc state.Document) *state.View {
 	return v
 }
 
-// TestOurOwnDeploymentIsNotFoughtFor: if a GitOps tool applies the chart, its image
-// stays, it is listed, and it is not waited for.
-func TestOurOwnDeploymentIsNotFoughtFor(t *testing.T) {
+// TestOwnDeploymentStaysIfAToolAppliesIt: if a GitOps tool applies the chart, the
+// image of our own Deployment stays. It is listed, and nobody waits for it.
+func TestOwnDeploymentStaysIfAToolAppliesIt(t *testing.T) {
 	t.Parallel()
 	for _, manager := range []string{"kubectl", "argocd-controller"} {
 		s := fleet.New(v1alpha1.DeploymentController)

@@ -50,8 +50,7 @@ func (r *Reconciler) moveOwn(ctx context.Context, v *state.View) error {
 	return r.own.Move(ctx, v, mayBegin && r.mover.Measure(v).Idle() && !registryChanges(v))
 }
 
-// applyAddress publishes what image references should start with, for users who
-// write templates.
+// applyAddress publishes, for users' templates, what images should start with.
 func (r *Reconciler) applyAddress(ctx context.Context, v *state.View) error {
 	want := addressChange(v)
 	if want == nil {

@@ -34,9 +34,7 @@ type Config struct {
 	Settings switchover.Settings
 	// Protocol is the switch's; nil means switchover.Standard.
 	Protocol *switchover.Protocol
-	// LeaveBroken is how long the rollout of a workload that was already broken
-	// may make no progress before the switch goes on without it; 0 means one
-	// minute.
+	// LeaveBroken is that of platform.Mover; 0 means one minute.
 	LeaveBroken time.Duration
 	// LeaderElect makes the controller wait for the lease.
 	LeaderElect bool
@@ -86,8 +84,10 @@ func (c *Config) validate() (labels.Selector, error) {
 		return nil, fmt.Errorf("--agent-port is %d, and must be from 1024 to 65535: who listens there is not root", c.AgentPort)
 	case c.Scripts != "" && c.Scripts != "on" && c.Scripts != "off":
 		return nil, fmt.Errorf(`--scripts is %q, and must be "on" or "off"`, c.Scripts)
-	case err != nil || selector.Empty():
+	case err != nil:
 		return nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", c.PlatformSelector, err)
+	case selector.Empty():
+		return nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart", c.PlatformSelector)
 	}
 	return selector, nil
 }

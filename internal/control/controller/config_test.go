@@ -19,12 +19,13 @@ func TestConfigIsRefused(t *testing.T) {
 		"--agents-at-once is -1, and":    func(c *Config) { c.AgentsAtOnce = -1 },
 		`--scripts is "no", and must be`: func(c *Config) { c.Scripts = "no" },
 		`--platform-selector "a=b=c"`:    func(c *Config) { c.PlatformSelector = "a=b=c" },
+		`--platform-selector "" selects`: func(c *Config) { c.PlatformSelector = "" },
 	} {
 		c := Config{Config: component.Config{Image: ":v1", AgentPort: 5001}, PlatformSelector: "heritage=deckhouse"}
 		c.Settings.RestartsAtOnce = 1
 		change(&c)
 		_, err := c.validate()
-		if (err == nil) != (words == "") || err != nil && !strings.HasPrefix(err.Error(), words) {
+		if (err == nil) != (words == "") || err != nil && (!strings.HasPrefix(err.Error(), words) || strings.Contains(err.Error(), "%!")) {
 			t.Errorf("got %v, want %q", err, words)
 		}
 	}

@@ -111,10 +111,10 @@ func (c *testbed) says(text string) {
 	})
 }
 
-// TestReappliersAreListedNotFought: what kustomize-controller applies keeps its
+// TestReappliersAreListedAndLeft: what kustomize-controller applies keeps its
 // images, and their old name is still served. The same holds for workloads that
 // are opted out, and for ReplicaSets that a rollback may need.
-func TestReappliersAreListedNotFought(t *testing.T) {
+func TestReappliersAreListedAndLeft(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	old := layout.NameOf(c.upstreamA())

@@ -74,7 +74,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 		return reconcile.Result{}, err
 	}
 	r.images.remember(v.Observed, doc)
-	later := r.store.SettleWords(stored, &doc, v.Observed.Now)
+	later := r.store.SettleMessages(stored, &doc, v.Observed.Now)
 	if doc.Schema > 0 {
 		if err := r.store.Save(ctx, stored, doc, v.Observed); err != nil {
 			return reconcile.Result{}, err

@@ -27,9 +27,7 @@ type Mover struct {
 	reached   map[types.UID]reached
 }
 
-// NewMover makes a Mover. LeaveBroken is how long the rollout of a workload that
-// was already broken may make no progress before the switch goes on without it; 0
-// means one minute.
+// NewMover makes a Mover. For leaveBroken, 0 means one minute.
 func NewMover(c *cluster.Client, leaveBroken time.Duration) *Mover {
 	return &Mover{
 		cluster: c, leaveBroken: cmp.Or(leaveBroken, BrokenBefore),
@@ -60,7 +58,7 @@ func (m *Mover) conflictingManager(uid types.UID, number int64) string {
 type sent struct {
 	number int64  // of the switch
 	from   string // the resource version that the patch was made from; empty for none
-	late   bool   // made after the platform's move had ended; the rollout has not
+	late   bool   // made after step Switch was done, and its rollout still runs
 }
 
 // sentIn is the patch of this switch; zero when there was none.

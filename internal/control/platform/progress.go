@@ -36,7 +36,7 @@ type Progress struct {
 	skipped  []Skipped
 	refused  string
 	paused   bool // no rollout may begin now
-	moved    bool // the platform's move to this target has ended before
+	moved    bool // step Switch of this target is done already
 }
 
 // Skipped is a workload that names another base and that we must not re-point.
@@ -98,10 +98,10 @@ func (m *Mover) measureOne(p *Progress, v *state.View, w cluster.Workload, names
 		}
 	}
 	switch {
-	case toMove && v.Blocked[w.GetNamespace()] != nil: // without a pull secret new pods cannot start
+	case toMove && v.Blocked[w.GetNamespace()] != nil: // waits for its pull secret
 	case toMove || ro.Checksum != "":
 		p.todo = append(p.todo, ro)
-	case !patched || v.Doc.Moved() && !sent.late || w.Spared() != "":
+	case !patched || v.Doc.Moved() && !sent.late || w.Spared() != "": // not touched in this switch, or broken later: nobody waits for it
 	default:
 		if ro.why, ro.broken = m.rolloutStatus(v, w, v.Doc.Switch); ro.why == "" {
 			m.ended(w.GetUID())

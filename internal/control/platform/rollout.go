@@ -22,8 +22,7 @@ const (
 	BrokenBefore = time.Minute
 )
 
-// unobservedYet is the message for a template that the workload's controller has
-// not seen.
+// unobservedYet: the workload's controller has not seen the new template.
 const unobservedYet = "the new template is not observed yet"
 
 // reached is the most progress that a rollout has made, and since when.
@@ -55,6 +54,8 @@ func (m *Mover) rolloutStatus(v *state.View, w cluster.Workload, number int64) (
 	if why = missing(w, before, enough, absent); why == "" {
 		return "", false
 	}
+	// A workload that was broken before is left after leaveBroken; any other counts
+	// as broken after stuckAfter.
 	still := m.withoutProgress(v, w, number)
 	if w.Pods.Available >= enough && (before < w.Pods.Wanted || absent > 0) {
 		if still >= m.leaveBroken {

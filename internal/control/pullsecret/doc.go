@@ -2,12 +2,12 @@
 // deckhouse-registry, which platform components read, its copies in the platform's
 // namespaces, and Secret registry-bootstrap for the module's own workloads.
 //
-// deckhouse-registry is written in (*Keeper).ApplyRegistry. Start there.
+// deckhouse-registry is written in two places: (*Keeper).Apply writes its key
+// .dockerconfigjson, before templates change, and (*Keeper).ApplyRegistry all its
+// fields. Start there.
 package pullsecret
 
-import (
-	"github.com/d8-registry/registry/internal/control/cluster"
-)
+import "github.com/d8-registry/registry/internal/control/cluster"
 
 // Keeper writes pull secrets. It remembers nothing.
 type Keeper struct{ cluster *cluster.Client }

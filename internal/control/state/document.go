@@ -26,8 +26,8 @@ type Document struct {
 	// present target. It numbers switches: a workload is re-pointed once in
 	// each.
 	Switch int64 `json:"switch,omitempty"`
-	// HashKey keys the hash that users see: who knows the rest of a wish must
-	// not be able to guess a short password from it.
+	// HashKey keys the hash that users see. Somebody who knows the other settings
+	// must not be able to guess a short password from the hash.
 	HashKey string `json:"hashKey,omitempty"`
 
 	// raw is what was read, with the fields that this version does not know.

@@ -83,11 +83,11 @@ func TestTheHashStandsStillWhileNodesReport(t *testing.T) {
 	doc.Generation, doc.SafeGeneration, doc.Conditions = 9, 9, nil
 	w.Nodes = []switchover.Node{{Name: "n"}}
 	if specHash(doc, w) != before {
-		t.Error("it follows what is no wish")
+		t.Error("it follows what users did not ask for")
 	}
 	doc.HashKey = "another"
 	if specHash(doc, w) == before {
-		t.Error("whoever knows the wish but for its password can guess that")
+		t.Error("somebody who knows the other settings can guess the password")
 	}
 	doc.HashKey = ""
 	w.Census.Required = []string{":b"}

@@ -68,7 +68,7 @@ func TestWordsAreNotStoredAtEveryReport(t *testing.T) {
 		after := waiting("1 of 3")
 		c.edit(&after)
 		said := after.Conditions[1].Message
-		wait := s.SettleWords(Stored{Document: before}, &after, now)
+		wait := s.SettleMessages(Stored{Document: before}, &after, now)
 		if (wait > 0) != c.put {
 			t.Errorf("%s: put off for %v", name, wait)
 		}

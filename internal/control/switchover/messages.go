@@ -9,7 +9,7 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// Users know these texts: docs/runbook quotes them.
+// Users know these texts: they stay word for word.
 
 const (
 	mostNodes    = 10

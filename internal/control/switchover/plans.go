@@ -13,14 +13,15 @@ type step struct {
 	do   func(*evaluation) verdict
 }
 
-// modeRow is all that modes differ in. Nothing else in this package asks which
-// mode it is, so a new mode is a new row and the steps that only it has.
+// modeRow is all that modes differ in: plans and rules read it and do not ask for
+// modes by name. Two places name them: installed, and rebuild for pull secrets.
 type modeRow struct {
 	// fixedAddress is whether platform images are named by the fixed address.
 	// Otherwise they are named by the registry's own address, and nodes can do
 	// without the module.
 	fixedAddress bool
-	// proxy is whether the in-cluster proxy runs.
+	// proxy is whether the in-cluster proxy should be there when the mode is
+	// reached. The plan's steps start and stop it.
 	proxy bool
 	// inSecret is whether the registry behind the mode is named in Secret
 	// deckhouse-registry, which is then the user's. Otherwise ModuleConfig names it.

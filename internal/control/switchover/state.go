@@ -119,9 +119,9 @@ type Desired struct {
 	Bootstrap []upstream.Upstream `json:"bootstrap,omitempty"`
 	// Legacy orders nodes back to the legacy containerd format: from the moment
 	// that the user's deletion of registry-bashible-config was seen in
-	// Unmanaged and Ready, until the next switch publishes a layout again. The
-	// order's generation is State.Generation: a node obeys if its last good
-	// layout is Unmanaged or older than that (it may have been away).
+	// Unmanaged and Ready, until the next switch publishes a layout again. A node
+	// obeys if its last layout is Unmanaged, or older than State.Generation. A node
+	// that was away has an older one.
 	Legacy bool `json:"legacy,omitempty"`
 	// Restarts are the restarts of containerd that nodes may do now, sorted by
 	// node. No step depends on them; steps wait for what nodes report.

@@ -77,9 +77,9 @@ func nodesKnowOldAndNew(e *evaluation) verdict {
 	return done("")
 }
 
-// makeOwn decides where our own workloads come from, if a lost state does not
-// say: no step gets on without agents and proxy. Where a layout is published
-// this is safe only once every node knows the name.
+// makeOwn is for a lost state: from which registry our own workloads pull is not
+// known. It sets it to the target, because without agents and proxy no step can be
+// done. If a layout is published, this is safe only once every node knows the name.
 func (e *evaluation) makeOwn() {
 	want := &e.s.Desired
 	if want.Own.IsZero() {
@@ -314,9 +314,8 @@ func (e *evaluation) asksForLegacy() bool {
 }
 
 // namesAreLive reports whether anything that runs needs the names that the
-// layout keeps. Revisions to roll back to do not count against the user's own
-// order, nor do our own pods: with them no cluster that ever switched could
-// follow it.
+// layout keeps. Old revisions and our own pods do not count. They always name the
+// old address; if they counted, the order could never be followed.
 func (e *evaluation) namesAreLive() bool {
 	census, own := e.seen.Census, e.ownNames(e.s.Target)
 	if !census.Live || census.Problem != "" {

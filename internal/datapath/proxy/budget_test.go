@@ -168,8 +168,8 @@ func TestClientThatLeavesBlamesNobody(t *testing.T) {
 	}
 }
 
-// Many clients at once, one upstream dead, one limping: everybody is served.
-func TestManyClientsDuringATrouble(t *testing.T) {
+// Many clients at once, one upstream dead, one that cuts bodies off: everybody is served.
+func TestManyClientsDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	a, b, img := pair(t, testregistry.Options{TLS: true, Bearer: true, Username: "u", Password: "p"})
 	s := start(t, Config{Budget: 12 * time.Second}, a.Upstream("team/a"), b.Upstream("team/b"))

@@ -12,22 +12,27 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 )
 
-// This file is the one place that decides what an upstream's answer means.
+// This file decides what an upstream's answer means, for pulls. The image check has
+// problemOf in internal/control/precheck/registry.go.
 //
 //	it answers           outcome        another is asked  if nobody serves, the client gets
 //	2xx, 304, 412, 416   relayed        no                that answer
-//	404                  not_found      yes               404 or the other 4xx, if all agree
+//	then the body stops  (resume.go)    yes, it is last   a body that breaks off
+//	404                  not_found      yes               404, if all said 404
 //	401, 402, 403        refused        yes               502: they are our credentials
 //	429                  rate_limited   yes               429 and Retry-After, if all said 429
-//	other 4xx but 408    rejected       yes               that answer, if nobody has it
+//	other 4xx but 408    rejected       yes               that answer, if the others said 404
 //	408, 5xx, 1xx, 3xx   server_error   yes               502
 //	another digest       wrong_digest   yes               502
 //	a web page           server_error   yes               502
-//	407, or nothing      no_connection  yes, and this is  502
-//	in time                             asked last for
-//	                                    a while
+//	407, or nothing      no_connection  yes, it is last   502
+//	in time                             for a while
+//	token server:
+//	  401, 403           refused        yes               502
+//	  others, 429 too    no_connection  as above          502
 //
-// An answer of a token server is decided in outcomeOfError.
+// Mixed answers give 502, whatever is among them: 429 too. Only 404 and "other 4xx"
+// may be mixed.
 
 // outcome is what became of asking one upstream. Its values are labels of a
 // metric.
@@ -82,9 +87,7 @@ func outcomeOfSuccess(resp *http.Response, pull Pull) (outcome, string) {
 	return relayed, ""
 }
 
-// outcomeOfError says what it means that there was no answer. A token server
-// that refuses our credentials did answer. Any other error of it, 429 included,
-// counts as no connection.
+// outcomeOfError says what it means that there was no answer of the registry.
 func outcomeOfError(err error) outcome {
 	var refused *regauth.RefusedError
 	if errors.As(err, &refused) {
@@ -130,7 +133,7 @@ func (f *failure) keepAnswer(resp *http.Response, req *http.Request) {
 type failures []failure
 
 // answer is what the client gets when no upstream served: the upstreams' own 404
-// or other 4xx if all agree, else an error that names each upstream.
+// or other 4xx if all said one of these, else an error that names each upstream.
 func (all failures) answer(req *http.Request, x *exchange) (*http.Response, error) {
 	count := map[outcome]int{}
 	for _, f := range all {

@@ -112,7 +112,7 @@ func TestTheOnlyUpstreamRestartsInMidBody(t *testing.T) {
 }
 
 // A client that leaves while we wait is not waited for.
-func TestBreatherEndsWithTheClient(t *testing.T) {
+func TestBackoffEndsWithTheClient(t *testing.T) {
 	t.Parallel()
 	ctx, leave := context.WithCancel(t.Context())
 	leave()

@@ -51,9 +51,9 @@ func (a *Agent) setUp(ctx context.Context, r *report.Report, l layout.Layout, s 
 	return a.hosts.Converge(ctx, r, hosts.Target{Layout: l, Agent: agent, Facts: facts, Serve: s.client})
 }
 
-// changeMainFile changes containerd's main file if host directories are set up.
-// If they are not, a change that began is not given up at once: it could not be
-// proved now.
+// changeMainFile changes containerd's main file if host directories are set up. A
+// change under way is kept for a moment: with directories missing, its proof would
+// fail.
 func (a *Agent) changeMainFile(ctx context.Context, r *report.Report, setUp, tolerated bool, t configchange.Task) {
 	switch {
 	case setUp:

@@ -48,8 +48,8 @@ func (a *Agent) takeOut(ctx context.Context, r *report.Report, s *served, facts 
 }
 
 // withoutLayout is the pass of a node that has no layout. Nothing of ours is
-// written. What is there although the serving half has no layout, because its
-// disk was lost, is taken out only by order.
+// written. If the disk was lost, our files may be there without a layout. They are
+// removed only by order.
 func (a *Agent) withoutLayout(ctx context.Context, r *report.Report, s *served, facts *containerd.Facts) {
 	settled := false // no change of containerd's main file is under way
 	if r.Own != nil && r.Own.Spec.Legacy && s.status.Absent && !a.untouched(facts) {

@@ -117,7 +117,7 @@ func (c *Changer) Resume(ctx context.Context, r *report.Report, prove Prove, ser
 // Edited reports whether our edit is in the main file.
 func (c *Changer) Edited() (bool, error) { return c.file.Edited(c.want()) }
 
-// want is the main file, and that nothing is wanted of it.
+// want names the main file and asks for no change.
 func (c *Changer) want() reconfigure.Want {
 	return reconfigure.Want{File: filepath.Join(c.o.HostRoot, c.main.Path), Shown: c.main.Path, Major: c.main.Major}
 }

@@ -12,14 +12,15 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
-// isOurs decides whether a directory in containerd's host directory is ours: only
-// then is anything in it written or removed. This is the one place that decides.
-// Ours is
+// isOurs decides whether a whole directory in containerd's host directory is ours:
+// only then is anything in it written or removed. No other place decides that. Our
+// blocks in users' files are found in usermirror/block.go. Ours is
 //
 //   - a directory whose hosts.toml begins with our marker,
 //   - one on our list (listed) that has no hosts.toml: a crash came before it,
-//   - the directory of the fixed address, if it is listed, whatever is in it: that
-//     name is nobody else's. A caller that wants the fixed address says listed,
+//   - the directory of the fixed address, if listed, whatever is in it: that name is
+//     nobody else's. For it the caller passes listed = true, even if it is not on
+//     the list,
 //   - a name that nobody uses yet.
 //
 // A symbolic link is never ours, and neither is a listed directory in which
@@ -59,9 +60,8 @@ const marker = "# Written by registry-agent, which undoes changes made by hand.\
 // Marked reports whether a hosts.toml is one that we wrote completely.
 func Marked(data []byte) bool { return bytes.HasPrefix(data, []byte(marker)) }
 
-// owned are the directories that are ours, and what the list says. They differ
-// when somebody put something of their own in the place of ours, and when the
-// list is lost: then only the marker counts.
+// owned: known are ours by isOurs, listed is the list on disk. A directory is listed
+// but not known if somebody replaced it. Without a list, the marker decides.
 func (p *pass) owned() (known, listed []string, err error) {
 	data, err := p.fsys.ReadFile(ownershipFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -122,8 +122,8 @@ func (q Question) pointless() error {
 }
 
 // doubt takes back what the node has proved when a name that it relied on is not
-// proved. A question without an answer proves nothing at first: the other half or
-// containerd may be starting.
+// proved. If nobody answers, it waits a moment before taking the proof back: one of
+// them may be starting.
 func (p *Prover) doubt(ctx context.Context, r *report.Report, relied bool, err error) {
 	if !relied || ctx.Err() != nil {
 		return

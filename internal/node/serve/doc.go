@@ -3,6 +3,6 @@
 //
 // It watches one Secret, keeps the last good layout on disk, and serves it with or
 // without an API server. What may become of a new layout is in keeper.go. It
-// never touches containerd's files: `node` does, and asks here which generation is
-// served. Start at Run.
+// never touches containerd's files: the other half (package agent, command
+// registry-agent node) does, and asks here which generation is served. Start at Run.
 package serve

@@ -46,9 +46,9 @@ func (h *handler) routes() http.Handler {
 	return outer
 }
 
-// authenticated lets in only requests with the node token, which containerd and
-// node have: pulls behind it use the cluster's credentials. The answer is 403 and
-// never 401, so that containerd tries the next host and does not send the pod's
+// authenticated lets in only requests with the node token, which containerd and the
+// other half have: pulls behind it use the cluster's credentials. The answer is 403
+// and never 401, so that containerd tries the next host and does not send the pod's
 // credentials here.
 func (h *handler) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -124,7 +124,7 @@ func (h *handler) seen(w http.ResponseWriter, r *http.Request) {
 	write(w, h.proofs.seen(r.Context(), r.PathValue("nonce"), min(wait, handoff.MaxWait)))
 }
 
-// acknowledge passes on what node says about a generation.
+// acknowledge passes on what the other half says about a generation.
 func (h *handler) acknowledge(what func(generation int64)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		generation, err := strconv.ParseInt(r.PathValue("generation"), 10, 64)

@@ -112,8 +112,8 @@ func newCertificate(folder handoff.StateDir, host string) (*certificate, error) 
 	now := time.Now()
 	ca, fresh, err := pki.EnsureCA(now, ca)
 	if errors.Is(err, pki.ErrExpired) || errors.Is(err, pki.ErrDamaged) {
-		// Only this node's containerd trusts it, and node writes the new one before the
-		// next proof.
+		// Only this node's containerd trusts it, and the other half writes the new one
+		// before the next proof.
 		ca, err = pki.NewCA(now)
 		fresh = true
 	}

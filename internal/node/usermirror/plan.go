@@ -105,8 +105,8 @@ func (p *Plan) decideAll(hosts []Host, named map[string]bool, elsewhere bool) (b
 
 // decide decides about one host, and reports whether its file gets our block.
 func (p *Plan) decide(h Host, claimed, elsewhere bool) (block bool) {
-	// If containerd does not look there, an entry of ours leads it to the agent, and
-	// the block is for other programs that read the directory.
+	// asked: the host needs the agent. entry: containerd does not look there, so an
+	// entry of ours leads it; the block is for other programs that read the file.
 	asked, entry := h.NeedsAgent || claimed, elsewhere && !h.Unreadable
 	block = asked && !h.Unreadable && p.blockable(h)
 	comes := asked && (block || entry)

@@ -7,23 +7,23 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// messagePause is between two writes of the state of which the second only words
-// a condition otherwise: with every node's report one would change.
+// messagePause: if only the text of a condition has changed, wait this long before
+// storing it. Otherwise every node's report would be a write.
 const messagePause = 2 * time.Second
 
-// SettleWords keeps the words of before where nothing but words would be
-// stored, and that was done a moment ago. It returns when to look again.
-func (s *Store) SettleWords(before Stored, doc *Document, now time.Time) time.Duration {
-	if wait := s.written.Add(messagePause).Sub(now); wait > 0 && onlyWords(before.Document, *doc) {
+// SettleMessages keeps the old texts if only texts changed and the state was written
+// a moment ago. It returns when to look again.
+func (s *Store) SettleMessages(before Stored, doc *Document, now time.Time) time.Duration {
+	if wait := s.written.Add(messagePause).Sub(now); wait > 0 && onlyMessages(before.Document, *doc) {
 		doc.Conditions = before.Conditions
 		return wait
 	}
 	return 0
 }
 
-// onlyWords reports whether two documents differ in messages of conditions and
+// onlyMessages reports whether two documents differ in messages of conditions and
 // in nothing else.
-func onlyWords(before, after Document) bool {
+func onlyMessages(before, after Document) bool {
 	same := slices.EqualFunc(before.Conditions, after.Conditions, func(a, b metav1.Condition) bool {
 		return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason
 	})
