@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ import (
 const (
 	// A token without expires_in lives 60 s, says the token specification.
 	defaultTokenLife = 60 * time.Second
+	maxTokenLife     = 24 * time.Hour
 	// tokenFetchLimit bounds a fetch. It does not end with the request that began
 	// it: others may wait for it.
 	tokenFetchLimit = 15 * time.Second
@@ -151,9 +153,9 @@ func readToken(host string, resp *http.Response) (string, time.Duration, error) 
 		return "", 0, fmt.Errorf("token server %s: %s", host, resp.Status)
 	}
 	var answer struct {
-		Token       string `json:"token"`
-		AccessToken string `json:"access_token"`
-		ExpiresIn   int    `json:"expires_in"`
+		Token       string          `json:"token"`
+		AccessToken string          `json:"access_token"`
+		ExpiresIn   json.RawMessage `json:"expires_in"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxTokenAnswer)).Decode(&answer); err != nil {
 		// The decoder's own error may quote the answer, and so the token.
@@ -163,9 +165,16 @@ func readToken(host string, resp *http.Response) (string, time.Duration, error) 
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "", 0, fmt.Errorf("token server %s: no usable token in the answer", host)
 	}
-	life := time.Duration(answer.ExpiresIn) * time.Second
-	if answer.ExpiresIn <= 0 {
-		life = defaultTokenLife
+	return token, lifeOf(answer.ExpiresIn), nil
+}
+
+// lifeOf is how long a token may be used. Some servers send the seconds as a
+// string. What is no positive number is as if it were absent: the token is good
+// all the same.
+func lifeOf(expiresIn json.RawMessage) time.Duration {
+	seconds, err := strconv.ParseFloat(strings.Trim(string(expiresIn), `"`), 64)
+	if err != nil || !(seconds > 0) {
+		return defaultTokenLife
 	}
-	return token, min(life, 24*time.Hour), nil
+	return time.Duration(min(seconds, maxTokenLife.Seconds()) * float64(time.Second))
 }
