@@ -42,7 +42,6 @@ func keepOnlyPullResponse(resp *http.Response) error {
 	links := resp.Header.Values("Link")
 	resp.Header = only(resp.Header, responseHeaders)
 	resp.Header.Set("Docker-Distribution-API-Version", "registry/2.0")
-	resp.Trailer = nil
 	there := x.served.paths
 	theirs, _ := there.repositoryAt(x.route.name, x.pull.Repository)
 	for _, link := range links {

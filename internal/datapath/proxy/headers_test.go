@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -102,5 +104,41 @@ func TestAnswerWithAnotherDigestIsNotRelayed(t *testing.T) {
 	wantStatus(t, got, http.StatusOK)
 	if got.header.Get("Docker-Content-Digest") != hash.String() {
 		t.Errorf("digest %s", got.header.Get("Docker-Content-Digest"))
+	}
+}
+
+// TestNothingAfterTheBodyReachesTheClient: trailers are headers that come when the
+// allow-list has been asked already.
+func TestNothingAfterTheBodyReachesTheClient(t *testing.T) {
+	t.Parallel()
+	for name, announce := range map[string]bool{"announced": true, "not announced": false} {
+		up := host(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/octet-stream")
+			prefix := http.TrailerPrefix
+			if announce {
+				w.Header().Set("Trailer", "Set-Cookie, Docker-Content-Digest")
+				prefix = ""
+			}
+			_, _ = w.Write([]byte("layer"))
+			w.Header().Set(prefix+"Set-Cookie", "session=secret")
+			w.Header().Set(prefix+"Docker-Content-Digest", "sha256:0")
+		})
+		s := start(t, Config{}, up)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+blobPath("sha256:"+strings.Repeat("a", 64)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := s.server.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || string(body) != "layer" {
+			t.Errorf("%s: %d %q, %v", name, resp.StatusCode, body, err)
+		}
+		if len(resp.Trailer) > 0 || resp.Header.Get("Trailer") != "" {
+			t.Errorf("%s: the client gets %v after the body, announced as %q", name, resp.Trailer, resp.Header.Get("Trailer"))
+		}
 	}
 }

@@ -17,9 +17,17 @@ import (
 type resume struct{ next failover }
 
 func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := r.next.RoundTrip(req)
-	if err != nil || req.Method != http.MethodGet {
-		return resp, err
+	answer, err := r.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	// A copy: what comes after the body goes into the answer that was read from the
+	// upstream, and with it would pass all allow-lists.
+	copied := *answer
+	resp := &copied
+	resp.Trailer = nil
+	if req.Method != http.MethodGet {
+		return resp, nil
 	}
 	x := exchangeFrom(req.Context())
 	digest, known := digestOf(x.pull, resp)
