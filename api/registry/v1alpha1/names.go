@@ -75,7 +75,8 @@ const (
 	// others are the user's and stay.
 	AnnotationHosts = "registry.deckhouse.io/hosts"
 	// AnnotationRegistryChecksum on the pod template of Deployment
-	// d8-system/deckhouse makes it restart with the registry.
+	// d8-system/deckhouse makes it restart with the registry. On Secret
+	// deckhouse-registry it says for which registry and switch we wrote it last.
 	AnnotationRegistryChecksum = "checksum/registry-version"
 	// AnnotationMadeBy with MadeByChart marks what the chart made because it was
 	// not there, and what an uninstallation may therefore take away.

@@ -4,7 +4,8 @@
 //
 // deckhouse-registry is written in two places: (*Keeper).Apply writes its key
 // .dockerconfigjson, before templates change, and (*Keeper).ApplyRegistry all its
-// fields. Start there.
+// fields. Start there. Others write it too: the chart makes it if it is missing; in
+// Unmanaged, outside a switch, it is the user's; the uninstallation deletes it.
 package pullsecret
 
 import "github.com/d8-registry/registry/internal/control/cluster"

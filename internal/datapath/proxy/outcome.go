@@ -32,7 +32,8 @@ import (
 //	  others, 429 too    no_connection  as above          502
 //
 // Mixed answers give 502, whatever is among them: 429 too. Only 404 and "other 4xx"
-// may be mixed.
+// may be mixed. An upstream that may not be asked, or has no repository for the name,
+// counts as 404. The Retry-After is the first one that an upstream sent.
 
 // outcome is what became of asking one upstream. Its values are labels of a
 // metric.

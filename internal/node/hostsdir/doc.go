@@ -6,7 +6,8 @@
 // directory look like the tree. It writes only what differs, in an order in which
 // containerd can read the directory at any moment, and it removes only what an
 // earlier Apply wrote. A directory that somebody else made is never touched, but
-// reported as a Conflict; isOurs in ownership.go decides that.
+// reported as a Conflict; isOurs in ownership.go decides that. Only that of the fixed
+// address is always ours.
 //
 // The package opens no connection and knows nothing of Kubernetes. Start at
 // Render, then Apply.

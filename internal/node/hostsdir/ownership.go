@@ -14,7 +14,8 @@ import (
 
 // isOurs decides whether a whole directory in containerd's host directory is ours:
 // only then is anything in it written or removed. No other place decides that. Our
-// blocks in users' files are found in usermirror/block.go. Ours is
+// blocks in users' files are found in usermirror/block.go, our edit of containerd's
+// main file in mainfile/restore.go. Ours is
 //
 //   - a directory whose hosts.toml begins with our marker,
 //   - one on our list (listed) that has no hosts.toml: a crash came before it,
