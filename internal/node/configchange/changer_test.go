@@ -12,21 +12,21 @@ import (
 	"github.com/d8-registry/registry/internal/node/report"
 )
 
-// wished is a changer that only notes what is wanted.
-type wished struct {
+// recorded is a changer that only notes what is wanted.
+type recorded struct {
 	wants  []reconfigure.Want
 	answer reconfigure.Status
 	err    error
 }
 
-func (w *wished) Pass(_ context.Context, want reconfigure.Want, _ string) (reconfigure.Status, error) {
+func (w *recorded) Pass(_ context.Context, want reconfigure.Want, _ string) (reconfigure.Status, error) {
 	w.wants = append(w.wants, want)
 	return w.answer, w.err
 }
 
-func (*wished) Edited(reconfigure.Want) (bool, error) { return false, nil }
+func (*recorded) Edited(reconfigure.Want) (bool, error) { return false, nil }
 
-func changing(t *testing.T, w *wished) *Changer {
+func changing(t *testing.T, w *recorded) *Changer {
 	t.Helper()
 	return &Changer{
 		o:    Options{Log: slog.New(slog.DiscardHandler), HostRoot: "/host", Save: func(MainFile) {}, Restarted: func() {}},
@@ -72,7 +72,7 @@ func TestWhatIsWanted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var w wished
+			var w recorded
 			a := changing(t, &w)
 			a.o.Override = row.override != ""
 			a.Converge(t.Context(), reporting(t, nil), row.task)
@@ -92,17 +92,17 @@ func TestWhatIsSaidOfAChange(t *testing.T) {
 	own := &registryv1alpha1.RegistryNode{Status: registryv1alpha1.RegistryNodeStatus{BootID: "boot", Restart: old}}
 	facts := &containerd.Facts{Preflight: containerd.Ready}
 	for name, row := range map[string]struct {
-		answer    wished
+		answer    recorded
 		restart   string
 		preflight string
 		problems  int
 		again     bool
 	}{
 		"nothing":    {},
-		"waiting":    {answer: wished{answer: reconfigure.Status{ID: "y", Phase: reconfigure.Waiting, Message: "m"}}, restart: "y", problems: 1},
-		"an error":   {answer: wished{err: errors.New("disk")}, restart: "x", problems: 1},
-		"a refusal":  {answer: wished{err: &reconfigure.Refusal{Sentence: "no"}}, preflight: "Unsupported", problems: 1},
-		"it is done": {answer: wished{answer: reconfigure.Status{Committed: true}}, again: true},
+		"waiting":    {answer: recorded{answer: reconfigure.Status{ID: "y", Phase: reconfigure.Waiting, Message: "m"}}, restart: "y", problems: 1},
+		"an error":   {answer: recorded{err: errors.New("disk")}, restart: "x", problems: 1},
+		"a refusal":  {answer: recorded{err: &reconfigure.Refusal{Sentence: "no"}}, preflight: "Unsupported", problems: 1},
+		"it is done": {answer: recorded{answer: reconfigure.Status{Committed: true}}, again: true},
 	} {
 		v := reporting(t, own)
 		a := changing(t, &row.answer)
@@ -133,7 +133,7 @@ func TestWhatIsSaidOfAChange(t *testing.T) {
 // finished by what it remembered, but not while containerd may just start.
 func TestChangeWhileContainerdIsSilent(t *testing.T) {
 	t.Parallel()
-	var w wished
+	var w recorded
 	a := changing(t, &w)
 	var saved MainFile
 	a.o.Save = func(m MainFile) { saved = m }

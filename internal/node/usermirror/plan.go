@@ -105,11 +105,11 @@ func (p *Plan) decideAll(hosts []Host, named map[string]bool, elsewhere bool) (b
 
 // decide decides about one host, and reports whether its file gets our block.
 func (p *Plan) decide(h Host, claimed, elsewhere bool) (block bool) {
-	// asked: the host needs the agent. entry: containerd does not look there, so an
+	// viaAgent: the host needs the agent. entry: containerd does not look there, so an
 	// entry of ours leads it; the block is for other programs that read the file.
-	asked, entry := h.NeedsAgent || claimed, elsewhere && !h.Unreadable
-	block = asked && !h.Unreadable && p.blockable(h)
-	comes := asked && (block || entry)
+	viaAgent, entry := h.NeedsAgent || claimed, elsewhere && !h.Unreadable
+	block = viaAgent && !h.Unreadable && p.blockable(h)
+	comes := viaAgent && (block || entry)
 	if claimed && (comes || !elsewhere) {
 		p.claim(h, comes)
 	}
@@ -117,7 +117,7 @@ func (p *Plan) decide(h Host, claimed, elsewhere bool) (block bool) {
 		p.Routes = append(p.Routes, h.route())
 	}
 	if entry {
-		p.entry(h, asked)
+		p.entry(h, viaAgent)
 	}
 	return block
 }
