@@ -54,7 +54,7 @@ func (u Upstream) Base() string {
 func (u Upstream) ID() string { return Digest(u)[:16] }
 
 // Digest names a value by content: a SHA-256 in hex over its JSON. The value is
-// made of strings, numbers, lists and maps of strings.
+// made of strings, numbers, lists and maps of strings, or is a Kubernetes object.
 func Digest(value any) string {
 	data, err := json.Marshal(value)
 	if err != nil {

@@ -43,10 +43,10 @@ func ProxyLayout(v *View) ([]byte, error) {
 	return layout.Encode(own)
 }
 
-// Publish writes what agents route by. The write is conditional on
-// what this pass saw, and MayPublish is the last word on whether it may lower or
-// shrink anything: whatever went wrong before, a layout that nodes need is not
-// replaced by a smaller one.
+// Publish writes what agents route by. The write is conditional on what this pass
+// saw, and MayPublish is the last word on whether it may lower or shrink anything:
+// whatever went wrong before, a layout that nodes need is not replaced by a smaller
+// one.
 func (s *Store) Publish(ctx context.Context, v *View) error {
 	want := v.Doc.Desired.Layout
 	if want.Generation == 0 || v.Doc.Desired.Legacy {
