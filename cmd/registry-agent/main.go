@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/node/agent"
 	"github.com/d8-registry/registry/internal/node/doctor"
 	"github.com/d8-registry/registry/internal/node/handoff"
@@ -100,7 +101,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if *verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+	log := foreign.NewLog(stderr, level)
 
 	group, ctx := errgroup.WithContext(ctx)
 	if args[0] != "node" {

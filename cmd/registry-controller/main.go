@@ -17,6 +17,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/control/controller"
 	"github.com/d8-registry/registry/internal/control/uninstall"
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 const help = `usage: registry-controller [flags]
@@ -61,7 +62,7 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	log := foreign.NewLog(os.Stderr, slog.LevelInfo)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler())) // what the libraries say
 	if err := controller.Run(ctx, cfg, log); err != nil {
 		log.Error("controller stopped", "err", err)

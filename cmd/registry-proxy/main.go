@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/d8-registry/registry/internal/datapath/gateway"
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 func main() {
@@ -22,7 +23,7 @@ func run() int {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	log := foreign.NewLog(os.Stderr, slog.LevelInfo)
 	if err := gateway.Run(ctx, cfg, log); err != nil {
 		log.Error("proxy stopped", "err", err)
 		return 1

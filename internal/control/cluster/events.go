@@ -2,11 +2,12 @@ package cluster
 
 import (
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 // longestNote is what the API server takes, in bytes. Longer ones it refuses.
@@ -31,9 +32,5 @@ func (e Events) Warningf(object client.Object, reason, note string, args ...any)
 }
 
 func noteOf(note string, args ...any) string {
-	text := fmt.Sprintf(note, args...)
-	if len(text) <= longestNote {
-		return text
-	}
-	return strings.ToValidUTF8(text[:longestNote-len("…")], "") + "…"
+	return foreign.Text(fmt.Sprintf(note, args...), longestNote)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -215,8 +216,8 @@ func (r *round) report(now time.Time) switchover.CheckReport {
 	images := slices.Sorted(maps.Keys(r.failed))
 	for _, image := range images[:min(len(images), keptFailures)] {
 		report.Failures = append(report.Failures, switchover.CheckFailure{
-			Source: source(r.req, image),
-			Image:  layout.NameOf(r.req.Upstream).Reference(image),
+			Source: foreign.Line(source(r.req, image), foreign.Word),
+			Image:  foreign.Line(layout.NameOf(r.req.Upstream).Reference(image), foreign.Word),
 			Error:  safe(r.failed[image], r.req.Upstream),
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -165,8 +166,9 @@ func (r registry) problemOf(resp *http.Response) error {
 // query matches the part of a URL that may have signatures and tokens.
 var query = regexp.MustCompile(`\?[^\s"']*`)
 
-// safe is the error in one line, without credentials and signatures, so that a
-// condition may show it.
+// safe is the error on one line, without credentials and signatures, so that a
+// condition may show it. The registry has a say in it: its certificate's names, its
+// addresses of redirects.
 func safe(err error, u upstream.Upstream) string {
 	var wrapped *url.Error
 	text := err.Error()
@@ -178,5 +180,5 @@ func safe(err error, u upstream.Upstream) string {
 		text = strings.ReplaceAll(text, p, "redacted")
 		text = strings.ReplaceAll(text, url.QueryEscape(p), "redacted")
 	}
-	return strings.Join(strings.Fields(text), " ")
+	return foreign.Line(text, foreign.Sentence)
 }

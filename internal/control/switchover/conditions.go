@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 // report writes the conditions, in the plan's order and Ready last. There are
@@ -33,7 +34,7 @@ func (e *evaluation) report(plan []step, verdicts []verdict, reached int) {
 
 // conditionOf is a step's condition. Its time moves only when its status does.
 func (e *evaluation) conditionOf(name string, v verdict) metav1.Condition {
-	c := metav1.Condition{Type: name, Status: metav1.ConditionFalse, Reason: names.ReasonProcessing, Message: v.message}
+	c := metav1.Condition{Type: name, Status: metav1.ConditionFalse, Reason: names.ReasonProcessing, Message: foreign.Text(v.message, mostMessage)}
 	if v.done {
 		c.Status, c.Reason = metav1.ConditionTrue, ""
 		if name == names.ConditionImages {

@@ -158,7 +158,7 @@ func TestRolloutMessage(t *testing.T) {
 	c.advance()
 	version := c.s.Desired.Layout.Version()[:15] + "…"
 	c.seen.Nodes[0].Report.Generation = c.s.Desired.Layout.Generation
-	c.seen.Nodes[1].Report.Version = "0123456789abcdefgh"
+	c.seen.Nodes[1].Report.Version = "0123456789abcdefghi"
 	c.seen.Nodes[2].Report.Message = "b.example:5000 does not answer"
 	c.seen.Nodes[3].Report.Generation, c.seen.Nodes[3].UID = c.s.Desired.Layout.Generation, "re-made"
 	c.advance()

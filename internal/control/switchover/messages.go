@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -15,9 +16,11 @@ const (
 	mostNodes    = 10
 	mostUsers    = 10
 	mostFailures = 5
-	versionRunes = 15
-	// mostRunes bounds what one node says: ten of them are to be read at once.
-	mostRunes = 400
+	// mostVersion is the beginning of a hash, in bytes.
+	mostVersion = 18
+	// mostMessage is a whole condition, in bytes. All of them are in one Secret,
+	// twice. Ten nodes that say as much as they may fit.
+	mostMessage = 8 << 10
 )
 
 func allCheckedMessage(host string, items int) string {
@@ -30,7 +33,7 @@ func checkMessage(request CheckRequest, report CheckReport) string {
 	case report.Fingerprint == "" || report.Fingerprint != request.Fingerprint():
 		return "Initializing"
 	case report.Problem != "":
-		return host + ": " + report.Problem
+		return host + ": " + foreign.Line(report.Problem, foreign.Sentence)
 	case report.passed(request):
 		return allCheckedMessage(host, report.Total)
 	case report.FailureCount == 0:
@@ -40,7 +43,8 @@ func checkMessage(request CheckRequest, report CheckReport) string {
 	fmt.Fprintf(&b, "%s: %d of %d items processed, %d items with errors:\n", host, report.Done, report.Total, report.FailureCount)
 	shown := report.Failures[:min(len(report.Failures), mostFailures)]
 	for _, f := range shown {
-		fmt.Fprintf(&b, "- source: %s\n  image: %s\n  error: %s\n", f.Source, f.Image, f.Error)
+		fmt.Fprintf(&b, "- source: %s\n  image: %s\n  error: %s\n",
+			foreign.Line(f.Source, foreign.Word), foreign.Line(f.Image, foreign.Word), foreign.Line(f.Error, foreign.Sentence))
 	}
 	if report.FailureCount > len(shown) {
 		b.WriteString("  ...and more\n")
@@ -57,7 +61,7 @@ func preflightMessage(unready []Node, of int) string {
 		case n.Unsupported != "":
 			return n.Unsupported
 		case n.Report.Preflight == PreflightUnsupported:
-			return cmp.Or(shortened(n.Report.Message), "unsupported containerd configuration")
+			return cmp.Or(n.Report.Message, "unsupported containerd configuration")
 		case n.Report.Preflight == PreflightCustom:
 			return "has custom toml merge containerd configuration" + because(n)
 		}
@@ -101,19 +105,10 @@ func (e *evaluation) legacyMessage(waiting []Node, of int) string {
 
 // because is the node's own reason why it is not there yet.
 func because(n Node) string {
-	if reason := cmp.Or(n.Unsupported, shortened(n.Report.Message)); reason != "" {
+	if reason := foreign.Line(cmp.Or(n.Unsupported, n.Report.Message), foreign.Sentence); reason != "" {
 		return ": " + reason
 	}
 	return ""
-}
-
-// shortened is a node's message on one line of bounded length.
-func shortened(message string) string {
-	runes := []rune(strings.Join(strings.Fields(message), " "))
-	if len(runes) > mostRunes {
-		runes = append(runes[:mostRunes:mostRunes], '…')
-	}
-	return string(runes)
 }
 
 // restartsMessage lists the nodes that need a restart of containerd: those that
@@ -123,7 +118,7 @@ func restartsMessage(restarting, waiting, failed []Node) string {
 	if len(failed) > 0 {
 		fmt.Fprintf(&b, "containerd restarts have stopped, %d node(s) failed and are as before:\n", len(failed))
 		writeNodes(&b, failed, func(n Node) string {
-			return cmp.Or(shortened(n.Report.Restart.Message), "no reason given")
+			return cmp.Or(n.Report.Restart.Message, "no reason given")
 		})
 	}
 	if len(restarting)+len(waiting) == 0 {
@@ -157,7 +152,7 @@ func nodeList(nodes []Node, say func(Node) string) string {
 
 func writeNodes(b *strings.Builder, nodes []Node, say func(Node) string) {
 	for _, n := range nodes[:min(len(nodes), mostNodes)] {
-		fmt.Fprintf(b, "- %s: %s\n", n.Name, say(n))
+		fmt.Fprintf(b, "- %s: %s\n", foreign.Line(n.Name, foreign.Word), foreign.Line(say(n), foreign.Sentence))
 	}
 	if more := len(nodes) - mostNodes; more > 0 {
 		fmt.Fprintf(b, "\t...and %d more\n", more)
@@ -165,16 +160,12 @@ func writeNodes(b *strings.Builder, nodes []Node, say func(Node) string) {
 }
 
 func quoteVersion(version string) string {
-	runes := []rune(cmp.Or(version, "unknown"))
-	if len(runes) > versionRunes {
-		runes = append(runes[:versionRunes:versionRunes], '…')
-	}
-	return `"` + string(runes) + `"`
+	return `"` + foreign.Line(cmp.Or(version, "unknown"), mostVersion) + `"`
 }
 
 func proxyMessage(p Proxy) string {
 	message := "Incluster-proxy deploying in progress: " +
-		cmp.Or(p.Message, fmt.Sprintf("%d of %d updated Pods are currently available", p.Ready, p.Wanted)) + "."
+		cmp.Or(foreign.Line(p.Message, foreign.Sentence), fmt.Sprintf("%d of %d updated Pods are currently available", p.Ready, p.Wanted)) + "."
 	if len(p.Missing) > 0 {
 		message += " Not waited for: " + strings.Join(capped(p.Missing, mostNodes), ", ") + "."
 	}
@@ -239,10 +230,14 @@ func skippedMessage(skipped []string) string {
 	return "Not re-pointed: " + strings.Join(capped(skipped, mostUsers), ", ")
 }
 
-// capped keeps a list short and says how much is missing.
+// capped keeps a list and its words short and says how much is missing.
 func capped(list []string, most int) []string {
-	if len(list) <= most {
-		return list
+	var words []string
+	for _, word := range list[:min(len(list), most)] {
+		words = append(words, foreign.Line(word, foreign.Sentence))
 	}
-	return append(slices.Clone(list[:most]), fmt.Sprintf("...and %d more", len(list)-most))
+	if more := len(list) - most; more > 0 {
+		words = append(words, fmt.Sprintf("...and %d more", more))
+	}
+	return words
 }

@@ -8,10 +8,16 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 // maxErrorBody is more than any registry says about an error, in bytes.
 const maxErrorBody = 64 << 10
+
+// mostErrorText is how much of each text in it is relayed, in bytes: containerd
+// shows it in Events of Pods.
+const mostErrorText = 1 << 10
 
 // replaceErrorBody relays an upstream's OCI error with the client's name in
 // it. What is no OCI error is replaced by one: it may hold anything.
@@ -24,7 +30,8 @@ func replaceErrorBody(resp *http.Response, theirs string, pull Pull) {
 	}
 	for i := range body.Errors {
 		e := &body.Errors[i]
-		e.Message = rename(e.Message, theirs, pull.Repository)
+		e.Code = foreign.Line(e.Code, foreign.Word)
+		e.Message = rename(foreign.Line(e.Message, mostErrorText), theirs, pull.Repository)
 		e.Detail = renameIn(e.Detail, theirs, pull.Repository)
 	}
 	resp.Header.Del("Content-Range")
@@ -47,7 +54,7 @@ func replaceBody(resp *http.Response, data []byte) {
 func renameIn(value any, theirs, ours string) any {
 	switch v := value.(type) {
 	case string:
-		return rename(v, theirs, ours)
+		return rename(foreign.Line(v, mostErrorText), theirs, ours)
 	case []any:
 		for i := range v {
 			v[i] = renameIn(v[i], theirs, ours)
@@ -80,24 +87,14 @@ func codeOf(status int, kind Kind) string {
 	}
 }
 
-// firstError is the first error that an upstream's body names, on one line of
-// bounded length; empty when there is none.
+// firstError is the first error that an upstream's body names; empty when there is
+// none.
 func firstError(data []byte) string {
 	body := errorBody{}
 	if json.Unmarshal(data, &body) != nil || len(body.Errors) == 0 {
 		return ""
 	}
-	text := strings.TrimSuffix(body.Errors[0].Code+": "+body.Errors[0].Message, ": ")
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, text)
-	if len(text) > 200 {
-		text = strings.ToValidUTF8(text[:200], "")
-	}
-	return text
+	return foreign.Line(strings.TrimSuffix(body.Errors[0].Code+": "+body.Errors[0].Message, ": "), foreign.Word)
 }
 
 // maxTagsBody is a list of some ten thousand tags, in bytes: it is in memory as

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 // probeShare is the part of the budget that an unhealthy upstream gets to show
@@ -47,6 +49,7 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Context().Err() != nil {
 			return nil, context.Cause(req.Context()) // the client has gone; the other upstreams are not to blame
 		}
+		failure.reason = foreign.Line(failure.reason, foreign.Sentence) // it is logged, and goes into the client's answer
 		failed = append(failed, *failure)
 	}
 	return failed.answer(req, x)

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 // ports finds the local port of a connection, which is a new one each time.
@@ -13,8 +15,11 @@ var ports = regexp.MustCompile(`\S+:\d+->`)
 
 // Brief is the cause of a failed request, in words that stay the same as long as
 // the cause does. A report is written to the API server whenever it changes: with
-// a port or a time in it, every attempt of every node would be a write.
-func Brief(err error) string {
+// a port or a time in it, every attempt of every node would be a write. Registries
+// and users' files have a say in it.
+func Brief(err error) string { return foreign.Line(cause(err), foreign.Sentence) }
+
+func cause(err error) string {
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
 		switch {
