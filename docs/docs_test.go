@@ -98,13 +98,13 @@ func TestMapListsThePackages(t *testing.T) {
 	}
 }
 
-// Operations lists every metric of the data path, and none that is gone: an
+// Operations lists every metric of the data path and of connections, and none that is gone: an
 // alert on a metric that nobody has is never raised.
 func TestOperationsListsTheMetrics(t *testing.T) {
 	t.Parallel()
-	name := regexp.MustCompile(`registry_proxy_[a-z]+(_[a-z]+)*`)
+	name := regexp.MustCompile(`registry_(proxy_[a-z]+|connections)(_[a-z]+)*`)
 	page := name.FindAllString(read(t, "operations.md"), -1)
-	code := name.FindAllString(read(t, "../internal/datapath/proxy/metrics.go")+read(t, "../internal/datapath/gateway/health.go"), -1)
+	code := name.FindAllString(read(t, "../internal/datapath/proxy/metrics.go")+read(t, "../internal/datapath/inbound/metrics.go"), -1)
 	for _, lists := range []struct {
 		from, to []string
 		problem  string

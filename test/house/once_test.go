@@ -12,6 +12,7 @@ func TestOnce(t *testing.T) {
 	t.Parallel()
 	places := map[string][]string{
 		"x509.CreateCertificate": {"internal/pki", "test/harness/cert"},
+		"http.Server":            {"internal/datapath/inbound", "test/harness/machine"}, // deadlines and limits
 	}
 	found := map[string]bool{}
 	for _, s := range sources(t) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -79,10 +80,22 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := mgr.Add(manager.RunnableFunc(r.images.runner.Run)); err != nil {
 		return fmt.Errorf("set up image check: %w", err)
 	}
-	if err := mgr.Start(ctx); err != nil {
-		return fmt.Errorf("run controller: %w", err)
+	group, ctx := errgroup.WithContext(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	listening := ports{metrics: cfg.MetricsAddress, health: cfg.HealthAddress, ready: synced(mgr.GetCache()), log: log}
+	if err := listening.serve(ctx, group); err != nil {
+		stop()
+		return errors.Join(err, group.Wait())
 	}
-	return nil
+	group.Go(func() error {
+		defer stop() // nobody is to find us healthy after that
+		if err := mgr.Start(ctx); err != nil {
+			return fmt.Errorf("run controller: %w", err)
+		}
+		return nil
+	})
+	return group.Wait()
 }
 
 func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
@@ -109,18 +122,11 @@ func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
 		LeaderElectionID:              lease,
 		LeaderElectionNamespace:       v1alpha1.Namespace,
 		LeaderElectionReleaseOnCancel: true,
-		Metrics:                       metricsserver.Options{BindAddress: cfg.MetricsAddress},
-		HealthProbeBindAddress:        cfg.HealthAddress,
+		Metrics:                       metricsserver.Options{BindAddress: "0"}, // see ports
 		Controller:                    config.Controller{SkipNameValidation: &anyName, EnableWarmup: &warm},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the API server: %w", err)
-	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return nil, fmt.Errorf("set up health: %w", err)
-	}
-	if err := mgr.AddReadyzCheck("caches", synced(mgr.GetCache())); err != nil {
-		return nil, fmt.Errorf("set up readiness: %w", err)
 	}
 	return mgr, nil
 }

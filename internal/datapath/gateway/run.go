@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/connrotation"
 
+	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
@@ -51,9 +51,15 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 		usage: usage, status: loaded.status, changed: make(chan struct{}, 1), now: time.Now,
 	}
 	path := proxy.New(table, proxy.Config{Log: log, Metrics: metrics, DefaultHost: layout.Fixed().Host})
-	clients := proxy.NewServer(regauth.Require(loaded.users.Load, usage.counted(path)), loaded.cert.GetCertificate, log)
+	connections, err := inbound.NewMetrics(registry)
+	if err != nil {
+		return err
+	}
+	clients := inbound.New(regauth.Require(loaded.users.Load, inbound.Known(usage.counted(path))), inbound.Config{
+		Name: "pulls", Certificate: loaded.cert.GetCertificate, Limits: inbound.Pulls(), Metrics: connections, Log: log,
+	})
 	health := &health{ready: loaded.ready}
-	probes := &http.Server{Handler: health.handler(registry), ReadHeaderTimeout: 10 * time.Second}
+	probes := inbound.New(health.handler(registry), inbound.Config{Name: "metrics", Limits: inbound.Probes(), Metrics: connections, Log: log})
 	clientsAt, healthAt, err := listen(ctx, cfg)
 	if err != nil {
 		return err
@@ -68,16 +74,13 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 		return nil
 	})
 	group.Go(func() error { report.run(ctx); return nil })
-	group.Go(func() error {
-		if err := probes.Serve(healthAt); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve health: %w", err)
-		}
-		return nil
-	})
+	// Probes go on until the last pull has ended.
+	pulled, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error { return probes.Serve(pulled, healthAt, inbound.Drain{}) })
 	group.Go(func() error { <-ctx.Done(); health.draining.Store(true); return nil })
 	group.Go(func() error {
-		err := proxy.Serve(ctx, clients, clientsAt, proxy.Drain{Delay: cfg.DrainDelay, Limit: cfg.Drain}, log)
-		return errors.Join(err, probes.Close()) // probes go on until the last pull has ended
+		defer stopProbes()
+		return clients.Serve(ctx, clientsAt, inbound.Drain{Delay: cfg.DrainDelay, Limit: cfg.Drain})
 	})
 	return group.Wait()
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/handoff"
@@ -42,7 +43,7 @@ func (h *handler) routes() http.Handler {
 	outer := http.NewServeMux()
 	outer.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	outer.HandleFunc("GET /readyz", h.ready)
-	outer.Handle("/", h.authenticated(inner))
+	outer.Handle("/", h.authenticated(inbound.Known(inner)))
 	return outer
 }
 

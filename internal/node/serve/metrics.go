@@ -2,20 +2,19 @@ package serve
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/d8-registry/registry/internal/datapath/inbound"
 )
 
 // serveMetrics serves /metrics until the context ends; not if the address is
 // empty.
-func serveMetrics(ctx context.Context, address string, metrics prometheus.Gatherer, log *slog.Logger) error {
+func serveMetrics(ctx context.Context, address string, metrics prometheus.Gatherer, connections *inbound.Metrics, log *slog.Logger) error {
 	if address == "" {
 		return nil
 	}
@@ -27,11 +26,6 @@ func serveMetrics(ctx context.Context, address string, metrics prometheus.Gather
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve metrics: %w", err)
-	}
-	return nil
+	server := inbound.New(mux, inbound.Config{Name: "metrics", Limits: inbound.Probes(), Metrics: connections, Log: log})
+	return server.Serve(ctx, listener, inbound.Drain{})
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/pki"
@@ -52,6 +53,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	connections, err := inbound.NewMetrics(gatherer)
+	if err != nil {
+		return err
+	}
 	table = proxy.NewTable(metrics)
 	defer table.Close()
 	keeper := newKeeper(folder, table, log)
@@ -64,13 +69,15 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("listen for containerd: %w", err)
 	}
-	server := proxy.NewServer(h.routes(), certificate.reloader.GetCertificate, log)
+	server := inbound.New(h.routes(), inbound.Config{
+		Name: "pulls", Certificate: certificate.reloader.GetCertificate, Limits: inbound.Loopback(), Metrics: connections, Log: log,
+	})
 	log.Info("agent serves", "address", listener.Addr().String())
 
 	// No delay before the end: only this node's containerd comes here, and it has a
 	// fallback.
-	group.Go(func() error { return proxy.Serve(ctx, server, listener, proxy.Drain{Limit: drainFor}, log) })
-	group.Go(func() error { return serveMetrics(ctx, cfg.MetricsListen, gatherer, log) })
+	group.Go(func() error { return server.Serve(ctx, listener, inbound.Drain{Limit: drainFor}) })
+	group.Go(func() error { return serveMetrics(ctx, cfg.MetricsListen, gatherer, connections, log) })
 	group.Go(func() error { return every(ctx, keeper.retired.quiet/6, func() error { keeper.sweep(); return nil }) })
 	group.Go(func() error { return every(ctx, renewInterval, certificate.renew) })
 	group.Go(func() error {

@@ -1,4 +1,4 @@
-package proxy
+package inbound
 
 import (
 	"context"
@@ -26,10 +26,10 @@ func served(t *testing.T, h http.HandlerFunc, drain Drain) (client *http.Client,
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	server := NewServer(h, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &own, nil }, log)
+	server := New(h, Config{Name: "pulls", Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &own, nil }, Log: log})
 	ctx, stop := context.WithCancel(t.Context())
 	ended = make(chan error, 1)
-	go func() { ended <- Serve(ctx, server, listener, drain, log) }()
+	go func() { ended <- server.Serve(ctx, listener, drain) }()
 	t.Cleanup(stop)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(ca))
@@ -116,8 +116,8 @@ func TestServerThatCannotServe(t *testing.T) {
 	}
 	_ = listener.Close()
 	log := slog.New(slog.DiscardHandler)
-	server := NewServer(http.NotFoundHandler(), func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, io.EOF }, log)
-	if err := Serve(t.Context(), server, listener, Drain{}, log); err == nil {
+	server := New(http.NotFoundHandler(), Config{Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, io.EOF }, Log: log})
+	if err := server.Serve(t.Context(), listener, Drain{}); err == nil {
 		t.Error("no error")
 	}
 }

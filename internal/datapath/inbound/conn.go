@@ -1,0 +1,136 @@
+package inbound
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// conn is a connection of a client. Whatever deadlines the server sets, an anonymous
+// one ends in time, and so does one whose client takes nothing of what we send.
+type conn struct {
+	net.Conn
+	gate    *gate
+	since   time.Time
+	address netip.Addr
+	trusted atomic.Bool
+	counted atomic.Bool
+
+	// Of the gate, with its lock held.
+	inAll, ofAddress *list.Element
+	gone             bool
+
+	mu    sync.Mutex
+	read  time.Time // what the server wants
+	write time.Time
+}
+
+type connKey struct{}
+
+// withConn puts the connection of a request into its context.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	if secured, ok := c.(*tls.Conn); ok {
+		c = secured.NetConn()
+	}
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// Known is put behind what checks credentials: whoever comes through is no stranger,
+// and neither is the rest of their connection.
+func Known(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+			c.know()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (c *conn) know() {
+	if c.trusted.Swap(true) {
+		return
+	}
+	c.gate.known(c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.Conn.SetReadDeadline(c.read) // an error means that it is closed
+}
+
+// latest is the end of an anonymous connection, for a deadline that is later or none.
+func (c *conn) latest(t time.Time) time.Time {
+	if c.trusted.Load() {
+		return t
+	}
+	end := c.since.Add(c.gate.limits.Stranger)
+	if t.IsZero() || t.After(end) {
+		return end
+	}
+	return t
+}
+
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.read = t
+	return c.Conn.SetReadDeadline(c.latest(t))
+}
+
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.write = t
+	return c.Conn.SetWriteDeadline(c.latest(t))
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.trusted.Load() {
+		c.mu.Lock()
+		interrupted := !c.read.IsZero() && c.read.Before(c.since) // as the server does after each request
+		c.mu.Unlock()
+		if !interrupted {
+			c.late(anonymous)
+		}
+	}
+	return n, err
+}
+
+// Write has a limit of its own unless the server has set one: at most one record of
+// TLS is written at once, so that any progress is progress enough.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	own := c.write.IsZero()
+	if own {
+		_ = c.Conn.SetWriteDeadline(c.latest(time.Now().Add(c.gate.limits.Unread))) // an error is that of Write too
+	}
+	c.mu.Unlock()
+	n, err := c.Conn.Write(p)
+	if own && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.late(unread)
+	}
+	return n, err
+}
+
+// late counts a connection that ends for a limit, once.
+func (c *conn) late(why reason) {
+	if !c.counted.Swap(true) {
+		c.gate.count(why)
+	}
+}
+
+func (c *conn) Close() error {
+	c.gate.leave(c)
+	return c.Conn.Close()
+}

@@ -1,0 +1,131 @@
+package inbound
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// GetCertificate is what crypto/tls asks at each handshake, so that a renewed
+// certificate needs no restart.
+type GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+// Config is what differs between listeners.
+type Config struct {
+	// Name is what is listened for, for metrics and messages: "pulls".
+	Name string
+	// Certificate is nil for a port without TLS.
+	Certificate GetCertificate
+	Limits      Limits
+	// Metrics may be nil.
+	Metrics *Metrics
+	// Log gets handshakes that others break off, at debug.
+	Log *slog.Logger
+}
+
+// Server serves one listener.
+type Server struct {
+	cfg  Config
+	http *http.Server
+}
+
+// New makes a server. It has no limit for a whole request: layers are large and
+// links thin. HTTP/1.1 only: a connection per layer is faster than streams of one,
+// and there are no streams to count.
+func New(h http.Handler, cfg Config) *Server {
+	cfg.Limits = cfg.Limits.withDefaults()
+	if cfg.Metrics == nil {
+		cfg.Metrics = newMetrics()
+	}
+	var http1 http.Protocols
+	http1.SetHTTP1(true)
+	server := &http.Server{
+		Handler:   refuseBodies(h),
+		Protocols: &http1,
+		// No ReadTimeout: net/http ends the context of an answer that takes longer.
+		ReadHeaderTimeout: cfg.Limits.Header, // and that of a handshake
+		IdleTimeout:       cfg.Limits.Idle,
+		MaxHeaderBytes:    64 << 10,
+		ConnContext:       withConn,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	if cfg.Certificate != nil {
+		server.TLSConfig = &tls.Config{GetCertificate: cfg.Certificate, MinVersion: tls.VersionTLS12}
+	}
+	return &Server{cfg: cfg, http: server}
+}
+
+// refuseBodies answers requests that carry a body, before anybody asks for
+// credentials: nothing of ours takes one, and whoever waits for one that never comes
+// waits for ever.
+func refuseBodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 { // -1: chunked
+			next.ServeHTTP(w, r)
+			return
+		}
+		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+			c.late(withBody)
+		}
+		// Else net/http would read on after the answer.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // an error means that nobody is there
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		if r.Method != http.MethodHead {
+			_, _ = w.Write([]byte(`{"errors":[{"code":"UNSUPPORTED","message":"requests with a body are not served here"}]}` + "\n")) // the client may be gone
+		}
+	})
+}
+
+// Drain is how a server stops.
+type Drain struct {
+	// Delay is how long it goes on as before when told to stop, so that no
+	// client is sent here any more when it ends.
+	Delay time.Duration
+	// Limit is how long requests under way have after that.
+	Limit time.Duration
+}
+
+// Serve serves until the context ends and the requests under way are through, or
+// cut when they take too long. An error means that it could not serve; it closes
+// the listener in any case. It is called once.
+func (s *Server) Serve(ctx context.Context, on net.Listener, drain Drain) error {
+	gated := &listener{Listener: on, gate: newGate(s.cfg.Name, s.cfg.Limits, s.cfg.Metrics), closed: make(chan struct{})}
+	failed := make(chan error, 1)
+	go func() {
+		if s.http.TLSConfig == nil {
+			failed <- s.http.Serve(gated)
+			return
+		}
+		failed <- s.http.ServeTLS(gated, "", "")
+	}()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve %s: %w", s.cfg.Name, err)
+	case <-ctx.Done():
+	}
+	s.cfg.Log.Info("stopping", "listener", s.cfg.Name, "delay", drain.Delay, "drain", drain.Limit)
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve %s: %w", s.cfg.Name, err)
+	case <-time.After(drain.Delay):
+	}
+	// The context has ended: what is left has a limit of its own.
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain.Limit)
+	defer cancel()
+	err := s.http.Shutdown(limited)
+	if err != nil {
+		s.cfg.Log.Warn("requests under way were cut", "listener", s.cfg.Name, "err", err)
+		err = s.http.Close()
+	}
+	if stopped := <-failed; !errors.Is(stopped, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("serve %s: %w", s.cfg.Name, stopped))
+	}
+	return err
+}
