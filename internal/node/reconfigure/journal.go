@@ -41,6 +41,9 @@ type journal struct {
 	From       string   `json:"from,omitempty"`
 	Containers []string `json:"containers,omitempty"`
 	Reason     string   `json:"reason,omitempty"`
+	// Meaning is what the file means before the change, Instead that of the Want.
+	Meaning string `json:"meaning,omitempty"`
+	Instead string `json:"instead,omitempty"`
 }
 
 // noInstance is the instance of a containerd that does not answer.
@@ -52,6 +55,9 @@ type failure struct {
 	Key     string `json:"key"`
 	Message string `json:"message"`
 	Dead    bool   `json:"dead,omitempty"` // containerd has not answered since
+	// Meaning is what the file means since a program wrote it anew. Its bytes may
+	// differ at each start.
+	Meaning string `json:"meaning,omitempty"`
 }
 
 // edit is our change of the main file while it is in there.
@@ -59,6 +65,20 @@ type edit struct {
 	Path   string `json:"path"`
 	After  string `json:"after"`
 	Absent bool   `json:"absent,omitempty"` // there was no file before us
+	// Meaning is what the file meant before, Boot the node's boot of then, and Again
+	// how often the same edit was made again in that boot: each time somebody had
+	// taken it out.
+	Meaning string `json:"meaning,omitempty"`
+	Boot    string `json:"boot,omitempty"`
+	Again   int    `json:"again,omitempty"`
+}
+
+// madeAgain is the record of the edit, if old is the record of the same one.
+func (e edit) madeAgain(old edit) edit {
+	if old.Meaning != "" && old.Meaning == e.Meaning && old.Boot == e.Boot {
+		e.Again = old.Again + 1
+	}
+	return e
 }
 
 // Names in the state folder.

@@ -16,7 +16,10 @@ import (
 // change is one change of the main file, before it is carried out.
 type change struct {
 	id, key string
+	meaning string // of the file before the change, with what the change is for
+	boot    string
 	path    string // what config_path becomes; empty on the way back
+	instead string // that of the Want
 	legacy  bool
 
 	before, after       []byte
@@ -43,16 +46,24 @@ func (c *change) proposal(p pathMapping) string {
 		s = fmt.Sprintf("config_path in %s becomes %q", p.shown, c.path)
 	}
 	s += "; containerd must be restarted for it once"
+	if c.undone() {
+		s += "; it was set before since this node started, and somebody took it out again"
+	}
 	if manager.Match(c.before) && !c.same() {
 		s += "; the file says that another program manages it: change it there too, else it will be changed back"
 	}
 	return s
 }
 
+// undone reports whether somebody has taken the same edit out since this boot.
+func (c *change) undone() bool {
+	return !c.legacy && !c.same() && c.edit.Meaning != "" && c.edit.Meaning == c.meaning && c.edit.Boot == c.boot
+}
+
 // plan is the change that makes the file as wanted, checked by containerd's own
 // binary; nil if there is nothing to do.
 func (r *Reconfigurer) plan(ctx context.Context, p pathMapping, w Want) (*change, error) {
-	c := &change{path: w.Path, legacy: w.Legacy}
+	c := &change{path: w.Path, legacy: w.Legacy, instead: w.Instead}
 	var err error
 	if c.before, c.exists, err = r.read(p); err != nil {
 		return nil, err
@@ -85,7 +96,14 @@ func (r *Reconfigurer) plan(ctx context.Context, p pathMapping, w Want) (*change
 		}
 		return nil, &Refusal{err.Error()}
 	}
-	return c, r.identify(ctx, p, c)
+	if err := r.identify(ctx, p, c); err != nil {
+		return nil, err
+	}
+	if c.undone() && c.edit.Again > 0 {
+		return nil, &Refusal{fmt.Sprintf("%s was changed %d times since this node started, with a restart each, and changed back each time: "+
+			"some program keeps it as it is; %s", p.shown, c.edit.Again+1, instead(c.path, c.instead))}
+	}
+	return c, nil
 }
 
 // planEdit makes the new content of a change that sets config_path.
@@ -197,6 +215,7 @@ func (r *Reconfigurer) identify(ctx context.Context, p pathMapping, c *change) e
 	// An approval is for one restart. If the same bytes come back later, that needs
 	// a new approval.
 	c.id = shortHash(c.key, instance)
+	c.boot, c.meaning = boot(instance), shortHash(c.path, stable)
 	if r.checked.id == c.key && (r.checked.err == nil || time.Since(r.checked.at) < r.o.Limits.Recheck) {
 		return r.checked.err
 	}

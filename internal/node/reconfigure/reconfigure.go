@@ -26,6 +26,9 @@ type Want struct {
 	Unread bool
 	// Legacy takes our edit out, if there is one. Path is ignored then.
 	Legacy bool
+	// Instead is what an operator does if somebody else writes this file, as a
+	// sentence without its end; empty if nobody is known to.
+	Instead string
 }
 
 // Phase is how far a change is.
@@ -161,7 +164,7 @@ func (r *Reconfigurer) Pass(ctx context.Context, w Want, approved string) (Statu
 	var failed failure
 	if found, err := r.load(failureName, &failed); err != nil {
 		return Status{}, err
-	} else if found && failed.Key == c.key {
+	} else if found && (failed.Key == c.key || failed.Meaning != "" && failed.Meaning == c.meaning) {
 		return Status{ID: failed.ID, Phase: Failed, Message: failed.Message}, nil
 	}
 	if approved != c.id {

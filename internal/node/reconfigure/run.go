@@ -19,6 +19,7 @@ func (r *Reconfigurer) run(ctx context.Context, p pathMapping, c *change) (Statu
 	j := &journal{
 		ID: c.id, Key: c.key, Shown: p.shown, Step: stepWrite, Path: c.path, Legacy: c.legacy,
 		Before: sum(c.before, c.exists), After: sum(c.after, c.existsAfter),
+		Meaning: c.meaning, Instead: c.instead,
 	}
 	var err error
 	if j.Instance, err = r.instance(ctx); err != nil {
@@ -150,12 +151,18 @@ func (r *Reconfigurer) restartAndCheck(ctx context.Context, p pathMapping, j *jo
 		return Status{}, fmt.Errorf("stopped before containerd was restarted; the next start goes on: %w", ctx.Err())
 	}
 	whole := context.WithoutCancel(ctx)
+	if now, yes := r.overruled(whole, p, j); yes {
+		return r.surrender(whole, p, j, now)
+	}
 	err := r.restart(whole, j.From)
 	if err == nil {
-		err = r.check(ctx, j, true)
+		err = r.check(ctx, p, j, true)
 	}
 	if err == nil {
 		return r.commit(p, j)
+	}
+	if now, yes := r.overruled(whole, p, j); yes && errors.Is(err, errRewritten) {
+		return r.surrender(whole, p, j, now)
 	}
 	if ctx.Err() != nil {
 		// The next agent is a container. If our change keeps containerd from starting,
@@ -194,7 +201,7 @@ func (r *Reconfigurer) forceRestart(ctx context.Context, from string) error {
 
 // check checks containerd after a restart: it is a new run, both services answer,
 // and no container was lost. With prove, the change must also have its effect.
-func (r *Reconfigurer) check(ctx context.Context, j *journal, prove bool) error {
+func (r *Reconfigurer) check(ctx context.Context, p pathMapping, j *journal, prove bool) error {
 	if err := r.wait(ctx, r.o.Limits.Answer, r.o.Runtime.Answers); err != nil {
 		return fmt.Errorf("containerd's CRI does not answer after the restart: %w", err)
 	}
@@ -218,7 +225,13 @@ func (r *Reconfigurer) check(ctx context.Context, j *journal, prove bool) error 
 	if !prove {
 		return nil
 	}
+	if err := r.rewritten(p, j); err != nil {
+		return err
+	}
 	if err := r.wait(ctx, r.o.Limits.Prove, func(ctx context.Context) error { return r.o.Prove(ctx, j.Path) }); err != nil {
+		if r.rewritten(p, j) != nil {
+			return errRewritten
+		}
 		return fmt.Errorf("containerd runs with the change but does not follow it: %w", err)
 	}
 	// A containerd that crashes and is started again and again answers in between.
@@ -242,10 +255,12 @@ func (r *Reconfigurer) commit(p pathMapping, j *journal) (Status, error) {
 	case j.Legacy:
 		err = r.forget(editName)
 	case j.Before != j.After:
-		e := edit{Path: j.Path, After: j.After, Absent: j.Before == absent}
+		e := edit{Path: j.Path, After: j.After, Absent: j.Before == absent, Meaning: j.Meaning, Boot: boot(j.Instance)}
 		var old edit
-		if found, lerr := r.load(editName, &old); lerr == nil && found && old.Absent && old.After == j.Before {
-			e.Absent = true // the file itself is ours, and this is our second edit
+		if found, lerr := r.load(editName, &old); lerr == nil && found {
+			// If the file itself is ours, this is our second edit.
+			e.Absent = e.Absent || old.Absent && old.After == j.Before
+			e = e.madeAgain(old)
 		}
 		err = r.save(editName, e)
 	}

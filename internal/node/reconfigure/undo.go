@@ -59,7 +59,7 @@ func (r *Reconfigurer) resumeWrite(ctx context.Context, p pathMapping, j *journa
 	if err == nil && instance != j.Instance {
 		// containerd was restarted, before or after the file was written. If the change
 		// has its effect, no other restart is needed.
-		if err := r.check(ctx, j, true); err == nil && j.Path != "" {
+		if err := r.check(ctx, p, j, true); err == nil && j.Path != "" {
 			s, err = r.commit(p, j)
 			return s, true, err
 		}
@@ -126,7 +126,7 @@ func (r *Reconfigurer) rollBack(ctx context.Context, p pathMapping, j *journal) 
 	}
 	err := restart(ctx, j.From)
 	if err == nil {
-		err = r.check(ctx, j, false)
+		err = r.check(ctx, p, j, false)
 	}
 	if err == nil || errors.Is(err, errLost) {
 		return r.fail(ctx, p, j, fmt.Sprintf("%s; %s is what it was before, and containerd runs with it", message, p.shown))
@@ -181,10 +181,15 @@ func (r *Reconfigurer) removeEdit(p pathMapping, j *journal) error {
 
 // fail ends a change that failed, so that it is not tried again.
 func (r *Reconfigurer) fail(ctx context.Context, p pathMapping, j *journal, message string) (Status, error) {
+	return r.remember(ctx, p, j, failure{ID: j.ID, Key: j.Key, Message: message})
+}
+
+// remember ends a change with the reason for which it is not tried again.
+func (r *Reconfigurer) remember(ctx context.Context, p pathMapping, j *journal, f failure) (Status, error) {
 	_, err := r.instance(ctx)
-	f := failure{ID: j.ID, Key: j.Key, Message: message, Dead: err != nil}
-	r.o.Log.Error("the change of containerd's main file failed", "id", j.ID, "file", p.shown, "reason", message)
-	s := Status{ID: j.ID, Phase: Failed, Message: message}
+	f.Dead = err != nil
+	r.o.Log.Error("the change of containerd's main file failed", "id", j.ID, "file", p.shown, "reason", f.Message)
+	s := Status{ID: j.ID, Phase: Failed, Message: f.Message}
 	if err := r.save(failureName, f); err != nil {
 		return s, err
 	}
