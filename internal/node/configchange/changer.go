@@ -1,6 +1,7 @@
 package configchange
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -87,10 +88,11 @@ type Task struct {
 func (c *Changer) Converge(ctx context.Context, r *report.Report, t Task) bool {
 	c.remember(MainFile{Path: t.Facts.ConfigFile, Unit: t.Facts.Unit, Major: t.Facts.Major()})
 	w := c.want()
+	w.Instead = t.Facts.Distribution.Set(cmp.Or(t.Facts.NeedsPath, t.Facts.Effective))
 	switch f := t.Facts; {
 	case t.Revert:
 		w.Legacy = true
-	case t.Prove == nil || f.Preflight != containerd.Ready || f.Generated || c.o.Override:
+	case t.Prove == nil || f.Preflight != containerd.Ready || f.Distribution.Generated() || c.o.Override:
 		// Nothing is wanted of a file that we may not edit, or cannot.
 	case f.NeedsPath != "":
 		w.Path = f.NeedsPath

@@ -8,6 +8,7 @@ import (
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/node/containerd"
+	"github.com/d8-registry/registry/internal/node/distribution"
 	"github.com/d8-registry/registry/internal/node/reconfigure"
 	"github.com/d8-registry/registry/internal/node/report"
 )
@@ -65,7 +66,7 @@ func TestWhatIsWanted(t *testing.T) {
 		"it works without reading it":  {task: Task{Facts: &unread, Prove: prove}},
 		"it goes elsewhere, who knows": {task: Task{Facts: &somewhere, Lost: true, Prove: prove}},
 		"nothing to prove it with":     {task: Task{Facts: &nowhere}},
-		"k3s writes the file":          {task: Task{Facts: with(nowhere, func(f *containerd.Facts) { f.Generated = true }), Prove: prove}},
+		"k3s writes the file":          {task: Task{Facts: with(nowhere, func(f *containerd.Facts) { f.Distribution.Writes = distribution.AtStart }), Prove: prove}},
 		"a user's section":             {task: Task{Facts: with(nowhere, func(f *containerd.Facts) { f.Preflight = containerd.Custom }), Prove: prove}},
 		"the operator knows better":    {task: Task{Facts: &nowhere, Prove: prove}, override: dir},
 		"the way back":                 {task: Task{Facts: &somewhere, Revert: true}, legacy: true},

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/d8-registry/registry/internal/node/containerd"
+	"github.com/d8-registry/registry/internal/node/distribution"
 	"github.com/d8-registry/registry/test/harness/containerdtest"
 	"github.com/d8-registry/registry/test/harness/parts"
 )
@@ -26,9 +27,9 @@ var update = flag.Bool("update", false, "write what was found into testdata/fact
 // which the files are where they would be on a node.
 //
 // A file begins with lines `versions: 1.6 1.7` (all, if there is none),
-// `config: /path` (the stock one) and `dir: /path` (containerd's working
-// directory; the root). Files named
-// want/VERSION... hold what is to be found.
+// `config: /path` (the stock one), `dir: /path` (containerd's working directory;
+// the root) and `read-only: /path`. Files named want/VERSION... hold what is to be
+// found.
 func TestCorpus(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/facts/*.txtar")
@@ -43,69 +44,96 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-func corpus(t *testing.T, file string) {
+// fixture is a file of layouts, and what was found last by each version.
+type fixture struct {
+	file                  string
+	archive               *txtar.Archive
+	files                 []txtar.File
+	want                  map[string]string
+	versions              []string
+	title, follows        string
+	config, dir, readOnly string
+}
+
+func readFixture(t *testing.T, file string) fixture {
+	t.Helper()
 	archive, err := txtar.ParseFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	versions, config, dir := header(string(archive.Comment))
-	n := newNode(t)
-	want := map[string]string{}
-	kept := archive.Files[:0:0]
-	for _, f := range archive.Files {
-		if names, ok := strings.CutPrefix(f.Name, "want/"); ok {
+	f := fixture{file: file, archive: archive, want: map[string]string{}, config: "/etc/containerd/config.toml", dir: "/"}
+	for line := range strings.Lines(string(archive.Comment)) {
+		key, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch key {
+		case "versions":
+			f.versions = strings.Fields(value)
+		case "config":
+			f.config = value
+		case "dir":
+			f.dir = value
+		case "read-only":
+			f.readOnly = value
+		case "title":
+			f.title = value
+		case "follows":
+			f.follows = value
+		}
+	}
+	for _, v := range containerdtest.Versions() {
+		if !strings.Contains(string(archive.Comment), "versions:") {
+			f.versions = append(f.versions, string(v))
+		}
+	}
+	for _, part := range archive.Files {
+		if names, ok := strings.CutPrefix(part.Name, "want/"); ok {
 			for v := range strings.SplitSeq(names, ",") {
-				want[v] = string(f.Data)
+				f.want[v] = string(part.Data)
 			}
 			continue
 		}
-		kept = append(kept, f)
-		n.write(t, f.Name, f.Data)
+		f.files = append(f.files, part)
+	}
+	return f
+}
+
+// corpus compares what is found with what the file says, and returns it.
+func corpus(t *testing.T, file string) map[string]containerd.Facts {
+	t.Helper()
+	f := readFixture(t, file)
+	n := newNode(t)
+	for _, part := range f.files {
+		n.write(t, part.Name, part.Data)
+	}
+	if f.readOnly != "" {
+		n.run(t, "mount -o remount,ro "+f.readOnly)
 	}
 	var texts []string
-	found := map[string][]string{}
-	for _, v := range versions {
-		got := n.look(t, v, config, dir)
+	found, facts := map[string][]string{}, map[string]containerd.Facts{}
+	for _, v := range f.versions {
+		var got string
+		facts[v], got = n.look(t, v, f.config, f.dir)
 		if found[got] == nil {
 			texts = append(texts, got)
 		}
 		found[got] = append(found[got], v)
-		if got != want[v] && !*update {
-			t.Errorf("containerd %s:\n%s\nwant\n%s", v, got, want[v])
+		if got != f.want[v] && !*update {
+			t.Errorf("containerd %s:\n%s\nwant\n%s", v, got, f.want[v])
 		}
 		if strings.Contains(got, "PASSWORD") {
 			t.Errorf("containerd %s: a password is shown:\n%s", v, got)
 		}
 	}
 	if *update {
+		kept := f.files
 		for _, text := range texts {
 			kept = append(kept, txtar.File{Name: "want/" + strings.Join(found[text], ","), Data: []byte(text)})
 		}
-		if err := os.WriteFile(file, txtar.Format(&txtar.Archive{Comment: archive.Comment, Files: kept}), 0o600); err != nil {
+		if err := os.WriteFile(file, txtar.Format(&txtar.Archive{Comment: f.archive.Comment, Files: kept}), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-}
-
-func header(comment string) (versions []string, config, dir string) {
-	config, dir = "/etc/containerd/config.toml", "/"
-	for line := range strings.Lines(comment) {
-		if list, ok := strings.CutPrefix(line, "versions:"); ok {
-			versions = strings.Fields(list)
-		}
-		if path, ok := strings.CutPrefix(line, "config:"); ok {
-			config = strings.TrimSpace(path)
-		}
-		if path, ok := strings.CutPrefix(line, "dir:"); ok {
-			dir = strings.TrimSpace(path)
-		}
-	}
-	if versions == nil {
-		for _, v := range containerdtest.Versions() {
-			versions = append(versions, string(v))
-		}
-	}
-	return versions, config, dir
+	return facts
 }
 
 // node is a file system of its own, with a process that is there.
@@ -117,7 +145,7 @@ func newNode(t *testing.T) node {
 		t.Skip("a mount namespace needs root")
 	}
 	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "sh", "-c",
-		"mount -t tmpfs etc /etc && mount -t tmpfs var /var && echo && exec sleep 600")
+		"for d in /etc /var /run /home /usr/share; do mount -t tmpfs node $d || exit 1; done; echo && exec sleep 600")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -184,7 +212,8 @@ func binary(t *testing.T, version string) string {
 	return path
 }
 
-func (n node) look(t *testing.T, version, config, dir string) string {
+// look is what that version finds, and the same as text.
+func (n node) look(t *testing.T, version, config, dir string) (containerd.Facts, string) {
 	t.Helper()
 	p := n.process(t, version, config)
 	p.Dir = dir
@@ -198,7 +227,7 @@ func (n node) look(t *testing.T, version, config, dir string) string {
 		t.Fatal(err)
 	}
 	out := strings.ReplaceAll(string(text), own, "VERSION")
-	return strings.ReplaceAll(out, p.Binary, "CONTAINERD") + "\n"
+	return facts, strings.ReplaceAll(out, p.Binary, "CONTAINERD") + "\n"
 }
 
 // shown is what the corpus says of Facts.
@@ -208,7 +237,7 @@ func shown(f containerd.Facts) any {
 		problems = append(problems, p.String())
 	}
 	return struct {
-		Distribution    containerd.Distribution
+		Distribution    distribution.Name
 		Generated       bool `json:",omitempty"`
 		ConfigVersion   int
 		Paths           []string            `json:",omitempty"`
@@ -223,7 +252,7 @@ func shown(f containerd.Facts) any {
 		Problems        []string `json:",omitempty"`
 		Warnings        []string `json:",omitempty"`
 	}{
-		f.Distribution, f.Generated, f.ConfigVersion, f.Paths, f.PullPath, f.SandboxImage, f.Effective,
+		f.Distribution.Name, f.Distribution.Generated(), f.ConfigVersion, f.Paths, f.PullPath, f.SandboxImage, f.Effective,
 		f.NeedsPath, f.PathFile, f.NeedsPathReason, f.Preflight, f.Message, problems, f.Warnings,
 	}
 }

@@ -53,20 +53,28 @@ func withoutCRI(ctx context.Context, o Options) (Facts, error) {
 	if err != nil {
 		return Facts{}, err
 	}
-	s := survey{Facts: Facts{Runtime: "containerd", Version: version}}
+	s := survey{Facts: Facts{Runtime: "containerd", Version: version, WithoutCRI: true}}
 	s.inspect(ctx, p, o)
+	s.blame()
+	return s.Facts, nil
+}
+
+// blame says why the CRI plugin does not load. Not all that preflight finds would
+// be a reason.
+func (s *survey) blame() {
 	const what = "containerd runs, but without its CRI plugin, so that no pod can start"
+	m, broken := s.breaksCRI()
 	switch {
-	case s.settings.lacksCRI():
-		m := s.tree.disablesCRI()
+	case broken:
 		s.Problems = append([]Problem{m}, s.Problems...)
 		s.refuse(Unsupported, "%s: %s", what, m)
+	case s.deadlock() != "":
+		s.Message = what + ": " + s.Message
 	case s.Preflight == Ready:
 		s.refuse(Unsupported, "%s; its configuration looks right now: restart containerd, or read in its log why the plugin does not load", what)
 	default:
-		s.Message = what + ": " + s.Message
+		s.Message = fmt.Sprintf("%s; containerd's log says why. Besides, for a switch: %s", what, s.Message)
 	}
-	return s.Facts, nil
 }
 
 // noAnswer is for a socket that does not answer: containerd restarts, or the node
@@ -103,10 +111,7 @@ func (s *survey) inspect(ctx context.Context, p Process, o Options) {
 		o.NoProxy = []string{serviceHost}
 	}
 	s.Instance, s.PID, s.Binary, s.Unit, s.ConfigFile = p.Instance(), p.PID, p.Binary, p.unit(), p.Config
-	s.Distribution, s.Generated = distribution(p, s.Unit, func(path string) bool {
-		_, err := os.Stat(filepath.Join(p.Root(), path))
-		return err == nil
-	})
+	s.Distribution = recognise(p, s.Unit, s.Version)
 	s.tree = readTree(p.Root(), p.Config, p.dir(), s.Version)
 	s.ConfigDirs = s.tree.directories()
 	s.ChangedSince = changedSince(p, s.tree)
@@ -125,6 +130,18 @@ func (s *survey) inspect(ctx context.Context, p Process, o Options) {
 	s.judge(p.Root(), o)
 }
 
+// breaksCRI is why the CRI plugin does not load with these files, besides the
+// registry settings, which preflight knows.
+func (s *survey) breaksCRI() (Problem, bool) {
+	switch name := s.settings.noRuntime; {
+	case s.settings.lacksCRI():
+		return s.tree.disablesCRI(), true
+	case name != "":
+		return s.lacksRuntime(name), true
+	}
+	return Problem{}, false
+}
+
 // lacksCRI reports whether the CRI plugin is switched off.
 func (s Settings) lacksCRI() bool {
 	return slices.ContainsFunc(s.disabled, func(name string) bool {
@@ -134,7 +151,7 @@ func (s Settings) lacksCRI() bool {
 
 // disablesCRI names the file that switches the plugin off.
 func (t *tree) disablesCRI() Problem {
-	out := Problem{File: t.main, Key: "disabled_plugins", Text: "holds the CRI plugin; take it out and restart containerd"}
+	out := Problem{File: t.main, Key: "disabled_plugins", Text: "holds the CRI plugin (Docker's package containerd.io comes so); take it out and restart containerd"}
 	for _, f := range t.files {
 		if f.loaded && f.outline.disabled > 0 {
 			out.File, out.Line = f.path, f.outline.disabled

@@ -1,6 +1,10 @@
 package containerd
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/d8-registry/registry/internal/node/distribution"
+)
 
 // Preflight says whether containerd's configuration leaves room for ours.
 type Preflight string
@@ -20,18 +24,6 @@ type PullPath string
 const (
 	PullLocal    PullPath = "local"    // in the CRI plugin: goes through a list of directories
 	PullTransfer PullPath = "transfer" // by the transfer service: takes a list for the name of one directory
-)
-
-// Distribution is what set this containerd up.
-type Distribution string
-
-// Distributions that we tell apart by what is found on the node.
-const (
-	Plain     Distribution = "plain"
-	Kubeadm   Distribution = "kubeadm"
-	K3s       Distribution = "k3s"
-	RKE2      Distribution = "rke2"
-	Deckhouse Distribution = "deckhouse"
 )
 
 // Directories of containerd and of the platform's users.
@@ -57,10 +49,10 @@ type Facts struct {
 	// be read.
 	ConfigFile    string
 	ConfigVersion int
-	// Distribution is what set containerd up. Generated says that the main file is
-	// written again at each start (k3s, RKE2), so that an edit is lost.
-	Distribution Distribution
-	Generated    bool
+	// Distribution is what set containerd up.
+	Distribution distribution.Distribution
+	// WithoutCRI says that containerd runs without its CRI plugin.
+	WithoutCRI bool
 
 	// Paths are the entries of config_path, in order; empty when it is not set.
 	Paths    []string
@@ -98,6 +90,18 @@ type Facts struct {
 
 // Major is the first number of the version: 1 or 2.
 func (f Facts) Major() int { return numbers(f.Version)[0] }
+
+// Plan is what a switch does to this node, for people.
+func (f Facts) Plan() string {
+	switch {
+	case f.Preflight != Ready:
+		return "nothing, until what is in the way is repaired"
+	case f.NeedsPath != "":
+		return fmt.Sprintf("config_path = %q in %s, and one restart; entries go to that directory", f.NeedsPath, f.PathFile)
+	default:
+		return "no restart; entries go to " + f.Effective
+	}
+}
 
 // Problem is one thing in one file that is in the way. It never holds a value of
 // the file, which may be a password.

@@ -20,7 +20,8 @@ type configFile struct {
 	version int    // its format, as it says; 1 when it says nothing
 	imports []string
 	outline outline
-	problem *Problem // why it cannot be used; never its content
+	plugins map[string]any // what it says of plugins; it may hold passwords
+	problem *Problem       // why it cannot be used; never its content
 	// missing is set for an import that is not there.
 	missing bool
 	// loaded is false for a file in a drop-in directory that nobody imports.
@@ -72,12 +73,17 @@ func readTree(root, main, cwd, version string) tree {
 			pending = append(pending, t.expand(pattern)...)
 		}
 	}
-	for _, path := range t.expand(filepath.Join(filepath.Dir(main), dropIns(version), "*.toml")) {
+	for _, path := range t.dropIns(dropIns(version)) {
 		if f, err := readFile(root, path); err == nil && !t.has(path) && len(t.files) < maxFiles {
 			t.files = append(t.files, f)
 		}
 	}
 	return t
+}
+
+// dropIns are the files in a directory beside the main file.
+func (t *tree) dropIns(directory string) []string {
+	return t.expand(filepath.Join(filepath.Dir(t.main), directory, "*.toml"))
 }
 
 func (t *tree) has(path string) bool {
@@ -171,7 +177,7 @@ func (f *configFile) parse(data []byte) {
 		return
 	}
 	f.version, f.imports = max(head.Version, 1), head.Imports
-	f.outline = findSettings(data)
+	f.outline, f.plugins = findSettings(data), head.Plugins
 }
 
 // maxFile is far above any configuration.

@@ -19,9 +19,18 @@ func (s *survey) judge(root string, o Options) {
 	s.findDirectory(root, o)
 	s.HostsDir = filepath.Join(root, s.wanted())
 	s.warnUnused()
+	s.warnReplaced()
+	s.warnUnread()
 	if s.Problems = s.custom(o.Source); len(s.Problems) > 0 {
 		s.refuse(Custom, "%s", s.customMessage(o.Source))
 		return
+	}
+	if m, broken := s.breaksCRI(); broken && s.NeedsPath != "" {
+		s.Problems = []Problem{m}
+		s.refuse(Unsupported, "containerd would come up without its CRI plugin after the restart that it needs: %s", m)
+		return
+	} else if broken {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("containerd would come up without its CRI plugin after a restart: %s", m))
 	}
 	if !filepath.IsAbs(s.wanted()) {
 		s.refuse(Unsupported, "config_path %q is not absolute", s.wanted())
@@ -46,6 +55,9 @@ func (s *survey) judge(root string, o Options) {
 			s.refuse(Unsupported, "%s; %s", s.NeedsPathReason, reason)
 			return
 		}
+		if when, instead := s.Distribution.When(), s.Distribution.Set(s.NeedsPath); when != "" && instead != "" {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("%s is written anew %s, and then takes another restart; to spare it, %s", s.ConfigFile, when, instead))
+		}
 	}
 	s.Preflight = Ready
 }
@@ -63,6 +75,10 @@ func (s *survey) findDirectory(root string, o Options) {
 		s.NeedsPath = s.Paths[0]
 		s.NeedsPathReason = fmt.Sprintf("containerd %s looks for hosts in no directory, because config_path is a list (%s), "+
 			"which its transfer service takes for the name of one directory", s.Version, s.settings.ConfigPath)
+	} else if r, ok := s.replaced(); ok && r.path != "" {
+		s.NeedsPath = filepath.SplitList(r.path)[0]
+		s.NeedsPathReason = fmt.Sprintf("containerd %s looks for hosts in no directory, because %s and config_path of %s has no effect",
+			s.Version, r.how(s.Version), s.ConfigFile)
 	} else {
 		s.NeedsPath = o.Source
 		if entries, err := os.ReadDir(filepath.Join(root, defaultEffective)); err == nil && len(entries) > 0 {
@@ -104,9 +120,12 @@ func (s *survey) decides() (file configFile, line int, ok bool) {
 // uneditable says why the agent cannot set config_path, and what the operator can
 // do.
 func (s *survey) uneditable(root string) string {
-	if s.Generated {
-		return fmt.Sprintf("%s is written anew whenever %s starts; set config_path = %q in %s and restart it",
-			s.ConfigFile, s.Distribution, s.NeedsPath, template(s.Distribution, s.ConfigFile, s.settings.Version))
+	instead := s.Distribution.Set(s.NeedsPath)
+	if s.Distribution.Generated() {
+		return fmt.Sprintf("%s is written anew whenever %s starts; %s", s.ConfigFile, s.Distribution.Writer, instead)
+	}
+	if r, ok := s.replaced(); ok && r.path != "" {
+		return fmt.Sprintf("set config_path = %q in %s and restart containerd", s.NeedsPath, r.by.path)
 	}
 	if file, line, ok := s.decides(); ok && file.path != s.ConfigFile {
 		return fmt.Sprintf("%s:%d, which %s imports, decides; set config_path = %q there and restart containerd",
@@ -119,6 +138,9 @@ func (s *survey) uneditable(root string) string {
 	}
 	dir := filepath.Dir(s.ConfigFile)
 	if err := writable(filepath.Join(root, dir)); err != nil {
+		if instead != "" {
+			return fmt.Sprintf("%s cannot be edited (%v); %s", s.ConfigFile, err, instead)
+		}
 		return fmt.Sprintf("%s cannot be edited (%v); set config_path = %q in it, as this system is configured, and restart containerd",
 			s.ConfigFile, err, s.NeedsPath)
 	}
@@ -157,9 +179,11 @@ func (s *survey) custom(source string) []Problem {
 // advice is what to do about a registry section.
 func (s *survey) advice(c configFile, source string) string {
 	switch {
-	case s.Generated:
-		return fmt.Sprintf("comes from /etc/rancher/%s/registries.yaml in the format that config_path replaces; "+
-			"configure it in %s/HOST/hosts.toml, take it out there and restart %s", s.Distribution, source, s.Distribution)
+	case c.loaded && s.Distribution.Place == "" && s.Distribution.Otherwise != "":
+		return fmt.Sprintf("comes from %s in the format that config_path replaces; %s", s.Distribution.Registries, s.Distribution.Otherwise)
+	case c.loaded && s.Distribution.Registries != "":
+		return fmt.Sprintf("comes from %s in the format that config_path replaces; "+
+			"configure it in %s/HOST/hosts.toml, take it out there and %s", s.Distribution.Registries, source, s.Distribution.Then)
 	case !c.loaded || isDropIn(c.path):
 		return "is a custom registry field; please configure it in " + source
 	}

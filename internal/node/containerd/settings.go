@@ -39,6 +39,8 @@ type Settings struct {
 	Raw []byte
 
 	disabled []string // plugins
+	// noRuntime is the runtime that pods get by default, if it has no table.
+	noRuntime string
 }
 
 // Dump asks the process's own binary how it understands a main file, named as
@@ -99,8 +101,12 @@ func (p Process) ownVersion(ctx context.Context) (string, error) {
 type dumped struct {
 	DisabledPlugins []string `toml:"disabled_plugins"`
 	Plugins         struct {
-		Images plugin `toml:"io.containerd.cri.v1.images"` // containerd 2
-		CRI    plugin `toml:"io.containerd.grpc.v1.cri"`   // containerd 1
+		Images  plugin  `toml:"io.containerd.cri.v1.images"`  // containerd 2
+		Runtime running `toml:"io.containerd.cri.v1.runtime"` // containerd 2
+		CRI     struct {
+			plugin
+			running
+		} `toml:"io.containerd.grpc.v1.cri"` // containerd 1
 	} `toml:"plugins"`
 }
 
@@ -114,6 +120,23 @@ type plugin struct {
 	ImagePullWithSyncFs        bool  `toml:"image_pull_with_sync_fs"`
 	DisableSnapshotAnnotations *bool `toml:"disable_snapshot_annotations"`
 	MaxConcurrentDownloads     *int  `toml:"max_concurrent_downloads"`
+}
+
+// running is the part that runs containers.
+type running struct {
+	Containerd struct {
+		DefaultRuntimeName string         `toml:"default_runtime_name"`
+		Runtimes           map[string]any `toml:"runtimes"`
+	} `toml:"containerd"`
+}
+
+// missing is the runtime that pods get by default, if it has no table: then the
+// plugin does not load.
+func (r running) missing() string {
+	if _, there := r.Containerd.Runtimes[r.Containerd.DefaultRuntimeName]; there {
+		return ""
+	}
+	return r.Containerd.DefaultRuntimeName
 }
 
 type registrySection struct {
@@ -141,14 +164,14 @@ func understand(raw []byte, version string) (Settings, error) {
 	if err := toml.Unmarshal(raw, &doc); err != nil {
 		return Settings{}, fmt.Errorf("`containerd config dump` %w", notTOML(err))
 	}
-	p := doc.Plugins.Images
+	p, run := doc.Plugins.Images, doc.Plugins.Runtime
 	if older(version, 2, 0) {
-		p = doc.Plugins.CRI
+		p, run = doc.Plugins.CRI.plugin, doc.Plugins.CRI.running
 	}
 	s := Settings{
 		Version: version, ConfigPath: p.Registry.ConfigPath, Paths: filepath.SplitList(p.Registry.ConfigPath),
 		Legacy: p.Registry.legacy(), PullPath: p.pullPath(version), SandboxImage: cmp.Or(p.PinnedImages["sandbox"], p.SandboxImage), Raw: raw,
-		disabled: doc.DisabledPlugins,
+		disabled: doc.DisabledPlugins, noRuntime: run.missing(),
 	}
 	s.Looks = s.Paths
 	if len(s.Paths) == 0 && len(p.Registry.Mirrors) == 0 && !older(version, 2, 2) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/d8-registry/registry/internal/node/distribution"
 )
 
 // unit is the systemd unit of a process by its /proc/PID/cgroup; empty if it is in
@@ -33,31 +35,20 @@ func unit(cgroups []byte) string {
 	return ""
 }
 
-// distribution is what set a containerd up. has reports whether a path exists
-// there.
-func distribution(p Process, unit string, has func(path string) bool) (d Distribution, generated bool) {
-	where := p.Binary + "\n" + p.Config + "\n"
-	const ranchers = "/agent/etc/containerd/config.toml" // in any data directory
-	switch {
-	case strings.Contains(where, "/rancher/rke2/") || strings.HasPrefix(unit, "rke2-"):
-		return RKE2, true
-	case strings.Contains(where, "/rancher/k3s/") || strings.HasPrefix(unit, "k3s") || strings.HasSuffix(p.Config, ranchers):
-		return K3s, true
-	case unit == "containerd-deckhouse.service" || has(filepath.Join(filepath.Dir(p.Config), "deckhouse.toml")):
-		return Deckhouse, false
-	case has("/var/lib/kubelet/kubeadm-flags.env"):
-		return Kubeadm, false
+// recognise says what set a process's containerd up.
+func recognise(p Process, unit, version string) distribution.Distribution {
+	main, err := readWithin(p.Root(), p.Config)
+	if err != nil {
+		main = nil // readTree says what is wrong with it
 	}
-	return Plain, false
-}
-
-// template is the file that an operator edits if the main file is generated.
-func template(d Distribution, config, version string) string {
-	name := "config.toml.tmpl"
-	if !older(version, 2, 0) {
-		name = "config-v3.toml.tmpl"
-	}
-	return fmt.Sprintf("%s (the template of %s)", filepath.Join(filepath.Dir(config), name), d)
+	return distribution.Recognise(distribution.Sight{
+		Binary: p.Binary, Config: p.Config, Unit: unit, Two: !older(version, 2, 0), Main: main,
+		Has: func(path string) bool {
+			_, err := os.Stat(filepath.Join(p.Root(), path))
+			return err == nil
+		},
+		Read: func(path string) ([]byte, error) { return readWithin(p.Root(), path) },
+	})
 }
 
 // serviceHost is the name of the in-cluster proxy's Service.

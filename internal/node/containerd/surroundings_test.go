@@ -28,31 +28,6 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-func TestDistribution(t *testing.T) {
-	t.Parallel()
-	const stock = "/etc/containerd/config.toml"
-	for _, test := range []struct {
-		binary, config, unit, has string
-		want                      Distribution
-		generated                 bool
-	}{
-		{"/usr/bin/containerd", stock, "containerd.service", "", Plain, false},
-		{"/usr/bin/containerd", stock, "containerd.service", "/var/lib/kubelet/kubeadm-flags.env", Kubeadm, false},
-		{"/opt/deckhouse/bin/containerd", stock, "containerd-deckhouse.service", "", Deckhouse, false},
-		{"/usr/bin/containerd", stock, "", "/etc/containerd/deckhouse.toml", Deckhouse, false},
-		{"/var/lib/rancher/k3s/data/0123/bin/containerd", "/var/lib/rancher/k3s/agent/etc/containerd/config.toml", "k3s.service", "", K3s, true},
-		{"/data/k3s/data/0123/bin/containerd", "/data/k3s/agent/etc/containerd/config.toml", "", "", K3s, true},
-		{"/var/lib/rancher/rke2/data/v1/bin/containerd", "/var/lib/rancher/rke2/agent/etc/containerd/config.toml", "", "", RKE2, true},
-		{"/data/bin/containerd", "/data/agent/etc/containerd/config.toml", "rke2-server.service", "", RKE2, true},
-	} {
-		p := Process{Binary: test.binary, Config: test.config}
-		got, generated := distribution(p, test.unit, func(path string) bool { return path == test.has })
-		if got != test.want || generated != test.generated {
-			t.Errorf("%+v: %s, %t", test, got, generated)
-		}
-	}
-}
-
 func TestProxied(t *testing.T) {
 	t.Parallel()
 	const service, ip = "registry.d8-system.svc", "10.222.0.17"

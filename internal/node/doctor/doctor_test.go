@@ -139,7 +139,7 @@ func TestNothingToDo(t *testing.T) {
 	if code != doctor.ExitReady {
 		t.Errorf("exit %d", code)
 	}
-	p.want(out, "config_path: @/certs.d\n", "looks for hosts in: @/certs.d\n", "pulls by: the transfer service\n", "ready: containerd need not be restarted\n")
+	p.want(out, "config_path: @/certs.d\n", "looks for hosts in: @/certs.d\n", "pulls by: the transfer service\n", "ready: containerd need not be restarted; entries go to @/certs.d\n")
 	if strings.Contains(out, "set config_path") {
 		t.Error(out)
 	}

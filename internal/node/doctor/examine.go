@@ -85,16 +85,19 @@ type examination struct {
 func found(cfg Config, f containerd.Facts) *Report {
 	r := &Report{Preflight: string(f.Preflight), Warnings: slices.Clone(f.Warnings), Containerd: Containerd{
 		Runtime: f.Runtime, Version: f.Version, PID: f.PID, Unit: f.Unit,
-		ConfigFile: f.ConfigFile, ConfigVersion: f.ConfigVersion, Distribution: string(f.Distribution),
+		ConfigFile: f.ConfigFile, ConfigVersion: f.ConfigVersion, Distribution: string(f.Distribution.Name),
 		ConfigPath: f.Paths, Effective: f.Effective, Source: cfg.SourceDir,
 		PullPath: string(f.PullPath), SandboxImage: f.SandboxImage, ChangedSince: f.ChangedSince,
+		Written: f.Distribution.When(), Registries: f.Distribution.Registries,
 	}}
 	r.Containerd.Proxy, r.Containerd.NoProxy = proxy(f.PID)
-	for _, p := range f.Problems {
-		r.Problems = append(r.Problems, p.String())
-	}
-	if f.Preflight != containerd.Ready && len(f.Problems) == 0 {
+	if f.WithoutCRI || f.Preflight != containerd.Ready && len(f.Problems) == 0 {
 		r.Problems = append(r.Problems, f.Message)
+	}
+	for _, p := range f.Problems {
+		if !strings.Contains(f.Message, p.String()) || !f.WithoutCRI {
+			r.Problems = append(r.Problems, p.String())
+		}
 	}
 	if f.ChangedSince != "" {
 		r.Warnings = append(r.Warnings, "containerd started before "+f.ChangedSince+" was changed, and may not have read it")

@@ -88,7 +88,7 @@ func (p printer) conclusion(b *strings.Builder, r *Report) {
 	case r.Restart:
 		p.line(b, "ready", green, "containerd will be restarted once, when the controller approves it; containers go on running")
 	default:
-		p.line(b, "ready", green, "containerd need not be restarted")
+		p.line(b, "ready", green, "containerd need not be restarted; entries go to "+r.Containerd.Effective)
 	}
 }
 

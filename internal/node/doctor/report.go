@@ -58,6 +58,10 @@ type Containerd struct {
 	Source       string `json:"sourceDirectory"`
 	PullPath     string `json:"pullPath,omitempty"`
 	SandboxImage string `json:"sandboxImage,omitempty"`
+	// Written says when another program writes the main file anew, Registries where
+	// that takes mirrors and credentials of registries.
+	Written    string `json:"mainFileWritten,omitempty"`
+	Registries string `json:"registriesFrom,omitempty"`
 	// ChangedSince is a file of the configuration that it has not read yet.
 	ChangedSince string `json:"changedSince,omitempty"`
 	// Proxy are its variables for HTTP proxies that are set; NoProxy is the value
@@ -109,6 +113,8 @@ func (r *Report) rows() []row {
 		{"service", cmp.Or(c.Unit, "none of systemd")},
 		{"restart", cmp.Or(c.RestartRefused, "possible")},
 		{"main file", file},
+		{"main file is written", c.Written},
+		{"registries come from", c.Registries},
 		{"not read yet", c.ChangedSince},
 		{"config_path", cmp.Or(strings.Join(c.ConfigPath, ":"), "not set")},
 		{"looks for hosts in", cmp.Or(c.Effective, "no directory")},
