@@ -129,8 +129,11 @@ func TestResumedChangeIsProved(t *testing.T) {
 			t.Parallel()
 			const journal = `{"id":"x","shown":"/config.toml","step":"restart","path":"/hosts","before":"absent","after":"a","instance":"boot/1","from":"boot/1"}`
 			dir, log, runtime := t.TempDir(), slog.New(slog.DiscardHandler), &restarted{run: 2}
-			if err := os.WriteFile(filepath.Join(dir, "reconfigure.json"), []byte(journal), 0o600); err != nil {
-				t.Fatal(err)
+			const main = "[plugins.'io.containerd.grpc.v1.cri'.registry]\nconfig_path = '/hosts'\n"
+			for name, text := range map[string]string{"reconfigure.json": journal, "config.toml": main} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
 			silent, err := containerd.Dial(filepath.Join(dir, "none"))
 			if err != nil {
