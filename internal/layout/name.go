@@ -106,13 +106,13 @@ func splitReference(reference string) (host, repo, suffix string) {
 
 var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// ManifestPath is the URL path of the manifest of an image below base, and the
-// image's digest if the image is named by one.
-func ManifestPath(base, image string) (path, digest string, err error) {
+// ManifestOf is the repository of an image below base, the tag or digest that it is
+// asked for by, and the digest if the image is named by one.
+func ManifestOf(base, image string) (repository, reference, digest string, err error) {
 	name, reference, byDigest := strings.Cut(image, "@")
 	if byDigest {
 		if !digestForm.MatchString(reference) {
-			return "", "", fmt.Errorf("%q is no digest", reference)
+			return "", "", "", fmt.Errorf("%q is no digest", reference)
 		}
 		digest = reference
 		name, _, _ = strings.Cut(name, ":") // name:tag@digest means the digest
@@ -122,9 +122,9 @@ func ManifestPath(base, image string) (path, digest string, err error) {
 			reference = "latest"
 		}
 	}
-	repository := strings.Trim(base+"/"+strings.Trim(name, "/"), "/")
+	repository = strings.Trim(base+"/"+strings.Trim(name, "/"), "/")
 	if repository == "" {
-		return "", "", fmt.Errorf("%q names no repository", image)
+		return "", "", "", fmt.Errorf("%q names no repository", image)
 	}
-	return "/v2/" + repository + "/manifests/" + reference, digest, nil
+	return repository, reference, digest, nil
 }

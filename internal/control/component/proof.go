@@ -5,10 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +19,11 @@ import (
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // proofTimeout is the timeout of one pull through the proxy.
@@ -128,7 +130,10 @@ func (k *Keeper) pullThrough(ctx context.Context, host string, doc state.Documen
 	}
 	// The address is the Service's IP, which is on the certificate too: the
 	// controller may run where there is no cluster DNS.
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
+	transport := &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		DisableKeepAlives: true, MaxResponseHeaderBytes: proxy.MaxHeader,
+	}
 	if k.cfg.ProxyDial != "" {
 		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, k.cfg.ProxyDial)
@@ -136,24 +141,10 @@ func (k *Keeper) pullThrough(ctx context.Context, host string, doc state.Documen
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
-	path, _, err := layout.ManifestPath(layout.Fixed().Path, k.cfg.Image)
-	if err != nil {
-		return err
-	}
-	target := url.URL{Scheme: "https", Host: host, Path: path}
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, target.String(), nil)
-	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
-	}
-	req.SetBasicAuth(client.Username, client.Password)
-	req.Header.Set("Accept", "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json")
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
+	service := upstream.Upstream{Host: host, Path: layout.Fixed().Path, Scheme: upstream.HTTPS, Credentials: client.Credentials}
+	asked := judge.Registry{Upstream: service, Transport: regauth.NewTransport(service, "/v2", transport)}
+	if err := asked.Image(ctx, k.cfg.Image, nil); err != nil {
 		return withoutSource(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answered %s", target.Path, resp.Status)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -26,7 +27,7 @@ const defaultTimeout = 30 * time.Second
 // keptFailures is how many failures a report names at most.
 const keptFailures = 5
 
-// maxStreak is how many refusals in a row end a round: the registry has failed.
+// maxStreak is how many refusals in a row make us doubt the registry.
 const maxStreak = 5
 
 // Transport makes the RoundTripper for one upstream, with its CA, credentials
@@ -92,7 +93,9 @@ func newRound(req Request) *round {
 func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	reg, err := c.open(r.req.Upstream)
 	if err == nil {
-		defer reg.client.CloseIdleConnections()
+		if idle, ok := reg.Transport.(interface{ CloseIdleConnections() }); ok {
+			defer idle.CloseIdleConnections()
+		}
 		err = c.checkAccess(ctx, reg, r)
 	}
 	r.mu.Lock()
@@ -108,7 +111,9 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	for range min(atOnce, len(todo)) {
 		workers.Go(func() {
 			for image := range queue {
-				r.record(image, c.one(ctx, reg, image, r.req.Architectures))
+				if err := r.record(image, c.one(ctx, reg, image, r.req.Architectures)); err != nil {
+					r.doubt(err, c.within(ctx, reg.Ping))
+				}
 				progress()
 			}
 		})
@@ -127,23 +132,23 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 // checkAccess makes one request before all others. A registry that cannot be
 // reached or refuses our credentials is one problem, not 157 missing images. And
 // a registry that locks accounts sees one wrong password and not 157.
-func (c Checker) checkAccess(ctx context.Context, reg registry, r *round) error {
+func (c Checker) checkAccess(ctx context.Context, reg judge.Registry, r *round) error {
 	r.mu.Lock()
 	first := r.pending[:min(len(r.pending), 1)]
 	r.mu.Unlock()
 	if len(first) == 0 {
-		return c.within(ctx, reg.ping)
+		return c.within(ctx, reg.Ping)
 	}
 	refusal := c.one(ctx, reg, first[0], nil)
 	// Some registries answer 401 or 403 for an image that they do not have.
-	if ctx.Err() == nil && !refusesAll(refusal) || c.within(ctx, reg.ping) == nil {
+	if ctx.Err() == nil && !refusesAll(refusal) || c.within(ctx, reg.Ping) == nil {
 		return nil
 	}
 	return refusal
 }
 
-func (c Checker) one(ctx context.Context, reg registry, image string, architectures []string) error {
-	return c.within(ctx, func(ctx context.Context) error { return reg.has(ctx, image, architectures) })
+func (c Checker) one(ctx context.Context, reg judge.Registry, image string, architectures []string) error {
+	return c.within(ctx, func(ctx context.Context) error { return reg.Image(ctx, image, architectures) })
 }
 
 func (c Checker) within(ctx context.Context, do func(context.Context) error) error {
@@ -156,23 +161,39 @@ func (c Checker) within(ctx context.Context, do func(context.Context) error) err
 	return err
 }
 
-func (r *round) record(image string, err error) {
+// record notes the answer for one image. It returns the last of a streak of refusals:
+// then it is to be found out whether the registry has failed.
+func (r *round) record(image string, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
 		r.done++
 		r.streak = 0
 		delete(r.failed, image)
-		return
+		return nil
 	}
 	r.failed[image] = err
 	if !refusesAll(err) {
 		r.streak = 0
+		return nil
+	}
+	if r.streak++; r.streak < maxStreak || r.problem != nil {
+		return nil
+	}
+	return err
+}
+
+// doubt ends the round by a streak of refusals, unless they are only about what was
+// asked for: some registries answer 401 for all that they do not have, and good
+// credentials are not to blame. accepted is what the registry said to us in general.
+func (r *round) doubt(refusal, accepted error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if judge.Of(refusal) == judge.Refused && accepted == nil {
+		r.streak = 0
 		return
 	}
-	if r.streak++; r.streak >= maxStreak && r.problem == nil {
-		r.problem = err
-	}
+	r.problem = refusal
 }
 
 func (r *round) refused() bool {
@@ -218,13 +239,21 @@ func (r *round) report(now time.Time) switchover.CheckReport {
 		report.Failures = append(report.Failures, switchover.CheckFailure{
 			Source: foreign.Line(source(r.req, image), foreign.Word),
 			Image:  foreign.Line(layout.NameOf(r.req.Upstream).Reference(image), foreign.Word),
-			Error:  safe(r.failed[image], r.req.Upstream),
+			Error:  safe(ofImage(r.failed[image]), r.req.Upstream),
 		})
 	}
 	if report.Done == report.Total {
 		report.At = now
 	}
 	return report
+}
+
+// ofImage is the error of one image at a registry that accepts us.
+func ofImage(err error) error {
+	if judge.Of(err) != judge.Refused {
+		return err
+	}
+	return fmt.Errorf("%w; it accepts us in general, so that it does not have the image, or keeps it from this account", err)
 }
 
 func source(req Request, image string) string {

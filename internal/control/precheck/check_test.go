@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -66,21 +69,35 @@ func status(code int) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-func image(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", ociManifest)
+// manifest is that of an image that no other id has.
+func manifest(id string) []byte {
+	return []byte(`{"schemaVersion":2,"mediaType":"` + judge.OCIManifest + `","config":{"digest":"` + digestOf(id) + `"},"layers":[]}`)
 }
 
-func index(architectures ...string) func(http.ResponseWriter, *http.Request) {
-	var parts []string
-	for _, a := range architectures {
-		parts = append(parts, `{"platform":{"architecture":"`+a+`","os":"linux"}}`)
-	}
+// serve answers with a manifest as registries do.
+func serve(mediaType string, data []byte) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", ociIndex)
+		w.Header().Set("Content-Type", mediaType)
+		w.Header().Set("Docker-Content-Digest", digestOf(string(data)))
 		if r.Method == http.MethodGet {
-			_, _ = io.WriteString(w, `{"manifests":[`+strings.Join(parts, ",")+`]}`)
+			_, _ = w.Write(data)
 		}
 	}
+}
+
+func image(w http.ResponseWriter, r *http.Request) { serve(judge.OCIManifest, manifest("x"))(w, r) }
+
+// putIndex puts an index and the children of the architectures that are there.
+func (s *fakeRegistry) putIndex(repository string, there []string, architectures ...string) {
+	var parts []string
+	for _, a := range architectures {
+		child := manifest(a)
+		parts = append(parts, `{"digest":"`+digestOf(string(child))+`","platform":{"architecture":"`+a+`","os":"linux"}}`)
+		if slices.Contains(there, a) {
+			s.put(repository+"/manifests/"+digestOf(string(child)), serve(judge.OCIManifest, child))
+		}
+	}
+	s.put(repository+"/manifests/1", serve(judge.OCIIndex, []byte(`{"schemaVersion":2,"manifests":[`+strings.Join(parts, ",")+`]}`)))
 }
 
 func open(t *testing.T) (*fakeRegistry, upstream.Upstream, Checker) {
@@ -92,9 +109,7 @@ func open(t *testing.T) (*fakeRegistry, upstream.Upstream, Checker) {
 		Host: strings.TrimPrefix(server.URL, "http://"), Path: "sys/d8", Scheme: upstream.HTTP,
 		Credentials: upstream.Credentials{Username: "u", Password: secret},
 	}
-	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
-	return s, u, Checker{Transport: func(upstream.Upstream) (http.RoundTripper, error) { return transport, nil }}
+	return s, u, Checker{Transport: func(u upstream.Upstream) (http.RoundTripper, error) { return proxy.NewTransport(u) }}
 }
 
 func digestOf(s string) string {
@@ -105,7 +120,7 @@ func digestOf(s string) string {
 func TestCheckFindsEveryForm(t *testing.T) {
 	t.Parallel()
 	s, u, c := open(t)
-	d := digestOf("x")
+	d := digestOf(string(manifest("x")))
 	s.put("/v2/sys/d8/manifests/v1", image)
 	s.put("/v2/sys/d8/manifests/"+d, image)
 	s.put("/v2/sys/d8/alpha/manifests/"+d, image)
@@ -138,16 +153,74 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 func TestIndexMustHaveEachArchitecture(t *testing.T) {
 	t.Parallel()
 	s, u, c := open(t)
-	s.put("/v2/sys/d8/both/manifests/1", index("amd64", "arm64"))
-	s.put("/v2/sys/d8/one/manifests/1", index("amd64"))
+	s.putIndex("/v2/sys/d8/both", []string{"amd64", "arm64"}, "amd64", "arm64", "s390x")
+	s.putIndex("/v2/sys/d8/one", []string{"amd64"}, "amd64")
+	s.putIndex("/v2/sys/d8/torn", []string{"amd64"}, "amd64", "arm64")
 	s.put("/v2/sys/d8/plain/manifests/1", image)
-	req := Request{Upstream: u, Images: []string{"both:1", "one:1", "plain:1"}}
-	if report := c.Check(t.Context(), req); report.Done != 3 {
+	req := Request{Upstream: u, Images: []string{"both:1", "one:1", "plain:1", "torn:1"}}
+	if report := c.Check(t.Context(), req); report.Done != 4 {
 		t.Errorf("with no architectures given: %+v", report)
 	}
 	req.Architectures = []string{"amd64", "arm64"}
 	report := c.Check(t.Context(), req)
-	if report.Done != 2 || len(report.Failures) != 1 || report.Failures[0].Error != "the index has no arm64" {
+	if report.Done != 2 || len(report.Failures) != 2 || report.Failures[0].Error != "the index has no manifest for arm64" ||
+		report.Failures[1].Error != "the manifest for arm64 "+digestOf(string(manifest("arm64")))+" is not there" {
+		t.Errorf("got %+v", report)
+	}
+}
+
+// TestWhatIsNoImageDoesNotPass: no status makes an image.
+func TestWhatIsNoImageDoesNotPass(t *testing.T) {
+	t.Parallel()
+	page := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<html>welcome</html>")
+	}
+	for name, tc := range map[string]struct {
+		answer func(http.ResponseWriter, *http.Request)
+		want   string
+	}{
+		"web page":       {page, "answered with a web page"},
+		"error with 200": {serve("application/json", []byte(`{"error":"no such project"}`)), `answered with an error instead of a manifest: "no such project"`},
+		"204":            {status(http.StatusNoContent), "answered 204 No Content, which is no answer to a pull"},
+		"206":            {status(http.StatusPartialContent), "answered 206 Partial Content, which is no manifest"},
+		"empty":          {status(http.StatusOK), "answered with nothing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, u, c := open(t)
+			s.refuse(func(w http.ResponseWriter, r *http.Request) bool { tc.answer(w, r); return true })
+			images := make([]string, 157)
+			for i := range images {
+				images[i] = fmt.Sprintf("m%03d:v1", i)
+			}
+			report := c.Check(t.Context(), Request{Upstream: u, Images: images})
+			if report.Problem != tc.want || !report.At.IsZero() || report.Done != 0 {
+				t.Errorf("got %+v", report)
+			}
+			if asked := s.asked.Load(); asked > 30 {
+				t.Errorf("asked %d times for what was clear soon", asked)
+			}
+		})
+	}
+}
+
+// TestMissingImagesAreNotBlamedOnCredentials: many registries answer 401 for all that
+// they do not have.
+func TestMissingImagesAreNotBlamedOnCredentials(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	var images []string
+	for i := range 20 {
+		images = append(images, fmt.Sprintf("m%02d:v1", i))
+		answer := status(http.StatusUnauthorized)
+		if i == 0 || i == 19 {
+			answer = image
+		}
+		s.put(fmt.Sprintf("/v2/sys/d8/m%02d/manifests/v1", i), answer)
+	}
+	report := c.Check(t.Context(), Request{Upstream: u, Images: images})
+	if report.Problem != "" || report.Done != 2 || report.FailureCount != 18 || !strings.Contains(report.Failures[0].Error, "it accepts us in general") {
 		t.Errorf("got %+v", report)
 	}
 }
@@ -160,7 +233,7 @@ func TestARegistryThatRefusesUsIsOneProblem(t *testing.T) {
 		images[i] = fmt.Sprintf("m%03d:v1", i)
 		s.put(fmt.Sprintf("/v2/sys/d8/m%03d/manifests/v1", i), image)
 	}
-	for code, want := range map[int]string{401: "401 Unauthorized: the credentials were refused", 503: "503 Service Unavailable"} {
+	for code, want := range map[int]string{401: "refused us although we had no credentials to show: 401 Unauthorized", 503: "503 Service Unavailable"} {
 		s.refuse(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(code); return true })
 		before := s.asked.Load()
 		report := c.Check(t.Context(), Request{Upstream: u, Images: images})
@@ -259,9 +332,7 @@ func TestBadReferencesAreFailuresOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	s, u, c := open(t)
 	s.put("/v2/sys/d8/manifests/1", image)
-	s.put("/v2/sys/d8/x/manifests/"+digestOf("a"), func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Docker-Content-Digest", digestOf("b"))
-	})
+	s.put("/v2/sys/d8/x/manifests/"+digestOf("a"), serve(judge.OCIManifest, manifest("b")))
 	report := c.Check(t.Context(), Request{Upstream: u, Images: []string{":1", "x@sha256:zz", "x@" + digestOf("a")}})
 	if report.Done != 1 || report.FailureCount != 2 {
 		t.Errorf("got %+v", report)

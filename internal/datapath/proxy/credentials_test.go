@@ -56,11 +56,11 @@ func TestRefusedCredentialsAreABadGateway(t *testing.T) {
 		creds   upstream.Credentials
 		message string
 	}{
-		"basic, wrong":     {testregistry.Options{TLS: true, Username: "u", Password: "p"}, upstream.Credentials{Username: "u", Password: "wrong-secret"}, "credentials refused: 401"},
-		"basic, none":      {testregistry.Options{TLS: true, Username: "u", Password: "p"}, upstream.Credentials{}, "credentials refused: 401"},
+		"basic, wrong":     {testregistry.Options{TLS: true, Username: "u", Password: "p"}, upstream.Credentials{Username: "u", Password: "wrong-secret"}, "refused the credentials: 401"},
+		"basic, none":      {testregistry.Options{TLS: true, Username: "u", Password: "p"}, upstream.Credentials{}, "refused us although we had no credentials to show: 401"},
 		"bearer, wrong":    {testregistry.Options{TLS: true, Username: "u", Password: "p", Bearer: true}, upstream.Credentials{Username: "u", Password: "wrong-secret"}, "token server"},
 		"bearer, none":     {testregistry.Options{TLS: true, Username: "u", Password: "p", Bearer: true}, upstream.Credentials{}, "token server"},
-		"plain http basic": {testregistry.Options{Username: "u", Password: "p"}, upstream.Credentials{Username: "u", Password: "wrong-secret"}, "credentials refused: 401"},
+		"plain http basic": {testregistry.Options{Username: "u", Password: "p"}, upstream.Credentials{Username: "u", Password: "wrong-secret"}, "refused the credentials: 401"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

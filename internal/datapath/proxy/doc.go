@@ -10,7 +10,7 @@
 // and an upstream's never a client: headers are allow-lists in both
 // directions. A refusal of our credentials is our failure, 502 with the
 // reason, never a relayed 401. Layers are streamed: memory does not grow with
-// them. What an upstream's answer means, 429 included, is decided in outcome.go.
+// them. What an upstream's answer means, 429 included, is decided in package judge.
 //
 // The package knows nothing of Kubernetes, writes nothing to disk and
 // authenticates nobody: wrap New for that. Start at New, then Table.Swap.

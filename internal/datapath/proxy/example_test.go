@@ -37,13 +37,14 @@ func Example() {
 	}
 	path := proxy.New(table, proxy.Config{DefaultHost: layout.Fixed().Host})
 
-	for _, image := range []string{"/v2/system/deckhouse/tool/manifests/v1", "/v2/other/tool/manifests/v1"} {
+	const layer = "/blobs/sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+	for _, image := range []string{"/v2/system/deckhouse/tool" + layer, "/v2/other/tool" + layer} {
 		answer := httptest.NewRecorder()
 		path.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, image, nil))
 		fmt.Println(answer.Code, strings.TrimSpace(answer.Body.String()))
 	}
 
 	// Output:
-	// 200 what lies at /v2/mirror/tool/manifests/v1
+	// 200 what lies at /v2/mirror/tool/blobs/sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 	// 404 {"errors":[{"code":"NAME_UNKNOWN","message":"no route for registry.d8-system.svc:5001/other/tool"}]}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/foreign"
 )
 
@@ -84,7 +85,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 	failure := &failure{target: t}
 	out, reason := t.rewrite(req, x.pull, x.route.name)
 	if out == nil {
-		failure.outcome, failure.reason = notFoundThere, reason
+		failure.outcome, failure.reason = judge.NotFound, reason
 		return nil, failure
 	}
 	p := newAttemptTimeout(req.Context(), limit)
@@ -94,28 +95,28 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 		p.end()
 		if req.Context().Err() == nil {
 			// Without a connection it cost us time, and will again.
-			failure.outcome, failure.reason = outcomeOfError(err), err.Error()
-			if failure.outcome == noConnection {
+			failure.outcome, failure.reason = judge.OfError(err), err.Error()
+			if failure.outcome == judge.NoConnection {
 				t.health.failed(time.Now(), f.probe, isLayer(req, x.pull))
 			}
 			f.metrics.attempt(t.upstream.Host, failure.outcome)
 		}
 		return nil, failure
 	}
-	failure.outcome, failure.reason = outcomeOf(resp, x.pull)
-	if failure.outcome == relayed {
-		failure.outcome, failure.reason = collect(resp, x.pull)
+	failure.outcome, failure.reason = outcomeOf(resp, x.pull, out)
+	if failure.outcome == judge.Relayed {
+		failure.outcome, failure.reason = t.collect(resp, x.pull, out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
 	}
-	if failure.outcome == relayed {
+	if failure.outcome == judge.Relayed {
 		if p.headerArrived() {
 			t.health.served(isLayer(req, x.pull))
-			f.metrics.attempt(t.upstream.Host, relayed)
+			f.metrics.attempt(t.upstream.Host, judge.Relayed)
 			resp.Body = p.watch(resp.Body, f.stall)
 			return resp, nil
 		}
-		failure.outcome, failure.reason = noConnection, errNoAnswer.Error()
+		failure.outcome, failure.reason = judge.NoConnection, errNoAnswer.Error()
 	}
-	if failure.outcome == noConnection && req.Context().Err() == nil {
+	if failure.outcome == judge.NoConnection && req.Context().Err() == nil {
 		failure.reason = p.explain(errors.New(failure.reason)).Error()
 		t.health.failed(time.Now(), f.probe, isLayer(req, x.pull))
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/d8-registry/registry/internal/datapath/judge"
 )
 
 // Metrics count what the data path does. Labels are bounded: kinds, status
@@ -83,7 +85,7 @@ func (m *Metrics) request(rec *record) {
 	m.bytes.WithLabelValues(kind).Add(float64(rec.bytes))
 }
 
-func (m *Metrics) attempt(host string, o outcome) {
+func (m *Metrics) attempt(host string, o judge.Outcome) {
 	m.attempts.WithLabelValues(host, string(o)).Inc()
 }
 

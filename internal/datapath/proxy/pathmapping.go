@@ -44,6 +44,16 @@ func mirrorMapping(m upstream.Mirror) (pathMapping, error) {
 	return p, nil
 }
 
+// named is how the registry itself calls one of its repositories: what is before it
+// in the path, below the API, is part of the name.
+func (p pathMapping) named(repository string) string {
+	_, above, ok := strings.Cut(p.root+"/", apiRoot+"/")
+	if !ok {
+		return repository
+	}
+	return above + repository
+}
+
 // allows reports whether the upstream may be asked this. As in containerd, it may
 // be excluded from content by digest, or from saying what a tag means.
 func (p pathMapping) allows(pull Pull) bool {

@@ -94,7 +94,7 @@ func TestRefusalAfterARedirectNamesThePlace(t *testing.T) {
 	digest, _ := blob(t, img)
 	got := s.get(blobPath(digest))
 	wantStatus(t, got, http.StatusBadGateway)
-	if m := got.errors(t)[0].Message; !strings.Contains(m, "redirected to "+a.CDNHost()+": credentials refused: 403") {
+	if m := got.errors(t)[0].Message; !strings.Contains(m, a.CDNHost()+", to which "+a.Host()+" redirected, refused us: 403") {
 		t.Errorf("message %q", m)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -55,7 +56,7 @@ func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (out *h
 	if !ok {
 		return nil, "no repository for this name"
 	}
-	out = req.Clone(req.Context())
+	out = req.Clone(regauth.WithRepository(req.Context(), t.paths.named(repository)))
 	out.URL = &url.URL{
 		Scheme:   string(t.upstream.Scheme),
 		Host:     t.upstream.Host,

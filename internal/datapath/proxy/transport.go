@@ -20,7 +20,11 @@ const userAgent = "d8-registry"
 
 const (
 	dialTimeout = 5 * time.Second
-	maxRedirect = 5
+	maxRedirect = 10 // as containerd
+
+	// MaxHeader is how large the header of an answer may be, in bytes, for every client
+	// that we make: larger ones are refused before they are in memory.
+	MaxHeader = 128 << 10
 )
 
 // Transport is how one upstream is reached: its CA, its credentials, its
@@ -54,6 +58,8 @@ func newTransport(m upstream.Mirror) (*Transport, error) {
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConnsPerHost: 32,
 		IdleConnTimeout:     90 * time.Second,
+		// The limit for trailers is net/http's own, 4 KiB.
+		MaxResponseHeaderBytes: MaxHeader,
 		// Else Go asks for gzip by itself and drops Content-Length.
 		DisableCompression: true,
 		// HTTP/1.1 only: one connection per layer is faster for large bodies,
@@ -70,7 +76,7 @@ func newTransport(m upstream.Mirror) (*Transport, error) {
 		chain: redirected{
 			origin:     origin,
 			authorized: regauth.NewTransport(u, m.Root, own),
-			plain:      base,
+			others:     &strangers{base: base},
 		},
 	}, nil
 }
@@ -103,7 +109,7 @@ type headed struct {
 }
 
 func (h headed) RoundTrip(req *http.Request) (*http.Response, error) {
-	if !regauth.SameOrigin(req.URL, h.origin) {
+	if !regauth.SameServer(h.origin, req.URL) {
 		return h.next.RoundTrip(req)
 	}
 	out := req.Clone(req.Context()) // a RoundTripper must not change what it was given

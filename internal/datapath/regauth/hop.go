@@ -64,6 +64,14 @@ func SameOrigin(a, b *url.URL) bool {
 	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
 }
 
+// SameServer reports whether credentials for from may be shown at to: within an
+// origin, and where a registry sends from plain HTTP to HTTPS on the ports that both
+// have without saying so. The name is the same, and now its certificate proves it.
+func SameServer(from, to *url.URL) bool {
+	return SameOrigin(from, to) || from.Scheme == "http" && to.Scheme == "https" &&
+		strings.EqualFold(from.Hostname(), to.Hostname()) && port(from) == "80" && port(to) == "443"
+}
+
 func port(u *url.URL) string {
 	if u.Scheme == "https" {
 		return cmp.Or(u.Port(), "443")

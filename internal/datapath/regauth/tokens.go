@@ -28,17 +28,18 @@ const (
 	maxTokens       = 4096
 )
 
-// tokenRequest is what a token server is asked.
+// tokenRequest is what a token server is asked, and so what a token is good for. All
+// requests of a Transport have the same credentials.
 type tokenRequest struct{ realm, service, scope string }
 
-// tokens keeps one token per scope, with one fetch in flight per scope.
+// tokens keeps one token per request of one, with one fetch of each in flight.
 type tokens struct {
 	fetch func(context.Context, tokenRequest) (string, time.Duration, error)
 	now   func() time.Time
 
 	flight singleflight.Group
 	mu     sync.Mutex
-	byID   map[string]cached
+	byID   map[tokenRequest]cached
 }
 
 type cached struct {
@@ -46,13 +47,13 @@ type cached struct {
 	until time.Time
 }
 
-// get returns the kept token of the scope or fetches one.
-func (s *tokens) get(ctx context.Context, scope string, req tokenRequest) (string, error) {
-	if token, ok := s.kept(scope); ok {
+// get returns the kept token or fetches one.
+func (s *tokens) get(ctx context.Context, req tokenRequest) (string, error) {
+	if token, ok := s.kept(req); ok {
 		return token, nil
 	}
-	result := s.flight.DoChan(scope+"\n"+req.realm+"\n"+req.scope, func() (any, error) {
-		if token, ok := s.kept(scope); ok {
+	result := s.flight.DoChan(req.realm+"\n"+req.service+"\n"+req.scope, func() (any, error) {
+		if token, ok := s.kept(req); ok {
 			return token, nil // fetched while we came here
 		}
 		// The request that began the fetch may end; the others must not fail.
@@ -62,7 +63,7 @@ func (s *tokens) get(ctx context.Context, scope string, req tokenRequest) (strin
 		if err != nil {
 			return "", err
 		}
-		s.keep(scope, token, life)
+		s.keep(req, token, life)
 		return token, nil
 	})
 	select {
@@ -74,35 +75,35 @@ func (s *tokens) get(ctx context.Context, scope string, req tokenRequest) (strin
 	}
 }
 
-func (s *tokens) kept(scope string) (string, bool) {
+func (s *tokens) kept(req tokenRequest) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, ok := s.byID[scope]
+	c, ok := s.byID[req]
 	return c.token, ok && s.now().Before(c.until)
 }
 
 // keep remembers a token for nine tenths of its life, so that it does not
 // expire on the way.
-func (s *tokens) keep(scope, token string, life time.Duration) {
+func (s *tokens) keep(req tokenRequest, token string, life time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	if s.byID == nil {
-		s.byID = make(map[string]cached)
+		s.byID = make(map[tokenRequest]cached)
 	}
 	if len(s.byID) >= maxTokens {
 		clear(s.byID) // more repositories than any platform has: start over
 	}
-	s.byID[scope] = cached{token: token, until: now.Add(life - life/10)}
+	s.byID[req] = cached{token: token, until: now.Add(life - life/10)}
 }
 
-// forget drops the token of a scope if it is still the given one: another
-// request may have fetched a better one already.
-func (s *tokens) forget(scope, token string) {
+// forget drops a token if it is still the given one: another request may have
+// fetched a better one already.
+func (s *tokens) forget(req tokenRequest, token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.byID[scope].token == token {
-		delete(s.byID, scope)
+	if s.byID[req].token == token {
+		delete(s.byID, req)
 	}
 }
 
@@ -141,14 +142,20 @@ func (t *Transport) fetchToken(ctx context.Context, ask tokenRequest) (string, t
 		return "", 0, fmt.Errorf("token server %s: %w", realm.Host, err)
 	}
 	defer Discard(resp)
-	return readToken(realm.Host, resp)
+	return readToken(realm.Host, resp, !t.creds.IsZero())
 }
 
-func readToken(host string, resp *http.Response) (string, time.Duration, error) {
+// readToken reads a token server's answer. shown says whether it was shown our
+// credentials.
+func readToken(host string, resp *http.Response, shown bool) (string, time.Duration, error) {
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return "", 0, &RefusedError{Host: "token server " + host, Status: resp.StatusCode, Reason: "credentials refused"}
+		reason := "refused us although we had no credentials to show"
+		if shown {
+			reason = "refused the credentials"
+		}
+		return "", 0, &RefusedError{Host: "token server " + host, Status: resp.StatusCode, Reason: reason}
 	default:
 		return "", 0, fmt.Errorf("token server %s: %s", host, resp.Status)
 	}

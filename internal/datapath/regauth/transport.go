@@ -1,6 +1,7 @@
 package regauth
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -30,12 +31,12 @@ func (e *RefusedError) Error() string {
 }
 
 // Transport is an http.RoundTripper that speaks to one upstream with its
-// credentials. It learns from the first challenge how the registry wants them
-// and keeps tokens, per scope, until shortly before they expire.
+// credentials. It learns from challenges how the registry wants them and keeps
+// tokens, each for what it is good for, until shortly before they expire.
 //
-// A 401 or 403 that it returns means that the credentials were refused.
-// Requests must be to the upstream's own origin; others are refused with an
-// error, because the credentials are not for them.
+// A 401 or 403 that it returns means that we were refused, with what Shown says.
+// Requests must be to the upstream's own server; others are refused with an error,
+// because the credentials are not for them.
 type Transport struct {
 	origin *url.URL
 	// api is what comes before the repository's name in paths. nonstandard says
@@ -48,13 +49,21 @@ type Transport struct {
 	tokens      tokens
 
 	mu      sync.Mutex
-	learned authMethod
+	learned authMethod            // from the last challenge: the best guess for what was not asked before
+	slots   map[string]authMethod // what the last challenge for the same thing asked for
 }
 
-// authMethod is how the registry wants credentials.
+// authMethod is how the registry wants credentials for one thing.
 type authMethod struct {
-	basic          bool
-	realm, service string // Bearer
+	basic bool
+	token tokenRequest // Bearer, if it has a realm
+}
+
+// slot is one thing that a Transport asks for. Whatever is learned or fetched for one
+// is used for no other: a token is good for the repositories that it names.
+type slot struct {
+	key   string
+	scope string // by the specification; empty if no repository is meant
 }
 
 // defaultAPI is where the specification puts a registry's API.
@@ -84,27 +93,29 @@ func NewTransport(u upstream.Upstream, root string, next http.RoundTripper) *Tra
 // registry asks for something else: after a first challenge, or when it refuses
 // a token before the token expires.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if !SameOrigin(req.URL, t.origin) {
+	if !SameServer(t.origin, req.URL) {
 		return nil, fmt.Errorf("%s is not %s: its credentials are not for it", req.URL.Host, t.origin.Host)
 	}
-	scope := scopeOf(t.api, req.URL.Path)
-	header, err := t.authorization(req, t.known(), scope, scope)
+	s := t.slotOf(req)
+	method := t.known(s)
+	header, err := t.authorization(req.Context(), method)
 	if err != nil {
 		return nil, err
 	}
 	resp, err := t.send(req, header)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
-		return resp, err
+	if err != nil {
+		return nil, err
 	}
-	next, wanted, ok := t.learn(resp.Header, scope)
-	if !ok {
-		return resp, nil // nothing else to offer: refused
-	}
-	if next.basic && header == t.basicHeader() {
+	if resp.StatusCode != http.StatusUnauthorized {
+		t.keep(s, method)
 		return resp, nil
 	}
-	t.tokens.forget(scope, strings.TrimPrefix(header, "Bearer "))
-	header, err = t.authorization(req, next, scope, wanted)
+	next, ok := t.learn(resp.Header, s)
+	if !ok || next.basic && method.basic {
+		return resp, nil // nothing else to offer: refused
+	}
+	t.tokens.forget(method.token, strings.TrimPrefix(header, "Bearer "))
+	header, err = t.authorization(req.Context(), next)
 	Discard(resp)
 	if err != nil {
 		return nil, err
@@ -112,8 +123,21 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.send(req, header)
 }
 
+type shownKey struct{}
+
+// Shown reports whether a request that was sent carried an upstream's credentials, or
+// a token that they had got. A token that everybody gets is no credential.
+func Shown(sent *http.Request) bool {
+	if sent == nil {
+		return false
+	}
+	shown, _ := sent.Context().Value(shownKey{}).(bool)
+	return shown
+}
+
 func (t *Transport) send(req *http.Request, authorization string) (*http.Response, error) {
-	out := req.Clone(req.Context()) // a RoundTripper must not change what it was given
+	shown := authorization != "" && !t.creds.IsZero()
+	out := req.Clone(context.WithValue(req.Context(), shownKey{}, shown)) // a RoundTripper must not change what it was given
 	out.Header.Del("Authorization")
 	if authorization != "" {
 		out.Header.Set("Authorization", authorization)
@@ -121,20 +145,26 @@ func (t *Transport) send(req *http.Request, authorization string) (*http.Respons
 	return t.next.RoundTrip(out)
 }
 
-// known is what was learned so far; zero before the first challenge.
-func (t *Transport) known() authMethod {
+// known is what a challenge for the same thing asked for, else the last one's way
+// with a scope of this one's; zero before the first challenge.
+func (t *Transport) known(s slot) authMethod {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.learned
+	if method, ok := t.slots[s.key]; ok {
+		return method
+	}
+	guess := t.learned
+	guess.token.scope = s.scope
+	return guess
 }
 
 // authorization is what a request carries; empty if the registry wants nothing.
-func (t *Transport) authorization(req *http.Request, w authMethod, scope, wanted string) (string, error) {
+func (t *Transport) authorization(ctx context.Context, m authMethod) (string, error) {
 	switch {
-	case w.basic:
+	case m.basic:
 		return t.basicHeader(), nil
-	case w.realm != "":
-		token, err := t.tokens.get(req.Context(), scope, tokenRequest{realm: w.realm, service: w.service, scope: wanted})
+	case m.token.realm != "":
+		token, err := t.tokens.get(ctx, m.token)
 		if err != nil {
 			return "", err
 		}
@@ -146,32 +176,49 @@ func (t *Transport) authorization(req *http.Request, w authMethod, scope, wanted
 
 // learn picks from the challenges of a 401 one that we can answer. Bearer goes
 // before Basic: registries that offer both prefer it. ok is false when we can
-// answer none. wanted is the scope to ask for.
-func (t *Transport) learn(header http.Header, scope string) (w authMethod, wanted string, ok bool) {
+// answer none.
+func (t *Transport) learn(header http.Header, s slot) (m authMethod, ok bool) {
 	var basic bool
 	for _, c := range parseChallenges(header) {
 		switch {
 		case c.scheme == "bearer" && c.params["realm"] != "":
-			wanted = scope
-			if s := c.params["scope"]; scope == "" || strings.HasPrefix(s, scope) || t.nonstandard && s != "" {
-				wanted = s // the registry may want more than pull for a pull, never another repository
+			scope := union(s.scope, c.params["scope"])
+			if t.nonstandard && c.params["scope"] != "" {
+				scope = c.params["scope"]
 			}
-			return t.remember(authMethod{realm: c.params["realm"], service: c.params["service"]}), wanted, true
+			return t.remember(s, authMethod{token: tokenRequest{realm: c.params["realm"], service: c.params["service"], scope: scope}}), true
 		case c.scheme == "basic":
 			basic = true
 		}
 	}
 	if !basic || t.creds.IsZero() {
-		return authMethod{}, "", false
+		return authMethod{}, false
 	}
-	return t.remember(authMethod{basic: true}), "", true
+	return t.remember(s, authMethod{basic: true}), true
 }
 
-func (t *Transport) remember(w authMethod) authMethod {
+// maxSlots bounds what is remembered: more than any platform has.
+const maxSlots = 4096
+
+func (t *Transport) remember(s slot, m authMethod) authMethod {
+	t.keep(s, m)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.learned = w
-	return w
+	t.learned = m
+	return m
+}
+
+// keep notes what was good for a slot, or will be.
+func (t *Transport) keep(s slot, m authMethod) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known, ok := t.slots[s.key]; ok && known == m {
+		return
+	}
+	if t.slots == nil || len(t.slots) >= maxSlots {
+		t.slots = map[string]authMethod{}
+	}
+	t.slots[s.key] = m
 }
 
 func (t *Transport) basicHeader() string {
@@ -179,20 +226,6 @@ func (t *Transport) basicHeader() string {
 		return ""
 	}
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(t.creds.Username+":"+t.creds.Password))
-}
-
-// scopeOf is the token scope of a pull request; empty for /v2/ itself.
-func scopeOf(api, path string) string {
-	rest, ok := strings.CutPrefix(path, api+"/")
-	if !ok {
-		return ""
-	}
-	for _, part := range []string{"/manifests/", "/blobs/", "/referrers/", "/tags/list"} {
-		if i := strings.LastIndex(rest, part); i > 0 {
-			return "repository:" + rest[:i] + ":pull"
-		}
-	}
-	return ""
 }
 
 // Discard reads what remains of a small body, so that the connection can be used

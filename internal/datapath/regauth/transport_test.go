@@ -102,14 +102,14 @@ func TestFetchSurvivesWhoBeganIt(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if _, err := s.get(ctx, "scope", tokenRequest{}); !errors.Is(err, context.Canceled) {
+		if _, err := s.get(ctx, tokenRequest{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("who left: %v", err)
 		}
 	})
 	<-began
 	for range 5 {
 		wg.Go(func() {
-			if token, err := s.get(t.Context(), "scope", tokenRequest{}); token != "token" {
+			if token, err := s.get(t.Context(), tokenRequest{}); token != "token" {
 				t.Errorf("who waited: %q %v", token, err)
 			}
 		})
@@ -213,7 +213,7 @@ func TestTokenAnswers(t *testing.T) {
 		{302, ``, "", 0, false},
 	} {
 		resp := &http.Response{StatusCode: tc.status, Status: "x", Body: io.NopCloser(strings.NewReader(tc.body))}
-		token, life, err := readToken("auth.example.com", resp)
+		token, life, err := readToken("auth.example.com", resp, true)
 		var refused *RefusedError
 		if token != tc.token || life != tc.life || (err == nil) != (tc.token != "") || errors.As(err, &refused) != tc.refused {
 			t.Errorf("%d %s: %q %s %v", tc.status, tc.body, token, life, err)
@@ -228,7 +228,7 @@ func TestTokensAreBounded(t *testing.T) {
 	t.Parallel()
 	s := &tokens{now: time.Now}
 	for i := range maxTokens * 2 {
-		s.keep(strings.Repeat("x", 1)+string(rune(i)), "t", time.Minute)
+		s.keep(tokenRequest{scope: string(rune(i))}, "t", time.Minute)
 	}
 	if len(s.byID) > maxTokens {
 		t.Errorf("%d tokens are kept", len(s.byID))

@@ -35,7 +35,7 @@ func (r *Registry) authorized(w http.ResponseWriter, req *http.Request) bool {
 	case r.opts.Bearer:
 		scope := ""
 		if repo := repoOf(req.URL.Path); repo != "" {
-			scope = "repository:" + repo + ":pull"
+			scope = "repository:" + r.opts.InsideName + repo + ":pull"
 		}
 		if token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); ok && r.granted(token, scope) {
 			return true

@@ -32,6 +32,10 @@ type Options struct {
 	// RedirectBlobs answers GETs of blobs with 307 to a second server, on
 	// another port of this host name ("127.0.0.1", "localhost").
 	RedirectBlobs string
+	// Inside is the path at which the registry really is: requests for repositories
+	// are redirected there, on the same host, and tokens for them name InsideName
+	// before the repository's own name. Some products do so.
+	Inside, InsideName string
 }
 
 // Registry is one registry, and if told so a second server for its blobs.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,6 +87,7 @@ func (r *Registry) account(rec *Request, status, n int) {
 func (r *Registry) serveRegistry(w http.ResponseWriter, req *http.Request) {
 	r.spoiled(w, req, false, func(w http.ResponseWriter, req *http.Request) {
 		switch {
+		case r.opts.Inside != "" && !r.inside(w, req):
 		case req.URL.Path == "/token":
 			r.serveToken(w, req)
 		case !r.authorized(w, req):
@@ -151,14 +153,30 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request) {
 	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(data))
 }
 
+// repoOf is the repository in a path of the API: all before the last two parts. Its
+// name may hold any word of the API.
 func repoOf(path string) string {
-	rest := strings.TrimPrefix(path, "/v2/")
-	for _, part := range []string{"/manifests/", "/blobs/", "/referrers/", "/tags/"} {
-		if i := strings.LastIndex(rest, part); i > 0 {
-			return rest[:i]
-		}
+	parts := strings.Split(strings.TrimPrefix(path, "/v2/"), "/")
+	last := len(parts) - 1
+	if last < 2 || !slices.Contains([]string{"manifests", "blobs", "referrers", "tags"}, parts[last-1]) {
+		return ""
 	}
-	return ""
+	return strings.Join(parts[:last-1], "/")
+}
+
+// inside takes a request through Options.Inside; false means that it was answered
+// with a redirect.
+func (r *Registry) inside(w http.ResponseWriter, req *http.Request) bool {
+	if path, ok := strings.CutPrefix(req.URL.Path, r.opts.Inside); ok {
+		req.URL.Path = path
+		return true
+	}
+	if repoOf(req.URL.Path) == "" {
+		return true
+	}
+	w.Header().Set("Location", r.opts.Inside+req.URL.Path)
+	w.WriteHeader(http.StatusTemporaryRedirect)
+	return false
 }
 
 func writeError(w http.ResponseWriter, status int, code, message string) {

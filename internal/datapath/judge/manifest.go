@@ -1,0 +1,204 @@
+package judge
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+)
+
+// Limit is the size that registries and clients agree on as that of the largest
+// manifest, in bytes. Nothing larger is one.
+const Limit = 4 << 20
+
+// The media types of images and their indexes, which are all that containerd runs.
+const (
+	OCIIndex       = "application/vnd.oci.image.index.v1+json"
+	DockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	OCIManifest    = "application/vnd.oci.image.manifest.v1+json"
+	DockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+)
+
+// Accept are the media types to ask for.
+func Accept() []string { return []string{OCIIndex, DockerList, OCIManifest, DockerManifest} }
+
+// Kind is what sort of manifest one is.
+type Kind int
+
+// The kinds. Only the first two can be run.
+const (
+	Image Kind = iota
+	Index
+	Legacy   // schema 1: containerd 2 does not run it, so that no image check counts it
+	Artifact // of another sort, such as a deprecated artifact manifest
+)
+
+// Manifest is one that was read.
+type Manifest struct {
+	Kind      Kind
+	MediaType string
+	Children  []Child // of an Index
+}
+
+// Child is one entry of an index.
+type Child struct {
+	MediaType string `json:"mediaType"`
+	Digest    string `json:"digest"`
+	Platform  struct {
+		Architecture string `json:"architecture"`
+		OS           string `json:"os"`
+	} `json:"platform"`
+}
+
+// Errors of answers that claim to be good. Their texts follow the registry's name.
+var (
+	ErrDigest  = errors.New("answered with a manifest of other bytes than its digest says")
+	ErrLarge   = fmt.Errorf("answered with more than %d bytes, which is no manifest", Limit)
+	errWebPage = errors.New("answered with a web page")
+	errEmpty   = errors.New("answered with nothing")
+)
+
+// ReadBody reads the body of a manifest, and not more than one has. With an error it
+// returns what came before.
+func ReadBody(body io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(body, Limit+1))
+	switch {
+	case err != nil:
+		return data, fmt.Errorf("read the manifest: %w", err)
+	case len(data) > Limit:
+		return data, ErrLarge
+	}
+	return data, nil
+}
+
+// Read judges the whole body of a 200. What has the wanted digest is what was asked
+// for; an empty digest is that of a tag. The error is for users.
+func Read(header http.Header, data []byte, digest string) (Manifest, error) {
+	text := bytes.TrimSpace(data)
+	switch {
+	case len(text) == 0:
+		return Manifest{}, errEmpty
+	case digest != "" && DigestLike(digest, data) != digest && !WebPage(header) && !bytes.HasPrefix(text, []byte("<")):
+		if what := errorIn(data); what != "" {
+			return Manifest{}, fmt.Errorf("answered with an error instead of a manifest: %s", what)
+		}
+		return Manifest{}, ErrDigest
+	case digest == "" && WebPage(header), bytes.HasPrefix(text, []byte("<")):
+		return Manifest{}, errWebPage
+	}
+	m, err := parse(data)
+	if err != nil {
+		return Manifest{}, err
+	}
+	return m, m.agrees(mediaType(header))
+}
+
+// document is what of any manifest tells which kind it is.
+type document struct {
+	SchemaVersion int             `json:"schemaVersion"`
+	MediaType     string          `json:"mediaType"`
+	Config        *Child          `json:"config"`
+	Layers        *[]Child        `json:"layers"`
+	Manifests     *[]Child        `json:"manifests"`
+	FSLayers      json.RawMessage `json:"fsLayers"`
+	Blobs         json.RawMessage `json:"blobs"`
+}
+
+func parse(data []byte) (Manifest, error) {
+	var doc document
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return Manifest{}, errors.New("answered with what is no manifest: it cannot be read as one")
+	}
+	image, index := doc.Config != nil && doc.Layers != nil, doc.Manifests != nil
+	switch {
+	case doc.SchemaVersion == 2 && image && !index && digestForm.MatchString(doc.Config.Digest):
+		return Manifest{Kind: Image, MediaType: known(doc.MediaType, OCIManifest)}, nil
+	case doc.SchemaVersion == 2 && index && doc.Config == nil && doc.Layers == nil:
+		return Manifest{Kind: Index, MediaType: known(doc.MediaType, OCIIndex), Children: *doc.Manifests}, nil
+	case doc.SchemaVersion == 2 && (image || index):
+		// containerd refuses it: two clients could run two different things.
+		return Manifest{}, errors.New("answered with a manifest that is neither an image nor an index")
+	case doc.SchemaVersion == 1 && doc.FSLayers != nil:
+		return Manifest{Kind: Legacy, MediaType: "application/vnd.docker.distribution.manifest.v1+prettyjws"}, nil
+	case doc.MediaType != "" && doc.Blobs != nil:
+		return Manifest{Kind: Artifact, MediaType: doc.MediaType}, nil
+	}
+	if what := errorIn(data); what != "" {
+		return Manifest{}, fmt.Errorf("answered with an error instead of a manifest: %s", what)
+	}
+	return Manifest{}, errors.New("answered with what is no manifest")
+}
+
+// known is the media type that a manifest says of itself. OCI allows none.
+func known(said, otherwise string) string {
+	if said == "" {
+		return otherwise
+	}
+	return said
+}
+
+// agrees is an error if the header names another kind of manifest than the body is:
+// containerd goes by the header. Registries that name no kind at all are common.
+func (m Manifest) agrees(said string) error {
+	kind, named := kindOf(said)
+	if named && kind != m.Kind {
+		return fmt.Errorf("answered with another kind of manifest than its Content-Type %s", said)
+	}
+	return nil
+}
+
+// kindOf is the kind that a media type names, if it names one.
+func kindOf(mediaType string) (Kind, bool) {
+	switch mediaType {
+	case OCIManifest, DockerManifest:
+		return Image, true
+	case OCIIndex, DockerList:
+		return Index, true
+	}
+	return 0, false
+}
+
+// Convincing reports whether the header alone says what a manifest is: by a media
+// type of ours, and by the digest if one was asked for. If not, the body decides.
+func Convincing(resp *http.Response, digest string) bool {
+	_, named := kindOf(mediaType(resp.Header))
+	return resp.StatusCode == http.StatusOK && named && (digest == "" || resp.Header.Get("Docker-Content-Digest") == digest)
+}
+
+var digestForm = regexp.MustCompile(`^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)
+
+// DigestLike is the digest of data by the algorithm of another digest.
+func DigestLike(digest string, data []byte) string {
+	if strings.HasPrefix(digest, "sha512:") {
+		sum := sha512.Sum512(data)
+		return "sha512:" + hex.EncodeToString(sum[:])
+	}
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// errorIn is the first error that a body names, quoted and of bounded length; empty
+// when there is none. Besides the registries' own form some proxies have `error`.
+func errorIn(data []byte) string {
+	var body struct {
+		Errors []struct{ Code, Message string }
+		Error  json.RawMessage
+	}
+	if json.Unmarshal(data, &body) != nil {
+		return ""
+	}
+	switch text := strings.Trim(string(body.Error), `"`); {
+	case len(body.Errors) > 0:
+		return fmt.Sprintf("%.200q", strings.TrimSuffix(body.Errors[0].Code+": "+body.Errors[0].Message, ": "))
+	case text != "" && text != "null":
+		return fmt.Sprintf("%.200q", text)
+	}
+	return ""
+}
