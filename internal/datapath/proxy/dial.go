@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,10 +25,12 @@ type dialer struct {
 	origin   string // host:port of the upstream
 	loopback bool   // the upstream is on this machine, and may send us to others here
 	proxies  sync.Map
+	reached  atomic.Value               // netip.Addr: where the upstream was reached last
+	own      func() ([]net.Addr, error) // addresses of this machine
 }
 
 func newDialer(origin *url.URL) *dialer {
-	return &dialer{origin: addressOf(origin), loopback: regauth.IsLoopback(origin.Hostname())}
+	return &dialer{origin: addressOf(origin), loopback: regauth.IsLoopback(origin.Hostname()), own: net.InterfaceAddrs}
 }
 
 // proxy is http.ProxyFromEnvironment and remembers its answers.
@@ -41,19 +45,58 @@ func (d *dialer) proxy(req *http.Request) (*url.URL, error) {
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	out := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	_, proxy := d.proxies.Load(address)
-	if !d.loopback && !proxy && !strings.EqualFold(address, d.origin) {
-		out.ControlContext = refuseForbidden
+	own := strings.EqualFold(address, d.origin)
+	if !d.loopback && !proxy && !own {
+		out.ControlContext = d.refuseForbidden
 	}
-	return out.DialContext(ctx, network, address)
+	conn, err := out.DialContext(ctx, network, address)
+	if err == nil && own && !proxy {
+		to, _ := netip.ParseAddrPort(conn.RemoteAddr().String()) // zero is nobody's address
+		d.reached.Store(to.Addr())
+	}
+	return conn, err
 }
 
 // refuseForbidden is called with each address that a name resolved to.
-func refuseForbidden(_ context.Context, _, address string, _ syscall.RawConn) error {
+func (d *dialer) refuseForbidden(_ context.Context, _, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
-	if err != nil || regauth.ForbiddenAddress(to.Addr()) {
+	if err != nil || regauth.ForbiddenAddress(to.Addr()) || !published(to.Port()) && d.isOwn(to.Addr()) && !d.isHere() {
 		return fmt.Errorf("%w: %s", regauth.ErrForbiddenHop, address)
 	}
 	return nil
+}
+
+// published reports whether what listens on a port of a node is for everybody:
+// ingress controllers and services with a node port. A registry's storage may be
+// behind one. kubelet, etcd and exporters are not.
+func published(port uint16) bool { return port == 80 || port == 443 || port >= 30000 && port <= 32767 }
+
+// isHere reports whether the upstream was reached at an address of this machine: its
+// storage may be here too.
+func (d *dialer) isHere() bool {
+	at, ok := d.reached.Load().(netip.Addr)
+	return ok && (at.Unmap().IsLoopback() || d.isOwn(at))
+}
+
+// isOwn reports whether an address is this machine's, now: interfaces come and go.
+func (d *dialer) isOwn(ip netip.Addr) bool {
+	has := func(addresses []net.Addr) bool {
+		return slices.ContainsFunc(addresses, func(a net.Addr) bool {
+			p, err := netip.ParsePrefix(a.String())
+			return err == nil && p.Addr().Unmap().WithZone("") == ip.Unmap().WithZone("")
+		})
+	}
+	all, err := d.own()
+	if err != nil || !has(all) {
+		return false // better a hop too many than a pull that fails
+	}
+	// kube-proxy puts the addresses of all Services on an interface of each node.
+	services, err := net.InterfaceByName("kube-ipvs0")
+	if err != nil {
+		return true
+	}
+	of, err := services.Addrs()
+	return err != nil || !has(of)
 }
 
 // addressOf is what net/http dials for a URL.

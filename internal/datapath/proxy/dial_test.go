@@ -60,16 +60,73 @@ func TestDialledAddressIsJudged(t *testing.T) {
 
 func TestPrivateNetworksAreDialled(t *testing.T) {
 	t.Parallel()
+	d := newDialer(&url.URL{Scheme: "https", Host: "registry.example.com"})
+	d.own = func() ([]net.Addr, error) {
+		return []net.Addr{&net.IPNet{IP: net.IPv4(10, 1, 2, 4), Mask: net.CIDRMask(24, 32)}, &net.IPNet{IP: net.ParseIP("fd00::4"), Mask: net.CIDRMask(64, 128)}}, nil
+	}
 	for address, ok := range map[string]bool{
 		"10.1.2.3:443": true, "192.168.0.1:5000": true, "172.16.0.1:80": true, "[fd00::1]:443": true, "93.184.216.34:443": true,
 		"127.0.0.1:80": false, "[::1]:80": false, "[::ffff:127.0.0.1]:80": false, "0.0.0.0:80": false, "[::]:80": false,
 		"169.254.169.254:80": false, "[fe80::1%eth0]:80": false, "100.100.100.200:80": false, "[fd00:ec2::254]:80": false, "nonsense": false,
+		"168.63.129.16:80": false, "192.0.0.192:80": false, "[64:ff9b::a9fe:a9fe]:80": false,
 	} {
-		if err := refuseForbidden(t.Context(), "tcp", address, nil); (err == nil) != ok {
+		if err := d.refuseForbidden(t.Context(), "tcp", address, nil); (err == nil) != ok {
 			t.Errorf("%s: %v", address, err)
 		}
 		if ip, err := netip.ParseAddrPort(address); err == nil && regauth.ForbiddenAddress(ip.Addr()) == ok {
 			t.Errorf("%s", address)
+		}
+	}
+}
+
+// The node's own addresses are where kubelet and etcd listen. What is published
+// there stays reachable, and so does the storage of a registry that is here itself.
+func TestTheNodesOwnAddresses(t *testing.T) {
+	t.Parallel()
+	here := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(here.Close)
+	var own netip.Addr
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addresses {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLoopback() && !p.Addr().IsLinkLocalUnicast() {
+			own = p.Addr()
+		}
+	}
+	if !own.IsValid() {
+		t.Skip("this machine has only loopback")
+	}
+	d := newDialer(&url.URL{Scheme: "https", Host: "registry.example.com"})
+	for _, tc := range []struct {
+		port    uint16
+		refused bool
+	}{{10250, true}, {2379, true}, {9100, true}, {443, false}, {80, false}, {30000, false}, {32767, false}, {32768, true}} {
+		err := d.refuseForbidden(t.Context(), "tcp", netip.AddrPortFrom(own, tc.port).String(), nil)
+		if errors.Is(err, regauth.ErrForbiddenHop) != tc.refused {
+			t.Errorf("port %d: %v", tc.port, err)
+		}
+	}
+	if _, err := d.dial(t.Context(), "tcp", netip.AddrPortFrom(own, 10250).String()); !errors.Is(err, regauth.ErrForbiddenHop) {
+		t.Errorf("dialled: %v", err)
+	}
+	d.reached.Store(own)
+	if err := d.refuseForbidden(t.Context(), "tcp", netip.AddrPortFrom(own, 9000).String(), nil); err != nil {
+		t.Errorf("the storage of a registry of this node: %v", err)
+	}
+	// A registry is at home when its own connection leads here.
+	_, port, err := net.SplitHostPort(here.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, home := range map[string]bool{"127.0.0.1": true, "192.0.2.200": false} {
+		d := newDialer(&url.URL{Scheme: "http", Host: host + ":" + port})
+		if conn, err := d.dial(t.Context(), "tcp", "127.0.0.1:"+port); err == nil && home {
+			_ = conn.Close()
+		}
+		if d.isHere() != home {
+			t.Errorf("%s: at home: %v", host, !home)
 		}
 	}
 }

@@ -43,8 +43,42 @@ func ForbiddenAddress(ip netip.Addr) bool {
 	if ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() {
 		return true
 	}
-	// Metadata that is not link-local: Alibaba's, AWS's and Google's for IPv6.
-	return slices.Contains([]string{"100.100.100.200", "fd00:ec2::254", "fd20:ce::254"}, ip.String())
+	if v4, ok := embedded(ip); ok && ForbiddenAddress(v4) {
+		return true
+	}
+	return slices.ContainsFunc(forbidden(), func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// forbidden are the networks that no method of netip.Addr knows. Metadata is mostly
+// link-local; these are the rest.
+func forbidden() []netip.Prefix {
+	return []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{}), 8),                       // 0.0.0.0/8 is this machine
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), 32),    // everybody on the link
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 0, 0}), 24),          // of protocols; Oracle's metadata
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{168, 63, 129, 16}), 32),      // Azure
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 100, 100, 200}), 32),    // Alibaba
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0, 0x0e, 0xc2}), 32), // AWS: fd00:ec2::/32
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0x20, 0, 0xce}), 64), // Google: fd20:ce::254
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x42}), 64),    // Scaleway: fd00:42::42
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfe, 0xc0}), 10),          // site-local, given up long ago
+	}
+}
+
+// embedded is the IPv4 address to which an IPv6 address is translated on its way:
+// by NAT64 (64:ff9b::/96), 6to4 (2002::/16), or as ::a.b.c.d.
+func embedded(ip netip.Addr) (netip.Addr, bool) {
+	if !ip.Is6() {
+		return netip.Addr{}, false
+	}
+	b := ip.As16()
+	switch {
+	case netip.PrefixFrom(netip.AddrFrom16([16]byte{0, 0x64, 0xff, 0x9b}), 96).Contains(ip), netip.PrefixFrom(netip.IPv6Unspecified(), 96).Contains(ip):
+		return netip.AddrFrom4([4]byte(b[12:])), true
+	case netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x02}), 16).Contains(ip):
+		return netip.AddrFrom4([4]byte(b[2:6])), true
+	}
+	return netip.Addr{}, false
 }
 
 // IsLoopback reports whether a host name or IP, without a port, means this
