@@ -13,7 +13,7 @@ import (
 
 func caRows(t *testing.T) []row {
 	t.Helper()
-	ca, err := pki.NewCA(time.Now())
+	ca, err := pki.NewCA(time.Now(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

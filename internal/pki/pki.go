@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -79,13 +80,13 @@ func ServiceNames(clusterDomain string, ips ...string) []string {
 	return names
 }
 
-// EnsureCA returns the CA it was given, or a new one if there is none; the
-// second result says which. A CA that has expired is an ErrExpired, one that
+// EnsureCA returns the CA it was given, or a new one for names if there is none;
+// the second result says which. A CA of an older version may sign for any name. A CA that has expired is an ErrExpired, one that
 // cannot sign an ErrDamaged: neither is replaced, because every client that
 // trusts it would be cut off.
-func EnsureCA(now time.Time, ca KeyPair) (KeyPair, bool, error) {
+func EnsureCA(now time.Time, ca KeyPair, names []string) (KeyPair, bool, error) {
 	if ca.IsZero() {
-		fresh, err := NewCA(now)
+		fresh, err := NewCA(now, names)
 		return fresh, true, err
 	}
 	cert, _, err := ca.parse()
@@ -100,8 +101,11 @@ func EnsureCA(now time.Time, ca KeyPair) (KeyPair, bool, error) {
 	return ca, false, nil
 }
 
-// NewCA makes a CA, ECDSA P-256, that lives for CALife.
-func NewCA(now time.Time) (KeyPair, error) {
+// NewCA makes a CA, ECDSA P-256, that lives for CALife. Of the kinds of names that
+// are given, DNS names or IPs, it can sign for these only, and for what is below a
+// DNS name: who steals its key cannot be another host to those that trust it. A kind
+// of which there is none is not limited.
+func NewCA(now time.Time, names []string) (KeyPair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return KeyPair{}, fmt.Errorf("make CA key: %w", err)
@@ -114,14 +118,53 @@ func NewCA(now time.Time) (KeyPair, error) {
 		BasicConstraintsValid: true,
 		MaxPathLenZero:        true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+
+		PermittedDNSDomainsCritical: len(names) > 0, // of IPs too
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.PermittedIPRanges = append(template.PermittedIPRanges, single(ip))
+		} else {
+			template.PermittedDNSDomains = append(template.PermittedDNSDomains, name)
+		}
 	}
 	return sign(template, template, key, key)
 }
 
+// single is the network of one address.
+func single(ip net.IP) *net.IPNet {
+	if v4 := ip.To4(); v4 != nil {
+		ip = v4
+	}
+	return &net.IPNet{IP: ip, Mask: net.CIDRMask(8*len(ip), 8*len(ip))}
+}
+
+// Refused are the names that a CA cannot sign for. A leaf with one of them would be
+// refused by every client, whatever name it calls.
+func (p KeyPair) Refused(names []string) []string {
+	cert, _, err := p.parse()
+	if err != nil {
+		return nil // it signs nothing at all
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return permits(cert, name) })
+}
+
+func permits(ca *x509.Certificate, name string) bool {
+	if ip := net.ParseIP(name); ip != nil {
+		return len(ca.PermittedIPRanges) == 0 || slices.ContainsFunc(ca.PermittedIPRanges, func(n *net.IPNet) bool { return n.Contains(ip) })
+	}
+	return len(ca.PermittedDNSDomains) == 0 || slices.ContainsFunc(ca.PermittedDNSDomains, func(domain string) bool {
+		return strings.EqualFold(name, domain) || strings.HasSuffix(strings.ToLower(name), "."+strings.ToLower(domain))
+	})
+}
+
 // EnsureLeaf returns the leaf it was given if it chains to the CA, names
 // exactly names (DNS names or IPs) and has more than a third of its life left;
-// else a new one. The second result says which.
+// else a new one. The second result says which. Names that the CA cannot sign for
+// are left out, see Refused.
 func EnsureLeaf(now time.Time, ca, leaf KeyPair, names []string) (KeyPair, bool, error) {
+	refused := ca.Refused(names)
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(refused, name) })
 	if leaf.serves(now, ca, names) {
 		return leaf, false, nil
 	}

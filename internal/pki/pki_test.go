@@ -15,7 +15,7 @@ var start = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 func newCA(t *testing.T) KeyPair {
 	t.Helper()
-	ca, changed, err := EnsureCA(start, KeyPair{})
+	ca, changed, err := EnsureCA(start, KeyPair{}, nil)
 	if err != nil || !changed {
 		t.Fatalf("EnsureCA of nothing: changed %v, %v", changed, err)
 	}
@@ -26,12 +26,12 @@ func TestCAIsKeptWhileItCanSign(t *testing.T) {
 	t.Parallel()
 	ca := newCA(t)
 	for _, later := range []time.Duration{0, time.Hour, CALife - time.Hour} {
-		got, changed, err := EnsureCA(start.Add(later), ca)
+		got, changed, err := EnsureCA(start.Add(later), ca, nil)
 		if err != nil || changed || got != ca {
 			t.Errorf("after %v: changed %v, %v", later, changed, err)
 		}
 	}
-	if _, changed, err := EnsureCA(start.Add(CALife+time.Hour), ca); changed || !errors.Is(err, ErrExpired) {
+	if _, changed, err := EnsureCA(start.Add(CALife+time.Hour), ca, nil); changed || !errors.Is(err, ErrExpired) {
 		t.Errorf("an expired CA must not be replaced silently: changed %v, %v", changed, err)
 	}
 }
@@ -49,7 +49,7 @@ func TestADamagedCAIsNotReplaced(t *testing.T) {
 		"another's key":  {Cert: ca.Cert, Key: other.Key},
 		"leaf, not a CA": leaf,
 	} {
-		got, changed, err := EnsureCA(start, broken)
+		got, changed, err := EnsureCA(start, broken, nil)
 		if !errors.Is(err, ErrDamaged) || changed || got != broken {
 			t.Errorf("%s: changed %v, %v", name, changed, err)
 		}

@@ -60,8 +60,12 @@ func (s *Store) WithIdentity(doc Document, there *cluster.Snapshot, now time.Tim
 	if service := there.OwnService(v1alpha1.ServiceRegistry); service != nil {
 		names = pki.ServiceNames(s.domain, service.Spec.ClusterIPs...)
 	}
-	if doc.PKI.Leaf, _, err = pki.EnsureLeaf(now, ca, doc.PKI.Leaf, names); err != nil {
+	var fresh bool
+	if doc.PKI.Leaf, fresh, err = pki.EnsureLeaf(now, ca, doc.PKI.Leaf, names); err != nil {
 		return doc, fmt.Errorf("certificate of the proxy: %w", err)
+	}
+	if refused := ca.Refused(names); fresh && len(refused) > 0 {
+		s.cluster.Log.Warn("the proxy's certificate lacks names that its CA was not made for", "names", refused)
 	}
 	users := make([]User, 0, 2)
 	for _, u := range []User{{upstream.Credentials{Username: UserNode}, regauth.RoleNode}, {upstream.Credentials{Username: UserClient}, regauth.RoleClient}} {
@@ -92,9 +96,12 @@ func (s *Store) authority(doc Document, there *cluster.Snapshot, now time.Time) 
 	if ca.IsZero() {
 		ca = shown
 	}
-	good, fresh, err := pki.EnsureCA(now, ca)
+	// The IP of the Service is not among them: it changes when the Service is made
+	// anew, and it can be from any network. So the CA is limited to DNS names.
+	names := pki.ServiceNames(s.domain)
+	good, fresh, err := pki.EnsureCA(now, ca, names)
 	if errors.Is(err, pki.ErrDamaged) && !shown.IsZero() && shown != ca {
-		good, fresh, err = pki.EnsureCA(now, shown)
+		good, fresh, err = pki.EnsureCA(now, shown, names)
 	}
 	if err != nil {
 		return ca, fmt.Errorf("CA of the module: %w", err)

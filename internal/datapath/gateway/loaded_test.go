@@ -45,7 +45,7 @@ func content(t *testing.T, generation int64, upstreams ...upstream.Upstream) map
 // authority is the CA of one test.
 func leafOf(t *testing.T) pki.KeyPair {
 	t.Helper()
-	ca, err := pki.NewCA(time.Now())
+	ca, err := pki.NewCA(time.Now(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -209,7 +209,7 @@ func (e *examination) layoutOrExample() (layout.Layout, hostsdir.Options, error)
 	}
 	ca, err := folder.CA()
 	if err != nil {
-		made, err := pki.NewCA(time.Now())
+		made, err := pki.NewCA(time.Now(), nil)
 		if err != nil {
 			return layout.Layout{}, options, err
 		}

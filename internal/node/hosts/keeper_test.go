@@ -36,7 +36,7 @@ const certsD = "/etc/containerd/certs.d"
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	ca, err := pki.NewCA(time.Now())
+	ca, err := pki.NewCA(time.Now(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 // A layout becomes one directory per host. The second Apply finds nothing to do.
 func Example() {
-	ca, err := pki.NewCA(time.Now())
+	ca, err := pki.NewCA(time.Now(), nil)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -268,3 +268,23 @@ func TestDamagedCAIsReplaced(t *testing.T) {
 		}
 	}
 }
+
+// The CA can sign for the address of loopback only, so another address needs another.
+func TestAnotherListenAddressGetsAnotherCA(t *testing.T) {
+	t.Parallel()
+	folder := open(t, t.TempDir())
+	first, err := newCertificate(folder, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if refused := first.ca.Refused([]string{"127.0.0.1", "localhost", "10.0.0.1", "registry.example.com"}); len(refused) != 2 {
+		t.Errorf("refused: %v", refused)
+	}
+	second, err := newCertificate(folder, "127.0.0.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.ca == first.ca || len(second.ca.Refused([]string{"127.0.0.2"})) > 0 {
+		t.Error("the CA cannot sign for the new address")
+	}
+}

@@ -44,7 +44,7 @@ type machine struct {
 
 func newMachine(t testing.TB) *machine {
 	t.Helper()
-	ca, err := pki.NewCA(time.Now())
+	ca, err := pki.NewCA(time.Now(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
