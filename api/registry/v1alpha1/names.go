@@ -64,6 +64,9 @@ const (
 	AnnotationExclude = "registry.deckhouse.io/exclude"
 	// AnnotationRepoint on a workload, with "false", opts out of re-pointing.
 	AnnotationRepoint = "registry.deckhouse.io/repoint"
+	// AnnotationIgnore on an object or on its Namespace, with "true", is the
+	// operator's word that no switch waits for the images that it refers to.
+	AnnotationIgnore = "registry.deckhouse.io/ignore"
 	// AnnotationRepointed on a workload is the number of the switch that
 	// re-pointed it last, AnnotationAvailable how many of its pods were
 	// available before that.
@@ -93,7 +96,8 @@ const (
 	// LabelManagedBy with ManagedBy marks every object that is ours.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	ManagedBy      = "registry-controller"
-	// LabelHeritage with Heritage marks the platform's workloads.
+	// LabelHeritage with Heritage marks what is the platform's: by default its
+	// namespaces.
 	LabelHeritage = "heritage"
 	Heritage      = "deckhouse"
 

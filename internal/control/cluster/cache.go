@@ -61,6 +61,8 @@ func slimPod(o any) (any, error) {
 	}
 	if m.Namespace == v1alpha1.Namespace {
 		slim.Annotations = m.Annotations // what our own pods say of themselves
+	} else if IsIgnored(pod) {
+		slim.Annotations = map[string]string{v1alpha1.AnnotationIgnore: "true"}
 	}
 	slim.Spec.NodeName = pod.Spec.NodeName
 	slim.Spec.ImagePullSecrets = pod.Spec.ImagePullSecrets

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -20,18 +19,11 @@ import (
 // pageSize is how many objects one live LIST asks for.
 const pageSize = 500
 
-// Selection says which workloads are whose.
-type Selection struct {
-	// Platform selects the platform's workloads, or the namespaces they are in.
-	Platform labels.Selector
-	// Own are the module's own workloads in d8-system, as "Deployment/name".
-	Own []string
-}
-
 // Inventory is everything in the cluster that may refer to an image.
 type Inventory struct {
 	Namespaces     map[string]labels.Set
 	Ending         map[string]bool // namespaces that are being deleted
+	Ignored        map[string]bool // namespaces that the operator says to ignore
 	Deployments    []appsv1.Deployment
 	DaemonSets     []appsv1.DaemonSet
 	StatefulSets   []appsv1.StatefulSet
@@ -54,13 +46,13 @@ func (c *Client) TakeLive(ctx context.Context) (*Inventory, error) {
 	return c.takeInventory(ctx, c.Live, true)
 }
 
-// takeInventory lists templates first and pods last: a pod that is made in
-// between comes from a template that was seen.
+// takeInventory lists templates first and then pods: a pod that is made in between
+// comes from a template that was seen. Namespaces come after both: the namespace of
+// everything that was seen is known, or gone.
 func (c *Client) takeInventory(ctx context.Context, from client.Reader, live bool) (*Inventory, error) {
-	inv := &Inventory{Namespaces: map[string]labels.Set{}, Ending: map[string]bool{}, Whose: c.Whose, Live: live}
+	inv := &Inventory{Namespaces: map[string]labels.Set{}, Ending: map[string]bool{}, Ignored: map[string]bool{}, Whose: c.Whose, Live: live}
 	l := &lister{ctx: ctx, from: from, live: live}
 	var namespaces []corev1.Namespace
-	every(l, &namespaces, &corev1.NamespaceList{})
 	every(l, &inv.RequiredImages, &corev1.ConfigMapList{}, client.MatchingLabels{v1alpha1.LabelRequiredImages: "true"})
 	every(l, &inv.Deployments, &appsv1.DeploymentList{})
 	every(l, &inv.DaemonSets, &appsv1.DaemonSetList{})
@@ -72,12 +64,13 @@ func (c *Client) takeInventory(ctx context.Context, from client.Reader, live boo
 	every(l, &inv.Replicators, &corev1.ReplicationControllerList{})
 	every(l, &inv.RegistryNodes, &v1alpha1.RegistryNodeList{})
 	every(l, &inv.Pods, &corev1.PodList{})
+	every(l, &namespaces, &corev1.NamespaceList{})
 	if l.err != nil {
 		return nil, l.err
 	}
 	for i := range namespaces {
-		inv.Namespaces[namespaces[i].Name] = namespaces[i].Labels
-		inv.Ending[namespaces[i].Name] = namespaces[i].DeletionTimestamp != nil
+		ns := &namespaces[i]
+		inv.Namespaces[ns.Name], inv.Ending[ns.Name], inv.Ignored[ns.Name] = ns.Labels, ns.DeletionTimestamp != nil, IsIgnored(ns)
 	}
 	return inv, nil
 }
@@ -116,19 +109,6 @@ func every[T any](l *lister, to *[]T, like client.ObjectList, opts ...client.Lis
 			return
 		}
 	}
-}
-
-// IsPlatforms reports whether a namespace is the platform's, by its labels or
-// by a name that is reserved for it.
-func (inv *Inventory) IsPlatforms(namespace string) bool {
-	return inv.Whose.platform().Matches(inv.Namespaces[namespace]) || strings.HasPrefix(namespace, "d8-") || strings.HasPrefix(namespace, "kube-")
-}
-
-func (s Selection) platform() labels.Selector {
-	if s.Platform == nil {
-		return labels.Nothing()
-	}
-	return s.Platform
 }
 
 // Workloads are all of them, by kind: DaemonSets last, because they are
@@ -174,9 +154,10 @@ func pointers[T any, P interface {
 func (inv *Inventory) workload(o client.Object) Workload {
 	w := WorkloadOf(o)
 	w.Ending = inv.Ending[o.GetNamespace()]
+	w.Ignored = inv.Ignored[o.GetNamespace()] || IsIgnored(o)
 	w.Own = o.GetNamespace() == v1alpha1.Namespace && slices.Contains(inv.Whose.Own, w.Kind.Kind+"/"+o.GetName())
-	platform := inv.Whose.platform()
-	w.Platform = !w.Own && (platform.Matches(labels.Set(o.GetLabels())) || platform.Matches(inv.Namespaces[o.GetNamespace()]))
+	w.Foreign = !inv.IsPlatforms(o.GetNamespace())
+	w.Platform = !w.Own && (!w.Foreign || inv.Whose.selects(o))
 	return w
 }
 

@@ -31,6 +31,8 @@ func (w Workload) Spared() string {
 	switch {
 	case w.GetAnnotations()[v1alpha1.AnnotationRepoint] == "false":
 		return "annotation " + v1alpha1.AnnotationRepoint + " is false"
+	case w.Ignored:
+		return "annotation " + v1alpha1.AnnotationIgnore + " is true"
 	case w.GetDeletionTimestamp() != nil:
 		return "it is being deleted"
 	case w.Ending:

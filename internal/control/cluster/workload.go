@@ -24,10 +24,14 @@ type Workload struct {
 	Unobserved bool
 	// TemplateOnly: a change of the template makes no pod anew, or not now.
 	TemplateOnly bool
-	// Platform: it or its namespace is selected as the platform's.
+	// Platform: a switch moves it.
 	Platform bool
+	// Foreign: its namespace is not the platform's.
+	Foreign bool
 	// Own: it is one of the module's.
 	Own bool
+	// Ignored: the operator says to ignore it or its namespace.
+	Ignored bool
 	// Ending: its namespace is being deleted.
 	Ending bool
 

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
 
+	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/component"
 	"github.com/d8-registry/registry/internal/control/platform"
 	"github.com/d8-registry/registry/internal/control/precheck"
@@ -27,9 +27,11 @@ type Config struct {
 	component.Config
 	// ClusterDomain completes the second name on the proxy's certificate.
 	ClusterDomain string
-	// PlatformSelector says which workloads, or the namespaces they are in,
-	// belong to the platform.
-	PlatformSelector string
+	// PlatformSelector says by labels which namespaces are the platform's,
+	// PlatformNamespaces names more of them, with commas between.
+	PlatformSelector, PlatformNamespaces string
+	// PlatformWorkloads is cluster.Selection.Workloads.
+	PlatformWorkloads bool
 	// Settings are times and limits of the protocol.
 	Settings switchover.Settings
 	// Protocol is the switch's; nil means switchover.Standard.
@@ -52,7 +54,9 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Image, "image", "", `the module's own image below the registry's base: ":v1" or "registry@sha256:..."`)
 	flags.StringVar(&c.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
 	flags.IntVar(&c.AgentPort, "agent-port", 5001, "port of the agents on loopback")
-	flags.StringVar(&c.PlatformSelector, "platform-selector", "heritage=deckhouse", "label selector of the platform's workloads or their namespaces")
+	flags.StringVar(&c.PlatformSelector, "platform-selector", "heritage=deckhouse", "label selector of the platform's namespaces")
+	flags.StringVar(&c.PlatformNamespaces, "platform-namespaces", "", "more namespaces that are the platform's, by name, with commas between; d8-system always is one")
+	flags.BoolVar(&c.PlatformWorkloads, "platform-workloads", false, "workloads with the labels of --platform-selector are the platform's in any namespace: whoever may make a Deployment then joins the rollout")
 	flags.DurationVar(&c.Settings.NotReadyFor, "not-ready-for", c.Settings.NotReadyFor, "how long a node is NotReady before a switch goes on without it")
 	flags.DurationVar(&c.Settings.ProxyIdle, "proxy-idle", c.Settings.ProxyIdle, "how long the in-cluster proxy is unused before it is stopped")
 	flags.DurationVar(&c.Settings.ProxyIdleMax, "proxy-idle-max", c.Settings.ProxyIdleMax, "how long its stop is put off at most")
@@ -70,26 +74,25 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.Var((*list)(&c.ProxyArgs), "proxy-arg", "argument to add to the proxy's container; repeatable")
 }
 
-// validate checks the configuration, and returns the platform's selector.
-func (c *Config) validate() (labels.Selector, error) {
-	selector, err := labels.Parse(c.PlatformSelector)
+// validate checks the configuration, and says what is the platform's.
+func (c *Config) validate() (cluster.Selection, error) {
+	whose, err := cluster.ParseSelection(c.PlatformSelector, c.PlatformNamespaces)
+	whose.Workloads = c.PlatformWorkloads
 	switch {
 	case c.Image == "":
-		return nil, errors.New("--image must say which image is ours")
+		return whose, errors.New("--image must say which image is ours")
 	case c.Settings.RestartsAtOnce < 1:
-		return nil, fmt.Errorf("--restarts-at-once is %d, and must be at least 1", c.Settings.RestartsAtOnce)
+		return whose, fmt.Errorf("--restarts-at-once is %d, and must be at least 1", c.Settings.RestartsAtOnce)
 	case c.AgentsAtOnce < 0:
-		return nil, fmt.Errorf("--agents-at-once is %d, and must be 0 or more", c.AgentsAtOnce)
+		return whose, fmt.Errorf("--agents-at-once is %d, and must be 0 or more", c.AgentsAtOnce)
 	case c.AgentPort < 1024 || c.AgentPort > 65535:
-		return nil, fmt.Errorf("--agent-port is %d, and must be from 1024 to 65535: who listens there is not root", c.AgentPort)
+		return whose, fmt.Errorf("--agent-port is %d, and must be from 1024 to 65535: who listens there is not root", c.AgentPort)
 	case c.Scripts != "" && c.Scripts != "on" && c.Scripts != "off":
-		return nil, fmt.Errorf(`--scripts is %q, and must be "on" or "off"`, c.Scripts)
+		return whose, fmt.Errorf(`--scripts is %q, and must be "on" or "off"`, c.Scripts)
 	case err != nil:
-		return nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", c.PlatformSelector, err)
-	case selector.Empty():
-		return nil, fmt.Errorf("--platform-selector %q selects nothing that could be told apart", c.PlatformSelector)
+		return whose, err //nolint:wrapcheck // it names the flag
 	}
-	return selector, nil
+	return whose, nil
 }
 
 // list is a repeatable flag.

@@ -50,7 +50,7 @@ func TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	old := layout.NameOf(c.upstreamA())
-	c.namespace("d8-locked", nil)
+	c.namespace("d8-locked", map[string]string{"heritage": "deckhouse"})
 	c.create(deployment("d8-locked", "grafana", old.Reference("@"+c.digest("alpha"))))
 	lift := c.forbidSecrets("d8-locked")
 	c.start(nil)

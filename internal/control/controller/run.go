@@ -13,7 +13,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -57,7 +56,7 @@ const (
 
 // Run runs the controller until ctx ends or leadership is lost.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
-	platform, err := cfg.validate()
+	whose, err := cfg.validate()
 	if err != nil {
 		return err
 	}
@@ -70,7 +69,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	woken := make(chan event.GenericEvent, 1)
-	r := newReconciler(cfg, protocol, platform, mgr, woken, log)
+	r := newReconciler(cfg, protocol, whose, mgr, woken, log)
 	if err := r.watch(mgr, woken); err != nil {
 		return fmt.Errorf("set up watches: %w", err)
 	}
@@ -149,12 +148,13 @@ func synced(c interface {
 	}
 }
 
-func newReconciler(cfg Config, protocol switchover.Protocol, selector labels.Selector, mgr ctrl.Manager, woken chan event.GenericEvent, log *slog.Logger) *Reconciler {
+func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selection, mgr ctrl.Manager, woken chan event.GenericEvent, log *slog.Logger) *Reconciler {
 	list := component.List(cfg.Config)
+	whose.Own = component.Names(list)
 	c := &cluster.Client{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(),
 		Events: cluster.Events{Recorder: mgr.GetEventRecorder(v1alpha1.ManagedBy)},
-		Whose:  cluster.Selection{Platform: selector, Own: component.Names(list)},
+		Whose:  whose,
 		Names:  &cluster.KnownNames{},
 		Now:    time.Now,
 		Log:    log,
@@ -209,7 +209,7 @@ func (r *Reconciler) watch(mgr ctrl.Manager, woken <-chan event.GenericEvent) er
 		&corev1.Secret{}:                  predicate.Funcs{},
 		&corev1.ConfigMap{}:               predicate.Funcs{},
 		&corev1.Service{}:                 predicate.Funcs{},
-		&corev1.Namespace{}:               predicate.LabelChangedPredicate{},
+		&corev1.Namespace{}:               predicate.Or(predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}),
 		&corev1.Node{}:                    cluster.NodeMatters(),
 		&corev1.Pod{}:                     images,
 		&appsv1.Deployment{}:              images,

@@ -144,9 +144,9 @@ func (c *testbed) controllerDeployment() *appsv1.Deployment {
 	return d
 }
 
-// TestUninstallNamesWhoNeedsTheLayout: it is refused while a pod has an image under
-// a name that only the layout serves. The pod is named, but no ReplicaSet or
-// revision that is kept for a rollback.
+// TestUninstallNamesWhoNeedsTheLayout: it is refused while a pod of the platform has
+// an image under a name that only the layout serves. The pod is named. No ReplicaSet
+// or revision that is kept for a rollback refuses it, and no tenant's pod.
 func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -155,17 +155,29 @@ func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
 	c.reaches(switchover.Unmanaged, c.upstreamA())
 	c.ask(settingsOf(c.upstreamB()))
 	c.reaches(switchover.Direct, c.upstreamB())
-	c.create(&corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "mine", Name: "holder"},
-		Spec:       corev1.PodSpec{NodeName: "worker", Containers: []corev1.Container{{Name: "c", Image: layout.Fixed().Reference(":v1")}}},
-	})
+	holder := func(namespace string) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "holder"},
+			Spec:       corev1.PodSpec{NodeName: "worker", Containers: []corev1.Container{{Name: "c", Image: layout.Fixed().Reference(":v1")}}},
+		}
+	}
+	ours, theirs := holder("d8-monitoring"), holder("mine")
+	c.create(ours)
+	c.create(theirs)
 	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, c.upstreamB())
 	_, err := c.uninstall(t.Context(), nil)
-	if !errors.Is(err, uninstall.ErrRefused) || !strings.Contains(err.Error(), "addresses that nobody else serves: Pod mine/holder. Give them") {
+	if !errors.Is(err, uninstall.ErrRefused) || !strings.Contains(err.Error(), "- registry.d8-system.svc:5001/system/deckhouse: Pod d8-monitoring/holder, not the platform's: Pod mine/holder\n") {
 		t.Errorf("%v", err)
 	}
 	c.eventually("the layout is there", func() bool { return c.secret(v1alpha1.SecretLayout) != nil })
+	if err := c.Delete(t.Context(), ours, client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	told, err := c.uninstall(t.Context(), nil)
+	if err != nil {
+		t.Errorf("a tenant's Pod refuses it: %v\n%s", err, told)
+	}
 }
 
 // TestUninstallHeedsASpecUntilTheControllerHasEnded: users ask for another mode while

@@ -60,6 +60,9 @@ func TestTheCensusFindsEveryReference(t *testing.T) {
 	var got []string
 	for _, r := range census.References {
 		got = append(got, fmt.Sprintf("%s|%s|%s|%t", r.Name, r.Image, r.User, r.Movable))
+		if r.Foreign || r.Ignored || (r.Namespace == "") == (r.Node == "") {
+			t.Errorf("%s is told as somebody else's: %+v", r.User, r)
+		}
 	}
 	want := []string{
 		"r.io/d8|controllerrevision:1|ControllerRevision ns/rev|false",
@@ -89,16 +92,29 @@ func TestALiveCensusBelievesNoUnobservedTemplate(t *testing.T) {
 	d.Generation = 2
 	d.Status.ObservedGeneration = 1
 	for _, live := range []bool{true, false} {
-		census := mover().Census(&cluster.Inventory{Deployments: []appsv1.Deployment{d}, Live: live}, []layout.Name{fleet.Old()}, 0, ":own")
-		if (census.Problem != "") != live {
-			t.Errorf("live %v: problem %q", live, census.Problem)
+		for _, foreign := range []bool{true, false} {
+			inv := &cluster.Inventory{Whose: fleet.Whose(), Deployments: []appsv1.Deployment{d}, Live: live}
+			if !foreign {
+				inv.Whose.Namespaces = []string{"ns"}
+			}
+			census := mover().Census(inv, []layout.Name{fleet.Old()}, 0, ":own")
+			if (census.Problem != "") != (live && !foreign) {
+				t.Errorf("live %v, foreign %v: problem %q", live, foreign, census.Problem)
+			}
 		}
 	}
 }
 
 func TestRequiredImages(t *testing.T) {
 	t.Parallel()
-	inv := &cluster.Inventory{RequiredImages: []corev1.ConfigMap{
+	elsewhere := fleet.InNS("fake")
+	elsewhere.Namespace = "mine"
+	ignored := fleet.InNS("ignored")
+	ignored.Annotations = map[string]string{v1alpha1.AnnotationIgnore: "true"}
+	inv := &cluster.Inventory{Namespaces: map[string]labels.Set{"ns": {"heritage": "deckhouse"}, "mine": nil}, Whose: fleet.Whose(), RequiredImages: []corev1.ConfigMap{
+		{ObjectMeta: elsewhere, Data: map[string]string{"images_digests.json": `{"m":{"a":"sha256:9","b":"sha256:1"}}`}},
+		{ObjectMeta: elsewhere, Data: map[string]string{"images_digests.json": `{{{`}},
+		{ObjectMeta: ignored, Data: map[string]string{"images_digests.json": `{{{`}},
 		{ObjectMeta: fleet.InNS("good"), Data: map[string]string{"images_digests.json": `{"m":{"b":"sha256:2","a":"sha256:1"},"n":{"a":"sha256:1"}}`}},
 		{ObjectMeta: fleet.InNS("bad"), Data: map[string]string{"images_digests.json": `[]`}},
 	}}
@@ -107,8 +123,8 @@ func TestRequiredImages(t *testing.T) {
 	if got := strings.Join(census.Required, " "); got != ":own @sha256:1 @sha256:2" {
 		t.Errorf("required are %s", got)
 	}
-	if !strings.Contains(census.Problem, "ConfigMap ns/bad") {
-		t.Errorf("problem %q", census.Problem)
+	if !strings.Contains(census.Problem, "ConfigMap ns/bad") || strings.Contains(census.Problem, ";") || census.Lists != 3 {
+		t.Errorf("problem %q, and %d elsewhere", census.Problem, census.Lists)
 	}
 	if got := Sources(inv, census, ":own")["@sha256:1"]; got != "module/m/a" {
 		t.Errorf("sha256:1 is needed by %q", got)

@@ -20,36 +20,41 @@ type Mover struct {
 	// may make no progress before the switch goes on without it.
 	leaveBroken time.Duration
 
-	refused   string               // which patches the API server refused in the last dry run, for users
-	tried     map[types.UID]string // versions whose dry run passed
-	conflicts map[types.UID]conflict
-	sent      map[types.UID]sent
-	reached   map[types.UID]reached
+	refused string               // which patches the API server refused in the last dry run, for users
+	tried   map[types.UID]string // versions whose dry run passed
+	left    map[types.UID]left
+	sent    map[types.UID]sent
+	reached map[types.UID]reached
 }
 
 // NewMover makes a Mover. For leaveBroken, 0 means one minute.
 func NewMover(c *cluster.Client, leaveBroken time.Duration) *Mover {
 	return &Mover{
 		cluster: c, leaveBroken: cmp.Or(leaveBroken, BrokenBefore),
-		tried: map[types.UID]string{}, conflicts: map[types.UID]conflict{},
+		tried: map[types.UID]string{}, left: map[types.UID]left{},
 		sent: map[types.UID]sent{}, reached: map[types.UID]reached{},
 	}
 }
 
-// conflict is the manager that applies a workload's images, and the number of the
-// switch that it was found in. The next switch asks again.
-type conflict struct {
-	manager string
-	number  int64
+// left is why a workload is left where it is, and the number of the switch that
+// this was found in. The next switch asks again.
+type left struct {
+	why    string
+	number int64
 }
 
-// conflictingManager is the manager that was found in this switch to apply a
-// workload's images; empty when there is none.
-func (m *Mover) conflictingManager(uid types.UID, number int64) string {
-	if c, ok := m.conflicts[uid]; ok && c.number == number {
-		return c.manager
+// leftIn is why a workload is left where it is in this switch; empty for others.
+func (m *Mover) leftIn(uid types.UID, number int64) string {
+	if l, ok := m.left[uid]; ok && l.number == number {
+		return l.why
 	}
 	return ""
+}
+
+// leave leaves a workload where it is for this switch. The next pass lists it.
+func (m *Mover) leave(uid types.UID, number int64, why string) {
+	m.left[uid] = left{why, number}
+	m.cluster.Wake()
 }
 
 // sent is what this process remembers of its patch of a workload. An annotation
@@ -89,7 +94,7 @@ func (m *Mover) ended(uid types.UID) {
 // forget drops what was remembered in other switches than the one with this
 // number.
 func (m *Mover) forget(number int64) {
-	maps.DeleteFunc(m.conflicts, func(_ types.UID, c conflict) bool { return c.number != number })
+	maps.DeleteFunc(m.left, func(_ types.UID, l left) bool { return l.number != number })
 	maps.DeleteFunc(m.sent, func(_ types.UID, s sent) bool { return s.number != number })
 	maps.DeleteFunc(m.reached, func(_ types.UID, r reached) bool { return r.number != number })
 }
@@ -100,8 +105,8 @@ func (m *Mover) notOurs(w cluster.Workload, number int64, names []layout.Name) s
 	if reason := w.NotOurs(names); reason != "" {
 		return reason
 	}
-	if manager := m.conflictingManager(w.GetUID(), number); manager != "" {
-		return cluster.AppliedBy(manager)
+	if why := m.leftIn(w.GetUID(), number); why != "" {
+		return why
 	}
 	if number != 0 && (w.RepointedIn(number) || m.sentIn(w.GetUID(), number).from != "") {
 		return "it was re-pointed in this switch and changed back"

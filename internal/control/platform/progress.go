@@ -107,6 +107,10 @@ func (m *Mover) measureOne(p *Progress, v *state.View, w cluster.Workload, names
 			m.ended(w.GetUID())
 			return
 		}
+		if ro.broken && w.Foreign {
+			p.skipped = append(p.skipped, Skipped{w, "it was re-pointed and does not come up: " + ro.why})
+			return // whoever made it may not stop the others
+		}
 		p.underway = append(p.underway, ro)
 	}
 }
@@ -125,9 +129,12 @@ func (ro Rollout) compare(o Rollout) int {
 	return cmp.Or(ro.turn()-o.turn(), cmp.Compare(ro.String(), o.String()))
 }
 
-// turn orders rollouts: Deckhouse first, DaemonSets last.
+// turn orders rollouts: Deckhouse first, DaemonSets last, and after them what is
+// not in a namespace of the platform.
 func (ro Rollout) turn() int {
 	switch {
+	case ro.Foreign:
+		return 3
 	case isDeckhouse(ro.Workload):
 		return 0
 	case ro.Kind.Kind == "DaemonSet":

@@ -53,7 +53,7 @@ func (m *Mover) Repoint(ctx context.Context, v *state.View) error {
 	}
 	var lost error
 	for _, ro := range next {
-		if m.conflictingManager(ro.GetUID(), v.Doc.Switch) != "" {
+		if m.leftIn(ro.GetUID(), v.Doc.Switch) != "" {
 			continue // found by the dry run; the next pass lists it
 		}
 		err := m.cluster.Repoint(ctx, ro.Workload, ro.Repointing)
@@ -76,7 +76,8 @@ const mostRefusals = 10
 
 // dryRunAll tries every rollout that is still to come, and remembers all that are
 // refused. If an object has changed meanwhile, the others are still tried, and
-// the next pass tries that one again.
+// the next pass tries that one again. What is not in a namespace of the platform
+// is left where it is if it is refused: whoever made it may not stop the others.
 func (m *Mover) dryRunAll(ctx context.Context, p Progress, doc state.Document) error {
 	var lost, first error
 	var refused []string
@@ -90,12 +91,16 @@ func (m *Mover) dryRunAll(ctx context.Context, p Progress, doc state.Document) e
 			continue
 		}
 		err = fmt.Errorf("try to re-point %s: %w", ro, err)
-		no := refusal(ro, err)
-		if no == "" { // the error is not about this workload
+		no := refusal(err)
+		if no == nil { // the error is not about this workload
 			first = err
 			break
 		}
-		if refused = append(refused, no); first == nil {
+		if ro.Foreign {
+			m.leave(ro.GetUID(), doc.Switch, "the API server refuses the change: "+string(no.Reason))
+			continue
+		}
+		if refused = append(refused, ro.String()+": "+no.Message); first == nil {
 			first = err
 		}
 		if len(refused) == mostRefusals {
@@ -109,19 +114,19 @@ func (m *Mover) dryRunAll(ctx context.Context, p Progress, doc state.Document) e
 	return lost
 }
 
-// refusal is the text for users if the API server refused the patch; empty if it
-// was only busy or could not be reached.
-func refusal(ro Rollout, err error) string {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return ""
+// refusal is the API server's answer if it refused the patch; nil if it was only
+// busy or could not be reached.
+func refusal(err error) *metav1.Status {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
+		return nil
 	}
-	code := status.Status().Code
-	if code < http.StatusBadRequest || code >= http.StatusInternalServerError ||
-		slices.Contains([]int32{http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests}, code) {
-		return ""
+	status := answer.Status()
+	if status.Code < http.StatusBadRequest || status.Code >= http.StatusInternalServerError ||
+		slices.Contains([]int32{http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests}, status.Code) {
+		return nil
 	}
-	return ro.String() + ": " + status.Status().Message
+	return &status
 }
 
 // dryRunOne tries the patch of one workload. Before that it asks the API server,
@@ -132,14 +137,13 @@ func refusal(ro Rollout, err error) string {
 // repeat a container's image would remove it.
 func (m *Mover) dryRunOne(ctx context.Context, ro Rollout, doc state.Document) error {
 	id := string(ro.GetUID()) + "/" + ro.GetResourceVersion() + "/" + strconv.FormatInt(doc.Switch, 10)
-	if m.tried[ro.GetUID()] == id || m.conflictingManager(ro.GetUID(), doc.Switch) != "" {
+	if m.tried[ro.GetUID()] == id || m.leftIn(ro.GetUID(), doc.Switch) != "" {
 		return nil
 	}
 	wanted := client.ApplyConfigurationFromUnstructured(ro.Repointed(ro.Repointing))
 	if err := m.cluster.Apply(ctx, wanted, cluster.Owner, client.DryRunAll); apierrors.IsConflict(err) {
 		if manager := conflicting(err); manager != "" {
-			m.conflicts[ro.GetUID()] = conflict{manager, doc.Switch}
-			m.cluster.Wake()
+			m.leave(ro.GetUID(), doc.Switch, cluster.AppliedBy(manager))
 			return nil
 		}
 	}

@@ -172,8 +172,8 @@ func TestPullSecretsKeepWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-// TestWhoGetsAPullSecret: only namespaces of the platform, whatever users write
-// into theirs.
+// TestWhoGetsAPullSecret: only namespaces that are the platform's by label or list,
+// whatever users write into theirs and whatever those are called.
 func TestWhoGetsAPullSecret(t *testing.T) {
 	t.Parallel()
 	platform := map[string]string{"heritage": "deckhouse"}
@@ -181,13 +181,16 @@ func TestWhoGetsAPullSecret(t *testing.T) {
 	s := fleet.Empty()
 	s.Snapshot = &cluster.Snapshot{
 		Inventory: &cluster.Inventory{
-			Whose:      fleet.Whose(),
-			Namespaces: map[string]labels.Set{"platform": platform, "unused": platform, "ending": platform, "left": platform, "tenant": nil, "forged": nil},
-			Ending:     map[string]bool{"ending": true},
+			Whose: fleet.Whose(),
+			Namespaces: map[string]labels.Set{"platform": platform, "unused": platform, "ending": platform, "left": platform, "tenant": nil, "forged": nil,
+				"d8-evil": nil, "kube-evil": nil, "kube-system": nil},
+			Ending: map[string]bool{"ending": true},
 		},
 		Secrets: map[client.ObjectKey]*corev1.Secret{},
 	}
-	for _, namespace := range []string{"platform", "d8-unlabelled", "kube-system", "ending", "tenant"} {
+	s.Inventory.Whose.Namespaces = []string{"kube-system"}
+	s.Inventory.Whose.Workloads = true // of workloads, and not of namespaces
+	for _, namespace := range []string{"platform", "d8-evil", "kube-evil", "kube-system", "ending", "tenant"} {
 		pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "p", Labels: platform}}
 		pod.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: v1alpha1.SecretRegistry}}
 		s.Inventory.Pods = append(s.Inventory.Pods, pod)
@@ -200,8 +203,8 @@ func TestWhoGetsAPullSecret(t *testing.T) {
 		registry switchover.Target
 		want     string
 	}{
-		{target, "d8-system d8-unlabelled kube-system left platform"},
-		{switchover.Target{}, "d8-unlabelled kube-system left platform"}, // d8-system's is the user's
+		{target, "d8-system kube-system left platform"},
+		{switchover.Target{}, "kube-system left platform"}, // d8-system's is the user's
 	} {
 		var doc state.Document
 		doc.Desired.PullSecrets, doc.Desired.Registry = []switchover.Target{target}, c.registry

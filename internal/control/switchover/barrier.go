@@ -16,6 +16,8 @@ type rules struct {
 	at func(n Node, generation int64) bool
 	// union is the layout of a switch under way.
 	union func(*evaluation) layout.Layout
+	// gates reports whether a reference may hold a switch up.
+	gates func(*evaluation, Reference) bool
 	// keep are the names that Final must leave.
 	keep func(*evaluation) []layout.Name
 	// safeNow reports whether every counting node serves the last union that
@@ -35,6 +37,7 @@ func standardRules() rules {
 		valid:           validReport,
 		at:              func(n Node, generation int64) bool { return n.Report.Generation >= generation },
 		union:           union,
+		gates:           gates,
 		keep:            namesInUse,
 		safeNow:         func(e *evaluation) verdict { return e.barrier(e.s.SafeGeneration) },
 		mayShrink:       mayShrink,

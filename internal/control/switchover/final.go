@@ -22,7 +22,7 @@ func mayShrink(e *evaluation) verdict {
 	case !census.Live:
 		return wait("Looking for images in use")
 	}
-	request := checkRequest(e.s, e.seen)
+	request := e.checkRequest()
 	if !e.seen.FinalCheck.passed(request) {
 		return wait(checkMessage(request, e.seen.FinalCheck))
 	}
@@ -78,18 +78,31 @@ func (p Protocol) CheckRequest(s State, seen Observed) CheckRequest {
 	if s.Target.IsZero() || e.s.passed(names.ConditionImages) && !p.NeedsLive(s, seen) {
 		return CheckRequest{}
 	}
-	return checkRequest(s, seen)
+	return e.checkRequest()
 }
 
-// checkRequest asks the target for every image in use under any known name,
-// and for those that are listed as required.
-func checkRequest(s State, seen Observed) CheckRequest {
-	images := slices.Clone(seen.Census.Required)
-	for _, r := range seen.Census.References {
-		images = append(images, r.Image)
+// checkRequest asks the target for every image that the platform uses under any
+// known name, and for those that are listed as required.
+func (e *evaluation) checkRequest() CheckRequest {
+	images := slices.Clone(e.seen.Census.Required)
+	for _, r := range e.seen.Census.References {
+		if e.rules.gates(e, r) {
+			images = append(images, r.Image)
+		}
 	}
 	slices.Sort(images)
-	return CheckRequest{Upstream: s.Target.Upstream, Images: slices.Compact(images)}
+	return CheckRequest{Upstream: e.s.Target.Upstream, Images: slices.Compact(images)}
+}
+
+// gates reports whether a switch waits for what a reference needs. Everybody who
+// may make a Pod can refer to an image that is nowhere. A node's sandbox image is
+// needed by every pod on it, and its owner can hold a barrier up anyway: it counts
+// until the operator excludes the node.
+func gates(e *evaluation, r Reference) bool {
+	if r.Node != "" {
+		return slices.ContainsFunc(e.seen.Nodes, func(n Node) bool { return n.Name == r.Node && n.Agent && !n.Exclude })
+	}
+	return !r.Foreign && !r.Ignored
 }
 
 // IsZero reports whether nothing is to be checked.

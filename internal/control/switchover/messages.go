@@ -3,9 +3,11 @@ package switchover
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -13,8 +15,11 @@ import (
 // Users know these texts: they stay word for word.
 
 const (
-	mostNodes    = 10
-	mostUsers    = 10
+	mostNodes = 10
+	mostUsers = 10
+	// mostForeign is how many of those are named that a switch does not wait for:
+	// there may be any number.
+	mostForeign  = 3
 	mostFailures = 5
 	// mostVersion is the beginning of a hash, in bytes.
 	mostVersion = 18
@@ -199,6 +204,7 @@ func excludedMessage(excluded []Exclusion) string {
 }
 
 // keptMessage lists the names that stay only because something refers to them.
+// What is not the platform's never takes the place of what is.
 func (e *evaluation) keptMessage() string {
 	var b strings.Builder
 	own := e.ownNames(e.s.Target)
@@ -206,11 +212,9 @@ func (e *evaluation) keptMessage() string {
 		if slices.Contains(own, n) {
 			continue
 		}
-		var users []string
-		for _, r := range e.seen.Census.References {
-			if r.Name == n && !slices.Contains(users, r.User) {
-				users = append(users, r.User)
-			}
+		users := capped(e.users(func(r Reference) bool { return r.Name == n && !r.Foreign }), mostUsers)
+		if others := e.users(func(r Reference) bool { return r.Name == n && r.Foreign }); len(others) > 0 {
+			users = append(slices.Clone(users), "not the platform's: "+strings.Join(capped(others, mostForeign), ", "))
 		}
 		if len(users) == 0 {
 			continue // kept for the proxy's clients, until Cleanup
@@ -218,9 +222,66 @@ func (e *evaluation) keptMessage() string {
 		if b.Len() == 0 {
 			fmt.Fprintf(&b, "Names that are still in use and served by %s:\n", e.s.Target.Upstream.Base())
 		}
-		fmt.Fprintf(&b, "- %s: %s\n", n, strings.Join(capped(users, mostUsers), ", "))
+		fmt.Fprintf(&b, "- %s: %s\n", n, strings.Join(users, ", "))
 	}
 	return b.String()
+}
+
+// leftMessage lists who still uses names that nobody serves once the layout is gone.
+func (e *evaluation) leftMessage() string {
+	users := e.users(e.needsLayout)
+	if len(users) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d user(s) of names that nobody serves any more: %s\n", len(users), strings.Join(capped(users, mostUsers), ", "))
+}
+
+// uncheckedMessage says what a switch does not wait for.
+func (e *evaluation) uncheckedMessage() string {
+	namespaces := map[string]bool{}
+	others, ignored := 0, 0
+	for _, r := range e.seen.Census.References {
+		switch {
+		case r.Ignored && !r.Foreign:
+			ignored++
+		case r.Foreign && !r.Ignored:
+			others++
+			namespaces[r.Namespace] = true
+		}
+	}
+	var b strings.Builder
+	if others > 0 {
+		fmt.Fprintf(&b, "%d reference(s) of %d namespace(s) that are not the platform's are not checked: %s\n", others, len(namespaces),
+			strings.Join(capped(slices.Sorted(maps.Keys(namespaces)), mostForeign), ", "))
+	}
+	if lists := e.seen.Census.Lists; lists > 0 {
+		fmt.Fprintf(&b, "%d ConfigMap(s) %s are not the platform's, or are ignored, and require nothing\n", lists, names.LabelRequiredImages)
+	}
+	if ignored > 0 {
+		fmt.Fprintf(&b, "%d reference(s) of the platform are not checked, because of annotation %s\n", ignored, names.AnnotationIgnore)
+	}
+	return b.String()
+}
+
+// users are the users of some references, each once.
+func (e *evaluation) users(of func(Reference) bool) []string {
+	var users []string
+	seen := map[string]bool{}
+	for _, r := range e.seen.Census.References {
+		if of(r) && !seen[r.User] {
+			seen[r.User] = true
+			users = append(users, r.User)
+		}
+	}
+	return users
+}
+
+// withLines puts further lines below a message, if there are any.
+func withLines(message, more string) string {
+	if message == "" || more == "" {
+		return message + more
+	}
+	return strings.TrimSuffix(message, "\n") + "\n" + more
 }
 
 func skippedMessage(skipped []string) string {

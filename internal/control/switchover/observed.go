@@ -166,10 +166,12 @@ type Census struct {
 	Problem string
 	// References are sorted by name, then by user.
 	References []Reference
-	// Required are the listed images of ConfigMaps
+	// Required are the listed images of the platform's ConfigMaps
 	// registry.deckhouse.io/required-images and our own, in the form of
 	// CheckRequest.Images, sorted.
 	Required []string
+	// Lists is how many such ConfigMaps are elsewhere; they require nothing.
+	Lists int
 }
 
 // Reference is one image somewhere in the cluster.
@@ -180,6 +182,13 @@ type Reference struct {
 	Image string
 	// User says where: "Deployment d8-monitoring/prometheus", "Pod a/b".
 	User string
+	// Namespace is that of the user; empty for a node.
+	Namespace string
+	// Node is the node that says that it needs the image; empty for objects.
+	Node string
+	// Foreign marks a namespace that is not the platform's, Ignored what the
+	// operator says to ignore. The name stays routed, and nothing waits for it.
+	Foreign, Ignored bool
 	// Movable is whether we may re-point it: a platform workload's template
 	// that is ours to patch and has not opted out.
 	Movable bool

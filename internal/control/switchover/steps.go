@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -20,7 +22,7 @@ func haveImages(e *evaluation) verdict {
 	if e.seen.Census.Problem != "" {
 		return wait(e.seen.Census.Problem)
 	}
-	request := checkRequest(e.s, e.seen)
+	request := e.checkRequest()
 	report := e.seen.Check
 	if !report.passed(request) {
 		return wait(checkMessage(request, report))
@@ -36,7 +38,7 @@ func haveImages(e *evaluation) verdict {
 		// this one ends must start from there.
 		e.s.Active = e.s.Target
 	}
-	return done(checkMessage(request, report))
+	return done(withLines(checkMessage(request, report), e.uncheckedMessage()))
 }
 
 // nodesHaveNoCustomConfig waits until nothing in containerd's configuration
@@ -168,7 +170,7 @@ func nodesKnowOnlyNew(e *evaluation) verdict {
 	if v := e.barrier(e.s.Finalized); !v.done {
 		return v
 	}
-	return done(e.keptMessage())
+	return done(withLines(e.keptMessage(), e.uncheckedMessage()))
 }
 
 // proxyIsGone stops the in-cluster proxy once no client uses it any more. Nodes
@@ -283,7 +285,7 @@ func (e *evaluation) afterReady(step string) (v verdict, changed bool) {
 		e.s.NamesChecked = e.seen.Now
 		if e.seen.Census.Live && e.rules.mayShrink(e).done {
 			e.shrink(e.rules.keep(e))
-			return done(e.keptMessage()), true
+			return done(withLines(e.keptMessage(), e.uncheckedMessage())), true
 		}
 	}
 	return verdict{}, false
@@ -303,7 +305,7 @@ func (e *evaluation) orderLegacy() {
 		return
 	}
 	if e.keepsNames() && e.namesAreLive() {
-		return // something needs them: the layout is published again
+		return // the platform needs them: the layout is published again
 	}
 	e.s.Desired.Layout, e.s.Desired.ProxyLayout, e.s.Desired.ProxyShrunk = layout.Layout{}, layout.Layout{}, 0
 	e.s.Desired.Legacy, e.s.SafeGeneration = true, 0
@@ -313,17 +315,22 @@ func (e *evaluation) asksForLegacy() bool {
 	return !e.hasFixedAddress(e.s.Target.Mode) && !e.s.Desired.Layout.IsZero() && !e.seen.Published.Found && e.seen.Published.Problem == ""
 }
 
-// namesAreLive reports whether anything that runs needs the names that the
-// layout keeps. Old revisions and our own pods do not count. They always name the
-// old address; if they counted, the order could never be followed.
+// namesAreLive reports whether anything of the platform that runs needs the names
+// that the layout keeps. Old revisions and our own pods do not count. They always
+// name the old address; if they counted, the order could never be followed. Nor
+// does what is not the platform's: the operator's word is not a tenant's to refuse.
 func (e *evaluation) namesAreLive() bool {
-	census, own := e.seen.Census, e.ownNames(e.s.Target)
+	census := e.seen.Census
 	if !census.Live || census.Problem != "" {
 		return true // as far as we know
 	}
-	return slices.ContainsFunc(census.References, func(r Reference) bool {
-		return !r.Retained && !r.OwnWorkload && !slices.Contains(own, r.Name)
-	})
+	return slices.ContainsFunc(census.References, func(r Reference) bool { return e.needsLayout(r) && e.rules.gates(e, r) })
+}
+
+// needsLayout reports whether something that runs refers to a name that only a
+// layout serves.
+func (e *evaluation) needsLayout(r Reference) bool {
+	return !r.Retained && !r.OwnWorkload && !slices.Contains(e.ownNames(e.s.Target), r.Name)
 }
 
 // keepsNames reports whether the layout has more names than the target needs.
@@ -332,11 +339,14 @@ func (e *evaluation) keepsNames() bool {
 }
 
 // legacyBarrier is done when every counting node is back in the legacy
-// containerd format.
+// containerd format. Its message is made once: tenants come and go.
 func (e *evaluation) legacyBarrier() verdict {
 	waiting, of := e.waitingFor(func(n Node) bool { return e.rules.valid(n) && n.Report.Legacy })
-	if len(waiting) == 0 {
-		return done("")
+	if len(waiting) > 0 {
+		return wait(e.legacyMessage(waiting, of))
 	}
-	return wait(e.legacyMessage(waiting, of))
+	if c := e.s.condition(names.ConditionFinal); c != nil && c.Status == metav1.ConditionTrue && e.was.Desired.Legacy {
+		return done(c.Message)
+	}
+	return done(e.leftMessage())
 }

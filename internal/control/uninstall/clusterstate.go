@@ -79,12 +79,18 @@ func (s clusterState) waiting() string {
 	return "the controller has not said what it waits for"
 }
 
-// kept is the message of step Final, which names what still needs the layout.
-func (s clusterState) kept() string {
-	if c := meta.FindStatusCondition(s.doc.Conditions, v1alpha1.ConditionFinal); c != nil && c.Message != "" {
-		return c.Message
+// republished says why the controller has published the layout again: step Final
+// names what of the platform needs it.
+func (s clusterState) republished() error {
+	if s.doc == nil {
+		return s.refusal()
 	}
-	return "ask kubectl get module registry -o yaml"
+	why := "ask kubectl get module registry -o yaml"
+	if c := meta.FindStatusCondition(s.doc.Conditions, v1alpha1.ConditionFinal); c != nil && c.Message != "" {
+		why = strings.TrimSpace(c.Message)
+	}
+	return refused("the controller has published the layout again, because images are still named by addresses that nobody else serves. %s\n"+
+		"Give them other images or remove them, and try again. Nothing was removed", why)
 }
 
 // mayBegin refuses before anything is changed.

@@ -45,7 +45,7 @@ func (u *uninstaller) revertNodes(ctx context.Context) error {
 		case err != nil:
 			return "", err
 		case s.layout != nil && s.layout.UID != deleted:
-			return "", u.refuseRepublished(ctx, s)
+			return "", s.republished()
 		case s.reverted():
 			return "", nil
 		case s.refusal() != nil:
@@ -59,22 +59,6 @@ func (u *uninstaller) revertNodes(ctx context.Context) error {
 		return err
 	}
 	return u.tellSkipped(ctx)
-}
-
-// refuseRepublished names what still needs names that only the layout serves.
-func (u *uninstaller) refuseRepublished(ctx context.Context, s clusterState) error {
-	if s.doc == nil {
-		return s.refusal()
-	}
-	by, err := u.layoutUsers(ctx, s.doc)
-	if err != nil {
-		return err
-	}
-	if len(by) == 0 { // gone meanwhile
-		by = []string{s.kept()}
-	}
-	return refused("the controller has published the layout again, because images are still named by addresses that nobody else serves: %s. "+
-		"Give them other images or remove them, and try again. Nothing was removed", strings.Join(by, ", "))
 }
 
 // tellSkipped names the nodes that the controller did not wait for.

@@ -14,8 +14,6 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
-	"github.com/d8-registry/registry/internal/control/state"
-	"github.com/d8-registry/registry/internal/layout"
 )
 
 // pullSecretUsers are the objects that pull with Secret deckhouse-registry, by
@@ -43,28 +41,6 @@ func pullSecrets(o client.Object) []corev1.LocalObjectReference {
 		return spec.ImagePullSecrets
 	}
 	return nil
-}
-
-// layoutUsers are the pods and workloads with an image under a name that only
-// the layout serves, at most ten of them. ReplicaSets and revisions that are
-// kept for a rollback do not count.
-func (u *uninstaller) layoutUsers(ctx context.Context, doc *state.Document) ([]string, error) {
-	names := slices.DeleteFunc(doc.Desired.Layout.Names(), func(n layout.Name) bool {
-		return n == doc.Target.Name() || n == layout.NameOf(doc.Target.Upstream)
-	})
-	var found []string
-	err := u.eachUser(ctx, func(o client.Object) {
-		if spec := cluster.PodSpecOf(o); spec != nil && cluster.RefersTo(spec, names) {
-			found = append(found, u.describe(o))
-		}
-	}, &appsv1.DeploymentList{}, &appsv1.DaemonSetList{}, &appsv1.StatefulSetList{}, &batchv1.CronJobList{}, &corev1.PodList{})
-	if err != nil {
-		return nil, fmt.Errorf("look who needs the layout: %w", err)
-	}
-	if len(found) > 10 {
-		found = append(found[:10:10], fmt.Sprintf("and %d more", len(found)-10))
-	}
-	return found, nil
 }
 
 // eachUser calls visit for each object of these lists, but not for pods that

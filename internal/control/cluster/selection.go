@@ -1,0 +1,71 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+// Selection says which workloads are whose. What is the platform's is told by
+// namespaces: a tenant may label all that is in theirs, but not the namespace.
+type Selection struct {
+	// Platform selects the platform's namespaces. Namespaces are more of them, by
+	// name. d8-system always is one.
+	Platform   labels.Selector
+	Namespaces []string
+	// Workloads makes a workload with the platform's label the platform's in any
+	// namespace. Whoever may make a Deployment then joins the rollout.
+	Workloads bool
+	// Own are the module's own workloads in d8-system, as "Deployment/name".
+	Own []string
+}
+
+// ParseSelection reads the values of --platform-selector and --platform-namespaces.
+func ParseSelection(selector, namespaces string) (Selection, error) {
+	var s Selection
+	var err error
+	if s.Platform, err = labels.Parse(selector); err != nil {
+		return s, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", selector, err)
+	}
+	if s.Platform.Empty() {
+		return s, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: every namespace would be the platform's", selector)
+	}
+	if namespaces == "" {
+		return s, nil
+	}
+	s.Namespaces = strings.Split(namespaces, ",")
+	for _, name := range s.Namespaces {
+		if wrong := validation.IsDNS1123Label(name); len(wrong) > 0 {
+			return s, fmt.Errorf("--platform-namespaces: %q is no name of a namespace, and must be a whole one, without wildcards: %w", name, errors.New(wrong[0]))
+		}
+	}
+	return s, nil
+}
+
+// IsPlatforms reports whether a namespace is the platform's. Its name alone says
+// nothing: d8-* and kube-* are reserved on some clusters only. A namespace that is
+// not there is nobody's, whatever the selector says of one without labels.
+func (inv *Inventory) IsPlatforms(namespace string) bool {
+	if namespace == v1alpha1.Namespace || slices.Contains(inv.Whose.Namespaces, namespace) {
+		return true
+	}
+	have, known := inv.Namespaces[namespace]
+	return known && inv.Whose.Platform != nil && inv.Whose.Platform.Matches(have)
+}
+
+// selects reports whether a workload is the platform's by its own label.
+func (s Selection) selects(o metav1.Object) bool {
+	return s.Workloads && s.Platform != nil && s.Platform.Matches(labels.Set(o.GetLabels()))
+}
+
+// IsIgnored reports whether the operator says to ignore what an object refers to.
+func IsIgnored(o metav1.Object) bool {
+	return o.GetAnnotations()[v1alpha1.AnnotationIgnore] == "true"
+}
