@@ -90,17 +90,23 @@ func TestPolicyAndParserAgree(t *testing.T) {
 func drawDirect(t *rapid.T) map[string]any {
 	direct := map[string]any{}
 	host := rapid.StringOfN(rapid.SampledFrom([]rune("aZ09.-_:[]@ \n/ü")), 0, 8, -1)
-	label := rapid.SampledFrom([]string{"a", "registry.example.com", "10.0.0.1", "256.0.0.1", "localhost", "registry.d8-system.svc", "1.2.3", "a.1", "01.2.3.4", "x-.y"})
+	label := rapid.SampledFrom([]string{"a", "registry.example.com", "10.0.0.1", "256.0.0.1", "localhost", "registry.d8-system.svc", "1.2.3", "a.1", "01.2.3.4", "x-.y",
+		"[fd00::1]", "fd00::1", "[fe80::1]", "[::]", "[1:2:3:4:5:6:7:8]", "[1:2:3:4:5:6:7::]", "[::ffff:1.2.3.4]", "[a::b::c]", "[fd00::1%eth0]", "index.docker.io"})
 	port := rapid.SampledFrom([]string{"", "", ":1", ":0", ":65535", ":65536", ":05", ":", ":x", ":1:2", ":99999999999999999999"})
+	literal := rapid.StringOfN(rapid.SampledFrom([]rune("0f:::.g")), 0, 16, -1)
 	path := rapid.SampledFrom([]string{"", "", "/a", "/a/b", "/..", "/.", "/a/../b", "//a", "/a/", "/A_b.c-d", "/...", "/ü", "/a:tag", "/a@b", "/a b"})
-	if rapid.Bool().Draw(t, "pieces") {
+	switch rapid.IntRange(0, 2).Draw(t, "pieces") {
+	case 0:
+		direct["imagesRepo"] = "[" + literal.Draw(t, "literal") + "]" + port.Draw(t, "port") + path.Draw(t, "path")
+	case 1:
 		direct["imagesRepo"] = label.Draw(t, "host") + port.Draw(t, "port") + path.Draw(t, "path")
-	} else {
+	default:
 		direct["imagesRepo"] = host.Draw(t, "host") + port.Draw(t, "port") + path.Draw(t, "path")
 	}
 	secret := rapid.OneOf(
 		rapid.SampledFrom([]string{"", "", "x", "a:b", "ü", "a\nb", "\x7f", "\u0085", "\u200b", "\u00a0", " ", strings.Repeat("ü", 128), strings.Repeat("x", 4097)}),
 		rapid.StringN(0, 4, -1),
+		rapid.StringOfN(rapid.SampledFrom([]rune("a \n\r\t\x00\u0085")), 0, 6, -1),
 	)
 	for _, field := range []string{"license", "username", "password"} {
 		if rapid.IntRange(0, 2).Draw(t, "give "+field) == 0 {

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -31,7 +32,12 @@ const (
 	wantObject     = "registry: must be an object with 'mode'."
 	wantForm       = "registry.direct: 'imagesRepo' must be host[:port][/path], without scheme, credentials, tag and digest."
 	wantPort       = "registry.direct: the port in 'imagesRepo' must be a number from 1 to 65535."
-	wantHost       = "registry.direct: the host in 'imagesRepo' must be a DNS name or an IPv4 address."
+	wantHost       = "registry.direct: the host in 'imagesRepo' must be a DNS name or an IP address."
+	wantBrackets   = "registry.direct: an IPv6 address in 'imagesRepo' must be in brackets and with a port, such as [fd00::1]:5000."
+	wantHex        = "registry.direct: what is in brackets in 'imagesRepo' must be an IPv6 address in hexadecimal digits."
+	wantZone       = "registry.direct: 'imagesRepo' has a link-local address or a zone, which image references cannot have; expected another address."
+	wantControls   = "registry.direct: 'password' must not contain control characters, line breaks and tabs excepted."
+	wantOneLine    = "registry.direct: 'password' is one line with a line break or a tab before or after it; remove that (printf '%s' instead of echo)."
 	wantSegment    = "registry.direct: each segment of the path in 'imagesRepo' must consist of letters, digits, '.', '_' and '-', and be neither '.' nor '..'."
 	wantSpace      = "registry.direct: 'imagesRepo' must be without white space and without a slash at its end."
 	wantReserved   = "registry.direct: 'imagesRepo' names the module's own address registry.d8-system.svc; expected the address of the real registry."
@@ -43,6 +49,18 @@ const (
 
 func wantControl(field string) string {
 	return "registry.direct: '" + field + "' must not contain line breaks and other control characters."
+}
+
+// passwordRefusal is what a password with a control character in it is refused
+// with: line breaks and tabs are none of those.
+func passwordRefusal(control string) string {
+	switch control {
+	case "newline", "carriage return", "tab":
+		return ""
+	case "final newline":
+		return wantOneLine
+	}
+	return wantControls
 }
 
 func wantString(field string) string { return "registry.direct: '" + field + "' must be a string." }
@@ -143,16 +161,21 @@ func repoRows() []row {
 		"": {
 			"a.b", "registry.deckhouse.io/deckhouse/ce", "registry.example.com:5000/a/b", "10.0.0.1:5000/a", "10.0.0.1", "localhost/a",
 			"registry:5000/a", "a.b/c.d_e-f/..g", "a.b/...", "Registry.Example.COM/Path", "xn--80ak6aa92e.com/a", "0.0.0.0", "1.2.3.4a/b",
-			"a.b:1", "a.b:65535", "registry.d8-system.svc2/a", "registry.d8-system/a",
+			"'[fd00::1]:5000/a'", "'[FD00:0::A]:443'", "'[::1]:5000/a'", "'[1:2:3:4:5:6:7:8]:1/a'", "'[::]:1'", "'[1::]:65535'", "'[1:2:3:4:5:6:7::]:1'", "'[fe00::1]:5000/a'",
+			"docker.io/team/ee", "index.docker.io/team", "registry-1.docker.io/a", "a.b:1", "a.b:65535", "registry.d8-system.svc2/a", "registry.d8-system/a",
 		},
 		wantSpace: {"a.b/c/", "a.b/", "'a.b/c '", "' a.b/c'", `"a.b/c\n"`, `"a.b/c\t"`, `"a.b/\0"`, "'a.b/c d'", `"a.b/c\x1b[31m"`},
 		wantForm: {
 			"https://a.b/c", "http://a.b/c", "user:password@a.b/c", "'a.b/c@sha256:0000'", "oci://a.b",
 		},
 		wantPort: {
-			"'a.b:0/c'", "'a.b:99999/c'", "'a.b:65536'", "'a.b:/c'", "'a.b:port/c'", "'a.b:080/c'", "'a.b:-1'", "'a.b:1:2'", "'[::1]:5000/a'",
-			"'::1'", "'a.b:123456789012345678901234567890'",
+			"'a.b:0/c'", "'a.b:99999/c'", "'a.b:65536'", "'a.b:/c'", "'a.b:port/c'", "'a.b:080/c'", "'a.b:-1'", "'a.b:1:2'", "'[fd00::1]:0/a'", "'[fd00::1]:05'",
+			"'[fd00::1]:x'", "'a.b:123456789012345678901234567890'",
 		},
+		wantBrackets: {"'::1'", "'fd00::1/a'", "'fd00::1:5000/a'", "'[fd00::1]/a'", "'[fd00::1/a'", "'[fd00::1]5000/a'", "'[]'", "'['", "'1:2:3:4:5:6:7:8/a'", "'[fd00::1]]:5'"},
+		wantHex: {"'[]:5000'", "'[::ffff:10.0.0.1]:5000/a'", "'[fd00::g]:5000'", "'[1::2::3]:5000'", "'[:::]:1'", "'[1:2:3:4:5:6:7]:1'", "'[1:2:3:4:5:6:7:8:9]:1'",
+			"'[1:2:3:4::5:6:7:8]:1'", "'[fd000::1]:1'", "'[a.b]:1/c'", "'[1:]:1'", "'[:1::]:1'"},
+		wantZone: {"'[fe80::1%eth0]:5000/a'", "'[FE80::1]:5000/a'", "'fe80::1%eth0/a'", "'[febf::1]:5000/a'", "'[fd00::1%25eth0]:5000/a'"},
 		wantHost: {
 			"'/a'", "a..b/c", ".a.b/c", "a.b./c", "-a.b/c", "a-.b/c", "a_b.c/d", "256.1.1.1/a", "1.2.3/a", "01.2.3.4/a", "1.2.3.4.5",
 			"a.123", strings.Repeat("a", 64) + ".b/c", "приклад.рф/a", "a%2eb.c", "a.b\\c/d", "'a.b,c'", "'$(id).b'", "'a.b#c'",
@@ -192,6 +215,13 @@ func credentialRows() []row {
 		{"license and username", withRepo("license: key, username: u"), wantExclusive},
 		{"license and password", withRepo("license: key, password: p"), wantExclusive},
 		{"colon in username", withRepo("username: 'a:b', password: p"), "registry.direct: 'username' must not contain ':'."},
+		{"key of Google Cloud", withRepo("username: _json_key, password: " + strconv.Quote("{\n\t\"type\": \"service_account\"\n}\n")), ""},
+		{"robots of Quay and Harbor", withRepo("username: 'org+robot$name', password: p"), ""},
+		{"spaces around a password", withRepo("username: u, password: ' p '"), ""},
+		{"line break before a password", withRepo(`username: u, password: "\np"`), wantOneLine},
+		{"tab after a password", withRepo(`username: u, password: "p\t "`), wantOneLine},
+		{"line breaks alone", withRepo(`username: u, password: "\n\n"`), wantOneLine},
+		{"line breaks around and within", withRepo(`username: u, password: "\na\nb\n"`), ""},
 		{"longest license", withRepo("license: " + strings.Repeat("k", 4096)), ""},
 		{"longest license in bytes", withRepo("license: " + strings.Repeat("я", 2049)), "registry.direct: 'license' is longer than 4096 bytes."},
 		{"longest password in bytes", withRepo("username: u, password: " + strings.Repeat("я", 2049)), "registry.direct: 'password' is longer than 4096 bytes."},
@@ -207,7 +237,7 @@ func credentialRows() []row {
 		all = append(all,
 			row{name + " in license", withRepo("license: " + value), wantControl("license")},
 			row{name + " in username", withRepo("password: p, username: " + value), wantControl("username")},
-			row{name + " in password", withRepo("username: u, password: " + value), wantControl("password")},
+			row{name + " in password", withRepo("username: u, password: " + value), passwordRefusal(name)},
 		)
 	}
 	for field, other := range map[string]string{"license": "", "username": "password: p, ", "password": "username: u, "} {

@@ -1,7 +1,6 @@
 package layout
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"regexp"
@@ -173,7 +172,7 @@ func authOf(c upstream.Credentials) *auth {
 	}
 	a := &auth{Username: c.Username, Password: c.Password}
 	if c.Password != "" {
-		a.Auth = base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
+		a.Auth = c.Auth()
 	}
 	return a
 }

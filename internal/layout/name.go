@@ -94,21 +94,19 @@ func splitReference(reference string) (host, repo, suffix string) {
 		end = i
 	}
 	repo, suffix = reference[:end], reference[end:]
-	first, others, found := strings.Cut(repo, "/")
-	switch {
-	case found && (strings.ContainsAny(first, ".:") || first == "localhost"):
-		return first, others, suffix
-	case found:
-		return "docker.io", repo, suffix
+	host, path, found := strings.Cut(repo, "/")
+	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		host, path = upstream.DockerHub, repo
 	}
-	return "docker.io", "library/" + repo, suffix
+	host = upstream.HostInReferences(host)
+	return host, upstream.RepositoryOf(host, path), suffix
 }
 
 var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// ManifestOf is the repository of an image below base, the tag or digest that it is
+// ManifestOf is the repository of an image below a name, the tag or digest that it is
 // asked for by, and the digest if the image is named by one.
-func ManifestOf(base, image string) (repository, reference, digest string, err error) {
+func ManifestOf(base Name, image string) (repository, reference, digest string, err error) {
 	name, reference, byDigest := strings.Cut(image, "@")
 	if byDigest {
 		if !digestForm.MatchString(reference) {
@@ -122,9 +120,9 @@ func ManifestOf(base, image string) (repository, reference, digest string, err e
 			reference = "latest"
 		}
 	}
-	repository = strings.Trim(base+"/"+strings.Trim(name, "/"), "/")
+	repository = strings.Trim(base.Path+"/"+strings.Trim(name, "/"), "/")
 	if repository == "" {
 		return "", "", "", fmt.Errorf("%q names no repository", image)
 	}
-	return repository, reference, digest, nil
+	return upstream.RepositoryOf(base.Host, repository), reference, digest, nil
 }

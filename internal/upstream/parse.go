@@ -6,17 +6,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // Limits on what users write, in bytes. Each value ends up, sometimes more than
 // once, in Secrets of at most 1 MiB.
 const (
-	MaxRepo       = 255
-	MaxCA         = 64 << 10
-	MaxUsername   = 255
-	MaxCredential = 4096
+	MaxRepo = 255
+	MaxCA   = 64 << 10
 )
 
 // reservedHost is the module's own Service. If it were taken for a real registry,
@@ -29,6 +25,8 @@ var (
 	dnsLabel    = regexp.MustCompile(`^[0-9a-z]([0-9a-z-]{0,61}[0-9a-z])?$`)
 	pathSegment = regexp.MustCompile(`^[0-9A-Za-z._-]+$`)
 	digits      = regexp.MustCompile(`^[0-9]+$`)
+	bareIPv6    = regexp.MustCompile(`^[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*(%.*)?$`)
+	linkLocal   = regexp.MustCompile(`^fe[89ab][0-9a-f]:`)
 )
 
 // Settings are an upstream as a user writes it in ModuleConfig or as the
@@ -95,6 +93,9 @@ func (u Upstream) Validate() error {
 	if err != nil {
 		return err
 	}
+	if again.Host == HostInReferences(u.Host) {
+		again.Host = u.Host // what an older version stored is still right
+	}
 	if again != u {
 		return &FieldError{Field: "imagesRepo", Value: u.String(), Want: "not in canonical form."}
 	}
@@ -126,7 +127,7 @@ func parseRepo(s string) (host, path string, err error) {
 		return "", "", wrong(repoForm + ".")
 	}
 	host, path, _ = strings.Cut(repo, "/")
-	host = strings.ToLower(host)
+	host = HostInReferences(strings.ToLower(host))
 	if problem := hostProblem(host); problem != "" {
 		return "", "", wrong(problem)
 	}
@@ -143,12 +144,12 @@ func parseRepo(s string) (host, path string, err error) {
 
 // hostProblem says what is wrong with host[:port], or nothing.
 func hostProblem(hostport string) string {
+	if strings.HasPrefix(hostport, "[") || bareIPv6.MatchString(hostport) {
+		return ipv6Problem(hostport)
+	}
 	host, port, hasPort := strings.Cut(hostport, ":")
-	if hasPort {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 || port != strconv.FormatUint(n, 10) {
-			return fmt.Sprintf("port %s: expected a number from 1 to 65535.", quoted(port))
-		}
+	if hasPort && !validPort(port) {
+		return fmt.Sprintf("port %s: expected a number from 1 to 65535.", quoted(port))
 	}
 	if host == reservedHost || strings.HasPrefix(host, reservedHost+".") {
 		return "this is the module's own address; expected the address of the real registry."
@@ -156,12 +157,12 @@ func hostProblem(hostport string) string {
 	labels := strings.Split(host, ".")
 	for _, label := range labels {
 		if !dnsLabel.MatchString(label) {
-			return fmt.Sprintf("host %s: expected a DNS name or an IPv4 address.", quoted(host))
+			return fmt.Sprintf("host %s: expected a DNS name or an IP address.", quoted(host))
 		}
 	}
 	if digits.MatchString(labels[len(labels)-1]) {
 		if addr, err := netip.ParseAddr(host); err != nil || !addr.Is4() {
-			return fmt.Sprintf("host %s: expected a DNS name or an IPv4 address.", quoted(host))
+			return fmt.Sprintf("host %s: expected a DNS name or an IP address.", quoted(host))
 		}
 	}
 	if len(labels) == 1 && !hasPort && host != "localhost" {
@@ -169,6 +170,30 @@ func hostProblem(hostport string) string {
 		return fmt.Sprintf("host %s: a name without a dot needs a port.", quoted(host))
 	}
 	return ""
+}
+
+// ipv6Problem says what is wrong with an IPv6 address and its port. Without a
+// port kubelet takes the brackets of a pull secret's key for a pattern.
+func ipv6Problem(hostport string) string {
+	literal, rest, closed := strings.Cut(strings.TrimPrefix(hostport, "["), "]")
+	switch {
+	case strings.Contains(hostport, "%") || linkLocal.MatchString(strings.TrimPrefix(hostport, "[")):
+		return fmt.Sprintf("host %s: image references have no zones, which a link-local address needs; expected another address.", quoted(hostport))
+	case !closed || hostport[0] != '[' || !strings.HasPrefix(rest, ":"):
+		return fmt.Sprintf("host %s: expected an IPv6 address in brackets and with a port, such as [fd00::1]:5000.", quoted(hostport))
+	case !validPort(rest[1:]):
+		return fmt.Sprintf("port %s: expected a number from 1 to 65535.", quoted(rest[1:]))
+	}
+	// An IPv4 address inside is no part of an image reference either.
+	if addr, err := netip.ParseAddr(literal); err != nil || !addr.Is6() || strings.Contains(literal, ".") {
+		return fmt.Sprintf("host %s: this is no IPv6 address in hexadecimal digits.", quoted(hostport))
+	}
+	return ""
+}
+
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0 && port == strconv.FormatUint(n, 10)
 }
 
 func parseCredentials(s Settings) (Credentials, error) {
@@ -183,33 +208,17 @@ func parseCredentials(s Settings) (Credentials, error) {
 	case s.Username == "" && s.Password != "":
 		return wrong("username", "'username' is required when 'password' is provided.")
 	}
-	for _, given := range []struct{ field, value string }{{"license", s.License}, {"password", s.Password}, {"username", s.Username}} {
-		if problem := secretProblem(given.value); problem != "" {
-			return wrong(given.field, problem)
+	if s.License != "" {
+		if problem := licenseProblem(s.License); problem != "" {
+			return wrong("license", problem)
 		}
-	}
-	switch {
-	case s.License != "":
 		return Credentials{Username: LicenseUser, Password: s.License}, nil
-	case len(s.Username) > MaxUsername:
-		return wrong("username", fmt.Sprintf("longer than %d bytes.", MaxUsername))
-	case strings.Contains(s.Username, ":"):
-		// RFC 7617: the first colon ends the user name.
-		return wrong("username", "must not contain ':'.")
 	}
-	return Credentials{Username: s.Username, Password: s.Password}, nil
-}
-
-func secretProblem(s string) string {
-	switch {
-	case len(s) > MaxCredential:
-		return fmt.Sprintf("longer than %d bytes.", MaxCredential)
-	case !utf8.ValidString(s):
-		return "is not valid UTF-8."
-	case strings.ContainsFunc(s, unicode.IsControl):
-		return "must not contain line breaks and other control characters."
+	c := Credentials{Username: s.Username, Password: s.Password}
+	if field, problem := c.problem(); problem != "" {
+		return wrong(field, problem)
 	}
-	return ""
+	return c, nil
 }
 
 // withoutUserinfo drops what stands before an @: a user may have written

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"log/slog"
+	"net/url"
 )
 
 // Scheme is how an upstream is spoken to.
@@ -45,6 +46,11 @@ func (u Upstream) Base() string {
 		return u.Host
 	}
 	return u.Host + "/" + u.Path
+}
+
+// Origin is where its registry answers: scheme, host and port.
+func (u Upstream) Origin() *url.URL {
+	return &url.URL{Scheme: string(u.Scheme), Host: HostOfAPI(u.Host)}
 }
 
 // ID names the upstream by content: the first 16 hex digits of a SHA-256 over

@@ -31,6 +31,7 @@ func FuzzTree(f *testing.F) {
 	f.Add("10.0.0.1:5000", "", "localhost:80", "a.b_c-d", "docker.io", "library", []byte{253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 23}, uint16(443), "ü", "\\u0041]", uint16(0xffff))
 	f.Add("../../etc", "..", "a\"]\n[host.\"https://evil", "x", "_default", "", []byte{}, uint16(1), "", "", uint16(0x55))
 	f.Add("docker.io", "x", "docker.io", "y", "registry.d8-system.svc:5001", "z", []byte{127, 0, 0, 1}, uint16(65535), "u", "", uint16(0x1234))
+	f.Add("[fd00::1]:5000", "x", "[::1]:443", "y", "registry.hub.docker.com", "z", []byte{10, 0, 0, 1}, uint16(5001), "_json_key", "{\n}\n", uint16(0x1234))
 	f.Add("a.b", "", "a.b", "c", "a.b:443", "C", []byte{1, 2, 3, 4}, uint16(80), "A", "\x7f", uint16(0x0f0f))
 	f.Fuzz(func(t *testing.T, hostA, pathA, hostB, pathB, hostC, pathC string, ip []byte, port uint16, user, password string, bits uint16) {
 		pick := func(shift int, n uint16) uint16 { return bits >> shift % n }

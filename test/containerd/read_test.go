@@ -119,10 +119,10 @@ func meant(t testing.TB, l layout.Layout, o hostsdir.Options, host string) []end
 	if len(cas) > 0 {
 		itself.roots = pool(t, cas...)
 	}
-	itself.url = fmt.Sprintf("%s://%s/v2", scheme, host)
-	if host == "docker.io" {
-		itself.url = "https://registry-1.docker.io/v2"
+	if host == "docker.io" || host == "index.docker.io" || host == "registry.hub.docker.com" {
+		host = "registry-1.docker.io"
 	}
+	itself.url = fmt.Sprintf("%s://%s/v2", scheme, host)
 	return append(ours, itself)
 }
 

@@ -8,6 +8,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // bootstrap is the pull secret of our own workloads, with every registry whose
@@ -16,8 +17,10 @@ import (
 func bootstrap(d state.Document) map[string][]byte {
 	auths := map[string]dockerAuth{}
 	for _, u := range d.Desired.Bootstrap {
-		if _, taken := auths[u.Host]; !taken {
-			auths[u.Host] = newAuth(u.Credentials)
+		for _, key := range upstream.KeysOf(u.Host) {
+			if _, taken := auths[key]; !taken {
+				auths[key] = newAuth(u.Credentials)
+			}
 		}
 	}
 	return map[string][]byte{corev1.DockerConfigJsonKey: cluster.MustJSON(dockerConfig{Auths: auths})}

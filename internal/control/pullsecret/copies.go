@@ -16,6 +16,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // Apply writes the pull secrets of platform workloads, before their templates
@@ -170,7 +171,9 @@ func auths(d state.Document, targets []switchover.Target) map[string]dockerAuth 
 	}
 	for _, t := range targets {
 		name := t.Name()
-		add(name.Host, newAuth(d.Credentials(t)))
+		for _, key := range upstream.KeysOf(name.Host) {
+			add(key, newAuth(d.Credentials(t)))
+		}
 		if names[name.Host] == 1 && name.Path != "" {
 			delete(auths, name.String())
 		}
@@ -181,11 +184,17 @@ func auths(d state.Document, targets []switchover.Target) map[string]dockerAuth 
 // knownHosts are the hosts whose entries in pull secrets are ours.
 func knownHosts(d state.Document) map[string]bool {
 	hosts := map[string]bool{layout.Fixed().Host: true}
+	add := func(host string) {
+		for _, name := range upstream.NamesOf(host) {
+			hosts[name] = true
+		}
+	}
 	for _, name := range d.KnownNames() {
-		hosts[name.Host] = true
+		add(name.Host)
 	}
 	for _, t := range pullTargets(d) {
-		hosts[t.Name().Host], hosts[t.Upstream.Host] = true, true
+		add(t.Name().Host)
+		add(t.Upstream.Host)
 	}
 	return hosts
 }

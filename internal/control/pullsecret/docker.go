@@ -1,7 +1,6 @@
 package pullsecret
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,9 +17,11 @@ type dockerConfig struct {
 }
 
 type dockerAuth struct {
-	Username string `json:"username,omitempty"`
-	Password string `json:"password,omitempty"`
-	Auth     string `json:"auth,omitempty"`
+	Username      string `json:"username,omitempty"`
+	Password      string `json:"password,omitempty"`
+	Auth          string `json:"auth,omitempty"`
+	IdentityToken string `json:"identitytoken,omitempty"` // only read
+	RegistryToken string `json:"registrytoken,omitempty"` // only read
 }
 
 // CredentialsFor finds the credentials of a repository, "host/path", in a docker
@@ -34,27 +35,37 @@ func CredentialsFor(data []byte, repository string) (upstream.Credentials, error
 	if json.Unmarshal(data, &config) != nil {
 		return upstream.Credentials{}, errors.New(".dockerconfigjson is no docker configuration")
 	}
-	best, found := "", dockerAuth{}
 	host, path, _ := strings.Cut(repository, "/")
-	repository = strings.TrimRight(strings.ToLower(host)+"/"+path, "/")
-	for _, key := range slices.Sorted(maps.Keys(config.Auths)) { // sorted: of two spellings of one name the same one is always used
-		name := dockerName(key)
-		if (repository == name || strings.HasPrefix(repository, name+"/")) && len(name) > len(best) {
-			best, found = name, config.Auths[key]
+	host = strings.ToLower(host)
+	best, found, ok := longest(config.Auths, host, path)
+	for _, other := range upstream.NamesOf(host) {
+		if !ok {
+			best, found, ok = longest(config.Auths, other, path)
 		}
 	}
-	if found.Username != "" || found.Auth == "" {
-		return upstream.Credentials{Username: found.Username, Password: found.Password}, nil
+	c := upstream.Credentials{Username: found.Username, Password: found.Password}
+	if found.Auth != "" { // it counts before the others: kubelet and docker read it so
+		var err error
+		if c, err = upstream.ParseAuth(found.Auth); err != nil {
+			return upstream.Credentials{}, fmt.Errorf("auth of %s %w", best, err)
+		}
 	}
-	pair, err := base64.StdEncoding.DecodeString(found.Auth)
-	if err != nil {
-		return upstream.Credentials{}, fmt.Errorf("auth of %s is no base64", best)
+	if c.Password == "" && found.IdentityToken+found.RegistryToken != "" {
+		return upstream.Credentials{}, fmt.Errorf("%s has a token instead of a password, which kubelet cannot use either; expected auth, or username and password", best)
 	}
-	username, password, ok := strings.Cut(string(pair), ":")
-	if !ok {
-		return upstream.Credentials{}, fmt.Errorf("auth of %s is no user name and password", best)
+	return c, nil
+}
+
+// longest is the longest key that names a repository or a parent of it.
+func longest(auths map[string]dockerAuth, host, path string) (best string, found dockerAuth, ok bool) {
+	repository := strings.TrimRight(host+"/"+path, "/")
+	for _, key := range slices.Sorted(maps.Keys(auths)) { // sorted: of two spellings of one name the same one is always used
+		name := dockerName(key)
+		if (repository == name || strings.HasPrefix(repository, name+"/")) && len(name) > len(best) {
+			best, found, ok = name, auths[key], true
+		}
 	}
-	return upstream.Credentials{Username: username, Password: password}, nil
+	return best, found, ok
 }
 
 // dockerName is a key of a docker config as host[/path], with the host in lower
@@ -77,6 +88,5 @@ func newAuth(c upstream.Credentials) dockerAuth {
 	if c.IsZero() {
 		return dockerAuth{}
 	}
-	pair := base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
-	return dockerAuth{Username: c.Username, Password: c.Password, Auth: pair}
+	return dockerAuth{Username: c.Username, Password: c.Password, Auth: c.Auth()}
 }

@@ -51,6 +51,10 @@ func TestInstallation(t *testing.T) {
 		{name: "the longest key", secret: registrySecret("r.io", "/d8/ee", `{"auths":{"r.io":{"auth":"YTph"},"https://r.io/d8":{"username":"u","password":"p"},"r.io/d8/e":{"auth":"YTph"}}}`), want: upstream.Credentials{Username: "u", Password: "p"}},
 		{name: "as Docker spells it", secret: registrySecret("R.io", "/d8/ee", `{"auths":{"https://R.io/v1/":{"auth":"dTpw"}}}`), want: upstream.Credentials{Username: "u", Password: "p"}},
 		{name: "two spellings of one", secret: registrySecret("r.io", "/d8/ee", `{"auths":{"https://r.io":{"auth":"YTph"},"r.io":{"auth":"dTpw"},"http://r.io/":{"auth":"YTpi"},"R.io/":{"auth":"YTpj"}}}`), want: upstream.Credentials{Username: "a", Password: "c"}},
+		{name: "auth counts first, as for kubelet", secret: registrySecret("r.io", "/d8/ee", `{"auths":{"r.io":{"username":"x","password":"old","auth":"dTpw"}}}`), want: upstream.Credentials{Username: "u", Password: "p"}},
+		{name: "auth without padding", secret: registrySecret("r.io", "/d8/ee", `{"auths":{"r.io":{"auth":"dTpwOnE"}}}`), want: upstream.Credentials{Username: "u", Password: "p:q"}},
+		{name: "a token for a password", secret: registrySecret("r.io", "/d8/ee", `{"auths":{"r.io":{"auth":"dTo=","identitytoken":"SECRET"}}}`), problem: "r.io has a token instead of a password"},
+		{name: "made with echo", secret: registrySecret("r.io", "/d8/ee", `{"auths":{"r.io":{"username":"u","password":"SECRET\n"}}}`), problem: "password: is one line with a line break"},
 		{name: "anonymous", secret: registrySecret("r.io", "/d8/ee", `{"auths":{"r.io":{}}}`)},
 		{name: "nothing", secret: registrySecret("r.io", "/d8/ee", "")},
 		{name: "no secret", problem: "does not exist"},
@@ -82,6 +86,8 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 		{Host: "r.io:5000", Path: "d8/ee", Scheme: upstream.HTTPS, Credentials: upstream.Credentials{Username: "u", Password: `p"':\ü`}},
 		{Host: "r.io", Scheme: upstream.HTTPS},
 		{Host: "10.0.0.1:5000", Path: "x", Scheme: upstream.HTTP},
+		{Host: "[fd00::1]:5000", Path: "x", Scheme: upstream.HTTPS, Credentials: upstream.Credentials{Username: "_json_key", Password: "{\n}\n"}},
+		{Host: "docker.io", Path: "team/ee", Scheme: upstream.HTTPS, Credentials: upstream.Credentials{Username: "u", Password: "p"}},
 	} {
 		var doc state.Document
 		doc.Desired.Registry = switchover.Target{Mode: switchover.Unmanaged, Upstream: u}
@@ -101,8 +107,11 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 func TestWhateverWasThereWhatIsWrittenIsReadBack(t *testing.T) {
 	t.Parallel()
 	var all []upstream.Upstream
-	for _, host := range []string{"a.io", "b.io:5000"} {
+	for _, host := range []string{"a.io", "b.io:5000", "docker.io", "registry-1.docker.io"} {
 		for _, path := range []string{"", "d8", "d8/ee", "new"} {
+			if strings.HasSuffix(host, "docker.io") && len(path) > 2 {
+				continue // two paths of each name of Docker Hub are enough
+			}
 			for _, password := range []string{"", "p", "q"} {
 				u := upstream.Upstream{Host: host, Path: path, Scheme: upstream.HTTPS}
 				if password != "" {
@@ -112,7 +121,7 @@ func TestWhateverWasThereWhatIsWrittenIsReadBack(t *testing.T) {
 			}
 		}
 	}
-	written := registrySecret("a.io", "/d8/ee", `{"auths":{"a.io":{"auth":"eDpsZWZ0"},"a.io/d8/ee":{"auth":"eDpsZWZ0"},"https://a.io/v1/":{"auth":"eDpsZWZ0"},"A.IO/new":{"auth":"eDpsZWZ0"},"b.io:5000/d8":{"auth":"eDpsZWZ0"},"c.io":{"auth":"bWluZTptaW5l"}}}`)
+	written := registrySecret("a.io", "/d8/ee", `{"auths":{"a.io":{"auth":"eDpsZWZ0"},"a.io/d8/ee":{"auth":"eDpsZWZ0"},"https://a.io/v1/":{"auth":"eDpsZWZ0"},"A.IO/new":{"auth":"eDpsZWZ0"},"b.io:5000/d8":{"auth":"eDpsZWZ0"},"https://index.docker.io/v1/":{"auth":"eDpsZWZ0"},"docker.io/d8":{"auth":"eDpsZWZ0"},"c.io":{"auth":"bWluZTptaW5l"}}}`)
 	for _, wanted := range all {
 		for _, before := range all {
 			doc := state.Document{Users: []state.User{{Credentials: upstream.Credentials{Username: state.UserClient, Password: "generated"}}}}

@@ -76,7 +76,7 @@ func (r Registry) Ping(ctx context.Context) error {
 // and of an index one for each architecture, as in Node.status.nodeInfo. Image is
 // below the upstream's path: ":tag", "@sha256:...", "name@sha256:..." or "name:tag".
 func (r Registry) Image(ctx context.Context, image string, architectures []string) error {
-	repository, reference, digest, err := layout.ManifestOf(r.Upstream.Path, image)
+	repository, reference, digest, err := layout.ManifestOf(layout.NameOf(r.Upstream), image)
 	if err != nil {
 		return err
 	}
@@ -210,7 +210,9 @@ func normal(architecture string) string {
 }
 
 func (r Registry) url(path string) *url.URL {
-	return &url.URL{Scheme: string(r.Upstream.Scheme), Host: r.Upstream.Host, Path: path}
+	to := r.Upstream.Origin()
+	to.Path = path
+	return to
 }
 
 func (r Registry) do(ctx context.Context, method, repository, path string) (*http.Response, error) {

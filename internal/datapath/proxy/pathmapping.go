@@ -18,6 +18,7 @@ const apiRoot = "/v2"
 // say.
 type pathMapping struct {
 	root string // of the API there
+	host string // whose repositories they are
 	path string // what the name's path becomes
 
 	mirror            bool
@@ -30,7 +31,9 @@ type rewrite struct {
 	replace string
 }
 
-func layoutMapping(path string) pathMapping { return pathMapping{root: apiRoot, path: path} }
+func layoutMapping(u upstream.Upstream) pathMapping {
+	return pathMapping{root: apiRoot, host: u.Host, path: u.Path}
+}
 
 func mirrorMapping(m upstream.Mirror) (pathMapping, error) {
 	p := pathMapping{root: m.Root, mirror: true, noPull: m.NoPull, noResolve: m.NoResolve}
@@ -67,7 +70,8 @@ func (p pathMapping) allows(pull Pull) bool {
 // none.
 func (p pathMapping) repositoryAt(name layout.Name, repository string) (string, bool) {
 	if !p.mirror {
-		return at(p.path, name.Path, repository)
+		mapped, ok := at(p.path, name.Path, repository)
+		return upstream.RepositoryOf(p.host, mapped), ok
 	}
 	for _, r := range p.rewrites {
 		if r.match.MatchString(repository) {

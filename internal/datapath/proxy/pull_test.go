@@ -30,6 +30,33 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestAskedWhereTheRegistryIs: nothing answers at Docker Hub's name in image
+// references, and its repositories without a namespace have another one there.
+func TestAskedWhereTheRegistryIs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ host, path, want string }{
+		{"docker.io", "team", "https://registry-1.docker.io/v2/team/tool/manifests/v1"},
+		{"docker.io", "", "https://registry-1.docker.io/v2/library/tool/manifests/v1"},
+		{"registry.hub.docker.com", "", "https://registry-1.docker.io/v2/tool/manifests/v1"},
+		{"docker.io.example.com", "", "https://docker.io.example.com/v2/tool/manifests/v1"},
+		{"[fd00::1]:5000", "d8", "https://[fd00::1]:5000/v2/d8/tool/manifests/v1"},
+	} {
+		tg, err := newTarget(upstream.Upstream{Host: c.host, Path: c.path, Scheme: upstream.HTTPS})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := (&http.Request{Method: http.MethodGet, Host: "x", Header: http.Header{}, URL: &url.URL{Path: "/v2/system/deckhouse/tool/manifests/v1"}}).WithContext(t.Context())
+		pull, err := Parse(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, reason := tg.rewrite(req, pull, layout.Fixed())
+		if out == nil || out.URL.String() != c.want {
+			t.Errorf("%s/%s is asked by %v (%s), want %s", c.host, c.path, out, reason, c.want)
+		}
+	}
+}
+
 // Whatever comes in, what goes out is one path of the upstream below its own
 // prefix.
 func FuzzParse(f *testing.F) {
@@ -42,7 +69,7 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
-	tg := &target{upstream: upstream.Upstream{Host: "up.example.com", Scheme: upstream.HTTPS, Path: "team/a"}, paths: layoutMapping("team/a")}
+	tg := &target{upstream: upstream.Upstream{Host: "up.example.com", Scheme: upstream.HTTPS, Path: "team/a"}, paths: layoutMapping(upstream.Upstream{Path: "team/a"})}
 	f.Fuzz(func(t *testing.T, path, query, host string) {
 		req := (&http.Request{Method: http.MethodGet, Host: host, Header: http.Header{}, URL: &url.URL{Path: path, RawQuery: query}}).WithContext(t.Context())
 		p, err := Parse(req)

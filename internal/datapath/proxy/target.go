@@ -31,7 +31,7 @@ func newTarget(u upstream.Upstream) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &target{upstream: u, paths: layoutMapping(u.Path), transport: transport}, nil
+	return &target{upstream: u, paths: layoutMapping(u), transport: transport}, nil
 }
 
 func newMirrorTarget(m upstream.Mirror) (*target, error) {
@@ -57,12 +57,8 @@ func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (out *h
 		return nil, "no repository for this name"
 	}
 	out = req.Clone(regauth.WithRepository(req.Context(), t.paths.named(repository)))
-	out.URL = &url.URL{
-		Scheme:   string(t.upstream.Scheme),
-		Host:     t.upstream.Host,
-		Path:     t.paths.root + pull.path(repository),
-		RawQuery: t.query(pull),
-	}
+	out.URL = t.upstream.Origin()
+	out.URL.Path, out.URL.RawQuery = t.paths.root+pull.path(repository), t.query(pull)
 	out.Host = ""
 	return out, ""
 }

@@ -49,7 +49,7 @@ func newTransport(m upstream.Mirror) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	origin := &url.URL{Scheme: string(u.Scheme), Host: u.Host}
+	origin := u.Origin()
 	dialer := newDialer(origin)
 	base := &http.Transport{
 		Proxy:               dialer.proxy,
@@ -133,7 +133,8 @@ func (t *Transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
 // Ping is nil when the upstream answered GET /v2/ as a registry that works does.
 // Any status below 500 will do, also a refusal.
 func (t *Transport) Ping(ctx context.Context) error {
-	address := url.URL{Scheme: string(t.upstream.Scheme), Host: t.upstream.Host, Path: "/v2/"}
+	address := t.upstream.Origin()
+	address.Path = "/v2/"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", t.upstream.Host, err)

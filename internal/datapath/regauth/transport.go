@@ -2,7 +2,6 @@ package regauth
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -79,7 +78,7 @@ func NewTransport(u upstream.Upstream, root string, next http.RoundTripper) *Tra
 		api = before + defaultAPI
 	}
 	t := &Transport{
-		origin:      &url.URL{Scheme: string(u.Scheme), Host: u.Host},
+		origin:      u.Origin(),
 		api:         api,
 		nonstandard: !standard,
 		creds:       u.Credentials,
@@ -225,7 +224,7 @@ func (t *Transport) basicHeader() string {
 	if t.creds.IsZero() {
 		return ""
 	}
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(t.creds.Username+":"+t.creds.Password))
+	return "Basic " + t.creds.Auth()
 }
 
 // Discard reads what remains of a small body, so that the connection can be used

@@ -2,7 +2,6 @@ package hostsdir
 
 import (
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -118,10 +117,7 @@ func registryItself(host string, l layout.Layout) (e endpoint, known bool, err e
 		return endpoint{}, false, fmt.Errorf("scheme %q is neither http nor https", scheme)
 	}
 	// No capabilities means all: what a registry can do is not our decision.
-	e = endpoint{url: string(scheme) + "://" + host}
-	if host == "docker.io" {
-		e.url = "https://registry-1.docker.io" // what containerd itself makes of it
-	}
+	e = endpoint{url: string(scheme) + "://" + upstream.HostOfAPI(host)}
 	var seen []string
 	for _, u := range candidates {
 		if u.Scheme != upstream.HTTPS || scheme != upstream.HTTPS || u.CA == "" || slices.Contains(seen, u.CA) {
@@ -174,14 +170,13 @@ func fallbackEndpoint(s layout.Fallback) (endpoint, error) {
 	if err != nil {
 		return endpoint{}, err
 	}
-	if strings.Contains(s.Credentials.Username, ":") {
-		return endpoint{}, errors.New("a user name with a colon cannot be sent")
+	if problem := s.Credentials.Problem(); problem != "" {
+		return endpoint{}, errors.New(problem)
 	}
 	e := endpoint{url: "https://" + s.Host, ca: fileFallbackCA, certificates: data, pullOnly: true}
 	if !s.Credentials.IsZero() {
-		pair := s.Credentials.Username + ":" + s.Credentials.Password
 		// Base64 has no character that TOML could mistake for something else.
-		e.header, e.value = "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair))
+		e.header, e.value = "Authorization", "Basic "+s.Credentials.Auth()
 	}
 	return e, nil
 }

@@ -47,7 +47,7 @@ func (f File) GoString() string { return "hostsdir.File(" + f.String() + ")" }
 
 // hostName is what may become a directory's name: a host, or containerd's name
 // for all other hosts. It has no slash, and is never ".", ".." or hidden.
-var hostName = regexp.MustCompile(`^(?:[0-9a-z]([0-9a-z.-]{0,250}[0-9a-z])?(:[0-9]{1,5})?|_default)$`)
+var hostName = regexp.MustCompile(`^(?:(?:[0-9a-z]([0-9a-z.-]{0,250}[0-9a-z])?|\[[0-9a-f:]{2,45}\])(:[0-9]{1,5})?|_default)$`)
 
 // preferredName is where containerd looks first for a host with a port:
 // "host_5001_" for "host:5001". It is empty for a host without a port.

@@ -1,12 +1,9 @@
 package usermirror
 
 import (
-	"encoding/base64"
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -44,49 +41,21 @@ func (r *endpointReader) auth(v any) {
 		r.broken("auth.identitytoken", "identity tokens are not supported; expected username and password, or auth")
 		return
 	case said["auth"] != "":
-		if c, ok = decodeAuth(said["auth"]); !ok {
+		var err error
+		if c, err = upstream.ParseAuth(said["auth"]); err != nil || c.Username == "" {
 			r.broken("auth.auth", "expected the base64 of user:password")
 			return
 		}
+		c.Password = strings.Trim(c.Password, "\x00") // as containerd does
 	case said["password"] != "":
 		r.broken("auth.username", "a password is given, but no username")
 		return
 	}
-	if problem := credentialProblem(c); problem != "" {
+	if problem := c.Problem(); problem != "" {
 		r.broken("auth", problem)
 		return
 	}
 	r.out.Mirror.Credentials = c
-}
-
-// decodeAuth reads what docker login writes.
-func decodeAuth(s string) (upstream.Credentials, bool) {
-	data, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
-	if err != nil {
-		if data, err = base64.RawStdEncoding.DecodeString(strings.TrimSpace(s)); err != nil {
-			return upstream.Credentials{}, false
-		}
-	}
-	user, password, ok := strings.Cut(string(data), ":")
-	password = strings.Trim(password, "\x00")
-	return upstream.Credentials{Username: user, Password: password}, ok && user != ""
-}
-
-// credentialProblem says why credentials cannot be sent, without showing them.
-func credentialProblem(c upstream.Credentials) string {
-	switch {
-	case strings.Contains(c.Username, ":"):
-		return "the user name must not contain ':'"
-	case len(c.Username) > upstream.MaxUsername:
-		return "the user name is longer than " + strconv.Itoa(upstream.MaxUsername) + " bytes"
-	case len(c.Password) > upstream.MaxCredential:
-		return "the password is longer than " + strconv.Itoa(upstream.MaxCredential) + " bytes"
-	case !utf8.ValidString(c.Username + c.Password):
-		return "user name and password must be UTF-8"
-	case strings.ContainsFunc(c.Username+c.Password, unicode.IsControl):
-		return "user name and password must not contain line breaks and other control characters"
-	}
-	return ""
 }
 
 // rewrite reads rules for repositories, which stock containerd ignores too.

@@ -104,8 +104,8 @@ func (r *endpointReader) itself() {
 	}
 	ip := net.ParseIP(name)
 	switch {
-	case r.host == "docker.io":
-		m.Host = "registry-1.docker.io"
+	case r.host == upstream.DockerHub:
+		m.Host = upstream.HostOfAPI(r.host)
 	case name == "localhost" || ip != nil && ip.IsLoopback():
 		if port != "" && port != "443" {
 			m.Scheme = upstream.HTTP
