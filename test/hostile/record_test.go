@@ -9,6 +9,11 @@ import (
 	"sync"
 	"testing"
 	"text/tabwriter"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
 // The actors, as docs/threat-model.md names them.
@@ -43,6 +48,9 @@ func note(t *testing.T, actor, tried, got string) {
 	noted.all = append(noted.all, attempt{actor, tried, got})
 }
 
+//nolint:gochecknoglobals // TestMain stops what tests started
+var servers apiserver.Pool
+
 func (a *attempts) print(w io.Writer) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -59,7 +67,8 @@ func (a *attempts) print(w io.Writer) error {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	ctrl.SetLogger(logr.Discard())
+	code := servers.Main(m)
 	if err := noted.print(os.Stdout); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		code = 1

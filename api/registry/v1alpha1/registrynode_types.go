@@ -55,6 +55,17 @@ type RegistryNodeSpec struct {
 	Leave bool `json:"leave,omitempty"`
 }
 
+// Sizes that the API server takes of a report, in characters, and of its lists. It
+// refuses the whole report if one of them is larger.
+const (
+	MostMessage  = 8192
+	MostWarning  = 2048
+	MostPath     = 4096 // a path, an image, a registry, a name that is routed
+	MostWord     = 256  // any other text
+	MostWarnings = 20
+	MostItems    = 1000 // of any other list
+)
+
 // RegistryNodeStatus is the agent's report. It is about what the node's own
 // containerd was seen doing, not about what was written.
 type RegistryNodeStatus struct {
@@ -64,19 +75,24 @@ type RegistryNodeStatus struct {
 	// Version is the hash of that layout, as in the Node's annotation
 	// registry.deckhouse.io/version.
 	// +optional
+	// +kubebuilder:validation:MaxLength=256
 	Version string `json:"version,omitempty"`
 	// NodeUID and BootID are those of the node when the report was made. The
 	// report counts only while they equal those of the Node object.
 	// +optional
+	// +kubebuilder:validation:MaxLength=256
 	NodeUID string `json:"nodeUID,omitempty"`
 	// +optional
+	// +kubebuilder:validation:MaxLength=256
 	BootID string `json:"bootID,omitempty"`
 	// AgentVersion is the version of the agent that reports.
 	// +optional
+	// +kubebuilder:validation:MaxLength=256
 	AgentVersion string `json:"agentVersion,omitempty"`
 	// AgentPod is the UID of the Pod that the agent reports from: a report stays
 	// when its Pod goes, and this tells whether the Pod's successor has spoken.
 	// +optional
+	// +kubebuilder:validation:MaxLength=256
 	AgentPod string `json:"agentPod,omitempty"`
 	// Preflight says whether containerd's configuration leaves room for ours.
 	// +kubebuilder:validation:Enum=Ready;Custom;Unsupported
@@ -96,9 +112,11 @@ type RegistryNodeStatus struct {
 	// +listType=map
 	// +listMapKey=name
 	// +optional
+	// +kubebuilder:validation:MaxItems=1000
 	Redirects []RedirectStatus `json:"redirects,omitempty"`
 	// Upstreams are the registries of the layout as reached from this node.
 	// +optional
+	// +kubebuilder:validation:MaxItems=1000
 	Upstreams []UpstreamStatus `json:"upstreams,omitempty"`
 	// Restart is the restart of containerd that the node needs before it can go
 	// on; absent when it needs none.
@@ -109,6 +127,7 @@ type RegistryNodeStatus struct {
 	// +listType=map
 	// +listMapKey=name
 	// +optional
+	// +kubebuilder:validation:MaxItems=1000
 	Scripts []ScriptStatus `json:"scripts,omitempty"`
 	// Warnings are things that work now and may hurt later, a sentence each.
 	// +optional
@@ -125,19 +144,24 @@ type RegistryNodeStatus struct {
 // ContainerdStatus is what the agent found of the node's containerd.
 type ContainerdStatus struct {
 	// +optional
+	// +kubebuilder:validation:MaxLength=256
 	Version string `json:"version,omitempty"`
 	// SourceDirectory is where users and scripts write host directories.
 	// +optional
+	// +kubebuilder:validation:MaxLength=4096
 	SourceDirectory string `json:"sourceDirectory,omitempty"`
 	// EffectiveDirectory is where this containerd really reads them.
 	// +optional
+	// +kubebuilder:validation:MaxLength=4096
 	EffectiveDirectory string `json:"effectiveDirectory,omitempty"`
 	// ConfigFile is containerd's main configuration file.
 	// +optional
+	// +kubebuilder:validation:MaxLength=4096
 	ConfigFile string `json:"configFile,omitempty"`
 	// SandboxImage is the image of every pod's sandbox, which the kubelet never
 	// names.
 	// +optional
+	// +kubebuilder:validation:MaxLength=4096
 	SandboxImage string `json:"sandboxImage,omitempty"`
 }
 
@@ -172,6 +196,7 @@ const (
 
 // ScriptStatus is one NodeGroupConfiguration on one node.
 type ScriptStatus struct {
+	// +kubebuilder:validation:MaxLength=256
 	Name string `json:"name"`
 	// Generation is that of the NodeGroupConfiguration that the phase is about.
 	// +optional
@@ -180,23 +205,28 @@ type ScriptStatus struct {
 	Phase string `json:"phase"`
 	// Message says how it failed; never what the script printed.
 	// +optional
+	// +kubebuilder:validation:MaxLength=8192
 	Message string `json:"message,omitempty"`
 }
 
 // RedirectStatus is the proof that containerd asks the agent for a name.
 type RedirectStatus struct {
+	// +kubebuilder:validation:MaxLength=4096
 	Name   string `json:"name"`
 	Proved bool   `json:"proved"`
 	// +optional
+	// +kubebuilder:validation:MaxLength=8192
 	Message string `json:"message,omitempty"`
 }
 
 // UpstreamStatus is whether a registry answered from this node.
 type UpstreamStatus struct {
 	// Registry is scheme, host and path; never credentials.
+	// +kubebuilder:validation:MaxLength=4096
 	Registry string `json:"registry"`
 	Reached  bool   `json:"reached"`
 	// +optional
+	// +kubebuilder:validation:MaxLength=8192
 	Message string `json:"message,omitempty"`
 }
 

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 // CacheOptions keep in memory only what a pass looks at: a cluster's pods and
@@ -35,6 +36,7 @@ func CacheOptions() cache.Options {
 			&corev1.ConfigMap{}:          {Label: labels.NewSelector().Add(*required)},
 			&corev1.Pod{}:                {Transform: slimPod},
 			&corev1.Node{}:               {Transform: slimNode},
+			&v1alpha1.RegistryNode{}:     {Transform: printableReport},
 			&appsv1.Deployment{}:         {Transform: keepFields},
 			&appsv1.DaemonSet{}:          {Transform: keepFields},
 			&appsv1.StatefulSet{}:        {Transform: keepFields},
@@ -114,6 +116,7 @@ func slimNode(o any) (any, error) {
 	slim := node.DeepCopy()
 	slim.ManagedFields = nil
 	slim.Status = corev1.NodeStatus{NodeInfo: node.Status.NodeInfo}
+	foreign.Fields(&slim.Status.NodeInfo, func(string) int { return foreign.Word }) // the kubelet says so
 	for _, c := range node.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			slim.Status.Conditions = []corev1.NodeCondition{{Type: c.Type, Status: c.Status}}

@@ -68,6 +68,11 @@ func (c *Client) takeInventory(ctx context.Context, from client.Reader, live boo
 	if l.err != nil {
 		return nil, l.err
 	}
+	if live { // the cache did it
+		for i := range inv.RegistryNodes {
+			printable(&inv.RegistryNodes[i])
+		}
+	}
 	for i := range namespaces {
 		ns := &namespaces[i]
 		inv.Namespaces[ns.Name], inv.Ending[ns.Name], inv.Ignored[ns.Name] = ns.Labels, ns.DeletionTimestamp != nil, IsIgnored(ns)

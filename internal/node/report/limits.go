@@ -1,36 +1,50 @@
 package report
 
 import (
-	"slices"
-
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
-// Sizes that the API server takes, in characters. It refuses the whole report if
-// one text is longer, and then nobody learns what is wrong with the node.
+// What is in lists is many, and all of a report must fit into one object.
 const (
-	longestMessage = 8192
-	longestWarning = 2048
+	mostNames = 500
+	mostHosts = 100
+	mostName  = 600
 )
 
-// bounded is a status in which no text is too long.
+// bounded is a status that the API server takes. It refuses the whole report for
+// one text that is too long, and then nobody learns what is wrong with the node.
+// Much of it others said: registries, containerd, users' files and scripts.
 func bounded(s registryv1alpha1.RegistryNodeStatus) registryv1alpha1.RegistryNodeStatus {
-	s.Message = clipped(s.Message, longestMessage)
-	if s.Restart != nil {
-		restart := *s.Restart
-		restart.Message = clipped(restart.Message, longestMessage)
-		s.Restart = &restart
-	}
-	s.Warnings = slices.Clone(s.Warnings)
-	for i, w := range s.Warnings {
-		s.Warnings[i] = clipped(w, longestWarning)
-	}
+	s = *s.DeepCopy()
+	s.Redirects = s.Redirects[:min(len(s.Redirects), mostNames)]
+	s.Upstreams = s.Upstreams[:min(len(s.Upstreams), mostHosts)]
+	s.Scripts = s.Scripts[:min(len(s.Scripts), registryv1alpha1.MostItems)]
+	s.Warnings = s.Warnings[:min(len(s.Warnings), registryv1alpha1.MostWarnings)]
+	foreign.Fields(&s.Redirects, inList)
+	foreign.Fields(&s.Upstreams, inList)
+	foreign.Fields(&s.Scripts, func(string) int { return registryv1alpha1.MostWord })
+	foreign.Fields(&s, longest)
 	return s
 }
 
-func clipped(text string, most int) string {
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most-1]) + "…"
+// inList is how long a field of a list's item may be, in bytes.
+func inList(field string) int {
+	if field == "Message" {
+		return registryv1alpha1.MostWord
 	}
-	return text
+	return mostName
+}
+
+// longest is how long any other field may be.
+func longest(field string) int {
+	switch field {
+	case "Message":
+		return registryv1alpha1.MostMessage
+	case "Warnings":
+		return registryv1alpha1.MostWarning
+	case "Name", "Registry", "SourceDirectory", "EffectiveDirectory", "ConfigFile", "SandboxImage":
+		return registryv1alpha1.MostPath
+	}
+	return registryv1alpha1.MostWord
 }

@@ -13,9 +13,6 @@ import (
 // report says so. A restart takes less.
 const tolerance = 10 * time.Second
 
-// mostWarnings is what a RegistryNode takes.
-const mostWarnings = 20
-
 // Report is what one pass found. The zero Report of a test has no memory.
 type Report struct {
 	// Own is the RegistryNode as it was when the pass began; nil if there is none.
@@ -130,7 +127,7 @@ func (r *Report) complete() {
 func distinct(warnings []string) []string {
 	var out []string
 	for _, w := range warnings {
-		if !slices.Contains(out, w) && len(out) < mostWarnings {
+		if !slices.Contains(out, w) && len(out) < registryv1alpha1.MostWarnings {
 			out = append(out, w)
 		}
 	}

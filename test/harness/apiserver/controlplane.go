@@ -127,7 +127,7 @@ func apiserverArgs(dir, etcdURL, bind, port string) []string {
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + filepath.Join(dir, "sa.key"),
 		"--service-account-signing-key-file=" + filepath.Join(dir, "sa.key"),
-		"--authorization-mode=RBAC",
+		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", // for those who act as a kubelet
 		// Without a controller-manager no namespace gets its default
 		// ServiceAccount, and this plugin would refuse every pod.
 		"--disable-admission-plugins=ServiceAccount",

@@ -34,6 +34,18 @@ func (p *Pool) Take(tb testing.TB) *API {
 	return s.Start(tb)
 }
 
+// TakeNew returns an API server that nobody used before. It stops when the test
+// ends.
+func (p *Pool) TakeNew(tb testing.TB) *API {
+	tb.Helper()
+	s := &Server{}
+	p.mu.Lock()
+	p.all = append(p.all, s) // for a signal
+	p.mu.Unlock()
+	tb.Cleanup(s.stop)
+	return s.Start(tb)
+}
+
 func (p *Pool) take() *Server {
 	p.mu.Lock()
 	defer p.mu.Unlock()

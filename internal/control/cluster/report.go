@@ -1,0 +1,43 @@
+package cluster
+
+import (
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/foreign"
+)
+
+const (
+	// Lists of a report that are longer say nothing more that anybody reads.
+	mostReported = 1000
+	// mostImage is more than an image reference has, in bytes: a repository of 255, a
+	// tag of 128, a digest.
+	mostImage = 1024
+)
+
+// printable makes a node's report fit to be shown and kept. Whoever has root on a
+// node writes it; the definition of RegistryNode in the cluster may be older than
+// its limits.
+func printable(rn *v1alpha1.RegistryNode) {
+	s := &rn.Status
+	s.Redirects = s.Redirects[:min(len(s.Redirects), mostReported)]
+	s.Upstreams = s.Upstreams[:min(len(s.Upstreams), mostReported)]
+	s.Scripts = s.Scripts[:min(len(s.Scripts), mostReported)]
+	s.Warnings = s.Warnings[:min(len(s.Warnings), v1alpha1.MostWarnings)]
+	foreign.Fields(s, func(field string) int {
+		switch field {
+		case "Message", "Warnings":
+			return 4 * foreign.Sentence
+		case "SandboxImage":
+			return mostImage
+		}
+		return foreign.Word
+	})
+}
+
+// printableReport is for the cache.
+func printableReport(o any) (any, error) {
+	if rn, ok := o.(*v1alpha1.RegistryNode); ok {
+		rn.ManagedFields = nil
+		printable(rn)
+	}
+	return o, nil
+}

@@ -1,0 +1,77 @@
+package cluster
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode"
+
+	corev1 "k8s.io/api/core/v1"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+// fill puts a text into every string, and n items into every list.
+func fill(v reflect.Value, text string, n int) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), text, n)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), n, n))
+		for i := range n {
+			fill(v.Index(i), text, n)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				fill(v.Field(i), text, n)
+			}
+		}
+	default:
+	}
+}
+
+// wantPrintable fails for what is not printable in the JSON of a value.
+func wantPrintable(t *testing.T, what string, v any, most int) {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.Contains(text, `\u00`) || strings.Contains(text, `\n`) {
+		t.Errorf("%s is not printable: %.300q", what, text)
+	}
+	if len(text) > most {
+		t.Errorf("%s has %d bytes", what, len(text))
+	}
+}
+
+// Whatever a node reports, and whatever its kubelet says: what the controller keeps
+// of it is printable and of bounded size, in the cache and in a live list.
+func TestReportsOfNodesArePrintable(t *testing.T) {
+	t.Parallel()
+	const text = "\n\x1b[2J\u009b\u202e\u200b"
+	for what, repeat := range map[string]int{"short": 1, "huge": 1 << 13} {
+		var rn v1alpha1.RegistryNode
+		fill(reflect.ValueOf(&rn.Status).Elem(), strings.Repeat(text, repeat), 50)
+		cached, err := printableReport(rn.DeepCopy())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantPrintable(t, what+" in the cache", cached, 512<<10)
+		printable(&rn)
+		wantPrintable(t, what+" live", rn.Status, 512<<10)
+		node := &corev1.Node{}
+		fill(reflect.ValueOf(&node.Status.NodeInfo).Elem(), strings.Repeat(text, repeat), 1)
+		slim, err := slimNode(node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantPrintable(t, what+" kubelet", slim, 16<<10)
+	}
+}
