@@ -59,6 +59,7 @@ func TestWhatIsWanted(t *testing.T) {
 		path     string
 		unread   bool
 		legacy   bool
+		instead  string
 	}{
 		"it looks nowhere":             {task: Task{Facts: &nowhere, Prove: prove}, path: dir},
 		"it looks somewhere":           {task: Task{Facts: &somewhere, Prove: prove}},
@@ -67,9 +68,12 @@ func TestWhatIsWanted(t *testing.T) {
 		"it goes elsewhere, who knows": {task: Task{Facts: &somewhere, Lost: true, Prove: prove}},
 		"nothing to prove it with":     {task: Task{Facts: &nowhere}},
 		"k3s writes the file":          {task: Task{Facts: with(nowhere, func(f *containerd.Facts) { f.Distribution.Writes = distribution.AtStart }), Prove: prove}},
-		"a user's section":             {task: Task{Facts: with(nowhere, func(f *containerd.Facts) { f.Preflight = containerd.Custom }), Prove: prove}},
-		"the operator knows better":    {task: Task{Facts: &nowhere, Prove: prove}, override: dir},
-		"the way back":                 {task: Task{Facts: &somewhere, Revert: true}, legacy: true},
+		"nodeadm writes the file": {task: Task{Facts: with(nowhere, func(f *containerd.Facts) {
+			f.Distribution = distribution.Distribution{Writes: distribution.AtBoot, Place: "there", Then: "go"}
+		}), Prove: prove}, path: dir, instead: `set config_path = "` + dir + `" there, and go`},
+		"a user's section":          {task: Task{Facts: with(nowhere, func(f *containerd.Facts) { f.Preflight = containerd.Custom }), Prove: prove}},
+		"the operator knows better": {task: Task{Facts: &nowhere, Prove: prove}, override: dir},
+		"the way back":              {task: Task{Facts: &somewhere, Revert: true}, legacy: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -77,7 +81,7 @@ func TestWhatIsWanted(t *testing.T) {
 			a := changing(t, &w)
 			a.o.Override = row.override != ""
 			a.Converge(t.Context(), reporting(t, nil), row.task)
-			want := reconfigure.Want{File: "/host/c.toml", Shown: "/c.toml", Major: 1, Path: row.path, Unread: row.unread, Legacy: row.legacy}
+			want := reconfigure.Want{File: "/host/c.toml", Shown: "/c.toml", Major: 1, Path: row.path, Unread: row.unread, Legacy: row.legacy, Instead: row.instead}
 			if len(w.wants) != 1 || w.wants[0] != want {
 				t.Errorf("%+v, want %+v", w.wants, want)
 			}

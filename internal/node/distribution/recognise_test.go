@@ -54,7 +54,9 @@ func TestRecognise(t *testing.T) {
 			if s.Config == "" {
 				s.Config = stock
 			}
-			s.Has = func(path string) bool { return strings.Contains("\n"+strings.Join(test.files, "\n")+"\n", "\n"+path+"\n") }
+			s.Has = func(path string) bool {
+				return strings.Contains("\n"+strings.Join(test.files, "\n")+"\n", "\n"+path+"\n")
+			}
 			s.Read = func(path string) ([]byte, error) {
 				if path != "/etc/os-release" || test.os == "" {
 					return nil, errors.New("not there")

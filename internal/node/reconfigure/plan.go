@@ -55,11 +55,6 @@ func (c *change) proposal(p pathMapping) string {
 	return s
 }
 
-// undone reports whether somebody has taken the same edit out since this boot.
-func (c *change) undone() bool {
-	return !c.legacy && !c.same() && c.edit.Meaning != "" && c.edit.Meaning == c.meaning && c.edit.Boot == c.boot
-}
-
 // plan is the change that makes the file as wanted, checked by containerd's own
 // binary; nil if there is nothing to do.
 func (r *Reconfigurer) plan(ctx context.Context, p pathMapping, w Want) (*change, error) {
@@ -85,25 +80,29 @@ func (r *Reconfigurer) plan(ctx context.Context, p pathMapping, w Want) (*change
 			return nil, err
 		}
 	}
-	for _, dir := range []string{p.dir(), filepath.Dir(p.check())} {
-		if err := r.fs.Writable(dir); err != nil && !c.same() {
-			return nil, &Refusal{explainWriteError(p.shown, err)}
-		}
-	}
-	if err := r.o.Service.Check(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("look at containerd's service: %w", err)
-		}
-		return nil, &Refusal{err.Error()}
+	if err := r.possible(ctx, p, c); err != nil {
+		return nil, err
 	}
 	if err := r.identify(ctx, p, c); err != nil {
 		return nil, err
 	}
-	if c.undone() && c.edit.Again > 0 {
-		return nil, &Refusal{fmt.Sprintf("%s was changed %d times since this node started, with a restart each, and changed back each time: "+
-			"some program keeps it as it is; %s", p.shown, c.edit.Again+1, instead(c.path, c.instead))}
+	return c, c.inVain(p)
+}
+
+// possible refuses a change that cannot be written, or a restart that cannot be.
+func (r *Reconfigurer) possible(ctx context.Context, p pathMapping, c *change) error {
+	for _, dir := range []string{p.dir(), filepath.Dir(p.check())} {
+		if err := r.fs.Writable(dir); err != nil && !c.same() {
+			return &Refusal{explainWriteError(p.shown, err)}
+		}
 	}
-	return c, nil
+	if err := r.o.Service.Check(ctx); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("look at containerd's service: %w", err)
+		}
+		return &Refusal{err.Error()}
+	}
+	return nil
 }
 
 // planEdit makes the new content of a change that sets config_path.

@@ -60,6 +60,20 @@ func (r *Reconfigurer) surrender(ctx context.Context, p pathMapping, j *journal,
 	return r.remember(ctx, p, j, f)
 }
 
+// undone reports whether somebody has taken the same edit out since this boot.
+func (c *change) undone() bool {
+	return !c.legacy && !c.same() && c.edit.Meaning != "" && c.edit.Meaning == c.meaning && c.edit.Boot == c.boot
+}
+
+// inVain refuses an edit that was taken out twice since this boot.
+func (c *change) inVain(p pathMapping) error {
+	if !c.undone() || c.edit.Again == 0 {
+		return nil
+	}
+	return &Refusal{fmt.Sprintf("%s was changed %d times since this node started, with a restart each, and changed back each time: "+
+		"some program keeps it as it is; %s", p.shown, c.edit.Again+1, instead(c.path, c.instead))}
+}
+
 // instead is what the operator can do where an edit does not stay.
 func instead(path, known string) string {
 	if known != "" {

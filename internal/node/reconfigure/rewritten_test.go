@@ -3,6 +3,8 @@ package reconfigure_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -179,4 +181,33 @@ func TestRebootMakesTheFileAnew(t *testing.T) {
 			t.Fatalf("event %d: %+v after %d restarts\n%s", at, s, n.restarts-before, n.read())
 		}
 	}
+}
+
+// The same with real containerds, whose unit makes the file before each start:
+// one restart, and containers live on.
+func TestRealRewritten(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *real) {
+		r.Configure(t, "# of a template\n")
+		main := r.read()
+		r.Start(t)
+		r.RunPod(t)
+		running := r.Running()
+		r.BeforeStart = func() error { return os.WriteFile(r.ConfigFile, []byte(main), 0o600) }
+		s := r.approve(r.want())
+		if s.Phase != reconfigure.Failed || !strings.Contains(s.Message, "was written anew when containerd was restarted") {
+			t.Fatalf("%+v", s)
+		}
+		for range 2 {
+			if again := r.pass(r.want(), s.ID); again != s {
+				t.Fatalf("%+v\nbecame\n%+v", s, again)
+			}
+		}
+		if r.Starts() != 2 || r.read() != main || !slices.Equal(running, r.Running()) {
+			t.Fatalf("%d starts; %v ran and %v run; the file is\n%s", r.Starts(), running, r.Running(), r.read())
+		}
+		if err := r.host.Answers(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

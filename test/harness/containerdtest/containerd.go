@@ -19,6 +19,9 @@ type Containerd struct {
 	// /etc/containerd does, unless a test moves that before it configures;
 	// HostsDir is what New sets config_path to.
 	Dir, ConfigFile, ConfDir, HostsDir, Socket string
+	// BeforeStart, if it is set, runs before each start, as ExecStartPre of a unit
+	// does.
+	BeforeStart func() error
 
 	binary, path string
 

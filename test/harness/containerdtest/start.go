@@ -121,6 +121,11 @@ func (c *Containerd) start(ctx context.Context) error {
 	if c.process != nil {
 		return errors.New("containerd runs already")
 	}
+	if c.BeforeStart != nil {
+		if err := c.BeforeStart(); err != nil {
+			return fmt.Errorf("before containerd's start: %w", err)
+		}
+	}
 	log, err := os.OpenFile(filepath.Join(c.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
