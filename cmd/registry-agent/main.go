@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/d8-registry/registry/internal/foreign"
+	"github.com/d8-registry/registry/internal/memory"
 	"github.com/d8-registry/registry/internal/node/agent"
 	"github.com/d8-registry/registry/internal/node/doctor"
 	"github.com/d8-registry/registry/internal/node/handoff"
@@ -102,6 +103,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		level = slog.LevelDebug
 	}
 	log := foreign.NewLog(stderr, level)
+	if err := memory.Heed(); err != nil {
+		log.Warn("the memory limit is not heeded", "err", err)
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	if args[0] != "node" {

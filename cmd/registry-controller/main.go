@@ -18,6 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/controller"
 	"github.com/d8-registry/registry/internal/control/uninstall"
 	"github.com/d8-registry/registry/internal/foreign"
+	"github.com/d8-registry/registry/internal/memory"
 )
 
 const help = `usage: registry-controller [flags]
@@ -39,6 +40,9 @@ status: 0 done, 1 not done, 2 called wrongly.
 `
 
 func main() {
+	if err := memory.Heed(); err != nil {
+		fmt.Fprintln(os.Stderr, "registry-controller: the memory limit is not heeded:", err)
+	}
 	os.Exit(run())
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/gateway"
 	"github.com/d8-registry/registry/internal/foreign"
+	"github.com/d8-registry/registry/internal/memory"
 )
 
 func main() {
@@ -24,6 +25,9 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := foreign.NewLog(os.Stderr, slog.LevelInfo)
+	if err := memory.Heed(); err != nil {
+		log.Warn("the memory limit is not heeded", "err", err)
+	}
 	if err := gateway.Run(ctx, cfg, log); err != nil {
 		log.Error("proxy stopped", "err", err)
 		return 1

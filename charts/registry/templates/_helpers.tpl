@@ -54,6 +54,14 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
+{{/* The program stays below the limit of its container. */}}
+{{- define "registry.memoryLimit" -}}
+- name: MEMORY_LIMIT
+  valueFrom:
+    resourceFieldRef:
+      resource: limits.memory
+{{- end -}}
+
 {{- define "registry.labels" -}}
 heritage: deckhouse
 module: registry

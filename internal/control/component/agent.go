@@ -3,6 +3,7 @@ package component
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,8 +43,7 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 		Name: "serve", Image: image, Command: []string{"registry-agent", "serve"}, Args: args, Env: env,
 		VolumeMounts:    []corev1.VolumeMount{state},
 		SecurityContext: lockedOnHost(),
-		// No container here has limits: a pull could fail, or a script be killed.
-		Resources: requests("25m", "40Mi"),
+		Resources:       requests("25m", "40Mi"),
 	}
 	// serve is not root. So root makes its folder before both start.
 	prepare := corev1.Container{
@@ -54,7 +54,10 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 	}
 	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", jitter), "--scripts=" + cmp.Or(cfg.Scripts, "on")}, args...)
 	node := corev1.Container{
-		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: nodeArgs, Env: env,
+		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: nodeArgs,
+		// No limit of the container: scripts run in it too, and one could be killed. The
+		// program has a limit of its own.
+		Env: append(slices.Clone(env), corev1.EnvVar{Name: "GOMEMLIMIT", Value: "256MiB"}),
 		// Files of the host are reached through /proc/1/root, as are systemd's
 		// D-Bus and the shell for scripts. A mount of /etc is not enough: only
 		// containerd knows where its main file is, and it is replaced by a rename.
@@ -77,7 +80,7 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 
 			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
 			InitContainers:   []corev1.Container{prepare},
-			Containers:       []corev1.Container{serve, node},
+			Containers:       []corev1.Container{limited(serve), node},
 			Tolerations:      []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			Affinity:         agentAffinity(),
 			Volumes: []corev1.Volume{

@@ -14,6 +14,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/memory"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -107,4 +108,17 @@ func requests(cpu, memory string) corev1.ResourceRequirements {
 	return corev1.ResourceRequirements{Requests: corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory),
 	}}
+}
+
+// memoryLimit is that of what serves pulls. It holds all connections that may be
+// open, see inbound.Pulls, so it is not reached by pulls, however many there are.
+const memoryLimit = "1Gi"
+
+// limited lets a container have memoryLimit, and tells its program.
+func limited(c corev1.Container) corev1.Container {
+	c.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(memoryLimit)}
+	c.Env = append(slices.Clone(c.Env), corev1.EnvVar{Name: memory.Variable, ValueFrom: &corev1.EnvVarSource{
+		ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory"},
+	}})
+	return c
 }

@@ -93,7 +93,7 @@ func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
 			TerminationGracePeriodSeconds: new(int64(45)), // draining takes almost half a minute
 
 			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
-			Containers:       []corev1.Container{container},
+			Containers:       []corev1.Container{limited(container)},
 			Tolerations:      proxyTolerations(),
 			Affinity:         proxyAffinity(selector),
 		},

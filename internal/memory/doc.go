@@ -1,0 +1,3 @@
+// Package memory keeps a program below the memory limit of its container. Start at
+// Heed.
+package memory
