@@ -62,6 +62,37 @@ capabilities:
       resource: limits.memory
 {{- end -}}
 
+{{/* Where the controller's token may be: see controller.placement. */}}
+{{- define "registry.nodeAffinity" -}}
+{{- $labels := list "node-role.kubernetes.io/control-plane" "node-role.kubernetes.io/master" -}}
+{{- $required := eq .Values.controller.placement "control-plane" -}}
+{{- if eq .Values.controller.placement "auto" -}}
+{{- range (lookup "v1" "Node" "" "").items -}}
+{{- $node := . -}}
+{{- range $labels -}}
+{{- if hasKey ($node.metadata.labels | default dict) . -}}{{- $required = true -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+nodeAffinity:
+{{- if $required }}
+  requiredDuringSchedulingIgnoredDuringExecution:
+    nodeSelectorTerms:
+      {{- range $labels }}
+      - matchExpressions:
+          - key: {{ . }}
+            operator: Exists
+      {{- end }}
+{{- else }}
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      preference:
+        matchExpressions:
+          - key: {{ first $labels }}
+            operator: Exists
+{{- end -}}
+{{- end -}}
+
 {{- define "registry.labels" -}}
 heritage: deckhouse
 module: registry

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/d8-registry/registry/internal/memory"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
@@ -151,6 +152,27 @@ func checkOwn(t *testing.T, spec corev1.PodSpec) {
 	for _, v := range spec.Volumes {
 		if v.HostPath != nil && (v.HostPath.Type == nil || *v.HostPath.Type == corev1.HostPathUnset) {
 			t.Errorf("volume %s: it is not said what it must be", v.Name)
+		}
+	}
+}
+
+// What serves pulls has a limit that it knows; what runs scripts has none that could
+// kill one.
+func TestMemoryLimits(t *testing.T) {
+	t.Parallel()
+	for _, c := range List(someConfig) {
+		for _, container := range c.Template("image", 1).Spec.Containers {
+			limit := container.Resources.Limits.Memory().String()
+			env := map[string]string{}
+			for _, e := range container.Env {
+				env[e.Name] = e.Value
+				if e.ValueFrom != nil && e.ValueFrom.ResourceFieldRef != nil {
+					env[e.Name] = e.ValueFrom.ResourceFieldRef.Resource
+				}
+			}
+			if container.Name == "node" && (limit != "0" || env["GOMEMLIMIT"] == "") || container.Name != "node" && (limit != "1Gi" || env[memory.Variable] != "limits.memory") {
+				t.Errorf("%s/%s: limit %s, environment %v", c.Name, container.Name, limit, env)
+			}
 		}
 	}
 }
