@@ -183,38 +183,58 @@ func TestImageVolumes(t *testing.T) {
 }
 
 // TestWorkloadsPolicyIsCheap: the API server gives an expression a budget, and a
-// policy that runs out of it would hold up the switch. A pod of this size is
-// larger than etcd's limit on objects lets most be.
+// policy that runs out of it would hold up the switch. These pods are nearly as large
+// as an object may be: some have few containers with much in them, some have many.
 func TestWorkloadsPolicyIsCheap(t *testing.T) {
 	t.Parallel()
 	api := server.Start(t)
 	controller := asController(t, api)
-	containers, volumes, changes := []any{}, []any{}, []any{}
-	for i := range 120 {
+	for _, size := range []big{{120, 40, 10, 120}, {500, 4, 1, 500}, {3000, 0, 0, 3000}} {
+		o, changes := size.deployment(api.Namespace(t))
+		if err := api.Client().Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		try := func() error {
+			patch := map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": changes}}}}
+			return controller.Patch(t.Context(), o.DeepCopy(), client.RawPatch(types.StrategicMergePatchType, []byte(toJSON(t, patch))), client.DryRunAll)
+		}
+		check(t, try(), "")
+		// The last of them is looked at too.
+		last := len(changes) - 1
+		changes[last] = map[string]any{"name": fmt.Sprintf("c%d", last), "command": []any{"evil"}}
+		check(t, try(), onlyContainers)
+	}
+}
+
+// big says how many containers a pod has, what is in each, and how many volumes
+// there are.
+type big struct{ containers, env, mounts, volumes int }
+
+// deployment is one with such a pod, and the patch that re-points its containers.
+func (b big) deployment(namespace string) (o *unstructured.Unstructured, changes []any) {
+	containers, volumes := []any{}, []any{}
+	for i := range b.containers {
 		env, mounts := []any{}, []any{}
-		for j := range 40 {
+		for j := range b.env {
 			env = append(env, map[string]any{"name": fmt.Sprintf("VARIABLE_%d", j), "value": strings.Repeat("x", 50)})
 		}
-		for j := range 10 {
+		for j := range b.mounts {
 			mounts = append(mounts, map[string]any{"name": fmt.Sprintf("v%d", j), "mountPath": fmt.Sprintf("/mnt/%d", j)})
 		}
 		name := fmt.Sprintf("c%d", i)
 		containers = append(containers, map[string]any{"name": name, "image": "registry.example.com/d8/" + name + ":v1", "env": env, "volumeMounts": mounts,
 			"command": []any{"run"}, "resources": map[string]any{"requests": map[string]any{"cpu": "10m", "memory": "1Mi"}}})
 		changes = append(changes, map[string]any{"name": name, "image": "registry.d8-system.svc:5001/system/deckhouse/" + name + ":v1"})
+	}
+	for i := range b.volumes {
 		volumes = append(volumes, map[string]any{"name": fmt.Sprintf("v%d", i), "emptyDir": map[string]any{}})
 	}
 	labels := map[string]any{"app": "big"}
-	o := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "big", "namespace": api.Namespace(t)},
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "big", "namespace": namespace},
 		"spec": map[string]any{"selector": map[string]any{"matchLabels": maps.Clone(labels)}, "template": map[string]any{
 			"metadata": map[string]any{"labels": labels}, "spec": map[string]any{"containers": containers, "volumes": volumes}}},
-	}}
-	if err := api.Client().Create(t.Context(), o); err != nil {
-		t.Fatal(err)
-	}
-	patch := map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": changes}}}}
-	check(t, controller.Patch(t.Context(), o, client.RawPatch(types.StrategicMergePatchType, []byte(toJSON(t, patch)))), "")
+	}}, changes
 }
 
 // Not in parallel: other tests are about what the controller may not do.
