@@ -13,7 +13,7 @@ import (
 )
 
 // document is the encoding: the documented keys of the node configuration, and
-// ours (schema, generation, active, target, secondWay, mirrors[].path).
+// ours (schema, generation, active, target, probe, secondWay, mirrors[].path).
 type document struct {
 	Schema     int             `json:"schema"`
 	Generation int64           `json:"generation"`
@@ -22,6 +22,7 @@ type document struct {
 	ImagesBase string          `json:"imagesBase"`
 	Active     *registry       `json:"active,omitempty"`
 	Target     *registry       `json:"target,omitempty"`
+	Probe      string          `json:"probe,omitempty"`
 	SecondWay  *mirror         `json:"secondWay,omitempty"`
 	Hosts      map[string]host `json:"hosts"`
 }
@@ -80,7 +81,7 @@ func Decode(data []byte) (Layout, error) {
 	if err := yaml.Unmarshal(data, &doc); err != nil {
 		return Layout{}, fmt.Errorf("decode layout: %w: %w", ErrInvalid, withoutValues(err))
 	}
-	l := Layout{Schema: doc.Schema, Generation: doc.Generation, Mode: doc.Mode}
+	l := Layout{Schema: doc.Schema, Generation: doc.Generation, Mode: doc.Mode, Probe: doc.Probe}
 	if doc.Schema != Schema {
 		return Layout{}, fmt.Errorf("decode layout: %w: schema %d, this program knows %d", ErrInvalid, doc.Schema, Schema)
 	}
@@ -135,6 +136,7 @@ func (l Layout) document() document {
 		Generation: l.Generation,
 		Mode:       l.Mode,
 		ImagesBase: l.ImagesBase().String(),
+		Probe:      l.Probe,
 		Hosts:      map[string]host{},
 	}
 	if l.ActiveMode != "" || !l.Active.IsZero() {

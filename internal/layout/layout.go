@@ -39,6 +39,11 @@ type Layout struct {
 	// reports; Active's real address stays usable when the agent is down.
 	Active upstream.Upstream `json:"active,omitzero"`
 	Target upstream.Upstream `json:"target,omitzero"`
+	// Probe is an image below Target's path that Target must have, in the form of
+	// ManifestOf. A reader fetches it from Target alone before it reports: any other
+	// upstream may serve all the names. Empty in the layouts of older controllers: then
+	// Target only has to answer.
+	Probe string `json:"probe,omitempty"`
 	// Fallback is how nodes reach the in-cluster proxy when their own agent is
 	// down; zero while there is none.
 	Fallback Fallback `json:"secondWay,omitzero"`

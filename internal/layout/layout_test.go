@@ -303,3 +303,28 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestProbe: the image that the target must have travels, is part of the content, and
+// changes nothing of layouts without one.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	with, without := transition(), transition()
+	with.Probe = "module@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	data, err := layout.Encode(with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := layout.Decode(data)
+	if err != nil || got.Probe != with.Probe || !got.SameContent(with) {
+		t.Errorf("%q, %v", got.Probe, err)
+	}
+	if with.SameContent(without) || with.Version() == without.Version() {
+		t.Error("a layout with another image to prove counts as the same")
+	}
+	for _, bad := range []string{"module@sha256:zz", "@sha512:ab"} {
+		with.Probe = bad
+		if err := with.Validate(); err == nil {
+			t.Errorf("%q is valid", bad)
+		}
+	}
+}

@@ -43,7 +43,7 @@ func (l Layout) Route(n Name) (Route, bool) {
 // SameContent reports whether both say the same, whatever their generations.
 func (l Layout) SameContent(o Layout) bool {
 	return l.Schema == o.Schema && l.Mode == o.Mode && l.ActiveMode == o.ActiveMode &&
-		l.Active == o.Active && l.Target == o.Target && l.Fallback == o.Fallback &&
+		l.Active == o.Active && l.Target == o.Target && l.Probe == o.Probe && l.Fallback == o.Fallback &&
 		slices.EqualFunc(l.Routes, o.Routes, func(a, b Route) bool {
 			return a.Name == b.Name && slices.Equal(a.Upstreams, b.Upstreams)
 		})
@@ -123,6 +123,11 @@ func (l Layout) Validate() error {
 	if !l.Active.IsZero() {
 		if err := l.Active.Validate(); err != nil {
 			return fmt.Errorf("%w: active: %w", ErrInvalid, err)
+		}
+	}
+	if l.Probe != "" {
+		if _, _, _, err := ManifestOf(NameOf(l.Target), l.Probe); err != nil {
+			return fmt.Errorf("%w: probe: %w", ErrInvalid, err)
 		}
 	}
 	for i, r := range l.Routes {

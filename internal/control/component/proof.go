@@ -1,6 +1,7 @@
 package component
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -22,6 +23,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -39,7 +41,7 @@ func (k *Keeper) ObserveProxy(ctx context.Context, v *state.View) {
 	p.Wanted, p.Missing = proxiesWanted(v.Observed.Nodes)
 	k.observeProxyPods(v)
 	if have != nil {
-		p.Message = rolloutMessage(*have, proxy, v)
+		p.Message = cmp.Or(rolloutMessage(*have, proxy, v), unproved(v))
 	}
 	node, hasNode := v.Doc.User(state.UserNode)
 	if ip := clusterIP(service); ip != "" && hasNode && !v.Doc.PKI.CA.IsZero() {
@@ -76,6 +78,23 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 	if p.Ready > 0 {
 		p.Generation = slices.Min(generations)
 	}
+}
+
+// unproved is why a proxy does not report the generation that it should serve, as it
+// says itself; empty when none does.
+func unproved(v *state.View) string {
+	wanted := v.Doc.Desired.LayoutOf(switchover.InClusterProxy).Generation
+	for i := range v.Inventory.Pods {
+		pod := &v.Inventory.Pods[i]
+		says := pod.Annotations[v1alpha1.AnnotationMessage]
+		if !isProxyPod(pod) || pod.DeletionTimestamp != nil || says == "" {
+			continue
+		}
+		if g, err := strconv.ParseInt(pod.Annotations[v1alpha1.AnnotationGeneration], 10, 64); err != nil || g < wanted {
+			return foreign.Line("Pod "+pod.Name+": "+says, foreign.Sentence)
+		}
+	}
+	return ""
 }
 
 // use is the time of last use that a proxy reported, and when we first saw it.

@@ -31,6 +31,7 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	o.ProxyPublished = state.LayoutIn(v.OwnSecret(v1alpha1.SecretProxy), v1alpha1.KeyProxyLayout)
 	o.Nodes = r.nodes.Observe(v.Snapshot, o.Now)
 	o.Check = r.images.runner.Report()
+	o.Probe = r.images.own
 	names := v.KnownNames()
 	r.cluster.Names.Set(names)
 	o.Census = r.mover.Census(v.Inventory, names, doc.Switch, r.images.own)

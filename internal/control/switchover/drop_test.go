@@ -147,6 +147,7 @@ func rulesToDrop() []rule {
 				return id != "" && n.Report.UID == n.UID && e.s.ApprovedRestart(n.Name, n.UID) == id
 			}
 		})}},
+		{name: "nodes fetch an image from the target alone", t: tamper{onlyReached: true}},
 		{name: "an absent layout changes nothing", t: tamper{absentIsOrder: true}},
 	}
 }

@@ -269,3 +269,31 @@ func TestLogsShowNoPassword(t *testing.T) {
 		t.Error("a condition shows the password")
 	}
 }
+
+// TestTheProbeIsChosenOncePerTarget: nodes prove a target by an image that it must
+// have. An upgrade of the module has another, and changes no layout for that.
+func TestTheProbeIsChosenOncePerTarget(t *testing.T) {
+	t.Parallel()
+	c := newScene(t, 1)
+	c.seen.Probe = "@sha256:1"
+	c.setSpec(Direct, registryB())
+	c.until(names.ConditionSwitch)
+	if got := c.s.Desired.Layout.Probe; got != "@sha256:1" {
+		t.Fatalf("probe %q", got)
+	}
+	generation := c.s.Desired.Layout.Generation
+	c.seen.Probe = "@sha256:2"
+	c.advance()
+	if l := c.s.Desired.Layout; l.Probe != "@sha256:1" || l.Generation != generation {
+		t.Errorf("an upgrade changed the layout: %q, generation %d after %d", l.Probe, l.Generation, generation)
+	}
+	c.settle()
+	if got := c.s.Desired.Layout.Probe; got != "@sha256:1" {
+		t.Errorf("Final lost the probe: %q", got)
+	}
+	c.setSpec(Direct, registryA())
+	c.settle()
+	if got := c.s.Desired.Layout.Probe; got != "@sha256:2" {
+		t.Errorf("the next target is proved by %q", got)
+	}
+}

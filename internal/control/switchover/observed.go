@@ -26,6 +26,9 @@ type Observed struct {
 	Published      Published
 	ProxyPublished Published
 	Nodes          []Node
+	// Probe is an image that every registry must have, our own: what nodes and proxy
+	// fetch from the target alone before they report.
+	Probe string
 	// Check is how far the check of Protocol.CheckRequest is.
 	Check  CheckReport
 	Census Census

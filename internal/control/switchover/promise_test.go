@@ -216,6 +216,7 @@ func (s *sim) revive() {
 	for i, u := range s.ups {
 		if u == s.stored.Target.Upstream || u == s.spec.Upstream {
 			s.alive[i] = true
+			s.pages &^= s.bit(u)
 		}
 	}
 }

@@ -111,7 +111,7 @@ func (s *sim) goLegacy(n *simNode) {
 }
 
 // agentReports: first the report that is on its way arrives, then the next one
-// starts, if the target can be reached from the node.
+// starts, if the target alone serves an image to the node.
 func (s *sim) agentReports(n *simNode) {
 	if n.inFlight.UID != "" {
 		if n.report.Generation != n.inFlight.Generation || n.report.BootID != n.inFlight.BootID {
@@ -133,7 +133,7 @@ func (s *sim) agentReports(n *simNode) {
 	if n.custom {
 		r.Preflight = PreflightCustom
 	}
-	if !n.mem.IsZero() && s.isAlive(n.mem.Target) {
+	if serves := s.isAlive(n.mem.Target) || s.t.onlyReached && s.pages&s.bit(n.mem.Target) != 0; !n.mem.IsZero() && serves {
 		r.Generation, r.Version = n.mem.Generation, "some version"
 		if s.t.agentsGoBack {
 			r.Version = contentHash(n.mem)
@@ -271,6 +271,7 @@ func (s *sim) registryReturns() {
 	i := s.rng.IntN(len(s.ups))
 	if !s.alive[i] {
 		s.alive[i] = true
+		s.pages &^= s.bit(s.ups[i])
 		s.logf("REGISTRY %s%s returns", s.ups[i].Host, s.ups[i].Credentials.Password)
 	}
 }

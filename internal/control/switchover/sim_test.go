@@ -56,6 +56,7 @@ type tamper struct {
 	noOwn         bool                  // own workloads stay where they are
 	staleCensus   bool                  // Final believes a cached look
 	absentIsOrder bool                  // agents take an absent layout for an order
+	onlyReached   bool                  // agents report when the target answers, whatever it answers
 }
 
 type sim struct {
@@ -93,6 +94,7 @@ type sim struct {
 
 	ups    []upstream.Upstream // A, A with rotated credentials, B, C
 	alive  []bool
+	pages  uint             // those that answer everything with a web page; the image check believes them
 	hashes map[int64]string // generation -> content, for the test without generations
 
 	// What the promise is about; see promise_test.go.
@@ -119,6 +121,9 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 	}
 	if t.protocol != nil {
 		t.protocol(s, &s.p)
+	}
+	if b := s.ups[2]; rand.New(rand.NewPCG(seed, 3)).IntN(4) == 0 {
+		s.alive[2], s.pages = false, s.bit(b)
 	}
 	a := s.ups[0]
 	s.started = s.now
@@ -299,7 +304,7 @@ func (s *sim) observeChecks(w *Observed) {
 
 func (s *sim) check(request CheckRequest) CheckReport {
 	report := CheckReport{Fingerprint: request.Fingerprint(), Total: len(request.Images)}
-	if !s.isAlive(request.Upstream) {
+	if !s.isAlive(request.Upstream) && s.pages&s.bit(request.Upstream) == 0 {
 		report.Problem = "connection refused"
 		return report
 	}

@@ -233,6 +233,9 @@ func union(e *evaluation) layout.Layout {
 			ups = append(ups, s.Active.Upstream)
 		}
 	}
+	if l.Target != s.Target.Upstream || l.Probe == "" {
+		l.Probe = e.seen.Probe // once for a target: an upgrade of the module changes no layout
+	}
 	l.Mode, l.Target = string(s.Target.Mode), s.Target.Upstream
 	known := withNames(s.Bases, e.ownNames(s.Target)...)
 	for _, u := range ups {
@@ -253,6 +256,7 @@ func (e *evaluation) shrink(keep []layout.Name) {
 		ActiveMode: string(target.Mode),
 		Active:     target.Upstream,
 		Target:     target.Upstream,
+		Probe:      e.s.Desired.Layout.Probe,
 		Routes:     layout.Cross(keep, []upstream.Upstream{target.Upstream}),
 	}
 	if slices.Contains(keep, layout.Fixed()) {

@@ -24,6 +24,7 @@ import (
 	"github.com/d8-registry/registry/test/harness/testregistry"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 var server apiserver.Server
@@ -233,6 +234,39 @@ func TestProxyFromTheSecretToThePull(t *testing.T) {
 	i.put(content(t, 5, i.registry.Upstream("team")))
 	eventually(t, "no problem on our Pod", func() bool {
 		return i.annotation(v1alpha1.AnnotationMessage) == "" && i.annotation(v1alpha1.AnnotationGeneration) == "5"
+	})
+}
+
+// A generation is reported once its target alone serves the image that it must have.
+// Clients are served meanwhile, by whoever can.
+func TestTheTargetAloneIsProved(t *testing.T) {
+	i := startInstance(t, nil)
+	target := testregistry.New(t, testregistry.Options{})
+	target.PushRandom(t, "mirror", "module", 1, 10)
+	target.SetFaults(testregistry.Faults{Answer: testregistry.WebPage})
+	good := content(t, 1, i.registry.Upstream("team"), target.Upstream("mirror"))
+	next, err := layout.Decode(good[v1alpha1.KeyProxyLayout])
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Target, next.Probe = target.Upstream("mirror"), ":module"
+	encoded, err := layout.Encode(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.put(with(good, v1alpha1.KeyProxyLayout, string(encoded)))
+	eventually(t, "the reason on our Pod", func() bool {
+		return strings.Contains(i.annotation(v1alpha1.AnnotationMessage), "answered with a web page")
+	})
+	if g := i.annotation(v1alpha1.AnnotationGeneration); g != "" {
+		t.Errorf("reports that it serves generation %s", g)
+	}
+	if got, body := i.pull(string(good["tls.crt"]), "ro", clientPassword, "/v2/system/deckhouse/tool/manifests/v1"); got != http.StatusOK {
+		t.Errorf("clients of the other registry: %d %s", got, body)
+	}
+	target.SetFaults(testregistry.Faults{})
+	eventually(t, "generation 1", func() bool {
+		return i.annotation(v1alpha1.AnnotationGeneration) == "1" && i.annotation(v1alpha1.AnnotationMessage) == ""
 	})
 }
 

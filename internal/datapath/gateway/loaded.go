@@ -27,6 +27,8 @@ type loaded struct {
 
 	mu     sync.Mutex
 	layout layout.Layout
+	proof  targetProof
+	proven int64 // the last generation whose target was proved
 	hasTLS bool
 	// seen is the content of the Secret that was applied last, by key: an
 	// update of one key does not parse the others again.
@@ -41,7 +43,8 @@ func newLoaded(table *proxy.Table, log *slog.Logger) *loaded {
 
 // status is what the process reports about itself.
 type status struct {
-	generation int64
+	generation int64 // that requests are routed by
+	proven     int64 // the same, once the target alone was seen to serve
 	version    string
 	problem    error // nil when all of the Secret is in use
 }
@@ -120,9 +123,15 @@ func (l *loaded) status() status {
 }
 
 func (l *loaded) statusLocked() status {
-	s := status{generation: l.layout.Generation}
+	if l.provedLocked() {
+		l.proven = l.layout.Generation
+	}
+	s := status{generation: l.layout.Generation, proven: l.proven}
 	if s.generation > 0 {
 		s.version = l.layout.Version()
+	}
+	if s.proven < s.generation && l.proof.of == proxy.ProofOf(l.layout) && l.proof.err != nil {
+		s.problem = fmt.Errorf("target %s: %w", l.layout.Target, l.proof.err)
 	}
 	for _, name := range []string{"tls", v1alpha1.KeyProxyUsers, v1alpha1.KeyProxyLayout} {
 		s.problem = errors.Join(s.problem, l.problems[name])

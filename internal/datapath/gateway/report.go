@@ -87,7 +87,8 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// annotations are all that we report; nil removes one. Before the first layout
+// annotations are all that we report; nil removes one. A generation is reported once
+// its target alone was seen to serve. Before the first layout
 // this takes back what an earlier process in this Pod claimed to serve. The last
 // use that it reported stays until there is a later one.
 func (r *reporter) annotations() map[string]any {
@@ -96,8 +97,10 @@ func (r *reporter) annotations() map[string]any {
 		v1alpha1.AnnotationGeneration: nil, v1alpha1.AnnotationVersion: nil,
 		v1alpha1.AnnotationMessage: nil,
 	}
-	if s.generation > 0 {
-		want[v1alpha1.AnnotationGeneration] = strconv.FormatInt(s.generation, 10)
+	if s.proven > 0 {
+		want[v1alpha1.AnnotationGeneration] = strconv.FormatInt(s.proven, 10)
+	}
+	if s.proven > 0 && s.proven == s.generation {
 		want[v1alpha1.AnnotationVersion] = s.version
 	}
 	if s.problem != nil {

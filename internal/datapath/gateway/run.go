@@ -50,6 +50,7 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 		client: client, namespace: cfg.Namespace, pod: cfg.Pod, every: cfg.ReportEvery, log: log,
 		usage: usage, status: loaded.status, changed: make(chan struct{}, 1), now: time.Now,
 	}
+	proofs := newProver(loaded, report.statusChanged)
 	path := proxy.New(table, proxy.Config{Log: log, Metrics: metrics, DefaultHost: layout.Fixed().Host})
 	connections, err := inbound.NewMetrics(registry)
 	if err != nil {
@@ -69,11 +70,13 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 	group.Go(func() error {
 		watchSecret(ctx, client, cfg.Namespace, cfg.Secret, func(data map[string][]byte) {
 			loaded.apply(data)
+			proofs.layoutChanged()
 			report.statusChanged()
 		})
 		return nil
 	})
 	group.Go(func() error { report.run(ctx); return nil })
+	group.Go(func() error { proofs.run(ctx); return nil })
 	// Probes go on until the last pull has ended.
 	pulled, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { return probes.Serve(pulled, healthAt, inbound.Drain{}) })

@@ -1,6 +1,6 @@
 // Package reach asks the registries of a layout, from this node, whether they are
-// there, and reports what they said. It asks without credentials: those are
-// proved by the image check. Start at Checker.
+// there, and reports what they said. The target must serve an image, alone and with
+// the layout's credentials; the others only have to answer. Start at Checker.
 package reach
 
 import (
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/report"
@@ -28,6 +29,7 @@ type Checker struct {
 	interval, jitter time.Duration
 	now              func() time.Time
 	ping             func(context.Context, upstream.Upstream) error
+	prove            func(context.Context, layout.Layout) error
 	known            map[string]answer // by key
 }
 
@@ -39,21 +41,25 @@ type answer struct {
 }
 
 // pingTime is how long one registry may take. An old registry that is dead must
-// not delay the report for long.
-const pingTime = 4 * time.Second
+// not delay the report for long. proofTime is how long the target may take, which
+// also asks its token server.
+const (
+	pingTime  = 4 * time.Second
+	proofTime = 10 * time.Second
+)
 
 // deadAgain is the pause before a registry that did not answer is asked again, if
-// it is not the target.
+// it is not the target, or if it refused us: some lock accounts.
 const deadAgain = time.Minute
 
 // New makes a Checker. Before a new target is asked, it waits for a random part
 // of jitter, so that not all nodes ask at once.
 func New(interval, jitter time.Duration) *Checker {
-	return &Checker{interval: interval, jitter: jitter, now: time.Now, ping: ping, known: map[string]answer{}}
+	return &Checker{interval: interval, jitter: jitter, now: time.Now, ping: ping, prove: proxy.Prove, known: map[string]answer{}}
 }
 
 // Check asks every registry of the layout, reports the answers, and returns
-// whether the target answered. Only that is required: the old registry may be
+// whether the target served. Only that is required: the old registry may be
 // dead, which may be why the cluster leaves it.
 func (c *Checker) Check(ctx context.Context, r *report.Report, l layout.Layout) bool {
 	ok := true
@@ -73,44 +79,56 @@ func (c *Checker) Check(ctx context.Context, r *report.Report, l layout.Layout) 
 
 // ask is the answer of every registry of the layout, sorted by registry.
 func (c *Checker) ask(ctx context.Context, l layout.Layout) []answer {
-	due := map[string]upstream.Upstream{}
-	wanted := map[string]bool{}
-	upstreams := append([]upstream.Upstream{l.Target}, l.Upstreams()...)
-	for _, u := range upstreams {
-		key := keyOf(u)
-		wanted[key] = true
+	due := map[string]func(context.Context) error{}
+	names := map[string]string{}
+	wanted := func(key string, u upstream.Upstream, target bool, ask func(context.Context) error) {
+		names[key] = u.String()
 		a, ok := c.known[key]
 		age := c.now().Sub(a.at)
-		if !ok || age >= c.interval || a.err != nil && (key == keyOf(l.Target) || age >= deadAgain) {
-			due[key] = u
+		soon := target && judge.Of(a.err) != judge.Refused
+		if !ok || age >= c.interval || a.err != nil && (soon || age >= deadAgain) {
+			due[key] = ask
 		}
 	}
-	maps.DeleteFunc(c.known, func(key string, _ answer) bool { return !wanted[key] })
-	_, asked := c.known[keyOf(l.Target)]
+	target := targetKey(l)
+	wanted(target, l.Target, true, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, proofTime)
+		defer cancel()
+		return c.prove(ctx, l)
+	})
+	for _, u := range l.Upstreams() {
+		if keyOf(u) != keyOf(l.Target) {
+			wanted(keyOf(u), u, false, func(ctx context.Context) error {
+				ctx, cancel := context.WithTimeout(ctx, pingTime)
+				defer cancel()
+				return c.ping(ctx, u)
+			})
+		}
+	}
+	maps.DeleteFunc(c.known, func(key string, _ answer) bool { _, ok := names[key]; return !ok })
+	_, asked := c.known[target]
 	if !asked && len(due) > 0 {
 		pause(ctx, c.jitter)
 	}
-	c.askAll(ctx, due)
+	c.askAll(ctx, due, names)
 	out := make([]answer, 0, len(c.known))
 	for key, a := range c.known {
-		a.target = key == keyOf(l.Target)
+		a.target = key == target
 		out = append(out, a)
 	}
 	slices.SortFunc(out, func(a, b answer) int { return strings.Compare(a.registry, b.registry) })
 	return out
 }
 
-func (c *Checker) askAll(ctx context.Context, due map[string]upstream.Upstream) {
-	ctx, cancel := context.WithTimeout(ctx, pingTime)
-	defer cancel()
+func (c *Checker) askAll(ctx context.Context, due map[string]func(context.Context) error, names map[string]string) {
 	var mu sync.Mutex
 	var group sync.WaitGroup
-	for key, u := range due {
+	for key, ask := range due {
 		group.Go(func() {
-			err := c.ping(ctx, u)
+			err := ask(ctx)
 			mu.Lock()
 			defer mu.Unlock()
-			c.known[key] = answer{registry: u.String(), err: err, at: c.now()}
+			c.known[key] = answer{registry: names[key], err: err, at: c.now()}
 		})
 	}
 	group.Wait()
@@ -123,6 +141,14 @@ func ping(ctx context.Context, u upstream.Upstream) error {
 	}
 	defer transport.CloseIdleConnections()
 	return transport.Ping(ctx)
+}
+
+// targetKey tells apart what is proved of targets, their credentials and the image.
+func targetKey(l layout.Layout) string {
+	if l.Probe == "" {
+		return keyOf(l.Target)
+	}
+	return keyOf(l.Target) + "\n" + proxy.ProofOf(l)
 }
 
 // keyOf tells registries apart. Credentials do not count.

@@ -3,6 +3,7 @@ package reach
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/report"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
 func TestReach(t *testing.T) {
@@ -30,6 +32,7 @@ func TestReach(t *testing.T) {
 		}
 		return nil
 	}
+	r.prove = func(ctx context.Context, l layout.Layout) error { return r.ping(ctx, l.Target) }
 	ask := func(want ...string) []answer {
 		t.Helper()
 		answers := r.ask(t.Context(), l)
@@ -81,6 +84,7 @@ func TestOnlyTheTargetCounts(t *testing.T) {
 			}
 			return nil
 		}
+		c.prove = func(ctx context.Context, l layout.Layout) error { return c.ping(ctx, l.Target) }
 		r := report.New(report.Options{}).Begin()
 		if got := c.Check(t.Context(), r, l); got != want || len(r.Problems()) == 0 != want {
 			t.Errorf("%s is dead: %t, problems %q", dead, got, r.Problems())
@@ -92,6 +96,89 @@ func TestOnlyTheTargetCounts(t *testing.T) {
 		}
 		if len(r.Status.Upstreams) != 2 {
 			t.Errorf("%+v", r.Status.Upstreams)
+		}
+	}
+}
+
+// TestTheTargetAloneIsProved: that something answers is not enough. The old registry
+// of the union, which is healthy, answers for nobody else.
+func TestTheTargetAloneIsProved(t *testing.T) {
+	t.Parallel()
+	old := testregistry.New(t, testregistry.Options{})
+	good := testregistry.New(t, testregistry.Options{Username: "u", Password: "p", Bearer: true})
+	for _, r := range []*testregistry.Registry{old, good} {
+		r.PushRandom(t, "d8", "module", 1, 10)
+	}
+	status := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+	}
+	for name, tc := range map[string]struct {
+		answer http.HandlerFunc
+		want   string // in the node's message; empty: it may report
+		older  bool   // the controller that published it
+	}{
+		"healthy":            {},
+		"a web page":         {answer: testregistry.WebPage, want: "answered with a web page"},
+		"not found":          {answer: status(404), want: "not found"},
+		"nothing":            {answer: status(200), want: "answered with nothing"},
+		"no content":         {answer: status(204), want: "answered 204"},
+		"refused":            {answer: status(403), want: "refused us although"},
+		"dead":               {answer: status(503), want: "503"},
+		"page, older layout": {answer: testregistry.WebPage, older: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := good.Upstream("d8")
+			if tc.answer != nil {
+				bad := testregistry.New(t, testregistry.Options{})
+				bad.SetFaults(testregistry.Faults{Answer: tc.answer})
+				target = bad.Upstream("d8")
+			}
+			l := layout.Layout{Target: target, Probe: ":module", Routes: layout.Cross([]layout.Name{layout.Fixed()}, []upstream.Upstream{old.Upstream("d8"), target})}
+			if tc.older {
+				l.Probe = ""
+			}
+			r := report.New(report.Options{}).Begin()
+			ok := New(time.Hour, 0).Check(t.Context(), r, l)
+			if problems := strings.Join(r.Problems(), "; "); ok != (tc.want == "") || !strings.Contains(problems, tc.want) {
+				t.Errorf("%t %q", ok, problems)
+			}
+			if len(r.Status.Upstreams) != 2 {
+				t.Errorf("%+v", r.Status.Upstreams)
+			}
+		})
+	}
+}
+
+// TestAProofIsForCredentials: other credentials of the same registry are proved anew,
+// and a target that was proved is left alone for the interval. One that refuses us is
+// not asked in every pass.
+func TestAProofIsForCredentials(t *testing.T) {
+	t.Parallel()
+	reg := testregistry.New(t, testregistry.Options{Username: "u", Password: "p"})
+	reg.PushRandom(t, "d8", "module", 1, 10)
+	good, wrong := reg.Upstream("d8"), reg.Upstream("d8")
+	wrong.Credentials.Password = "of-yesterday"
+	c, now := New(time.Hour, 0), time.Now()
+	c.now = func() time.Time { return now }
+	for i, step := range []struct {
+		target upstream.Upstream
+		after  time.Duration
+		ok     bool
+		asks   bool
+	}{
+		{good, 0, true, true}, {good, time.Minute, true, false}, {good, time.Hour, true, true},
+		{wrong, 0, false, true}, {wrong, time.Second, false, false}, {wrong, deadAgain, false, true}, {good, 0, true, true},
+	} {
+		now = now.Add(step.after)
+		reg.ResetLog()
+		l := layout.Layout{Target: step.target, Probe: ":module", Routes: layout.Cross([]layout.Name{layout.Fixed()}, []upstream.Upstream{step.target})}
+		r := report.New(report.Options{}).Begin()
+		if ok := c.Check(t.Context(), r, l); ok != step.ok || len(reg.Requests()) > 0 != step.asks {
+			t.Errorf("step %d: %t after %d requests: %q", i, ok, len(reg.Requests()), r.Problems())
+		}
+		if strings.Contains(strings.Join(r.Problems(), ""), "of-yesterday") {
+			t.Error("a password in a message")
 		}
 	}
 }

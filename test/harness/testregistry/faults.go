@@ -20,6 +20,8 @@ type Faults struct {
 	// Message is the error's message with Status.
 	Message    string
 	RetryAfter string // header, with Status
+	// Answer answers instead, whatever was asked.
+	Answer http.HandlerFunc
 	// Hang accepts a request and never answers.
 	Hang bool
 	// HangOnAccept accepts new connections and never says a word, not even
@@ -35,6 +37,13 @@ type Faults struct {
 	NoRange bool
 	// Header is added to every answer.
 	Header http.Header
+}
+
+// WebPage answers as a web server does that knows nothing of registries. It is for
+// Faults.Answer.
+func WebPage(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write([]byte("<!DOCTYPE html><title>Welcome</title>")) // the client may be gone
 }
 
 // SetFaults replaces the faults; Faults{} heals. Silent connections stay
@@ -78,6 +87,10 @@ func (r *Registry) misbehave(w http.ResponseWriter, req *http.Request, f Faults)
 	}
 	if f.NoRange {
 		req.Header.Del("Range")
+	}
+	if f.Answer != nil {
+		f.Answer(w, req)
+		return false
 	}
 	if f.Status != 0 {
 		if f.RetryAfter != "" {

@@ -1,0 +1,92 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// proofTimeout is how long a target may take for the image that it must have.
+const proofTimeout = 15 * time.Second
+
+// prover fetches an image from a layout's target alone. Clients are served in any
+// case: during a switch another registry may serve them, so that only this shows
+// whether the target can.
+type prover struct {
+	loaded  *loaded
+	changed chan struct{} // gets a token when there may be something to prove
+	proved  func()        // is called when the status may have changed
+}
+
+func newProver(l *loaded, proved func()) *prover {
+	return &prover{loaded: l, changed: make(chan struct{}, 1), proved: proved}
+}
+
+// layoutChanged makes a proof due.
+func (p *prover) layoutChanged() {
+	select {
+	case p.changed <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// run proves each target once, and tries again with a backoff until it has.
+func (p *prover) run(ctx context.Context) {
+	var due <-chan time.Time
+	var retry time.Duration
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.changed:
+			retry = 0
+		case <-due:
+		}
+		due = nil
+		l, unproved := p.loaded.unproved()
+		if !unproved {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, proofTimeout)
+		err := proxy.Prove(limited, l)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		p.loaded.noteProof(l, err)
+		p.proved()
+		if err != nil {
+			retry = min(max(2*retry, retryFirst), retryMost/2)
+			due = time.After(retry)
+		}
+	}
+}
+
+// unproved is the layout that is served, if its target was not proved yet.
+func (l *loaded) unproved() (layout.Layout, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.layout, l.layout.Generation > 0 && !l.provedLocked()
+}
+
+func (l *loaded) provedLocked() bool {
+	return l.layout.Probe == "" || l.proof.of == proxy.ProofOf(l.layout) && l.proof.err == nil
+}
+
+// noteProof notes what became of a proof of the target of a layout.
+func (l *loaded) noteProof(of layout.Layout, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil && (l.proof.err == nil || l.proof.err.Error() != err.Error()) {
+		l.log.Warn("the target alone does not serve; the generation is not reported", "target", of.Target.String(), "err", err)
+	}
+	l.proof = targetProof{of: proxy.ProofOf(of), err: err}
+}
+
+// targetProof is what became of the last proof.
+type targetProof struct {
+	of  string // see proxy.ProofOf
+	err error
+}

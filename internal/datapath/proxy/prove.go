@@ -1,0 +1,33 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// Prove is nil if the target of a layout serves images here: it alone, with its own
+// credentials, CA and scheme, whoever else serves the layout's names. A layout of an
+// older controller says no image to fetch; then the target only has to answer.
+func Prove(ctx context.Context, l layout.Layout) error {
+	transport, err := NewTransport(l.Target)
+	if err != nil {
+		return fmt.Errorf("reach %s: %w", l.Target, err)
+	}
+	defer transport.CloseIdleConnections()
+	if l.Probe == "" {
+		return transport.Ping(ctx)
+	}
+	asked := judge.Registry{Upstream: l.Target, Transport: transport}
+	if err := asked.Image(ctx, l.Probe, []string{runtime.GOARCH}); err != nil {
+		return fmt.Errorf("it does not serve %s: %w", layout.NameOf(l.Target).Reference(l.Probe), err)
+	}
+	return nil
+}
+
+// ProofOf names what Prove proves: nothing is proved for another target, other
+// credentials or another image.
+func ProofOf(l layout.Layout) string { return l.Target.ID() + " " + l.Probe }
