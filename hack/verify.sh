@@ -17,7 +17,7 @@ while read -r _ file; do
 done < <(comm -13 <(sort <<<"$before") <(generated | sort))
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
-for module in . test/containerd hack/image; do
+for module in . test/containerd test/containerd/v16 hack/image; do
 	if diff=$(cd "$module" && go mod tidy -diff 2>"$errors"); then continue; fi
 	if [ -n "$diff" ]; then
 		echo "$diff" >&2

@@ -71,6 +71,13 @@ func (l Layout) ImagesBase() Name {
 // cluster does without the fixed address, and so may go on without any layout.
 func (l Layout) WithoutFixedAddress() bool { return l.Mode == Unmanaged }
 
+// FallbackProved reports whether the in-cluster proxy stands in for an agent that
+// is down: it is published as soon as its address is known, and was seen serving
+// once a mode that has it was Ready.
+func (l Layout) FallbackProved() bool {
+	return l.Fallback != (Fallback{}) && l.ActiveMode != "" && l.ActiveMode != Unmanaged
+}
+
 // IsZero reports whether there is no layout at all.
 func (l Layout) IsZero() bool { return l.Generation == 0 && len(l.Routes) == 0 }
 

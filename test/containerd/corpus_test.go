@@ -231,6 +231,7 @@ func (k *kase) fold(t testing.TB, text string) string {
 // corpus of Render.
 func TestRenderedCorpusIsReadAsMeant(t *testing.T) {
 	t.Parallel()
+	versions := oracles(t)
 	files, err := filepath.Glob("../../internal/node/hostsdir/testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no cases: %v", err)
@@ -249,7 +250,7 @@ func TestRenderedCorpusIsReadAsMeant(t *testing.T) {
 			if err := yaml.UnmarshalStrict([]byte(expandYAML(t, string(ar.Files[0].Data))), &l); err != nil {
 				t.Fatal(err)
 			}
-			checkTree(t, l, hostsdir.Options{AgentURL: "https://127.0.0.1:5001", Token: hostsToken, AgentCA: certificate(t, "CA-AGENT")})
+			checkTree(t, l, hostsdir.Options{AgentURL: "https://127.0.0.1:5001", Token: hostsToken, AgentCA: certificate(t, "CA-AGENT")}, versions)
 		})
 	}
 }

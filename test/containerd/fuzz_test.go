@@ -15,9 +15,9 @@ import (
 )
 
 // FuzzTree makes layouts of whatever comes. Each one that is valid renders to
-// a tree that containerd's own code reads as the same hosts, in the same order
-// and with the same certificates and headers, and nothing is written anywhere
-// but below the folder.
+// a tree that containerd's own code of every version reads as the same hosts, in the
+// same order and with the same certificates and headers, and nothing is written
+// anywhere but below the folder.
 func FuzzTree(f *testing.F) {
 	ca := func(name string) string {
 		data, err := os.ReadFile("../../internal/node/hostsdir/testdata/" + name + ".crt")
@@ -26,6 +26,7 @@ func FuzzTree(f *testing.F) {
 		}
 		return string(data)
 	}
+	versions := oracles(f)
 	agentCA, cas := ca("CA-AGENT"), []string{"", ca("CA-A"), ca("CA-B")}
 	f.Add("a.example.com", "team", "b.example.com:8443", "mirror", "c.example.com", "x/y", []byte{10, 96, 0, 17}, uint16(5001), "node", "p\"w", uint16(0))
 	f.Add("10.0.0.1:5000", "", "localhost:80", "a.b_c-d", "docker.io", "library", []byte{253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 23}, uint16(443), "ü", "\\u0041]", uint16(0xffff))
@@ -54,6 +55,9 @@ func FuzzTree(f *testing.F) {
 		if pick(10, 2) == 1 {
 			l.Active = upstream.Upstream{}
 		}
+		if pick(13, 2) == 1 {
+			l.ActiveMode = "Direct"
+		}
 		if addr, ok := netip.AddrFromSlice(ip); ok && port != 0 {
 			c := upstream.Credentials{Username: user, Password: password}
 			if (upstream.Upstream{Host: "x.y", Scheme: upstream.HTTPS, Credentials: c}).Validate() == nil {
@@ -63,17 +67,52 @@ func FuzzTree(f *testing.F) {
 		if l.Validate() != nil {
 			return
 		}
-		checkTree(t, l, hostsdir.Options{AgentURL: "https://127.0.0.1:5001", Token: hostsToken, AgentCA: agentCA})
+		checkTree(t, l, hostsdir.Options{AgentURL: "https://127.0.0.1:5001", Token: hostsToken, AgentCA: agentCA}, versions)
 	})
 }
 
-// checkTree writes a layout's tree and lets containerd read it.
-func checkTree(t *testing.T, l layout.Layout, o hostsdir.Options) {
+// checkTree writes a layout's tree for every containerd, and lets its own code read
+// it.
+func checkTree(t *testing.T, l layout.Layout, o hostsdir.Options, versions []oracle) {
 	t.Helper()
-	tree, err := hostsdir.Render(l, o)
-	if err != nil {
-		t.Fatalf("a valid layout is refused: %v", err)
+	for _, v := range versions {
+		o.Containerd = v.version
+		tree, err := hostsdir.Render(l, o)
+		if err != nil {
+			t.Fatalf("a valid layout is refused: %v", err)
+		}
+		dir := applied(t, tree)
+		for _, host := range hostsOf(l) {
+			stock := v.ask(t, t.TempDir(), host).Hosts[0].plain()
+			want, got := meant(t, l, o, host, stock), v.ask(t, dir, host)
+			if got.Refused != "" || got.Failed != "" {
+				t.Errorf("%s on %s: containerd says %q %q", host, v.version, got.Refused, got.Failed)
+			}
+			if !slices.EqualFunc(got.Hosts, want, func(a asked, p endpoint) bool {
+				b := a.plain()
+				same := (b.roots == nil) == (p.roots == nil)
+				b.roots, p.roots = nil, nil
+				return same && b == p
+			}) {
+				t.Errorf("%s on %s: containerd asks\n%+v\nwant\n%q", host, v.version, got.Hosts, want)
+			}
+			if v.version != versions[len(versions)-1].version {
+				continue
+			}
+			// The certificates themselves.
+			if exact, err := tryRead(t, dir, host); err != nil || !stock.skipVerify && !slices.EqualFunc(exact, want, endpoint.equal) {
+				t.Errorf("%s: containerd asks\n%q\nwant\n%q, %v", host, exact, want, err)
+			}
+		}
+		if got := v.ask(t, dir, "nobody.example.com").Hosts; len(got) != 1 || got[0].URL != "https://nobody.example.com/v2" {
+			t.Errorf("a host of nobody's: %v", got)
+		}
 	}
+}
+
+// applied is a folder with a tree in it, and nothing beside it.
+func applied(t *testing.T, tree hostsdir.Tree) string {
+	t.Helper()
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "certs.d")
 	folder, err := hostsdir.MakeDir(dir)
@@ -88,19 +127,14 @@ func checkTree(t *testing.T, l layout.Layout, o hostsdir.Options) {
 	if entries, err := os.ReadDir(parent); err != nil || len(entries) != 1 {
 		t.Fatalf("beside the folder: %v, %v", entries, err)
 	}
-	var hosts []string
+	return dir
+}
+
+func hostsOf(l layout.Layout) (hosts []string) {
 	for _, r := range l.Routes {
 		if !slices.Contains(hosts, r.Name.Host) {
 			hosts = append(hosts, r.Name.Host)
 		}
 	}
-	for _, host := range hosts {
-		got, want := read(t, dir, host), meant(t, l, o, host)
-		if !slices.EqualFunc(got, want, endpoint.equal) {
-			t.Errorf("%s: containerd asks\n%q\nwant\n%q", host, got, want)
-		}
-	}
-	if got := read(t, dir, "nobody.example.com"); len(got) != 1 || got[0].url != "https://nobody.example.com/v2" {
-		t.Errorf("a host of nobody's: %q", got)
-	}
+	return hosts
 }

@@ -76,8 +76,9 @@ func TestHostsdirIsReadAsMeant(t *testing.T) {
 	}
 	for host, want := range map[string][]string{
 		layout.Fixed().Host: {agent.URL + "/v2", "https://10.96.0.17:5001/v2", agent.URL + "/v2"},
-		a.Host:              {agent.URL + "/v2", "https://" + a.Host + "/v2"},
-		b.Host:              {agent.URL + "/v2", "http://" + b.Host + "/v2"},
+		// Others' repositories come to the registry as without us first.
+		a.Host:              {agent.URL + "/v2", "https://" + a.Host + "/v2", "https://10.96.0.17:5001/v2", "https://" + a.Host + "/v2"},
+		b.Host:              {agent.URL + "/v2", "https://" + b.Host + "/v2", "https://10.96.0.17:5001/v2", "http://" + b.Host + "/v2"},
 		"other.example.com": {"https://other.example.com/v2"},
 	} {
 		got, hosts := hostsRead(t, dir, host)
@@ -100,7 +101,7 @@ func TestHostsdirIsReadAsMeant(t *testing.T) {
 	hostsGet(t, hosts[0], agent.URL)
 	_, hosts = hostsRead(t, dir, a.Host)
 	hostsGet(t, hosts[0], agent.URL)
-	hostsGet(t, hosts[1], registry.URL)
+	hostsGet(t, hosts[3], registry.URL)
 }
 
 func hostsGet(t *testing.T, h docker.RegistryHost, url string) {

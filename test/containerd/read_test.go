@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,17 +46,6 @@ func (p endpoint) String() string {
 	return out
 }
 
-// read is what containerd's own code makes of a directory for one host, in its
-// order.
-func read(t testing.TB, dir, host string) []endpoint {
-	t.Helper()
-	out, err := tryRead(t, dir, host)
-	if err != nil {
-		t.Fatalf("containerd reads %s: %v", host, err)
-	}
-	return out
-}
-
 func tryRead(t testing.TB, dir, host string) ([]endpoint, error) {
 	t.Helper()
 	hosts, err := config.ConfigureHosts(t.Context(), config.HostOptions{HostDir: config.HostDirFromRoot(dir)})(host)
@@ -76,6 +66,18 @@ func tryRead(t testing.TB, dir, host string) ([]endpoint, error) {
 	return out, nil
 }
 
+// plain is an endpoint without the certificates themselves.
+func (a asked) plain() endpoint {
+	p := endpoint{
+		url: a.URL, capabilities: capabilities(docker.HostCapabilities(a.Capabilities)), skipVerify: a.SkipVerify,
+		token: a.Header.Get(hostsdir.TokenHeader), auth: a.Header.Get("Authorization"),
+	}
+	if a.CAs > 0 {
+		p.roots = x509.NewCertPool()
+	}
+	return p
+}
+
 func capabilities(c docker.HostCapabilities) string {
 	var out []string
 	for _, k := range []struct {
@@ -90,26 +92,40 @@ func capabilities(c docker.HostCapabilities) string {
 }
 
 // meant is what containerd has to read for a host of a layout: written from
-// what a layout means, not from how it is rendered.
-func meant(t testing.TB, l layout.Layout, o hostsdir.Options, host string) []endpoint {
+// what a layout means, not from how it is rendered. stock is what it asks without us.
+func meant(t testing.TB, l layout.Layout, o hostsdir.Options, host string, stock endpoint) []endpoint {
 	t.Helper()
 	agent := endpoint{url: o.AgentURL + "/v2", capabilities: "pull+resolve", token: o.Token, roots: pool(t, o.AgentCA)}
-	ours := []endpoint{agent}
-	// A registry that no upstream has may be gone.
-	if l.Fallback != (layout.Fallback{}) && len(upstreamsAt(l, host)) == 0 {
-		second := endpoint{url: "https://" + l.Fallback.Host + "/v2", capabilities: "pull+resolve", roots: pool(t, l.Fallback.CA)}
+	var second []endpoint
+	if l.Fallback != (layout.Fallback{}) {
+		e := endpoint{url: "https://" + l.Fallback.Host + "/v2", capabilities: "pull+resolve", roots: pool(t, l.Fallback.CA)}
 		if c := l.Fallback.Credentials; !c.IsZero() {
-			second.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
+			e.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
 		}
-		ours = append(ours, second)
+		second = append(second, e)
 	}
 	if host == layout.Fixed().Host {
-		return append(ours, agent)
+		return slices.Concat([]endpoint{agent}, second, []endpoint{agent})
 	}
-	itself := endpoint{capabilities: "pull+resolve+push"}
+	ours, known := asUpstream(t, l, host)
+	switch {
+	case !known: // it may be gone
+		return slices.Concat([]endpoint{agent}, second, []endpoint{stock})
+	case ours.equal(stock):
+		return []endpoint{agent, stock}
+	case len(second) > 0 && l.ActiveMode == "Direct": // the proxy is proved
+		return slices.Concat([]endpoint{agent, stock}, second)
+	default:
+		return slices.Concat([]endpoint{agent, stock}, second, []endpoint{ours})
+	}
+}
+
+// asUpstream is the registry at a host as the layout's upstreams have it.
+func asUpstream(t testing.TB, l layout.Layout, host string) (e endpoint, known bool) {
+	t.Helper()
 	scheme, cas := upstream.HTTPS, []string{}
 	for i, u := range upstreamsAt(l, host) {
-		if i == 0 {
+		if known = true; i == 0 {
 			scheme = u.Scheme
 		}
 		if u.Scheme == scheme && u.CA != "" {
@@ -117,13 +133,13 @@ func meant(t testing.TB, l layout.Layout, o hostsdir.Options, host string) []end
 		}
 	}
 	if len(cas) > 0 {
-		itself.roots = pool(t, cas...)
+		e.roots = pool(t, cas...)
 	}
 	if host == "docker.io" || host == "index.docker.io" || host == "registry.hub.docker.com" {
 		host = "registry-1.docker.io"
 	}
-	itself.url = fmt.Sprintf("%s://%s/v2", scheme, host)
-	return append(ours, itself)
+	e.url, e.capabilities = fmt.Sprintf("%s://%s/v2", scheme, host), "pull+resolve+push"
+	return e, known
 }
 
 // upstreamsAt are a layout's upstreams with an address, the most wanted first.

@@ -68,6 +68,7 @@ func nameMirror() error {
 type node struct {
 	t         *testing.T
 	cd        *containerdtest.Containerd
+	version   string
 	cri       *containerd.Client
 	folder    handoff.StateDir
 	client    *handoff.Client
@@ -86,6 +87,9 @@ func newNode(t *testing.T, v containerdtest.Version, effective string) *node {
 	n.source, n.effective = filepath.Join(n.cd.Dir, "registry.d"), filepath.Join(n.cd.Dir, effective)
 	n.cd.Configure(t, "["+n.cd.RegistryTable()+"]\n  config_path = \""+n.effective+"\"\n")
 	n.cri = n.cd.Start(t)
+	_, version, err := n.cri.Version(t.Context())
+	n.must(err)
+	n.version = version
 	platform := upstream.Upstream{Host: "platform.example.com", Path: "deckhouse/ee", Scheme: upstream.HTTPS}
 	n.layout = layout.Layout{
 		Schema: layout.Schema, Generation: 1, Mode: "Direct", Target: platform, Active: platform,
@@ -146,8 +150,8 @@ func (n *node) pass() usermirror.Plan {
 	n.must(err)
 	ca, err := n.folder.CA()
 	n.must(err)
-	o := hostsdir.Options{AgentURL: "https://" + agentAddress, Token: token, AgentCA: ca}
-	p := usermirror.NewPlan(usermirror.Node{Root: "/", Source: n.source, Effective: n.effective}, n.layout, o)
+	o := hostsdir.Options{AgentURL: "https://" + agentAddress, Token: token, AgentCA: ca, Containerd: n.version}
+	p := usermirror.NewPlan(usermirror.Node{Root: "/", Source: n.source, Effective: n.effective, Containerd: n.version}, n.layout, o)
 	if _, err := n.folder.SaveMirrors(p.Routes); err != nil {
 		n.t.Fatal(err)
 	}

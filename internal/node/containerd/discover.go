@@ -29,7 +29,7 @@ func Discover(ctx context.Context, c *Client, o Options) (Facts, error) {
 		f.refuse(Unsupported, "the container runtime is %s %s, not containerd", runtime, version)
 		return f, nil
 	}
-	if older(version, 1, 6) {
+	if Older(version, 1, 6) {
 		f.refuse(Unsupported, "containerd %s is too old; containerd 1.6 is the first that can be configured", version)
 		return f, nil
 	}
@@ -172,7 +172,7 @@ func (s *survey) unreadable(err error) {
 		s.refuse(Custom, "%s%s; containerd would not start with it", s.Problems[0], andMore(s.Problems))
 		return
 	}
-	if s.ConfigVersion > 2 && older(s.Version, 2, 0) {
+	if s.ConfigVersion > 2 && Older(s.Version, 2, 0) {
 		s.Problems = []Problem{{File: s.ConfigFile, Key: "version", Text: fmt.Sprintf("is %d, which containerd %s does not know; 2 is the last that it does", s.ConfigVersion, s.Version)}}
 		s.refuse(Custom, "%s", s.Problems[0])
 		return

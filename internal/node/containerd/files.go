@@ -31,7 +31,7 @@ type configFile struct {
 // dropIns is the directory beside the main file for files of the platform's users:
 // one for containerd 1.x, another for 2.x.
 func dropIns(version string) string {
-	if older(version, 2, 0) {
+	if Older(version, 2, 0) {
 		return "conf.d"
 	}
 	return "conf2.d"
@@ -100,7 +100,7 @@ func (t *tree) importMissing() bool {
 // Before 1.6.29 and 1.7.16, patterns were relative to the working directory.
 func (t *tree) absolute(importer, pattern string) string {
 	dir := filepath.Dir(importer)
-	if strings.Contains(pattern, "*") && older(t.version, 2, 0) && (older(t.version, 1, 6, 29) || !older(t.version, 1, 7) && older(t.version, 1, 7, 16)) {
+	if strings.Contains(pattern, "*") && Older(t.version, 2, 0) && (Older(t.version, 1, 6, 29) || !Older(t.version, 1, 7) && Older(t.version, 1, 7, 16)) {
 		dir = t.cwd
 	}
 	if !filepath.IsAbs(pattern) {

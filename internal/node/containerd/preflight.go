@@ -100,7 +100,7 @@ func (s *survey) decides() (file configFile, line int, ok bool) {
 		if !c.loaded {
 			continue
 		}
-		if older(s.settings.Version, 2, 0) {
+		if Older(s.settings.Version, 2, 0) {
 			for plugin, at := range c.outline.plugins {
 				if plugin != pluginV3 {
 					file, line, ok = c, at, true

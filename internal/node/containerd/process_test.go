@@ -59,7 +59,7 @@ func TestOlder(t *testing.T) {
 		"v2.4.2": {}, "2.1.0-rc.1": {}, "3": {}, "v2.0.5": {false, true}, "2": {false, true},
 		"1.6.20~ds1": {true, true}, "v1.7.35-k3s1": {true, true}, "": {true, true}, "main": {true, true},
 	} {
-		if got := [2]bool{older(version, 2, 0), older(version, 2, 1)}; got != want {
+		if got := [2]bool{Older(version, 2, 0), Older(version, 2, 1)}; got != want {
 			t.Errorf("%q: %v, want %v", version, got, want)
 		}
 	}

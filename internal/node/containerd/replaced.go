@@ -30,7 +30,7 @@ func (r replacement) how(version string) string {
 // makes of them.
 func (s *survey) replaced() (replacement, bool) {
 	by, line, ok := s.decides()
-	if !ok || !older(s.settings.Version, 2, 0) {
+	if !ok || !Older(s.settings.Version, 2, 0) {
 		return replacement{}, false
 	}
 	r := replacement{by: by, line: line}

@@ -165,7 +165,7 @@ func understand(raw []byte, version string) (Settings, error) {
 		return Settings{}, fmt.Errorf("`containerd config dump` %w", notTOML(err))
 	}
 	p, run := doc.Plugins.Images, doc.Plugins.Runtime
-	if older(version, 2, 0) {
+	if Older(version, 2, 0) {
 		p, run = doc.Plugins.CRI.plugin, doc.Plugins.CRI.running
 	}
 	s := Settings{
@@ -174,7 +174,7 @@ func understand(raw []byte, version string) (Settings, error) {
 		disabled: doc.DisabledPlugins, noRuntime: run.missing(),
 	}
 	s.Looks = s.Paths
-	if len(s.Paths) == 0 && len(p.Registry.Mirrors) == 0 && !older(version, 2, 2) {
+	if len(s.Paths) == 0 && len(p.Registry.Mirrors) == 0 && !Older(version, 2, 2) {
 		s.Looks = filepath.SplitList(stockPath)
 	}
 	if s.PullPath == PullTransfer && len(s.Looks) > 1 {
@@ -190,7 +190,7 @@ func understand(raw []byte, version string) (Settings, error) {
 // kubelet's pulls: in old versions, and with settings that the service does not
 // support.
 func (p plugin) pullPath(version string) PullPath {
-	if older(version, 2, 1) || len(p.Registry.legacy()) > 0 || p.UseLocalImagePull || p.DiscardUnpackedLayers || p.ImagePullWithSyncFs ||
+	if Older(version, 2, 1) || len(p.Registry.legacy()) > 0 || p.UseLocalImagePull || p.DiscardUnpackedLayers || p.ImagePullWithSyncFs ||
 		p.DisableSnapshotAnnotations != nil && !*p.DisableSnapshotAnnotations ||
 		p.MaxConcurrentDownloads != nil && *p.MaxConcurrentDownloads != 3 {
 		return PullLocal

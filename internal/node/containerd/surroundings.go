@@ -42,7 +42,7 @@ func recognise(p Process, unit, version string) distribution.Distribution {
 		main = nil // readTree says what is wrong with it
 	}
 	return distribution.Recognise(distribution.Sight{
-		Binary: p.Binary, Config: p.Config, Unit: unit, Two: !older(version, 2, 0), Main: main,
+		Binary: p.Binary, Config: p.Config, Unit: unit, Two: !Older(version, 2, 0), Main: main,
 		Has: func(path string) bool {
 			_, err := os.Stat(filepath.Join(p.Root(), path))
 			return err == nil

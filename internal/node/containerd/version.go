@@ -32,8 +32,8 @@ func digits(s string) int {
 	return n
 }
 
-// older reports whether a version is before the one with the given numbers.
-func older(version string, than ...int) bool {
+// Older reports whether a version is before the one with the given numbers.
+func Older(version string, than ...int) bool {
 	have := numbers(version)
 	for i, n := range than {
 		if have[i] != n {

@@ -152,8 +152,13 @@ func (e *examination) directories() error {
 	}
 	effective := cmp.Or(e.facts.Effective, e.facts.NeedsPath)
 	root := filepath.Join("/proc", strconv.Itoa(e.facts.PID), "root")
-	plan := usermirror.NewPlan(usermirror.Node{Root: root, Source: e.cfg.SourceDir, Effective: effective}, l, options)
+	plan := usermirror.NewPlan(usermirror.Node{Root: root, Source: e.cfg.SourceDir, Effective: effective, Containerd: e.facts.Version}, l, options)
 	e.users(plan)
+	for _, d := range plan.Tree(tree) {
+		if d.Warning != "" {
+			e.report.Warnings = append(e.report.Warnings, d.Warning)
+		}
+	}
 	if e.facts.Preflight != containerd.Ready {
 		return nil // an agent would write nothing
 	}
@@ -202,7 +207,7 @@ func (e *examination) ours(tree hostsdir.Tree, effective string) error {
 // layoutOrExample is what the node serves, or an example before the first layout.
 func (e *examination) layoutOrExample() (layout.Layout, hostsdir.Options, error) {
 	folder := handoff.Existing(e.cfg.StateDir)
-	options := hostsdir.Options{AgentURL: "https://" + e.cfg.Listen}
+	options := hostsdir.Options{AgentURL: "https://" + e.cfg.Listen, Containerd: e.facts.Version}
 	token, err := folder.Token()
 	if err != nil {
 		token = "made-when-the-agent-starts"
@@ -236,7 +241,11 @@ func (e *examination) users(plan usermirror.Plan) {
 		e.report.Users = append(e.report.Users, u)
 	}
 	for _, p := range plan.Problems {
-		e.report.Problems = append(e.report.Problems, p.String())
+		list := &e.report.Problems
+		if p.Harmless {
+			list = &e.report.Warnings
+		}
+		*list = append(*list, p.String())
 	}
 	for _, c := range plan.Claims {
 		e.report.Warnings = append(e.report.Warnings, c.Text)

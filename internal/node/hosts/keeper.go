@@ -86,6 +86,7 @@ func New(o Options) *Keeper {
 // reports whether they are. The serving half gets the users' mirrors before, and
 // hears last that all is written: then it may drop names that are gone.
 func (k *Keeper) Converge(ctx context.Context, r *report.Report, t Target) bool {
+	t.Agent.Containerd = t.Facts.Version
 	tree, err := hostsdir.Render(t.Layout, t.Agent)
 	if err != nil {
 		r.Problemf("%v", err)
@@ -94,6 +95,11 @@ func (k *Keeper) Converge(ctx context.Context, r *report.Report, t Target) bool 
 	users := k.users(t.Facts, t.Layout, t.Agent)
 	warnUsers(r, users)
 	tree = users.Tree(tree)
+	for _, d := range tree {
+		if d.Warning != "" {
+			r.Warn(d.Warning)
+		}
+	}
 	if t.Facts.Preflight != containerd.Ready {
 		return upToDate(t.Facts.HostsDir, tree) // nothing is written; what is there still counts
 	}
@@ -199,7 +205,7 @@ func watched(hostsDir string, tree hostsdir.Tree) []string {
 // users is what is to be done about users' host directories. A layout without
 // routes means that nothing of ours is wanted in them.
 func (k *Keeper) users(facts *containerd.Facts, l layout.Layout, agent hostsdir.Options) usermirror.Plan {
-	node := usermirror.Node{Root: k.reach(facts, "/"), Source: k.o.SourceDir, Effective: effective(facts)}
+	node := usermirror.Node{Root: k.reach(facts, "/"), Source: k.o.SourceDir, Effective: effective(facts), Containerd: facts.Version}
 	return usermirror.NewPlan(node, l, agent)
 }
 

@@ -81,7 +81,7 @@ func TestApplyWritesOnce(t *testing.T) {
 	res := apply(t, folder, render(t, published(t, a)))
 	want := []string{
 		ownership,
-		"a.example.com/ca.crt", "a.example.com/registry.crt", "a.example.com/hosts.toml",
+		"a.example.com/ca.crt", "a.example.com/second-way.crt", "a.example.com/registry.crt", "a.example.com/hosts.toml",
 		fixed + "/ca.crt", fixed + "/second-way.crt", fixed + "/hosts.toml",
 	}
 	if !slices.Equal(res.Written, want) || len(res.Removed)+len(res.Conflicts) != 0 {

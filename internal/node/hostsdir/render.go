@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/node/hostsfile"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -26,6 +27,8 @@ type Options struct {
 	AgentURL string // https with host and port: "https://127.0.0.1:5001"
 	Token    string // value of TokenHeader
 	AgentCA  string // PEM; what the agent's certificate chains to
+	// Containerd is the version that reads the tree; the newest if empty.
+	Containerd string
 }
 
 // String keeps the token out of logs.
@@ -53,7 +56,7 @@ func Render(l layout.Layout, o Options) (Tree, error) {
 		if !hostName.MatchString(host) {
 			return nil, fmt.Errorf("render host directories: %q is no registry host", host)
 		}
-		dir, err := directory(host, l, agent)
+		dir, err := directory(host, l, o, agent)
 		if err != nil {
 			return nil, fmt.Errorf("render host directory %s: %w", host, err)
 		}
@@ -64,41 +67,86 @@ func Render(l layout.Layout, o Options) (Tree, error) {
 }
 
 // directory sends containerd to the agent, and if that has no route or is down, to
-// the registry itself, with the credentials of the pod. A registry that the
-// cluster does not use any more may be gone: then the in-cluster proxy comes
-// before it.
+// the registry as containerd would ask it without us, with the credentials of the
+// pod: other repositories of the host are not ours, and nothing changes for them.
 //
 // For the fixed address the in-cluster proxy comes next, and as the last resort
 // (`server`) the agent again: without a server containerd would ask the node's DNS
 // for a name that only the cluster knows, and report that.
-func directory(host string, l layout.Layout, agent endpoint) (Directory, error) {
-	server, known, fixed := agent, false, host == layout.Fixed().Host
-	if !fixed {
-		var err error
-		if server, known, err = registryItself(host, l); err != nil {
-			return Directory{}, err
-		}
-	}
-	dir := Directory{Host: host, Fixed: fixed, Files: []File{{fileAgentCA, agent.certificates}}}
-	hosts := []endpoint{agent}
-	if !known && l.Fallback != (layout.Fallback{}) {
-		second, err := fallbackEndpoint(l.Fallback)
+func directory(host string, l layout.Layout, o Options, agent endpoint) (Directory, error) {
+	dir := Directory{Host: host, Fixed: host == layout.Fixed().Host, Files: []File{{fileAgentCA, agent.certificates}}}
+	ways := []endpoint{agent}
+	var second []endpoint // the in-cluster proxy, if there is one
+	if l.Fallback != (layout.Fallback{}) {
+		e, err := fallbackEndpoint(l.Fallback)
 		if err != nil {
 			return Directory{}, fmt.Errorf("second way: %w", err)
 		}
-		hosts = append(hosts, second)
-		dir.Files = append(dir.Files, File{fileFallbackCA, second.certificates})
+		second = append(second, e)
 	}
-	if server.ca == fileServerCA {
-		dir.Files = append(dir.Files, File{fileServerCA, server.certificates})
+	if dir.Fixed {
+		ways = append(append(ways, second...), agent)
+	} else {
+		more, clear, err := realWays(host, l, o, second)
+		if err != nil {
+			return Directory{}, err
+		}
+		if clear {
+			dir.Warning = fmt.Sprintf(clearText, host)
+		}
+		ways = append(ways, more...)
 	}
-	dir.Files = append(dir.Files, File{fileHosts, hostsTOML(server, hosts)})
+	var hosts []hostsfile.Table
+	for i, w := range ways {
+		if w.certificates != nil && w.CA[0] != fileAgentCA {
+			dir.Files = append(dir.Files, File{w.CA[0], w.certificates})
+		}
+		if i < len(ways)-1 {
+			hosts = append(hosts, w.Table)
+		}
+	}
+	dir.Files = append(dir.Files, File{fileHosts, o.hostsTOML(ways[len(ways)-1].Table, hosts)})
 	return dir, nil
 }
 
-// registryItself is the registry behind a real address. During a switch several
-// upstreams may have the host, with other credentials, paths or CAs: the target's
-// scheme counts, and every CA of that scheme is trusted.
+// clearText is for a host of which realWays says so.
+const clearText = "%[1]s is asked by plain HTTP where HTTPS fails, as no in-cluster proxy can stand in for the agent yet: " +
+	"for other repositories of %[1]s too, with the pull secrets of their pods; set its scheme to HTTPS, or keep those pods' images elsewhere"
+
+// realWays are where a real address is asked when the agent does not serve a pull.
+// Whoever pulls another repository comes to the first: the registry as containerd
+// would ask it without us. If that is not how we ask it, our path goes on by the
+// in-cluster proxy, which serves nothing else. Only until that is proved, and in a
+// mode without it, the registry is asked with our scheme and CA after all else has
+// failed: containerd cannot tell paths apart. clear says that this is plain HTTP.
+//
+// A registry that the cluster does not use any more may be gone: then the
+// in-cluster proxy comes before it.
+func realWays(host string, l layout.Layout, o Options, second []endpoint) (ways []endpoint, clear bool, err error) {
+	itself, known, err := registryItself(host, l)
+	if err != nil {
+		return nil, false, err
+	}
+	stock, skip := endpoint{}, false
+	if stock.URL, skip = hostsfile.For(o.Containerd).Itself(host); skip {
+		stock.SkipVerify = &skip
+	}
+	switch {
+	case !known:
+		return append(second, stock), false, nil
+	case itself.URL == stock.URL && itself.CA == nil && !skip:
+		return []endpoint{stock}, false, nil
+	case l.FallbackProved():
+		return append([]endpoint{stock}, second...), false, nil
+	default:
+		ways = append(append([]endpoint{stock}, second...), itself)
+		return ways, strings.HasPrefix(itself.URL, "http:") && itself.URL != stock.URL, nil
+	}
+}
+
+// registryItself is the registry behind a real address as the layout's routes ask
+// it. During a switch several upstreams may have the host, with other credentials,
+// paths or CAs: the target's scheme counts, and every CA of that scheme is trusted.
 //
 // known is false if no upstream has the host: its name is kept only because
 // references use it, and other registries serve it.
@@ -117,7 +165,7 @@ func registryItself(host string, l layout.Layout) (e endpoint, known bool, err e
 		return endpoint{}, false, fmt.Errorf("scheme %q is neither http nor https", scheme)
 	}
 	// No capabilities means all: what a registry can do is not our decision.
-	e = endpoint{url: string(scheme) + "://" + upstream.HostOfAPI(host)}
+	e.URL = string(scheme) + "://" + upstream.HostOfAPI(host)
 	var seen []string
 	for _, u := range candidates {
 		if u.Scheme != upstream.HTTPS || scheme != upstream.HTTPS || u.CA == "" || slices.Contains(seen, u.CA) {
@@ -128,20 +176,25 @@ func registryItself(host string, l layout.Layout) (e endpoint, known bool, err e
 		if err != nil {
 			return endpoint{}, false, err
 		}
-		e.ca, e.certificates = fileServerCA, append(e.certificates, data...)
+		e.CA, e.certificates = []string{fileServerCA}, append(e.certificates, data...)
 	}
 	return e, len(candidates) > 0, nil
 }
 
-// endpoint is one `host` of a hosts.toml. Everything in it has been checked to
+// endpoint is one way that a hosts.toml names. Everything in it has been checked to
 // need no escaping in TOML.
 type endpoint struct {
-	url          string
-	ca           string // file name; empty for the system's roots
-	certificates []byte // content of ca
-	header       string // "" for none
-	value        string
-	pullOnly     bool // one of ours: containerd pushes elsewhere
+	hostsfile.Table
+	certificates []byte // content of the one file of CA
+}
+
+// ours is an endpoint of ours: containerd pushes elsewhere.
+func ours(url, ca string, certificates []byte, header, value string) endpoint {
+	e := endpoint{hostsfile.Table{URL: url, CA: []string{ca}, Capabilities: []string{"pull", "resolve"}}, certificates}
+	if header != "" {
+		e.Header = map[string][]string{header: {value}}
+	}
+	return e
 }
 
 func (o Options) agent() (endpoint, error) {
@@ -159,7 +212,7 @@ func (o Options) agent() (endpoint, error) {
 	if err != nil {
 		return endpoint{}, fmt.Errorf("the agent's CA: %w", err)
 	}
-	return endpoint{url: o.AgentURL, ca: fileAgentCA, certificates: data, header: TokenHeader, value: o.Token, pullOnly: true}, nil
+	return ours(o.AgentURL, fileAgentCA, data, TokenHeader, o.Token), nil
 }
 
 func fallbackEndpoint(s layout.Fallback) (endpoint, error) {
@@ -173,12 +226,12 @@ func fallbackEndpoint(s layout.Fallback) (endpoint, error) {
 	if problem := s.Credentials.Problem(); problem != "" {
 		return endpoint{}, errors.New(problem)
 	}
-	e := endpoint{url: "https://" + s.Host, ca: fileFallbackCA, certificates: data, pullOnly: true}
+	header, value := "", ""
 	if !s.Credentials.IsZero() {
 		// Base64 has no character that TOML could mistake for something else.
-		e.header, e.value = "Authorization", "Basic "+s.Credentials.Auth()
+		header, value = "Authorization", "Basic "+s.Credentials.Auth()
 	}
-	return e, nil
+	return ours("https://"+s.Host, fileFallbackCA, data, header, value), nil
 }
 
 // validAddress reports whether an address is ip:port, which needs no DNS.
@@ -211,36 +264,7 @@ func certificates(text string) ([]byte, error) {
 	return out, nil
 }
 
-// hostsTOML is the file that containerd reads. Without the line `[host]` before
-// the hosts, older versions read these in any order.
-func hostsTOML(server endpoint, hosts []endpoint) []byte {
-	var b strings.Builder
-	b.WriteString(marker)
-	fmt.Fprintf(&b, "server = %q\n", server.url)
-	server.write(&b, "")
-	b.WriteString("\n[host]\n")
-	for _, h := range hosts {
-		h.writeTable(&b)
-	}
-	return []byte(b.String())
-}
-
-// writeTable writes a host.
-func (e endpoint) writeTable(b *strings.Builder) {
-	table := fmt.Sprintf("host.%q", e.url)
-	fmt.Fprintf(b, "\n[%s]\n", table)
-	e.write(b, table+".")
-}
-
-// write writes what `server` and every host have in common.
-func (e endpoint) write(b *strings.Builder, prefix string) {
-	if e.pullOnly {
-		b.WriteString("capabilities = [\"pull\", \"resolve\"]\n")
-	}
-	if e.ca != "" {
-		fmt.Fprintf(b, "ca = %q\n", e.ca)
-	}
-	if e.header != "" {
-		fmt.Fprintf(b, "\n[%sheader]\n%s = %q\n", prefix, e.header, e.value)
-	}
+// hostsTOML is the file that containerd reads, in the form that its version reads.
+func (o Options) hostsTOML(server hostsfile.Table, hosts []hostsfile.Table) []byte {
+	return append([]byte(marker), hostsfile.For(o.Containerd).Write(server, hosts)...)
 }

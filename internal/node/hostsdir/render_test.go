@@ -15,6 +15,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
+	"github.com/d8-registry/registry/internal/node/hostsfile"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -23,8 +24,9 @@ var update = flag.Bool("update", false, "rewrite golden files")
 const token = "0123456789abcdef0123456789abcdef"
 
 // TestRender reads testdata/*.txtar: a comment that says what the case is
-// about, layout.yaml, and the tree or the error that it must become. CA-A,
-// CA-B and CA-AGENT stand for certificates of testdata/*.crt.
+// about, layout.yaml, containerd (a version, or the newest), and the tree or the
+// error that it must become. CA-A, CA-B and CA-AGENT stand for certificates of
+// testdata/*.crt.
 func TestRender(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -45,8 +47,12 @@ func TestRender(t *testing.T) {
 			if err := yaml.UnmarshalStrict([]byte(expand(t, string(ar.Files[0].Data))), &l); err != nil {
 				t.Fatal(err)
 			}
-			tree, err := hostsdir.Render(l, options(t))
-			got := &txtar.Archive{Comment: ar.Comment, Files: append(ar.Files[:1:1], golden(t, tree, err)...)}
+			given, o := ar.Files[:1:1], options(t)
+			if len(ar.Files) > 1 && ar.Files[1].Name == "containerd" {
+				given, o.Containerd = ar.Files[:2:2], strings.TrimSpace(string(ar.Files[1].Data))
+			}
+			tree, err := hostsdir.Render(l, o)
+			got := &txtar.Archive{Comment: ar.Comment, Files: append(given, golden(t, tree, err)...)}
 			if *update {
 				if err := os.WriteFile(file, txtar.Format(got), 0o600); err != nil {
 					t.Fatal(err)
@@ -73,6 +79,9 @@ func golden(t *testing.T, tree hostsdir.Tree, err error) []txtar.File {
 				data = strings.ReplaceAll(data, certificate(t, name), name+"\n")
 			}
 			out = append(out, txtar.File{Name: "want/" + d.Host + "/" + f.Name, Data: []byte(data)})
+		}
+		if d.Warning != "" {
+			out = append(out, txtar.File{Name: "want/" + d.Host + " warning", Data: []byte(d.Warning + "\n")})
 		}
 	}
 	return out
@@ -164,6 +173,8 @@ func FuzzRender(f *testing.F) {
 			want := map[string]bool{"https://127.0.0.1:5001": true}
 			if d.Fixed {
 				want["https://"+second] = true
+			} else if address, _ := hostsfile.For("").Itself(host); scheme == "http" { // the proxy is not proved
+				want[address], want["https://"+second] = true, true
 			}
 			if len(doc.Host) != len(want) {
 				t.Fatalf("hosts %v, want %v", doc.Host, want)

@@ -31,6 +31,8 @@ type Directory struct {
 	Fixed bool
 	// Files are in the order in which they must be written.
 	Files []File
+	// Warning is what others who use the host should know; usually empty.
+	Warning string
 }
 
 // File is one file of a Directory. Its content may hold credentials.

@@ -180,7 +180,7 @@ func (a *applier) wanted(name string, own []byte, wanted bool) (next []byte, mod
 	if !wanted {
 		return own, a.originalMode(name), true
 	}
-	next, err := insert(own, a.plan.agent.AgentURL, a.plan.agent.Token)
+	next, err := insert(a.plan.dialect, own, a.plan.agent.AgentURL, a.plan.agent.Token)
 	if err != nil {
 		// It was changed after the plan was made; the next plan says what is wrong.
 		a.res.Again = true

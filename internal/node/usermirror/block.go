@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/d8-registry/registry/internal/node/hostsdir"
-	"github.com/d8-registry/registry/internal/node/mainfile"
+	"github.com/d8-registry/registry/internal/node/hostsfile"
 )
 
 // The lines around what is ours in a user's file. markUnended is for a file whose
@@ -121,17 +120,15 @@ var (
 
 // insert puts a block into a file that has none, before every other host. It
 // fails rather than change what containerd makes of the rest.
-func insert(data []byte, agentURL, token string) ([]byte, error) {
-	doc, err := readDocument(data)
+func insert(d hostsfile.Dialect, data []byte, agentURL, token string) ([]byte, error) {
+	before, err := d.Read(data)
 	if err != nil {
 		return nil, err
 	}
-	if hosts, ok := doc.values["host"].(map[string]any); ok {
-		if _, there := hosts[agentURL]; there {
-			return nil, errNamed
-		}
+	if before.Names(agentURL) {
+		return nil, errNamed
 	}
-	place, ok := doc.insertionPoint()
+	place, ok := before.InsertionPoint()
 	if !ok {
 		return nil, errInline
 	}
@@ -139,62 +136,18 @@ func insert(data []byte, agentURL, token string) ([]byte, error) {
 	if bytes.Contains(data, []byte("\r\n")) {
 		end = "\r\n"
 	}
-	before, begin := "", markBegin
+	first, begin := "", markBegin
 	if place > 0 && data[place-1] != '\n' {
 		// Exactly one byte, as cut takes one back.
-		before, begin = "\n", markUnended
+		first, begin = "\n", markUnended
 	}
 	lines := slices.Concat([]string{begin}, block(agentURL, token), []string{markEnd})
-	out := slices.Concat(data[:place], []byte(before+strings.Join(lines, end)+end), data[place:])
-	if !sameBut(doc, out, agentURL) {
+	out := slices.Concat(data[:place], []byte(first+strings.Join(lines, end)+end), data[place:])
+	if after, err := d.Read(out); err != nil || !after.IsWith(agentURL, before) {
 		return nil, errChange
 	}
 	if back, _ := cut(out); !bytes.Equal(back, data) {
 		return nil, errChange
 	}
 	return out, nil
-}
-
-// insertionPoint is where a new host comes before all others: after the line
-// [host] if that is the first of them, else before the first.
-func (d *document) insertionPoint() (int, bool) {
-	for i, t := range d.tables {
-		if t.path[0] != "host" {
-			continue
-		}
-		if len(t.path) > 1 || t.array {
-			return t.start, !d.hostAsKeyBefore(i)
-		}
-		return t.end, !t.pairs && !d.hostAsKeyBefore(i)
-	}
-	if d.values["host"] != nil {
-		return 0, false // by keys only
-	}
-	if len(d.tables) > 0 {
-		return d.tables[0].start, true
-	}
-	return len(d.data), true
-}
-
-// hostAsKeyBefore reports whether a host is written as a key at the top of the
-// file.
-func (d *document) hostAsKeyBefore(before int) bool {
-	return d.line("host") > 0 && d.line("host") < 1+bytes.Count(d.data[:d.tables[before].start], []byte("\n"))
-}
-
-// sameBut reports whether a file is the document with one more host before all
-// others.
-func sameBut(d *document, data []byte, host string) bool {
-	after, err := readDocument(data)
-	if err != nil {
-		return false
-	}
-	hosts, ok := after.values["host"].(map[string]any)
-	if !ok || !slices.Equal(after.hosts(), append([]string{host}, d.hosts()...)) {
-		return false
-	}
-	delete(hosts, host)
-	before := map[string]any{"host": map[string]any{}}
-	maps.Copy(before, d.values)
-	return mainfile.Same(before, after.values)
 }

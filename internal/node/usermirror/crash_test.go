@@ -14,6 +14,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/durable"
 	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
+	"github.com/d8-registry/registry/internal/node/hostsfile"
 )
 
 const crashFile = "[host]\n[host.\"https://m.io\"]\n[host.\"https://m.io\".auth]\nusername = \"u\"\npassword = \"p\""
@@ -133,8 +134,8 @@ func crashSound(t *testing.T, dir, when string) {
 		if !marked {
 			continue
 		}
-		doc, err := readDocument(data)
-		if err != nil || len(doc.hosts()) != 2 {
+		doc, err := hostsfile.For("").Read(data)
+		if err != nil || len(doc.Hosts) != 2 {
 			t.Fatalf("%s: containerd reads %v, %v", when, doc, err)
 		}
 		if ca, err := os.ReadFile(filepath.Join(dir, fileBlockCA)); err != nil || string(ca) != "a CA" {
@@ -149,7 +150,7 @@ func crashSound(t *testing.T, dir, when string) {
 // TestDamagedBlocks are what people leave of a block by hand.
 func TestDamagedBlocks(t *testing.T) {
 	t.Parallel()
-	with, err := insert([]byte(crashFile+"\n"), "https://127.0.0.1:5001", "0123456789abcdef")
+	with, err := insert(hostsfile.For(""), []byte(crashFile+"\n"), "https://127.0.0.1:5001", "0123456789abcdef")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +188,7 @@ func TestRefusedBlocks(t *testing.T) {
 		"host = {\"https://a\" = {skip_verify = true}}\n":           errInline,
 		"[host]\n[host.\"https://127.0.0.1:5001\"]\nca = \"x.crt\"": errNamed,
 	} {
-		if got, err := insert([]byte(text), "https://127.0.0.1:5001", "t"); !errors.Is(err, want) {
+		if got, err := insert(hostsfile.For(""), []byte(text), "https://127.0.0.1:5001", "t"); !errors.Is(err, want) {
 			t.Errorf("%q: %v\n%s", text, err, got)
 		}
 	}
@@ -206,7 +207,7 @@ func TestPlaces(t *testing.T) {
 		"[auth]\nusername = 'u'\n":           mark + "[auth]\nusername = 'u'\n",
 		"x = 1\n  [host.\"b\".auth]\n[host]": "x = 1\n" + mark + "  [host.\"b\".auth]\n[host]",
 	} {
-		got, err := insert([]byte(text), "https://127.0.0.1:5001", "t")
+		got, err := insert(hostsfile.For(""), []byte(text), "https://127.0.0.1:5001", "t")
 		if err != nil {
 			t.Errorf("%q: %v", text, err)
 			continue

@@ -3,6 +3,7 @@ package usermirror
 import (
 	"fmt"
 
+	"github.com/d8-registry/registry/internal/node/hostsfile"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -44,14 +45,9 @@ type Endpoint struct {
 	// Broken says that something in it cannot be used; a Problem says what.
 	Broken bool
 
-	// What containerd reads, for an entry of ours with the same meaning. Paths are
-	// absolute.
-	capabilities []string
-	ca           []string
-	client       [][]string
-	overridePath bool
-	skipVerify   *bool
-	dialTimeout  string
+	// reads is what containerd reads, for an entry of ours with the same meaning.
+	// Paths are absolute.
+	reads hostsfile.Table
 }
 
 // Problem is one thing in one file that does not work as written. It never
@@ -61,6 +57,8 @@ type Problem struct {
 	Line int    // from 1; 0 when unknown
 	Key  string // such as host."https://registry.io".ca; empty when the file cannot be read
 	Text string // what it is, what it does to pulls, and what would be right
+	// Harmless says that it stops no pull: a key without effect.
+	Harmless bool
 }
 
 // String is the problem as one sentence.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
+	"github.com/d8-registry/registry/internal/node/hostsfile"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -22,6 +23,8 @@ type Node struct {
 	// looks for them (or will, as soon as it is told to), both as containerd sees
 	// them. Effective may be empty: it looks nowhere.
 	Source, Effective string
+	// Containerd is its version, by which files are judged; the newest if empty.
+	Containerd string
 }
 
 // Plan is what the agent does about the directories of users. Nothing is written
@@ -40,6 +43,7 @@ type Plan struct {
 	Watch []string
 
 	disk    disk
+	dialect hostsfile.Dialect
 	agent   hostsdir.Options
 	dirs    []userDir
 	entries []hostsdir.Directory
@@ -64,7 +68,7 @@ type Claim struct {
 // NewPlan reads the users' directories. If the layout has no routes, nothing of
 // ours is wanted on the node: every block goes.
 func NewPlan(n Node, l layout.Layout, agent hostsdir.Options) Plan {
-	p := Plan{disk: disk{root: n.Root}, agent: agent}
+	p := Plan{disk: disk{root: n.Root}, dialect: hostsfile.For(n.Containerd), agent: agent}
 	dirs := []string{n.Source}
 	if n.Effective != "" && path.Clean(n.Effective) != path.Clean(n.Source) {
 		// What containerd reads comes first.
@@ -75,7 +79,7 @@ func NewPlan(n Node, l layout.Layout, agent hostsdir.Options) Plan {
 		named[r.Name.Host] = r.Name.Host != layout.Fixed().Host
 	}
 	for _, dir := range dirs {
-		hosts, problems := Scan(n.Root, dir)
+		hosts, problems := Scan(n, dir)
 		p.Problems = append(p.Problems, problems...)
 		f := userDir{path: dir}
 		if len(l.Routes) > 0 {
@@ -150,7 +154,7 @@ func (p *Plan) blockable(h Host) bool {
 	data, err := p.disk.read(h.File)
 	if err == nil {
 		rest, _ := cut(data)
-		_, err = insert(rest, p.agent.AgentURL, p.agent.Token)
+		_, err = insert(p.dialect, rest, p.agent.AgentURL, p.agent.Token)
 	}
 	if err != nil {
 		p.problem(h, "it cannot lead to the agent for "+h.Name+", so that auth and rewrite do nothing: "+reason(err))
@@ -173,13 +177,13 @@ func (p *Plan) problem(h Host, text string) {
 // entry adds a directory of ours with what a user wrote in one in which containerd
 // does not look.
 func (p *Plan) entry(h Host, agentFirst bool) {
-	var hosts []hostsdir.UserEndpoint
-	var server hostsdir.UserEndpoint
+	var hosts []hostsfile.Table
+	var server hostsfile.Table
 	for _, e := range h.Endpoints {
 		if e.Server {
-			server = e.stock()
+			server = e.reads
 		} else if !e.Broken {
-			hosts = append(hosts, e.stock())
+			hosts = append(hosts, e.reads)
 		}
 	}
 	dir, err := hostsdir.RenderUser(h.Name, p.agent, agentFirst, hosts, server)
@@ -188,14 +192,6 @@ func (p *Plan) entry(h Host, agentFirst bool) {
 		return
 	}
 	p.entries = append(p.entries, dir)
-}
-
-// stock is the endpoint as stock containerd understands it.
-func (e Endpoint) stock() hostsdir.UserEndpoint {
-	return hostsdir.UserEndpoint{
-		URL: e.URL, Capabilities: e.capabilities, CA: e.ca, Client: e.client, SkipVerify: e.skipVerify,
-		OverridePath: e.overridePath, DialTimeout: e.dialTimeout, Header: e.Mirror.Header,
-	}
 }
 
 // route is the host as the agent serves it. The server is left out if it has no

@@ -243,13 +243,13 @@ X-Registry-Node-Token = "` + token + `"
 
 [host."https://a.io"]
 capabilities = ["pull"]
-ca = ["/etc/containerd/registry.d/registry.io/own.crt"]
+ca = "/etc/containerd/registry.d/registry.io/own.crt"
 override_path = true
 dial_timeout = "5s"
 
 [host."https://a.io".header]
-"X-Two" = ["a\"b\\c", "ü"]
-"x-one" = ["1"]
+X-Two = ["a\"b\\c", "ü"]
+x-one = "1"
 
 [host."https://b.io"]
 skip_verify = false

@@ -3,9 +3,7 @@ package usermirror
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -16,17 +14,18 @@ import (
 
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
+	"github.com/d8-registry/registry/internal/node/hostsfile"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
 const fileHosts = "hosts.toml"
 
-// Scan reads the users' directories below dir, a path as containerd sees it; root
-// is containerd's root as this program reaches it. Directories of ours and the
-// fixed address are left out. Hosts that containerd cannot read are Unreadable.
-func Scan(root, dir string) ([]Host, []Problem) {
-	d := disk{root: root}
-	l := &scanner{disk: d, dir: dir}
+// Scan reads the users' directories below dir, a path as containerd sees it, as
+// that node's containerd does. Directories of ours and the fixed address are left
+// out. Hosts that containerd cannot read are Unreadable.
+func Scan(n Node, dir string) ([]Host, []Problem) {
+	d := disk{root: n.Root}
+	l := &scanner{disk: d, dialect: hostsfile.For(n.Containerd), dir: dir}
 	real, err := d.resolve(dir)
 	if err != nil {
 		return nil, []Problem{{File: dir, Text: reason(err)}}
@@ -49,6 +48,7 @@ func Scan(root, dir string) ([]Host, []Problem) {
 
 type scanner struct {
 	disk     disk
+	dialect  hostsfile.Dialect
 	dir      string
 	hosts    []Host
 	problems []Problem
@@ -75,7 +75,7 @@ func (l *scanner) directory(name, real string) {
 		return // without hosts.toml there is nothing for the agent to do
 	}
 	if err != nil {
-		l.problems = append(l.problems, Problem{File: h.File, Text: "it cannot be read: " + reason(err)})
+		l.problems = append(l.problems, Problem{File: h.File, Text: "the agent cannot read it, so that auth and rewrite do nothing: " + reason(err)})
 		return
 	}
 	if hostsdir.Marked(data) {
@@ -84,7 +84,7 @@ func (l *scanner) directory(name, real string) {
 	linked, _ := look(filepath.Join(real, name))
 	h.link, h.owner = look(filepath.Join(real, name, fileHosts))
 	h.link = h.link || linked
-	r := &fileReader{disk: l.disk, file: h.File, dir: path.Join(l.dir, name), host: host}
+	r := &fileReader{disk: l.disk, dialect: l.dialect, file: h.File, dir: path.Join(l.dir, name), host: host}
 	h.Endpoints, h.Unreadable = r.read(blank(data))
 	h.NeedsAgent = slices.ContainsFunc(h.Endpoints, func(e Endpoint) bool { return e.NeedsAgent })
 	if host != upstream.DefaultHost && !hostPattern.MatchString(host) && h.NeedsAgent {
@@ -124,103 +124,55 @@ func (l *scanner) shadows() {
 // fileReader reads one hosts.toml.
 type fileReader struct {
 	disk     disk
+	dialect  hostsfile.Dialect
 	file     string // as containerd sees it
 	dir      string // the directory that it is in
 	host     string
-	doc      *document
+	parsed   *hostsfile.File
 	problems []Problem
 }
 
 // read returns where containerd would go. unreadable says that it ignores the
 // file.
 func (r *fileReader) read(data []byte) (endpoints []Endpoint, unreadable bool) {
-	doc, err := readDocument(data)
-	var syntax *syntaxError
-	if errors.As(err, &syntax) {
-		r.problems = append(r.problems, Problem{File: r.file, Line: syntax.line, Text: "it cannot be read as TOML from here on; containerd ignores the whole file, without a word, and goes straight to the registry. A quote or a backslash in a password needs a backslash before it, or the value stands in 'single quotes'"})
+	parsed, err := r.dialect.Read(data)
+	var ignored *hostsfile.Ignored
+	if errors.As(err, &ignored) {
+		r.problems = append(r.problems, r.noted(ignored.Note))
 		return nil, true
 	}
-	r.doc = doc
-	hosts, ok := r.tables()
-	if !ok {
-		return nil, true
+	r.parsed = parsed
+	for _, n := range parsed.Notes {
+		r.problems = append(r.problems, r.noted(n))
 	}
-	for _, name := range doc.hosts() {
-		e := &endpointReader{fileReader: r, at: []string{"host", name}}
-		e.out = Endpoint{URL: name, Line: doc.line("host", name)}
-		values, _ := hosts[name].(map[string]any)
-		if !e.read(values) {
-			return nil, true
+	seen := map[string]bool{}
+	for _, t := range parsed.Hosts {
+		if !seen[t.URL] {
+			endpoints = append(endpoints, r.endpoint(t, false))
 		}
-		endpoints = append(endpoints, e.out)
+		seen[t.URL] = true
 	}
-	e := &endpointReader{fileReader: r}
-	e.out = Endpoint{Server: true, Line: doc.line("server")}
-	if server, there := doc.values["server"]; there {
-		if e.out.URL, ok = server.(string); !ok {
-			e.fatal("server", `expected a string such as "https://registry.io"`)
-			return nil, true
-		}
-	}
-	if !e.read(doc.values) {
-		return nil, true
-	}
-	return append(endpoints, e.out), false
+	return append(endpoints, r.endpoint(parsed.Server, true)), false
 }
 
-// tables are the hosts of the file.
-func (r *fileReader) tables() (hosts map[string]any, ok bool) {
-	v, there := r.doc.values["host"]
-	if !there {
-		return nil, true
-	}
-	hosts, ok = v.(map[string]any)
-	if !ok {
-		r.problem([]string{"host"}, `expected tables of the form [host."https://…"]; as it is containerd ignores the whole file`)
-		return nil, false
-	}
-	order := r.doc.hosts()
-	for name, v := range hosts {
-		if _, table := v.(map[string]any); !table {
-			r.problem([]string{"host", name}, `expected a table of the form [host."https://…"]; as it is containerd 1.x may end on it, and containerd 2 ignores the whole file`)
-			return nil, false
-		}
-		if !slices.Contains(order, name) {
-			r.problem([]string{"host", name}, `containerd 2 does not see it; expected a header of its own, [host."https://…"]`)
-		}
-	}
-	return hosts, true
+func (r *fileReader) noted(n hostsfile.Note) Problem {
+	return Problem{File: r.file, Line: n.Line, Key: hostsfile.Key(n.Path), Text: n.Text, Harmless: n.Harmless}
+}
+
+func (r *fileReader) endpoint(t hostsfile.Table, server bool) Endpoint {
+	e := &endpointReader{fileReader: r, table: t}
+	e.out = Endpoint{URL: t.URL, Line: t.Line, Server: server}
+	e.read()
+	return e.out
 }
 
 func (r *fileReader) problem(key []string, text string) {
 	key = slices.DeleteFunc(slices.Clone(key), func(s string) bool { return s == "" })
-	p := Problem{File: r.file, Key: shown(key), Text: text}
-	for i := len(key); i > 0 && p.Line == 0; i-- {
-		p.Line = r.doc.line(key[:i]...)
+	p := Problem{File: r.file, Key: hostsfile.Key(key), Text: text}
+	if r.parsed != nil {
+		p.Line = r.parsed.LineOf(key...)
 	}
 	r.problems = append(r.problems, p)
-}
-
-var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-
-// shown is a key as it is written, without a password in a URL.
-func shown(key []string) string {
-	parts := make([]string, len(key))
-	for i, k := range key {
-		parts[i] = k
-		if bareKey.MatchString(k) {
-			continue
-		}
-		if at := strings.LastIndex(k, "@"); at >= 0 {
-			k = "…" + k[at:]
-			if u, err := url.Parse(key[i]); err == nil && u.User != nil {
-				u.User = nil
-				k = u.String()
-			}
-		}
-		parts[i] = fmt.Sprintf("%q", k)
-	}
-	return strings.Join(parts, ".")
 }
 
 // blank is the file with our block replaced by empty lines, so that lines keep
