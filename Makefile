@@ -62,6 +62,11 @@ build: ## Build our programs into bin/
 image: ## The module's image for amd64 and arm64: dist/registry.tar and what is in it; PUSH=registry/path:tag pushes it
 	@cd hack/image && go run . -source $(CURDIR) -o $(CURDIR)/dist $(if $(VERSION),-version $(VERSION)) $(if $(PUSH),-push $(PUSH))
 
+.PHONY: chart
+chart: ## The chart as dist/registry-VERSION.tgz, which names the image of make image by digest: VERSION=
+	@hack/parts.sh helm
+	@hack/chart.sh dist "$(VERSION)"
+
 .PHONY: manifests
 manifests: ## The chart as one YAML, dist/manifests.yaml: VALUES=file; PLATFORM=yes without what a cluster of the platform has
 	@rm -f dist/manifests.yaml dist/uninstall.yaml # of other values: nobody is to apply them if these are refused

@@ -2,7 +2,7 @@
 // programs, static, for amd64 and arm64, with a list of what is in them (SBOM).
 // Built twice from one commit it is the same to the last byte.
 //
-//	image -source ../.. -o ../../dist              writes dist/registry.tar and dist/registry-*.cdx.json
+//	image -source ../.. -o ../../dist              writes dist/registry.tar, dist/registry.digest and dist/registry-*.cdx.json
 //	image ... -push registry.example.com/path:v1   and pushes it, with the credentials of `docker login`
 //
 // registry.tar is an OCI layout: `ctr -n k8s.io images import` takes it.
@@ -120,6 +120,10 @@ func run(ctx context.Context, args []string, out *log.Logger) error {
 	digest, err := a.index().Digest()
 	if err != nil {
 		return err
+	}
+	// The chart is packaged with it: see hack/chart.sh.
+	if err := os.WriteFile(filepath.Join(o.out, "registry.digest"), []byte(digest.String()+"\n"), 0o644); err != nil { //nolint:gosec // it is for everybody
+		return fmt.Errorf("write the digest: %w", err)
 	}
 	out.Printf("%s %s in %s", o.name, digest, filepath.Join(o.out, "registry.tar"))
 	return nil

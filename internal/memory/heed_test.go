@@ -6,7 +6,6 @@ import (
 	"testing"
 )
 
-//nolint:paralleltest // the environment and the limit are the process's
 func TestHeed(t *testing.T) {
 	for _, c := range []struct {
 		name, container, given string

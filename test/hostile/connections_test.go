@@ -81,7 +81,12 @@ func startPort(t *testing.T) *port {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, on, inbound.Drain{}) }()
-	t.Cleanup(func() { stop(); <-ended })
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 	p := &port{t: t, roots: x509.NewCertPool(), registry: registry}
 	p.roots.AppendCertsFromPEM([]byte(ca))
 	_, number, _ := net.SplitHostPort(on.Addr().String())
@@ -150,8 +155,6 @@ func (p *port) pull() error {
 // Whoever reaches the port opens what they can and never shows credentials. Others
 // pull all the time, and afterwards nothing is left. It runs alone: it measures
 // memory.
-//
-//nolint:paralleltest // memory of the process is measured
 func TestConnectionsWithoutCredentials(t *testing.T) {
 	p := startPort(t)
 	const attempts = 1500
