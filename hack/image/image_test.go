@@ -64,7 +64,7 @@ func build(t *testing.T, args ...string) string {
 func TestReproducible(t *testing.T) {
 	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
 	first, second := build(t), build(t)
-	for _, file := range []string{"registry.tar", "registry-amd64.cdx.json", "registry-arm64.cdx.json"} {
+	for _, file := range []string{"registry.tar", "registry.digest", "registry-amd64.cdx.json", "registry-arm64.cdx.json"} {
 		a, b := read(t, first, file), read(t, second, file)
 		if !bytes.Equal(a, b) {
 			t.Errorf("%s differs the second time", file)
@@ -90,6 +90,9 @@ func TestImage(t *testing.T) {
 	}
 	if got := manifest.Manifests[0].Annotations["io.containerd.image.name"]; got != "registry.example.test/platform/registry:v1.2.3" {
 		t.Errorf("imported as %q", got)
+	}
+	if got := strings.TrimSpace(string(read(t, out, "registry.digest"))); got != manifest.Manifests[0].Digest.String() {
+		t.Errorf("registry.digest is %s", got)
 	}
 	index, err := top.ImageIndex(manifest.Manifests[0].Digest)
 	if err != nil {
