@@ -106,7 +106,7 @@ func TestSchema(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{
 		"registry.imagesRepo=", "registry.imagesRepo=https://registry.example.test/x", "registry.imagesRepo=registry.example.test/",
-		"registry.scheme=https", "registry.username=only", "registry.password=only", "registry.ca=no certificate",
+		"registry.scheme=https", "registry.username=only", "registry.password=only", "registry.imagesRepo=[fd00::1]/x", "registry.username=a:b", "registry.ca=no certificate",
 		"registry.scheme=HTTP,registry.ca=-----BEGIN CERTIFICATE-----", "registry.mode=Direct",
 		"image=registry", "image=:", "image=/registry:v1", "agent.port=80", "controller=null", "controller.replicas=0", "controller.extraArgs={proxy-idle}", "agent.port=70000", "agent.upgradeAtOnce=-1", "platformSelector=", "platformNamespaces={d8-*}", "platformNamespaces={Kube}", "platformWorkloads=yes", "taints=true",
 		"scripts=on", "restartsAtOnce=0", "uninstall.deadlineSeconds=5", "uninstall.timeout=5m",
@@ -143,7 +143,7 @@ func TestSchemaSaysWhatIsRight(t *testing.T) {
 	for _, good := range []string{
 		"image=", "image=:v1", "image=modules/reg.istry:v1", "image=my.registry:v1",
 		"registry.ca=# of 2026\n-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n# end",
-		"registry.imagesRepo=registry:5000/x", "registry.imagesRepo=registry.example.test", "registry.imagesRepo=10.0.0.1:5000/a_b/c",
+		"registry.imagesRepo=registry:5000/x", "registry.imagesRepo=[fd00::1]:5000/x", "registry.imagesRepo=registry.example.test", "registry.imagesRepo=10.0.0.1:5000/a_b/c",
 	} {
 		mustHelm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", good)
 	}

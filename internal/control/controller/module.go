@@ -17,6 +17,8 @@ import (
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/settings"
 	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 const disabledMessage = "Module is disabled by ModuleConfig registry."
@@ -66,12 +68,25 @@ func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View
 	case ready == metav1.ConditionTrue:
 		status.Phase = deckhousev1alpha1.PhaseReady
 	}
-	for _, more := range []string{upgrade, r.problem} {
+	for _, more := range []string{upgrade, r.problem, dangers(v.Doc.Target)} {
 		message = strings.TrimSpace(message + "\n" + more)
 	}
 	now := metav1.NewTime(r.cluster.Now().Truncate(1e9))
 	setModuleCondition(status, deckhousev1alpha1.ConditionEnabledByModuleManager, enabled, disabled, now)
 	setModuleCondition(status, deckhousev1alpha1.ConditionIsReady, ready, message, now)
+}
+
+// dangers are what is allowed and often not meant, for as long as it is so.
+// Admission has warned of the same, once.
+func dangers(t switchover.Target) string {
+	var all []string
+	if t.Upstream.Scheme == upstream.HTTP && !t.Upstream.Credentials.IsZero() {
+		all = append(all, "Warning: the password for "+t.Upstream.String()+" travels in clear text (scheme 'HTTP').")
+	}
+	if t.HasFixedAddress() && t.Upstream.Path == "" && !t.Upstream.IsZero() {
+		all = append(all, "Warning: imagesRepo has no path: every Pod may pull everything that the account may pull from "+t.Upstream.Host+", without a pull secret.")
+	}
+	return strings.Join(all, "\n")
 }
 
 func setModuleCondition(status *deckhousev1alpha1.ModuleStatus, kind string, value metav1.ConditionStatus, message string, now metav1.Time) {
