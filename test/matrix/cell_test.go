@@ -23,6 +23,7 @@ type cell struct {
 	running    []string
 	before     map[string]file // what the node has to be at the end
 	texts      *strings.Replacer
+	operator   int // restarts by the operator
 }
 
 // newCell prepares the node and lets a pod run on it.
@@ -34,12 +35,12 @@ func newCell(t *testing.T, v containerdtest.Version, s scenario) *cell {
 	if !v.One() {
 		drop, other = other, drop
 	}
-	c.texts = strings.NewReplacer("REGISTRY", c.containerd.RegistryTable(), "CA-A", c.a.CA, "CA-U", c.u.CA,
+	c.texts = strings.NewReplacer("REGISTRY", c.containerd.RegistryTable(), "GPU", gpu(v), "CA-A", c.a.CA, "CA-U", c.u.CA,
 		"HOST-A", c.a.Host, "HOST-U", c.u.Host, "CONF-D", drop, "CONF-OTHER", other)
 	if s.at != "" {
 		c.containerd.ConfigFile = filepath.Join(c.containerd.Dir, s.at)
 	}
-	c.containerd.Configure(t, c.texts.Replace(s.main))
+	c.containerd.Main(t, s.head+c.containerd.Base()+c.texts.Replace(s.main))
 	for name, text := range s.files {
 		c.containerd.Write(t, c.texts.Replace(name), c.texts.Replace(text))
 	}
@@ -87,6 +88,13 @@ func (c *cell) rewrite(t *testing.T, name string, change func(text string) (stri
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// restart is an operator who restarts containerd.
+func (c *cell) restart(t *testing.T) {
+	t.Helper()
+	c.operator++
+	c.containerd.Restart(t)
 }
 
 func removed(string) (string, bool) { return "", false }
@@ -159,7 +167,7 @@ func (c *cell) undisturbed(t *testing.T, when string, restarts int) {
 	if got := c.containerd.Running(); !slices.Equal(got, c.running) {
 		t.Errorf("%s: running %v, were %v", when, got, c.running)
 	}
-	if got := c.containerd.Starts() - 1; got != restarts {
+	if got := c.containerd.Starts() - 1 - c.operator; got != restarts {
 		t.Errorf("%s: containerd was restarted %d times, want %d", when, got, restarts)
 	}
 }

@@ -1,6 +1,7 @@
 package matrix_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,8 +16,8 @@ import (
 // scenario is a way in which a node was configured before us.
 type scenario struct {
 	name string
-	// main is what the main configuration says of registries.
-	main string
+	// main is what the main configuration says of registries, head how it begins.
+	main, head string
 	// at is where the main configuration is, if not in the node's folder.
 	at string
 	// files are the users', by their path.
@@ -66,7 +67,7 @@ const mirrorAuth = `[host]
 const k3s = "var/lib/rancher/k3s/agent/etc/containerd/"
 
 func scenarios() []scenario {
-	return append(configured(), custom()...)
+	return slices.Concat(configured(), custom(), foreign())
 }
 
 // configured are nodes on which a switch goes through without anybody.
