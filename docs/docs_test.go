@@ -255,3 +255,28 @@ func TestNamedTestsAreThere(t *testing.T) {
 		t.Errorf("only %d tests are named: has the form changed?", found)
 	}
 }
+
+// Each attempt of an actor is in the threat model, and each test that it names is
+// somewhere.
+func TestThreatModelNamesItsTests(t *testing.T) {
+	t.Parallel()
+	page := read(t, "threat-model.md")
+	var all strings.Builder
+	for _, file := range files(t, regexp.MustCompile(`_test\.go$`)) {
+		text := read(t, "../"+file)
+		all.WriteString(text)
+		if !strings.HasPrefix(file, "test/hostile/") {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`(?m)^func (Test[A-Z]\w*)\(t `).FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(page, "`"+m[1]+"`") {
+				t.Errorf("threat-model.md does not name %s of %s", m[1], file)
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(page, -1) {
+		if !strings.Contains(all.String(), "func "+m[1]+"(t ") {
+			t.Errorf("threat-model.md names %s, which is not there", m[1])
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 // escapes clear a terminal, change colours and direction, and begin a line that
@@ -89,6 +90,9 @@ func (c *cluster) lie(change func(*v1alpha1.RegistryNode)) error {
 		if err := c.Get(c.t.Context(), client.ObjectKey{Name: evil}, &rn); err != nil {
 			return err
 		}
+		if len(rn.OwnerReferences) == 0 {
+			continue // it is being made
+		}
 		rn.Status.NodeUID, rn.Status.BootID, rn.Status.Preflight = string(rn.OwnerReferences[0].UID), "boot-of-"+evil, "Ready"
 		change(&rn)
 		if err := c.agents[evil].Status().Update(c.t.Context(), &rn); !apierrors.IsConflict(err) {
@@ -128,15 +132,34 @@ func (c *cluster) wantShown(all conditions) {
 	}
 }
 
+// A node that says that it needs an image which no registry has.
+func TestANodeThatNeedsNonsense(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "master", evil)
+	c.liars[evil] = true
+	c.start()
+	c.until("a RegistryNode of the liar", func(conditions) bool {
+		return c.lie(func(rn *v1alpha1.RegistryNode) {
+			rn.Status.Containerd.SandboxImage, rn.Status.Preflight = layout.Fixed().Reference("nope:1"), ""
+		}) == nil
+	})
+	c.setDirect(c.b.Upstream(pathB))
+	c.wantShown(c.says(v1alpha1.ConditionImages, "sandbox of Node evil"))
+	c.exclude(`"true"`)
+	c.until("the check goes on without the liar", func(all conditions) bool { return all.done(v1alpha1.ConditionImages) })
+	note(t, nodeOwner, "report a sandbox image that no registry has", "the check names the node; excluded by annotation")
+}
+
 // A node that lies holds up the switch until the operator excludes it, is named
 // while it does, and shows nothing but printable text.
 func TestANodeThatLies(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "master", evil, "worker")
 	c.liars[evil] = true
-	c.setDirect(c.b.Upstream(pathB))
 	c.start()
 	const preflight, transition = v1alpha1.ConditionPreflight, v1alpha1.ConditionTransition
+
+	c.setDirect(c.b.Upstream(pathB))
 
 	// It says nothing at all.
 	c.says(preflight, "- evil: unknown containerd configuration")

@@ -61,7 +61,8 @@ const (
 	MostMessage  = 8192
 	MostWarning  = 2048
 	MostPath     = 4096 // a path, an image, a registry, a name that is routed
-	MostWord     = 256  // any other text
+	MostID       = 64
+	MostWord     = 256 // any other text
 	MostWarnings = 20
 	MostItems    = 1000 // of any other list
 )

@@ -84,6 +84,9 @@ func TestMessagesOfHostileClusters(t *testing.T) {
 				for _, phase := range []RestartPhase{RestartWaiting, RestartRunning, RestartFailed} {
 					for _, about := range []string{"now", "another node"} {
 						seen := c.seen
+						if phase == RestartWaiting { // else nothing comes after it
+							seen.Census.Problem, seen.Platform.Refused = "", ""
+						}
 						seen.Nodes = nil
 						for i, n := range c.seen.Nodes {
 							fill(reflect.ValueOf(&n.Report).Elem(), text, 3)
@@ -117,13 +120,32 @@ func (c *scene) turnHostile(text string) {
 		reflect.TypeFor[layout.Layout](), reflect.TypeFor[upstream.Upstream](), reflect.TypeFor[time.Time](), reflect.TypeFor[Target](),
 		reflect.TypeFor[[]Node](), reflect.TypeFor[Spec](), reflect.TypeFor[Published](),
 	}
-	check, proxy, platform := o.Check, o.Proxy, o.Platform
+	check, proxy := o.Check, o.Proxy
 	fill(reflect.ValueOf(o).Elem(), text, 12, kept...)
 	o.Check.Fingerprint, o.Check.FailureCount = check.Fingerprint, 12
 	o.Proxy.Exists, o.Proxy.Wanted, o.Proxy.Generation = true, 2, proxy.Generation
-	o.Platform.Target = platform.Target
-	o.Census.Live, o.Census.Problem, o.InstallationProblem = true, "", text
+	o.Platform.Target, o.Census.Live, o.InstallationProblem = c.s.Target, true, text
 	for i := range o.Census.References {
 		o.Census.References[i].Movable = true
+	}
+}
+
+// What nobody cut before, a condition cuts.
+func TestAConditionHasABudget(t *testing.T) {
+	t.Parallel()
+	for name, seen := range map[string]Observed{
+		"a Secret that names no registry": {InstallationProblem: hostile()},
+		"a layout that cannot be read":    {Published: Published{Found: true, Problem: hostile()}},
+		"settings that are wrong":         {Installation: registryA(), Spec: Spec{Problem: hostile()}},
+	} {
+		s := Standard().Advance(State{}, seen)
+		if len(s.Conditions) == 0 {
+			t.Errorf("%s: there are no conditions", name)
+		}
+		for _, c := range s.Conditions {
+			if len(c.Message) > mostMessage || strings.ContainsFunc(c.Message, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) {
+				t.Errorf("%s: %s has %d bytes: %.200q", name, c.Type, len(c.Message), c.Message)
+			}
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -20,7 +21,7 @@ import (
 // Credentials that fail here never reach a node.
 func haveImages(e *evaluation) verdict {
 	if e.seen.Census.Problem != "" {
-		return wait(e.seen.Census.Problem)
+		return wait(foreign.Line(e.seen.Census.Problem, mostMessage))
 	}
 	request := e.checkRequest()
 	report := e.seen.Check
@@ -139,9 +140,9 @@ func platformUsesNew(e *evaluation) verdict {
 	case seen.Target != target:
 		return wait("Updating registry for deckhouse components")
 	case seen.Refused != "":
-		return wait("Updating registry for deckhouse components: " + seen.Refused)
+		return wait("Updating registry for deckhouse components: " + foreign.Line(seen.Refused, 4*foreign.Sentence))
 	case !seen.Moved:
-		return wait(cmp.Or(seen.Message, "Updating registry for deckhouse components"))
+		return wait(cmp.Or(foreign.Line(seen.Message, 4*foreign.Sentence), "Updating registry for deckhouse components"))
 	}
 	if misplaced := e.misplaced(); len(misplaced) > 0 {
 		return wait(misplacedMessage(want.Workloads, misplaced))

@@ -19,6 +19,7 @@ import (
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 // Config is how an uninstallation is made.
@@ -154,7 +155,7 @@ func temporary(err error) bool {
 	return !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) && !apierrors.IsUnauthorized(err)
 }
 
-// say writes one line for the user.
+// say writes one line for the user. What is told may quote objects of others.
 func (u *uninstaller) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(u.out, format+"\n", args...) // where it cannot be written, the error cannot be either
+	_, _ = io.WriteString(u.out, foreign.Text(fmt.Sprintf(format, args...), 8<<10)+"\n") // where it cannot be written, the error cannot be either
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 // Colours of a terminal.
@@ -15,6 +17,9 @@ const (
 	cyan   = "\x1b[36m"
 	plain  = "\x1b[0m"
 )
+
+// mostShown is one line, in bytes. Files of the node have a say in it.
+const mostShown = 4 << 10
 
 // printer prints a report for people: a table with colours on a terminal, one fact
 // per line without colours in a pipe.
@@ -49,9 +54,9 @@ func (p printer) facts(b *strings.Builder, r *Report) {
 		switch {
 		case row.value == "":
 		case p.terminal:
-			fmt.Fprintf(b, "%s%-*s%s  %s\n", bold, width, row.name, plain, row.value)
+			fmt.Fprintf(b, "%s%-*s%s  %s\n", bold, width, row.name, plain, foreign.Line(row.value, mostShown))
 		default:
-			fmt.Fprintf(b, "%s: %s\n", row.name, row.value)
+			fmt.Fprintf(b, "%s: %s\n", row.name, foreign.Line(row.value, mostShown))
 		}
 	}
 }
@@ -63,7 +68,7 @@ func (p printer) list(b *strings.Builder, label, colour string, sentences []stri
 }
 
 func (p printer) line(b *strings.Builder, label, colour, text string) {
-	fmt.Fprintf(b, "%s: %s\n", p.colour(colour, label), text)
+	fmt.Fprintf(b, "%s: %s\n", p.colour(colour, label), foreign.Line(text, mostShown))
 }
 
 func (p printer) diff(b *strings.Builder, diff string) {
@@ -77,7 +82,7 @@ func (p printer) diff(b *strings.Builder, diff string) {
 		case strings.HasPrefix(line, "@@"):
 			colour = cyan
 		}
-		fmt.Fprintln(b, p.colour(colour, strings.TrimRight(line, "\n")))
+		fmt.Fprintln(b, p.colour(colour, foreign.Text(strings.TrimRight(line, "\n"), mostShown)))
 	}
 }
 

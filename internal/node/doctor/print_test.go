@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 func TestMask(t *testing.T) {
@@ -46,6 +47,23 @@ func TestTerminal(t *testing.T) {
 	}
 	if strings.Contains(pipe.String(), "\x1b") || !strings.Contains(pipe.String(), "\n+b\n") {
 		t.Errorf("%q", pipe.String())
+	}
+}
+
+// Files of the node say what is printed: names of hosts and paths, and a diff.
+func TestWhatFilesSayIsPrintable(t *testing.T) {
+	t.Parallel()
+	const hostile = "x\x1b[2J\u009b\u202e\x07y"
+	r := &Report{
+		Containerd: Containerd{Runtime: hostile, Version: hostile, Effective: hostile},
+		Problems:   []string{hostile}, Warnings: []string{hostile}, Changes: []Change{{File: hostile, What: hostile, Diff: "-" + hostile + "\n"}},
+	}
+	var out strings.Builder
+	if err := (printer{to: &out}).print(r); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsFunc(out.String(), func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' }) || !strings.Contains(out.String(), "y") {
+		t.Errorf("not printable: %q", out.String())
 	}
 }
 

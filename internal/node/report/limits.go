@@ -5,11 +5,13 @@ import (
 	"github.com/d8-registry/registry/internal/foreign"
 )
 
-// What is in lists is many, and all of a report must fit into one object.
+// What is in lists is many, and all of a report must fit into one object, in which
+// the API server keeps the names once more as who wrote them.
 const (
-	mostNames = 500
-	mostHosts = 100
-	mostName  = 600
+	mostNames   = 300
+	mostHosts   = 100
+	mostScripts = 500
+	mostName    = 512
 )
 
 // bounded is a status that the API server takes. It refuses the whole report for
@@ -19,7 +21,7 @@ func bounded(s registryv1alpha1.RegistryNodeStatus) registryv1alpha1.RegistryNod
 	s = *s.DeepCopy()
 	s.Redirects = s.Redirects[:min(len(s.Redirects), mostNames)]
 	s.Upstreams = s.Upstreams[:min(len(s.Upstreams), mostHosts)]
-	s.Scripts = s.Scripts[:min(len(s.Scripts), registryv1alpha1.MostItems)]
+	s.Scripts = s.Scripts[:min(len(s.Scripts), mostScripts)]
 	s.Warnings = s.Warnings[:min(len(s.Warnings), registryv1alpha1.MostWarnings)]
 	foreign.Fields(&s.Redirects, inList)
 	foreign.Fields(&s.Upstreams, inList)
@@ -43,6 +45,8 @@ func longest(field string) int {
 		return registryv1alpha1.MostMessage
 	case "Warnings":
 		return registryv1alpha1.MostWarning
+	case "ID":
+		return registryv1alpha1.MostID
 	case "Name", "Registry", "SourceDirectory", "EffectiveDirectory", "ConfigFile", "SandboxImage":
 		return registryv1alpha1.MostPath
 	}
