@@ -40,7 +40,7 @@ func serveAt(t *testing.T, h http.Handler, secure bool) (host, ca string) {
 			t.Fatal(err)
 		}
 		ca = pem
-		s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}} //nolint:gosec // a test's
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 		s.StartTLS()
 	}
 	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })

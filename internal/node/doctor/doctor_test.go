@@ -226,6 +226,34 @@ func TestUsersFile(t *testing.T) {
 	}
 }
 
+// TestUsersFileByVersion: a user's file is judged by the containerd of the node, and a
+// key that nobody knows is in nobody's way.
+func TestUsersFileByVersion(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[containerdtest.Version]struct {
+		code int
+		said string
+	}{
+		containerdtest.V17: {doctor.ExitProblem, "problem: @/registry.d/six.example.com/hosts.toml:2: containerd v1.7.35 cannot read brackets in a header"},
+		containerdtest.V2:  {doctor.ExitReady, "user's six.example.com: https://[fd00::1]:5000\n"},
+	} {
+		t.Run(string(version), func(t *testing.T) {
+			t.Parallel()
+			p := newPatient(t, version)
+			p.Configure(t, "["+p.RegistryTable()+"]\n  config_path = \"@/registry.d\"\n")
+			p.Write(t, "registry.d/odd.example.com/hosts.toml", "[host]\n[host.\"https://mirror.example.com\"]\n  insecure_skip_verify = true\n")
+			p.Write(t, "registry.d/six.example.com/hosts.toml", "# a mirror\n[host.\"https://[fd00::1]:5000\"]\n")
+			p.Start(t)
+			code, out, _ := p.ask()
+			if code != want.code {
+				t.Errorf("exit %d", code)
+			}
+			p.want(out, strings.Replace(want.said, "containerd v", "containerd ", 1),
+				"warning: @/registry.d/odd.example.com/hosts.toml:3: host.\"https://mirror.example.com\".insecure_skip_verify: neither containerd ", "expected skip_verify\n")
+		})
+	}
+}
+
 // TestNoRestart: a restart that is needed and cannot be is in the way.
 func TestNoRestart(t *testing.T) {
 	t.Parallel()

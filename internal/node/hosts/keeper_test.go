@@ -120,6 +120,43 @@ func TestTheServingHalfIsFirstAndLast(t *testing.T) {
 	}
 }
 
+// TestTheVersionOfContainerd decides about the form of our entries and about users'
+// files, and others of the registry's host are warned of plain HTTP.
+func TestTheVersionOfContainerd(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string][]string{
+		"1.7.20": {`"https://[fd00::10]:5001".ca = "second-way.crt"`, "/registry.d/six.io/hosts.toml:1: containerd 1.7.20 cannot read brackets"},
+		"2.4.2":  {`[host."https://[fd00::10]:5001"]`, ""},
+	} {
+		n := newNode(t)
+		n.target.Facts.Version = version
+		u := upstream.Upstream{Host: "a.example.com", Path: "d8", Scheme: upstream.HTTP}
+		n.target.Layout.Target, n.target.Layout.Active = u, u
+		n.target.Layout.Routes = layout.Cross([]layout.Name{layout.Fixed(), layout.NameOf(u)}, []upstream.Upstream{u})
+		n.target.Layout.Fallback = layout.Fallback{Host: "[fd00::10]:5001", CA: n.target.Agent.AgentCA}
+		dir := filepath.Join(n.root, "/etc/containerd/registry.d/six.io")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte("[host.\"https://[fd00::1]:5000\"]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ok, r := n.converge()
+		file, err := os.ReadFile(filepath.Join(n.root, certsD, layout.Fixed().Host, "hosts.toml"))
+		if !ok || err != nil || !strings.Contains(string(file), want[0]) {
+			t.Errorf("%s: %t, %v\n%s", version, ok, err, file)
+		}
+		said := strings.Join(r.Status.Warnings, "\n")
+		if !strings.Contains(said, want[1]) || strings.Contains(said, "brackets") != (want[1] != "") || !strings.Contains(said, "a.example.com is asked by plain HTTP where HTTPS fails") {
+			t.Errorf("%s: %s", version, said)
+		}
+		n.target.Layout.ActiveMode = "Direct" // the proxy is proved
+		if _, r = n.converge(); strings.Contains(strings.Join(r.Status.Warnings, ""), "plain HTTP") {
+			t.Errorf("%s: %v", version, r.Status.Warnings)
+		}
+	}
+}
+
 // TestChangesByHandAreUndone, and the report says so for a while.
 func TestChangesByHandAreUndone(t *testing.T) {
 	t.Parallel()

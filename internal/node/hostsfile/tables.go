@@ -118,15 +118,7 @@ func (r *reading) table(t *Table, f fields, values map[string]any) error {
 		}
 		return bad(wantURL)
 	}
-	for _, c := range f.Capabilities {
-		switch strings.ToLower(c) {
-		case "pull", "resolve", "push":
-			continue
-		case "referrers":
-			if r.referrers {
-				continue
-			}
-		}
+	if slices.ContainsFunc(f.Capabilities, r.unknownCapability) {
 		return bad(wantReferrers, "capabilities")
 	}
 	if t.DialTimeout != "" {
@@ -151,6 +143,16 @@ func (r *reading) table(t *Table, f fields, values map[string]any) error {
 		}
 	}
 	return nil
+}
+
+func (r *reading) unknownCapability(name string) bool {
+	switch strings.ToLower(name) {
+	case "pull", "resolve", "push":
+		return false
+	case "referrers":
+		return !r.referrers
+	}
+	return true
 }
 
 // readableURL reports whether containerd can read an address; what it then does
