@@ -33,7 +33,6 @@ type attempts struct {
 	all []attempt
 }
 
-//nolint:gochecknoglobals // TestMain prints what all tests of the binary noted
 var noted attempts
 
 // note adds a line to the table. A test calls it last, when what it saw is what
@@ -48,7 +47,6 @@ func note(t *testing.T, actor, tried, got string) {
 	noted.all = append(noted.all, attempt{actor, tried, got})
 }
 
-//nolint:gochecknoglobals // TestMain stops what tests started
 var servers apiserver.Pool
 
 func (a *attempts) print(w io.Writer) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -261,7 +262,7 @@ func TestLogsShowNoPassword(t *testing.T) {
 	c := atFinal(t)
 	c.s.Target.Upstream.Credentials.Password = "S3CRET"
 	var log strings.Builder
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "state", c.s, "target", c.s.Target)
+	foreign.NewLog(&log, slog.LevelInfo).Info("x", "state", c.s, "target", c.s.Target)
 	if strings.Contains(log.String(), "S3CRET") || !strings.Contains(log.String(), "b.example") {
 		t.Error(log.String())
 	}

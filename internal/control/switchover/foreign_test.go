@@ -42,6 +42,7 @@ func fill(v reflect.Value, text string, n int, whole ...reflect.Type) {
 				fill(v.Field(i), text, n, whole...)
 			}
 		}
+	default:
 	}
 }
 
