@@ -108,7 +108,7 @@ func TestSchema(t *testing.T) {
 		"registry.imagesRepo=", "registry.imagesRepo=https://registry.example.test/x", "registry.imagesRepo=registry.example.test/",
 		"registry.scheme=https", "registry.username=only", "registry.password=only", "registry.imagesRepo=[fd00::1]/x", "registry.username=a:b", "registry.ca=no certificate",
 		"registry.scheme=HTTP,registry.ca=-----BEGIN CERTIFICATE-----", "registry.mode=Direct",
-		"image=registry", "image=:", "image=/registry:v1", "agent.port=80", "controller=null", "controller.replicas=0", "controller.extraArgs={proxy-idle}", "agent.port=70000", "agent.upgradeAtOnce=-1", "platformSelector=", "platformNamespaces={d8-*}", "platformNamespaces={Kube}", "platformWorkloads=yes", "taints=true",
+		"image=registry", "image=:", "image=/registry:v1", "agent.port=80", "controller=null", "controller.replicas=0", "controller.extraArgs={proxy-idle}", "agent.port=70000", "agent.upgradeAtOnce=-1", "platformNamespaces={d8-*}", "platformNamespaces={Kube}", "platformWorkloads=yes", "taints=true",
 		"scripts=on", "restartsAtOnce=0", "uninstall.deadlineSeconds=5", "uninstall.timeout=5m",
 	} {
 		out, err := helm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", bad)

@@ -38,13 +38,18 @@ const (
 )
 
 // cluster is a real API server with the real controller, two real registries and
-// nodes whose agents report as honest ones do, each with its own token. There are
-// no kubelets: a switch gets as far as the in-cluster proxy, after every node.
+// nodes whose agents report as honest ones do, each with its own token. Without
+// runPods there are no kubelets: a switch gets as far as the in-cluster proxy,
+// after every node.
 type cluster struct {
 	t *testing.T
 	client.Client
 	api  *apiserver.API
 	a, b *testregistry.Registry
+	// proxy is where the in-cluster proxy listens; empty without kubelets.
+	proxy string
+	// selector is --platform-selector; nil for the default.
+	selector *string
 
 	mu     sync.Mutex
 	agents map[string]client.Client // by node
@@ -83,6 +88,12 @@ func (c *cluster) start() {
 		REST:   c.api.As(c.t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
 		Config: component.Config{Image: ":v1", AgentPort: 5001}, PlatformSelector: "heritage=deckhouse", ClusterDomain: "cluster.local",
 		Settings: switchover.DefaultSettings(), MetricsAddress: "0", HealthAddress: "0",
+	}
+	if c.selector != nil {
+		cfg.PlatformSelector = *c.selector
+	}
+	if cfg.ProxyDial = c.proxy; c.proxy != "" {
+		cfg.Settings.ProxyIdle = 0
 	}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("REGISTRY_TEST_LOG") != "" {
@@ -129,7 +140,7 @@ func (c *cluster) report(ctx context.Context) error {
 		c.mu.Lock()
 		agent, liar := c.agents[rn.Name], c.liars[rn.Name]
 		c.mu.Unlock()
-		if agent == nil || liar || rn.Status.NodeUID != "" && rn.Status.Generation == l.Generation {
+		if agent == nil || liar || rn.Status.NodeUID != "" && rn.Status.Generation == l.Generation && rn.Status.Legacy == rn.Spec.Legacy {
 			continue
 		}
 		c.honest(rn, l)
@@ -143,7 +154,7 @@ func (c *cluster) report(ctx context.Context) error {
 // honest fills in what an agent says that serves a layout.
 func (c *cluster) honest(rn *v1alpha1.RegistryNode, l layout.Layout) {
 	rn.Status.NodeUID, rn.Status.BootID = string(rn.OwnerReferences[0].UID), "boot-of-"+rn.Name
-	rn.Status.Preflight, rn.Status.Generation = "Ready", l.Generation
+	rn.Status.Preflight, rn.Status.Generation, rn.Status.Legacy = "Ready", l.Generation, rn.Spec.Legacy
 	if l.Generation > 0 {
 		rn.Status.Version = l.Version()
 	}
@@ -175,11 +186,27 @@ func (c *cluster) setDirect(u upstream.Upstream) {
 	c.t.Helper()
 	section := map[string]string{"imagesRepo": u.Base(), "scheme": strings.ToUpper(string(u.Scheme)), "ca": u.CA, "username": u.Credentials.Username, "password": u.Credentials.Password}
 	maps.DeleteFunc(section, func(_, v string) bool { return v == "" })
+	c.ask(map[string]any{"mode": "Direct", "direct": section})
+}
+
+// ask writes the settings of the registry into ModuleConfig deckhouse.
+func (c *cluster) ask(settings map[string]any) {
+	c.t.Helper()
 	enabled := true
 	config := &deckhousev1alpha1.ModuleConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleConfigName}}
+	err := client.IgnoreNotFound(c.Get(c.t.Context(), client.ObjectKeyFromObject(config), config))
 	config.Spec.Version, config.Spec.Enabled = 1, &enabled
-	config.Spec.Settings = &apiextensionsv1.JSON{Raw: mustJSON(c.t, map[string]any{"registry": map[string]any{"mode": "Direct", "direct": section}})}
-	c.create(config)
+	config.Spec.Settings = &apiextensionsv1.JSON{Raw: mustJSON(c.t, map[string]any{"registry": settings})}
+	switch {
+	case err != nil:
+	case config.ResourceVersion == "":
+		err = c.Create(c.t.Context(), config)
+	default:
+		err = c.Update(c.t.Context(), config)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // conditions are those of Secret registry-state, by type.

@@ -28,6 +28,8 @@ type Selection struct {
 }
 
 // ParseSelection reads the values of --platform-selector and --platform-namespaces.
+// An empty selector selects nothing, as everybody expects, and not everything, as
+// Kubernetes does.
 func ParseSelection(selector, namespaces string) (Selection, error) {
 	var s Selection
 	var err error
@@ -35,7 +37,7 @@ func ParseSelection(selector, namespaces string) (Selection, error) {
 		return s, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", selector, err)
 	}
 	if s.Platform.Empty() {
-		return s, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: every namespace would be the platform's", selector)
+		s.Platform = labels.Nothing()
 	}
 	if namespaces == "" {
 		return s, nil

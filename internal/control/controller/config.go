@@ -54,7 +54,7 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Image, "image", "", `the module's own image below the registry's base: ":v1" or "registry@sha256:..."`)
 	flags.StringVar(&c.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
 	flags.IntVar(&c.AgentPort, "agent-port", 5001, "port of the agents on loopback")
-	flags.StringVar(&c.PlatformSelector, "platform-selector", "heritage=deckhouse", "label selector of the platform's namespaces")
+	flags.StringVar(&c.PlatformSelector, "platform-selector", "heritage=deckhouse", "label selector of the platform's namespaces; empty: none")
 	flags.StringVar(&c.PlatformNamespaces, "platform-namespaces", "", "more namespaces that are the platform's, by name, with commas between; d8-system always is one")
 	flags.BoolVar(&c.PlatformWorkloads, "platform-workloads", false, "workloads with the labels of --platform-selector are the platform's in any namespace: whoever may make a Deployment then joins the rollout")
 	flags.DurationVar(&c.Settings.NotReadyFor, "not-ready-for", c.Settings.NotReadyFor, "how long a node is NotReady before a switch goes on without it")

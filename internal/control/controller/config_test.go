@@ -19,7 +19,6 @@ func TestConfigIsRefused(t *testing.T) {
 		"--agents-at-once is -1, and":    func(c *Config) { c.AgentsAtOnce = -1 },
 		`--scripts is "no", and must be`: func(c *Config) { c.Scripts = "no" },
 		`--platform-selector "a=b=c"`:    func(c *Config) { c.PlatformSelector = "a=b=c" },
-		`--platform-selector "" selects`: func(c *Config) { c.PlatformSelector = "" },
 		`--platform-namespaces: "d8-*" `: func(c *Config) { c.PlatformNamespaces = "kube-system,d8-*" },
 		`--platform-namespaces: "" is`:   func(c *Config) { c.PlatformNamespaces = "kube-system," },
 	} {

@@ -103,14 +103,20 @@ func (m *Mover) measureOne(p *Progress, v *state.View, w cluster.Workload, names
 		p.todo = append(p.todo, ro)
 	case !patched || v.Doc.Moved() && !sent.late || w.Spared() != "": // not touched in this switch, or broken later: nobody waits for it
 	default:
-		if ro.why, ro.broken = m.rolloutStatus(v, w, v.Doc.Switch); ro.why == "" {
-			m.ended(w.GetUID())
-			return
-		}
-		if ro.broken && w.Foreign {
-			p.skipped = append(p.skipped, Skipped{w, "it was re-pointed and does not come up: " + ro.why})
-			return // whoever made it may not stop the others
-		}
+		m.measureUnderway(p, v, ro)
+	}
+}
+
+// measureUnderway adds a workload whose template was changed in this switch, if its
+// rollout has not ended.
+func (m *Mover) measureUnderway(p *Progress, v *state.View, ro Rollout) {
+	ro.why, ro.broken = m.rolloutStatus(v, ro.Workload, v.Doc.Switch)
+	switch {
+	case ro.why == "":
+		m.ended(ro.GetUID())
+	case ro.broken && ro.Foreign: // whoever made it may not stop the others
+		p.skipped = append(p.skipped, Skipped{ro.Workload, "it was re-pointed and does not come up: " + ro.why})
+	default:
 		p.underway = append(p.underway, ro)
 	}
 }

@@ -1,0 +1,133 @@
+package hostile
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/datapath/gateway"
+	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/kubelet"
+)
+
+// missing is part of the name of each image that is nowhere.
+const missing = "nope"
+
+// kubelets play what makes a switch of a cluster come to its end: real controllers
+// of workloads and a real scheduler, the real in-cluster proxy, and what kubelets
+// say about Pods.
+type kubelets struct {
+	c     *cluster
+	proxy string // the Pod whose proxy runs
+	stop  func()
+}
+
+// runPods is for a cluster that is not started yet.
+func (c *cluster) runPods() {
+	c.t.Helper()
+	apiserver.StartControllers(c.t, c.api)
+	var nodes corev1.NodeList
+	if err := c.List(c.t.Context(), &nodes); err != nil {
+		c.t.Fatal(err)
+	}
+	for i := range nodes.Items {
+		n := &nodes.Items[i]
+		status := n.Status.DeepCopy()
+		n.Spec.Taints = nil // admission added that it is not ready
+		if err := c.Update(c.t.Context(), n); err != nil {
+			c.t.Fatal(err)
+		}
+		n.Status = *status
+		n.Status.Allocatable = corev1.ResourceList{
+			corev1.ResourceCPU: resource.MustParse("320"), corev1.ResourceMemory: resource.MustParse("640Gi"), corev1.ResourcePods: resource.MustParse("200"),
+		}
+		n.Status.Capacity = n.Status.Allocatable
+		if err := c.Status().Update(c.t.Context(), n); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	c.proxy = freeAddress(c.t)
+	k := &kubelets{c: c, stop: func() {}}
+	c.background(func(ctx context.Context) error {
+		defer func() { k.stop() }()
+		for ; ctx.Err() == nil; pause(30 * time.Millisecond) {
+			if err := k.work(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// work says of each Pod how it fares. Those whose image is nowhere wait for it.
+func (k *kubelets) work(ctx context.Context) error {
+	var pods corev1.PodList
+	if err := k.c.List(ctx, &pods); err != nil {
+		return err
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		var err error
+		switch nowhere := strings.Contains(pod.Spec.Containers[0].Image, missing); {
+		case pod.Spec.NodeName == "":
+		case pod.DeletionTimestamp != nil:
+			err = kubelet.Remove(ctx, k.c.Client, pod)
+		case nowhere && len(pod.Status.ContainerStatuses) == 0:
+			err = kubelet.Report(ctx, k.c.Client, pod, kubelet.Fate{Waiting: kubelet.ImagePullBackOff})
+		case !nowhere && !kubelet.Ready(pod):
+			k.runProxy(ctx, pod)
+			err = kubelet.Report(ctx, k.c.Client, pod, kubelet.Fate{})
+		}
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// runProxy runs the in-cluster proxy of its newest Pod.
+func (k *kubelets) runProxy(ctx context.Context, pod *corev1.Pod) {
+	if pod.Labels["app"] != v1alpha1.DeploymentProxy || pod.Name == k.proxy {
+		return
+	}
+	k.stop()
+	cfg := gateway.Config{Kubeconfig: apiserver.Kubeconfig(k.c.t, k.c.api.Config()), Listen: k.c.proxy, Health: "127.0.0.1:0", Namespace: pod.Namespace, Pod: pod.Name,
+		Secret: v1alpha1.SecretProxy, Drain: time.Second, ReportEvery: time.Minute}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := gateway.Run(ctx, cfg, slog.New(slog.DiscardHandler)); err != nil && ctx.Err() == nil {
+			k.c.t.Errorf("in-cluster proxy: %v", err)
+		}
+	})
+	k.proxy, k.stop = pod.Name, sync.OnceFunc(func() { cancel(); running.Wait() })
+}
+
+// freeAddress is one of loopback that nobody listened on a moment ago.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// delete deletes an object by name.
+func (c *cluster) delete(o client.Object) {
+	c.t.Helper()
+	if err := c.Delete(c.t.Context(), o); err != nil {
+		c.t.Fatal(err)
+	}
+}
