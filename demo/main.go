@@ -26,6 +26,7 @@ func stories() map[string]func(context.Context, *demo) error {
 		"main":              mainStory,
 		"baseline":          baseline,
 		"wrong-credentials": wrongCredentials,
+		"web-page":          webPage,
 		"reverts":           reverts,
 		"lost-state":        lostState,
 		"gitops":            gitops,

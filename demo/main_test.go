@@ -18,7 +18,7 @@ func TestOptions(t *testing.T) {
 		{name: "kept", env: map[string]string{"KEEP": "1"}, want: options{root: ".", story: "main", keep: true}},
 		{name: "not kept", env: map[string]string{"KEEP": "0"}, want: options{root: ".", story: "main"}},
 		{name: "a negative control", env: map[string]string{"BREAK": "order"}, want: options{root: ".", story: "main", broken: "order"}},
-		{name: "no such story", env: map[string]string{"STORY": "x"}, err: "STORY=x: there is no such story; there are baseline, broken-restart, gitops, lost-state, main, old-containerd, reverts, stopped-agent, wrong-credentials"},
+		{name: "no such story", env: map[string]string{"STORY": "x"}, err: "STORY=x: there is no such story; there are baseline, broken-restart, gitops, lost-state, main, old-containerd, reverts, stopped-agent, web-page, wrong-credentials"},
 		{name: "no such control", env: map[string]string{"BREAK": "x"}, err: "BREAK=x"},
 	}
 	for _, tt := range tests {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -77,7 +78,7 @@ func setUp(ctx context.Context, r *machine.Run, b machine.Binaries, o options, o
 			{Host: registryB, Path: pathB, Bearer: true, Users: map[string]string{"mirror-puller": "of-the-mirror"}},
 		},
 		ControlPlane: []string{"master-0"}, Workers: []string{"worker-0", "worker-1"},
-		Setups: setups(o.story),
+		Setups: setups(o.story), WebServers: []string{webServer},
 	}
 	if len(options.Setups) > len(options.Workers) {
 		options.Workers = append(options.Workers, "worker-2")
@@ -159,11 +160,14 @@ func (d *demo) install(ctx context.Context) error {
 // the controller that can lose pulls: no program that ships can.
 func (d *demo) findPrograms(ctx context.Context) (string, error) {
 	dir, err := d.builtPrograms(ctx)
-	if err != nil || d.options.broken == "" {
+	if err != nil || d.protocol() == "" {
 		return dir, err
 	}
 	return dir, d.build(ctx, filepath.Join(dir, brokenFolder), "./cmd/registry-controller", "-tags", "brokenprotocol")
 }
+
+// protocol is what the controller is told to run; empty: what ships.
+func (d *demo) protocol() string { return cmp.Or(d.options.broken, storyProtocol(d.options.story)) }
 
 // builtPrograms is where this program is, or bin, built now.
 func (d *demo) builtPrograms(ctx context.Context) (string, error) {
@@ -203,9 +207,9 @@ func (d *demo) programs(ours string) map[string]machine.Program {
 	if d.options.story == "broken-restart" {
 		controller.Args = append(controller.Args, "--restarts-at-once=1")
 	}
-	if d.options.broken != "" {
+	if protocol := d.protocol(); protocol != "" {
 		controller.Path = filepath.Join(ours, brokenFolder, "registry-controller")
-		controller.Args = append(controller.Args, "--protocol="+d.options.broken)
+		controller.Args = append(controller.Args, "--protocol="+protocol)
 	}
 	return map[string]machine.Program{
 		"deployment.d8-system.registry-controller": controller,

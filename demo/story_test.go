@@ -12,7 +12,7 @@ import (
 func TestStories(t *testing.T) {
 	names := strings.Fields(os.Getenv("DEMO_STORIES"))
 	if len(names) == 0 {
-		t.Skip(`DEMO_STORIES names no story: "main wrong-credentials reverts lost-state gitops stopped-agent old-containerd broken-restart BREAK=order BREAK=final-early"`)
+		t.Skip(`DEMO_STORIES names no story: "main wrong-credentials web-page reverts lost-state gitops stopped-agent old-containerd broken-restart BREAK=order BREAK=final-early"`)
 	}
 	t.Chdir("..") // the demo is run from the root
 	for _, name := range names {

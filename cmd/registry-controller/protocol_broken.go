@@ -10,7 +10,7 @@ import (
 )
 
 // registerProtocol adds --protocol, with which the controller loses pulls. The
-// demo builds this program for BREAK=order and BREAK=final-early.
+// demo builds this program for BREAK=order and BREAK=final-early, and for STORY=web-page.
 func registerProtocol(flags *flag.FlagSet, cfg *controller.Config) {
 	flags.Func("protocol", "negative control: a protocol known to be broken", func(kind string) error {
 		p, err := switchover.Broken(kind)

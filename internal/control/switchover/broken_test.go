@@ -15,6 +15,11 @@ func TestBrokenProtocolsAreCaught(t *testing.T) {
 			expect(t, rule{name: kind}, p)
 		})
 	}
+	p, err := Broken(BrokenCheck)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, rule{name: BrokenCheck, harmless: "the target alone is proved by each node"}, p)
 	if _, err := Broken("otherwise"); err == nil {
 		t.Error("an unknown kind is taken")
 	}

@@ -19,6 +19,8 @@ type Options struct {
 	Ours     string
 	// Registries are started and filled with Images.
 	Registries []RegistryOptions
+	// WebServers are hosts that answer everything with a web page.
+	WebServers []string
 	// Images are the names of the platform's images, Tags the tags of some.
 	Images []string
 	Tags   map[string]string
@@ -78,6 +80,11 @@ func Start(ctx context.Context, r *Run, o Options, log *slog.Logger) (*Cluster, 
 		}
 		c.Registries = append(c.Registries, g)
 		if err := c.Platform.Fill(g.Storage(), g.Path); err != nil {
+			return nil, err
+		}
+	}
+	for _, host := range o.WebServers {
+		if err := startWebServer(ctx, r, c.Network, host); err != nil {
 			return nil, err
 		}
 	}
