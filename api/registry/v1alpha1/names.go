@@ -56,6 +56,9 @@ const (
 	AnnotationLastUse    = "registry.deckhouse.io/last-use"
 	AnnotationLastClient = "registry.deckhouse.io/last-client"
 	AnnotationMessage    = "registry.deckhouse.io/message"
+	// AnnotationTargetFails on proxy pods is the target and why all pulls from it have
+	// failed for a while, absent when they have not: "https://host/path: why".
+	AnnotationTargetFails = "registry.deckhouse.io/target-fails"
 	// AnnotationRevision on the pod templates of agent and proxy says which
 	// version of the module made them, whatever registry their image is from.
 	AnnotationRevision = "registry.deckhouse.io/revision"
@@ -117,4 +120,6 @@ const (
 
 	ReasonReady      = "Ready"
 	ReasonProcessing = "Processing"
+	// ReasonTargetFails of Ready: the switch has ended, and pulls fail.
+	ReasonTargetFails = "TargetFails"
 )

@@ -226,6 +226,10 @@ type UpstreamStatus struct {
 	// +kubebuilder:validation:MaxLength=4096
 	Registry string `json:"registry"`
 	Reached  bool   `json:"reached"`
+	// Failing says that all pulls from it failed for at least a minute, whatever it
+	// answers otherwise. It is seen of the target only.
+	// +optional
+	Failing bool `json:"failing,omitempty"`
 	// +optional
 	// +kubebuilder:validation:MaxLength=8192
 	Message string `json:"message,omitempty"`

@@ -71,6 +71,9 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 		g, err := strconv.ParseInt(pod.Annotations[v1alpha1.AnnotationGeneration], 10, 64)
 		if err == nil && cluster.PodReady(pod) {
 			generations = append(generations, g)
+			if why, ok := strings.CutPrefix(pod.Annotations[v1alpha1.AnnotationTargetFails], v.Doc.Target.Upstream.String()+": "); ok {
+				p.Failing, p.FailsBy = p.Failing+1, foreign.Line(why, foreign.Sentence)
+			}
 		}
 	}
 	k.uses = still

@@ -144,7 +144,7 @@ func due(v *state.View) time.Duration {
 		sooner(doc.CleaningSince.Add(o.Settings.ProxyIdleMax))
 	}
 	own := []layout.Name{doc.Target.Name(), layout.NameOf(doc.Target.Upstream)}
-	if doc.Ready() && len(doc.Desired.Layout.Routes) > len(slices.Compact(own)) {
+	if doc.Reached() && len(doc.Desired.Layout.Routes) > len(slices.Compact(own)) {
 		sooner(doc.NamesChecked.Add(o.Settings.RecheckNames))
 	}
 	return next

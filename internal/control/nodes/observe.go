@@ -60,7 +60,15 @@ func report(rn *v1alpha1.RegistryNode) switchover.Report {
 	if r := rn.Status.Restart; r != nil {
 		restart = switchover.Restart{ID: r.ID, Phase: switchover.RestartPhase(r.Phase), Message: r.Message}
 	}
+	var failing v1alpha1.UpstreamStatus
+	for _, u := range rn.Status.Upstreams {
+		if u.Failing {
+			failing = u
+		}
+	}
 	return switchover.Report{
+		Failing:    failing.Registry,
+		FailsBy:    failing.Message,
 		UID:        rn.Status.NodeUID,
 		BootID:     rn.Status.BootID,
 		Generation: rn.Status.Generation,

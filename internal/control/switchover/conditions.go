@@ -2,6 +2,7 @@ package switchover
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -61,6 +62,13 @@ func (e *evaluation) ready(all bool) metav1.Condition {
 	default:
 		isReady = true
 	}
+	fails := ""
+	if isReady {
+		fails = e.targetFails()
+	}
+	if fails != "" {
+		isReady, lines = false, append(lines, fails)
+	}
 	if restarts := strings.TrimSuffix(e.restartsMessage(), "\n"); all && restarts != "" {
 		lines = append(lines, restarts) // of nodes that came later; before that a step says it
 	}
@@ -70,7 +78,38 @@ func (e *evaluation) ready(all bool) metav1.Condition {
 	if e.seen.Spec.Mode == "" && e.seen.Spec.Problem != "" {
 		lines = append(lines, e.seen.Spec.Problem)
 	}
-	return e.conditionOf(names.ConditionReady, verdict{isReady, strings.Join(lines, "\n")})
+	c := e.conditionOf(names.ConditionReady, verdict{isReady, strings.Join(lines, "\n")})
+	if fails != "" {
+		c.Reason = names.ReasonTargetFails
+	}
+	return c
+}
+
+// targetFails says where all pulls from the target fail, as those say who pull; empty
+// when they do nowhere. No step depends on it.
+func (e *evaluation) targetFails() string {
+	target, of := e.s.Target.Upstream.String(), 0
+	var on, why []string
+	for _, n := range e.seen.Nodes {
+		if !n.Agent || !e.rules.valid(n) {
+			continue
+		}
+		of++
+		if n.Report.Failing == target {
+			on, why = append(on, n.Name), append(why, n.Report.FailsBy)
+		}
+	}
+	message := fmt.Sprintf("Registry %s: ", target)
+	switch proxy := e.seen.Proxy; {
+	case len(on) > 0:
+		slices.Sort(on)
+		message += fmt.Sprintf("on %d of %d nodes (%s) %s", len(on), of, strings.Join(capped(on, mostNodes), ", "), why[0])
+	case proxy.Failing > 0:
+		message += fmt.Sprintf("in %d of %d Pods of incluster-proxy %s", proxy.Failing, proxy.Ready, proxy.FailsBy)
+	default:
+		return ""
+	}
+	return message + ". Correct the registry, or the settings."
 }
 
 // reportUnreadable says why nothing can be decided.

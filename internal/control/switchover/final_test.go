@@ -298,3 +298,37 @@ func TestTheProbeIsChosenOncePerTarget(t *testing.T) {
 		t.Errorf("the next target is proved by %q", got)
 	}
 }
+
+// TestReadySaysThatTheTargetFails: what nodes and proxy see of the registry after the
+// switch shows in Ready, and decides nothing.
+func TestReadySaysThatTheTargetFails(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		edit func(*scene)
+		want string
+	}{
+		"on a node": {func(c *scene) {
+			c.seen.Nodes[1].Report.Failing, c.seen.Nodes[1].Report.FailsBy = c.s.Target.Upstream.String(), "pulls from it fail: answered with a web page"
+		}, "on 1 of 2 nodes (node-01) pulls from it fail: answered with a web page"},
+		"in the proxy": {func(c *scene) { c.seen.Proxy.Failing, c.seen.Proxy.FailsBy = 1, "pulls from it fail: 503" }, "in 1 of 1 Pods of incluster-proxy pulls from it fail: 503"},
+		"another registry": {func(c *scene) {
+			c.seen.Nodes[1].Report.Failing, c.seen.Nodes[1].Report.FailsBy = "https://old.example.com", "gone"
+		}, ""},
+		"by a report of before a reboot": {func(c *scene) {
+			c.seen.Nodes[1].Report.Failing, c.seen.Nodes[1].BootID = c.s.Target.Upstream.String(), "next"
+		}, ""},
+	} {
+		c := direct(t, 2)
+		before := c.s
+		tc.edit(c)
+		c.advance()
+		ready := c.s.condition(names.ConditionReady)
+		if fails := tc.want != ""; c.s.Ready() == fails || !c.s.Reached() || (ready.Reason == names.ReasonTargetFails) != fails {
+			t.Errorf("%s:\n%s", name, c.conditions())
+		}
+		c.has(names.ConditionReady, tc.want)
+		if before.Generation != c.s.Generation || len(before.Passed) != len(c.s.Passed) || before.Active != c.s.Active {
+			t.Errorf("%s: it decided something", name)
+		}
+	}
+}

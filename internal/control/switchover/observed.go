@@ -123,6 +123,9 @@ type Report struct {
 	Legacy bool
 	// Restart is the restart of containerd that the node needs.
 	Restart Restart
+	// Failing is the registry from which all pulls fail on the node, by its data path,
+	// and FailsBy why; empty when none does.
+	Failing, FailsBy string
 	// Message says what the node waits for; empty when nothing.
 	Message string
 }
@@ -215,6 +218,10 @@ type Proxy struct {
 	Pulled int64
 	// Message says what is missing in the words of a rollout; empty when nothing.
 	Message string
+	// Failing is how many of the ready ones say that all pulls from the target fail,
+	// and FailsBy why.
+	Failing int
+	FailsBy string
 	// Missing names control-plane nodes that are cordoned or lost and
 	// therefore not waited for.
 	Missing []string

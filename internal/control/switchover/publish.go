@@ -43,6 +43,13 @@ func (s State) Ready() bool {
 	return meta.IsStatusConditionTrue(s.Conditions, names.ConditionReady)
 }
 
+// Reached reports whether the switch has ended and the platform is where it should
+// be, also while the registry fails: that is no step's doing.
+func (s State) Reached() bool {
+	c := s.condition(names.ConditionReady)
+	return c != nil && (c.Status == metav1.ConditionTrue || c.Reason == names.ReasonTargetFails)
+}
+
 // Newer reports whether a version newer than this one wrote the state: nothing
 // may be made of what is understood of it.
 func (s State) Newer() bool { return s.Schema > stateSchema }

@@ -43,7 +43,7 @@ func (s clusterState) reverted() bool {
 	if s.layout != nil {
 		return false
 	}
-	return s.doc == nil || s.doc.Desired.Legacy && s.doc.Ready() || s.doc.Desired.Layout.IsZero() && !s.doc.Desired.Legacy
+	return s.doc == nil || s.doc.Desired.Legacy && s.doc.Reached() || s.doc.Desired.Layout.IsZero() && !s.doc.Desired.Legacy
 }
 
 // refusal says why the module cannot be uninstalled now; nil when it can be.
@@ -62,7 +62,7 @@ func (s clusterState) refusal() error {
 		return refused("the cluster pulls its images through the module: mode %s. Set spec.settings.registry to `mode: Unmanaged` in ModuleConfig deckhouse, without another section%s", target, tail)
 	case active != switchover.Unmanaged:
 		return refused("the cluster is on its way from mode %s to %s and not there yet: %s%s", active, target, s.waiting(), tail)
-	case !s.doc.Ready() && !s.doc.Desired.Legacy:
+	case !s.doc.Reached() && !s.doc.Desired.Legacy:
 		return refused("mode %s is not Ready yet: %s%s", target, s.waiting(), tail)
 	}
 	return nil

@@ -46,7 +46,10 @@ type status struct {
 	generation int64 // that requests are routed by
 	proven     int64 // the same, once the target alone was seen to serve
 	version    string
-	problem    error // nil when all of the Secret is in use
+	// targetFails is the target and why all pulls from it have failed for a while;
+	// empty when they have not.
+	targetFails string
+	problem     error // nil when all of the Secret is in use
 }
 
 // apply takes over what is good in the Secret's data. The keys are independent:
@@ -127,6 +130,9 @@ func (l *loaded) statusLocked() status {
 		l.proven = l.layout.Generation
 	}
 	s := status{generation: l.layout.Generation, proven: l.proven}
+	if why := l.table.Failing(l.layout.Target); why != "" {
+		s.targetFails = l.layout.Target.String() + ": " + why
+	}
 	if s.generation > 0 {
 		s.version = l.layout.Version()
 	}

@@ -90,3 +90,24 @@ type targetProof struct {
 	of  string // see proxy.ProofOf
 	err error
 }
+
+// lookInterval is how often it is looked whether pulls from the target fail.
+const lookInterval = 10 * time.Second
+
+// lookAtTarget calls changed when pulls from the target begin to fail, or end to.
+func lookAtTarget(ctx context.Context, l *loaded, changed func()) {
+	ticker := time.NewTicker(lookInterval)
+	defer ticker.Stop()
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if now := l.status().targetFails; now != last {
+			last = now
+			changed()
+		}
+	}
+}

@@ -95,13 +95,16 @@ func (r *reporter) annotations() map[string]any {
 	s := r.status()
 	want := map[string]any{
 		v1alpha1.AnnotationGeneration: nil, v1alpha1.AnnotationVersion: nil,
-		v1alpha1.AnnotationMessage: nil,
+		v1alpha1.AnnotationMessage: nil, v1alpha1.AnnotationTargetFails: nil,
 	}
 	if s.proven > 0 {
 		want[v1alpha1.AnnotationGeneration] = strconv.FormatInt(s.proven, 10)
 	}
 	if s.proven > 0 && s.proven == s.generation {
 		want[v1alpha1.AnnotationVersion] = s.version
+	}
+	if s.targetFails != "" {
+		want[v1alpha1.AnnotationTargetFails] = s.targetFails
 	}
 	if s.problem != nil {
 		want[v1alpha1.AnnotationMessage] = s.problem.Error()

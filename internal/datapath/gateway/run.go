@@ -77,6 +77,7 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 	})
 	group.Go(func() error { report.run(ctx); return nil })
 	group.Go(func() error { proofs.run(ctx); return nil })
+	group.Go(func() error { lookAtTarget(ctx, loaded, report.statusChanged); return nil })
 	// Probes go on until the last pull has ended.
 	pulled, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { return probes.Serve(pulled, healthAt, inbound.Drain{}) })

@@ -99,7 +99,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 			if failure.outcome == judge.NoConnection {
 				t.health.failed(time.Now(), f.probe, isLayer(req, x.pull))
 			}
-			f.metrics.attempt(t.upstream.Host, failure.outcome)
+			f.note(t, failure.outcome, failure.reason)
 		}
 		return nil, failure
 	}
@@ -110,7 +110,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 	if failure.outcome == judge.Relayed {
 		if p.headerArrived() {
 			t.health.served(isLayer(req, x.pull))
-			f.metrics.attempt(t.upstream.Host, judge.Relayed)
+			f.note(t, judge.Relayed, "")
 			resp.Body = p.watch(resp.Body, f.stall)
 			return resp, nil
 		}
@@ -122,8 +122,15 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 	}
 	failure.keepAnswer(resp, out)
 	p.end()
-	f.metrics.attempt(t.upstream.Host, failure.outcome)
+	if req.Context().Err() == nil {
+		f.note(t, failure.outcome, failure.reason)
+	}
 	return nil, failure
+}
+
+func (f failover) note(t *target, o judge.Outcome, reason string) {
+	t.streak.note(time.Now(), o, reason)
+	f.metrics.attempt(t.upstream.Host, o)
 }
 
 // isLayer reports whether a layer is pulled. Registries often have layers served

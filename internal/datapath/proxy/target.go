@@ -24,6 +24,7 @@ type target struct {
 	paths     pathMapping
 	transport *Transport
 	health    health
+	streak    streak
 }
 
 func newTarget(u upstream.Upstream) (*target, error) {

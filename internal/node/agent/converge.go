@@ -9,6 +9,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/containerd"
 	"github.com/d8-registry/registry/internal/node/hosts"
 	"github.com/d8-registry/registry/internal/node/proof"
+	"github.com/d8-registry/registry/internal/node/reach"
 	"github.com/d8-registry/registry/internal/node/report"
 )
 
@@ -33,6 +34,7 @@ func (a *Agent) converge(ctx context.Context, r *report.Report, l layout.Layout,
 		a.hosts.CleanUp(r, facts)
 	}
 	reached := a.reach.Check(ctx, r, l)
+	reach.Fails(r, l, s.status.TargetFails)
 	// A target that answered once need not answer for the node to stay proved.
 	if setUp && proved && (reached || r.Proved().Generation == l.Generation) {
 		r.Prove(report.LastProved{Generation: l.Generation, Version: s.status.Version, Names: names(l)})

@@ -30,6 +30,9 @@ type Status struct {
 	// Problem says why the published layout is not the one that is served, for
 	// people; empty when it is.
 	Problem string `json:"problem,omitempty"`
+	// TargetFails says that all pulls from the target have failed for a while, and
+	// why; empty when they have not.
+	TargetFails string `json:"targetFails,omitempty"`
 	// Revision changes with every change of the rest; never 0.
 	Revision int64 `json:"revision"`
 }

@@ -58,6 +58,17 @@ func New(interval, jitter time.Duration) *Checker {
 	return &Checker{interval: interval, jitter: jitter, now: time.Now, ping: ping, prove: proxy.Prove, known: map[string]answer{}}
 }
 
+// Fails adds to what was reported of the target that pulls from it fail, as the data
+// path has seen. It says nothing about what was proved.
+func Fails(r *report.Report, l layout.Layout, why string) {
+	for i := range r.Status.Upstreams {
+		if u := &r.Status.Upstreams[i]; why != "" && u.Registry == l.Target.String() {
+			u.Failing, u.Message = true, why
+			r.Problemf("target %s: %s", u.Registry, why)
+		}
+	}
+}
+
 // Check asks every registry of the layout, reports the answers, and returns
 // whether the target served. Only that is required: the old registry may be
 // dead, which may be why the cluster leaves it.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/report"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -180,5 +181,21 @@ func TestAProofIsForCredentials(t *testing.T) {
 		if strings.Contains(strings.Join(r.Problems(), ""), "of-yesterday") {
 			t.Error("a password in a message")
 		}
+	}
+}
+
+// TestFails: what the data path sees of the target is reported beside what was proved.
+func TestFails(t *testing.T) {
+	t.Parallel()
+	target := upstream.Upstream{Host: "b.example.com", Scheme: upstream.HTTPS}
+	r := report.New(report.Options{}).Begin()
+	r.Status.Upstreams = []registryv1alpha1.UpstreamStatus{{Registry: "https://a.example.com", Reached: true}, {Registry: target.String(), Reached: true}}
+	Fails(r, layout.Layout{Target: target}, "")
+	if len(r.Problems()) > 0 {
+		t.Errorf("%q", r.Problems())
+	}
+	Fails(r, layout.Layout{Target: target}, "pulls from it fail: 503")
+	if u := r.Status.Upstreams; u[0].Failing || !u[1].Failing || !u[1].Reached || u[1].Message != "pulls from it fail: 503" || len(r.Problems()) != 1 {
+		t.Errorf("%+v %q", u, r.Problems())
 	}
 }

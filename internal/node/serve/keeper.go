@@ -160,17 +160,36 @@ func (k *keeper) note(ahead bool, problem string) {
 	}
 	k.public.Lock()
 	defer k.public.Unlock()
-	next.Revision = k.status.Revision
+	next.Revision, next.TargetFails = k.status.Revision, k.status.TargetFails
 	if next == k.status {
 		return
 	}
 	if problem != "" && problem != k.status.Problem {
 		k.log.Warn("published layout not taken", "reason", problem)
 	}
+	k.publish(next)
+}
+
+// publish makes a status the present one. public is held.
+func (k *keeper) publish(next handoff.Status) {
 	next.Revision++
 	k.status = next
 	close(k.changed)
 	k.changed = make(chan struct{})
+}
+
+// lookAtTarget publishes whether pulls from the target fail.
+func (k *keeper) lookAtTarget() {
+	k.mu.Lock()
+	target := k.current.Target
+	k.mu.Unlock()
+	fails := k.table.Failing(target)
+	k.public.Lock()
+	defer k.public.Unlock()
+	if next := k.status; next.TargetFails != fails {
+		next.TargetFails = fails
+		k.publish(next)
+	}
 }
 
 // snapshot is the present status, and a channel that closes when it changes.

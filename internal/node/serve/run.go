@@ -19,6 +19,7 @@ import (
 
 const (
 	renewInterval = 12 * time.Hour
+	lookInterval  = 10 * time.Second
 	// drainFor is how long pulls under way may go on when the agent stops.
 	drainFor = 20 * time.Second
 )
@@ -74,11 +75,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	})
 	log.Info("agent serves", "address", listener.Addr().String())
 
-	// No delay before the end: only this node's containerd comes here, and it has a
-	// fallback.
+	// No delay before the end: only this node's containerd comes here; it has a fallback.
 	group.Go(func() error { return server.Serve(ctx, listener, inbound.Drain{Limit: drainFor}) })
 	group.Go(func() error { return serveMetrics(ctx, cfg.MetricsListen, gatherer, connections, log) })
 	group.Go(func() error { return every(ctx, keeper.retired.quiet/6, func() error { keeper.sweep(); return nil }) })
+	group.Go(func() error { return every(ctx, lookInterval, func() error { keeper.lookAtTarget(); return nil }) })
 	group.Go(func() error { return every(ctx, renewInterval, certificate.renew) })
 	group.Go(func() error {
 		source{kube: kube, namespace: cfg.Namespace, secret: cfg.Secret, keeper: keeper, log: log}.run(ctx)
