@@ -69,6 +69,7 @@ func faultEvents() []event {
 		{1, (*sim).nodeReimaged},
 		{1, (*sim).nodeJoins},
 		{2, (*sim).barePod},
+		{3, (*sim).tenantComesOrGoes},
 		{1, (*sim).stateLost},
 		{1, (*sim).stateRestored},
 	}

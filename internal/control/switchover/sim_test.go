@@ -41,6 +41,9 @@ type simNode struct {
 	approved              string // RegistryNode.spec.approvedRestart
 }
 
+// tenantsImage is in no registry.
+const tenantsImage = "nope@sha256:1"
+
 type simDeployment struct{ template, previous layout.Name }
 
 // tamper leaves a rule out. The zero value leaves none.
@@ -84,6 +87,7 @@ type sim struct {
 	own         upstream.Upstream
 	deployment  simDeployment
 	foreign     layout.Name // what GitOps keeps naming; zero: nobody does
+	tenant      layout.Name // what a tenant's pod names, with an image that is nowhere
 	proxy       bool
 	proxySecret layout.Layout
 	proxyLoaded layout.Layout
@@ -193,6 +197,9 @@ func (s *sim) look() []Reference {
 	add(s.deployment.previous, "ReplicaSet a/alpha-1", false, false)
 	add(s.foreign, "Deployment b/foreign", false, false)
 	add(layout.NameOf(s.own), "DaemonSet d8-system/registry-agent", false, true)
+	if s.tenant != (layout.Name{}) {
+		refs = append(refs, Reference{Name: s.tenant, Image: tenantsImage, User: "Pod mine/x", Namespace: "mine", Foreign: true})
+	}
 	for _, n := range s.nodes {
 		for _, pod := range n.pods {
 			add(pod, "Pod a/alpha-1", false, false)
@@ -309,6 +316,10 @@ func (s *sim) check(request CheckRequest) CheckReport {
 		return report
 	}
 	s.checked |= s.bit(request.Upstream)
+	if slices.Contains(request.Images, tenantsImage) {
+		report.FailureCount, report.At = 1, s.now
+		return report
+	}
 	report.Done, report.At = report.Total, s.now
 	return report
 }
