@@ -116,15 +116,9 @@ func parse(data []byte) (Manifest, error) {
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return Manifest{}, errors.New("answered with what is no manifest: it cannot be read as one")
 	}
-	image, index := doc.Config != nil && doc.Layers != nil, doc.Manifests != nil
 	switch {
-	case doc.SchemaVersion == 2 && image && !index && digestForm.MatchString(doc.Config.Digest):
-		return Manifest{Kind: Image, MediaType: known(doc.MediaType, OCIManifest)}, nil
-	case doc.SchemaVersion == 2 && index && doc.Config == nil && doc.Layers == nil:
-		return Manifest{Kind: Index, MediaType: known(doc.MediaType, OCIIndex), Children: *doc.Manifests}, nil
-	case doc.SchemaVersion == 2 && (image || index):
-		// containerd refuses it: two clients could run two different things.
-		return Manifest{}, errors.New("answered with a manifest that is neither an image nor an index")
+	case doc.SchemaVersion == 2 && (doc.isImage() || doc.Manifests != nil):
+		return doc.current()
 	case doc.SchemaVersion == 1 && doc.FSLayers != nil:
 		return Manifest{Kind: Legacy, MediaType: "application/vnd.docker.distribution.manifest.v1+prettyjws"}, nil
 	case doc.MediaType != "" && doc.Blobs != nil:
@@ -134,6 +128,20 @@ func parse(data []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("answered with an error instead of a manifest: %s", what)
 	}
 	return Manifest{}, errors.New("answered with what is no manifest")
+}
+
+func (d document) isImage() bool { return d.Config != nil && d.Layers != nil }
+
+// current is an image or an index of today. containerd refuses what is both: two
+// clients could run two different things.
+func (d document) current() (Manifest, error) {
+	switch {
+	case d.Manifests == nil && digestForm.MatchString(d.Config.Digest):
+		return Manifest{Kind: Image, MediaType: known(d.MediaType, OCIManifest)}, nil
+	case d.Manifests != nil && d.Config == nil && d.Layers == nil:
+		return Manifest{Kind: Index, MediaType: known(d.MediaType, OCIIndex), Children: *d.Manifests}, nil
+	}
+	return Manifest{}, errors.New("answered with a manifest that is neither an image nor an index")
 }
 
 // known is the media type that a manifest says of itself. OCI allows none.

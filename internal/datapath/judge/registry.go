@@ -57,7 +57,7 @@ func Of(err error) Outcome {
 
 // Ping is nil if the registry answers as one, and accepts us.
 func (r Registry) Ping(ctx context.Context) error {
-	resp, err := r.do(ctx, http.MethodGet, "", "/v2/")
+	resp, err := r.do(ctx, http.MethodGet, "", "/v2/") //nolint:bodyclose // Discard closes it
 	if err != nil {
 		return err
 	}

@@ -75,18 +75,11 @@ func (t *target) collectManifest(resp *http.Response, pull Pull, sent *http.Requ
 		if judge.Convincing(resp, digest) {
 			return judge.Relayed, ""
 		}
-		asked := sent.Clone(sent.Context())
-		asked.Method = http.MethodGet
-		got, err := t.transport.RoundTrip(asked)
-		if err != nil {
-			return judge.OfError(err), err.Error()
-		}
-		defer func() { _ = got.Body.Close() }()
-		outcome, reason := outcomeOf(got, pull, asked)
-		if outcome != judge.Relayed || got.StatusCode != http.StatusOK {
-			regauth.Discard(got)
+		got, outcome, reason := t.getInstead(pull, sent)
+		if got == nil {
 			return outcome, reason
 		}
+		defer func() { _ = got.Body.Close() }()
 		body = got
 	}
 	data, err := judge.ReadBody(body.Body)
@@ -113,6 +106,23 @@ func (t *target) collectManifest(resp *http.Response, pull Pull, sent *http.Requ
 		resp.Body = limitedBody{bytes.NewReader(data), resp.Body}
 	}
 	return judge.Relayed, ""
+}
+
+// getInstead repeats a HEAD as a GET. The answer is nil, and says why, if it has no
+// body to judge.
+func (t *target) getInstead(pull Pull, head *http.Request) (*http.Response, judge.Outcome, string) {
+	asked := head.Clone(head.Context())
+	asked.Method = http.MethodGet
+	got, err := t.transport.RoundTrip(asked)
+	if err != nil {
+		return nil, judge.OfError(err), err.Error()
+	}
+	outcome, reason := outcomeOf(got, pull, asked)
+	if outcome != judge.Relayed || got.StatusCode != http.StatusOK {
+		regauth.Discard(got)
+		return nil, outcome, reason
+	}
+	return got, outcome, ""
 }
 
 // broken is the end of a body that broke.
