@@ -118,8 +118,9 @@ func TestUninstall(t *testing.T) {
 	// One node is slow: users read what is waited for, the run ends before the node
 	// is done, and the next run goes on.
 	c.silence("worker")
-	told, err := c.uninstall(t.Context(), func(cfg *uninstall.Config) { cfg.Timeout = 3 * time.Second })
-	if err == nil || !strings.Contains(told, "1/2 node(s) ready. Waiting:\n- worker: ") {
+	ctx, end := context.WithCancel(t.Context())
+	told, err := c.uninstallTo(ctx, &output{text: "1/2 node(s) ready. Waiting:\n- worker: ", then: end}, nil)
+	if end(); err == nil || !strings.Contains(told, "1/2 node(s) ready. Waiting:\n- worker: ") {
 		t.Errorf("a slow node: %v\n%s", err, told)
 	}
 	if c.secret(v1alpha1.SecretState) == nil || c.daemonSet("d8-system", "registry-agent") == nil {
