@@ -2,6 +2,7 @@
 package docs_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -44,6 +45,20 @@ func TestSwitchingShowsThePlans(t *testing.T) {
 		want := append(switchover.Plan(mode), names.ConditionReady)
 		if got := strings.Join(documented[mode], " "); got != strings.Join(want, " ") {
 			t.Errorf("switching.md says for %s:\n%s\nthe plan is:\n%s", mode, got, strings.Join(want, " "))
+		}
+	}
+}
+
+// A decision is cited by its number.
+func TestDecisionsAreNumbered(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("adr/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal(pages, err)
+	}
+	for i, page := range pages {
+		if !strings.HasPrefix(page, fmt.Sprintf("adr/%04d-", i+1)) || !strings.HasPrefix(read(t, page), fmt.Sprintf("# %d. ", i+1)) {
+			t.Errorf("%s is number %d", page, i+1)
 		}
 	}
 }

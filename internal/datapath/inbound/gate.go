@@ -56,7 +56,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &conn{Conn: raw, gate: l.gate, since: time.Now(), address: addressOf(raw)}
+		c := &conn{Conn: raw, gate: l.gate, address: addressOf(raw)}
 		for {
 			wait, in := l.gate.enter(c)
 			if in {
@@ -107,6 +107,7 @@ func (g *gate) enter(c *conn) (wait time.Duration, in bool) {
 		}
 		g.evict(oldest, crowded)
 	}
+	c.since = time.Now() // it may have waited for long
 	g.total++
 	own = g.addresses[c.address]
 	if own == nil {

@@ -321,6 +321,20 @@ func TestTheNextOneWaits(t *testing.T) {
 	}
 }
 
+// The time of a stranger begins when there is room for them.
+func TestWhoHasWaitedIsServed(t *testing.T) {
+	t.Parallel()
+	p := listen(t, Limits{Connections: 1, Stranger: 300 * time.Millisecond}, nothing, nil)
+	first := p.dial()
+	p.send(first, known)
+	second := p.dial()
+	<-time.After(600 * time.Millisecond)
+	_ = first.Close()
+	if status, _ := p.send(second, known); status != http.StatusOK {
+		t.Error(status)
+	}
+}
+
 // A listener that waits for room can be closed.
 func TestAWaitingListenerCloses(t *testing.T) {
 	t.Parallel()

@@ -82,16 +82,17 @@ func ReadBody(body io.Reader) ([]byte, error) {
 // for; an empty digest is that of a tag. The error is for users.
 func Read(header http.Header, data []byte, digest string) (Manifest, error) {
 	text := bytes.TrimSpace(data)
+	wrong := digest != "" && DigestLike(digest, data) != digest
 	switch {
 	case len(text) == 0:
 		return Manifest{}, errEmpty
-	case digest != "" && DigestLike(digest, data) != digest && !WebPage(header) && !bytes.HasPrefix(text, []byte("<")):
+	case WebPage(header) && (digest == "" || wrong), bytes.HasPrefix(text, []byte("<")):
+		return Manifest{}, errWebPage
+	case wrong:
 		if what := errorIn(data); what != "" {
 			return Manifest{}, fmt.Errorf("answered with an error instead of a manifest: %s", what)
 		}
 		return Manifest{}, ErrDigest
-	case digest == "" && WebPage(header), bytes.HasPrefix(text, []byte("<")):
-		return Manifest{}, errWebPage
 	}
 	m, err := parse(data)
 	if err != nil {
@@ -105,10 +106,23 @@ type document struct {
 	SchemaVersion int             `json:"schemaVersion"`
 	MediaType     string          `json:"mediaType"`
 	Config        *Child          `json:"config"`
-	Layers        *[]Child        `json:"layers"`
-	Manifests     *[]Child        `json:"manifests"`
+	Layers        list            `json:"layers"`
+	Manifests     list            `json:"manifests"`
 	FSLayers      json.RawMessage `json:"fsLayers"`
 	Blobs         json.RawMessage `json:"blobs"`
+}
+
+// list is there also as null, which some tools write for none: containerd goes by the
+// key.
+type list struct {
+	there bool
+	items []Child
+}
+
+// UnmarshalJSON is called for what is there.
+func (l *list) UnmarshalJSON(data []byte) error {
+	l.there = true
+	return json.Unmarshal(data, &l.items)
 }
 
 func parse(data []byte) (Manifest, error) {
@@ -117,7 +131,7 @@ func parse(data []byte) (Manifest, error) {
 		return Manifest{}, errors.New("answered with what is no manifest: it cannot be read as one")
 	}
 	switch {
-	case doc.SchemaVersion == 2 && (doc.isImage() || doc.Manifests != nil):
+	case doc.SchemaVersion == 2 && (doc.isImage() || doc.Manifests.there):
 		return doc.current()
 	case doc.SchemaVersion == 1 && doc.FSLayers != nil:
 		return Manifest{Kind: Legacy, MediaType: "application/vnd.docker.distribution.manifest.v1+prettyjws"}, nil
@@ -130,16 +144,16 @@ func parse(data []byte) (Manifest, error) {
 	return Manifest{}, errors.New("answered with what is no manifest")
 }
 
-func (d document) isImage() bool { return d.Config != nil && d.Layers != nil }
+func (d document) isImage() bool { return d.Config != nil && d.Layers.there }
 
 // current is an image or an index of today. containerd refuses what is both: two
 // clients could run two different things.
 func (d document) current() (Manifest, error) {
 	switch {
-	case d.Manifests == nil && digestForm.MatchString(d.Config.Digest):
+	case !d.Manifests.there && digestForm.MatchString(d.Config.Digest):
 		return Manifest{Kind: Image, MediaType: known(d.MediaType, OCIManifest)}, nil
-	case d.Manifests != nil && d.Config == nil && d.Layers == nil:
-		return Manifest{Kind: Index, MediaType: known(d.MediaType, OCIIndex), Children: *d.Manifests}, nil
+	case d.Manifests.there && d.Config == nil && !d.Layers.there:
+		return Manifest{Kind: Index, MediaType: known(d.MediaType, OCIIndex), Children: d.Manifests.items}, nil
 	}
 	return Manifest{}, errors.New("answered with a manifest that is neither an image nor an index")
 }

@@ -29,8 +29,8 @@ type Checker struct {
 	interval, jitter time.Duration
 	now              func() time.Time
 	ping             func(context.Context, upstream.Upstream) error
-	prove            func(context.Context, layout.Layout) error
-	known            map[string]answer // by key
+	prove, again     func(context.Context, layout.Layout) error // again: one that was proved
+	known            map[string]answer                          // by key
 }
 
 type answer struct {
@@ -55,7 +55,7 @@ const deadAgain = time.Minute
 // New makes a Checker. Before a new target is asked, it waits for a random part
 // of jitter, so that not all nodes ask at once.
 func New(interval, jitter time.Duration) *Checker {
-	return &Checker{interval: interval, jitter: jitter, now: time.Now, ping: ping, prove: proxy.Prove, known: map[string]answer{}}
+	return &Checker{interval: interval, jitter: jitter, now: time.Now, ping: ping, prove: proxy.Prove, again: proxy.ProveAgain, known: map[string]answer{}}
 }
 
 // Fails adds to what was reported of the target that pulls from it fail, as the data
@@ -102,10 +102,14 @@ func (c *Checker) ask(ctx context.Context, l layout.Layout) []answer {
 		}
 	}
 	target := targetKey(l)
+	prove := c.prove
+	if a, ok := c.known[target]; ok && a.err == nil {
+		prove = c.again
+	}
 	wanted(target, l.Target, true, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, proofTime)
 		defer cancel()
-		return c.prove(ctx, l)
+		return prove(ctx, l)
 	})
 	for _, u := range l.Upstreams() {
 		if keyOf(u) != keyOf(l.Target) {

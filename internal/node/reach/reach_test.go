@@ -34,6 +34,7 @@ func TestReach(t *testing.T) {
 		return nil
 	}
 	r.prove = func(ctx context.Context, l layout.Layout) error { return r.ping(ctx, l.Target) }
+	r.again = r.prove
 	ask := func(want ...string) []answer {
 		t.Helper()
 		answers := r.ask(t.Context(), l)
@@ -181,6 +182,35 @@ func TestAProofIsForCredentials(t *testing.T) {
 		if strings.Contains(strings.Join(r.Problems(), ""), "of-yesterday") {
 			t.Error("a password in a message")
 		}
+	}
+}
+
+// TestAProvedTargetIsNotPulledFrom: some registries count each manifest, and a node asks
+// every few minutes. What answers as none any more is asked for the image again.
+func TestAProvedTargetIsNotPulledFrom(t *testing.T) {
+	t.Parallel()
+	reg := testregistry.New(t, testregistry.Options{Username: "u", Password: "p", Bearer: true})
+	reg.PushRandom(t, "d8", "module", 1, 10)
+	l := layout.Layout{Target: reg.Upstream("d8"), Probe: ":module", Routes: layout.Cross([]layout.Name{layout.Fixed()}, []upstream.Upstream{reg.Upstream("d8")})}
+	c, now := New(time.Hour, 0), time.Now()
+	c.now = func() time.Time { return now }
+	for i, step := range []struct {
+		faults    testregistry.Faults
+		ok, pulls bool
+	}{
+		{testregistry.Faults{}, true, true}, {testregistry.Faults{}, true, false}, {testregistry.Faults{}, true, false},
+		{testregistry.Faults{Answer: testregistry.WebPage}, false, true}, {testregistry.Faults{}, true, true}, {testregistry.Faults{}, true, false},
+	} {
+		reg.SetFaults(step.faults)
+		reg.ResetLog()
+		if ok := c.Check(t.Context(), report.New(report.Options{}).Begin(), l); ok != step.ok {
+			t.Errorf("step %d: %t", i, ok)
+		}
+		pulls := slices.ContainsFunc(reg.Requests(), func(r testregistry.Request) bool { return strings.Contains(r.Path, "/manifests/") })
+		if pulls != step.pulls || len(reg.Requests()) == 0 {
+			t.Errorf("step %d: pulls %t, %d requests", i, pulls, len(reg.Requests()))
+		}
+		now = now.Add(time.Hour)
 	}
 }
 

@@ -157,21 +157,17 @@ func (k *keeper) note(ahead bool, problem string) {
 	next := handoff.Status{
 		Generation: k.current.Generation, Version: k.version,
 		Ahead: ahead, Absent: k.absent, Problem: problem,
+		TargetFails: k.table.Failing(k.current.Target),
 	}
 	k.public.Lock()
 	defer k.public.Unlock()
-	next.Revision, next.TargetFails = k.status.Revision, k.status.TargetFails
+	next.Revision = k.status.Revision
 	if next == k.status {
 		return
 	}
 	if problem != "" && problem != k.status.Problem {
 		k.log.Warn("published layout not taken", "reason", problem)
 	}
-	k.publish(next)
-}
-
-// publish makes a status the present one. public is held.
-func (k *keeper) publish(next handoff.Status) {
 	next.Revision++
 	k.status = next
 	close(k.changed)
@@ -181,15 +177,9 @@ func (k *keeper) publish(next handoff.Status) {
 // lookAtTarget publishes whether pulls from the target fail.
 func (k *keeper) lookAtTarget() {
 	k.mu.Lock()
-	target := k.current.Target
-	k.mu.Unlock()
-	fails := k.table.Failing(target)
-	k.public.Lock()
-	defer k.public.Unlock()
-	if next := k.status; next.TargetFails != fails {
-		next.TargetFails = fails
-		k.publish(next)
-	}
+	defer k.mu.Unlock()
+	now, _ := k.snapshot()
+	k.note(now.Ahead, now.Problem)
 }
 
 // snapshot is the present status, and a channel that closes when it changes.
