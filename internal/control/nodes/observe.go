@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"regexp"
 	"strings"
 	"time"
 
@@ -11,6 +12,10 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
+
+// oldReferences are the versions of containerd that read no IPv6 address in an image
+// reference.
+var oldReferences = regexp.MustCompile(`^containerd://v?1\.[0-6]\.`)
 
 // Observe joins Nodes with the reports of their agents. How long a node is
 // NotReady is measured by now, because clocks of nodes may be wrong.
@@ -37,6 +42,7 @@ func (k *Keeper) Observe(there *cluster.Snapshot, now time.Time) []switchover.No
 		if runtime := node.Status.NodeInfo.ContainerRuntimeVersion; runtime != "" && !strings.HasPrefix(runtime, "containerd://") {
 			seen.Unsupported = "container runtime " + runtime + " is not containerd"
 		}
+		seen.NoIPv6 = oldReferences.MatchString(node.Status.NodeInfo.ContainerRuntimeVersion)
 		if !seen.Ready {
 			since, known := k.notReady[node.UID]
 			if !known {

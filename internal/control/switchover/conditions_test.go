@@ -272,3 +272,36 @@ func TestRepointIsAskedAnew(t *testing.T) {
 		t.Error("rollouts go on towards a target that was given up")
 	}
 }
+
+// TestAnIPv6AddressThatANodeCannotRead: containerd 1.6 reads no such image reference.
+// Nodes with it are named before anything is published, in each mode, and one that is
+// left out counts as little as elsewhere.
+func TestAnIPv6AddressThatANodeCannotRead(t *testing.T) {
+	t.Parallel()
+	six := registryB()
+	six.Host = "[fd00::1]:5000"
+	want := "[fd00::1]:5000: containerd 1.6 cannot read image references with an IPv6 address. Use a DNS name, or upgrade containerd on node-01."
+	c := direct(t, 3)
+	before := c.s.Desired.Layout
+	c.seen.Nodes[1].NoIPv6 = true
+	c.setSpec(Direct, six)
+	for range 3 {
+		c.step()
+	}
+	if got := c.message(names.ConditionImages); got != want || c.s.Ready() || c.s.Desired.Layout.Generation != before.Generation {
+		t.Errorf("%q, layout %d of %d", got, c.s.Desired.Layout.Generation, before.Generation)
+	}
+	c.seen.Nodes[1].Exclude = true
+	c.settle()
+	c.seen.Nodes[1].Exclude = false
+	c.setSpec(Direct, registryB())
+	c.settle() // away from it nobody is in the way
+
+	c = newScene(t, 3)
+	c.seen.Nodes[1].NoIPv6, c.seen.Installation = true, six
+	c.setSpec(Unmanaged, upstream.Upstream{})
+	c.settle() // the user is there already
+	if c.s.Active.Upstream != six {
+		t.Errorf("active is %v", c.s.Active.Upstream)
+	}
+}

@@ -57,6 +57,19 @@ func checkMessage(request CheckRequest, report CheckReport) string {
 	return b.String()
 }
 
+// unreadableAddress names nodes whose containerd cannot read the names of images at an
+// IPv6 address, which our own images have in every mode. Where the user has moved
+// the cluster already there is nothing to stop.
+func (e *evaluation) unreadableAddress() string {
+	nodes, _ := e.waitingFor(func(n Node) bool { return !n.NoIPv6 })
+	host := e.s.Target.Upstream.Host
+	if len(nodes) == 0 || e.untouched() || !strings.HasPrefix(host, "[") {
+		return ""
+	}
+	return fmt.Sprintf("%s: containerd 1.6 cannot read image references with an IPv6 address. Use a DNS name, or upgrade containerd on %s.",
+		host, nodeList(nodes, func(n Node) string { return n.Name }))
+}
+
 func preflightMessage(unready []Node, of int) string {
 	var b strings.Builder
 	b.WriteString("Check current nodes configuration\n")

@@ -96,6 +96,9 @@ type Node struct {
 	// Unsupported says why the node can take no part ("container runtime
 	// cri-o://1.30 is not containerd"); empty for others.
 	Unsupported string
+	// NoIPv6 is whether its containerd cannot read image references with an IPv6
+	// address.
+	NoIPv6 bool
 	// Exclude is the operator's annotation registry.deckhouse.io/exclude.
 	Exclude bool
 	// ApprovedRestart is the ID of the restart that the node may do,

@@ -23,6 +23,9 @@ func haveImages(e *evaluation) verdict {
 	if e.seen.Census.Problem != "" {
 		return wait(foreign.Line(e.seen.Census.Problem, mostMessage))
 	}
+	if message := e.unreadableAddress(); message != "" {
+		return wait(message)
+	}
 	request := e.checkRequest()
 	report := e.seen.Check
 	if !report.passed(request) {
