@@ -226,8 +226,8 @@ type UpstreamStatus struct {
 	// +kubebuilder:validation:MaxLength=4096
 	Registry string `json:"registry"`
 	Reached  bool   `json:"reached"`
-	// Failing says that all pulls from it failed for at least a minute, whatever it
-	// answers otherwise. It is seen of the target only.
+	// Failing says that pulls from it fail: all for at least a minute, whatever it
+	// answers otherwise, or because it refuses us. It is seen of the target only.
 	// +optional
 	Failing bool `json:"failing,omitempty"`
 	// +optional

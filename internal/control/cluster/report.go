@@ -8,8 +8,8 @@ import (
 const (
 	// Lists of a report that are longer say nothing more that anybody reads.
 	mostReported = 1000
-	// mostImage is more than an image reference has, in bytes: a repository of 255, a
-	// tag of 128, a digest.
+	// mostImage is more than an image reference or a registry has, in bytes: a
+	// repository of 255, a tag of 128, a digest.
 	mostImage = 1024
 )
 
@@ -26,7 +26,7 @@ func printable(rn *v1alpha1.RegistryNode) {
 		switch field {
 		case "Message", "Warnings":
 			return 4 * foreign.Sentence
-		case "SandboxImage":
+		case "SandboxImage", "Registry":
 			return mostImage
 		}
 		return foreign.Word

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // fill puts a text into every string, and n items into every list.
@@ -73,5 +74,17 @@ func TestReportsOfNodesArePrintable(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantPrintable(t, what+" kubelet", slim, 16<<10)
+	}
+}
+
+// The longest registry that settings take stays whole: what a node says of it is told
+// apart by its whole name.
+func TestARegistryIsNotCut(t *testing.T) {
+	t.Parallel()
+	longest := "https://" + "r.io/" + strings.Repeat("d", upstream.MaxRepo-len("r.io/"))
+	rn := v1alpha1.RegistryNode{Status: v1alpha1.RegistryNodeStatus{Upstreams: []v1alpha1.UpstreamStatus{{Registry: longest}}}}
+	printable(&rn)
+	if got := rn.Status.Upstreams[0].Registry; got != longest {
+		t.Errorf("%d bytes of %d are left", len(got), len(longest))
 	}
 }

@@ -91,7 +91,8 @@ func (e *evaluation) targetFails() string {
 	target, of := e.s.Target.Upstream.String(), 0
 	var on, why []string
 	for _, n := range e.seen.Nodes {
-		if !n.Agent || !e.rules.valid(n) {
+		// What a dead node said last stays said, and the operator may leave one out that lies.
+		if !n.Agent || !n.Ready || n.Exclude || !e.rules.valid(n) {
 			continue
 		}
 		of++

@@ -317,6 +317,12 @@ func TestReadySaysThatTheTargetFails(t *testing.T) {
 		"by a report of before a reboot": {func(c *scene) {
 			c.seen.Nodes[1].Report.Failing, c.seen.Nodes[1].BootID = c.s.Target.Upstream.String(), "next"
 		}, ""},
+		"by a report of a node that is dead since": {func(c *scene) {
+			c.seen.Nodes[1].Report.Failing, c.seen.Nodes[1].Ready = c.s.Target.Upstream.String(), false
+		}, ""},
+		"by a node that the operator left out": {func(c *scene) {
+			c.seen.Nodes[1].Report.Failing, c.seen.Nodes[1].Exclude = c.s.Target.Upstream.String(), true
+		}, ""},
 	} {
 		c := direct(t, 2)
 		before := c.s

@@ -12,6 +12,11 @@ import (
 // Prove is nil if the target of a layout serves images here: it alone, with its own
 // credentials, CA and scheme, whoever else serves the layout's names. A layout of an
 // older controller says no image to fetch; then the target only has to answer.
+//
+// So it is with the target that the cluster has settled on: nothing is forgotten any
+// more that could serve in its place. The image was of the module that began the
+// switch. After an upgrade it may be gone, and a node that joins or reboots would
+// never report.
 func Prove(ctx context.Context, l layout.Layout) error {
 	transport, err := NewTransport(l.Target)
 	if err != nil {
@@ -22,7 +27,19 @@ func Prove(ctx context.Context, l layout.Layout) error {
 		return transport.Ping(ctx)
 	}
 	asked := judge.Registry{Upstream: l.Target, Transport: transport}
-	if err := asked.Image(ctx, l.Probe, []string{runtime.GOARCH}); err != nil {
+	err = asked.Image(ctx, l.Probe, []string{runtime.GOARCH})
+	if l.Active == l.Target {
+		switch judge.Of(err) {
+		case judge.NotFound, judge.RateLimited:
+			return nil
+		case judge.Refused: // some refuse what they do not have
+			if asked.Ping(ctx) == nil {
+				return nil
+			}
+		default:
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("it does not serve %s: %w", layout.NameOf(l.Target).Reference(l.Probe), err)
 	}
 	return nil

@@ -31,14 +31,15 @@ type streak struct {
 }
 
 // note adds an attempt. An image that is not there, or a limit of the rate, says
-// nothing about the registry.
+// nothing about the registry. Nor does a refusal: many refuse what they do not have,
+// and every tenant may ask for that. Whether they refuse us at all, Prove finds out.
 func (s *streak) note(now time.Time, o judge.Outcome, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch o {
 	case judge.Relayed:
 		s.count = 0
-	case judge.NotFound, judge.Rejected, judge.RateLimited:
+	case judge.NotFound, judge.Rejected, judge.RateLimited, judge.Refused:
 	default:
 		if s.count == 0 {
 			s.since = now

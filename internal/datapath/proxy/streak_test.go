@@ -28,12 +28,13 @@ func TestStreak(t *testing.T) {
 		then     time.Duration
 		want     bool
 	}{
-		"nothing":                   {nil, 0, false},
-		"a burst":                   {of(100, 0, page), 0, false},
-		"two attempts":              {of(2, 5*time.Minute, page), 0, false},
-		"for a while":               {of(6, 15*time.Second, page), 0, true},
-		"of several kinds":          {append(of(3, 20*time.Second, page), of(3, 20*time.Second, judge.Refused)...), 0, true},
-		"not found":                 {of(10, 15*time.Second, judge.NotFound), 0, false},
+		"nothing":          {nil, 0, false},
+		"a burst":          {of(100, 0, page), 0, false},
+		"two attempts":     {of(2, 5*time.Minute, page), 0, false},
+		"for a while":      {of(6, 15*time.Second, page), 0, true},
+		"of several kinds": {append(of(3, 20*time.Second, page), of(3, 20*time.Second, judge.NoConnection)...), 0, true},
+		"not found":        {of(10, 15*time.Second, judge.NotFound), 0, false},
+		"refused, as what a tenant asks for may be": {of(10, 15*time.Second, judge.Refused), 0, false},
 		"rate limited":              {of(10, 15*time.Second, judge.RateLimited), 0, false},
 		"not found among failures":  {append(of(6, 15*time.Second, page), attempt{0, judge.NotFound}), 0, true},
 		"one succeeded":             {append(of(6, 15*time.Second, page), attempt{0, judge.Relayed}), 0, false},

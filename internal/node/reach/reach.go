@@ -80,6 +80,7 @@ func (c *Checker) Check(ctx context.Context, r *report.Report, l layout.Layout) 
 			status.Message = report.Brief(a.err)
 			if a.target {
 				ok = false
+				status.Failing = l.Active == l.Target && judge.Of(a.err) == judge.Refused
 				r.Problemf("target %s: %s", a.registry, status.Message)
 			}
 		}

@@ -152,6 +152,61 @@ func TestTheTargetAloneIsProved(t *testing.T) {
 	}
 }
 
+// TestASettledTargetMayLoseTheProbe: once the target is the registry that serves the
+// cluster, nothing hangs on the proof, and the image of an older version of the module
+// may be gone from it. A node that joins or reboots then must not stay tainted. If it
+// refuses us altogether, that is reported as pulls that fail.
+func TestASettledTargetMayLoseTheProbe(t *testing.T) {
+	t.Parallel()
+	status := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+	}
+	images := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/v2/" {
+				w.WriteHeader(code)
+			}
+		}
+	}
+	for name, tc := range map[string]struct {
+		answer  http.HandlerFunc
+		other   bool // the active registry is another one
+		want    string
+		failing bool
+	}{
+		"pruned":                       {},
+		"a limit of the rate":          {answer: status(429)},
+		"401 for what is not there":    {answer: images(401)},
+		"pruned, of a new target":      {other: true, want: "not found"},
+		"a limit, of a new target":     {answer: status(429), other: true, want: "429"},
+		"refuses one, of a new target": {answer: images(401), other: true, want: "refused us"},
+		"refuses all, of a new target": {answer: status(403), other: true, want: "refused us"},
+		"refuses all":                  {answer: status(403), want: "refused us", failing: true},
+		"a web page":                   {answer: testregistry.WebPage, want: "web page"},
+		"dead":                         {answer: status(503), want: "503"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reg := testregistry.New(t, testregistry.Options{})
+			reg.PushRandom(t, "d8", "newer", 1, 10)
+			reg.SetFaults(testregistry.Faults{Answer: tc.answer})
+			target := reg.Upstream("d8")
+			l := layout.Layout{Mode: "Direct", ActiveMode: "Direct", Active: target, Target: target, Probe: ":older", Routes: layout.Cross([]layout.Name{layout.Fixed()}, []upstream.Upstream{target})}
+			if tc.other {
+				l.Active.Host = "old.example.com"
+			}
+			r := report.New(report.Options{}).Begin()
+			ok := New(time.Hour, 0).Check(t.Context(), r, l)
+			if problems := strings.Join(r.Problems(), "; "); ok != (tc.want == "") || !strings.Contains(problems, tc.want) {
+				t.Errorf("%t %q", ok, problems)
+			}
+			if u := r.Status.Upstreams[0]; u.Reached != ok || u.Failing != tc.failing || !strings.Contains(u.Message, tc.want) {
+				t.Errorf("%+v", u)
+			}
+		})
+	}
+}
+
 // TestAProofIsForCredentials: other credentials of the same registry are proved anew,
 // and a target that was proved is left alone for the interval. One that refuses us is
 // not asked in every pass.
