@@ -29,12 +29,12 @@ func TestThePackagedChart(t *testing.T) {
 		}
 		packed := filepath.Join(out, file)
 		text := mustHelm(t, "template", "registry", packed, "-n", "d8-system", "-f", "testdata/minimal.yaml")
-		for _, want := range []string{"image: registry.example.test/deckhouse/ee/registry@" + digest, `"--image=registry@` + digest} {
+		for _, want := range []string{`image: "registry.example.test/deckhouse/ee/registry@` + digest, `"--image=registry@` + digest} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s lacks %s", file, want)
 			}
 		}
-		if strings.Count(text, "image: ") != strings.Count(text, "@"+digest+"\n") {
+		if strings.Count(text, "image: ") != strings.Count(text, "ee/registry@"+digest+`"`+"\n") {
 			t.Errorf("%s has an image without the digest\n%s", file, text)
 		}
 		text = mustHelm(t, "template", "registry", packed, "-n", "d8-system", "-f", "testdata/minimal.yaml", "--set", "image=registry:other")

@@ -33,8 +33,6 @@ func TestPlacement(t *testing.T) {
 	node("worker", "node-role.kubernetes.io/worker")
 	required("preferred without a control-plane node, as on managed Kubernetes")
 	required("required if it is asked for", "--set", "controller.placement=control-plane")
-	node("old", "node-role.kubernetes.io/master")
-	required("required with a node that only has the old label")
 	node("master", "node-role.kubernetes.io/control-plane")
 	required("required with a control-plane node")
 	required("preferred if it is asked for", "--set", "controller.placement=any")

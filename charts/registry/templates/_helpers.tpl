@@ -64,31 +64,26 @@ capabilities:
 
 {{/* Where the controller's token may be: see controller.placement. */}}
 {{- define "registry.nodeAffinity" -}}
-{{- $labels := list "node-role.kubernetes.io/control-plane" "node-role.kubernetes.io/master" -}}
+{{- $label := "node-role.kubernetes.io/control-plane" -}}
 {{- $required := eq .Values.controller.placement "control-plane" -}}
 {{- if eq .Values.controller.placement "auto" -}}
 {{- range (lookup "v1" "Node" "" "").items -}}
-{{- $node := . -}}
-{{- range $labels -}}
-{{- if hasKey ($node.metadata.labels | default dict) . -}}{{- $required = true -}}{{- end -}}
-{{- end -}}
+{{- if hasKey (.metadata.labels | default dict) $label -}}{{- $required = true -}}{{- end -}}
 {{- end -}}
 {{- end -}}
 nodeAffinity:
 {{- if $required }}
   requiredDuringSchedulingIgnoredDuringExecution:
     nodeSelectorTerms:
-      {{- range $labels }}
       - matchExpressions:
-          - key: {{ . }}
+          - key: {{ $label }}
             operator: Exists
-      {{- end }}
 {{- else }}
   preferredDuringSchedulingIgnoredDuringExecution:
     - weight: 100
       preference:
         matchExpressions:
-          - key: {{ first $labels }}
+          - key: {{ $label }}
             operator: Exists
 {{- end -}}
 {{- end -}}
