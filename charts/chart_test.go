@@ -106,9 +106,9 @@ func TestSchema(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{
 		"registry.imagesRepo=", "registry.imagesRepo=https://registry.example.test/x", "registry.imagesRepo=registry.example.test/",
-		"registry.scheme=https", "registry.username=only", "registry.password=only", "registry.imagesRepo=[fd00::1]/x", "registry.username=a:b", "registry.ca=no certificate",
+		"registry.scheme=https", "registry.imagesRepo=[fd00::1]/x", "registry.username=a:b", "registry.ca=no certificate",
 		"registry.scheme=HTTP,registry.ca=-----BEGIN CERTIFICATE-----", "registry.mode=Direct",
-		"image=registry", "image=:", "image=/registry:v1", "agent.port=80", "controller=null", "controller.replicas=0", "controller.extraArgs={proxy-idle}", "agent.port=70000", "agent.upgradeAtOnce=-1", "platformNamespaces={d8-*}", "platformNamespaces={Kube}", "platformWorkloads=yes", "taints=true",
+		"image=registry", "image=:", "image=/registry:v1", "agent.port=80", "controller=null", "controller.replicas=0", "agent.port=70000", "agent.upgradeAtOnce=-1", "platformWorkloads=yes", "taints=true",
 		"scripts=on", "restartsAtOnce=0", "uninstall.deadlineSeconds=5", "uninstall.timeout=5m",
 	} {
 		out, err := helm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", bad)
@@ -132,8 +132,13 @@ func TestSchemaSaysWhatIsRight(t *testing.T) {
 		"image=registry.example.test/deckhouse/ee/registry:v1":                                       "'/image': value must be 'what follows registry.imagesRepo",
 		"registry.ca=-----BEGIN CERTIFICATE-----cut":                                                 "'/registry/ca': value must be 'PEM",
 		"registry.scheme=HTTP,registry.ca=-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----": "'empty, because registry.scheme is HTTP'",
-		"registry.password=only":                                                                     "'/registry/username': minLength",
-		"registry.username=only":                                                                     "'/registry/password': minLength",
+		"registry.password=only":                                                                     "'/registry/username': value must be 'that of registry.password",
+		"registry.username=only":                                                                     "'/registry/password': value must be 'that of registry.username",
+		"registry.username=a:b,registry.password=x":                                                  "'/registry/username': value must be 'one line without a colon'",
+		"platformNamespaces={d8-*}":                                                                  "'/platformNamespaces/0': value must be 'the whole name of a namespace",
+		"platformNamespaces={Kube}":                                                                  "'/platformNamespaces/0': value must be 'the whole name of a namespace",
+		"clusterDomain=.local":                                                                       "'/clusterDomain': value must be 'a DNS name in small letters",
+		"controller.extraArgs={proxy-idle}":                                                          "'/controller/extraArgs/0': value must be 'an argument that begins with -",
 	} {
 		out, err := helm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", bad)
 		if err == nil || !strings.Contains(out, want) {

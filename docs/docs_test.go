@@ -271,6 +271,35 @@ func TestNamedTestsAreThere(t *testing.T) {
 	}
 }
 
+// Two changes of one page can leave rows without their table, and a heading twice.
+func TestPagesAreWhole(t *testing.T) {
+	t.Parallel()
+	for _, file := range files(t, regexp.MustCompile(`\.md$`)) {
+		var before string
+		heading, code, table := map[string]bool{}, false, false
+		for line := range strings.Lines(read(t, "../"+file)) {
+			line = strings.TrimRight(line, "\n")
+			switch {
+			case strings.HasPrefix(strings.TrimSpace(line), "```"):
+				code = !code
+			case code:
+			case strings.HasPrefix(line, "#"):
+				if heading[line] {
+					t.Errorf("%s has the heading %q twice", file, line)
+				}
+				heading[line] = true
+			case !strings.HasPrefix(line, "|"):
+				table = false
+			case strings.HasPrefix(line, "|---"):
+				table = true
+			case !table && before != "":
+				t.Errorf("%s has a row without a table: %.60s", file, line)
+			}
+			before = line
+		}
+	}
+}
+
 // Each attempt of an actor is in the threat model, and each test that it names is
 // somewhere.
 func TestThreatModelNamesItsTests(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/precheck"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/reach"
 	"github.com/d8-registry/registry/internal/node/report"
@@ -181,16 +183,19 @@ func TestALyingRegistry(t *testing.T) {
 			if stolen.Load() {
 				t.Error("the password went to another server")
 			}
-			note(t, registryOwner, tried, "image check and node: "+shortened(check)+"; the pull is served by the next registry")
+			note(t, registryOwner, tried, "image check and node: "+forTable(check)+"; the pull is served by the next registry")
 		})
 	}
 }
 
-func shortened(s string) string {
-	if len(s) > 100 {
-		return s[:100] + "…"
-	}
-	return s
+var (
+	ports  = regexp.MustCompile(`(127\.0\.0\.1):\d+`)
+	hashes = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+)
+
+// forTable is what was said without what differs from run to run.
+func forTable(s string) string {
+	return foreign.Line(hashes.ReplaceAllString(ports.ReplaceAllString(s, "$1"), "sha256:…"), 160)
 }
 
 func lyingRegistry(t *testing.T, answer liar) upstream.Upstream {

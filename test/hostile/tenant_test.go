@@ -111,8 +111,8 @@ func TestTenantsHoldNothingUp(t *testing.T) {
 		"ConfigMap of required images, no JSON":   {listOf(mine, "malformed", "{{{")},
 		"ConfigMap of 8000 fake digests":          {listOf(mine, "fake", digests())},
 		"Deployment with the platform's label":    {deploymentOf(mine, "unready", base.Reference(missing+":1"))},
-		"the same with 500 containers":            {deploymentOf(mine, "many", many...)},
-		"the same in a namespace called d8-evil":  {deploymentOf(posing, "evil", base.Reference(missing+":1")), listOf(posing, "fake", digests())},
+		"Deployment with 500 containers":          {deploymentOf(mine, "many", many...)},
+		"Deployment, ConfigMap in d8-evil":        {deploymentOf(posing, "evil", base.Reference(missing+":1")), listOf(posing, "fake", digests())},
 	}
 	annotated := deploymentOf(mine, "annotated", base.Reference(missing+":2"))
 	annotated.Annotations = map[string]string{
@@ -135,7 +135,7 @@ func TestTenantsHoldNothingUp(t *testing.T) {
 	if err := tenants[mine].Patch(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: mine}}, label); !apierrors.IsForbidden(err) {
 		t.Errorf("a tenant labels their namespace: %v", err)
 	}
-	note(t, tenant, "label their own Namespace as the platform's, as its admin", "refused by the API server")
+	note(t, tenant, "label their own Namespace as the platform's, with role admin in it", "refused by the API server")
 
 	c.start()
 	c.until("Unmanaged is Ready", func(all conditions) bool { return all.done(v1alpha1.ConditionReady) })
@@ -246,5 +246,5 @@ func TestRightsOnEverythingIncludeTheNamespace(t *testing.T) {
 	c.selector = ptr.To("")
 	c.start()
 	c.until("Unmanaged is Ready", func(all conditions) bool { return all.done(v1alpha1.ConditionReady) })
-	note(t, tenant, "label their own Namespace, as cluster-admin in it", "allowed by the API server; with platformSelector empty it says nothing")
+	note(t, tenant, "label their own Namespace as the platform's, with all rights in it", "allowed by the API server; with value platformSelector empty the label means nothing")
 }

@@ -34,7 +34,7 @@ func ParseSelection(selector, namespaces string) (Selection, error) {
 	var s Selection
 	var err error
 	if s.Platform, err = labels.Parse(selector); err != nil {
-		return s, fmt.Errorf("--platform-selector %q selects nothing that could be told apart: %w", selector, err)
+		return s, fmt.Errorf("--platform-selector %q (value platformSelector) is no label selector such as heritage=deckhouse or \"team in (a, b)\": %w", selector, err)
 	}
 	if s.Platform.Empty() {
 		s.Platform = labels.Nothing()
@@ -45,7 +45,7 @@ func ParseSelection(selector, namespaces string) (Selection, error) {
 	s.Namespaces = strings.Split(namespaces, ",")
 	for _, name := range s.Namespaces {
 		if wrong := validation.IsDNS1123Label(name); len(wrong) > 0 {
-			return s, fmt.Errorf("--platform-namespaces: %q is no name of a namespace, and must be a whole one, without wildcards: %w", name, errors.New(wrong[0]))
+			return s, fmt.Errorf("--platform-namespaces (value platformNamespaces): %q is no name of a namespace, and must be a whole one, without wildcards: %w", name, errors.New(wrong[0]))
 		}
 	}
 	return s, nil

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"strings"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -39,7 +40,7 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	progress = r.measure(v)
 	o.Platform = progress.Platform(doc, r.others(v))
 	if problem := r.reports.problem; problem != "" && !o.Platform.Moved {
-		o.Platform.Message += "\n" + problem
+		o.Platform.Waiting = append(o.Platform.Waiting, strings.Split(problem, "\n")...)
 	}
 	return v, progress, r.observeLive(ctx, v, names)
 }

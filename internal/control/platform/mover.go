@@ -20,7 +20,7 @@ type Mover struct {
 	// may make no progress before the switch goes on without it.
 	leaveBroken time.Duration
 
-	refused string               // which patches the API server refused in the last dry run, for users
+	refused []string             // which patches the API server refused in the last dry run, for users
 	tried   map[types.UID]string // versions whose dry run passed
 	left    map[types.UID]left
 	sent    map[types.UID]sent

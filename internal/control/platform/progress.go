@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -34,7 +33,7 @@ type Progress struct {
 	todo     []Rollout
 	underway []Rollout
 	skipped  []Skipped
-	refused  string
+	refused  []string
 	paused   bool // no rollout may begin now
 	moved    bool // step Switch of this target is done already
 }
@@ -190,7 +189,8 @@ func (p Progress) Platform(doc state.Document, others Others) switchover.Platfor
 	case len(p.underway) > 0 && p.underway[0].turn() == 0:
 		out.Message = "Waiting for deckhouse-controller to become ready: " + p.underway[0].why
 	case !p.Idle():
-		out.Message = p.rollouts()
+		out.Message = fmt.Sprintf("%d workload(s) to re-point, %d under way", len(p.todo), len(p.underway))
+		out.Waiting = p.rollouts()
 	case others.Own != "":
 		out.Message = others.Own
 	case others.Address:
@@ -201,16 +201,16 @@ func (p Progress) Platform(doc state.Document, others Others) switchover.Platfor
 	return out
 }
 
-func (p Progress) rollouts() string {
-	lines := []string{fmt.Sprintf("%d workload(s) to re-point, %d under way", len(p.todo), len(p.underway))}
-	for _, ro := range p.underway[:min(len(p.underway), 10)] {
-		line := "- " + ro.String() + ": " + ro.why
+func (p Progress) rollouts() []string {
+	var lines []string
+	for _, ro := range p.underway {
+		line := ro.String() + ": " + ro.why
 		if ro.broken {
 			line += "; no other rollout begins before it has come up"
 		}
 		lines = append(lines, line)
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 func isDeckhouse(w cluster.Workload) bool {

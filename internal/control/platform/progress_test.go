@@ -107,7 +107,7 @@ func TestWhatTheUserReadsOfTheSwitch(t *testing.T) {
 	} {
 		s := fleet.New(strings.Fields(c.have)...)
 		doc := fleet.Moving()
-		if got := mover().Measure(with(s, doc)).Platform(doc, Others{}); got.Message != c.want || got.Moved || got.Target != doc.Desired.Registry {
+		if got := mover().Measure(with(s, doc)).Platform(doc, Others{}); strings.Join(append([]string{got.Message}, got.Waiting...), "\n- ") != c.want || got.Moved || got.Target != doc.Desired.Registry {
 			t.Errorf("%s: %q, want %q", c.have, got.Message, c.want)
 		}
 	}

@@ -40,7 +40,7 @@ func (m *Mover) DryRun(ctx context.Context, v *state.View) error {
 func (m *Mover) Repoint(ctx context.Context, v *state.View) error {
 	p := m.Measure(v)
 	if len(p.todo) == 0 || !v.Doc.Desired.Repoint {
-		m.refused = ""
+		m.refused = nil
 		clear(m.tried)
 	}
 	m.forget(v.Doc.Switch)
@@ -107,7 +107,7 @@ func (m *Mover) dryRunAll(ctx context.Context, p Progress, doc state.Document) e
 			break
 		}
 	}
-	m.refused = strings.Join(refused, "\n")
+	m.refused = refused
 	if first != nil {
 		return first
 	}

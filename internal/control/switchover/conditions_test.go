@@ -229,8 +229,11 @@ func TestSwitchMessages(t *testing.T) {
 		want     string
 	}{
 		{Platform{Target: Target{Mode: Direct, Upstream: registryA()}, Moved: true}, "Updating registry for deckhouse components"},
-		{at(Platform{Refused: "denied by policy x", Moved: true}), "denied by policy x"},
+		{at(Platform{Refused: []string{"Deployment a/b: denied", "Deployment a/c: denied"}, Moved: true}), "components: Deployment a/b: denied\nDeployment a/c: denied"},
 		{at(Platform{Message: "Waiting for deckhouse-controller pod"}), "Waiting for deckhouse-controller pod"},
+		{at(Platform{Message: "0 to re-point, 2 under way", Waiting: []string{"Deployment a/b: 0 of 1", "Deployment a/c: Pod\n- c"}}),
+			"0 to re-point, 2 under way\n- Deployment a/b: 0 of 1\n- Deployment a/c: Pod - c"},
+		{at(Platform{Waiting: []string{"write Secret a/b: Forbidden"}}), "Updating registry for deckhouse components\n- write Secret a/b: Forbidden"},
 		{at(Platform{Moved: true}), "1 workload(s) to be re-pointed to registry.d8-system.svc:5001/system/deckhouse: " +
 			"Deployment d8-a/alpha (a.example/deckhouse/ee)"},
 	} {

@@ -86,7 +86,7 @@ func TestMessagesOfHostileClusters(t *testing.T) {
 					for _, about := range []string{"now", "another node"} {
 						seen := c.seen
 						if phase == RestartWaiting { // else nothing comes after it
-							seen.Census.Problem, seen.Platform.Refused = "", ""
+							seen.Census.Problem, seen.Platform.Refused = "", nil
 						}
 						seen.Nodes = nil
 						for i, n := range c.seen.Nodes {

@@ -297,6 +297,12 @@ func withLines(message, more string) string {
 	return strings.TrimSuffix(message, "\n") + "\n" + more
 }
 
+// platformMessage is how far the platform is, with a line for each that is waited for.
+func platformMessage(p Platform, otherwise string) string {
+	lines := append([]string{cmp.Or(foreign.Line(p.Message, foreign.Sentence), otherwise)}, capped(p.Waiting, mostUsers)...)
+	return strings.Join(lines, "\n- ")
+}
+
 func skippedMessage(skipped []string) string {
 	if len(skipped) == 0 {
 		return ""

@@ -242,15 +242,17 @@ type Platform struct {
 	// Target is the one that progress was measured against; a step ignores
 	// progress towards another.
 	Target Target
-	// Refused is the answer of a policy engine or quota to the dry-run of all
-	// patches; nothing was changed then.
-	Refused string
+	// Refused are the answers of policy engines or quotas to the dry-run of all
+	// patches, one for each workload; nothing was changed then.
+	Refused []string
 	// Moved is whether pull secrets, deckhouse-registry, Deployment
 	// d8-system/deckhouse, every workload that we may re-point and our own are
 	// on the target and available.
 	Moved bool
-	// Message is the progress: which part, which workload.
+	// Message is the progress: which part. Waiting is what that part waits for, with
+	// a line for each.
 	Message string
+	Waiting []string
 	// Skipped are workloads that we may not re-point, with the reason; users
 	// see them in the message of the step.
 	Skipped []string

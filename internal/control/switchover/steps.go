@@ -1,9 +1,9 @@
 package switchover
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -129,7 +129,7 @@ func platformUsesNew(e *evaluation) verdict {
 		}
 		e.s.Bases = withNames(e.s.Bases, e.nameOf(target))
 		if !e.seen.Platform.Moved && !slices.Equal(want.Bootstrap, []upstream.Upstream{target.Upstream}) {
-			return wait(cmp.Or(e.seen.Platform.Message, "Updating the module's own workloads"))
+			return wait(platformMessage(e.seen.Platform, "Updating the module's own workloads"))
 		}
 		return done("")
 	}
@@ -142,10 +142,10 @@ func platformUsesNew(e *evaluation) verdict {
 	switch {
 	case seen.Target != target:
 		return wait("Updating registry for deckhouse components")
-	case seen.Refused != "":
-		return wait("Updating registry for deckhouse components: " + foreign.Line(seen.Refused, 4*foreign.Sentence))
+	case len(seen.Refused) > 0:
+		return wait("Updating registry for deckhouse components: " + strings.Join(capped(seen.Refused, mostUsers), "\n"))
 	case !seen.Moved:
-		return wait(cmp.Or(foreign.Line(seen.Message, 4*foreign.Sentence), "Updating registry for deckhouse components"))
+		return wait(platformMessage(seen, "Updating registry for deckhouse components"))
 	}
 	if misplaced := e.misplaced(); len(misplaced) > 0 {
 		return wait(misplacedMessage(want.Workloads, misplaced))

@@ -266,6 +266,27 @@ func TestNoRestart(t *testing.T) {
 	p.want(out, "problem: containerd must be restarted for a switch: ")
 }
 
+// TestPeopleMustSetIt: where a restart of ours would be useless, doctor says where
+// people write config_path, and does not speak of a restart of ours.
+func TestPeopleMustSetIt(t *testing.T) {
+	t.Parallel()
+	for version, table := range map[containerdtest.Version]string{
+		containerdtest.V17: `[plugins."io.containerd.grpc.v1.cri".registry]`, containerdtest.V2: `[plugins."io.containerd.cri.v1.images".registry]`,
+	} {
+		t.Run(string(version), func(t *testing.T) {
+			t.Parallel()
+			p := newPatient(t, version)
+			p.Main(t, "# k0s_managed=true\n"+p.Base())
+			p.Start(t)
+			code, out, _ := p.ask("--restart-command", "")
+			if code != doctor.ExitProblem || strings.Contains(out, "must be restarted for a switch") {
+				t.Errorf("exit %d\n%s", code, out)
+			}
+			p.want(out, "config_path goes into: "+table+"\n", "in a file of its own in @/containerd.d, such as registry.toml, and restart k0s")
+		})
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	p := newPatient(t, containerdtest.V2)

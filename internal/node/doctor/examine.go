@@ -135,7 +135,7 @@ func (e *examination) service(ctx context.Context) {
 		return
 	}
 	e.report.Containerd.RestartRefused = err.Error()
-	if e.facts.NeedsPath != "" {
+	if e.facts.NeedsPath != "" && e.facts.Preflight != containerd.Unsupported { // else people set config_path, and restart
 		e.report.Problems = append(e.report.Problems, "containerd must be restarted for a switch: "+err.Error())
 	}
 }

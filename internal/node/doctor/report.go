@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/d8-registry/registry/internal/node/containerd"
 )
 
 // Report is what doctor found. Secrets are masked.
@@ -117,6 +119,7 @@ func (r *Report) rows() []row {
 		{"registries come from", c.Registries},
 		{"not read yet", c.ChangedSince},
 		{"config_path", cmp.Or(strings.Join(c.ConfigPath, ":"), "not set")},
+		{"config_path goes into", r.table()},
 		{"looks for hosts in", cmp.Or(c.Effective, "no directory")},
 		{"users write hosts in", c.Source},
 		{"pulls by", pullPath(c.PullPath)},
@@ -131,6 +134,22 @@ func (r *Report) rows() []row {
 		out = append(out, row{"user's " + u.Host, to})
 	}
 	return out
+}
+
+// table is where people write config_path, if they and no agent must.
+func (r *Report) table() string {
+	if len(r.Containerd.ConfigPath) > 0 || r.Preflight == string(containerd.Ready) {
+		return ""
+	}
+	switch r.Containerd.ConfigVersion {
+	case 0:
+		return ""
+	case 1:
+		return "[plugins.cri.registry]"
+	case 2:
+		return `[plugins."io.containerd.grpc.v1.cri".registry]`
+	}
+	return `[plugins."io.containerd.cri.v1.images".registry]`
 }
 
 func pullPath(p string) string {

@@ -49,6 +49,21 @@ func TestVersionsDiffer(t *testing.T) {
 	}
 }
 
+// TestAMarkIsNotBlamed: containerd 1.x reads over a byte order mark, so that
+// something else is wrong with a file that has one.
+func TestAMarkIsNotBlamed(t *testing.T) {
+	t.Parallel()
+	for text, say := range map[string]string{
+		"\ufeff[host.\"https://[fd00::1]:5000\"]\n":               "brackets in a header",
+		"\ufeff[host.\"https://a.io\"]\nca = \"a\"\nca = \"b\"\n": "for the second time",
+	} {
+		_, err := hostsfile.For("1.7.7").Read([]byte(text))
+		if err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("%q: %v, want %s", text, err, say)
+		}
+	}
+}
+
 // TestWhatIsWrittenIsRead writes what each version has to read, and reads it.
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	t.Parallel()

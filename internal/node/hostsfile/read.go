@@ -124,6 +124,7 @@ var (
 func (r *reading) readOld(data []byte) error {
 	tree, err := old.LoadBytes(data)
 	if err != nil {
+		data = bytes.TrimPrefix(data, []byte(byteOrderMark)) // which this library reads over
 		line := 0
 		if m := oldPosition.FindStringSubmatch(err.Error()); m != nil {
 			line, _ = strconv.Atoi(m[1])
