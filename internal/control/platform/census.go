@@ -32,7 +32,7 @@ func (m *Mover) Census(inv *cluster.Inventory, names []layout.Name, number int64
 			continue
 		}
 		ref.OwnWorkload, ref.Movable = w.Own, w.Platform && m.notOurs(w, number, names) == ""
-		ref.Foreign = w.Foreign && !w.Platform
+		ref.Foreign = ref.Foreign && !w.Platform
 		c.add(&w.Template.Spec, ref)
 		if inv.Live && w.Unobserved && !ref.Foreign && !ref.Ignored {
 			c.problem(w.String() + " was not yet observed by its controller")
@@ -124,7 +124,10 @@ func (c *counter) of(kind string, o client.Object) switchover.Reference {
 	if ignored {
 		c.ignored[o.GetUID()] = true
 	}
-	return switchover.Reference{User: kind + " " + cluster.Key(o), Namespace: namespace, Foreign: !c.inv.IsPlatforms(namespace), Ignored: ignored}
+	// kube-system is no tenant's on any cluster: whoever writes there has all rights.
+	// So what runs there counts, even where nobody says that it is the platform's.
+	foreign := namespace != metav1.NamespaceSystem && !c.inv.IsPlatforms(namespace)
+	return switchover.Reference{User: kind + " " + cluster.Key(o), Namespace: namespace, Foreign: foreign, Ignored: ignored}
 }
 
 // add adds the images of a pod. Like is a reference with what is known of user.

@@ -51,13 +51,15 @@ func TestWhoseAReferenceIs(t *testing.T) {
 			{ObjectMeta: meta("d8-a", "of-past", madeBy("ReplicaSet", "d8-a", "rs")), Spec: spec}, {ObjectMeta: meta("listed", "p"), Spec: spec},
 			{ObjectMeta: meta("d8-evil", "p"), Spec: spec}, {ObjectMeta: meta("mine", "p", ignored), Spec: spec},
 			{ObjectMeta: meta("unknown", "p"), Spec: spec}, {ObjectMeta: meta("d8-system", "p"), Spec: spec},
+			{ObjectMeta: meta("kube-system", "p"), Spec: spec}, {ObjectMeta: meta("kube-evil", "p"), Spec: spec},
 		},
 	}
 	inv.Whose.Namespaces = []string{"listed"}
 	const moves, foreign, ignore = "moves ", "foreign ", "ignored "
 	for workloads, want := range map[bool]map[string]string{
 		false: {"Deployment d8-a/d": moves, "Deployment mine/d": foreign, "Deployment d8-a/past": ignore, "ReplicaSet d8-a/rs": ignore, "Pod d8-a/of-past": ignore,
-			"Pod listed/p": "", "Pod d8-evil/p": foreign, "Pod mine/p": foreign + ignore, "Pod unknown/p": foreign, "Pod d8-system/p": "", "Deployment old/d": ignore},
+			"Pod listed/p": "", "Pod d8-evil/p": foreign, "Pod mine/p": foreign + ignore, "Pod unknown/p": foreign, "Pod d8-system/p": "", "Deployment old/d": ignore,
+			"Pod kube-system/p": "", "Pod kube-evil/p": foreign},
 		true: {"Deployment mine/d": moves, "Pod d8-evil/p": foreign}, // the label of a workload counts too, and only of a workload
 	} {
 		inv.Whose.Workloads = workloads

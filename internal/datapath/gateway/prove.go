@@ -72,7 +72,7 @@ func (l *loaded) unproved() (layout.Layout, bool) {
 }
 
 func (l *loaded) provedLocked() bool {
-	return l.layout.Probe == "" || l.proof.of == proxy.ProofOf(l.layout) && l.proof.err == nil
+	return l.layout.Probe == "" || l.proof.of == proxy.ProofOf(l.layout) && proxy.Stands(l.layout, l.proof.err)
 }
 
 // noteProof notes what became of a proof of the target of a layout.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -58,6 +59,15 @@ func ProveAgain(ctx context.Context, l layout.Layout) error {
 		return nil
 	}
 	return Prove(ctx, l)
+}
+
+// Stands reports whether a target counts as proved in spite of an error of Prove. The
+// one that the cluster has settled on does if it answered anything at all: a node that
+// reboots while its registry shows a page of maintenance must not stay closed for the
+// images that it has. That pulls fail is said elsewhere, see Table.Failing.
+func Stands(l layout.Layout, err error) bool {
+	var said *judge.Error
+	return err == nil || l.Active == l.Target && errors.As(err, &said) && said.Outcome != judge.NoConnection
 }
 
 // ProofOf names what Prove proves: nothing is proved for another target, other

@@ -49,7 +49,7 @@ const (
 )
 
 // deadAgain is the pause before a registry that did not answer is asked again, if
-// it is not the target, or if it refused us: some lock accounts.
+// it is not the target, if it refused us, as some lock accounts, or if it has a limit.
 const deadAgain = time.Minute
 
 // New makes a Checker. Before a new target is asked, it waits for a random part
@@ -70,8 +70,8 @@ func Fails(r *report.Report, l layout.Layout, why string) {
 }
 
 // Check asks every registry of the layout, reports the answers, and returns
-// whether the target served. Only that is required: the old registry may be
-// dead, which may be why the cluster leaves it.
+// whether the target served, or stands. Only that is required: the old registry may
+// be dead, which may be why the cluster leaves it.
 func (c *Checker) Check(ctx context.Context, r *report.Report, l layout.Layout) bool {
 	ok := true
 	for _, a := range c.ask(ctx, l) {
@@ -79,7 +79,7 @@ func (c *Checker) Check(ctx context.Context, r *report.Report, l layout.Layout) 
 		if a.err != nil {
 			status.Message = report.Brief(a.err)
 			if a.target {
-				ok = false
+				ok = proxy.Stands(l, a.err)
 				status.Failing = l.Active == l.Target && judge.Of(a.err) == judge.Refused
 				r.Problemf("target %s: %s", a.registry, status.Message)
 			}
@@ -97,7 +97,7 @@ func (c *Checker) ask(ctx context.Context, l layout.Layout) []answer {
 		names[key] = u.String()
 		a, ok := c.known[key]
 		age := c.now().Sub(a.at)
-		soon := target && judge.Of(a.err) != judge.Refused
+		soon := target && judge.Of(a.err) != judge.Refused && judge.Of(a.err) != judge.RateLimited
 		if !ok || age >= c.interval || a.err != nil && (soon || age >= deadAgain) {
 			due[key] = ask
 		}
