@@ -19,8 +19,8 @@ func TestConfigIsRefused(t *testing.T) {
 		"--agents-at-once is -1, and":    func(c *Config) { c.AgentsAtOnce = -1 },
 		`--scripts is "no", and must be`: func(c *Config) { c.Scripts = "no" },
 		`--platform-selector "a=b=c"`:    func(c *Config) { c.PlatformSelector = "a=b=c" },
-		`--platform-namespaces: "d8-*" `: func(c *Config) { c.PlatformNamespaces = "kube-system,d8-*" },
-		`--platform-namespaces: "" is`:   func(c *Config) { c.PlatformNamespaces = "kube-system," },
+		`--platform-namespaces (value platformNamespaces): "d8-*" `: func(c *Config) { c.PlatformNamespaces = "kube-system,d8-*" },
+		`--platform-namespaces (value platformNamespaces): "" is`:   func(c *Config) { c.PlatformNamespaces = "kube-system," },
 	} {
 		c := Config{Config: component.Config{Image: ":v1", AgentPort: 5001}, PlatformSelector: "heritage=deckhouse"}
 		c.Settings.RestartsAtOnce = 1
