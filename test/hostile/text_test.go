@@ -47,6 +47,13 @@ func nonsense() map[string][]byte {
 			all[field+"="+value] = []byte(fmt.Sprintf("{%q:%s}", field, value))
 		}
 	}
+	// What is quoted in messages.
+	said := strings.Repeat(`\u001b[2J\u202e`, 1<<12)
+	for what, form := range map[string]string{
+		"error of a registry": `{"errors":[{"code":%q,"message":%q}]}`, "error of a proxy": `{"error":%[1]q}`, "address": `{"registry":{"mode":"Direct","direct":{"imagesRepo":%[1]q}}}`,
+	} {
+		all[what] = []byte(strings.ReplaceAll(fmt.Sprintf(form, said, said), `\\u`, `\u`))
+	}
 	return all
 }
 

@@ -89,8 +89,11 @@ func TestWhoseAReferenceIs(t *testing.T) {
 func TestATenantIsNoSource(t *testing.T) {
 	t.Parallel()
 	v := fleet.New("web")
-	mine := metav1.ObjectMeta{Namespace: "aaa", Name: "p"}
-	v.Inventory.Pods = []corev1.Pod{{ObjectMeta: mine, Spec: fleet.Spec(fleet.Old().Reference(":1"))}}
+	mine := v.Inventory.Deployments[0].DeepCopy() // the first by name
+	mine.Namespace, mine.UID = "aaa", "mine"
+	past := v.Inventory.Deployments[0].DeepCopy()
+	past.Name, past.UID, past.Annotations = "past", "past", map[string]string{v1alpha1.AnnotationIgnore: "true"}
+	v.Inventory.Deployments = append(v.Inventory.Deployments, *mine, *past)
 	census := mover().Census(v.Inventory, []layout.Name{fleet.Old()}, 0, ":own")
 	if got := Sources(v.Inventory, census, ":own")[":1"]; got != "Deployment d8-system/web" {
 		t.Errorf(":1 is needed by %q", got)

@@ -76,7 +76,7 @@ func (e *evaluation) ready(all bool) metav1.Condition {
 		lines = append(lines, excludedMessage(e.s.Excluded))
 	}
 	if e.seen.Spec.Mode == "" && e.seen.Spec.Problem != "" {
-		lines = append(lines, e.seen.Spec.Problem)
+		lines = append(lines, foreign.Line(e.seen.Spec.Problem, 4*foreign.Sentence))
 	}
 	c := e.conditionOf(names.ConditionReady, verdict{isReady, strings.Join(lines, "\n")})
 	if fails != "" {
@@ -122,7 +122,7 @@ func (e *evaluation) reportUnreadable(problem string) {
 // reportUnknown says that nothing names a registry.
 func (e *evaluation) reportUnknown() {
 	problem := "The registry of this cluster is not known: " +
-		cmp.Or(e.seen.InstallationProblem, "Secret "+names.Namespace+"/"+names.SecretRegistry+" is missing") +
+		cmp.Or(foreign.Line(e.seen.InstallationProblem, 4*foreign.Sentence), "Secret "+names.Namespace+"/"+names.SecretRegistry+" is missing") +
 		". Nothing is published. Restore that Secret with the real registry's address and credentials, " +
 		"or name the registry in ModuleConfig " + names.ModuleConfigName + " (spec.settings.registry.direct)."
 	e.s.Conditions = []metav1.Condition{e.conditionOf(names.ConditionReady, wait(problem))}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -18,7 +19,7 @@ func mayShrink(e *evaluation) verdict {
 	census := e.seen.Census
 	switch {
 	case census.Problem != "":
-		return wait(census.Problem)
+		return wait(foreign.Line(census.Problem, mostMessage))
 	case !census.Live:
 		return wait("Looking for images in use")
 	}

@@ -278,7 +278,7 @@ func TestTheProbeIsChosenOncePerTarget(t *testing.T) {
 	c := newScene(t, 1)
 	c.seen.Probe = "@sha256:1"
 	c.setSpec(Direct, registryB())
-	c.until(names.ConditionSwitch)
+	c.until(names.ConditionTransition) // which goes on publishing until each node has it
 	if got := c.s.Desired.Layout.Probe; got != "@sha256:1" {
 		t.Fatalf("probe %q", got)
 	}

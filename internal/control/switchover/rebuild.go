@@ -6,6 +6,7 @@ import (
 	"time"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -64,7 +65,7 @@ func (e *evaluation) unreadable() string {
 	case e.unknownMode() != "":
 		return fmt.Sprintf("The stored state or the published layout has mode %q, which this program does not know: it was written by a newer version. Nothing is changed.", e.unknownMode())
 	case s.Active.IsZero() && s.Target.IsZero() && e.seen.Published.Found && e.seen.Published.Problem != "":
-		return "The stored state is lost and Secret " + names.Namespace + "/" + names.SecretLayout + " cannot be read: " + e.seen.Published.Problem +
+		return "The stored state is lost and Secret " + names.Namespace + "/" + names.SecretLayout + " cannot be read: " + foreign.Line(e.seen.Published.Problem, 4*foreign.Sentence) +
 			". Nodes keep what they have. Restore one of them; deleting the Secret starts anew from ModuleConfig and Secret " + names.SecretRegistry + "."
 	}
 	return ""

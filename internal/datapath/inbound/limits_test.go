@@ -335,11 +335,49 @@ func TestWhoHasWaitedIsServed(t *testing.T) {
 	}
 }
 
-// A listener that waits for room can be closed.
+// taken says when a connection has been taken from the kernel's queue.
+type taken struct {
+	net.Listener
+	next chan struct{}
+}
+
+func (l taken) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	l.next <- struct{}{}
+	return c, err
+}
+
+// A listener that waits for room can be closed, and lets nobody in after that: the
+// connections that are open may be downloads, and go on for long.
 func TestAWaitingListenerCloses(t *testing.T) {
 	t.Parallel()
-	p := listen(t, Limits{Connections: 1}, nothing, nil)
-	c := p.dial()
-	p.send(c, known)
-	p.dial() // and the cleanup of listen ends
+	on, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := port{t: t, address: on.Addr().String()}
+	queue := taken{on, make(chan struct{}, 2)}
+	l := &listener{Listener: queue, gate: newGate("pulls", Limits{Connections: 1}.withDefaults(), newMetrics()), closed: make(chan struct{})}
+	p.dial()
+	first, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = first.Close() })
+	first.(*conn).know() //nolint:forcetypeassert // a test
+	<-queue.next
+	second := p.dial()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := l.Accept()
+		ended <- err
+	}()
+	<-queue.next
+	_ = l.Close()
+	if p.ends(second, "who waited for room"); t.Failed() {
+		return
+	}
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
 }

@@ -66,6 +66,7 @@ func TestPrivateNetworksAreDialled(t *testing.T) {
 	}
 	for address, ok := range map[string]bool{
 		"10.1.2.3:443": true, "192.168.0.1:5000": true, "172.16.0.1:80": true, "[fd00::1]:443": true, "93.184.216.34:443": true,
+		"10.1.2.3:5000": true, "[fd00::1]:5000": true, // neighbours of this machine
 		"127.0.0.1:80": false, "[::1]:80": false, "[::ffff:127.0.0.1]:80": false, "0.0.0.0:80": false, "[::]:80": false,
 		"169.254.169.254:80": false, "[fe80::1%eth0]:80": false, "100.100.100.200:80": false, "[fd00:ec2::254]:80": false, "nonsense": false,
 		"168.63.129.16:80": false, "192.0.0.192:80": false, "[64:ff9b::a9fe:a9fe]:80": false,
