@@ -42,7 +42,7 @@ type podFact struct {
 }
 
 func (s *story) look(ctx context.Context) (facts, error) {
-	f := facts{at: time.Now(), containerd: map[string]process{}, content: map[string]map[string]bool{}}
+	f := facts{containerd: map[string]process{}, content: map[string]map[string]bool{}}
 	for _, n := range s.nodes() {
 		state, err := n.Service("containerd")
 		if err != nil {
@@ -65,6 +65,7 @@ func (s *story) look(ctx context.Context) (facts, error) {
 		}
 		f.downloads = append(f.downloads, len(sent))
 	}
+	f.at = time.Now() // after the logs: what is pulled from now on is not in them yet
 	var err error
 	f.pods, err = s.podFacts(ctx)
 	return f, err
