@@ -4,7 +4,9 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,10 +24,22 @@ func TestTheTargetIsLookedAt(t *testing.T) {
 		target := upstream.Upstream{Host: "127.0.0.1:1", Path: "team", Scheme: upstream.HTTP}
 		l.apply(content(t, 1, target))
 		ctx, stop := context.WithCancel(t.Context())
-		reports, ended := []string{}, make(chan struct{})
+		var mu sync.Mutex
+		var all []string
+		reports := func() []string {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(all)
+		}
+		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			lookAtTarget(ctx, l, func() { reports = append(reports, l.status().targetFails) })
+			lookAtTarget(ctx, l, func() {
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, l.status().targetFails)
+			})
 		}()
 		pulls := proxy.New(l.table, proxy.Config{})
 		for range 6 {
@@ -37,14 +51,12 @@ func TestTheTargetIsLookedAt(t *testing.T) {
 			<-time.After(15 * time.Second)
 		}
 		<-time.After(time.Minute)
-		synctest.Wait()
-		if len(reports) != 1 || !strings.HasPrefix(reports[0], target.String()+": pulls from it fail: ") {
-			t.Errorf("they fail: %q", reports)
+		if got := reports(); len(got) != 1 || !strings.HasPrefix(got[0], target.String()+": pulls from it fail: ") {
+			t.Errorf("they fail: %q", got)
 		}
 		<-time.After(15 * time.Minute) // nobody asks
-		synctest.Wait()
-		if len(reports) != 2 || reports[1] != "" {
-			t.Errorf("it is not known any more: %q", reports)
+		if got := reports(); len(got) != 2 || got[1] != "" {
+			t.Errorf("it is not known any more: %q", got)
 		}
 		stop()
 		<-ended
