@@ -104,6 +104,8 @@ func (p *proofs) serve(w http.ResponseWriter, r *http.Request, pull proxy.Pull) 
 	if pull.Kind == proxy.KindManifests && p.arrived(pull.Reference, pull.Host, pull.Repository, r.RemoteAddr) {
 		select {
 		case <-r.Context().Done():
+			// An answer could still arrive while containerd closes the connection.
+			panic(http.ErrAbortHandler)
 		case <-time.After(p.hold):
 		}
 	}
