@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -113,6 +114,23 @@ func TestAHeadThatSaysTooLittleIsCompleted(t *testing.T) {
 				h.Get("Docker-Content-Digest") != judge.DigestLike("", data) || h.Get("Content-Length") != strconv.Itoa(len(data)) {
 				t.Errorf("%s of %q: %d %v", method, said, got.status, h)
 			}
+		}
+	}
+}
+
+// TestTheDigestOfSchema1IsTheRegistrys: it is not that of the bytes, which are signed.
+func TestTheDigestOfSchema1IsTheRegistrys(t *testing.T) {
+	t.Parallel()
+	const kind, digest = "application/vnd.docker.distribution.manifest.v1+prettyjws", "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	s := start(t, Config{}, host(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", kind)
+		w.Header().Set("Docker-Content-Digest", digest)
+		_, _ = io.WriteString(w, `{"schemaVersion": 1, "fsLayers": [], "signatures": []}`)
+	}))
+	for _, method := range []string{http.MethodHead, http.MethodGet} {
+		got := s.do(method, manifestPath)
+		if got.status != http.StatusOK || got.header.Get("Content-Type") != kind || got.header.Get("Docker-Content-Digest") != digest {
+			t.Errorf("%s: %d %v", method, got.status, got.header)
 		}
 	}
 }
