@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"regexp"
 	"unicode"
 	"unicode/utf8"
 )
@@ -37,6 +38,13 @@ func Line(text string, most int) string {
 	}
 	return string(b)
 }
+
+// localPorts finds our own end of a connection, which is another each time.
+var localPorts = regexp.MustCompile(`\S+:\d+->`)
+
+// Stable is the text of an error without our own end of a connection. It is for what
+// is written whenever it changes: each try would be a write.
+func Stable(text string) string { return localPorts.ReplaceAllString(text, "") }
 
 // Text is as Line, but line feeds, tabs and blanks stay. It is for what we composed
 // of several lines, each of which is a Line.

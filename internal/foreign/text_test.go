@@ -80,3 +80,11 @@ func FuzzText(f *testing.F) {
 		}
 	})
 }
+
+func TestStable(t *testing.T) {
+	t.Parallel()
+	got := foreign.Stable("read tcp 10.0.0.6:32852->10.112.0.22:5001: connection reset; dial tcp [fd00::1]:9->[fd00::2]:443: refused")
+	if want := "read tcp 10.112.0.22:5001: connection reset; dial tcp [fd00::2]:443: refused"; got != want {
+		t.Errorf("%q", got)
+	}
+}

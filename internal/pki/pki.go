@@ -81,9 +81,9 @@ func ServiceNames(clusterDomain string, ips ...string) []string {
 }
 
 // EnsureCA returns the CA it was given, or a new one for names if there is none;
-// the second result says which. A CA of an older version may sign for any name. A CA that has expired is an ErrExpired, one that
-// cannot sign an ErrDamaged: neither is replaced, because every client that
-// trusts it would be cut off.
+// the second result says which. A CA of an older version may sign for any name. A
+// CA that has expired is an ErrExpired, one that cannot sign an ErrDamaged: neither
+// is replaced, because every client that trusts it would be cut off.
 func EnsureCA(now time.Time, ca KeyPair, names []string) (KeyPair, bool, error) {
 	if ca.IsZero() {
 		fresh, err := NewCA(now, names)

@@ -62,6 +62,14 @@ func (inv *Inventory) IsPlatforms(namespace string) bool {
 	return known && inv.Whose.Platform != nil && inv.Whose.Platform.Matches(have)
 }
 
+// IsTenants reports whether a namespace may be a tenant's, so that nothing in it may
+// hold a switch up. kube-system is no tenant's on any cluster: whoever writes there
+// has all rights. So what runs there counts, even where nobody says that it is the
+// platform's; it is not moved, and gets no pull secret.
+func (inv *Inventory) IsTenants(namespace string) bool {
+	return namespace != metav1.NamespaceSystem && !inv.IsPlatforms(namespace)
+}
+
 // selects reports whether a workload is the platform's by its own label.
 func (s Selection) selects(o metav1.Object) bool {
 	return s.Workloads && s.Platform != nil && s.Platform.Matches(labels.Set(o.GetLabels()))

@@ -124,10 +124,7 @@ func (c *counter) of(kind string, o client.Object) switchover.Reference {
 	if ignored {
 		c.ignored[o.GetUID()] = true
 	}
-	// kube-system is no tenant's on any cluster: whoever writes there has all rights.
-	// So what runs there counts, even where nobody says that it is the platform's.
-	foreign := namespace != metav1.NamespaceSystem && !c.inv.IsPlatforms(namespace)
-	return switchover.Reference{User: kind + " " + cluster.Key(o), Namespace: namespace, Foreign: foreign, Ignored: ignored}
+	return switchover.Reference{User: kind + " " + cluster.Key(o), Namespace: namespace, Foreign: c.inv.IsTenants(namespace), Ignored: ignored}
 }
 
 // add adds the images of a pod. Like is a reference with what is known of user.
@@ -171,7 +168,7 @@ func required(inv *cluster.Inventory, image string) (list, problems []string) {
 func lists(inv *cluster.Inventory) []*corev1.ConfigMap {
 	var all []*corev1.ConfigMap
 	for i := range inv.RequiredImages {
-		if cm := &inv.RequiredImages[i]; inv.IsPlatforms(cm.Namespace) && !inv.Ignored[cm.Namespace] && !cluster.IsIgnored(cm) {
+		if cm := &inv.RequiredImages[i]; !inv.IsTenants(cm.Namespace) && !inv.Ignored[cm.Namespace] && !cluster.IsIgnored(cm) {
 			all = append(all, cm)
 		}
 	}

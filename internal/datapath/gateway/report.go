@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 const (
@@ -107,7 +108,7 @@ func (r *reporter) annotations() map[string]any {
 		want[v1alpha1.AnnotationTargetFails] = s.targetFails
 	}
 	if s.problem != nil {
-		want[v1alpha1.AnnotationMessage] = s.problem.Error()
+		want[v1alpha1.AnnotationMessage] = foreign.Line(foreign.Stable(s.problem.Error()), 4*foreign.Sentence)
 	}
 	if at, clients := r.usage.latest(); !at.IsZero() {
 		want[v1alpha1.AnnotationLastUse] = at.UTC().Format(time.RFC3339)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -63,4 +64,18 @@ func TestLongDownloadsStayReported(t *testing.T) {
 			t.Errorf("%d actions while nothing happens", n)
 		}
 	})
+}
+
+// TestAReportIsTheSameAtEachTry: an error of a connection has another port of ours each
+// time. A report with it would be a write of the Pod at each try.
+func TestAReportIsTheSameAtEachTry(t *testing.T) {
+	t.Parallel()
+	message := func(port string) any {
+		s := status{problem: errors.New("target https://a/b: read tcp 10.0.0.6:" + port + "->10.0.0.1:443: reset\x1b[2J")}
+		r := &reporter{status: func() status { return s }, usage: newUsage(time.Now)}
+		return r.annotations()[v1alpha1.AnnotationMessage]
+	}
+	if a, b := message("1001"), message("1002"); a != b || a != "target https://a/b: read tcp 10.0.0.1:443: reset\ufffd[2J" {
+		t.Errorf("%q, then %q", a, b)
+	}
 }

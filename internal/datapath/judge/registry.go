@@ -13,8 +13,8 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// userAgent is what registries see; some refuse an empty one.
-const userAgent = "d8-registry"
+// UserAgent is what registries see of us; some refuse an empty one.
+const UserAgent = "d8-registry"
 
 // mostChildren is how many entries of one index are asked for. A platform has a few
 // variants of an architecture at most.
@@ -90,7 +90,7 @@ func (r Registry) Image(ctx context.Context, image string, architectures []strin
 	case Legacy:
 		return errors.New("it is of schema 1, which containerd does not run")
 	case Artifact:
-		return fmt.Errorf("it is no image but an artifact")
+		return errors.New("it is no image but an artifact")
 	case Image:
 	}
 	return nil
@@ -223,7 +223,7 @@ func (r Registry) do(ctx context.Context, method, repository, path string) (*htt
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
-	req.Header.Set("User-Agent", userAgent)
+	req.Header.Set("User-Agent", UserAgent)
 	if repository != "" {
 		req.Header["Accept"] = Accept()
 	}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"fmt"
-	"regexp"
 	"sync"
 	"time"
 
@@ -59,11 +58,8 @@ func (s *streak) failing(now time.Time) string {
 	if s.count < failingAttempts || s.last.Sub(s.since) < failingFor || now.Sub(s.last) > failingUntil {
 		return ""
 	}
-	return foreign.Line(localPorts.ReplaceAllString(s.reason, ""), foreign.Word)
+	return foreign.Line(foreign.Stable(s.reason), foreign.Word)
 }
-
-// localPorts finds our own end of a connection, which is another each time.
-var localPorts = regexp.MustCompile(`\S+:\d+->`)
 
 // Failing says that all pulls from an upstream have failed for a while, and why; empty
 // when they have not.

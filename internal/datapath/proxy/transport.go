@@ -11,12 +11,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// userAgent is what upstreams see; some refuse an empty one.
-const userAgent = "d8-registry"
+// userAgent is the same whoever of us asks.
+const userAgent = judge.UserAgent
 
 const (
 	dialTimeout = 5 * time.Second

@@ -5,13 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/url"
-	"regexp"
 
 	"github.com/d8-registry/registry/internal/foreign"
 )
-
-// ports finds the local port of a connection, which is a new one each time.
-var ports = regexp.MustCompile(`\S+:\d+->`)
 
 // Brief is the cause of a failed request, in words that stay the same as long as
 // the cause does. A report is written to the API server whenever it changes: with
@@ -39,11 +35,11 @@ func cause(err error) string {
 		for inner := op; errors.As(inner.Err, &inner); {
 			op = inner
 		}
-		return op.Op + ": " + ports.ReplaceAllString(op.Err.Error(), "")
+		return op.Op + ": " + foreign.Stable(op.Err.Error())
 	}
 	var asked *url.Error
 	if errors.As(err, &asked) { // its address has the proof's nonce
 		err = asked.Err
 	}
-	return ports.ReplaceAllString(err.Error(), "")
+	return foreign.Stable(err.Error())
 }

@@ -121,8 +121,9 @@ func newCertificate(folder handoff.StateDir, host string) (*certificate, error) 
 	names := []string{host, "localhost"} // a DNS name, so that it can sign for no other
 	ca, fresh, err := pki.EnsureCA(now, ca, names)
 	if errors.Is(err, pki.ErrExpired) || errors.Is(err, pki.ErrDamaged) || err == nil && len(ca.Refused(names)) > 0 {
-		// It is of no use here; the last case is another --listen than before. Only this node's containerd trusts it, and the other half writes the new one
-		// before the next proof.
+		// It is of no use here; the last case is another --listen than before. Only this
+		// node's containerd trusts it, and the other half writes the new one before the
+		// next proof.
 		ca, err = pki.NewCA(now, names)
 		fresh = true
 	}
