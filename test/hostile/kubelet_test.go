@@ -3,7 +3,6 @@ package hostile
 import (
 	"context"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/gateway"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 	"github.com/d8-registry/registry/test/harness/kubelet"
+	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
 // missing is part of the name of each image that is nowhere.
@@ -56,7 +56,7 @@ func (c *cluster) runPods() {
 			c.t.Fatal(err)
 		}
 	}
-	c.proxy = freeAddress(c.t)
+	c.proxy = loopback.Address(c.t)
 	k := &kubelets{c: c, stop: func() {}}
 	c.background(func(ctx context.Context) error {
 		defer func() { k.stop() }()
@@ -111,17 +111,6 @@ func (k *kubelets) runProxy(ctx context.Context, pod *corev1.Pod) {
 		}
 	})
 	k.proxy, k.stop = pod.Name, sync.OnceFunc(func() { cancel(); running.Wait() })
-}
-
-// freeAddress is one of loopback that nobody listened on a moment ago.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // delete deletes an object by name.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -33,6 +32,7 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 	"github.com/d8-registry/registry/test/harness/kubelet"
+	"github.com/d8-registry/registry/test/harness/loopback"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -91,7 +91,7 @@ func newCluster(t *testing.T) *cluster {
 		c.node(name)
 	}
 	c.registrySecret()
-	proxy := freeAddress(t)
+	proxy := loopback.Address(t)
 	c.kubelets = startKubelets(t, api, watching, proxy)
 	startAgents(t, watching)
 	settings := switchover.DefaultSettings()
@@ -261,15 +261,4 @@ func pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	<-timer.C
-}
-
-// freeAddress is one of loopback that nobody listened on a moment ago.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
