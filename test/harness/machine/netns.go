@@ -85,18 +85,12 @@ func NewNetwork(ctx context.Context, r *Run) (*Network, error) {
 	return n, n.bridge.ip(ctx, "link add br0 address "+bridgeMAC+" type bridge", "addr add "+gateway+"/"+bits+" dev br0", "link set br0 up")
 }
 
-// RouteService sends what goes to a service address to a namespace, which must
-// hold the address. It is all of a Service's network that is played here.
+// RouteService sends what goes to a service address to a namespace for good.
 func (n *Network) RouteService(ctx context.Context, service netip.Addr, to *Space) error {
 	if err := to.ip(ctx, "addr replace "+service.String()+"/32 dev lo"); err != nil {
 		return err
 	}
 	return n.bridge.ip(ctx, "route replace "+service.String()+" via "+to.IP.String())
-}
-
-// UnrouteService makes a service address unreachable.
-func (n *Network) UnrouteService(ctx context.Context, service netip.Addr) error {
-	return n.bridge.ip(ctx, "route replace unreachable "+service.String())
 }
 
 // AddHost makes a name known in all namespaces made from now on.

@@ -15,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -39,7 +38,8 @@ const (
 
 // Standins play kubelet, scheduler, the workload controllers and kube-proxy, as
 // far as a switch of the registry depends on them. All that is played is in this
-// file; workloads.go reads what to play, pods.go does the real part of it.
+// file; workloads.go reads what to play, pods.go does the real part of it, service.go
+// has the addresses of Services.
 type Standins struct {
 	cluster *Cluster
 	client  client.Client
@@ -48,8 +48,8 @@ type Standins struct {
 	log     *slog.Logger
 
 	mu       sync.Mutex
-	notReady map[string]bool      // nodes that a story declared lost
-	service  map[string]types.UID // the pods that Service addresses are routed to
+	notReady map[string]bool // nodes that a story declared lost
+	services map[netip.AddrPort]*Service
 	written  map[types.UID]string // statuses as written last
 }
 
@@ -57,7 +57,7 @@ type Standins struct {
 func NewStandins(c *Cluster, cl client.Client, view *View, rec *Recorder, log *slog.Logger) *Standins {
 	return &Standins{
 		cluster: c, client: cl, view: view, log: log, pods: newPodRunner(c, cl, rec, log),
-		notReady: map[string]bool{}, service: map[string]types.UID{}, written: map[types.UID]string{},
+		notReady: map[string]bool{}, services: map[netip.AddrPort]*Service{}, written: map[types.UID]string{},
 	}
 }
 
@@ -350,47 +350,4 @@ func (s *Standins) writeStatus(ctx context.Context, w workload, c counts) error 
 	}
 	s.written[w.object.GetUID()] = string(patch)
 	return s.client.Status().Patch(ctx, w.object.DeepCopyObject().(client.Object), client.RawPatch(types.MergePatchType, patch))
-}
-
-// routeService sends the address of Service registry to the newest ready pod
-// behind it, as kube-proxy would.
-func (s *Standins) routeService(ctx context.Context, pods []corev1.Pod) error {
-	var services corev1.ServiceList
-	if err := s.view.List(ctx, &services, client.InNamespace("d8-system")); err != nil {
-		return err
-	}
-	for _, service := range services.Items {
-		address, err := netip.ParseAddr(service.Spec.ClusterIP)
-		if err != nil {
-			continue // headless
-		}
-		var newest *corev1.Pod
-		for i := range pods {
-			pod := &pods[i]
-			if pod.Namespace == service.Namespace && kubelet.Ready(pod) && len(service.Spec.Selector) > 0 &&
-				labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(pod.Labels)) &&
-				(newest == nil || newest.CreationTimestamp.Before(&pod.CreationTimestamp)) {
-				newest = pod
-			}
-		}
-		if err := s.route(ctx, service.Name, address, newest); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Standins) route(ctx context.Context, service string, address netip.Addr, pod *corev1.Pod) error {
-	uid := types.UID("")
-	if pod != nil {
-		uid = pod.UID
-	}
-	if was, known := s.service[service]; known && was == uid {
-		return nil
-	}
-	s.service[service] = uid
-	if pod == nil {
-		return s.cluster.Network.UnrouteService(ctx, address)
-	}
-	return s.cluster.Network.RouteService(ctx, address, s.pods.space(pod))
 }
