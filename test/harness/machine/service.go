@@ -136,7 +136,7 @@ func (s *Standins) routeService(ctx context.Context, pods []corev1.Pod) error {
 
 func (s *Standins) route(ctx context.Context, service *corev1.Service, address netip.Addr, pod *corev1.Pod) error {
 	for _, port := range service.Spec.Ports {
-		at := netip.AddrPortFrom(address, uint16(port.Port)) //nolint:gosec // the API server has checked it
+		at := netip.AddrPortFrom(address, uint16(port.Port))
 		if s.services[at] == nil {
 			made, err := s.cluster.Network.NewService(ctx, at)
 			if err != nil {
