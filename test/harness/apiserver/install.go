@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
@@ -138,9 +140,20 @@ func (a *API) waitEstablished(ctx context.Context) error {
 	return nil
 }
 
+// parametersAreRead reports whether policies have the ModuleConfigs that they
+// compare others with.
+func (a *API) parametersAreRead(ctx context.Context) bool {
+	probe := &unstructured.Unstructured{}
+	probe.SetGroupVersionKind(deckhousev1alpha1.GroupVersion().WithKind("ModuleConfig"))
+	probe.SetName("apitest")
+	err := a.admin.Create(ctx, probe, client.DryRunAll)
+	return err == nil || !strings.Contains(err.Error(), "not yet synced")
+}
+
 // WaitForPolicies returns when the admission policies that exist now are in
 // force. The API server reads policies in the order in which they were
-// written, so it writes one more, which refuses one ConfigMap, and tries.
+// written, so it writes one more, which refuses one ConfigMap, and tries. What
+// policies compare with has to be read, too: until then all is refused.
 func (a *API) WaitForPolicies(ctx context.Context) error {
 	// A name of its own: an earlier one, deleted by now, may still be in force.
 	name := "apitest-" + rand.String(10)
@@ -168,7 +181,7 @@ func (a *API) WaitForPolicies(ctx context.Context) error {
 	waitErr := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		err := a.admin.Create(ctx, probe.DeepCopy(), client.DryRunAll)
 		if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
-			return true, nil
+			return a.parametersAreRead(ctx), nil
 		}
 		return false, err
 	})
