@@ -38,6 +38,9 @@ data:
   Corefile: |
     .:53 {
       errors
+      health {
+        lameduck 5s
+      }
       ready
       hosts {
 ${HOSTS}        fallthrough
