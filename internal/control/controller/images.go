@@ -53,6 +53,8 @@ func (i *images) request(req switchover.CheckRequest, v *state.View, inv *cluste
 		Fingerprint:   req.Fingerprint(),
 		Upstream:      req.Upstream,
 		Images:        req.Images,
+		Own:           req.Own,
+		Compare:       req.Compare,
 		Sources:       platform.Sources(inv, v.Observed.Census, i.own),
 		Architectures: slices.Compact(architectures),
 	}

@@ -31,7 +31,7 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	o.Published = state.Published(v.Layout)
 	o.ProxyPublished = state.LayoutIn(v.OwnSecret(v1alpha1.SecretProxy), v1alpha1.KeyProxyLayout)
 	o.Nodes = r.nodes.Observe(v.Snapshot, o.Now)
-	o.Check = r.images.runner.Report()
+	o.Check, o.Compared = r.images.runner.Report(), r.images.runner.Compared()
 	o.Probe = r.images.own
 	names := v.KnownNames()
 	r.cluster.Names.Set(names)

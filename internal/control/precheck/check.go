@@ -45,13 +45,17 @@ type Request struct {
 	// Sources say for messages what needs an image. An image without a source
 	// is its own.
 	Sources map[string]string
+	// Own is our own image, as one of Images; Compare the registry that the cluster runs
+	// on, if it is another one: the zero one compares nothing.
+	Own     string
+	Compare upstream.Upstream
 	// Architectures that an index must have, as in Node.status.nodeInfo:
 	// "amd64". Empty: every index is good.
 	Architectures []string
 }
 
 func (r Request) same(o Request) bool {
-	return r.Fingerprint == o.Fingerprint && r.Upstream == o.Upstream &&
+	return r.Fingerprint == o.Fingerprint && r.Upstream == o.Upstream && r.Own == o.Own && r.Compare == o.Compare &&
 		slices.Equal(r.Images, o.Images) && slices.Equal(r.Architectures, o.Architectures)
 }
 
@@ -60,6 +64,9 @@ type Checker struct {
 	Transport Transport
 	// Timeout is for one image, everything included; 0 means defaultTimeout.
 	Timeout time.Duration
+	// CompareTimeout is for our own image at the registry that the cluster runs on; 0
+	// means compareTimeout.
+	CompareTimeout time.Duration
 }
 
 // Check asks for every image once and reports what it found. It ends early when

@@ -1,6 +1,7 @@
 package precheck
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -28,6 +29,8 @@ type Runner struct {
 	wanted  *Request // nil: none
 	changed chan struct{}
 	report  switchover.CheckReport
+
+	tags comparisons
 }
 
 // NewRunner makes a Runner that calls wake whenever its report has changed
@@ -70,8 +73,12 @@ func (r *Runner) Report() switchover.CheckReport {
 	return r.report
 }
 
+// Compared is the last comparison of tags that has ended.
+func (r *Runner) Compared() switchover.Comparison { return r.tags.latest() }
+
 // Run works until ctx ends.
 func (r *Runner) Run(ctx context.Context) error {
+	defer r.tags.running.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,13 +89,16 @@ func (r *Runner) Run(ctx context.Context) error {
 		wanted := r.wanted
 		r.mu.Unlock()
 		if wanted != nil {
-			r.until(ctx, wanted)
+			if r.until(ctx, wanted) {
+				r.tags.begin(ctx, r.checker, *wanted, r.wake)
+			}
 		}
 	}
 }
 
-// until works on one request until all is found, or another request is wanted.
-func (r *Runner) until(ctx context.Context, wanted *Request) {
+// until works on one request until all is found, or another request is wanted. It
+// reports whether all was found.
+func (r *Runner) until(ctx context.Context, wanted *Request) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	// Another request ends this one at once.
 	var watch sync.WaitGroup
@@ -104,22 +114,30 @@ func (r *Runner) until(ctx context.Context, wanted *Request) {
 	})
 	round := newRound(*wanted)
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		comparing, stop := context.WithCancel(ctx)
+		own := r.checker.compareOwn(comparing, *wanted)
 		r.checker.run(ctx, round, r.progress(wanted, round))
-		if ctx.Err() != nil {
-			return
-		}
 		report := round.report(time.Now())
+		if report.At.IsZero() {
+			stop() // nobody waits for what the old registry says
+		}
+		compared := own()
+		report.OwnDiffers, report.OwnUnknown = compared.differs, compared.unknown
+		stop()
+		if ctx.Err() != nil {
+			return false
+		}
 		r.publish(wanted, report)
 		r.wake()
-		if !report.At.IsZero() {
+		if !report.At.IsZero() && report.OwnDiffers == "" {
 			r.log.Info("image check passed", "upstream", wanted.Upstream.String(), "items", report.Total)
-			return
+			return true
 		}
 		r.log.Warn("image check did not pass", "upstream", wanted.Upstream.String(),
 			"found", report.Done, "items", report.Total, "err", firstError(report), "retry", wait.String())
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-time.After(wait):
 		}
 	}
@@ -155,8 +173,8 @@ func (r *Runner) publish(wanted *Request, report switchover.CheckReport) {
 }
 
 func firstError(report switchover.CheckReport) string {
-	if report.Problem != "" {
-		return report.Problem
+	if problem := cmp.Or(report.Problem, report.OwnDiffers); problem != "" {
+		return problem
 	}
 	if len(report.Failures) > 0 {
 		return report.Failures[0].Image + ": " + report.Failures[0].Error

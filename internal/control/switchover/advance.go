@@ -54,6 +54,7 @@ func (p Protocol) Advance(s State, seen Observed) State {
 	e.exclude()
 	e.approveRestarts()
 	e.learnFallback()
+	e.learnDifferences()
 	e.run()
 	return e.s
 }

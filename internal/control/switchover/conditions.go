@@ -139,6 +139,21 @@ func (e *evaluation) messageOf(step string) string {
 	return ""
 }
 
+// learnDifferences puts into the message of the image check, once, what was found out
+// about tags after it had passed.
+func (e *evaluation) learnDifferences() {
+	found, checked := e.seen.Compared, e.s.Checked
+	c := e.s.condition(names.ConditionImages)
+	if found.Differing == 0 || checked == nil || checked.Differing > 0 || checked.Fingerprint != found.Fingerprint || c == nil || c.Status != metav1.ConditionTrue {
+		return
+	}
+	known := *checked
+	known.Differing = found.Differing
+	e.s.Checked = &known
+	e.s.Conditions = slices.Clone(e.s.Conditions)
+	e.s.condition(names.ConditionImages).Message = withLines(c.Message, differingMessage(found))
+}
+
 // misplaced are the workloads that we may re-point and that name another base
 // than the target's.
 func (e *evaluation) misplaced() []Reference {

@@ -92,7 +92,11 @@ func (e *evaluation) checkRequest() CheckRequest {
 		}
 	}
 	slices.Sort(images)
-	return CheckRequest{Upstream: e.s.Target.Upstream, Images: slices.Compact(images)}
+	request := CheckRequest{Upstream: e.s.Target.Upstream, Images: slices.Compact(images), Own: e.seen.Probe}
+	if old := e.s.Active.Upstream; !old.IsZero() && layout.NameOf(old) != layout.NameOf(request.Upstream) {
+		request.Compare = old
+	}
+	return request
 }
 
 // gates reports whether a switch waits for what a reference needs. Everybody who
@@ -125,5 +129,5 @@ func (r CheckRequest) Fingerprint() string {
 // passed reports whether the report says that all that was asked for is there.
 func (c CheckReport) passed(r CheckRequest) bool {
 	return c.Fingerprint != "" && c.Fingerprint == r.Fingerprint() && !c.At.IsZero() &&
-		c.Problem == "" && c.FailureCount == 0 && c.Done == c.Total
+		c.Problem == "" && c.OwnDiffers == "" && c.FailureCount == 0 && c.Done == c.Total
 }

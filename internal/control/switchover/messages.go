@@ -39,8 +39,10 @@ func checkMessage(request CheckRequest, report CheckReport) string {
 		return "Initializing"
 	case report.Problem != "":
 		return host + ": " + foreign.Line(report.Problem, foreign.Sentence)
+	case report.OwnDiffers != "":
+		return host + ": " + foreign.Line(report.OwnDiffers, 4*foreign.Sentence)
 	case report.passed(request):
-		return allCheckedMessage(host, report.Total)
+		return withLines(allCheckedMessage(host, report.Total), foreign.Line(report.OwnUnknown, 2*foreign.Sentence))
 	case report.FailureCount == 0:
 		return fmt.Sprintf("%s: %d of %d items processed", host, report.Done, report.Total)
 	}
@@ -68,6 +70,15 @@ func (e *evaluation) unreadableAddress() string {
 	}
 	return fmt.Sprintf("%s: containerd 1.6 cannot read image references with an IPv6 address. Use a DNS name, or upgrade containerd on %s.",
 		host, nodeList(nodes, func(n Node) string { return n.Name }))
+}
+
+// differingMessage warns of tags that mean another image than before the switch.
+func differingMessage(c Comparison) string {
+	first := c.First
+	if more := c.Differing - len(first); more > 0 {
+		first = append(slices.Clone(first), fmt.Sprintf("...and %d more", more))
+	}
+	return fmt.Sprintf("%d tag(s) mean another image than at the registry before: %s", c.Differing, strings.Join(capped(first, mostUsers), ", "))
 }
 
 func preflightMessage(unready []Node, of int) string {

@@ -30,8 +30,10 @@ type Observed struct {
 	// fetch from the target alone before they report.
 	Probe string
 	// Check is how far the check of Protocol.CheckRequest is.
-	Check  CheckReport
-	Census Census
+	Check CheckReport
+	// Compared is the comparison of tags that ended last. Nothing waits for it.
+	Compared Comparison
+	Census   Census
 	// FinalCheck is a complete check of Protocol.CheckRequest made in this pass
 	// after the live census. The zero value means that none was made.
 	FinalCheck CheckReport
@@ -157,6 +159,18 @@ type CheckReport struct {
 	Problem string
 	// At is when the check ended; zero while it runs.
 	At time.Time
+	// OwnDiffers says how our own image differs from the one at the registry that the
+	// cluster runs on: nothing passes then. OwnUnknown says why that is not known.
+	OwnDiffers, OwnUnknown string
+}
+
+// Comparison is of the tags of a check that has passed, with those of the registry
+// that the cluster ran on.
+type Comparison struct {
+	Fingerprint string // of the check
+	// Differing is how many tags have another digest there, First are the first ones.
+	Differing int
+	First     []string
 }
 
 // CheckFailure is one image that was not found.

@@ -72,6 +72,9 @@ type Checked struct {
 	Fingerprint string    `json:"fingerprint"`
 	Items       int       `json:"items"`
 	At          time.Time `json:"at"`
+	// Differing is how many tags were found to have another digest at the registry
+	// that the cluster ran on.
+	Differing int `json:"differing,omitempty"`
 }
 
 // Exclusion is a node that the barrier of a generation left out.
@@ -135,4 +138,9 @@ type CheckRequest struct {
 	// Images are to be found below the upstream's path: "module@sha256:..." or
 	// "name:tag", sorted, each once.
 	Images []string `json:"images,omitempty"`
+	// Own is our own image, one of Images. Compare is the registry that the cluster
+	// runs on, if it is another one: what has another digest there is told, and of Own
+	// is waited for. They are no part of the fingerprint.
+	Own     string            `json:"own,omitempty"`
+	Compare upstream.Upstream `json:"compare,omitzero"`
 }

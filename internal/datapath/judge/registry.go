@@ -118,32 +118,38 @@ func (r Registry) manifest(ctx context.Context, repository, reference, digest st
 }
 
 func (r Registry) read(ctx context.Context, repository, path, digest string) (Manifest, error) {
+	m, _, err := r.fetch(ctx, repository, path, digest)
+	return m, err
+}
+
+// fetch also returns the bytes of the manifest.
+func (r Registry) fetch(ctx context.Context, repository, path, digest string) (Manifest, []byte, error) {
 	resp, err := r.do(ctx, http.MethodGet, repository, path)
 	if err != nil {
-		return Manifest{}, err
+		return Manifest{}, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }() // not read to its end: it may have none
 	outcome, reason := OfStatus(resp, r.url(""))
 	switch {
 	case outcome == NotFound:
-		return Manifest{}, &Error{Outcome: NotFound, text: "not found"}
+		return Manifest{}, nil, &Error{Outcome: NotFound, text: "not found"}
 	case outcome != Relayed:
-		return Manifest{}, &Error{Outcome: outcome, text: reason}
+		return Manifest{}, nil, &Error{Outcome: outcome, text: reason}
 	case resp.StatusCode != http.StatusOK:
-		return Manifest{}, &Error{Outcome: ServerError, text: "answered " + resp.Status + ", which is no manifest"}
+		return Manifest{}, nil, &Error{Outcome: ServerError, text: "answered " + resp.Status + ", which is no manifest"}
 	}
 	data, err := ReadBody(resp.Body)
 	if err != nil {
-		return Manifest{}, &Error{Outcome: ServerError, err: err}
+		return Manifest{}, nil, &Error{Outcome: ServerError, err: err}
 	}
 	m, err := Read(resp.Header, data, digest)
 	switch {
 	case errors.Is(err, ErrDigest):
-		return Manifest{}, &Error{Outcome: WrongDigest, err: err}
+		return Manifest{}, nil, &Error{Outcome: WrongDigest, err: err}
 	case err != nil:
-		return Manifest{}, &Error{Outcome: ServerError, err: err}
+		return Manifest{}, nil, &Error{Outcome: ServerError, err: err}
 	}
-	return m, nil
+	return m, data, nil
 }
 
 // children asks for what the index has for each architecture. The clients of an
