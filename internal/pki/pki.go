@@ -34,10 +34,12 @@ const (
 )
 
 // ErrExpired says that a CA has expired: clients refuse all that it signed, and
-// only a rotation helps. ErrDamaged says that what should be a CA cannot sign.
+// only a rotation helps. ErrDamaged says that what should be a CA cannot sign,
+// ErrEarly that the CA is younger than the time that the clock tells.
 var (
 	ErrExpired = errors.New("the CA has expired")
 	ErrDamaged = errors.New("this is no CA that can sign")
+	ErrEarly   = errors.New("the clock is before the beginning of the CA")
 )
 
 // KeyPair is a certificate and its private key, PEM-encoded. Nothing prints
@@ -161,7 +163,9 @@ func permits(ca *x509.Certificate, name string) bool {
 // EnsureLeaf returns the leaf it was given if it chains to the CA, names
 // exactly names (DNS names or IPs) and has more than a third of its life left;
 // else a new one. The second result says which. Names that the CA cannot sign for
-// are left out, see Refused.
+// are left out, see Refused. With an error the leaf is the one that was given: a
+// new one of a CA that has expired, or by a clock that is behind the CA's first day,
+// would serve nobody, and be made anew each time.
 func EnsureLeaf(now time.Time, ca, leaf KeyPair, names []string) (KeyPair, bool, error) {
 	refused := ca.Refused(names)
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(refused, name) })
@@ -169,15 +173,20 @@ func EnsureLeaf(now time.Time, ca, leaf KeyPair, names []string) (KeyPair, bool,
 		return leaf, false, nil
 	}
 	caCert, caKey, err := ca.parse()
-	if err != nil {
-		return KeyPair{}, false, fmt.Errorf("read CA: %w", err)
+	switch {
+	case err != nil:
+		return leaf, false, fmt.Errorf("%w: %w", ErrDamaged, err)
+	case !leaf.IsZero() && now.After(caCert.NotAfter):
+		return leaf, false, fmt.Errorf("%s: %w", caCert.NotAfter.Format(time.DateOnly), ErrExpired)
+	case !leaf.IsZero() && now.Before(caCert.NotBefore):
+		return leaf, false, fmt.Errorf("%s: %w", now.Format(time.DateOnly), ErrEarly)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return KeyPair{}, false, fmt.Errorf("make leaf key: %w", err)
+		return leaf, false, fmt.Errorf("make leaf key: %w", err)
 	}
 	end := now.Add(LeafLife)
-	if end.After(caCert.NotAfter) {
+	if end.After(caCert.NotAfter) && caCert.NotAfter.After(now) {
 		end = caCert.NotAfter
 	}
 	template := &x509.Certificate{

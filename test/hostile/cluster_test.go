@@ -23,6 +23,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/component"
 	"github.com/d8-registry/registry/internal/control/controller"
+	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
@@ -48,6 +49,8 @@ type cluster struct {
 	a, b *testregistry.Registry
 	// proxy is where the in-cluster proxy listens; empty without kubelets.
 	proxy string
+	// rotations are the controller's settings of them.
+	rotations state.Rotations
 	// selector is --platform-selector; nil for the default.
 	selector *string
 
@@ -87,7 +90,7 @@ func (c *cluster) start() {
 	cfg := controller.Config{
 		REST:   c.api.As(c.t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
 		Config: component.Config{Image: ":v1", AgentPort: 5001}, PlatformSelector: "heritage=deckhouse", ClusterDomain: "cluster.local",
-		Settings: switchover.DefaultSettings(), MetricsAddress: "0", HealthAddress: "0",
+		Settings: switchover.DefaultSettings(), Rotations: c.rotations, MetricsAddress: "0", HealthAddress: "0",
 	}
 	if c.selector != nil {
 		cfg.PlatformSelector = *c.selector

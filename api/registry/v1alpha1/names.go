@@ -59,6 +59,15 @@ const (
 	// AnnotationTargetFails on proxy pods is the target and why all pulls from it have
 	// failed for a while, absent when they have not: "https://host/path: why".
 	AnnotationTargetFails = "registry.deckhouse.io/target-fails"
+	// AnnotationIdentity on proxy pods stands for the users and the certificate that are
+	// in use. AnnotationOldUse is the last use of a password that is being replaced, by
+	// user: "ro 2026-12-01T12:00:00Z 10.0.0.3", separated by commas.
+	AnnotationIdentity = "registry.deckhouse.io/identity"
+	AnnotationOldUse   = "registry.deckhouse.io/last-use-of-old"
+	// AnnotationRotate on SecretPKI, or on the Secret of a user of the in-cluster proxy,
+	// with a value that it did not have, is the operator's order to replace what it
+	// shows.
+	AnnotationRotate = "registry.deckhouse.io/rotate"
 	// AnnotationRevision on the pod templates of agent and proxy says which
 	// version of the module made them, whatever registry their image is from.
 	AnnotationRevision = "registry.deckhouse.io/revision"

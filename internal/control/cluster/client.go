@@ -39,7 +39,9 @@ type Client struct {
 	// Wake asks for another pass. It never blocks.
 	Wake func()
 	Now  func() time.Time
-	Log  *slog.Logger
+	// Clock is the API server's.
+	Clock *Clock
+	Log   *slog.Logger
 }
 
 // Connection is how the API server is reached: with a configuration, else by a

@@ -40,14 +40,15 @@ func (k *Keeper) ObserveProxy(ctx context.Context, v *state.View) {
 	p.Exists = have != nil || service != nil
 	p.Wanted, p.Missing = proxiesWanted(v.Observed.Nodes)
 	k.observeProxyPods(v)
+	observeIdentity(v)
 	if have != nil {
 		p.Message = cmp.Or(rolloutMessage(*have, proxy, v), unproved(v))
 	}
 	node, hasNode := v.Doc.User(state.UserNode)
-	if ip := clusterIP(service); ip != "" && hasNode && !v.Doc.PKI.CA.IsZero() {
+	if ip, ca := clusterIP(service), v.Doc.PKI.Trusted(); ip != "" && hasNode && ca != "" {
 		p.Fallback = layout.Fallback{
 			Host:        net.JoinHostPort(ip, strconv.Itoa(proxyPort)),
-			CA:          v.Doc.PKI.CA.Cert,
+			CA:          ca,
 			Credentials: node.Credentials,
 		}
 	}
@@ -147,7 +148,7 @@ func (k *Keeper) pullThrough(ctx context.Context, host string, doc state.Documen
 		return errors.New("there is no read-only user yet")
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(doc.PKI.CA.Cert)) {
+	if !roots.AppendCertsFromPEM([]byte(doc.PKI.Trusted())) {
 		return errors.New("there is no CA yet")
 	}
 	// The address is the Service's IP, which is on the certificate too: the

@@ -12,7 +12,6 @@ import (
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
-	"github.com/d8-registry/registry/internal/datapath/regauth"
 )
 
 const (
@@ -37,13 +36,9 @@ func inClusterProxy(cfg Config) Component {
 
 // proxyConfig is all that the proxy reads: layout, users and certificate.
 func proxyConfig(v *state.View) (map[string][]byte, error) {
-	users := make([]regauth.User, 0, len(v.Doc.Users))
-	for _, u := range v.Doc.Users {
-		users = append(users, regauth.User{Name: u.Username, SHA256: state.HashOf(u.Password), Role: u.Role})
-	}
-	encoded, err := yaml.Marshal(users)
+	users, err := proxyUsers(v.Doc)
 	if err != nil {
-		return nil, fmt.Errorf("encode users of the proxy: %w", err)
+		return nil, err
 	}
 	routes, err := state.ProxyLayout(v)
 	if err != nil {
@@ -51,10 +46,18 @@ func proxyConfig(v *state.View) (map[string][]byte, error) {
 	}
 	return map[string][]byte{
 		v1alpha1.KeyProxyLayout: routes,
-		v1alpha1.KeyProxyUsers:  encoded,
+		v1alpha1.KeyProxyUsers:  users,
 		corev1.TLSCertKey:       []byte(v.Doc.PKI.Leaf.Cert),
 		corev1.TLSPrivateKeyKey: []byte(v.Doc.PKI.Leaf.Key),
 	}, nil
+}
+
+func proxyUsers(doc state.Document) ([]byte, error) {
+	encoded, err := yaml.Marshal(doc.Accepted())
+	if err != nil {
+		return nil, fmt.Errorf("encode users of the proxy: %w", err)
+	}
+	return encoded, nil
 }
 
 // proxyTemplate is the Pod of the in-cluster proxy.

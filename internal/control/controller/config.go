@@ -13,6 +13,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/component"
 	"github.com/d8-registry/registry/internal/control/platform"
 	"github.com/d8-registry/registry/internal/control/precheck"
+	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
@@ -38,18 +39,22 @@ type Config struct {
 	Protocol *switchover.Protocol
 	// LeaveBroken is that of platform.Mover; 0 means one minute.
 	LeaveBroken time.Duration
+	// Rotations are the settings of rotations.
+	Rotations state.Rotations
 	// LeaderElect makes the controller wait for the lease.
 	LeaderElect bool
 	// MetricsAddress and HealthAddress are addresses to listen on; "0" means none.
 	MetricsAddress, HealthAddress string
 	// Transport reaches upstreams for the image check; nil means as agents do.
 	Transport precheck.Transport
+	// Now is the controller's clock; nil means the real one.
+	Now func() time.Time
 }
 
 // RegisterFlags binds the configuration to command line flags and sets the
 // defaults.
 func (c *Config) RegisterFlags(flags *flag.FlagSet) {
-	c.Settings = switchover.DefaultSettings()
+	c.Settings, c.Rotations = switchover.DefaultSettings(), state.DefaultRotations()
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "path of a kubeconfig; empty: the pod's ServiceAccount")
 	flags.StringVar(&c.Image, "image", "", `the module's own image below the registry's base: ":v1" or "registry@sha256:..."`)
 	flags.StringVar(&c.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
@@ -60,6 +65,7 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.DurationVar(&c.Settings.NotReadyFor, "not-ready-for", c.Settings.NotReadyFor, "how long a node is NotReady before a switch goes on without it")
 	flags.DurationVar(&c.Settings.ProxyIdle, "proxy-idle", c.Settings.ProxyIdle, "how long the in-cluster proxy is unused before it is stopped")
 	flags.DurationVar(&c.Settings.ProxyIdleMax, "proxy-idle-max", c.Settings.ProxyIdleMax, "how long its stop is put off at most")
+	flags.DurationVar(&c.Rotations.Idle, "rotation-idle", c.Rotations.Idle, "how long an old password of the in-cluster proxy is unused before it is refused, and how long clients have to read a new CA")
 	flags.DurationVar(&c.Settings.RecheckNames, "recheck-names", c.Settings.RecheckNames, "how often names that are still referenced are looked at again")
 	flags.IntVar(&c.Settings.RestartsAtOnce, "restarts-at-once", c.Settings.RestartsAtOnce, "how many nodes may restart containerd at a time; of the control plane never more than one")
 	flags.IntVar(&c.AgentsAtOnce, "agents-at-once", 0, "how many agents an upgrade of the module replaces at a time, of the control plane never more than one; 0: a tenth of the nodes, at least one")

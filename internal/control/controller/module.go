@@ -18,6 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/settings"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -68,7 +69,7 @@ func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View
 	case ready == metav1.ConditionTrue:
 		status.Phase = deckhousev1alpha1.PhaseReady
 	}
-	for _, more := range []string{upgrade, r.problem, dangers(v.Doc.Target)} {
+	for _, more := range []string{upgrade, r.problem, dangers(v.Doc.Target), notes(v.Notes)} {
 		message = strings.TrimSpace(message + "\n" + more)
 	}
 	now := metav1.NewTime(r.cluster.Now().Truncate(1e9))
@@ -87,6 +88,15 @@ func dangers(t switchover.Target) string {
 		all = append(all, "Warning: imagesRepo has no path: every Pod may pull everything that the account may pull from "+t.Upstream.Host+", without a pull secret.")
 	}
 	return strings.Join(all, "\n")
+}
+
+// notes are about certificates and users. Nothing waits for them.
+func notes(all []string) string {
+	var lines []string
+	for _, note := range all {
+		lines = append(lines, foreign.Line(note, 4*foreign.Sentence)+".")
+	}
+	return strings.Join(lines, "\n")
 }
 
 func setModuleCondition(status *deckhousev1alpha1.ModuleStatus, kind string, value metav1.ConditionStatus, message string, now metav1.Time) {

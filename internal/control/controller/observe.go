@@ -38,7 +38,8 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	o.Census = r.mover.Census(v.Inventory, names, doc.Switch, r.images.own)
 	r.own.ObserveProxy(ctx, v)
 	progress = r.measure(v)
-	o.Platform = progress.Platform(doc, r.others(v))
+	others := r.others(v)
+	o.Platform, v.Identity.Told = progress.Platform(doc, others), !others.Registry
 	if problem := r.reports.problem; problem != "" && !o.Platform.Moved {
 		o.Platform.Waiting = append(o.Platform.Waiting, strings.Split(problem, "\n")...)
 	}

@@ -20,15 +20,15 @@ import (
 // listeners, instead of those of controller-runtime. They serve from the beginning,
 // also while the caches fill.
 type ports struct {
-	metrics, health string // addresses; "0": none
+	metrics, health string               // addresses; "0": none
+	own             *prometheus.Registry // of this controller: tests run several in a process
 	ready           healthz.Checker
 	log             *slog.Logger
 }
 
 // serve listens, and serves in the group until ctx ends.
 func (p ports) serve(ctx context.Context, group *errgroup.Group) error {
-	own := prometheus.NewRegistry() // of this controller: tests run several in a process
-	connections, err := inbound.NewMetrics(own)
+	connections, err := inbound.NewMetrics(p.own)
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (p ports) serve(ctx context.Context, group *errgroup.Group) error {
 		probes.Handle("GET "+path, http.StripPrefix(path, &healthz.Handler{Checks: map[string]healthz.Checker{path[1:]: check}}))
 	}
 	collected := http.NewServeMux()
-	collected.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{metrics.Registry, own}, promhttp.HandlerOpts{}))
+	collected.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{metrics.Registry, p.own}, promhttp.HandlerOpts{}))
 	for _, port := range []struct {
 		name, address string
 		handler       http.Handler

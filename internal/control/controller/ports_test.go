@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -25,7 +26,7 @@ func TestTheControllersPorts(t *testing.T) {
 		defer func() { _ = l.Close() }()
 		return l.Addr().String()
 	}
-	p := ports{metrics: address(), health: address(), log: slog.New(slog.DiscardHandler)}
+	p := ports{metrics: address(), health: address(), own: prometheus.NewRegistry(), log: slog.New(slog.DiscardHandler)}
 	p.ready = func(*http.Request) error { return errors.New("the cluster is not known yet") }
 	ctx, stop := context.WithCancel(t.Context())
 	group, ctx := errgroup.WithContext(ctx)

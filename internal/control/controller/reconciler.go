@@ -80,12 +80,14 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 			return reconcile.Result{}, err
 		}
 		r.reports.announce(stored.Conditions, doc.Conditions)
+		r.reports.rotated(v.Rotated)
 	}
 	r.reports.warn(func(first func(...any) bool) {
 		r.nodes.Warn(v.Snapshot, first)
 		progress.Warn(r.cluster.Events, first)
 	})
 	v.Doc = doc
+	r.reports.metrics.set(doc)
 	r.images.runner.Want(r.images.request(r.protocol.CheckRequest(doc.State, v.Observed), v, v.Inventory))
 	if r.tells(doc, v.Observed) {
 		err = r.apply(ctx, v)
@@ -120,7 +122,7 @@ func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document,
 	if err != nil {
 		return doc, err
 	}
-	return r.store.WithIdentity(doc, v.Snapshot, v.Observed.Now)
+	return r.store.WithIdentity(doc, v)
 }
 
 // due is when the protocol needs a pass although nothing happens: when a node is

@@ -22,6 +22,7 @@ type reports struct {
 	problem string          // why the last apply failed, for users
 	owner   string          // the object of somebody else that was logged
 	warned  map[string]bool // Events that were made
+	metrics identity
 }
 
 // problemOf is an error as users may read it: what was tried, and the API server's
@@ -80,6 +81,17 @@ func (r *reports) announce(before, after []metav1.Condition) {
 		}
 		r.cluster.Log.Info("condition changed", "step", c.Type, "status", string(c.Status))
 		r.cluster.Events.Normalf(moduleReference(), c.Type, "%s is %s", c.Type, c.Status)
+	}
+}
+
+// rotated makes an Event for each rotation that has moved on.
+func (r *reports) rotated(all []state.Rotation) {
+	for _, rotation := range all {
+		words := map[state.Phase]string{
+			state.Accepting: "begins: the in-cluster proxy learns a new password", state.Given: "all are given the new one, the old one stays good",
+			state.Signing: "the in-cluster proxy gets a certificate of the new CA", "": "has ended: the old one is refused",
+		}
+		r.cluster.Events.Normalf(moduleReference(), "Rotation", "Rotation of Secret %s: %s", rotation.Of, words[rotation.Phase])
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -64,12 +65,22 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if cfg.Protocol != nil {
 		protocol = *cfg.Protocol
 	}
-	mgr, err := newManager(cfg, log)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	clock := cluster.NewClock(cfg.Now)
+	mgr, err := newManager(cfg, clock, log)
+	if err != nil {
+		return err
+	}
+	own := prometheus.NewRegistry()
+	shown, err := newIdentity(own)
 	if err != nil {
 		return err
 	}
 	woken := make(chan event.GenericEvent, 1)
 	r := newReconciler(cfg, protocol, whose, mgr, woken, log)
+	r.cluster.Clock, r.reports.metrics = clock, shown
 	if err := r.watch(mgr, woken); err != nil {
 		return fmt.Errorf("set up watches: %w", err)
 	}
@@ -82,7 +93,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	listening := ports{metrics: cfg.MetricsAddress, health: cfg.HealthAddress, ready: synced(mgr.GetCache()), log: log}
+	listening := ports{metrics: cfg.MetricsAddress, health: cfg.HealthAddress, own: own, ready: synced(mgr.GetCache()), log: log}
 	if err := listening.serve(ctx, group); err != nil {
 		stop()
 		return errors.Join(err, group.Wait())
@@ -97,7 +108,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return group.Wait()
 }
 
-func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
+func newManager(cfg Config, clock *cluster.Clock, log *slog.Logger) (ctrl.Manager, error) {
 	restConfig, err := cluster.Connection(cfg.REST, cfg.Kubeconfig, lease)
 	if err != nil {
 		return nil, err
@@ -105,6 +116,7 @@ func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
 	// The rate of requests is not limited: a pass makes few, and a switch must not
 	// wait for them.
 	restConfig.QPS = -1
+	restConfig.Wrap(clock.Watch)
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, deckhousev1alpha1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -156,7 +168,7 @@ func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selec
 		Events: cluster.Events{Recorder: mgr.GetEventRecorder(v1alpha1.ManagedBy)},
 		Whose:  whose,
 		Names:  &cluster.KnownNames{},
-		Now:    time.Now,
+		Now:    cfg.Now,
 		Log:    log,
 		Wake: func() {
 			select {
@@ -171,7 +183,7 @@ func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selec
 		protocol: protocol,
 		settings: cfg.Settings,
 		cluster:  c,
-		store:    state.NewStore(c, cfg.ClusterDomain),
+		store:    state.NewStore(c, cfg.ClusterDomain, cfg.Rotations),
 		nodes:    nodes.NewKeeper(c, protocol),
 		secrets:  pullsecret.NewKeeper(c),
 		mover:    platform.NewMover(c, cfg.LeaveBroken),

@@ -5,12 +5,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/scripts"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
@@ -29,7 +31,7 @@ func TestScriptsOnTheAPIServer(t *testing.T) {
 	c := &testbed{t: t, api: api, Client: api.Client()}
 	c.empty()
 	cfg := Config{MetricsAddress: "0", HealthAddress: "0", REST: api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"})}
-	mgr, err := newManager(cfg, testLog())
+	mgr, err := newManager(cfg, cluster.NewClock(time.Now), testLog())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -343,10 +343,16 @@ func (s *simulator) gateway(ctx context.Context) error {
 	}
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		if pod.Annotations[v1alpha1.AnnotationGeneration] == strconv.FormatInt(l.Generation, 10) {
+		says := map[string]string{
+			v1alpha1.AnnotationGeneration: strconv.FormatInt(l.Generation, 10),
+			v1alpha1.AnnotationIdentity:   regauth.Fingerprint(secret.Data[v1alpha1.KeyProxyUsers], secret.Data[corev1.TLSCertKey]),
+		}
+		if cluster.Contains(pod.Annotations, says) {
 			continue
 		}
-		cluster.SetAnnotation(pod, v1alpha1.AnnotationGeneration, strconv.FormatInt(l.Generation, 10))
+		for name, value := range says {
+			cluster.SetAnnotation(pod, name, value)
+		}
 		if err := s.c.Update(ctx, pod); err != nil {
 			return err
 		}

@@ -67,9 +67,12 @@ func RegistryChange(v *state.View) *corev1.Secret {
 	name := target.Name()
 	u := target.Upstream
 	if target.HasFixedAddress() {
-		u = upstream.Upstream{Scheme: upstream.HTTPS, CA: v.Doc.PKI.CA.Cert}
+		u = upstream.Upstream{Scheme: upstream.HTTPS, CA: v.Doc.PKI.Trusted()}
 	}
 	fields := map[string]string{keyAddress: name.Host, keyPath: "", keyScheme: string(u.Scheme), keyCA: u.CA}
+	if target.HasFixedAddress() && u.CA == "" {
+		delete(fields, keyCA) // a CA that cannot be read is not shown: what clients trust stays
+	}
 	if name.Path != "" {
 		fields[keyPath] = "/" + name.Path
 	}

@@ -22,9 +22,11 @@ type Document struct {
 	PKI Certificates `json:"pki,omitzero"`
 	// Users are those of the in-cluster proxy.
 	Users []User `json:"users,omitempty"`
+	// Rotations are those of CA and users that are under way, or were asked for once.
+	Rotations []Rotation `json:"rotations,omitempty"`
 	// Switch is the generation at which the platform began to move to the
-	// present target. It numbers switches: a workload is re-pointed once in
-	// each.
+	// present target, or at which clients were last given another password or CA.
+	// It numbers switches: a workload is re-pointed once in each.
 	Switch int64 `json:"switch,omitempty"`
 	// HashKey keys the hash that users see. Somebody who knows the other settings
 	// must not be able to guess a short password from the hash.
@@ -38,12 +40,40 @@ type Document struct {
 type Certificates struct {
 	CA   pki.KeyPair `json:"ca,omitzero"`
 	Leaf pki.KeyPair `json:"leaf,omitzero"`
+	// Next is a CA that is to sign, Previous the certificate of one that did: both are
+	// trusted during a rotation.
+	Next     pki.KeyPair `json:"next,omitzero"`
+	Previous string      `json:"previous,omitempty"`
 }
 
-// User is one of the in-cluster proxy.
+// Trusted is what clients of the in-cluster proxy should trust, as PEM; empty while
+// there is nothing that can be read. It stays the same when Next takes the place of
+// CA.
+func (c Certificates) Trusted() string { return pki.Bundle(c.Previous, c.CA.Cert, c.Next.Cert) }
+
+// User is one of the in-cluster proxy. During a rotation another password is good
+// too: Next, which nobody has yet, or the one whose hash is Previous.
 type User struct {
 	upstream.Credentials `json:",inline"`
 	Role                 regauth.Role `json:"role"`
+	Next                 string       `json:"next,omitempty"`
+	Previous             string       `json:"previous,omitempty"`
+}
+
+// Accepted is what the in-cluster proxy knows of its users. Of a name's entries the
+// first is the one that clients are given.
+func (d Document) Accepted() []regauth.User {
+	users := make([]regauth.User, 0, len(d.Users))
+	for _, u := range d.Users {
+		users = append(users, regauth.User{Name: u.Username, SHA256: HashOf(u.Password), Role: u.Role})
+		if u.Next != "" {
+			users = append(users, regauth.User{Name: u.Username, SHA256: HashOf(u.Next), Role: u.Role})
+		}
+		if u.Previous != "" {
+			users = append(users, regauth.User{Name: u.Username, SHA256: u.Previous, Role: u.Role})
+		}
+	}
+	return users
 }
 
 // User finds one of the proxy's users.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,11 +9,13 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/pki"
-	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // The users of the in-cluster proxy, by name, and the keys of their Secrets.
@@ -47,54 +50,104 @@ func WithHashKey(doc Document) (Document, error) {
 // WithIdentity completes a document with CA, leaf and users. What a lost state
 // knew is taken back from the Secrets that show it: a new CA or password would
 // cut off every client.
-func (s *Store) WithIdentity(doc Document, there *cluster.Snapshot, now time.Time) (Document, error) {
+//
+// No certificate stops a pass, and so a switch: with a CA that has expired or is
+// damaged, and with a clock that is years off, what is there stays, and the view's
+// Notes say so.
+func (s *Store) WithIdentity(doc Document, v *View) (Document, error) {
 	if !doc.Desired.Proxy && doc.PKI.CA.IsZero() {
 		return doc, nil
 	}
-	ca, err := s.authority(doc, there, now)
-	if err != nil {
+	skew := s.cluster.Clock.Skew()
+	if skew.Abs() > cluster.ClockLimit {
+		v.note("The controller's clock is %s off the API server's, whose time is used for certificates", skew.Abs().Round(time.Minute))
+	}
+	now := v.Observed.Now.Add(skew)
+	s.authority(&doc, v, now)
+	if err := s.users(&doc, v.Snapshot, now); err != nil {
 		return doc, err
 	}
-	doc.PKI.CA = ca
+	if err := s.rotate(&doc, v, now); err != nil {
+		return doc, err
+	}
+	doc.PKI.Leaf = s.leaf(doc, v, now)
+	return doc, nil
+}
+
+// leaf is the certificate of the proxy: for the names by which it is called now.
+func (s *Store) leaf(doc Document, v *View, now time.Time) pki.KeyPair {
 	names := pki.ServiceNames(s.domain)
-	if service := there.OwnService(v1alpha1.ServiceRegistry); service != nil {
+	if service := v.OwnService(v1alpha1.ServiceRegistry); service != nil {
 		names = pki.ServiceNames(s.domain, service.Spec.ClusterIPs...)
 	}
-	var fresh bool
-	if doc.PKI.Leaf, fresh, err = pki.EnsureLeaf(now, ca, doc.PKI.Leaf, names); err != nil {
-		return doc, fmt.Errorf("certificate of the proxy: %w", err)
+	leaf, fresh, err := pki.EnsureLeaf(now, doc.PKI.CA, doc.PKI.Leaf, names)
+	if err != nil {
+		v.note("The in-cluster proxy's certificate stays as it is: %v", err)
 	}
-	if refused := ca.Refused(names); fresh && len(refused) > 0 {
+	if refused := doc.PKI.CA.Refused(names); fresh && len(refused) > 0 {
 		s.cluster.Log.Warn("the proxy's certificate lacks names that its CA was not made for", "names", refused)
 	}
+	return leaf
+}
+
+// users completes the users of the proxy. Of a rotation whose state was lost the old
+// password stays good.
+func (s *Store) users(doc *Document, there *cluster.Snapshot, now time.Time) error {
 	users := make([]User, 0, 2)
-	for _, u := range []User{{upstream.Credentials{Username: UserNode}, regauth.RoleNode}, {upstream.Credentials{Username: UserClient}, regauth.RoleClient}} {
-		stored, _ := doc.User(u.Username)
-		u.Password = stored.Password
+	for _, role := range []struct {
+		name string
+		role regauth.Role
+	}{{UserNode, regauth.RoleNode}, {UserClient, regauth.RoleClient}} {
+		u, _ := doc.User(role.name)
+		u.Username, u.Role = role.name, role.role
 		if secret := there.OwnSecret(UserSecretPrefix + u.Username); secret != nil && u.Password == "" {
 			u.Password = string(secret.Data[keyPassword])
+			if u.Previous = accepted(there.OwnSecret(v1alpha1.SecretProxy), u.Username, HashOf(u.Password)); u.Previous != "" {
+				doc.found(UserSecretPrefix+u.Username, Given, there, now)
+			}
 		}
 		if u.Password == "" {
+			var err error
 			if u.Password, err = pki.NewPassword(); err != nil {
-				return doc, fmt.Errorf("user %s: %w", u.Username, err)
+				return fmt.Errorf("user %s: %w", u.Username, err)
 			}
 		}
 		users = append(users, u)
 	}
 	doc.Users = users
-	return doc, nil
+	return nil
 }
 
-// authority is the module's CA: the stored one, else the one that is shown, and
-// only if there is neither a new one.
-func (s *Store) authority(doc Document, there *cluster.Snapshot, now time.Time) (pki.KeyPair, error) {
+// accepted is the hash of another password that the proxy accepts of a user; empty
+// when there is none.
+func accepted(proxy *corev1.Secret, name, besides string) string {
+	var list []regauth.User
+	if proxy == nil || yaml.Unmarshal(proxy.Data[v1alpha1.KeyProxyUsers], &list) != nil {
+		return ""
+	}
+	for _, u := range list {
+		if u.Name == name && u.SHA256 != besides {
+			return u.SHA256
+		}
+	}
+	return ""
+}
+
+// authority is the module's CA: the stored one, or if that is lost or damaged the one
+// that is shown, and only if there is neither a new one.
+func (s *Store) authority(doc *Document, v *View, now time.Time) {
 	var shown pki.KeyPair
-	if secret := there.OwnSecret(v1alpha1.SecretPKI); secret != nil {
-		shown = pki.KeyPair{Cert: string(secret.Data[keyCACert]), Key: string(secret.Data[keyCAKey])}
+	var others string
+	if secret := v.OwnSecret(v1alpha1.SecretPKI); secret != nil {
+		shown, others = pki.Pick(pki.KeyPair{Cert: string(secret.Data[keyCACert]), Key: string(secret.Data[keyCAKey])})
 	}
 	ca := doc.PKI.CA
 	if ca.IsZero() {
 		ca = shown
+		if others != "" {
+			doc.PKI.Previous = others
+			doc.found(v1alpha1.SecretPKI, Signing, v.Snapshot, now)
+		}
 	}
 	// The IP of the Service is not among them: it changes when the Service is made
 	// anew, and it can be from any network. So the CA is limited to DNS names.
@@ -104,12 +157,12 @@ func (s *Store) authority(doc Document, there *cluster.Snapshot, now time.Time) 
 		good, fresh, err = pki.EnsureCA(now, shown, names)
 	}
 	if err != nil {
-		return ca, fmt.Errorf("CA of the module: %w", err)
+		v.note("The CA in Secret %s stays as it is: %v", v1alpha1.SecretPKI, err)
 	}
 	if fresh {
 		s.cluster.Log.Info("a CA was made")
 	}
-	return good, nil
+	doc.PKI.CA = good
 }
 
 // ApplyIdentity shows CA and users in Secrets of their own.
@@ -118,7 +171,7 @@ func (s *Store) ApplyIdentity(ctx context.Context, v *View) error {
 		return nil
 	}
 	err := s.cluster.PutData(ctx, v.Snapshot, v1alpha1.SecretPKI, typePKI, map[string][]byte{
-		keyCACert: []byte(v.Doc.PKI.CA.Cert),
+		keyCACert: []byte(cmp.Or(v.Doc.PKI.Trusted(), v.Doc.PKI.CA.Cert)),
 		keyCAKey:  []byte(v.Doc.PKI.CA.Key),
 	})
 	if err != nil {

@@ -43,14 +43,18 @@ type Stored struct {
 // Store keeps the document in Secret registry-state, with the identity that belongs
 // to it, and publishes the layout that it holds.
 type Store struct {
-	cluster *cluster.Client
-	domain  string
-	written time.Time // when this process last wrote
+	cluster   *cluster.Client
+	domain    string
+	rotations Rotations
+	written   time.Time // when this process last wrote
+	ends      time.Time // since when this process has seen that the CA ends
 }
 
 // NewStore makes a store in this cluster. Domain is the cluster's DNS domain: it
 // completes the second name on the proxy's certificate.
-func NewStore(c *cluster.Client, domain string) *Store { return &Store{cluster: c, domain: domain} }
+func NewStore(c *cluster.Client, domain string, rotations Rotations) *Store {
+	return &Store{cluster: c, domain: domain, rotations: rotations}
+}
 
 // Load reads the state from the API server itself: a cache could be behind our
 // own last write, and everything follows from what is stored.

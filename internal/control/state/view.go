@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -13,8 +14,9 @@ import (
 
 // View is what one pass works with: what is there, what switchover was told of
 // it, and what should be. The controller makes it. Those who are given it add to
-// Again and Later; Store.Publish and package pullsecret also replace the Secret that
-// they wrote, pullsecret sets Blocked, and component fills Observed.Proxy.
+// Again and Later; Store.WithIdentity sets Notes and Rotated; Store.Publish and package pullsecret also replace the Secret that
+// they wrote, pullsecret sets Blocked, and component fills Observed.Proxy
+// and, with the controller, Identity.
 type View struct {
 	*cluster.Snapshot
 	Observed switchover.Observed
@@ -24,6 +26,13 @@ type View struct {
 	// Blocked are namespaces that refused their pull secret in this pass. Their
 	// workloads wait.
 	Blocked map[string]error
+	// Notes are what users should know of CA, certificate and users, in sentences: what
+	// is wrong with them, and what a rotation waits for.
+	Notes []string
+	// Identity is what others show of them, and Rotated are the rotations that this
+	// pass has moved on.
+	Identity Identity
+	Rotated  []Rotation
 	// Again is whether something outside the cluster should be asked again
 	// although no object will change: a registry, or the proxy.
 	Again bool
@@ -36,6 +45,10 @@ func (v *View) WakeIn(d time.Duration) {
 	if d > 0 {
 		v.Later = Soonest(v.Later, d)
 	}
+}
+
+func (v *View) note(format string, words ...any) {
+	v.Notes = append(v.Notes, fmt.Sprintf(format, words...))
 }
 
 // BlockedErr joins the errors of the blocked namespaces, sorted by name.

@@ -63,7 +63,7 @@ func TestWordsAreNotStoredAtEveryReport(t *testing.T) {
 			d.Conditions[1].Status = metav1.ConditionTrue
 		}, time.Second, false},
 	} {
-		s, before := NewStore(nil, ""), waiting("1 of 3")
+		s, before := NewStore(nil, "", Rotations{}), waiting("1 of 3")
 		s.written = now.Add(-c.ago)
 		after := waiting("1 of 3")
 		c.edit(&after)

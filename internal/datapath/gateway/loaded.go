@@ -30,6 +30,9 @@ type loaded struct {
 	proof  targetProof
 	proven int64 // the last generation whose target was proved
 	hasTLS bool
+	// identity stands for users and certificate, see regauth.Fingerprint; empty before
+	// both are in use as they are in the Secret.
+	identity string
 	// seen is the content of the Secret that was applied last, by key: an
 	// update of one key does not parse the others again.
 	seen map[string][sha256.Size]byte
@@ -46,6 +49,7 @@ type status struct {
 	generation int64 // that requests are routed by
 	proven     int64 // the same, once the target alone was seen to serve
 	version    string
+	identity   string // see loaded
 	// targetFails is the target and why all pulls from it have failed for a while;
 	// empty when they have not.
 	targetFails string
@@ -74,6 +78,10 @@ func (l *loaded) apply(data map[string][]byte) status {
 		l.users.Store(users)
 		return nil
 	})
+	l.identity = ""
+	if l.problems["tls"] == nil && l.problems[v1alpha1.KeyProxyUsers] == nil {
+		l.identity = regauth.Fingerprint(data[v1alpha1.KeyProxyUsers], data[corev1.TLSCertKey])
+	}
 	l.part(v1alpha1.KeyProxyLayout, data[v1alpha1.KeyProxyLayout], func() error { return l.applyLayout(data[v1alpha1.KeyProxyLayout]) })
 	return l.statusLocked()
 }
@@ -129,7 +137,7 @@ func (l *loaded) statusLocked() status {
 	if l.provedLocked() {
 		l.proven = l.layout.Generation
 	}
-	s := status{generation: l.layout.Generation, proven: l.proven}
+	s := status{generation: l.layout.Generation, proven: l.proven, identity: l.identity}
 	if why := l.table.Failing(l.layout.Target); why != "" {
 		s.targetFails = l.layout.Target.String() + ": " + why
 	}

@@ -81,7 +81,7 @@ func (r *reporter) run(ctx context.Context) {
 			r.log.Warn("report on our Pod failed", "err", err, "again", retry)
 			continue
 		}
-		if want[v1alpha1.AnnotationLastUse] != sent[v1alpha1.AnnotationLastUse] {
+		if want[v1alpha1.AnnotationLastUse] != sent[v1alpha1.AnnotationLastUse] || want[v1alpha1.AnnotationOldUse] != sent[v1alpha1.AnnotationOldUse] {
 			use = r.now()
 		}
 		sent, retry = want, 0
@@ -96,7 +96,13 @@ func (r *reporter) annotations() map[string]any {
 	s := r.status()
 	want := map[string]any{
 		v1alpha1.AnnotationGeneration: nil, v1alpha1.AnnotationVersion: nil,
-		v1alpha1.AnnotationMessage: nil, v1alpha1.AnnotationTargetFails: nil,
+		v1alpha1.AnnotationMessage: nil, v1alpha1.AnnotationTargetFails: nil, v1alpha1.AnnotationIdentity: nil,
+	}
+	if s.identity != "" {
+		want[v1alpha1.AnnotationIdentity] = s.identity
+	}
+	if old := r.usage.old(); old != "" {
+		want[v1alpha1.AnnotationOldUse] = old
 	}
 	if s.proven > 0 {
 		want[v1alpha1.AnnotationGeneration] = strconv.FormatInt(s.proven, 10)

@@ -2,8 +2,14 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +19,9 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // A download that goes on is reported again and again, at most once a minute:
@@ -77,5 +86,93 @@ func TestAReportIsTheSameAtEachTry(t *testing.T) {
 	}
 	if a, b := message("1001"), message("1002"); a != b || a != "target https://a/b: read tcp 10.0.0.1:443: reset\ufffd[2J" {
 		t.Errorf("%q, then %q", a, b)
+	}
+}
+
+// TestOldPasswordsAreReported: by user, with the address, and no more often than other
+// uses, however often a node comes with one.
+func TestOldPasswordsAreReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}})
+		u := newUsage(time.Now)
+		r := &reporter{
+			client: client, namespace: "n", pod: "p", every: time.Minute, log: slog.New(slog.DiscardHandler),
+			usage: u, status: func() status { return status{identity: "i"} }, changed: make(chan struct{}, 1), now: time.Now,
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer stop()
+		go r.run(ctx)
+		synctest.Wait()
+		users, err := regauth.NewUsers([]regauth.User{
+			{Name: "node", SHA256: hashOf("new"), Role: regauth.RoleNode}, {Name: "node", SHA256: hashOf("old"), Role: regauth.RoleNode},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := regauth.Require(func() *regauth.Users { return users }, u.counted(http.NotFoundHandler()))
+		ask := func(password string) {
+			req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
+			req.RemoteAddr = "10.0.0.7:1234"
+			req.SetBasicAuth("node", password)
+			h.ServeHTTP(httptest.NewRecorder(), req)
+			synctest.Wait()
+		}
+		told := func() (identity, old string) {
+			pod, err := client.CoreV1().Pods("n").Get(t.Context(), "p", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pod.Annotations[v1alpha1.AnnotationIdentity], pod.Annotations[v1alpha1.AnnotationOldUse]
+		}
+		ask("new")
+		if identity, old := told(); identity != "i" || old != "" {
+			t.Errorf("%q, %q", identity, old)
+		}
+		before := len(client.Actions())
+		for range 600 {
+			ask("old")
+			<-time.After(time.Second)
+		}
+		synctest.Wait()
+		if n := len(client.Actions()) - before; n > 12 {
+			t.Errorf("%d writes in 10 minutes", n)
+		}
+		_, old := told()
+		at, rest, _ := strings.Cut(strings.TrimPrefix(old, "node "), " ")
+		if when, err := time.Parse(time.RFC3339, at); err != nil || time.Since(when) > 2*time.Minute || rest != "10.0.0.7" {
+			t.Errorf("it is told as %q", old)
+		}
+	})
+}
+
+func hashOf(password string) string {
+	sum := sha256.Sum256([]byte(password))
+	return hex.EncodeToString(sum[:])
+}
+
+// TestIdentityIsWhatIsInUse: users and certificate of the Secret, and nothing while one
+// of them was not taken.
+func TestIdentityIsWhatIsInUse(t *testing.T) {
+	t.Parallel()
+	l := newLoaded(proxy.NewTable(nil), slog.New(slog.DiscardHandler))
+	if got := l.status().identity; got != "" {
+		t.Errorf("%q before there is a Secret", got)
+	}
+	data := content(t, 1, upstream.Upstream{Host: "r.io", Path: "team", Scheme: upstream.HTTPS})
+	want := regauth.Fingerprint(data[v1alpha1.KeyProxyUsers], data[corev1.TLSCertKey])
+	if got := l.apply(data).identity; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, key := range []string{v1alpha1.KeyProxyUsers, corev1.TLSCertKey} {
+		broken := maps.Clone(data)
+		broken[key] = []byte("x")
+		if got := l.apply(broken).identity; got != "" {
+			t.Errorf("with %s broken: %q", key, got)
+		}
+		if got := l.apply(data).identity; got != want {
+			t.Errorf("after %s was put right: %q", key, got)
+		}
 	}
 }

@@ -29,30 +29,59 @@ type usage struct {
 	mu      sync.Mutex
 	last    time.Time
 	clients map[string]time.Time
-	flight  map[string]int // requests under way, by client
+	flight  map[string]int    // requests under way, by client
+	olds    map[string]string // last use of an old password, by user
 }
 
 func newUsage(now func() time.Time) *usage {
-	return &usage{now: now, used: make(chan struct{}, 1), clients: map[string]time.Time{}, flight: map[string]int{}}
+	return &usage{now: now, used: make(chan struct{}, 1), clients: map[string]time.Time{}, flight: map[string]int{}, olds: map[string]string{}}
 }
 
 // counted notes the caller that regauth.Require found, and serves.
 func (u *usage) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if user, ok := regauth.UserFrom(r.Context()); ok && user.Role == regauth.RoleClient {
+		user, ok := regauth.UserFrom(r.Context())
+		if ok && user.Old {
+			u.noteOld(user.Name, r.RemoteAddr)
+		}
+		if ok && user.Role == regauth.RoleClient {
 			defer u.note(r.RemoteAddr)()
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
+// noteOld notes the use of a password that is being replaced: by nodes too.
+func (u *usage) noteOld(name, remote string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.olds[name] = u.now().UTC().Format(time.RFC3339) + " " + hostOf(remote)
+	u.wake()
+}
+
+// old is the last use of old passwords by user, comma-separated.
+func (u *usage) old() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(u.olds)) {
+		all = append(all, name+" "+u.olds[name])
+	}
+	return strings.Join(all, ",")
+}
+
+func hostOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
+}
+
 // note is called when a request begins, and what it returns when it ends: a
 // download counts as use for as long as it takes.
 func (u *usage) note(remote string) (ended func()) {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
+	host := hostOf(remote)
 	u.count(host, 1)
 	return func() { u.count(host, -1) }
 }

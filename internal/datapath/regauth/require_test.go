@@ -19,17 +19,17 @@ func hash(password string) string {
 func TestRequire(t *testing.T) {
 	t.Parallel()
 	users, err := NewUsers([]User{
-		{"ro", hash("old"), RoleClient}, {"ro", hash("new"), RoleClient}, {"node", hash("n"), RoleNode},
+		{Name: "ro", SHA256: hash("new"), Role: RoleClient}, {Name: "ro", SHA256: hash("old"), Role: RoleClient}, {Name: "node", SHA256: hash("n"), Role: RoleNode},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := Require(func() *Users { return users }, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u, ok := UserFrom(r.Context())
-		_, _ = fmt.Fprintf(w, "%s %s %v", u.Name, u.Role, ok)
+		_, _ = fmt.Fprintf(w, "%s %s %v old=%v", u.Name, u.Role, ok, u.Old)
 	}))
 	for _, tc := range []struct{ name, password, want string }{
-		{"ro", "old", "ro client true"}, {"ro", "new", "ro client true"}, {"node", "n", "node node true"},
+		{"ro", "old", "ro client true old=true"}, {"ro", "new", "ro client true old=false"}, {"node", "n", "node node true old=false"},
 		{"ro", "n", ""}, {"node", "new", ""}, {"", "", ""}, {"nobody", "old", ""}, {"ro", "", ""}, {"ro", hash("old"), ""},
 	} {
 		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
@@ -70,7 +70,7 @@ func TestWithoutUsersNobodyPasses(t *testing.T) {
 func TestUsersThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, user := range []User{
-		{}, {Name: "a"}, {SHA256: hash("x"), Role: RoleNode}, {"a", "zz", RoleNode}, {"a", hash("x")[:62], RoleNode}, {"a", hash("x"), "admin"},
+		{}, {Name: "a"}, {SHA256: hash("x"), Role: RoleNode}, {Name: "a", SHA256: "zz", Role: RoleNode}, {Name: "a", SHA256: hash("x")[:62], Role: RoleNode}, {Name: "a", SHA256: hash("x"), Role: "admin"},
 	} {
 		if _, err := NewUsers([]User{user}); err == nil {
 			t.Errorf("%+v: no error", user)

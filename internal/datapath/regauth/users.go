@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -28,11 +29,14 @@ type User struct {
 	Name   string `json:"name" yaml:"name"`
 	SHA256 string `json:"sha256" yaml:"sha256"` // of the password, in hex
 	Role   Role   `json:"role" yaml:"role"`
+	// Old marks, of those whom Verify finds, a password that clients are not given any
+	// more.
+	Old bool `json:"-" yaml:"-"`
 }
 
 // Users is an immutable set of users. A name may occur more than once: during
-// a rotation the old and the new password are both good. A nil Users knows
-// nobody.
+// a rotation the old and the new password are both good, and the first entry is the
+// one that clients are given. A nil Users knows nobody.
 type Users struct{ entries []entry }
 
 type entry struct {
@@ -52,6 +56,16 @@ func ParseUsers(data []byte) (*Users, error) {
 	return NewUsers(list)
 }
 
+// Fingerprint stands for what the in-cluster proxy serves by: the list of users and
+// the certificate, as they are in its Secret.
+func Fingerprint(users, certificate []byte) string {
+	sum := sha256.New()
+	_, _ = fmt.Fprintf(sum, "%d\n", len(users)) // a hash takes everything
+	sum.Write(users)
+	sum.Write(certificate)
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
 // NewUsers checks and takes a list of users.
 func NewUsers(list []User) (*Users, error) {
 	u := &Users{}
@@ -65,6 +79,7 @@ func NewUsers(list []User) (*Users, error) {
 		case user.Role != RoleClient && user.Role != RoleNode:
 			return nil, fmt.Errorf("user %q: unknown role %q", user.Name, user.Role)
 		}
+		user.Old = slices.ContainsFunc(u.entries, func(e entry) bool { return e.user.Name == user.Name })
 		u.entries = append(u.entries, entry{user: user, name: sha256.Sum256([]byte(user.Name)), password: [sha256.Size]byte(sum)})
 	}
 	return u, nil

@@ -1,0 +1,38 @@
+package cluster
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+// The API server's clock is told by each of its answers, and a second is nothing.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	const years = 12 * 365 * 24 * time.Hour
+	for _, off := range []time.Duration{0, 10 * time.Second, years, -years} {
+		clock := NewClock(func() time.Time { return time.Now().Add(off) })
+		if clock.Skew() != 0 {
+			t.Error("an answer was there before the first request")
+		}
+		client := &http.Client{Transport: clock.Watch(&http.Transport{DisableKeepAlives: true})}
+		resp, err := client.Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		want := -off
+		if off.Abs() < time.Minute {
+			want = 0
+		}
+		if got := clock.Skew(); (got - want).Abs() > time.Minute/2 {
+			t.Errorf("off by %s: %s", off, got)
+		}
+	}
+	if (*Clock)(nil).Skew() != 0 {
+		t.Error("no clock is off")
+	}
+}

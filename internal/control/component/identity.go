@@ -1,0 +1,42 @@
+package component
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/foreign"
+)
+
+// observeIdentity reads which of the proxy's pods serve by the users and the
+// certificate that are stored, and the last use of passwords that are being replaced.
+// A pod that has not started will read what is there then; one that is not Ready may
+// be so again before it has heard anything.
+func observeIdentity(v *state.View) {
+	users, err := proxyUsers(v.Doc)
+	wanted := regauth.Fingerprint(users, []byte(v.Doc.PKI.Leaf.Cert))
+	v.Identity.Behind, v.Identity.Used = nil, map[string]string{}
+	running := 0
+	for i := range v.Inventory.Pods {
+		pod := &v.Inventory.Pods[i]
+		if !isProxyPod(pod) || pod.DeletionTimestamp != nil || pod.Status.Phase != corev1.PodRunning {
+			continue
+		}
+		running++
+		if err != nil || pod.Annotations[v1alpha1.AnnotationIdentity] != wanted {
+			v.Identity.Behind = append(v.Identity.Behind, pod.Name)
+		}
+		for use := range strings.SplitSeq(pod.Annotations[v1alpha1.AnnotationOldUse], ",") {
+			name, told, ok := strings.Cut(foreign.Line(use, foreign.Word), " ")
+			if ok && told > v.Identity.Used[name] { // the time comes first
+				v.Identity.Used[name] = told
+			}
+		}
+	}
+	if running == 0 {
+		v.Identity.Behind = []string{v1alpha1.DeploymentProxy + "-..."}
+	}
+}

@@ -1,0 +1,187 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/pki"
+)
+
+// Rotations are the settings of rotations. Zero values are not defaults: use
+// DefaultRotations.
+type Rotations struct {
+	// Idle is how long an old password must have been unused before it is refused, and
+	// how long clients have to read a new CA.
+	Idle time.Duration
+	// Seen is how long the end of a CA must be in sight, without a break, until it is
+	// replaced: a clock that jumps replaces nothing.
+	Seen time.Duration
+}
+
+// DefaultRotations are those of the documentation.
+func DefaultRotations() Rotations { return Rotations{Idle: 24 * time.Hour, Seen: time.Hour} }
+
+// Identity is what the in-cluster proxy and the pull secrets say of CA, certificate
+// and users, measured against the stored document.
+type Identity struct {
+	// Behind are the Pods of the proxy that do not serve what is stored.
+	Behind []string
+	// Used is by user the last use of an old password, as a proxy tells it.
+	Used map[string]string
+	// Told is whether all pull secrets say what is stored.
+	Told bool
+}
+
+// rotate moves all rotations on. Whatever it changes is stored before anybody is
+// told.
+func (s *Store) rotate(doc *Document, v *View, now time.Time) error {
+	lost := len(v.Doc.Users) == 0
+	var kept []Rotation
+	for _, of := range []string{v1alpha1.SecretPKI, UserSecretPrefix + UserNode, UserSecretPrefix + UserClient} {
+		was, f := doc.rotation(of), s.facts(*doc, v, of, now)
+		if lost { // nothing begins or ends by that: what was followed is not known, nor what is there
+			was.Asked, f.asked, f.due = f.asked, "", false
+			f.may, f.useless = false, false
+		}
+		r, task, note := was.next(f)
+		if err := s.do(doc, r, task, now); err != nil {
+			return err
+		}
+		if task != nothing {
+			s.cluster.Log.Info("rotation", "secret", r.Of, "phase", r.Phase)
+			v.Rotated = append(v.Rotated, r)
+		}
+		if note != "" {
+			v.Notes = append(v.Notes, note)
+		}
+		if v.WakeIn(r.due(f)); r.Phase != "" || r.Asked != "" {
+			kept = append(kept, r)
+		}
+	}
+	doc.Rotations = kept
+	return nil
+}
+
+// rotation is the one of a Secret; one that was never asked for has no phase.
+func (d Document) rotation(of string) Rotation {
+	if i := slices.IndexFunc(d.Rotations, func(r Rotation) bool { return r.Of == of }); i >= 0 {
+		return d.Rotations[i]
+	}
+	return Rotation{Of: of}
+}
+
+func (s *Store) facts(doc Document, v *View, of string, now time.Time) facts {
+	f := facts{
+		now: now, idle: s.rotations.Idle,
+		may:       v.Doc.Reached() && doc.Reached() && doc.Target.HasFixedAddress() && doc.Desired.Proxy,
+		behind:    v.Identity.Behind,
+		told:      v.Identity.Told,
+		unreached: func(generation int64) []switchover.Node { return switchover.Unreached(v.Observed.Nodes, generation) },
+	}
+	if secret := v.OwnSecret(of); secret != nil {
+		f.asked = secret.Annotations[v1alpha1.AnnotationRotate]
+	}
+	node, _ := doc.User(UserNode)
+	fallback := doc.Desired.Layout.Fallback
+	has := fallback.Credentials == node.Credentials
+	if of == v1alpha1.SecretPKI {
+		has = fallback.CA == doc.PKI.Trusted()
+		f.due, f.useless = s.endsSoon(doc, v, now), now.After(doc.PKI.CA.Expires()) && !doc.PKI.CA.Expires().IsZero()
+	} else {
+		f.used = v.Identity.Used[of[len(UserSecretPrefix):]]
+	}
+	if has {
+		f.published = doc.Desired.Layout.Generation
+	}
+	return f
+}
+
+// endsSoon reports whether the end of the CA has been in sight for long enough. That
+// is measured by a clock that does not jump, from the start of this process.
+func (s *Store) endsSoon(doc Document, v *View, now time.Time) bool {
+	if !doc.PKI.CA.Ends(now) {
+		s.ends = time.Time{}
+		return false
+	}
+	if s.ends.IsZero() {
+		s.ends = v.Observed.Now
+	}
+	left := s.ends.Add(s.rotations.Seen).Sub(v.Observed.Now)
+	v.WakeIn(left)
+	return left <= 0
+}
+
+// do makes what a rotation asks for.
+func (s *Store) do(doc *Document, r Rotation, what task, now time.Time) error {
+	if what == nothing {
+		return nil
+	}
+	if r.ofCA() {
+		return s.doCA(doc, what, now)
+	}
+	users := slices.Clone(doc.Users)
+	i := slices.IndexFunc(users, func(u User) bool { return UserSecretPrefix+u.Username == r.Of })
+	if i < 0 {
+		return nil
+	}
+	u := &users[i]
+	switch what {
+	case makeNew:
+		next, err := pki.NewPassword()
+		if err != nil {
+			return fmt.Errorf("user %s: %w", u.Username, err)
+		}
+		u.Next = next
+	case useNew:
+		u.Password, u.Next, u.Previous = u.Next, "", HashOf(u.Password)
+		if u.Username == UserClient {
+			doc.readAgain()
+		}
+	default:
+		u.Previous = ""
+	}
+	doc.Users = users
+	return nil
+}
+
+func (s *Store) doCA(doc *Document, what task, now time.Time) error {
+	switch what {
+	case makeNew:
+		next, err := pki.NewCA(now, pki.ServiceNames(s.domain))
+		if err != nil {
+			return fmt.Errorf("new CA: %w", err)
+		}
+		doc.PKI.Next = next
+		doc.readAgain()
+	case useNew:
+		doc.PKI.Previous, doc.PKI.CA, doc.PKI.Next = doc.PKI.CA.Cert, doc.PKI.Next, pki.KeyPair{}
+	default:
+		doc.PKI.Previous = ""
+	}
+	return nil
+}
+
+// readAgain makes Deckhouse read its registry again, as a switch does: by a number
+// that no switch had.
+func (d *Document) readAgain() {
+	d.Generation++
+	d.Switch = d.Generation
+}
+
+// Under are the rotations that are under way.
+func (d Document) Under() []Rotation {
+	return slices.DeleteFunc(slices.Clone(d.Rotations), func(r Rotation) bool { return r.Phase == "" })
+}
+
+// found is what Secrets show of a rotation whose state was lost.
+func (d *Document) found(of string, phase Phase, there *cluster.Snapshot, now time.Time) {
+	r := Rotation{Of: of, Phase: phase, Since: now}
+	if secret := there.OwnSecret(of); secret != nil {
+		r.Asked = secret.Annotations[v1alpha1.AnnotationRotate]
+	}
+	d.Rotations = append(slices.DeleteFunc(slices.Clone(d.Rotations), func(o Rotation) bool { return o.Of == of }), r)
+}
