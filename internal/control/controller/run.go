@@ -53,6 +53,8 @@ const (
 	// the switch goes on soon.
 	retryMin = 50 * time.Millisecond
 	retryMax = 10 * time.Second
+	// versionsEvery is how soon a restore of etcd is noticed.
+	versionsEvery = 5 * time.Second
 )
 
 // Run runs the controller until ctx ends or leadership is lost.
@@ -89,6 +91,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	if err := mgr.Add(manager.RunnableFunc(r.images.runner.Run)); err != nil {
 		return fmt.Errorf("set up image check: %w", err)
+	}
+	if err := mgr.Add(&versions{live: mgr.GetAPIReader(), cached: mgr.GetClient(), every: versionsEvery, log: log}); err != nil {
+		return fmt.Errorf("set up the look at versions: %w", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, stop := context.WithCancel(ctx)

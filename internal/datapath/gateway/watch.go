@@ -4,6 +4,7 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -24,14 +25,23 @@ func watchSecret(ctx context.Context, client kubernetes.Interface, namespace, na
 			changed(secret.Data)
 		}
 	}
+	listed := false // since the last watch
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: &cache.ListWatch{
 			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				o.FieldSelector = only
+				o.FieldSelector, o.ResourceVersion = only, "" // as of now
+				listed = true
 				return secrets.List(ctx, o)
 			},
 			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 				o.FieldSelector = only
+				if o.SendInitialEvents != nil { // a list and a watch in one
+					o.ResourceVersion, listed = "", true
+				}
+				if !listed {
+					return nil, errListAgain
+				}
+				listed = false
 				return secrets.Watch(ctx, o)
 			},
 		},
@@ -43,3 +53,8 @@ func watchSecret(ctx context.Context, client kubernetes.Interface, namespace, na
 	})
 	informer.RunWithContext(ctx)
 }
+
+// errListAgain makes each watch begin with a list. An informer goes on from the last
+// version that it saw, and after a restore of etcd such a watch brings nothing until
+// the cluster has made as many changes again.
+var errListAgain = apierrors.NewResourceExpired("each watch begins with a list")

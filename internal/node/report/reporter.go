@@ -49,8 +49,15 @@ type Reporter struct {
 	memory   memory
 	adopted  bool // the status that was there at the start has been looked at
 
-	mu  sync.Mutex
-	own *registryv1alpha1.RegistryNode
+	mu      sync.Mutex
+	own     *registryv1alpha1.RegistryNode
+	written ownWrite
+}
+
+// ownWrite is our own last write: what the API server answered, and when.
+type ownWrite struct {
+	version uint64
+	at      time.Time
 }
 
 const fieldManager = "registry-agent"
@@ -113,15 +120,18 @@ func resource() schema.GroupVersionResource {
 // changed whenever the object has changed.
 func (r *Reporter) Follow(ctx context.Context, changed func()) {
 	object := watch.Object{Client: r.kube, Resource: resource(), Name: r.name}
-	object.Run(ctx, r.log, func(o *unstructured.Unstructured) {
-		if r.learn(o) {
+	object.Run(ctx, r.log, func(o *unstructured.Unstructured, since time.Time) {
+		if r.learn(o, since) {
 			changed()
 		}
 	})
 }
 
-// learn takes what the API server says, unless it is older than what is known.
-func (r *Reporter) learn(o *unstructured.Unstructured) bool {
+// learn takes what the API server has; since is when it was asked for that at the
+// latest. After our own write the watch may still bring what was there before. That
+// is dropped, but nothing else is: versions may also go back, when the cluster is
+// restored from a backup, and then what is there counts.
+func (r *Reporter) learn(o *unstructured.Unstructured, since time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o == nil {
@@ -129,20 +139,41 @@ func (r *Reporter) learn(o *unstructured.Unstructured) bool {
 		r.own = nil
 		return gone
 	}
-	var node registryv1alpha1.RegistryNode
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &node); err != nil {
+	node, err := decode(o)
+	if err != nil {
 		r.log.Warn("own RegistryNode cannot be read", "err", err)
 		return false
 	}
-	if r.own != nil && r.own.UID == node.UID && version(&node) < version(r.own) {
+	before := r.own
+	if before != nil && before.UID == node.UID && !since.After(r.written.at) && version(node) < r.written.version {
 		return false
 	}
-	r.own = &node
-	return true
+	r.own = node
+	return before == nil || before.UID != node.UID || before.ResourceVersion != node.ResourceVersion
 }
 
-// version orders what is known of one object: after our own write the watch may
-// still bring an older state.
+// learnAnswer takes what the API server answered to our own write, unless the
+// watch has brought something newer meanwhile, or that the object is gone.
+func (r *Reporter) learnAnswer(o *unstructured.Unstructured) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	node, err := decode(o)
+	if err != nil || r.own == nil || r.own.UID != node.UID {
+		return // the watch tells
+	}
+	r.written = ownWrite{version: version(node), at: time.Now()} // the watch has the same clock
+	if version(node) >= version(r.own) {
+		r.own = node
+	}
+}
+
+func decode(o *unstructured.Unstructured) (*registryv1alpha1.RegistryNode, error) {
+	var node registryv1alpha1.RegistryNode
+	err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &node)
+	return &node, err
+}
+
+// version orders the states of one object, as long as the cluster is not restored.
 func version(n *registryv1alpha1.RegistryNode) uint64 {
 	v, _ := strconv.ParseUint(n.ResourceVersion, 10, 64) // 0 if it is none
 	return v
@@ -173,7 +204,7 @@ func (r *Reporter) write(ctx context.Context, status registryv1alpha1.RegistryNo
 	case err != nil:
 		return fmt.Errorf("report to RegistryNode %s: %w", r.name, err)
 	}
-	r.learn(answer)
+	r.learnAnswer(answer)
 	r.log.Info("reported", "generation", status.Generation, "preflight", status.Preflight, "reason", status.Message)
 	return nil
 }

@@ -37,7 +37,7 @@ func (s source) run(ctx context.Context) {
 			Resource:  schema.GroupVersionResource{Version: "v1", Resource: "secrets"},
 			Namespace: s.namespace, Name: s.secret,
 		}
-		object.Run(ctx, s.log, func(o *unstructured.Unstructured) {
+		object.Run(ctx, s.log, func(o *unstructured.Unstructured, _ time.Time) {
 			select {
 			case latest <- o:
 			case <-ctx.Done():

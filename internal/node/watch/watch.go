@@ -1,21 +1,40 @@
 // Package watch follows one object of the API server by name, or all of a kind.
 // Agents need no more: the layout's Secret, the node's own RegistryNode, and the
 // scripts for nodes.
+//
+// It is not an informer. That one continues a watch that ended from the last
+// version that it saw, and after a restore of etcd such a watch brings nothing
+// until the cluster has made as many changes again. Here each watch begins with a
+// list of what is there now, whatever was there before.
 package watch
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
 
-	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/tools/cache"
+)
+
+const (
+	// A watch ends after a time between these two, so that the lists of all nodes
+	// are spread.
+	shortest = 5 * time.Minute
+	longest  = 10 * time.Minute
+	// answerTime is how long the API server may take for a list, or to end a watch.
+	answerTime = time.Minute
 )
 
 // Object is one object of the API server, which may exist or not.
@@ -27,24 +46,20 @@ type Object struct {
 }
 
 // Run calls seen with the object, or with nil while there is none: once as soon as
-// the API server has answered, and again whenever that changes. Calls follow one
-// another. Run returns when the context ends.
-func (o Object) Run(ctx context.Context, log *slog.Logger, seen func(*unstructured.Unstructured)) {
+// the API server has answered, and again whenever that changes or is asked anew.
+// Calls follow one another. What is seen is no older than since. Run returns when
+// the context ends.
+func (o Object) Run(ctx context.Context, log *slog.Logger, seen func(object *unstructured.Unstructured, since time.Time)) {
 	var resource dynamic.ResourceInterface = o.Client.Resource(o.Resource)
 	if o.Namespace != "" {
 		resource = o.Client.Resource(o.Resource).Namespace(o.Namespace)
 	}
-	only := func(options metav1.ListOptions) metav1.ListOptions {
-		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, o.Name).String()
-		return options
+	f := follower{
+		resource: resource, log: log.With("watch", o.Resource.Resource),
+		only: fields.OneTermEqualSelector(metav1.ObjectNameField, o.Name).String(),
 	}
-	follow(ctx, log, resource, only, func(store cache.Store) {
-		var object *unstructured.Unstructured
-		for _, item := range store.List() {
-			object, _ = item.(*unstructured.Unstructured)
-		}
-		seen(object.DeepCopy())
-	})
+	f.seen = func(since time.Time) { seen(f.there[o.Name], since) }
+	f.run(ctx)
 }
 
 // All is all objects of one cluster-scoped kind.
@@ -56,62 +71,103 @@ type All struct {
 // Run calls seen with the objects, in no particular order, as Object's Run does
 // with one. They must not be changed.
 func (a All) Run(ctx context.Context, log *slog.Logger, seen func([]*unstructured.Unstructured)) {
-	all := func(options metav1.ListOptions) metav1.ListOptions { return options }
-	follow(ctx, log, a.Client.Resource(a.Resource), all, func(store cache.Store) {
-		items := store.List()
-		objects := make([]*unstructured.Unstructured, 0, len(items))
-		for _, item := range items {
-			if object, ok := item.(*unstructured.Unstructured); ok {
-				objects = append(objects, object)
-			}
-		}
-		seen(objects)
-	})
+	f := follower{resource: a.Client.Resource(a.Resource), log: log.With("watch", a.Resource.Resource)}
+	f.seen = func(time.Time) { seen(slices.Collect(maps.Values(f.there))) }
+	f.run(ctx)
 }
 
-// follow calls seen with what is there, when it is known and whenever it changes.
-func follow(ctx context.Context, log *slog.Logger, resource dynamic.ResourceInterface, only func(metav1.ListOptions) metav1.ListOptions, seen func(cache.Store)) {
-	logger := logr.FromSlogHandler(log.Handler())
-	// One slot, because only the latest state matters.
-	changed := make(chan struct{}, 1)
-	wake := func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
-	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
-		Logger:     &logger,
-		ObjectType: &unstructured.Unstructured{},
-		ListerWatcher: &cache.ListWatch{
-			ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-				return resource.List(ctx, only(options))
-			},
-			WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
-				return resource.Watch(ctx, only(options))
-			},
-		},
-		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(any) { wake() },
-			UpdateFunc: func(any, any) { wake() },
-			DeleteFunc: func(any) { wake() },
-		},
-	})
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		controller.RunWithContext(ctx)
-	}()
-	defer func() { <-stopped }()
-	if !cache.WaitForCacheSync(ctx.Done(), controller.HasSynced) {
-		return
-	}
+// follower lists and watches.
+type follower struct {
+	resource dynamic.ResourceInterface
+	only     string // a field selector; empty for all
+	log      *slog.Logger
+	seen     func(since time.Time)
+
+	there map[string]*unstructured.Unstructured // by name
+}
+
+// run lists and watches until the context ends. The pauses after what fails grow;
+// a watch that lasted begins anew.
+func (f *follower) run(ctx context.Context) {
+	pauses := wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 8, Cap: 30 * time.Second}
+	pause := pauses
 	for {
-		seen(store)
+		began := time.Now()
+		err := f.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			f.log.Warn("the API server is asked again", "err", err)
+		}
+		if time.Since(began) > answerTime {
+			pause = pauses
+		}
 		select {
-		case <-changed:
+		case <-time.After(pause.Step()):
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// session lists, and watches from there. A list without a version is of now: it
+// cannot be older than what anybody has seen before.
+func (f *follower) session(ctx context.Context) error {
+	since := time.Now()
+	asking, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	list, err := f.resource.List(asking, metav1.ListOptions{FieldSelector: f.only})
+	if err != nil {
+		return fmt.Errorf("list: %w", err)
+	}
+	f.there = map[string]*unstructured.Unstructured{}
+	for i := range list.Items {
+		f.there[list.Items[i].GetName()] = &list.Items[i]
+	}
+	f.seen(since)
+	return f.watch(ctx, list.GetResourceVersion(), since)
+}
+
+func (f *follower) watch(ctx context.Context, from string, since time.Time) error {
+	lasts := shortest + rand.N(longest-shortest) //nolint:gosec // G404: it only spreads the lists
+	ctx, cancel := context.WithTimeout(ctx, lasts+answerTime)
+	defer cancel()
+	seconds := int64(lasts.Seconds())
+	w, err := f.resource.Watch(ctx, metav1.ListOptions{FieldSelector: f.only, ResourceVersion: from, TimeoutSeconds: &seconds})
+	if err != nil {
+		return fmt.Errorf("watch: %w", err)
+	}
+	defer w.Stop()
+	for {
+		select {
+		case e, open := <-w.ResultChan():
+			if !open {
+				return nil
+			}
+			if err := f.take(e); err != nil {
+				return fmt.Errorf("watch: %w", err)
+			}
+			f.seen(since)
+		case <-ctx.Done():
+			return fmt.Errorf("watch: %w", ctx.Err())
+		}
+	}
+}
+
+// take notes one event.
+func (f *follower) take(e apiwatch.Event) error {
+	if e.Type == apiwatch.Error {
+		return apierrors.FromObject(e.Object)
+	}
+	object, ok := e.Object.(*unstructured.Unstructured)
+	if !ok {
+		return errors.New("an event without an object")
+	}
+	if e.Type == apiwatch.Deleted {
+		delete(f.there, object.GetName())
+	} else {
+		f.there[object.GetName()] = object
+	}
+	return nil
 }

@@ -22,8 +22,14 @@ const startTimeout = 2 * time.Minute
 // requestTimeout is that of one question whether a process is ready.
 const requestTimeout = 5 * time.Second
 
+// etcdDir is what etcd stores, in the directory of a ControlPlane.
+const etcdDir = "etcd"
+
 // ControlPlane is a running etcd with a running kube-apiserver.
 type ControlPlane struct {
+	dir             string
+	bind            string   // the address that the API server listens on
+	ports           []string // etcd for clients, etcd for peers, the API server
 	config          *rest.Config
 	version         string
 	etcd, apiserver *child
@@ -50,42 +56,18 @@ func Launch(ctx context.Context, dir string, listen net.IP) (*ControlPlane, erro
 	return nil, err
 }
 
-func launch(ctx context.Context, dir string, listen net.IP) (_ *ControlPlane, err error) {
-	etcdBinary, err := Binary("etcd")
-	if err != nil {
-		return nil, err
-	}
-	apiserverBinary, err := Binary(serverPart())
-	if err != nil {
-		return nil, err
-	}
+func launch(ctx context.Context, dir string, listen net.IP) (*ControlPlane, error) {
 	ports, err := freePorts(ctx, 3)
 	if err != nil {
 		return nil, err
 	}
 	addresses := []string{"127.0.0.1"}
-	bind := "127.0.0.1"
+	plane := &ControlPlane{dir: dir, bind: "127.0.0.1", ports: ports}
 	if listen != nil {
-		addresses, bind = append(addresses, listen.String()), "0.0.0.0"
+		addresses, plane.bind = append(addresses, listen.String()), "0.0.0.0"
 	}
 	creds, err := writeCredentials(dir, addresses...)
 	if err != nil {
-		return nil, err
-	}
-	plane := &ControlPlane{}
-	defer func() {
-		if err != nil {
-			plane.Stop()
-		}
-	}()
-	etcdURL := "http://127.0.0.1:" + ports[0]
-	if plane.etcd, err = startChild(ctx, dir, etcdBinary, etcdArgs(dir, etcdURL, "http://127.0.0.1:"+ports[1])); err != nil {
-		return nil, err
-	}
-	if err = waitReady(ctx, plane.etcd, &http.Client{Timeout: requestTimeout}, etcdURL+"/health"); err != nil {
-		return nil, err
-	}
-	if plane.apiserver, err = startChild(ctx, dir, apiserverBinary, apiserverArgs(dir, etcdURL, bind, ports[2])); err != nil {
 		return nil, err
 	}
 	plane.config = &rest.Config{
@@ -93,22 +75,48 @@ func launch(ctx context.Context, dir string, listen net.IP) (_ *ControlPlane, er
 		TLSClientConfig: rest.TLSClientConfig{CAData: creds.caPEM, CertData: creds.adminCert, KeyData: creds.adminKey},
 		QPS:             -1, // no client-side limit
 	}
-	client, err := rest.HTTPClientFor(plane.config)
-	if err != nil {
-		return nil, err
-	}
-	if err = waitReady(ctx, plane.apiserver, client, plane.config.Host+"/readyz"); err != nil {
-		return nil, err
-	}
-	if plane.version, err = askVersion(ctx, plane.config); err != nil {
+	if err := plane.start(ctx); err != nil {
+		plane.Stop()
 		return nil, err
 	}
 	return plane, nil
 }
 
+// start starts both processes, also after Stop: then they are where they were, with
+// what is in the directory.
+func (p *ControlPlane) start(ctx context.Context) error {
+	etcdBinary, err := Binary("etcd")
+	if err != nil {
+		return err
+	}
+	apiserverBinary, err := Binary(serverPart())
+	if err != nil {
+		return err
+	}
+	etcdURL := "http://127.0.0.1:" + p.ports[0]
+	if p.etcd, err = startChild(ctx, p.dir, etcdBinary, etcdArgs(p.dir, etcdURL, "http://127.0.0.1:"+p.ports[1])); err != nil {
+		return err
+	}
+	if err = waitReady(ctx, p.etcd, &http.Client{Timeout: requestTimeout}, etcdURL+"/health"); err != nil {
+		return err
+	}
+	if p.apiserver, err = startChild(ctx, p.dir, apiserverBinary, apiserverArgs(p.dir, etcdURL, p.bind, p.ports[2])); err != nil {
+		return err
+	}
+	client, err := rest.HTTPClientFor(p.config)
+	if err != nil {
+		return err
+	}
+	if err = waitReady(ctx, p.apiserver, client, p.config.Host+"/readyz"); err != nil {
+		return err
+	}
+	p.version, err = askVersion(ctx, p.config)
+	return err
+}
+
 func etcdArgs(dir, clientURL, peerURL string) []string {
 	return []string{
-		"--data-dir=" + filepath.Join(dir, "etcd"),
+		"--data-dir=" + filepath.Join(dir, etcdDir),
 		"--listen-client-urls=" + clientURL, "--advertise-client-urls=" + clientURL,
 		"--listen-peer-urls=" + peerURL, "--initial-advertise-peer-urls=" + peerURL,
 		"--initial-cluster=default=" + peerURL,
