@@ -51,8 +51,8 @@ func (s State) ApprovedRestart(node, uid string) string {
 func (e *evaluation) keepApprovals() {
 	var kept []Approval
 	for _, n := range e.seen.Nodes {
-		if restart := n.Report.Restart; e.rules.usesRestartSlot(e, n) {
-			kept = append(kept, Approval{Node: n.Name, UID: n.UID, ID: restart.ID})
+		if e.rules.usesRestartSlot(e, n) && e.isApproved(n) {
+			kept = append(kept, Approval{Node: n.Name, UID: n.UID, ID: n.Report.Restart.ID})
 		}
 	}
 	e.approve(kept)
@@ -66,7 +66,15 @@ func usesRestartSlot(e *evaluation, n Node) bool {
 	if r.ID == "" || !n.Agent || n.Exclude || n.Report.UID != n.UID {
 		return false
 	}
-	return r.Phase == RestartRunning || r.Phase == RestartFailed || n.ApprovedRestart == r.ID || e.s.ApprovedRestart(n.Name, n.UID) == r.ID
+	return r.Phase == RestartRunning || r.Phase == RestartFailed || e.isApproved(n)
+}
+
+// isApproved reports whether the node was allowed what it says that it does: by the
+// state, or after a lost state by its RegistryNode, which it may not write. What nodes
+// say alone makes the state no larger.
+func (e *evaluation) isApproved(n Node) bool {
+	id := n.Report.Restart.ID
+	return n.ApprovedRestart == id || e.s.ApprovedRestart(n.Name, n.UID) == id
 }
 
 // approveRestarts lets nodes restart that ask for it: a few at a time, those of
@@ -77,7 +85,7 @@ func (e *evaluation) approveRestarts() {
 		return // nothing that a node could need it for
 	}
 	approvals := slices.Clone(e.s.Desired.Restarts)
-	controlPlane := 0
+	used, controlPlane := 0, 0
 	for _, n := range e.seen.Nodes {
 		if !e.rules.usesRestartSlot(e, n) {
 			continue
@@ -85,14 +93,16 @@ func (e *evaluation) approveRestarts() {
 		if n.Report.Restart.Phase == RestartFailed {
 			return
 		}
+		used++
 		if n.ControlPlane {
 			controlPlane++
 		}
 	}
 	for _, n := range e.mayRestart() {
-		if len(approvals) >= max(1, e.seen.Settings.RestartsAtOnce) || n.ControlPlane && controlPlane > 0 {
+		if used >= max(1, e.seen.Settings.RestartsAtOnce) || n.ControlPlane && controlPlane > 0 {
 			continue
 		}
+		used++
 		approvals = append(approvals, Approval{Node: n.Name, UID: n.UID, ID: n.Report.Restart.ID})
 		if n.ControlPlane {
 			controlPlane++

@@ -31,7 +31,9 @@ func TestApprovals(t *testing.T) {
 		"approved, not yet begun":      {func(n []Node) { waits(n, 3, 4, 5, 6); n[6].ApprovedRestart = "of-u6" }, "n3 n4 n6"},
 		"approved for something else":  {func(n []Node) { waits(n, 3); n[3].ApprovedRestart = "of-old" }, "n3"},
 		"used":                         {func(n []Node) { n[3].ApprovedRestart = "of-u3" }, ""},
-		"one failed":                   {func(n []Node) { running(&n[3]); n[4].asks(RestartFailed); waits(n, 5, 6) }, "n3 n4"},
+		"one failed":                   {func(n []Node) { running(&n[3]); running(&n[4]); n[4].asks(RestartFailed); waits(n, 5, 6) }, "n3 n4"},
+		"one says that it failed":      {func(n []Node) { running(&n[3]); n[4].asks(RestartFailed); waits(n, 5, 6) }, "n3"},
+		"one says that it runs":        {func(n []Node) { n[4].asks(RestartRunning); waits(n, 5, 6, 3) }, "n3 n5"},
 		"it failed and is repaired":    {func(n []Node) { waits(n, 4, 5); n[4].ApprovedRestart = "before the repair" }, "n4 n5"},
 		"it failed and is left out":    {func(n []Node) { n[4].asks(RestartFailed); n[4].Exclude = true; waits(n, 5) }, "n5"},
 		"it failed and was replaced":   {func(n []Node) { n[4].asks(RestartFailed); n[4].UID = "new"; waits(n, 5) }, "n5"},
@@ -179,5 +181,32 @@ func TestNodesAreBrief(t *testing.T) {
 	got := c.message(names.ConditionPreflight)
 	if len(got) > 11000 || strings.Count(got, "\n") != 13 || !strings.Contains(got, "...and 4 more") {
 		t.Errorf("%d bytes, %d lines", len(got), strings.Count(got, "\n"))
+	}
+}
+
+// TestLiarsMakeTheStateNoLarger: what 5,000 nodes say that they restart, or failed to,
+// is no approval, before and after a lost state.
+func TestLiarsMakeTheStateNoLarger(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []RestartPhase{RestartWaiting, RestartRunning, RestartFailed} {
+		c := direct(t, 1)
+		one := c.seen.Nodes[0]
+		for i := range 5000 {
+			liar := one
+			liar.Name, liar.UID, liar.ControlPlane = fmt.Sprintf("liar-%04d", i), fmt.Sprintf("uid-of-liar-%04d", i), false
+			liar.Report.UID = liar.UID
+			liar.asks(phase)
+			c.seen.Nodes = append(c.seen.Nodes, liar)
+		}
+		for range 3 {
+			c.advance()
+		}
+		if got := len(c.s.Desired.Restarts); got > c.seen.Settings.RestartsAtOnce {
+			t.Errorf("%s: %d approvals", phase, got)
+		}
+		c.s = State{}
+		if c.advance(); len(c.s.Desired.Restarts) > c.seen.Settings.RestartsAtOnce {
+			t.Errorf("%s, after a lost state: %d approvals", phase, len(c.s.Desired.Restarts))
+		}
 	}
 }
