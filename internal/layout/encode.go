@@ -13,7 +13,8 @@ import (
 )
 
 // document is the encoding: the documented keys of the node configuration, and
-// ours (schema, generation, active, target, probe, secondWay, mirrors[].path).
+// ours (schema, generation, active, target, probe, secondWay, mirrors[].path). Those
+// of schema 2 are cas, auths, and caRef and authRef in mirrors.
 type document struct {
 	Schema     int             `json:"schema"`
 	Generation int64           `json:"generation"`
@@ -25,6 +26,9 @@ type document struct {
 	Probe      string          `json:"probe,omitempty"`
 	SecondWay  *mirror         `json:"secondWay,omitempty"`
 	Hosts      map[string]host `json:"hosts"`
+
+	CAs   map[string]string `json:"cas,omitempty"`
+	Auths map[string]auth   `json:"auths,omitempty"`
 }
 
 type registry struct {
@@ -44,6 +48,9 @@ type mirror struct {
 	// Path is the repository prefix, on both sides, where nothing is rewritten.
 	Path     string    `json:"path,omitempty"`
 	Rewrites []rewrite `json:"rewrites,omitempty"`
+	// CARef and AuthRef name an entry of cas and of auths.
+	CARef   string `json:"caRef,omitempty"`
+	AuthRef string `json:"authRef,omitempty"`
 }
 
 type auth struct {
@@ -59,32 +66,39 @@ type rewrite struct {
 	To   string `json:"to"`
 }
 
-// Encode writes the layout as YAML, deterministically. Only valid layouts have
-// an encoding.
-func Encode(l Layout) ([]byte, error) {
-	if err := l.Validate(); err != nil {
-		return nil, fmt.Errorf("encode layout: %w", err)
-	}
-	doc := l.document()
+// Encode writes the layout as YAML of schema 1, deterministically. Only valid layouts
+// have an encoding.
+func Encode(l Layout) ([]byte, error) { return EncodeFor(l, Schema) }
+
+func (l Layout) encode(doc document) ([]byte, error) {
 	doc.Version = l.Version()
 	data, err := yaml.Marshal(doc)
 	if err != nil {
-		return nil, fmt.Errorf("encode layout: %w", err)
+		return nil, encoding(err)
 	}
 	return data, nil
 }
 
-// Decode reads what Encode wrote. Fields that it does not know are ignored; an
-// unknown schema, a name without upstream and anything malformed is an error.
+func encoding(err error) error { return fmt.Errorf("encode layout: %w", err) }
+
+// Decode reads what Encode and EncodeFor wrote: a layout is the same in both schemas.
+// Fields that it does not know are ignored; an unknown schema, a name without upstream
+// and anything malformed is an error.
 func Decode(data []byte) (Layout, error) {
 	var doc document
 	if err := yaml.Unmarshal(data, &doc); err != nil {
 		return Layout{}, fmt.Errorf("decode layout: %w: %w", ErrInvalid, withoutValues(err))
 	}
-	l := Layout{Schema: doc.Schema, Generation: doc.Generation, Mode: doc.Mode, Probe: doc.Probe}
-	if doc.Schema != Schema {
-		return Layout{}, fmt.Errorf("decode layout: %w: schema %d, this program knows %d", ErrInvalid, doc.Schema, Schema)
+	switch doc.Schema {
+	case Schema:
+	case Newest:
+		if err := doc.unfold(); err != nil {
+			return Layout{}, fmt.Errorf("decode layout: %w: %w", ErrInvalid, err)
+		}
+	default:
+		return Layout{}, fmt.Errorf("decode layout: %w: schema %d, this program knows %d", ErrInvalid, doc.Schema, Newest)
 	}
+	l := Layout{Schema: doc.Schema, Generation: doc.Generation, Mode: doc.Mode, Probe: doc.Probe}
 	if doc.Active != nil {
 		l.ActiveMode, l.Active = doc.Active.Mode, doc.Active.upstream(doc.Active.Path)
 		if doc.Active.Host == "" {

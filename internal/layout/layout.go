@@ -6,9 +6,15 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// Schema is the version of the layout's encoding that this program writes, and
-// the highest that it reads.
-const Schema = 1
+// Schemas of the encoding.
+const (
+	// Schema is that of a Layout, and of the documented form, in which each mirror
+	// has its CA and its credentials with it.
+	Schema = 1
+	// Newest is the highest that this program reads. Only readers that say so are
+	// given it; see EncodeFor.
+	Newest = 2
+)
 
 // Unmanaged is the one mode that readers of a layout know by name: platform
 // images are named by the registry's own address, and nodes can do without the
@@ -25,7 +31,7 @@ type Route struct {
 // Layout is names × upstreams, as published to nodes and proxies. It is a
 // value: functions return new ones and never change what they were given.
 type Layout struct {
-	// Schema is the version of the encoding; see the constant.
+	// Schema is always the constant: that of the encoding is not part of a layout.
 	Schema int `json:"schema"`
 	// Generation orders layouts: a reader never goes back to a lower one.
 	// 0 means that nothing was ever published.

@@ -93,10 +93,13 @@ func TestEncodingRoundTrips(t *testing.T) {
 	})
 	host := rapid.SampledFrom([]string{"r.io", "a.b.c:5000", "10.0.0.1", "localhost", "x:1"})
 	secret := rapid.StringOfN(rapid.RuneFrom([]rune("aZ0\"'\\:#{}$é ~|>-")), 1, 12, -1)
+	cas := []string{"", bundle(t, 1<<10), bundle(t, 2<<10)}
 	anUpstream := rapid.Custom(func(t *rapid.T) upstream.Upstream {
 		u := upstream.Upstream{Host: host.Draw(t, "host"), Path: path.Draw(t, "path"), Scheme: upstream.HTTPS}
 		if rapid.Bool().Draw(t, "http") {
 			u.Scheme = upstream.HTTP
+		} else {
+			u.CA = rapid.SampledFrom(cas).Draw(t, "ca")
 		}
 		if rapid.Bool().Draw(t, "private") {
 			u.Credentials = upstream.Credentials{Username: "u", Password: secret.Draw(t, "password")}
@@ -111,16 +114,18 @@ func TestEncodingRoundTrips(t *testing.T) {
 		}
 		l := layout.Layout{Schema: layout.Schema, Generation: rapid.Int64Range(1, 1<<40).Draw(t, "generation"), Mode: "Direct",
 			ActiveMode: "Direct", Active: ups[0], Target: ups[len(ups)-1], Routes: layout.Cross(names, ups)}
-		data, err := layout.Encode(l)
-		if err != nil {
-			t.Fatal(err)
-		}
-		back, err := layout.Decode(data)
-		if err != nil {
-			t.Fatalf("%v\n%s", err, data)
-		}
-		if !reflect.DeepEqual(back, l) || !back.SameContent(l) || back.Version() != l.Version() {
-			t.Fatalf("decoded to %+v, want %+v", back, l)
+		for reads := layout.Schema; reads <= layout.Newest; reads++ {
+			data, err := layout.EncodeFor(l, reads)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back, err := layout.Decode(data)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, data)
+			}
+			if !reflect.DeepEqual(back, l) || !back.SameContent(l) || back.Version() != l.Version() {
+				t.Fatalf("decoded to %+v, want %+v", back, l)
+			}
 		}
 		stored, err := json.Marshal(l)
 		if err != nil {
@@ -149,7 +154,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"nothing":             {"", "schema 0"},
 		"no YAML":             {"{", "YAML"},
 		"a scalar":            {password, "YAML"},
-		"newer schema":        {replace("schema: 1\n", "schema: 2\n"), "schema 2, this program knows 1"},
+		"newer schema":        {replace("schema: 1\n", "schema: 3\n"), "schema 3, this program knows 2"},
 		"no generation":       {replace("generation: 7\n", ""), "generation 0"},
 		"negative generation": {replace("generation: 7\n", "generation: -7\n"), "generation -7"},
 		"generation no number": {replace("generation: 7\n", "generation: seven\n"),
@@ -288,18 +293,21 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	f.Add(encodeFor(f, withCA(f), layout.Newest))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, err := layout.Decode(data)
 		if err != nil {
 			return
 		}
-		again, err := layout.Encode(l)
-		if err != nil {
-			t.Fatalf("decoded, but does not encode: %v", err)
-		}
-		back, err := layout.Decode(again)
-		if err != nil || !reflect.DeepEqual(back, l) {
-			t.Fatalf("got %+v, %v; want %+v", back, err, l)
+		for reads := layout.Schema; reads <= layout.Newest; reads++ {
+			again, err := layout.EncodeFor(l, reads)
+			if err != nil {
+				t.Fatalf("decoded, but does not encode: %v", err)
+			}
+			back, err := layout.Decode(again)
+			if err != nil || !reflect.DeepEqual(back, l) {
+				t.Fatalf("got %+v, %v; want %+v", back, err, l)
+			}
 		}
 	})
 }

@@ -117,11 +117,12 @@ func (l Layout) Validate() error {
 	case len(l.Routes) == 0:
 		return fmt.Errorf("%w: no hosts", ErrInvalid)
 	}
-	if err := l.Target.Validate(); err != nil {
+	valid := validOnce()
+	if err := valid(l.Target); err != nil {
 		return fmt.Errorf("%w: target: %w", ErrInvalid, err)
 	}
 	if !l.Active.IsZero() {
-		if err := l.Active.Validate(); err != nil {
+		if err := valid(l.Active); err != nil {
 			return fmt.Errorf("%w: active: %w", ErrInvalid, err)
 		}
 	}
@@ -134,14 +135,28 @@ func (l Layout) Validate() error {
 		if i > 0 && l.Routes[i-1].Name.Compare(r.Name) >= 0 {
 			return fmt.Errorf("%w: name %s is not in order", ErrInvalid, r.Name)
 		}
-		if err := r.validate(); err != nil {
+		if err := r.validate(valid); err != nil {
 			return fmt.Errorf("%w: name %q: %w", ErrInvalid, r.Name, err)
 		}
 	}
 	return nil
 }
 
-func (r Route) validate() error {
+// validOnce validates each upstream once, however many names it serves: a CA may be a
+// bundle of fifty certificates.
+func validOnce() func(upstream.Upstream) error {
+	known := map[upstream.Upstream]error{}
+	return func(u upstream.Upstream) error {
+		err, seen := known[u]
+		if !seen {
+			err = u.Validate()
+			known[u] = err
+		}
+		return err
+	}
+}
+
+func (r Route) validate(valid func(upstream.Upstream) error) error {
 	if r.Name != Fixed() {
 		address := upstream.Upstream{Host: r.Name.Host, Path: r.Name.Path, Scheme: upstream.HTTPS}
 		if err := address.Validate(); err != nil {
@@ -155,7 +170,7 @@ func (r Route) validate() error {
 		if slices.Contains(r.Upstreams[:i], u) {
 			return fmt.Errorf("upstream %s is there twice", u)
 		}
-		if err := u.Validate(); err != nil {
+		if err := valid(u); err != nil {
 			return fmt.Errorf("upstream %d: %w", i+1, err)
 		}
 	}

@@ -68,6 +68,9 @@ const (
 	// with a value that it did not have, is the operator's order to replace what it
 	// shows.
 	AnnotationRotate = "registry.deckhouse.io/rotate"
+	// AnnotationLayoutSchema on proxy pods is the highest schema of a layout that the
+	// proxy reads, absent for 1.
+	AnnotationLayoutSchema = "registry.deckhouse.io/layout-schema"
 	// AnnotationRevision on the pod templates of agent and proxy says which
 	// version of the module made them, whatever registry their image is from.
 	AnnotationRevision = "registry.deckhouse.io/revision"

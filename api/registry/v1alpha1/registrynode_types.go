@@ -95,6 +95,10 @@ type RegistryNodeStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	AgentPod string `json:"agentPod,omitempty"`
+	// LayoutSchema is the highest schema of a layout that the agent reads; 0 is 1. It
+	// is published in a higher one only if all agents and proxies read that.
+	// +optional
+	LayoutSchema int `json:"layoutSchema,omitempty"`
 	// Preflight says whether containerd's configuration leaves room for ours.
 	// +kubebuilder:validation:Enum=Ready;Custom;Unsupported
 	// +optional

@@ -208,3 +208,24 @@ func TestAgentsThatAreStuckOnAnOldImage(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatAProxyReads: one that has said nothing yet is not asked, an older one says
+// everything but this.
+func TestWhatAProxyReads(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		annotations map[string]string
+		want        int
+	}{
+		"nothing yet":   {nil, 0},
+		"older":         {map[string]string{v1alpha1.AnnotationGeneration: "7"}, 1},
+		"older, waits":  {map[string]string{v1alpha1.AnnotationMessage: "layout: schema 2"}, 1},
+		"new":           {map[string]string{v1alpha1.AnnotationLayoutSchema: "2"}, 2},
+		"new, serves":   {map[string]string{v1alpha1.AnnotationLayoutSchema: "2", v1alpha1.AnnotationGeneration: "7"}, 2},
+		"says nonsense": {map[string]string{v1alpha1.AnnotationLayoutSchema: "-1", v1alpha1.AnnotationGeneration: "7"}, 1},
+	} {
+		if got := readsOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: c.annotations}}); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}

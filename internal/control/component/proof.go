@@ -69,6 +69,9 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 			p.LastUse = at
 			p.Clients = strings.FieldsFunc(pod.Annotations[v1alpha1.AnnotationLastClient], func(c rune) bool { return c == ',' || c == ' ' })
 		}
+		if reads := readsOf(pod); reads > 0 && (p.Reads == 0 || reads < p.Reads) {
+			p.Reads = reads
+		}
 		g, err := strconv.ParseInt(pod.Annotations[v1alpha1.AnnotationGeneration], 10, 64)
 		if err == nil && cluster.PodReady(pod) {
 			generations = append(generations, g)
@@ -82,6 +85,21 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 	if p.Ready > 0 {
 		p.Generation = slices.Min(generations)
 	}
+}
+
+// readsOf is the highest schema of a layout that a proxy reads; 0 until it has said
+// anything.
+func readsOf(pod *corev1.Pod) int {
+	reads, err := strconv.Atoi(pod.Annotations[v1alpha1.AnnotationLayoutSchema])
+	if err == nil && reads > 0 {
+		return reads
+	}
+	for _, older := range []string{v1alpha1.AnnotationGeneration, v1alpha1.AnnotationMessage} {
+		if pod.Annotations[older] != "" {
+			return layout.Schema
+		}
+	}
+	return 0
 }
 
 // unproved is why a proxy does not report the generation that it should serve, as it

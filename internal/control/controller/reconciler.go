@@ -86,7 +86,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 		r.nodes.Warn(v.Snapshot, first)
 		progress.Warn(r.cluster.Events, first)
 	})
-	v.Doc = doc
+	v.Doc, v.Reads = doc, r.protocol.Reads(doc.State, v.Observed)
 	r.reports.metrics.set(doc)
 	r.images.runner.Want(r.images.request(r.protocol.CheckRequest(doc.State, v.Observed), v, v.Inventory))
 	if r.tells(doc, v.Observed) {

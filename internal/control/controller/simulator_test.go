@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/hex"
@@ -49,6 +50,7 @@ type simulator struct {
 	nodes    map[string]string // node -> preflight, where it is not Ready
 	messages map[string]string // node -> message of its report
 	v1       map[string]*simV1 // nodes that need a restart
+	older    map[string]bool   // nodes, and the proxy's Deployment, that read layouts of schema 1 only
 
 	mostRunning int // nodes that restarted at once
 
@@ -59,7 +61,7 @@ func simulate(c *testbed) *simulator {
 	s := &simulator{
 		c: c, table: proxy.NewTable(nil),
 		silent: map[string]bool{}, stuck: map[string]bool{}, restarts: map[string]int{}, nodes: map[string]string{},
-		messages: map[string]string{}, v1: map[string]*simV1{},
+		messages: map[string]string{}, v1: map[string]*simV1{}, older: map[string]bool{},
 	}
 	handler := regauth.Require(s.users.Load, proxy.New(s.table, proxy.Config{Log: slog.New(slog.DiscardHandler), DefaultHost: layout.Fixed().Host}))
 	gateway := httptest.NewUnstartedServer(handler)
@@ -116,16 +118,30 @@ func (s *simulator) agents(ctx context.Context) error {
 		}
 		s.note(l)
 	}
+	compact := isCompact(secret.Data[v1alpha1.KeyLayout])
 	var nodes v1alpha1.RegistryNodeList
 	if err := s.c.List(ctx, &nodes); err != nil {
 		return err
 	}
 	for i := range nodes.Items {
-		if err := s.reportFor(ctx, &nodes.Items[i], l); err != nil {
+		read := l
+		if s.isOlder(nodes.Items[i].Name) && compact {
+			read = layout.Layout{} // it keeps what it has
+		}
+		if err := s.reportFor(ctx, &nodes.Items[i], read); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// isCompact reports whether a layout is of schema 2.
+func isCompact(data []byte) bool { return bytes.Contains(data, []byte("\nschema: 2\n")) }
+
+func (s *simulator) isOlder(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.older[name]
 }
 
 func (s *simulator) note(l layout.Layout) {
@@ -154,6 +170,9 @@ func (s *simulator) reportFor(ctx context.Context, rn *v1alpha1.RegistryNode, l 
 		want.Status.Preflight = preflight
 	}
 	want.Status.Message = words
+	if want.Status.LayoutSchema = layout.Newest; s.isOlder(rn.Name) {
+		want.Status.LayoutSchema = 0
+	}
 	if !s.speaks(ctx, want) {
 		return nil
 	}
@@ -322,6 +341,12 @@ func (s *simulator) gateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	reads, serves := strconv.Itoa(layout.Newest), l.Generation
+	if s.isOlder(v1alpha1.DeploymentProxy) {
+		if reads = ""; isCompact(secret.Data[v1alpha1.KeyProxyLayout]) {
+			l, serves = layout.Layout{}, s.table.Generation() // it keeps what it has
+		}
+	}
 	var list []regauth.User
 	if err := yaml.Unmarshal(secret.Data[v1alpha1.KeyProxyUsers], &list); err != nil {
 		return err
@@ -334,9 +359,12 @@ func (s *simulator) gateway(ctx context.Context) error {
 		return err
 	}
 	s.users.Store(users)
-	if err := s.table.Swap(l); err != nil {
-		return err
+	if l.Generation > 0 {
+		if err := s.table.Swap(l); err != nil {
+			return err
+		}
 	}
+	generation := strconv.FormatInt(serves, 10)
 	var pods corev1.PodList
 	if err := s.c.List(ctx, &pods, client.InNamespace(v1alpha1.Namespace), client.MatchingLabels{"app": v1alpha1.DeploymentProxy}); err != nil {
 		return err
@@ -344,8 +372,9 @@ func (s *simulator) gateway(ctx context.Context) error {
 	for i := range pods.Items {
 		pod := &pods.Items[i]
 		says := map[string]string{
-			v1alpha1.AnnotationGeneration: strconv.FormatInt(l.Generation, 10),
-			v1alpha1.AnnotationIdentity:   regauth.Fingerprint(secret.Data[v1alpha1.KeyProxyUsers], secret.Data[corev1.TLSCertKey]),
+			v1alpha1.AnnotationGeneration:   generation,
+			v1alpha1.AnnotationLayoutSchema: reads,
+			v1alpha1.AnnotationIdentity:     regauth.Fingerprint(secret.Data[v1alpha1.KeyProxyUsers], secret.Data[corev1.TLSCertKey]),
 		}
 		if cluster.Contains(pod.Annotations, says) {
 			continue

@@ -81,6 +81,7 @@ func report(rn *v1alpha1.RegistryNode) switchover.Report {
 		Version:    rn.Status.Version,
 		Preflight:  switchover.Preflight(rn.Status.Preflight),
 		Legacy:     rn.Status.Legacy,
+		Reads:      rn.Status.LayoutSchema,
 		Restart:    restart,
 		Message:    rn.Status.Message,
 	}

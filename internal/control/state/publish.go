@@ -12,6 +12,10 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 )
 
+// roomForRest is for what is beside a layout in its Secret: certificate and users of the
+// proxy, and the address of the proxy that nodes will be told.
+const roomForRest = 32 << 10
+
 // Published reads the agents' layout back as it lies in the cluster.
 func Published(secret *corev1.Secret) switchover.Published {
 	return LayoutIn(secret, v1alpha1.KeyLayout)
@@ -40,7 +44,7 @@ func ProxyLayout(v *View) ([]byte, error) {
 	if err := v.Doc.MayPublish(switchover.InClusterProxy, v.Observed.ProxyPublished); err != nil {
 		return nil, fmt.Errorf("publish the proxy's layout of generation %d: %w", own.Generation, err)
 	}
-	return layout.Encode(own)
+	return encodeLayout(own, v.Reads)
 }
 
 // Publish writes what agents route by. The write is conditional on what this pass
@@ -52,7 +56,7 @@ func (s *Store) Publish(ctx context.Context, v *View) error {
 	if want.Generation == 0 || v.Doc.Desired.Legacy {
 		return nil
 	}
-	data, err := layout.Encode(want)
+	data, err := encodeLayout(want, v.Reads)
 	if err != nil {
 		return fmt.Errorf("encode layout of generation %d: %w", want.Generation, err)
 	}
@@ -74,4 +78,15 @@ func (s *Store) Publish(ctx context.Context, v *View) error {
 	v.Layout = secret
 	s.cluster.Log.Info("layout published", "generation", want.Generation, "mode", want.Mode, "target", want.Target.String())
 	return nil
+}
+
+// encodeLayout writes a layout for those who read it. If schema 1 cannot hold it, it is
+// written in the one that can: who cannot read that keeps what it has and says so, and
+// the others go on.
+func encodeLayout(l layout.Layout, reads int) ([]byte, error) {
+	data, err := layout.EncodeFor(l, reads)
+	if err == nil && len(data)+roomForRest > corev1.MaxSecretSize && reads < layout.Newest {
+		data, err = layout.EncodeFor(l, layout.Newest)
+	}
+	return data, err //nolint:wrapcheck // the callers say which layout
 }

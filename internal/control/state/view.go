@@ -23,6 +23,9 @@ type View struct {
 	// Doc is the stored document while the pass looks, and the new one once it
 	// is stored: nothing counts as done by the pass that asks for it.
 	Doc Document
+	// Reads is the highest schema in which a layout may be published: all who route by
+	// one read it. 0 is 1.
+	Reads int
 	// Blocked are namespaces that refused their pull secret in this pass. Their
 	// workloads wait.
 	Blocked map[string]error

@@ -126,6 +126,8 @@ type Report struct {
 	// Legacy is whether the node is back in the legacy containerd format, or
 	// never left it.
 	Legacy bool
+	// Reads is the highest schema of a layout that the agent reads; 0 is 1.
+	Reads int
 	// Restart is the restart of containerd that the node needs.
 	Restart Restart
 	// Failing is the registry from which all pulls fail on the node, by its data path,
@@ -233,6 +235,9 @@ type Proxy struct {
 	// Pulled is the layout generation at which an image was pulled through the
 	// Service with the read-only user and the published CA.
 	Pulled int64
+	// Reads is the highest schema of a layout that all proxies which say anything
+	// read; 0 when none says anything.
+	Reads int
 	// Message says what is missing in the words of a rollout; empty when nothing.
 	Message string
 	// Failing is how many of the ready ones say that all pulls from the target fail,

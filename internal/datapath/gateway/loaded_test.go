@@ -184,3 +184,31 @@ func TestProblemsHoldNoSecrets(t *testing.T) {
 		}
 	}
 }
+
+// TestAnotherSchemaIsNoOtherLayout: what is published again in the other schema is the
+// layout that is served, and nothing is wrong with it.
+func TestAnotherSchemaIsNoOtherLayout(t *testing.T) {
+	t.Parallel()
+	table := proxy.NewTable(nil)
+	t.Cleanup(table.Close)
+	l := newLoaded(table, slog.New(slog.DiscardHandler))
+	u := upstream.Upstream{Host: "a.example", Scheme: upstream.HTTPS, Credentials: upstream.Credentials{Username: "u", Password: strings.Repeat("p", 2000)}}
+	data := content(t, 5, u)
+	plain, err := layout.Decode(data[v1alpha1.KeyProxyLayout])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reads := range []int{layout.Newest, layout.Schema, layout.Newest} {
+		encoded, err := layout.EncodeFor(plain, reads)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(encoded), fmt.Sprintf("\nschema: %d\n", reads)) {
+			t.Fatalf("not in schema %d", reads)
+		}
+		data[v1alpha1.KeyProxyLayout] = encoded
+		if s := l.apply(data); s.generation != 5 || s.problem != nil || s.version != plain.Version() {
+			t.Errorf("schema %d: %+v", reads, s)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/foreign"
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 const (
@@ -97,6 +98,7 @@ func (r *reporter) annotations() map[string]any {
 	want := map[string]any{
 		v1alpha1.AnnotationGeneration: nil, v1alpha1.AnnotationVersion: nil,
 		v1alpha1.AnnotationMessage: nil, v1alpha1.AnnotationTargetFails: nil, v1alpha1.AnnotationIdentity: nil,
+		v1alpha1.AnnotationLayoutSchema: strconv.Itoa(layout.Newest),
 	}
 	if s.identity != "" {
 		want[v1alpha1.AnnotationIdentity] = s.identity

@@ -176,3 +176,13 @@ func TestIdentityIsWhatIsInUse(t *testing.T) {
 		}
 	}
 }
+
+// TestAProxySaysWhatItReads with whatever else it says, so that the controller never
+// publishes what it cannot read.
+func TestAProxySaysWhatItReads(t *testing.T) {
+	t.Parallel()
+	r := &reporter{status: func() status { return status{} }, usage: newUsage(time.Now)}
+	if got := r.annotations()[v1alpha1.AnnotationLayoutSchema]; got != "2" {
+		t.Errorf("it says %v", got)
+	}
+}

@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -116,6 +117,12 @@ func (f StateDir) Layout() (layout.Layout, error) {
 // SaveLayout returns when the layout is on disk, as it was published.
 func (f StateDir) SaveLayout(published []byte) error {
 	return f.write(f.servePath(fileLayout), ownerOnly, published)
+}
+
+// HasLayout reports whether this is what was saved last.
+func (f StateDir) HasLayout(published []byte) bool {
+	saved, err := read(f.servePath(fileLayout))
+	return err == nil && bytes.Equal(saved, published)
 }
 
 // Forget removes the layout and the names that left it. The token and the

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/watch"
 )
 
@@ -78,6 +79,7 @@ func (r *Reporter) Begin() *Report {
 	v := &Report{Own: r.Latest(), memory: &r.memory}
 	v.Status.AgentVersion, v.Status.AgentPod, v.Status.BootID = r.identity.AgentVersion, r.identity.PodUID, r.identity.BootID
 	v.Status.NodeUID = NodeUID(v.Own)
+	v.Status.LayoutSchema = layout.Newest
 	v.Status.Containerd.SourceDirectory = r.identity.SourceDir
 	if v.Own != nil && !r.adopted {
 		r.adopted = true

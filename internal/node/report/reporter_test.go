@@ -124,3 +124,13 @@ func TestAdoptsOnce(t *testing.T) {
 		t.Error("what was taken back came back")
 	}
 }
+
+// TestAnAgentSaysWhatItReads in each report, so that the controller never publishes what
+// it cannot read.
+func TestAnAgentSaysWhatItReads(t *testing.T) {
+	t.Parallel()
+	r := New(Options{Node: "n", Log: slog.New(slog.DiscardHandler)})
+	if got := r.Begin().Status.LayoutSchema; got != 2 {
+		t.Errorf("it says %d", got)
+	}
+}

@@ -88,13 +88,27 @@ func (k *keeper) offer(published []byte, found bool) error {
 		k.note(true, fmt.Sprintf("the published layout has generation %d, lower than %d, which is kept", l.Generation, k.current.Generation))
 		return nil
 	case l.Generation == k.current.Generation && l.SameContent(k.current):
-		k.note(false, "")
-		return nil
+		return k.keepAs(published)
 	case l.Generation == k.current.Generation:
 		k.note(false, fmt.Sprintf("generation %d was published again with other content, which is ignored", l.Generation))
 		return nil
 	}
 	return k.take(l, published)
+}
+
+// keepAs has on disk what is published, also if only its schema changed: it is an older
+// one before an older agent comes, which reads nothing else.
+func (k *keeper) keepAs(published []byte) error {
+	if k.state.HasLayout(published) {
+		k.note(false, "")
+		return nil
+	}
+	if err := k.state.SaveLayout(published); err != nil {
+		k.note(false, err.Error())
+		return err
+	}
+	k.note(false, "")
+	return nil
 }
 
 // missing is the problem that there is no layout. It is none on a node that never

@@ -75,7 +75,7 @@ func TestOffer(t *testing.T) {
 		"absent":                    {absent: true, generation: 5, problem: "there is no published layout"},
 		"empty":                     {generation: 5, problem: "the published layout is empty"},
 		"not YAML":                  {published: []byte("generation: [SECRET"), generation: 5, problem: "kept out"},
-		"unknown schema":            {published: []byte(strings.Replace(string(encode(t, next)), "schema: 1", "schema: 2", 1)), generation: 5, problem: "schema 2"},
+		"unknown schema":            {published: []byte(strings.Replace(string(encode(t, next)), "schema: 1", "schema: 3", 1)), generation: 5, problem: "schema 3"},
 		"a name without upstream":   {published: []byte("schema: 1\ngeneration: 6\nmode: Direct\nhosts: {a.example.com: {mirrors: []}}\n"), generation: 5, problem: "kept out"},
 		"a whole other document":    {published: []byte("hello: SECRET\n"), generation: 5, problem: "kept out"},
 		"a lower one after a reset": {published: encode(t, published(1, registryAt("c.example.com", "SECRET"))), generation: 5, ahead: true, problem: "generation 1"},
@@ -109,6 +109,44 @@ func TestOffer(t *testing.T) {
 				t.Errorf("after a good one: %+v", status)
 			}
 		})
+	}
+}
+
+// TestTheSchemaMayChangeAndTheLayoutNot: published in the other schema it is the same
+// layout, which is told to nobody. The disk follows: when everybody is given schema 1,
+// an older agent comes, which reads nothing else.
+func TestTheSchemaMayChangeAndTheLayoutNot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	k := keeperIn(t, dir)
+	l := published(5, registryAt("a.example.com", strings.Repeat("long", 200)), registryAt("b.example.com", "pw"))
+	var before handoff.Status
+	for i, reads := range []int{layout.Newest, layout.Schema, layout.Newest, layout.Schema} {
+		data, err := layout.EncodeFor(l, reads)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.offer(data, true); err != nil {
+			t.Fatal(err)
+		}
+		status, _ := k.snapshot()
+		if i > 0 && status != before {
+			t.Errorf("schema %d is news: %+v, before %+v", reads, status, before)
+		}
+		before = status
+		if saved, err := os.ReadFile(filepath.Join(dir, "serve", "layout.yaml")); err != nil || string(saved) != string(data) {
+			t.Errorf("schema %d is not on disk: %.60q, %v", reads, saved, err)
+		}
+	}
+	// A disk that does not take it is tried again.
+	if err := os.Remove(filepath.Join(dir, "serve", "layout.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "serve", "layout.yaml", "in-the-way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.offer(encode(t, l), true); err == nil {
+		t.Error("no error although it is not on disk")
 	}
 }
 
