@@ -8,21 +8,37 @@ import (
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// Decode reads key state of Secret registry-state. The error quotes nothing of
-// it: the state holds keys and credentials.
+// Decode reads key state of Secret registry-state, in either schema; see fold. The
+// error quotes nothing of it: the state holds keys and credentials.
 func Decode(data []byte) (Document, error) {
 	var doc Document
 	if len(data) == 0 {
 		return Document{}, errors.New("key state is empty")
 	}
-	if yaml.Unmarshal(data, &doc) != nil || yaml.Unmarshal(data, &doc.raw) != nil {
+	var tree map[string]any
+	if yaml.Unmarshal(data, &tree) != nil {
+		return Document{}, errors.New("key state is no state document")
+	}
+	if tree["schema"] == float64(switchover.LargeSchema) {
+		var err error
+		if tree, err = unfold(tree); err != nil {
+			return Document{}, err
+		}
+		if data, err = json.Marshal(tree); err != nil {
+			return Document{}, errors.New("key state is no state document")
+		}
+	}
+	if yaml.Unmarshal(data, &doc) != nil {
 		return Document{}, errors.New("key state is no state document")
 	}
 	if doc.Schema < 1 {
 		return Document{}, errors.New("key state names no schema")
 	}
+	doc.raw = tree
 	return doc, nil
 }
 
@@ -38,6 +54,12 @@ func (d Document) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode state: %w", err)
 	}
 	keepUnknown(d.raw, known, reflect.TypeFor[Document]())
+	if data, err = json.Marshal(known); err != nil {
+		return nil, fmt.Errorf("encode state: %w", err)
+	}
+	if len(data) > mostPlain {
+		known = fold(known)
+	}
 	out, err := yaml.Marshal(known)
 	if err != nil {
 		return nil, fmt.Errorf("encode state: %w", err)

@@ -15,6 +15,10 @@ import (
 
 const stateSchema = 1
 
+// LargeSchema is the encoding in which package state stores a State that is large. It
+// reads it as one of schema 1.
+const LargeSchema = 2
+
 // ErrShrinks says that the wanted layout lacks something that is published,
 // although no Final took it out. It is the last guard before a write; Advance
 // never asks for such a layout.

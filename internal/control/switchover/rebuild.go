@@ -61,7 +61,7 @@ func (e *evaluation) unreadable() string {
 	s := e.s
 	switch {
 	case s.Schema > stateSchema:
-		return fmt.Sprintf("The stored state has schema %d, this program knows %d: it was written by a newer version. Nothing is changed.", s.Schema, stateSchema)
+		return fmt.Sprintf("The stored state has schema %d, this program knows %d: it was written by a newer version. Nothing is changed.", s.Schema, LargeSchema)
 	case e.unknownMode() != "":
 		return fmt.Sprintf("The stored state or the published layout has mode %q, which this program does not know: it was written by a newer version. Nothing is changed.", e.unknownMode())
 	case s.Active.IsZero() && s.Target.IsZero() && e.seen.Published.Found && e.seen.Published.Problem != "":

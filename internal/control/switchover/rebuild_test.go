@@ -140,8 +140,8 @@ func TestWhatCannotBeReadIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	c := direct(t, 1)
 	newer := c.s
-	newer.Schema = 2
-	if got := Standard().Advance(newer, c.seen); got.Ready() || got.Schema != 2 || got.Generation != newer.Generation || !sameDesired(got.Desired, newer.Desired) {
+	newer.Schema = 3
+	if got := Standard().Advance(newer, c.seen); got.Ready() || got.Schema != 3 || got.Generation != newer.Generation || !sameDesired(got.Desired, newer.Desired) {
 		t.Errorf("a newer state is changed: %+v", got)
 	}
 	c.seen.Published = Published{Found: true, Problem: "schema 2, this program knows 1"}

@@ -12,7 +12,8 @@ import (
 // State is all that a switch remembers, stored in Secret registry-state before
 // anything that follows from it is written anywhere else.
 type State struct {
-	// Schema is the version of this document's encoding, 1.
+	// Schema is the version of this document's encoding, 1, also of one that is stored in
+	// another; see LargeSchema.
 	Schema int `json:"schema"`
 	// Generation is the highest generation ever taken, by a layout of any role
 	// or by a change of Target. It outlives a layout that is withdrawn.
