@@ -69,7 +69,7 @@ func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View
 	case ready == metav1.ConditionTrue:
 		status.Phase = deckhousev1alpha1.PhaseReady
 	}
-	for _, more := range []string{upgrade, r.problem, dangers(v.Doc.Target), notes(v.Notes)} {
+	for _, more := range []string{upgrade, r.cut, r.problem, dangers(v.Doc.Target), notes(v.Notes)} {
 		message = strings.TrimSpace(message + "\n" + more)
 	}
 	now := metav1.NewTime(r.cluster.Now().Truncate(1e9))

@@ -76,7 +76,11 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	r.images.remember(v.Observed, doc)
 	later := r.store.SettleMessages(stored, &doc, v.Observed.Now)
 	if doc.Schema > 0 {
-		if err := r.store.Save(ctx, stored, doc, v.Observed); err != nil {
+		err := r.store.Save(ctx, stored, &doc, v.Observed)
+		if errors.Is(err, state.ErrTooLarge) {
+			return reconcile.Result{}, errors.Join(err, r.reports.stopped(ctx, v, err))
+		}
+		if err != nil {
 			return reconcile.Result{}, err
 		}
 		r.reports.announce(stored.Conditions, doc.Conditions)
@@ -92,7 +96,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	if r.tells(doc, v.Observed) {
 		err = r.apply(ctx, v)
 	}
-	r.reports.problem = problemOf(err)
+	r.reports.problem, r.reports.cut = problemOf(err), r.store.Cut()
 	if moduleErr := r.reports.applyModule(ctx, v, r.own.UpgradeMessage(v)); err == nil {
 		err = moduleErr
 	}
@@ -111,6 +115,9 @@ func (r *Reconciler) tells(doc state.Document, o switchover.Observed) bool {
 // decide makes the new document from the stored one and from what was observed.
 func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document, error) {
 	doc := stored.Document
+	if err := r.refuseWhatCannotFit(doc, v); err != nil {
+		return doc, err
+	}
 	doc.State = r.protocol.Advance(stored.State, v.Observed)
 	if r := doc.Desired.Registry; r == doc.Target && r != stored.Desired.Registry {
 		doc.Switch = doc.Generation // the platform begins to move: a new switch

@@ -20,6 +20,7 @@ import (
 type reports struct {
 	cluster *cluster.Client
 	problem string          // why the last apply failed, for users
+	cut     string          // that texts of the state were cut, for users
 	owner   string          // the object of somebody else that was logged
 	warned  map[string]bool // Events that were made
 	metrics identity

@@ -48,6 +48,7 @@ type Store struct {
 	rotations Rotations
 	written   time.Time // when this process last wrote
 	ends      time.Time // since when this process has seen that the CA ends
+	cut       string    // see Cut
 }
 
 // NewStore makes a store in this cluster. Domain is the cluster's DNS domain: it
@@ -67,28 +68,58 @@ func (s *Store) Load(ctx context.Context) (Stored, error) {
 	if err != nil {
 		return Stored{Secret: secret, Problem: err.Error()}, nil //nolint:nilerr // told in the log; a state that cannot be read is one that was lost
 	}
+	if doc.Newer() {
+		// Only these are written; see fill. Its own may mean something else.
+		_ = yaml.Unmarshal(secret.Data[KeyConditions], &doc.Conditions) // what cannot be read is written anew
+	}
 	return Stored{Document: doc, Secret: secret}, nil
 }
 
 // Save stores the document if it changed. It is one write that fails if anybody
-// wrote since Load: a former leader's late pass ends here.
-func (s *Store) Save(ctx context.Context, before Stored, doc Document, o switchover.Observed) error {
-	secret := cluster.SecretToWrite(before.Secret, v1alpha1.SecretState, typeState)
-	if err := fill(secret, doc, o); err != nil {
-		return err
-	}
-	if have := before.Secret; have != nil && cluster.SameData(have.Data, secret.Data) &&
-		maps.Equal(have.Labels, secret.Labels) && maps.Equal(have.Annotations, secret.Annotations) {
+// wrote since Load: a former leader's late pass ends here. What the API server refuses
+// for its size is tried again with less text, which is cut in the document too; Cut
+// says so. The error is ErrTooLarge if that was not enough.
+func (s *Store) Save(ctx context.Context, before Stored, doc *Document, o switchover.Observed) error {
+	conditions, refused := doc.Conditions, 0
+	for _, most := range []int{switchover.MostTexts, 1 << 10, 128, 0} {
+		doc.Conditions = shortened(conditions, most)
+		secret := cluster.SecretToWrite(before.Secret, v1alpha1.SecretState, typeState)
+		if err := fill(secret, *doc, o); err != nil {
+			return err
+		}
+		same := isAsBefore(before.Secret, secret)
+		var err error
+		if !same {
+			err = s.cluster.Put(ctx, secret)
+		}
+		switch {
+		case refusedForSize(err):
+			refused = max(refused, sizeOf(secret))
+			continue
+		case err != nil:
+			return fmt.Errorf("store state: %w", err)
+		case !same:
+			s.written, s.cut = o.Now, ""
+		}
+		if refused > 0 {
+			s.cut = cutMessage(refused, most)
+		}
 		return nil
 	}
-	if err := s.cluster.Put(ctx, secret); err != nil {
-		return fmt.Errorf("store state: %w", err)
-	}
-	s.written = o.Now
-	return nil
+	return fmt.Errorf("store Secret %s of %s: %w", v1alpha1.SecretState, mebibytes(refused), ErrTooLarge)
 }
 
-// fill writes the user's view and the document into the Secret.
+func isAsBefore(have, want *corev1.Secret) bool {
+	return have != nil && cluster.SameData(have.Data, want.Data) &&
+		maps.Equal(have.Labels, want.Labels) && maps.Equal(have.Annotations, want.Annotations)
+}
+
+// Cut says, for users, that texts were cut because the state is too large; empty when
+// they were not.
+func (s *Store) Cut() string { return s.cut }
+
+// fill writes the user's view and the document into the Secret. Of a document that a
+// newer version wrote it writes the conditions only: the rest would not come back whole.
 func fill(secret *corev1.Secret, doc Document, o switchover.Observed) error {
 	state, err := doc.Encode()
 	if err != nil {
@@ -103,8 +134,11 @@ func fill(secret *corev1.Secret, doc Document, o switchover.Observed) error {
 	if secret.Data == nil {
 		secret.Data = map[string][]byte{}
 	}
-	secret.Data[KeyState] = state
 	secret.Data[KeyConditions] = conditions
+	if doc.Newer() {
+		return nil
+	}
+	secret.Data[KeyState] = state
 	secret.Data[KeyHash] = []byte(hash)
 	secret.Data[KeyMode] = []byte(doc.Active.Mode)
 	secret.Data[KeyTargetMode] = []byte(doc.Target.Mode)

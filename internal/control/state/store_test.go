@@ -166,3 +166,25 @@ func TestAStateOfAnOlderVersionIsReadAndStaysTheSame(t *testing.T) {
 		t.Errorf("it would be stored again as\n%s", again)
 	}
 }
+
+// TestWhatANewerVersionWroteStays: of a state that is not understood nothing but the
+// conditions is written, which say so.
+func TestWhatANewerVersionWroteStays(t *testing.T) {
+	t.Parallel()
+	const newer = "schema: 9\nroutes: [{caRef: x, more: y}]\nactive: {mode: Direct}\n"
+	secret := &corev1.Secret{Data: map[string][]byte{KeyState: []byte(newer), KeyMode: []byte("Later"), KeyHash: []byte("abc")}}
+	doc, err := Decode([]byte(newer))
+	if err != nil || !doc.Newer() {
+		t.Fatalf("%+v, %v", doc, err)
+	}
+	doc.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionFalse, Message: "a newer version"}}
+	if err := fill(secret, doc, switchover.Observed{}); err != nil {
+		t.Fatal(err)
+	}
+	if string(secret.Data[KeyState]) != newer || string(secret.Data[KeyMode]) != "Later" || string(secret.Data[KeyHash]) != "abc" {
+		t.Errorf("written:\n%s", secret.Data[KeyState])
+	}
+	if !strings.Contains(string(secret.Data[KeyConditions]), "a newer version") {
+		t.Errorf("conditions are %s", secret.Data[KeyConditions])
+	}
+}

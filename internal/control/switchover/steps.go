@@ -68,13 +68,9 @@ func nodesKnowOldAndNew(e *evaluation) verdict {
 	if e.untouched() {
 		return done("")
 	}
-	want, target := &e.s.Desired, e.s.Target
-	// The pull secrets come first: nothing may be re-pointed without them.
-	want.PullSecrets = including([]Target{target}, append(slices.Clone(want.PullSecrets), e.s.Active)...)
-	want.Bootstrap = including([]upstream.Upstream{target.Upstream}, want.Bootstrap...)
-	e.publish(e.rules.union(e))
+	e.widen()
+	want := &e.s.Desired
 	want.Legacy = false
-	e.s.Bases = withNames(e.s.Bases, want.Layout.Names()...)
 	if v := e.barrier(want.Layout.Generation); !v.done {
 		return v
 	}
