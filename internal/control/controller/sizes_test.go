@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -95,7 +96,7 @@ func TestALargeCAGoesThrough(t *testing.T) {
 	c.reaches(switchover.Direct, a)
 	c.sizes("Direct on A")
 
-	c.sim.set(func(s *simulator) { s.stuck["node-exporter"] = true })
+	c.sim.set(func(s *simulator) { s.silent["master"] = true })
 	b := c.large(c.upstreamB())
 	for i, account := range []string{"robot", "robot-2", "robot-3"} {
 		b.Credentials = upstream.Credentials{Username: account, Password: "password-of-b"}
@@ -115,7 +116,7 @@ func TestALargeCAGoesThrough(t *testing.T) {
 	if now := size(c.secret(v1alpha1.SecretLayout)); len(plain) < corev1.MaxSecretSize || now > corev1.MaxSecretSize/4 {
 		t.Errorf("the layout has %d bytes, and %d in schema 1: nothing is shown", now, len(plain))
 	}
-	c.sim.set(func(s *simulator) { delete(s.stuck, "node-exporter") })
+	c.sim.set(func(s *simulator) { delete(s.silent, "master") })
 	c.reaches(switchover.Direct, last)
 	c.wantImages(layout.Fixed())
 	c.wantNothingOf(b.Host)
@@ -167,7 +168,7 @@ func TestAWishThatCannotFitIsRefused(t *testing.T) {
 	c.sim.set(func(s *simulator) { s.older["worker"] = true })
 	c.ask(settingsOf(a))
 	c.reaches(switchover.Direct, a)
-	c.sim.set(func(s *simulator) { s.stuck["node-exporter"] = true })
+	c.sim.set(func(s *simulator) { s.silent["master"] = true })
 	c.ask(settingsOf(b))
 	c.publishes(b)
 	generation := c.state().doc.Generation
@@ -183,13 +184,13 @@ func TestAWishThatCannotFitIsRefused(t *testing.T) {
 			t.Errorf("Ready does not say %q: %s", part, message)
 		}
 	}
-	if v.doc.Target.Upstream != b || v.doc.Generation != generation || slices.Contains(c.layout().Upstreams(), last) {
+	if v.doc.Target.Upstream != b || v.condition(v1alpha1.ConditionTransition).Status != metav1.ConditionFalse || v.doc.Generation != generation || slices.Contains(c.layout().Upstreams(), last) {
 		t.Errorf("it was followed:\n%v", v)
 	}
 	c.eventually("Module registry says why not", func() bool { return strings.Contains(c.moduleSays(), "these settings are not followed") })
 	c.sim.set(func(s *simulator) { delete(s.older, "worker") })
 	c.publishes(last)
-	c.sim.set(func(s *simulator) { delete(s.stuck, "node-exporter") })
+	c.sim.set(func(s *simulator) { delete(s.silent, "master") })
 	c.reaches(switchover.Direct, last)
 }
 
@@ -276,5 +277,36 @@ func (c *testbed) fillState(left int) {
 		c.eventually("the controller has written it in its own way", func() bool {
 			return bytes.HasPrefix(c.secret(v1alpha1.SecretState).Data[state.KeyState], []byte("document:"))
 		})
+	}
+}
+
+// TestAnEditedSecretThatCannotFitIsRefused: where Secret deckhouse-registry is the
+// user's, an edit of it is a wish too. The first registry that a cluster has is none.
+func TestAnEditedSecretThatCannotFitIsRefused(t *testing.T) {
+	t.Parallel()
+	account := func(i int) upstream.Upstream {
+		return upstream.Upstream{Host: "a.example", Scheme: upstream.HTTPS, CA: fmt.Sprint(i) + strings.Repeat("A", 63<<10)}
+	}
+	r := &Reconciler{protocol: switchover.Standard()}
+	var ups []upstream.Upstream
+	for i := range 13 {
+		ups = append(ups, account(i))
+	}
+	at := switchover.Target{Mode: switchover.Unmanaged, Upstream: ups[0]}
+	var doc state.Document
+	doc.Schema, doc.Generation, doc.Active, doc.Target = 1, 1, at, at
+	doc.Desired.Layout = layout.Layout{Schema: layout.Schema, Generation: 1, Mode: layout.Unmanaged, Active: ups[0], Target: ups[0],
+		Routes: layout.Cross([]layout.Name{layout.NameOf(ups[0])}, ups)}
+	v := &state.View{}
+	v.Observed.Installation = account(13)
+	if err := r.refuseWhatCannotFit(doc, v); err != nil {
+		t.Fatal(err)
+	}
+	if o := v.Observed; !o.Installation.IsZero() || !strings.HasPrefix(o.Spec.Problem, "Secret deckhouse-registry: these settings are not followed. With them Secret registry-state would need 1.1 MiB") {
+		t.Errorf("Ready would say %q", o.Spec.Problem)
+	}
+	v.Observed = switchover.Observed{Installation: account(13)}
+	if err := r.refuseWhatCannotFit(state.Document{}, v); err != nil || v.Observed.Installation.IsZero() || v.Observed.Spec.Problem != "" {
+		t.Errorf("a new cluster: %+v, %v", v.Observed, err)
 	}
 }
