@@ -116,7 +116,11 @@ const (
 	LabelHeritage = "heritage"
 	Heritage      = "deckhouse"
 
+	// TaintNotConverged keeps pods off a node that has not proved that it can
+	// pull what any pod may need. With value TaintJoining the controller saw the
+	// node come: it has never served anything, and no switch waits for it.
 	TaintNotConverged = "registry.deckhouse.io/not-converged"
+	TaintJoining      = "joining"
 )
 
 // Conditions, in the order of the plans; Ready is always last.

@@ -73,6 +73,11 @@ type RegistryNodeStatus struct {
 	// Generation is the highest layout generation proved on this node.
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
+	// Ahead is the generation that the node serves while a lower one is published, or
+	// another layout of the same generation, as after a restore from a backup; absent
+	// otherwise. It may not be proved.
+	// +optional
+	Ahead int64 `json:"ahead,omitempty"`
 	// Version is the hash of that layout, as in the Node's annotation
 	// registry.deckhouse.io/version.
 	// +optional

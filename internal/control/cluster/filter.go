@@ -22,7 +22,7 @@ func NodeMatters() predicate.Predicate {
 			return true
 		}
 		return IsReady(before) != IsReady(after) || before.Spec.Unschedulable != after.Spec.Unschedulable ||
-			HasTaint(before) != HasTaint(after) || before.Status.NodeInfo != after.Status.NodeInfo ||
+			HasTaint(before) != HasTaint(after) || IsJoining(before) != IsJoining(after) || before.Status.NodeInfo != after.Status.NodeInfo ||
 			!maps.Equal(before.Labels, after.Labels) || !maps.Equal(before.Annotations, after.Annotations)
 	}}
 }

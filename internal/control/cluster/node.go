@@ -52,6 +52,11 @@ func HasTaint(node *corev1.Node) bool {
 	return slices.ContainsFunc(node.Spec.Taints, isOurTaint)
 }
 
+// IsJoining reports whether our taint says that a node joins.
+func IsJoining(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return isOurTaint(t) && t.Value == v1alpha1.TaintJoining })
+}
+
 // RemoveTaint takes our taint off a node. The list that was there is not
 // changed: it may belong to a cache.
 func RemoveTaint(node *corev1.Node) {

@@ -30,7 +30,7 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	o.Installation, o.InstallationProblem = pullsecret.Installation(v.Registry)
 	o.Published = state.Published(v.Layout)
 	o.ProxyPublished = state.LayoutIn(v.OwnSecret(v1alpha1.SecretProxy), v1alpha1.KeyProxyLayout)
-	o.Nodes = r.nodes.Observe(v.Snapshot, o.Now)
+	o.Nodes = r.nodes.Observe(v.Snapshot, doc.SafeGeneration > 0, o.Now)
 	o.Check, o.Compared = r.images.runner.Report(), r.images.runner.Compared()
 	o.Probe = r.images.own
 	names := v.KnownNames()

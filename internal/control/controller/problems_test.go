@@ -214,11 +214,23 @@ func (c *testbed) setReady(name string, status corev1.ConditionStatus) {
 
 func (c *testbed) tainted(name string) bool {
 	c.t.Helper()
+	n := c.nodeNamed(name)
+	return cluster.HasTaint(&n)
+}
+
+func (c *testbed) joins(name string) bool {
+	c.t.Helper()
+	n := c.nodeNamed(name)
+	return cluster.IsJoining(&n)
+}
+
+func (c *testbed) nodeNamed(name string) corev1.Node {
+	c.t.Helper()
 	var n corev1.Node
 	if err := c.Get(c.t.Context(), client.ObjectKey{Name: name}, &n); err != nil {
 		c.t.Fatal(err)
 	}
-	return cluster.HasTaint(&n)
+	return n
 }
 
 // TestOwnedObjectsAreHealed: our objects come back when somebody deletes or changes

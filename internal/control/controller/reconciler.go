@@ -144,6 +144,7 @@ func due(v *state.View) time.Duration {
 			next = state.Soonest(next, left)
 		}
 	}
+	sooner(doc.BelievesAgain())
 	if !doc.CleaningSince.IsZero() && doc.Desired.Proxy && o.Proxy.Exists {
 		used := o.Proxy.LastUse
 		if used.IsZero() {

@@ -73,7 +73,8 @@ func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
 		have := &v.Nodes[i]
 		want := have.DeepCopy()
 		show(want, report(v.RegistryNodes[have.Name]))
-		taint(want, slices.Contains(tainted, have.Name))
+		value, on := tainted[have.Name]
+		taint(want, value, on)
 		if equality.Semantic.DeepEqual(have, want) {
 			continue
 		}
@@ -111,11 +112,14 @@ func show(node *corev1.Node, report switchover.Report) {
 	}
 }
 
-func taint(node *corev1.Node, on bool) {
+// taint makes a node have our taint or not. One that is there keeps its value: it
+// says how the node came.
+func taint(node *corev1.Node, value string, on bool) {
 	have := cluster.HasTaint(node)
 	switch {
 	case on && !have:
-		node.Spec.Taints = append(slices.Clone(node.Spec.Taints), corev1.Taint{Key: v1alpha1.TaintNotConverged, Effect: corev1.TaintEffectNoSchedule})
+		ours := corev1.Taint{Key: v1alpha1.TaintNotConverged, Value: value, Effect: corev1.TaintEffectNoSchedule}
+		node.Spec.Taints = append(slices.Clone(node.Spec.Taints), ours)
 	case !on && have:
 		cluster.RemoveTaint(node)
 	}

@@ -15,11 +15,15 @@ import (
 )
 
 // Keeper reads and writes Nodes and RegistryNodes. It remembers since when nodes
-// are NotReady; after a restart of this process that begins again.
+// are NotReady, and which have come; after a restart of this process that begins
+// again.
 type Keeper struct {
 	cluster  *cluster.Client
 	protocol switchover.Protocol
 	notReady map[types.UID]time.Time
+	// came are the nodes of the last look, with the time when they came. The time is
+	// zero for those that were there at the first look, or before a layout was proved.
+	came map[types.UID]time.Time
 }
 
 // NewKeeper makes a Keeper. Protocol says which nodes should be tainted.

@@ -17,11 +17,17 @@ import (
 // reference.
 var oldReferences = regexp.MustCompile(`^containerd://v?1\.[0-6]\.`)
 
+// newFor is how long a node is new: long enough to write a taint, also when a pass
+// ends early or the write is refused once. A node that was open to pods for longer
+// is like any other.
+const newFor = time.Minute
+
 // Observe joins Nodes with the reports of their agents. How long a node is
-// NotReady is measured by now, because clocks of nodes may be wrong.
-func (k *Keeper) Observe(there *cluster.Snapshot, now time.Time) []switchover.Node {
+// NotReady is measured by now, because clocks of nodes may be wrong. Proved is
+// whether a layout was proved everywhere: nodes that come before that are not new.
+func (k *Keeper) Observe(there *cluster.Snapshot, proved bool, now time.Time) []switchover.Node {
 	nodes := make([]switchover.Node, 0, len(there.Nodes))
-	still := map[types.UID]time.Time{}
+	still, came := map[types.UID]time.Time{}, map[types.UID]time.Time{}
 	for i := range there.Nodes {
 		node := &there.Nodes[i]
 		seen := switchover.Node{
@@ -34,6 +40,7 @@ func (k *Keeper) Observe(there *cluster.Snapshot, now time.Time) []switchover.No
 			Agent:        cluster.WantsAgent(node),
 			Exclude:      node.Annotations[v1alpha1.AnnotationExclude] == "true",
 			Tainted:      cluster.HasTaint(node),
+			Joining:      cluster.IsJoining(node),
 			Report:       report(there.RegistryNodes[node.Name]),
 		}
 		if rn := there.RegistryNodes[node.Name]; rn != nil {
@@ -51,9 +58,15 @@ func (k *Keeper) Observe(there *cluster.Snapshot, now time.Time) []switchover.No
 			still[node.UID] = since
 			seen.NotReadyFor = now.Sub(since)
 		}
+		since, known := k.came[node.UID]
+		if !known && k.came != nil && proved {
+			since = now
+		}
+		came[node.UID] = since
+		seen.New = !since.IsZero() && now.Sub(since) < newFor
 		nodes = append(nodes, seen)
 	}
-	k.notReady = still
+	k.notReady, k.came = still, came
 	return nodes
 }
 
@@ -78,6 +91,7 @@ func report(rn *v1alpha1.RegistryNode) switchover.Report {
 		UID:        rn.Status.NodeUID,
 		BootID:     rn.Status.BootID,
 		Generation: rn.Status.Generation,
+		Ahead:      rn.Status.Ahead,
 		Version:    rn.Status.Version,
 		Preflight:  switchover.Preflight(rn.Status.Preflight),
 		Legacy:     rn.Status.Legacy,

@@ -32,7 +32,7 @@ func TestAnOlderAgentIsServed(t *testing.T) {
 	node.Status.NodeInfo = corev1.NodeSystemInfo{BootID: "2b9a1c1e-6f3a-4a53-b1de-7f5a0a7f6b20", ContainerRuntimeVersion: "containerd://1.7.27"}
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 	s := &cluster.Snapshot{Nodes: []corev1.Node{node}, RegistryNodes: map[string]*v1alpha1.RegistryNode{"w1": rn}}
-	seen := NewKeeper(fleet.Client(), switchover.Standard()).Observe(s, time.Now())[0]
+	seen := NewKeeper(fleet.Client(), switchover.Standard()).Observe(s, false, time.Now())[0]
 	if seen.Report.Generation != 7 || seen.Report.UID != seen.UID || seen.Report.BootID != seen.BootID || seen.Report.Preflight != switchover.PreflightReady {
 		t.Errorf("it is read as %+v", seen.Report)
 	}

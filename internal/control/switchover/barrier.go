@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -13,7 +14,12 @@ type rules struct {
 	// valid reports whether a node's report is about the node as it is now.
 	valid func(Node) bool
 	// at reports whether a node with a valid report serves a generation.
-	at func(n Node, generation int64) bool
+	at func(e *evaluation, n Node, generation int64) bool
+	// joins reports whether a node has come since the last proof and never served
+	// anything.
+	joins func(*evaluation, Node) bool
+	// recent reports whether a node that was believed may not be believed again.
+	recent func(*evaluation, Belief) bool
 	// union is the layout of a switch under way.
 	union func(*evaluation) layout.Layout
 	// gates reports whether a reference may hold a switch up.
@@ -35,7 +41,9 @@ type rules struct {
 func standardRules() rules {
 	return rules{
 		valid:           validReport,
-		at:              func(n Node, generation int64) bool { return n.Report.Generation >= generation },
+		at:              serves,
+		joins:           joins,
+		recent:          isRecent,
 		union:           union,
 		gates:           gates,
 		keep:            namesInUse,
@@ -52,10 +60,21 @@ func validReport(n Node) bool {
 	return n.Report.UID != "" && n.Report.UID == n.UID && n.Report.BootID == n.BootID
 }
 
+// serves reports whether a node serves a generation. Nothing above what was ever
+// published can be served: such a report is from a later state than ours, or a lie.
+func serves(e *evaluation, n Node, generation int64) bool {
+	return n.Report.Generation >= generation && !e.unpublished(n)
+}
+
+// unpublished reports whether a node reports what was never published.
+func (e *evaluation) unpublished(n Node) bool {
+	return n.Report.highest() > e.s.Desired.Layout.Generation
+}
+
 // barrier is done when every counting node has a valid report of at least the
 // generation.
 func (e *evaluation) barrier(generation int64) verdict {
-	waiting, of := e.waitingFor(func(n Node) bool { return e.rules.valid(n) && e.rules.at(n, generation) })
+	waiting, of := e.waitingFor(func(n Node) bool { return e.rules.valid(n) && e.rules.at(e, n, generation) })
 	if len(waiting) == 0 && of > 0 {
 		return done("")
 	}
@@ -78,11 +97,17 @@ func (e *evaluation) waitingFor(ok func(Node) bool) (waiting []Node, of int) {
 	return waiting, of
 }
 
-// counts reports whether barriers wait for a node. A node that joins counts
-// from its agent's first report: until then our taint keeps pods away.
+// counts reports whether barriers wait for a node.
 func (e *evaluation) counts(n Node) bool {
-	joins := n.Report.UID != n.UID && n.Tainted && e.s.SafeGeneration > 0 && !e.seen.Settings.NoTaint
-	return n.Agent && !joins && !e.excluded(n)
+	return n.Agent && !e.rules.joins(e, n) && !e.excluded(n)
+}
+
+// joins reports whether a node joins: the controller saw it come after a layout was
+// proved everywhere, and its agent has not reported yet. Our taint says so, from the
+// beginning, and has kept pods away. A node that merely has no report may have lost
+// it, and may run anything: it counts.
+func joins(e *evaluation, n Node) bool {
+	return n.Joining && n.Report.UID != n.UID && e.s.SafeGeneration > 0 && !e.seen.Settings.NoTaint
 }
 
 func (e *evaluation) excluded(n Node) bool {
@@ -160,24 +185,32 @@ func exclusions(nodes []Node, stored []Exclusion, generation int64) []Exclusion 
 	return all
 }
 
-// Tainted are the names of the nodes that should carry the not-converged
-// taint, sorted: those without a valid report of the last proved union. A node
-// loses the taint only with a proof of the layout that is wanted now. So a
-// state that was restored from an older copy removes no taint.
-func (p Protocol) Tainted(s State, seen Observed) []string {
+// Tainted are the nodes that should carry the not-converged taint, by name, each
+// with the taint's value: those without a valid report of the last proved union. A
+// node loses the taint only with a proof of the layout that is wanted now. So a
+// state that was restored from an older copy removes no taint. A taint that is there
+// keeps its value.
+func (p Protocol) Tainted(s State, seen Observed) map[string]string {
 	if seen.Settings.NoTaint {
 		return nil
 	}
-	var tainted []string
+	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	var tainted map[string]string
 	for _, n := range seen.Nodes {
 		wanted := s.SafeGeneration
 		if n.Tainted {
 			wanted = max(wanted, s.Desired.Layout.Generation)
 		}
-		if proved := p.rules.valid(n) && p.rules.at(n, wanted); n.Agent && wanted > 0 && !proved {
-			tainted = append(tainted, n.Name)
+		if !n.Agent || wanted == 0 || p.rules.valid(n) && p.rules.at(e, n, wanted) {
+			continue
+		}
+		if tainted == nil {
+			tainted = map[string]string{}
+		}
+		tainted[n.Name] = ""
+		if n.Joining || n.New && !n.Tainted {
+			tainted[n.Name] = names.TaintJoining
 		}
 	}
-	slices.Sort(tainted)
 	return tainted
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 func TestExclusions(t *testing.T) {
@@ -80,16 +81,20 @@ func TestBarrier(t *testing.T) {
 	}{
 		"serves it":            {other(func(*Node) {}), true},
 		"serves a later one":   {other(func(n *Node) { n.Report.Generation = 9 }), true},
+		"says too much":        {other(func(n *Node) { n.Report.Generation = 10 }), false},
 		"serves an older one":  {other(func(n *Node) { n.Report.Generation = 6 }), false},
 		"silent":               {other(func(n *Node) { n.Report = Report{} }), false},
 		"rebooted":             {other(func(n *Node) { n.BootID = "b2" }), false},
 		"another node by now":  {other(func(n *Node) { n.UID = "new" }), false},
-		"joins, tainted":       {other(func(n *Node) { n.Report = Report{}; n.Tainted = true }), true},
+		"joins":                {other(func(n *Node) { n.Report = Report{}; n.Tainted, n.Joining = true, true }), true},
+		"joins, and reported":  {other(func(n *Node) { n.Report.Generation = 1; n.Tainted, n.Joining = true, true }), false},
+		"lost its report":      {other(func(n *Node) { n.Report = Report{}; n.Tainted = true }), false},
+		"new, not yet tainted": {other(func(n *Node) { n.Report = Report{}; n.New = true }), false},
 		"re-imaged, tainted":   {other(func(n *Node) { n.BootID = "b2"; n.Tainted = true }), false},
 		"no agent wanted":      {other(func(n *Node) { n.Report = Report{}; n.Agent = false }), true},
 		"just became NotReady": {other(func(n *Node) { n.Report = Report{}; n.Ready = false }), false},
 	} {
-		e := &evaluation{Protocol: Standard(), seen: Observed{Nodes: []Node{good, c.node}, Settings: DefaultSettings()}, s: State{SafeGeneration: 5}}
+		e := &evaluation{Protocol: Standard(), seen: Observed{Nodes: []Node{good, c.node}, Settings: DefaultSettings()}, s: State{SafeGeneration: 5, Desired: Desired{Layout: layout.Layout{Generation: 9}}}}
 		if got := e.barrier(7); got.done != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
@@ -107,27 +112,89 @@ func TestTainted(t *testing.T) {
 	}
 	rebooted, windows := node("rebooted", 7, false), node("windows", 0, false)
 	rebooted.BootID, windows.Agent = "b2", false
+	came, joins, wasThere := node("came", 0, false), node("joins", 0, true), node("was there", 0, true)
+	came.New, joins.Joining, wasThere.New = true, true, true
 	w := Observed{Nodes: []Node{
 		node("there", 7, false), node("further", 9, false), node("behind", 4, false), node("silent", 0, false),
-		node("on its way", 5, true), node("back", 7, true), node("between", 5, false), rebooted, windows,
+		node("on its way", 5, true), node("back", 7, true), node("between", 5, false), rebooted, windows, came, joins, wasThere,
 	}}
 	s := State{SafeGeneration: 5}
 	s.Desired.Layout.Generation = 7
-	if got := strings.Join(Standard().Tainted(s, w), ","); got != "behind,on its way,rebooted,silent" {
+	if got := taints(s, w); got != "behind, came joining, further, joins joining, on its way, rebooted, silent, was there" {
 		t.Errorf("tainted: %s", got)
 	}
 	// A restored state that knows no proof yet sets nobody free, and taints nobody.
 	s.SafeGeneration = 0
-	if got := strings.Join(Standard().Tainted(s, w), ","); got != "on its way" {
+	if got := taints(s, w); got != "joins joining, on its way, was there" {
 		t.Errorf("with nothing proved: %s", got)
 	}
 	w.Settings.NoTaint = true
-	if got := Standard().Tainted(s, w); got != nil {
+	if got := taints(s, w); got != "" {
 		t.Errorf("switched off: %v", got)
 	}
-	if got := Standard().Tainted(State{}, Observed{Nodes: w.Nodes[:4]}); got != nil {
+	if got := taints(State{}, Observed{Nodes: w.Nodes[:4]}); got != "" {
 		t.Errorf("before any switch: %v", got)
 	}
+}
+
+// taints are the nodes that should be tainted, with the values of their taints.
+func taints(s State, w Observed) string {
+	var all []string
+	for name, value := range Standard().Tainted(s, w) {
+		all = append(all, strings.TrimSpace(name+" "+value))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// TestALostReport: a node whose report is lost while its agent is dead is waited for
+// and named, although our taint keeps pods off it. Without the taint it would run
+// the platform's pods, and after Final it could pull none.
+func TestALostReport(t *testing.T) {
+	t.Parallel()
+	for name, lost := range map[string]int{"one of three": 1, "all": 3} {
+		c := direct(t, 3)
+		c.setSpec(Direct, registryB())
+		silence := func() {
+			for i := range lost {
+				n := &c.seen.Nodes[2-i]
+				n.Report, n.Tainted = Report{}, true
+			}
+		}
+		for range 10 {
+			silence()
+			c.step()
+		}
+		silence()
+		c.advance()
+		if c.s.Ready() || c.s.Active.Upstream != registryA() {
+			t.Fatalf("%s: the switch went on without it:\n%s", name, c.conditions())
+		}
+		c.has(names.ConditionTransition, "node-02: \"unknown\" → ")
+		c.has(names.ConditionTransition, ": its agent has not reported\n")
+	}
+}
+
+// TestWhoIsBehindIsNamed: after a switch no barrier is waiting, and Ready names who
+// does not have what was proved.
+func TestWhoIsBehindIsNamed(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 7)
+	nodes := c.seen.Nodes
+	nodes[1].Report = Report{}
+	nodes[2].Report, nodes[2].Tainted, nodes[2].Joining = Report{}, true, true
+	nodes[3].BootID = "next"
+	nodes[4].Report.Generation = 99
+	nodes[5].Report.Generation, nodes[5].Report.Message = 1, "the disk is full"
+	nodes[6].Ready = false
+	c.s.Believed = []Belief{{UID: nodes[4].UID, Generation: 9, At: c.seen.Now}}
+	c.advance()
+	if !c.s.Ready() {
+		t.Errorf("who comes or goes later takes Ready away:\n%s", c.conditions())
+	}
+	c.has(names.ConditionReady, "5 node(s) do not serve what pods may need: node-01 (its agent has not reported), node-02 (joins), "+
+		"node-03 (its agent has not reported since the node booted), node-04 (reports generation 99, which was never published), "+
+		"node-05 (serves generation 1: the disk is full)")
 }
 
 // TestASilentNode: one that is Ready is waited for and named; once NotReady it
@@ -155,16 +222,16 @@ func TestASilentNode(t *testing.T) {
 	if got := c.message(names.ConditionReady); got != "1 node(s) not waited for: node-02" {
 		t.Errorf("Ready says %q", got)
 	}
-	if got := Standard().Tainted(c.s, c.seen); !slices.Equal(got, []string{"node-02"}) {
+	if got := taints(c.s, c.seen); got != "node-02" {
 		t.Errorf("tainted: %v", got)
 	}
 	silent.Ready, silent.NotReadyFor, silent.Tainted = true, 0, true
 	c.step()
-	if len(c.s.Excluded) != 0 || c.message(names.ConditionReady) != "" {
-		t.Errorf("still left out: %v", c.s.Excluded)
+	if len(c.s.Excluded) != 0 || c.message(names.ConditionReady) != "1 node(s) do not serve what pods may need: node-02 (serves generation 0)" {
+		t.Errorf("still left out: %v\n%s", c.s.Excluded, c.conditions())
 	}
 	c.step()
-	if got := Standard().Tainted(c.s, c.seen); got != nil {
+	if got := taints(c.s, c.seen); got != "" {
 		t.Errorf("caught up and tainted: %v", got)
 	}
 }

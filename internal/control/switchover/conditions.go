@@ -75,6 +75,12 @@ func (e *evaluation) ready(all bool) metav1.Condition {
 	if len(e.s.Excluded) > 0 {
 		lines = append(lines, excludedMessage(e.s.Excluded))
 	}
+	if behind := e.behindMessage(); all && behind != "" {
+		lines = append(lines, behind) // before that a step says it
+	}
+	if believed := e.believedMessage(); believed != "" {
+		lines = append(lines, believed)
+	}
 	if e.seen.Spec.Mode == "" && e.seen.Spec.Problem != "" {
 		lines = append(lines, foreign.Line(e.seen.Spec.Problem, 4*foreign.Sentence))
 	}

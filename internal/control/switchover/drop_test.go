@@ -31,7 +31,7 @@ func product(edit func(*rules)) func(*sim, *Protocol) {
 
 // byContent is a barrier that compares what nodes serve, not how new it is.
 func byContent(s *sim, p *Protocol) {
-	p.rules.at = func(n Node, generation int64) bool {
+	p.rules.at = func(_ *evaluation, n Node, generation int64) bool {
 		return n.Report.Version != "" && n.Report.Version == s.hashes[generation]
 	}
 }
@@ -128,6 +128,17 @@ func rulesToDrop() []rule {
 		{name: "R14 reports are about the node as it is now", t: tamper{protocol: product(func(r *rules) {
 			r.valid = func(n Node) bool { return n.Report.UID != "" }
 		})}},
+		{name: "R15 who has lost its report counts", t: tamper{protocol: product(func(r *rules) {
+			r.joins = func(e *evaluation, n Node) bool { return n.Tainted && n.Report.UID != n.UID && e.s.SafeGeneration > 0 }
+		})}},
+		{name: "R15 only who is seen coming joins", t: tamper{allNew: true}},
+		{name: "R16 nobody serves what was never published", t: tamper{protocol: product(func(r *rules) {
+			r.at = func(_ *evaluation, n Node, generation int64) bool { return n.Report.Generation >= generation }
+		})}},
+		{name: "R16 who was believed is believed again", t: tamper{protocol: product(func(r *rules) {
+			r.recent = func(*evaluation, Belief) bool { return true }
+		})}},
+		{name: "R16 who serves more than is published says so, proved or not", t: tamper{secretlyAhead: true}},
 		{name: "a step is done by what a later pass sees", t: tamper{protocol: doneAtOnce}},
 		{name: "nodes forget the proxy before it stops", t: tamper{protocol: stopsAtOnce}},
 		{name: "a failed restart stops the others", t: tamper{protocol: product(func(r *rules) {

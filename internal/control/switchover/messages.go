@@ -108,11 +108,11 @@ func (e *evaluation) rolloutMessage(waiting []Node, of int) string {
 	version := e.s.Desired.Layout.Version()
 	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", of-len(waiting), of)
 	writeNodes(&b, waiting, func(n Node) string {
-		because := because(n)
-		if n.Report.Generation > e.s.Desired.Layout.Generation {
-			because = fmt.Sprintf(": reports generation %d, which was never published", n.Report.Generation)
+		reason := because(n)
+		if e.unpublished(n) || !e.rules.valid(n) {
+			reason = ": " + e.standing(n)
 		}
-		return fmt.Sprintf("%s → %s%s", quoteVersion(n.Report.Version), quoteVersion(version), because)
+		return fmt.Sprintf("%s → %s%s", quoteVersion(n.Report.Version), quoteVersion(version), reason)
 	})
 	if len(e.tooMany) > 0 {
 		fmt.Fprintf(&b, "More nodes are NotReady than this can go without: %s\n", strings.Join(capped(e.tooMany, mostNodes), ", "))
@@ -132,6 +132,56 @@ func (e *evaluation) legacyMessage(waiting []Node, of int) string {
 	return b.String()
 }
 
+// standing is what the reports of a node that is not where it should be say of it.
+func (e *evaluation) standing(n Node) string {
+	switch {
+	case e.rules.joins(e, n):
+		return "joins"
+	case n.Report.UID != n.UID:
+		return "its agent has not reported"
+	case !e.rules.valid(n):
+		return "its agent has not reported since the node booted"
+	case e.unpublished(n):
+		return fmt.Sprintf("reports generation %d, which was never published", max(n.Report.Generation, n.Report.Ahead))
+	}
+	return fmt.Sprintf("serves generation %d", n.Report.Generation) + because(n)
+}
+
+// behindMessage names the Ready nodes that do not serve the last union that was
+// proved: silent ones, those that came later, and those that lie. Pods are kept off
+// them, and no barrier is waiting that could say so.
+func (e *evaluation) behindMessage() string {
+	var behind []Node
+	for _, n := range e.seen.Nodes {
+		there := e.rules.valid(n) && e.rules.at(e, n, e.s.SafeGeneration)
+		if n.Agent && n.Ready && e.s.SafeGeneration > 0 && !e.excluded(n) && !there {
+			behind = append(behind, n)
+		}
+	}
+	if len(behind) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d node(s) do not serve what pods may need: %s", len(behind), nodeList(behind, func(n Node) string {
+		return n.Name + " (" + e.standing(n) + ")"
+	}))
+}
+
+// believedMessage names the nodes for which a switch began anew. One that lies must
+// be found.
+func (e *evaluation) believedMessage() string {
+	var nodes []string
+	for _, b := range e.s.Believed {
+		if i := slices.IndexFunc(e.seen.Nodes, func(n Node) bool { return n.UID == b.UID }); i >= 0 {
+			nodes = append(nodes, fmt.Sprintf("%s (generation %d)", e.seen.Nodes[i].Name, b.Generation))
+		}
+	}
+	if len(nodes) == 0 {
+		return ""
+	}
+	return "Begun anew, because node(s) report what was never published, as after a restore from a backup: " +
+		strings.Join(capped(nodes, mostNodes), ", ")
+}
+
 // because is the node's own reason why it is not there yet.
 func because(n Node) string {
 	if reason := foreign.Line(cmp.Or(n.Unsupported, n.Report.Message), foreign.Sentence); reason != "" {
@@ -149,6 +199,7 @@ func restartsMessage(restarting, waiting, failed []Node) string {
 		writeNodes(&b, failed, func(n Node) string {
 			return cmp.Or(n.Report.Restart.Message, "no reason given")
 		})
+		b.WriteString("Repair what failed. To go on without a node, or if it lies: kubectl annotate node NAME " + names.AnnotationExclude + "=true\n")
 	}
 	if len(restarting)+len(waiting) == 0 {
 		return b.String()
@@ -163,7 +214,12 @@ func restartsMessage(restarting, waiting, failed []Node) string {
 		}))
 	}
 	if len(waiting) > 0 {
-		b.WriteString("; waiting: " + nodeList(waiting, func(n Node) string { return n.Name }))
+		b.WriteString("; waiting: " + nodeList(waiting, func(n Node) string {
+			if n.Report.Restart.Phase != RestartWaiting {
+				return n.Name + " (says " + string(n.Report.Restart.Phase) + " without approval)"
+			}
+			return n.Name
+		}))
 	}
 	b.WriteString("\n")
 	return b.String()

@@ -106,9 +106,13 @@ type Node struct {
 	// ApprovedRestart is the ID of the restart that the node may do,
 	// RegistryNode.spec.approvedRestart.
 	ApprovedRestart string
-	// Tainted is whether the node carries our not-converged taint.
-	Tainted bool
-	Report  Report
+	// Tainted is whether the node carries our not-converged taint, Joining whether
+	// that says that the node joins.
+	Tainted, Joining bool
+	// New is whether the controller has just seen the node come, after a layout was
+	// proved everywhere. What a controller finds when it starts is not new.
+	New    bool
+	Report Report
 }
 
 // Report is RegistryNode.status as far as a switch depends on it. The zero
@@ -120,6 +124,9 @@ type Report struct {
 	// Generation is the highest layout generation that the node was seen to
 	// serve through its own containerd.
 	Generation int64
+	// Ahead is the generation that the node serves, proved or not, while a lower one
+	// is published, or another layout of the same; 0 otherwise.
+	Ahead int64
 	// Version is the hash of that layout, as shown to users.
 	Version   string
 	Preflight Preflight

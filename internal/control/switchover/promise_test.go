@@ -3,6 +3,7 @@ package switchover
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
@@ -29,12 +30,12 @@ func (s *sim) watch(old, next State) {
 	target := s.bit(next.Target.Upstream)
 	if newly(names.ConditionTransition) && !next.Desired.Layout.IsZero() && next.Finalized == 0 {
 		s.entitled |= target
-		s.safe = next.SafeGeneration
+		s.safe, s.unpromised = next.SafeGeneration, false
 	}
-	if newly(names.ConditionPreflight) {
+	if newly(names.ConditionPreflight) && old.Desired.Layout.IsZero() { // else it was not asked
 		s.unseen = nil
 		for _, n := range s.nodes {
-			if !n.ready {
+			if !n.ready || n.away {
 				s.unseen = append(s.unseen, n.uid)
 			}
 		}
@@ -44,6 +45,12 @@ func (s *sim) watch(old, next State) {
 	}
 	if next.Finalized != 0 && old.Finalized == 0 && s.isAlive(next.Target.Upstream) {
 		s.entitled, s.entitledProxy = target, target
+	}
+	if !next.Desired.Layout.IsZero() && !next.Desired.Layout.Covers(old.Desired.Layout) {
+		s.takesAway(next)
+	}
+	if next.Ready() {
+		s.namesWhoIsBehind(next)
 	}
 	if to := next.Desired.Workloads; next.Desired.Repoint && s.deployment.template != to {
 		s.startsToMove(next, to)
@@ -65,14 +72,38 @@ func (s *sim) watch(old, next State) {
 	}
 }
 
+// counted: what nodes a switch must not go on without. What the product knows of
+// them, and what others do to its objects, has no part in it.
+func counted(next State, n *simNode) bool {
+	excluded := slices.ContainsFunc(next.Excluded, func(e Exclusion) bool { return e.UID == n.uid })
+	return n.ready && !n.came && !n.away && !excluded
+}
+
+// takesAway: a node that counts must know who serves after Final.
+func (s *sim) takesAway(next State) {
+	target := s.bit(next.Target.Upstream)
+	for _, n := range s.nodes {
+		if counted(next, n) && s.upstreamsOf(n.mem)&target == 0 {
+			s.violate("Final takes away all but %s, and %s, which counts, does not know it", next.Target.Upstream.Host, n.name)
+		}
+	}
+}
+
+// namesWhoIsBehind: who is Ready and does not have what was proved is named.
+func (s *sim) namesWhoIsBehind(next State) {
+	ready := next.condition(names.ConditionReady)
+	for _, n := range s.nodes {
+		if n.ready && !n.away && n.mem.Generation < next.SafeGeneration && !strings.Contains(ready.Message, n.name) {
+			s.violate("Ready says nothing of %s, which serves %d: %q", n.name, n.mem.Generation, ready.Message)
+		}
+	}
+}
+
 // startsToMove: some pods tolerate every taint, so that a node that counts must
 // know the new name before any template has it.
 func (s *sim) startsToMove(next State, to layout.Name) {
 	for _, n := range s.nodes {
-		_, knows := n.mem.Route(to)
-		joins := n.report.UID != n.uid
-		excluded := slices.ContainsFunc(next.Excluded, func(e Exclusion) bool { return e.UID == n.uid })
-		if !knows && n.ready && !joins && !excluded {
+		if _, knows := n.mem.Route(to); !knows && counted(next, n) {
 			s.violate("the platform is re-pointed to %s, and %s, which counts, does not know it", to, n.name)
 		}
 	}
@@ -83,7 +114,7 @@ func (s *sim) proxyStops(next State) {
 	for _, n := range s.nodes {
 		excluded := slices.ContainsFunc(next.Excluded, func(e Exclusion) bool { return e.UID == n.uid })
 		valid := n.report.UID == n.uid && n.report.BootID == fmt.Sprint(n.boot)
-		if n.ready && valid && !excluded && n.mem.Fallback != (layout.Fallback{}) {
+		if n.ready && valid && !excluded && !n.away && n.mem.Fallback != (layout.Fallback{}) {
 			s.violate("the proxy stops, and %s is still sent there", n.name)
 		}
 	}
@@ -91,8 +122,11 @@ func (s *sim) proxyStops(next State) {
 
 // promise is checked after every step of time.
 func (s *sim) promise() {
+	if s.unpromised {
+		return
+	}
 	for _, n := range s.nodes {
-		if n.ready {
+		if n.ready && !n.away {
 			s.promiseOn(n)
 		}
 	}
@@ -192,7 +226,8 @@ func (s *sim) settlesDown() {
 			n.ready, n.fresh, n.freshAt = true, true, s.tick
 			s.boot(n)
 		}
-		n.custom = false
+		s.comesBack(n)
+		n.custom, n.hangs, n.refused = false, false, false
 		n.repair()
 	}
 	calm := 0

@@ -29,7 +29,7 @@ func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
 	// Each history knows only some kinds of fault: a rare sequence is then
 	// less often drowned by the others.
 	var faults []event
-	for i, e := range faultEvents() {
+	for i, e := range s.focus.faults() {
 		if i == 0 || rng.IntN(2) == 0 {
 			e.weight *= 1 + rng.IntN(2)
 			faults = append(faults, e)

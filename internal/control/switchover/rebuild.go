@@ -18,38 +18,6 @@ func (p Published) read() (layout.Layout, bool) {
 	return p.Layout, p.Found && p.Problem == "" && !p.Layout.IsZero()
 }
 
-// maxGeneration bounds what is believed: it leaves room to count on.
-const maxGeneration = 1 << 53
-
-// highestReport is the highest generation that any node ever reported, valid
-// or not. A node in State.Ahead was believed once already: if it were believed
-// again, one broken node could keep every switch from ending.
-func (e *evaluation) highestReport() int64 {
-	var highest int64
-	for _, n := range e.seen.Nodes {
-		if n.Report.Generation <= maxGeneration && !slices.Contains(e.s.Ahead, n.UID) {
-			highest = max(highest, n.Report.Generation)
-		}
-	}
-	return highest
-}
-
-// rememberAhead notes the nodes whose report is the only sign that the state
-// was lost.
-func (e *evaluation) rememberAhead() {
-	published, found := e.published()
-	if stored := e.s.Desired.Layout; !found || published.Generation != stored.Generation || !published.SameContent(stored) {
-		return
-	}
-	ahead := slices.Clone(e.s.Ahead)
-	for _, n := range e.seen.Nodes {
-		if n.Report.Generation > published.Generation && !slices.Contains(ahead, n.UID) {
-			ahead = append(ahead, n.UID)
-		}
-	}
-	e.s.Ahead = ahead
-}
-
 // Unreadable reports whether nothing can be decided without guessing: Advance then
 // says why and changes nothing, and nothing of the cluster may be changed either.
 func (p Protocol) Unreadable(s State, seen Observed) bool {
@@ -89,10 +57,12 @@ func (e *evaluation) unknownMode() Mode {
 // lost reports whether the stored state is missing or older than what it led
 // to. Nothing is published before it is stored, so a layout or a report that
 // the state does not know was made from a later one.
-func (e *evaluation) lost() bool {
+func (e *evaluation) lost() bool { return e.lostBy(e.highestReport()) }
+
+// lostBy is lost if this is the highest report.
+func (e *evaluation) lostBy(reported int64) bool {
 	stored := e.s.Desired.Layout
 	_, found := e.published()
-	reported := e.highestReport()
 	switch {
 	case e.s.Active.IsZero() && e.s.Target.IsZero():
 		return found || reported > e.s.Generation
@@ -140,7 +110,7 @@ func rebuild(e *evaluation) {
 	if proxy, found := e.seen.ProxyPublished.read(); found {
 		generation = max(generation, proxy.Generation)
 	}
-	e.rememberAhead()
+	e.rememberBelief()
 	s.Generation = generation + 1
 	s.Passed, s.Finalized, s.Checked, s.SpecHash = nil, 0, nil, ""
 	s.CleaningSince, s.FallbackRemoved = time.Time{}, 0

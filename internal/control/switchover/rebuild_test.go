@@ -2,9 +2,11 @@ package switchover
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
+	"time"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
@@ -105,11 +107,80 @@ func TestAnImpossibleGeneration(t *testing.T) {
 	if c.advance(); c.s.Generation != generation+101 {
 		t.Fatalf("a higher report is not believed: generation %d", c.s.Generation)
 	}
+	c.has(names.ConditionReady, "report what was never published, as after a restore from a backup: node-01 (generation "+fmt.Sprint(generation+100)+")")
 	for range 3 {
 		c.seen.Nodes[1].Report.Generation = c.s.Generation + 1
 		if c.advance(); c.s.Generation != generation+101 {
 			t.Fatalf("the same node is believed again: generation %d", c.s.Generation)
 		}
+	}
+	// The operator is believed for ever, another node at once, the same one later.
+	c.seen.Now = c.s.BelievesAgain()
+	c.seen.Nodes[1].Exclude = true
+	if c.advance(); c.s.Generation != generation+101 || c.s.Believed != nil {
+		t.Fatalf("who is left out by the operator is believed: generation %d, %v", c.s.Generation, c.s.Believed)
+	}
+	c.seen.Nodes[1].Exclude = false
+	if c.advance(); c.s.Generation != generation+103 || len(c.s.Believed) != 1 {
+		t.Fatalf("not believed after an hour: generation %d, %v", c.s.Generation, c.s.Believed)
+	}
+	c.seen.Nodes[0].Report.Ahead = c.s.Generation // which it cannot prove
+	if c.advance(); c.s.Generation != generation+105 || len(c.s.Believed) != 2 {
+		t.Fatalf("another node is not believed: generation %d, %v", c.s.Generation, c.s.Believed)
+	}
+}
+
+// TestManyThatLie: together they begin a switch anew no more than ten times in an
+// hour, also with a state that is gone.
+func TestManyThatLie(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 30)
+	rebuilt, was := 0, c.s.Generation
+	for i := range 600 { // ten minutes
+		if i == 300 {
+			c.seen.Now = c.seen.Now.Add(-48 * time.Hour) // and a clock that was wrong
+		}
+		c.seen.Nodes[i%30].Report.Generation = c.s.Generation + 7
+		if c.advance(); c.s.Generation > was {
+			rebuilt++
+		}
+		was = c.s.Generation
+	}
+	if rebuilt != 2*mostBelieved || len(c.s.Believed) != mostBelieved {
+		t.Errorf("begun anew %d times, %d believed", rebuilt, len(c.s.Believed))
+	}
+	for i := range c.seen.Nodes {
+		c.seen.Nodes[i].Report.Generation = 5
+	}
+	c.s, c.seen.Published, c.seen.ProxyPublished = State{Generation: 3}, Published{}, Published{}
+	c.s = c.p.Advance(c.s, c.seen)
+	if len(c.s.Believed) != 1 || c.s.Generation != 7 {
+		t.Errorf("a state that is gone, with nothing published: generation %d, %v", c.s.Generation, c.s.Believed)
+	}
+}
+
+// TestTwoRestores: a backup that was made soon after a restore is restored. All nodes
+// are ahead again, and none of them may pass a barrier by what it had before.
+func TestTwoRestores(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 3)
+	for range 2 {
+		backup, seen := c.s, c.seen
+		seen.Nodes = slices.Clone(c.seen.Nodes)
+		c.setSpec(Direct, registryB())
+		c.settle()
+		ahead := c.seen.Nodes[0].Report.Generation
+		seen.Nodes, seen.Now = c.seen.Nodes, backup.NamesChecked.Add(time.Minute)
+		c.s, c.seen = backup, seen
+		for range 3 { // and agents stay as they are
+			c.checked()
+			c.looks()
+			c.advance()
+		}
+		if c.s.Generation <= ahead || c.s.Desired.Layout.Generation <= ahead {
+			t.Fatalf("nodes are at %d, and %d is wanted", ahead, c.s.Desired.Layout.Generation)
+		}
+		c.settle()
 	}
 }
 

@@ -44,15 +44,15 @@ func (s State) ApprovedRestart(node, uid string) string {
 }
 
 // keepApprovals drops the approvals that were used, and those for a change that
-// no node asks for any more. Two kinds stay: one whose restart failed, and one
-// of a node that went away, until that node is back, replaced, or excluded by
-// the operator. After a lost state, approvals that nodes still have are taken
-// over.
+// no node asks for any more. Three kinds stay: one whose restart failed, one of a
+// node that went away, and one of a node whose report was lost; until that node is
+// back, replaced, or excluded by the operator. After a lost state, approvals that
+// nodes still have are taken over.
 func (e *evaluation) keepApprovals() {
 	var kept []Approval
 	for _, n := range e.seen.Nodes {
-		if e.rules.usesRestartSlot(e, n) && e.isApproved(n) {
-			kept = append(kept, Approval{Node: n.Name, UID: n.UID, ID: n.Report.Restart.ID})
+		if e.rules.usesRestartSlot(e, n) {
+			kept = append(kept, Approval{Node: n.Name, UID: n.UID, ID: cmp.Or(e.slotOf(n), n.Report.Restart.ID)})
 		}
 	}
 	e.approve(kept)
@@ -60,21 +60,21 @@ func (e *evaluation) keepApprovals() {
 
 // usesRestartSlot reports whether a node counts as one of those that restart
 // containerd at the same time. A boot does not end that; the node's next report
-// does.
-func usesRestartSlot(e *evaluation, n Node) bool {
-	r := n.Report.Restart
-	if r.ID == "" || !n.Agent || n.Exclude || n.Report.UID != n.UID {
-		return false
-	}
-	return r.Phase == RestartRunning || r.Phase == RestartFailed || e.isApproved(n)
-}
+// does. Only who was approved counts: what a node says of itself takes no place.
+func usesRestartSlot(e *evaluation, n Node) bool { return e.slotOf(n) != "" }
 
-// isApproved reports whether the node was allowed what it says that it does: by the
-// state, or after a lost state by its RegistryNode, which it may not write. What nodes
-// say alone makes the state no larger.
-func (e *evaluation) isApproved(n Node) bool {
-	id := n.Report.Restart.ID
-	return n.ApprovedRestart == id || e.s.ApprovedRestart(n.Name, n.UID) == id
+// slotOf is the restart that a node was approved for and has not ended.
+func (e *evaluation) slotOf(n Node) string {
+	stored, asked := e.s.ApprovedRestart(n.Name, n.UID), n.Report.Restart.ID
+	switch {
+	case !n.Agent || n.Exclude:
+		return ""
+	case n.Report.UID != n.UID:
+		return stored // its report was lost: it may be in the middle of it
+	case asked == stored || asked == n.ApprovedRestart:
+		return asked
+	}
+	return ""
 }
 
 // approveRestarts lets nodes restart that ask for it: a few at a time, those of
@@ -142,7 +142,7 @@ func (e *evaluation) restartsMessage() string {
 		r := n.Report.Restart
 		switch {
 		case r.ID == "" || n.Report.UID != n.UID || !n.Agent:
-		case r.Phase == RestartFailed:
+		case r.Phase == RestartFailed && e.rules.usesRestartSlot(e, n):
 			failed = append(failed, n)
 		case e.rules.usesRestartSlot(e, n):
 			restarting = append(restarting, n)

@@ -17,6 +17,7 @@ func (n *Node) asks(phase RestartPhase) {
 func TestApprovals(t *testing.T) {
 	t.Parallel()
 	running := func(n *Node) { n.asks(RestartRunning); n.ApprovedRestart = n.Report.Restart.ID }
+	failed := func(n *Node) { running(n); n.asks(RestartFailed) }
 	for name, c := range map[string]struct {
 		edit func(nodes []Node)
 		want string
@@ -31,12 +32,12 @@ func TestApprovals(t *testing.T) {
 		"approved, not yet begun":      {func(n []Node) { waits(n, 3, 4, 5, 6); n[6].ApprovedRestart = "of-u6" }, "n3 n4 n6"},
 		"approved for something else":  {func(n []Node) { waits(n, 3); n[3].ApprovedRestart = "of-old" }, "n3"},
 		"used":                         {func(n []Node) { n[3].ApprovedRestart = "of-u3" }, ""},
-		"one failed":                   {func(n []Node) { running(&n[3]); running(&n[4]); n[4].asks(RestartFailed); waits(n, 5, 6) }, "n3 n4"},
-		"one says that it failed":      {func(n []Node) { running(&n[3]); n[4].asks(RestartFailed); waits(n, 5, 6) }, "n3"},
-		"one says that it runs":        {func(n []Node) { n[4].asks(RestartRunning); waits(n, 5, 6, 3) }, "n3 n5"},
+		"one failed":                   {func(n []Node) { running(&n[3]); failed(&n[4]); waits(n, 5, 6) }, "n3 n4"},
+		"one says so, unapproved":      {func(n []Node) { running(&n[3]); n[4].asks(RestartFailed); waits(n, 5, 6) }, "n3 n5 n6"},
+		"some say that they run":       {func(n []Node) { n[3].asks(RestartRunning); n[4].asks(RestartRunning); waits(n, 5, 6) }, "n5 n6"},
 		"it failed and is repaired":    {func(n []Node) { waits(n, 4, 5); n[4].ApprovedRestart = "before the repair" }, "n4 n5"},
-		"it failed and is left out":    {func(n []Node) { n[4].asks(RestartFailed); n[4].Exclude = true; waits(n, 5) }, "n5"},
-		"it failed and was replaced":   {func(n []Node) { n[4].asks(RestartFailed); n[4].UID = "new"; waits(n, 5) }, "n5"},
+		"it failed and is left out":    {func(n []Node) { failed(&n[4]); n[4].Exclude = true; waits(n, 5) }, "n5"},
+		"it failed and was replaced":   {func(n []Node) { failed(&n[4]); n[4].UID = "new"; waits(n, 5) }, "n5"},
 		"away with its place":          {func(n []Node) { running(&n[3]); n[3].Ready = false; n[3].BootID = "b2"; waits(n, 4, 5, 6) }, "n3 n4 n5"},
 		"not ready":                    {func(n []Node) { waits(n, 3, 4); n[3].Ready = false }, "n4"},
 		"from before a boot":           {func(n []Node) { waits(n, 3, 4); n[3].BootID = "b2" }, "n4"},
@@ -114,7 +115,9 @@ func TestRestartsInASwitch(t *testing.T) {
 	c.seen.Nodes[1].Report.Restart.Message = "containerd did not answer\nwithin 60s"
 	c.advance()
 	c.has(names.ConditionTransition, "containerd restarts have stopped, 1 node(s) failed and are as before:\n"+
-		"- node-01: containerd did not answer within 60s\ncontainerd restarts: 0 of 4 nodes; waiting: node-00, node-02, node-03\n")
+		"- node-01: containerd did not answer within 60s\n"+
+		"Repair what failed. To go on without a node, or if it lies: kubectl annotate node NAME registry.deckhouse.io/exclude=true\n"+
+		"containerd restarts: 0 of 4 nodes; waiting: node-00, node-02, node-03\n")
 	if approvals(c.s) != "node-01" {
 		t.Errorf("approved %q", approvals(c.s))
 	}
@@ -127,6 +130,24 @@ func TestRestartsInASwitch(t *testing.T) {
 	}
 	if c.settle(); approvals(c.s) != "" {
 		t.Errorf("approvals are left: %+v", c.s.Desired.Restarts)
+	}
+}
+
+// TestALostReportKeepsItsPlace: a RegistryNode that is deleted while its node restarts
+// frees no place, or one node after the other could be taken down.
+func TestALostReportKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 4)
+	c.seen.Settings.RestartsAtOnce = 1
+	waits(c.seen.Nodes, 1, 2)
+	c.advance()
+	c.seen.Nodes[1].Report, c.seen.Nodes[1].ApprovedRestart = Report{}, ""
+	if c.advance(); approvals(c.s) != "node-01" {
+		t.Errorf("approved %q", approvals(c.s))
+	}
+	c.seen.Nodes[1].UID = "replaced"
+	if c.advance(); approvals(c.s) != "node-02" {
+		t.Errorf("a node that is gone keeps a place: %q", approvals(c.s))
 	}
 }
 

@@ -67,18 +67,49 @@ func faultEvents() []event {
 		{3, (*sim).nodeUp},
 		{2, (*sim).nodeReboots},
 		{1, (*sim).nodeReimaged},
-		{1, (*sim).nodeJoins},
+		{2, (*sim).nodeJoins},
+		{3, (*sim).agentHangsOrWakes},
+		{2, (*sim).registryNodeDeleted},
+		{1, (*sim).registryNodesDeleted},
+		{2, (*sim).nodeOptsOutOrIn},
+		{2, (*sim).nodeRefusesWrites},
 		{2, (*sim).barePod},
 		{3, (*sim).tenantComesOrGoes},
 		{1, (*sim).stateLost},
 		{1, (*sim).stateRestored},
+		{4, (*sim).backsUp},
+		{4, (*sim).restored},
+	}
+}
+
+// focus is what a history is mostly about. Sequences of many faults of one kind are
+// rare among all others.
+type focus int
+
+const (
+	onRestores focus = iota // of backups, also in clusters of one node
+	onRestarts              // of containerd
+)
+
+// faults are those of the history.
+func (f focus) faults() []event {
+	switch f {
+	case onRestores:
+		return []event{{6, (*sim).userEdits}, {6, (*sim).backsUp}, {6, (*sim).restored}, {1, (*sim).crash}}
+	case onRestarts:
+		return []event{
+			{6, (*sim).userEdits}, {6, (*sim).nodeDown}, {6, (*sim).nodeUp}, {6, (*sim).nodeReboots},
+			{3, (*sim).userRepairsTheNode}, {1, (*sim).stateLost}, {2, (*sim).registryNodeDeleted}, {1, (*sim).crash},
+		}
+	default:
+		return faultEvents()
 	}
 }
 
 func (s *sim) anyNode() *simNode { return s.nodes[s.rng.IntN(len(s.nodes))] }
 
 func (s *sim) agentReads(n *simNode, l layout.Layout) {
-	if !n.ready || n.custom {
+	if !n.ready || n.custom || n.hangs || n.away {
 		return
 	}
 	ordered := n.legacyOrder > 0 && (n.mem.Mode != string(Direct) || n.mem.Generation < n.legacyOrder)
@@ -121,12 +152,16 @@ func (s *sim) agentReports(n *simNode) {
 		n.arrives(n.inFlight)
 		return
 	}
-	if !n.ready {
+	if !n.ready || n.hangs || n.away {
 		return
 	}
 	r := Report{
 		UID: n.uid, BootID: fmt.Sprint(n.boot), Generation: n.report.Generation, Version: n.report.Version,
 		Preflight: PreflightReady, Legacy: n.legacy, Restart: n.restart,
+	}
+	other := s.layout.Generation < n.mem.Generation || s.layout.Generation == n.mem.Generation && !s.layout.SameContent(n.mem)
+	if s.found && other && !s.t.secretlyAhead {
+		r.Ahead = n.mem.Generation
 	}
 	if n.report.UID != n.uid || n.report.BootID != r.BootID || s.t.agentsGoBack {
 		r.Generation, r.Version = 0, ""
@@ -152,6 +187,7 @@ func (s *sim) agentReports(n *simNode) {
 
 func (n *simNode) arrives(r Report) {
 	n.report, n.inFlight = r, Report{}
+	n.came = n.came && (r.UID != n.uid || r.Generation == 0)
 	if r.UID == n.uid && r.BootID == fmt.Sprint(n.boot) && !n.legacy {
 		n.proved = max(n.proved, r.Generation)
 	}
@@ -160,7 +196,7 @@ func (n *simNode) arrives(r Report) {
 // podsReplaced is a rollout coming to a node. From a tainted node pods go
 // elsewhere.
 func (s *sim) podsReplaced(n *simNode) {
-	if !n.ready || n.fresh {
+	if !n.ready || n.fresh || n.away {
 		return
 	}
 	if s.rng.IntN(4) == 0 {
@@ -279,8 +315,10 @@ func (s *sim) registryReturns() {
 
 func (s *sim) crash() {
 	s.logf("CRASH of the controller, %d writes undone", len(s.work))
-	s.work, s.started = nil, s.now
+	s.newProcess()
 }
+
+func (s *sim) newProcess() { s.work, s.started, s.came = nil, s.now, nil }
 
 // failover leaves the old leader in front of its write of the layout.
 func (s *sim) failover() {
@@ -297,7 +335,7 @@ func (s *sim) failover() {
 			s.publish(want, "OLD LEADER")
 		}
 	}
-	s.work, s.started = nil, s.now
+	s.newProcess()
 }
 
 func (s *sim) oldLeaderWakes() {
@@ -310,62 +348,9 @@ func (s *sim) oldLeaderWakes() {
 	}
 }
 
-func (s *sim) nodeDown() {
-	if n := s.anyNode(); n.ready {
-		n.ready, n.downSince = false, s.now
-		s.logf("%s: NotReady", n.name)
-		if s.rng.IntN(2) == 0 {
-			s.now = s.now.Add(2 * time.Minute)
-		}
-	}
-}
-
-func (s *sim) nodeUp() {
-	if n := s.anyNode(); !n.ready {
-		n.ready, n.fresh, n.freshAt = true, true, s.tick
-		if s.rng.IntN(2) == 0 {
-			s.boot(n)
-		}
-		s.logf("%s: Ready again, serves %d", n.name, n.mem.Generation)
-	}
-}
-
-func (s *sim) boot(n *simNode) {
-	n.boot++
-	n.mem, n.fresh, n.freshAt = n.disk, true, s.tick
-}
-
-func (s *sim) nodeReboots() {
-	if n := s.anyNode(); n.ready {
-		s.boot(n)
-		s.logf("%s: reboots, serves %d from disk", n.name, n.mem.Generation)
-	}
-}
-
-func (s *sim) nodeReimaged() {
-	if n := s.anyNode(); n.ready {
-		n.disk, n.pods, n.bare, n.custom, n.legacy, n.proved = layout.Layout{}, nil, nil, false, false, 0
-		n.directory, n.restart, n.repairs = false, Restart{}, n.repairs+1
-		s.boot(n)
-		s.logf("%s: re-imaged under the same name", n.name)
-	}
-}
-
-func (s *sim) nodeJoins() {
-	if len(s.nodes) < 4 {
-		s.nodes = append(s.nodes, s.newNode(len(s.nodes)))
-		s.logf("%s: joins", s.nodes[3].name)
-		return
-	}
-	gone := s.nodes[3]
-	s.nodes[3] = s.newNode(3)
-	s.nodes[3].report, s.nodes[3].approved = gone.report, gone.approved // the old RegistryNode is not collected yet
-	s.logf("%s: replaced by a new one", gone.name)
-}
-
 func (s *sim) barePod() {
 	n := s.anyNode()
-	if n.ready && !n.tainted && !n.fresh {
+	if n.ready && !n.tainted && !n.fresh && !n.away {
 		n.bare = []layout.Name{s.deployment.template}
 		s.logf("%s: a bare pod uses %s", n.name, s.deployment.template.Host)
 	}
@@ -376,10 +361,11 @@ func (s *sim) barePod() {
 func (s *sim) stateLost() {
 	st := s.stored
 	nothingPublished := st.Desired.Layout.IsZero()
-	if s.found == nothingPublished || nothingPublished && (len(s.work) > 0 || len(st.Bases) > 1 || st.Target != st.Active) {
+	if s.found == nothingPublished || nothingPublished && (len(s.work) > 0 || len(st.Bases) > 1 || st.Target != st.Active || s.own != s.registry.Upstream) {
 		return // before the first switch only the state knows which registries the user has left, or is leaving
 	}
-	s.stored, s.work, s.started = State{}, nil, s.now
+	s.stored = State{}
+	s.newProcess()
 	s.logf("STATE is lost")
 }
 
@@ -387,6 +373,7 @@ func (s *sim) stateRestored() {
 	if len(s.older) == 0 || !s.found {
 		return
 	}
-	s.stored, s.work, s.started = s.older[s.rng.IntN(len(s.older))], nil, s.now
+	s.stored = s.older[s.rng.IntN(len(s.older))]
+	s.newProcess()
 	s.logf("STATE is restored from an older copy: %s", describe(s.stored))
 }

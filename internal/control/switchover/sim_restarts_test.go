@@ -54,6 +54,9 @@ func (n *simNode) repair() {
 func (s *sim) writeApprovals(next State) bool {
 	changed := false
 	for _, n := range s.nodes {
+		if n.refused {
+			continue
+		}
 		if id := next.ApprovedRestart(n.name, n.uid); id != n.approved {
 			s.logf("controller: %s may do restart %q", n.name, id)
 			n.approved, changed = id, true
@@ -86,7 +89,8 @@ func (s *sim) watchApprovals(old, next State) {
 			continue
 		}
 		for _, n := range s.nodes {
-			if n.report.UID == n.uid && n.report.Restart.Phase == RestartFailed {
+			given := n.approved == n.report.Restart.ID || next.ApprovedRestart(n.name, n.uid) == n.report.Restart.ID
+			if n.report.UID == n.uid && n.report.Restart.Phase == RestartFailed && given {
 				s.violate("%s may restart, although %s failed", a.Node, n.name)
 			}
 		}

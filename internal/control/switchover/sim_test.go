@@ -24,6 +24,11 @@ type simNode struct {
 	report       Report
 	inFlight     Report // a report on its way to the API server
 	tainted      bool
+	joining      bool // what the taint says
+	came         bool // after a layout was proved, and it has proved none yet
+	hangs        bool // its agent serves what it has, and does nothing else
+	away         bool // opted out by its label
+	refused      bool // what the controller writes on it is refused
 	// fresh: it just joined, booted or came back, and the controller could not
 	// taint it yet.
 	fresh       bool
@@ -59,10 +64,13 @@ type tamper struct {
 	noOwn         bool                  // own workloads stay where they are
 	staleCensus   bool                  // Final believes a cached look
 	absentIsOrder bool                  // agents take an absent layout for an order
+	allNew        bool                  // who was there when the controller started is taken for new
+	secretlyAhead bool                  // agents do not tell what they serve and cannot prove
 	onlyReached   bool                  // agents report when the target answers, whatever it answers
 }
 
 type sim struct {
+	focus focus
 	rng   *rand.Rand
 	p     Protocol
 	t     tamper
@@ -73,8 +81,10 @@ type sim struct {
 	spec, specBefore Spec
 	stored           State
 	older            []State // copies that somebody may restore
+	backups          []simBackup
 	started          time.Time
-	work             []func() bool // writes of this pass; false ends it
+	came             map[string]time.Time // as nodes.Keeper remembers it; nil: a new process
+	work             []func() bool        // writes of this pass; false ends it
 
 	layout, layoutBefore layout.Layout // Secret registry-bashible-config, now and before
 	found                bool
@@ -104,6 +114,7 @@ type sim struct {
 	// What the promise is about; see promise_test.go.
 	entitled, entitledProxy, checked uint
 	safe                             int64
+	unpromised                       bool     // after a restore, until all nodes have learnt a layout again
 	unseen                           []string // nodes that were away at the preflight
 	violation                        string
 	switches                         int // how many were ended
@@ -122,6 +133,7 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 		rng: rand.New(rand.NewPCG(seed, 1)), p: p, t: t,
 		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), ups: simUpstreams(),
 		alive: []bool{true, true, true, true}, hashes: map[int64]string{},
+		focus: focus(rand.New(rand.NewPCG(seed, 4)).IntN(12)),
 	}
 	if t.protocol != nil {
 		t.protocol(s, &s.p)
@@ -140,10 +152,14 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 	if s.rng.IntN(3) == 0 {
 		s.foreign = layout.NameOf(a)
 	}
-	for i := range 3 {
+	size := 3
+	if s.focus == onRestores && s.rng.IntN(2) == 0 {
+		size = 1
+	}
+	for i := range size {
 		n := s.newNode(i)
 		n.controlPlane, n.custom = i == 0, s.rng.IntN(8) == 0
-		n.v1, n.broken = s.rng.IntN(3) == 0, s.rng.IntN(6) == 0
+		n.v1, n.broken = s.focus == onRestarts || s.rng.IntN(3) == 0, s.rng.IntN(6) == 0
 		n.pods = []layout.Name{s.deployment.template}
 		s.nodes = append(s.nodes, n)
 	}
@@ -152,11 +168,6 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 		s.userEdits()
 	}
 	return s
-}
-
-func (s *sim) newNode(i int) *simNode {
-	s.uids++
-	return &simNode{name: fmt.Sprintf("node%d", i), uid: fmt.Sprint("u", s.uids), ready: true, fresh: true, freshAt: s.tick}
 }
 
 func (s *sim) logf(format string, args ...any) {
@@ -238,7 +249,7 @@ func (s *sim) observe() (w Observed, version int) {
 	for _, n := range s.nodes {
 		seen := Node{
 			Name: n.name, UID: n.uid, BootID: fmt.Sprint(n.boot), ControlPlane: n.controlPlane, Schedulable: true,
-			Ready: n.ready, Agent: true, Tainted: n.tainted, Report: n.report, ApprovedRestart: n.approved,
+			Ready: n.ready, Agent: !n.away, Tainted: n.tainted, Joining: n.tainted && n.joining, Report: n.report, ApprovedRestart: n.approved,
 		}
 		if !n.ready {
 			since := n.downSince
@@ -249,10 +260,26 @@ func (s *sim) observe() (w Observed, version int) {
 		}
 		w.Nodes = append(w.Nodes, seen)
 	}
+	s.observeWhoCame(w.Nodes)
 	w.Census.References = s.under(s.census, s.stored.Bases)
 	s.observeProgress(&w)
 	s.observeChecks(&w)
 	return w, version
+}
+
+// observeWhoCame is what nodes.Keeper makes of it.
+func (s *sim) observeWhoCame(nodes []Node) {
+	came := map[string]time.Time{}
+	for i := range nodes {
+		n := &nodes[i]
+		since, known := s.came[n.UID]
+		if !known && (s.came != nil || s.t.allNew) && s.stored.SafeGeneration > 0 {
+			since = s.now
+		}
+		came[n.UID] = since
+		n.New = !since.IsZero() && s.now.Sub(since) < time.Minute
+	}
+	s.came = came
 }
 
 func (s *sim) observeProgress(w *Observed) {

@@ -48,6 +48,9 @@ func (s *sim) writeTaints(next State, w Observed, seen int) bool {
 	tainted := s.p.Tainted(next, w)
 	changed := false
 	for _, n := range s.nodes {
+		if n.refused {
+			continue
+		}
 		if n.freshAt < seen && slices.ContainsFunc(w.Nodes, func(o Node) bool { return o.UID == n.uid }) {
 			n.fresh = false
 		}
@@ -58,9 +61,10 @@ func (s *sim) writeTaints(next State, w Observed, seen int) bool {
 		if n.legacyOrder != order {
 			n.legacyOrder, changed = order, true
 		}
-		if want := slices.Contains(tainted, n.name) && !s.t.noTaint; want != n.tainted {
-			s.logf("controller: taint of %s: %v", n.name, want)
-			n.tainted, changed = want, true
+		value, want := tainted[n.name]
+		if want = want && !s.t.noTaint; want != n.tainted {
+			s.logf("controller: taint of %s: %v %s", n.name, want, value)
+			n.tainted, n.joining, changed = want, value != "", true
 		}
 	}
 	return changed
@@ -126,7 +130,7 @@ func (s *sim) publish(want layout.Layout, who string) {
 	}
 	for _, n := range s.nodes {
 		first := s.safe == 0 && !slices.ContainsFunc(s.nodes, func(o *simNode) bool { return !o.mem.IsZero() })
-		if first && n.custom && n.ready && !slices.Contains(s.unseen, n.uid) {
+		if first && n.custom && n.ready && !n.away && !slices.Contains(s.unseen, n.uid) {
 			s.violate("a layout is published while %s has a configuration of its own", n.name)
 		}
 	}

@@ -45,9 +45,9 @@ type State struct {
 	// Excluded are nodes that the barrier leaves out, as long as they stay
 	// NotReady.
 	Excluded []Exclusion `json:"excluded,omitempty"`
-	// Ahead are nodes, by UID, that reported a generation that was never
-	// published. Each is believed once.
-	Ahead []string `json:"ahead,omitempty"`
+	// Believed are nodes that reported a generation that was never published, and
+	// that this state was rebuilt for. It is bounded: see believe.go.
+	Believed []Belief `json:"believed,omitempty"`
 	// CleaningSince is when Cleanup first wanted the proxy to go, NamesChecked
 	// when names kept for the sake of references were last looked at; both by
 	// the controller's clock.

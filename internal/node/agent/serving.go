@@ -92,6 +92,9 @@ func (s *serving) look(r *report.Report) (layout.Layout, *served) {
 	if now.status.Generation < r.Proved().Generation {
 		r.Disprove() // its disk was lost: what it does not serve is not proved
 	}
+	if now.status.Ahead {
+		r.Status.Ahead = now.status.Generation // the controller does not know of it, and must go beyond it
+	}
 	if now.status.Problem != "" {
 		r.Problemf("%s", now.status.Problem)
 	}

@@ -54,6 +54,26 @@ func TestServeLostItsDisk(t *testing.T) {
 	}
 }
 
+// TestAheadIsReported: what the node serves and cannot prove is told, or the controller
+// would publish layouts that the node ignores.
+func TestAheadIsReported(t *testing.T) {
+	t.Parallel()
+	folder, err := handoff.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ahead, want := range map[bool]int64{true: 9, false: 0} {
+		now := time.Now()
+		a, reporter := servingAt(&now)
+		a.state = folder
+		a.latest.Store(&served{status: handoff.Status{Generation: 9, Ahead: ahead}})
+		v := reporter.Begin()
+		if a.look(v); v.Status.Ahead != want {
+			t.Errorf("ahead %t: %d is reported, want %d", ahead, v.Status.Ahead, want)
+		}
+	}
+}
+
 // TestDiskAndServeDiffer: for a moment that is a new layout, later it is told.
 func TestDiskAndServeDiffer(t *testing.T) {
 	t.Parallel()

@@ -23,7 +23,8 @@ type Status struct {
 	// by, which is on disk; 0 and "" before the first.
 	Generation int64  `json:"generation"`
 	Version    string `json:"version"`
-	// Ahead is set when the published layout has a lower generation.
+	// Ahead is set when the published layout has a lower generation, or the same and
+	// other content.
 	Ahead bool `json:"ahead"`
 	// Absent is set when the API server was asked and has no layout.
 	Absent bool `json:"absent,omitempty"`

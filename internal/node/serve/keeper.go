@@ -90,7 +90,7 @@ func (k *keeper) offer(published []byte, found bool) error {
 	case l.Generation == k.current.Generation && l.SameContent(k.current):
 		return k.keepAs(published)
 	case l.Generation == k.current.Generation:
-		k.note(false, fmt.Sprintf("generation %d was published again with other content, which is ignored", l.Generation))
+		k.note(true, fmt.Sprintf("generation %d was published again with other content, which is ignored", l.Generation))
 		return nil
 	}
 	return k.take(l, published)

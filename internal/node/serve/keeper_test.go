@@ -71,7 +71,7 @@ func TestOffer(t *testing.T) {
 		"higher":                    {published: encode(t, next), generation: 6},
 		"the same":                  {published: encode(t, good), generation: 5},
 		"lower":                     {published: encode(t, published(4, registryAt("a.example.com", "first"))), generation: 5, ahead: true, problem: "generation 4, lower than 5"},
-		"same generation, other":    {published: encode(t, rotated), generation: 5, problem: "generation 5 was published again with other content"},
+		"same generation, other":    {published: encode(t, rotated), generation: 5, ahead: true, problem: "generation 5 was published again with other content"},
 		"absent":                    {absent: true, generation: 5, problem: "there is no published layout"},
 		"empty":                     {generation: 5, problem: "the published layout is empty"},
 		"not YAML":                  {published: []byte("generation: [SECRET"), generation: 5, problem: "kept out"},

@@ -1,0 +1,56 @@
+package switchover
+
+import (
+	"slices"
+
+	"github.com/d8-registry/registry/internal/layout"
+)
+
+// simBackup is a backup of etcd: all objects of the API server as they were at one
+// time, with their resourceVersions. What is on nodes is not in it.
+type simBackup struct {
+	sim
+	nodes []simNode
+}
+
+// backsUp keeps a few of the last backups.
+func (s *sim) backsUp() {
+	b := simBackup{sim: *s}
+	for _, n := range s.nodes {
+		kept := *n
+		kept.pods, kept.bare = slices.Clone(n.pods), slices.Clone(n.bare)
+		b.nodes = append(b.nodes, kept)
+	}
+	b.backups = nil
+	s.backups = append(s.backups, b)
+	s.backups = s.backups[max(0, len(s.backups)-4):]
+}
+
+// restored puts back a backup, perhaps not for the first time. Nodes keep what they
+// serve, and their agents go on. Until all of them have learnt a layout again nothing
+// is promised: an image may be named by a name that was taken out since.
+func (s *sim) restored() {
+	if len(s.backups) == 0 || len(s.work) > 0 {
+		return
+	}
+	b := s.backups[s.rng.IntN(len(s.backups))]
+	if !slices.EqualFunc(s.nodes, b.nodes, func(n *simNode, o simNode) bool { return n.uid == o.uid }) {
+		return // a node that is not there any more, or not yet
+	}
+	s.logf("BACKUP of tick %d is restored: %s", b.tick, describe(b.stored))
+	s.stored, s.spec, s.specBefore = b.stored, b.spec, b.specBefore
+	s.layout, s.layoutBefore, s.found, s.version, s.late = b.layout, layout.Layout{}, b.found, b.version, nil
+	s.registry, s.secrets, s.bootstrap, s.own = b.registry, b.secrets, b.bootstrap, b.own
+	s.deployment, s.foreign, s.tenant = b.deployment, b.foreign, b.tenant
+	s.proxy, s.proxySecret, s.proxyLoaded = b.proxy, b.proxySecret, layout.Layout{}
+	for i, n := range s.nodes {
+		o := b.nodes[i]
+		n.report, n.inFlight, n.approved, n.legacyOrder = o.report, Report{}, o.approved, o.legacyOrder
+		n.tainted, n.joining, n.away, n.came = o.tainted, o.joining, o.away, o.came
+		n.pods, n.bare = slices.Clone(o.pods), slices.Clone(o.bare)
+		n.fresh, n.freshAt = true, s.tick
+	}
+	s.census = s.look()
+	s.newProcess()
+	s.entitled, s.entitledProxy, s.safe, s.unpromised = 0, 0, b.safe, true
+}
