@@ -65,7 +65,7 @@ func TestTheControllersPorts(t *testing.T) {
 	if err := group.Wait(); err != nil {
 		t.Error(err)
 	}
-	taken := ports{metrics: "0", health: "127.0.0.1:99999", ready: p.ready, log: p.log}
+	taken := ports{own: prometheus.NewRegistry(), metrics: "0", health: "127.0.0.1:99999", ready: p.ready, log: p.log}
 	if err := taken.serve(t.Context(), group); err == nil || !strings.Contains(err.Error(), "health") {
 		t.Errorf("a port that is none: %v", err)
 	}
