@@ -84,8 +84,9 @@ func ServiceNames(clusterDomain string, ips ...string) []string {
 
 // EnsureCA returns the CA it was given, or a new one for names if there is none;
 // the second result says which. A CA of an older version may sign for any name. A
-// CA that has expired is an ErrExpired, one that cannot sign an ErrDamaged: neither
-// is replaced, because every client that trusts it would be cut off.
+// CA that has expired is an ErrExpired, one that cannot sign an ErrDamaged, one that is
+// not valid yet an ErrEarly: none is replaced, because every client that trusts it would
+// be cut off.
 func EnsureCA(now time.Time, ca KeyPair, names []string) (KeyPair, bool, error) {
 	if ca.IsZero() {
 		fresh, err := NewCA(now, names)
@@ -97,6 +98,8 @@ func EnsureCA(now time.Time, ca KeyPair, names []string) (KeyPair, bool, error) 
 		return ca, false, fmt.Errorf("%w: %w", ErrDamaged, err)
 	case !cert.IsCA:
 		return ca, false, fmt.Errorf("%w: it is a leaf", ErrDamaged)
+	case now.Before(cert.NotBefore):
+		return ca, false, fmt.Errorf("%s: %w", now.Format(time.DateOnly), ErrEarly)
 	case now.After(cert.NotAfter):
 		return ca, false, fmt.Errorf("%s: %w", cert.NotAfter.Format(time.DateOnly), ErrExpired)
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/d8-registry/registry/internal/pki"
 )
@@ -22,9 +23,9 @@ func TestClearAndRemove(t *testing.T) {
 	ca := pki.KeyPair{Cert: "cert", Key: "key"}
 	fill := func() {
 		t.Helper()
-		token, err := f.EnsureToken()
+		tokens, err := f.EnsureTokens(time.Now())
 		lock, lockErr := f.Lock(t.Context())
-		if err := errors.Join(err, lockErr, f.SaveCA(ca), f.SaveLayout([]byte("layout")), f.SaveMemory(map[string]string{"a": "b"})); err != nil || token == "" {
+		if err := errors.Join(err, lockErr, f.SaveCA(ca), f.SaveLayout([]byte("layout")), f.SaveMemory(map[string]string{"a": "b"})); err != nil || tokens.Token == "" {
 			t.Fatal(err)
 		}
 		if err := lock.Close(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -46,7 +47,7 @@ func actAsServe(dir string) (problems []string) {
 	}
 	folder, err := handoff.Open(dir)
 	must("open", err)
-	_, err = folder.EnsureToken()
+	_, err = folder.EnsureTokens(time.Now())
 	must("token", err)
 	must("layout", folder.SaveLayout([]byte("new")))
 	hosts, err := folder.Mirrors()

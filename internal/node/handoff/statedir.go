@@ -3,8 +3,6 @@ package handoff
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/d8-registry/registry/internal/layout"
@@ -29,6 +26,7 @@ const (
 	fileLayout  = "layout.yaml"  // the last good layout
 	fileRetired = "retired.json" // names that are routed until node has taken them out of containerd
 	fileToken   = "token"        // proves to serve that a request comes from containerd or from node
+	fileBefore  = "token.before" // the one before, which is still good for a while
 	fileCA      = "ca.crt"
 	fileCAKey   = "ca.key"
 )
@@ -150,27 +148,6 @@ func (f StateDir) Retired() (names []layout.Name, err error) {
 // SaveRetired remembers names that left the layout but are still routed.
 func (f StateDir) SaveRetired(names []layout.Name) error {
 	return f.writeJSON(f.servePath(fileRetired), names)
-}
-
-// Token is the node token; fs.ErrNotExist until serve has made one.
-func (f StateDir) Token() (string, error) {
-	data, err := read(f.servePath(fileToken))
-	return strings.TrimSpace(string(data)), err
-}
-
-// EnsureToken is Token. It makes one of 256 random bits if there is none.
-func (f StateDir) EnsureToken() (string, error) {
-	token, err := f.Token()
-	if err == nil && len(token) >= 32 {
-		return token, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	var bits [32]byte
-	_, _ = rand.Read(bits[:]) // it never fails
-	token = hex.EncodeToString(bits[:])
-	return token, f.write(f.servePath(fileToken), ownerOnly, []byte(token+"\n"))
 }
 
 // CA is the PEM of the CA of this node's agent; fs.ErrNotExist until serve has

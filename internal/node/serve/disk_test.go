@@ -19,7 +19,9 @@ import (
 
 // routed asks through the real data path: 404 means no route.
 func routed(k *keeper, host, repository string) bool {
-	h := &handler{token: "t", keeper: k, proofs: newProofs(), pulls: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	known := &tokens{now: time.Now}
+	known.known.Store(&handoff.Tokens{Token: "t"})
+	h := &handler{tokens: known, keeper: k, proofs: newProofs(), pulls: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		proxy.New(k.table, proxy.Config{}).ServeHTTP(w, r)
 	})}
 	req := httptest.NewRequest(http.MethodGet, "/v2/"+repository+"/manifests/x?ns="+host, nil)

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"crypto/subtle"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -19,7 +18,7 @@ const codeDenied = "DENIED"
 
 // handler is everything that is served on loopback.
 type handler struct {
-	token   string
+	tokens  *tokens
 	keeper  *keeper
 	mirrors *mirrors
 	proofs  *proofs
@@ -53,8 +52,7 @@ func (h *handler) routes() http.Handler {
 // credentials here.
 func (h *handler) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		given := r.Header.Get(hostsdir.TokenHeader)
-		if subtle.ConstantTimeCompare([]byte(given), []byte(h.token)) != 1 {
+		if !h.tokens.accepts(r.Header.Get(hostsdir.TokenHeader)) {
 			proxy.WriteError(w, r, http.StatusForbidden, codeDenied, "the node token is missing or wrong")
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/layout"
@@ -242,14 +243,14 @@ func TestStateIsClosedToOthers(t *testing.T) {
 	if err := k.offer(encode(t, published(2, registryAt("b.example.com", "pw"))), true); err != nil {
 		t.Fatal(err)
 	}
-	token, err := folder.EnsureToken()
+	token, err := folder.EnsureTokens(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := folder.EnsureToken(); err != nil || again != token || len(token) != 64 {
-		t.Errorf("token %d long, again the same %t, %v", len(token), again == token, err)
+	if again, err := folder.EnsureTokens(time.Now()); err != nil || again != token || len(token.Token) != 64 {
+		t.Errorf("token %d long, again the same %t, %v", len(token.Token), again == token, err)
 	}
-	if _, err := newCertificate(folder, "127.0.0.1"); err != nil {
+	if _, err := newCertificate(folder, "127.0.0.1", time.Now); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(filepath.Join(dir, "serve"))
@@ -269,11 +270,11 @@ func TestStateIsClosedToOthers(t *testing.T) {
 func TestCertificateStaysWhenTheLeafIsRenewed(t *testing.T) {
 	t.Parallel()
 	folder := open(t, t.TempDir())
-	first, err := newCertificate(folder, "127.0.0.1")
+	first, err := newCertificate(folder, "127.0.0.1", time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := newCertificate(folder, "127.0.0.1")
+	second, err := newCertificate(folder, "127.0.0.1", time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,14 +290,14 @@ func TestDamagedCAIsReplaced(t *testing.T) {
 	for _, name := range []string{"ca.crt", "ca.key"} {
 		dir := t.TempDir()
 		folder := open(t, dir)
-		first, err := newCertificate(folder, "127.0.0.1")
+		first, err := newCertificate(folder, "127.0.0.1", time.Now)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, "serve", name), []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		second, err := newCertificate(folder, "127.0.0.1")
+		second, err := newCertificate(folder, "127.0.0.1", time.Now)
 		if err != nil {
 			t.Fatalf("%s damaged: %v", name, err)
 		}
@@ -311,14 +312,14 @@ func TestDamagedCAIsReplaced(t *testing.T) {
 func TestAnotherListenAddressGetsAnotherCA(t *testing.T) {
 	t.Parallel()
 	folder := open(t, t.TempDir())
-	first, err := newCertificate(folder, "127.0.0.1")
+	first, err := newCertificate(folder, "127.0.0.1", time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if refused := first.ca.Refused([]string{"127.0.0.1", "localhost", "10.0.0.1", "registry.example.com"}); len(refused) != 2 {
 		t.Errorf("refused: %v", refused)
 	}
-	second, err := newCertificate(folder, "127.0.0.2")
+	second, err := newCertificate(folder, "127.0.0.2", time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

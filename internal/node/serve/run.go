@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,11 +13,10 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/node/handoff"
-	"github.com/d8-registry/registry/internal/pki"
 )
 
 const (
-	renewInterval = 12 * time.Hour
+	renewInterval = time.Minute // a clock that was put right must not cost pulls for long
 	lookInterval  = 10 * time.Second
 	// drainFor is how long pulls under way may go on when the agent stops.
 	drainFor = 20 * time.Second
@@ -37,11 +35,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	certificate, err := newCertificate(folder, host)
+	certificate, err := newCertificate(folder, host, time.Now)
 	if err != nil {
 		return err
 	}
-	token, err := folder.EnsureToken()
+	known, err := newTokens(folder, time.Now)
 	if err != nil {
 		return err
 	}
@@ -65,7 +63,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		keeper.retired.quiet = cfg.Quiet
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	h := &handler{token: token, keeper: keeper, mirrors: newMirrors(folder, table, log), proofs: newProofs(), pulls: proxy.New(table, proxy.Config{Log: log, Metrics: metrics}), stopping: ctx.Done()}
+	h := &handler{tokens: known, keeper: keeper, mirrors: newMirrors(folder, table, log), proofs: newProofs(), pulls: proxy.New(table, proxy.Config{Log: log, Metrics: metrics}), stopping: ctx.Done()}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for containerd: %w", err)
@@ -80,7 +78,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	group.Go(func() error { return serveMetrics(ctx, cfg.MetricsListen, gatherer, connections, log) })
 	group.Go(func() error { return every(ctx, keeper.retired.quiet/6, func() error { keeper.sweep(); return nil }) })
 	group.Go(func() error { return every(ctx, lookInterval, func() error { keeper.lookAtTarget(); return nil }) })
-	group.Go(func() error { return every(ctx, renewInterval, certificate.renew) })
+	group.Go(func() error { return every(ctx, renewInterval, renewed(log, certificate.renew, known.renew)) })
 	group.Go(func() error {
 		source{kube: kube, namespace: cfg.Namespace, secret: cfg.Secret, keeper: keeper, log: log}.run(ctx)
 		return nil
@@ -101,52 +99,4 @@ func every(ctx context.Context, interval time.Duration, do func() error) error {
 			return nil
 		}
 	}
-}
-
-// certificate is that of the agent, which containerd checks. The CA is on disk and
-// stays as long as it is valid, so that containerd's files need not change; the
-// leaf is only in memory.
-type certificate struct {
-	host     string
-	ca, leaf pki.KeyPair
-	reloader pki.Reloader
-}
-
-func newCertificate(folder handoff.StateDir, host string) (*certificate, error) {
-	ca, err := folder.CAKey()
-	if err != nil {
-		return nil, err
-	}
-	now := time.Now()
-	names := []string{host, "localhost"} // a DNS name, so that it can sign for no other
-	ca, fresh, err := pki.EnsureCA(now, ca, names)
-	if errors.Is(err, pki.ErrExpired) || errors.Is(err, pki.ErrDamaged) || err == nil && len(ca.Refused(names)) > 0 {
-		// It is of no use here; the last case is another --listen than before. Only this
-		// node's containerd trusts it, and the other half writes the new one before the
-		// next proof.
-		ca, err = pki.NewCA(now, names)
-		fresh = true
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the agent's CA: %w", err)
-	}
-	if fresh {
-		if err := folder.SaveCA(ca); err != nil {
-			return nil, err
-		}
-	}
-	c := &certificate{host: host, ca: ca}
-	return c, c.renew()
-}
-
-func (c *certificate) renew() error {
-	leaf, fresh, err := pki.EnsureLeaf(time.Now(), c.ca, c.leaf, []string{c.host})
-	if err != nil {
-		return fmt.Errorf("the agent's certificate: %w", err)
-	}
-	if !fresh {
-		return nil
-	}
-	c.leaf = leaf
-	return c.reloader.Set([]byte(leaf.Cert), []byte(leaf.Key))
 }
