@@ -141,6 +141,8 @@ func (e *evaluation) restartsMessage() string {
 	for _, n := range e.seen.Nodes {
 		r := n.Report.Restart
 		switch {
+		case n.Report.UID == "" && e.rules.usesRestartSlot(e, n): // it was deleted
+			restarting = append(restarting, n)
 		case r.ID == "" || n.Report.UID != n.UID || !n.Agent:
 		case r.Phase == RestartFailed && e.rules.usesRestartSlot(e, n):
 			failed = append(failed, n)

@@ -213,8 +213,13 @@ func (p *pass) drop(host string) error {
 		}
 	}
 	rest, err := p.fsys.ReadDir(host)
-	if err == nil && len(rest) == 0 {
+	switch {
+	case err != nil:
+	case len(rest) == 0:
 		err = p.fsys.Remove(host)
+	default:
+		// We are about to forget that anything in it was ours.
+		err = p.fsys.SyncDir(host)
 	}
 	if err == nil {
 		err = p.fsys.SyncDir(".")

@@ -144,3 +144,38 @@ func TestPowerCutKeepsTheOrder(t *testing.T) {
 		}
 	}
 }
+
+// A directory is forgotten when that nothing of ours is left in it is on disk: after a
+// power cut a file of ours that came back would be nobody's.
+func TestForgottenOnlyWhenItIsOnDisk(t *testing.T) {
+	t.Parallel()
+	tree := render(t, published(t, registryB()))
+	for name, foreign := range map[string]bool{"the directory goes": false, "somebody's file stays": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			folder := &durabletest.FS{FS: open(t, dir)}
+			apply(t, folder, tree)
+			if foreign {
+				if err := os.WriteFile(filepath.Join(dir, fixed, "notes.txt"), []byte("theirs"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			folder.Changes = nil
+			apply(t, folder, nil)
+			var log []string
+			for _, c := range folder.Changes {
+				log = append(log, c.String())
+			}
+			gone, forgotten := "remove "+fixed, slices.Index(log, "remove "+ownership)
+			synced := "sync ."
+			if foreign {
+				gone, synced = "remove "+fixed+"/hosts.toml", "sync "+fixed
+			}
+			at := slices.Index(log, gone)
+			if at < 0 || forgotten < at || !slices.Contains(log[at:forgotten], synced) {
+				t.Errorf("no %q between %q and the end of the list: %q", synced, gone, log)
+			}
+		})
+	}
+}

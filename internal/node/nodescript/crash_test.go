@@ -34,11 +34,45 @@ func TestCrashWhileNoting(t *testing.T) {
 				t.Fatal(cerr)
 			}
 			if !p.Dead() {
-				if err != nil || at < 4 {
+				if err != nil || at < 5 {
 					t.Errorf("%v after %d operations", err, at-1)
 				}
 				break
 			}
 		}
+	}
+}
+
+// What a crash left of a file that was being written is removed by the next agent that
+// has the lock, and the note that all is done comes after the events are gone.
+func TestWhatACrashLeaves(t *testing.T) {
+	t.Parallel()
+	f, err := openStateDir(Host{Root: "/"}, filepath.Join(t.TempDir(), "scripts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.close() }()
+	dying := *f
+	dying.fsys = durabletest.NewProcess(1, durabletest.Half).FS(f.fsys)
+	_ = dying.write(doneFile, []byte("{}"), 0o600) // it dies
+	dying.fsys = durabletest.NewProcess(1, durabletest.Half).FS(f.fsys)
+	_ = dying.write(stepsDir+"/a", []byte("exit 0"), 0o700)
+	left := func() int { return len(f.list(".")) + len(f.list(stepsDir)) }
+	before := left()
+	unlock, err := f.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if after := left(); after != before-1 { // two are gone, and the lock is new
+		t.Errorf("%d files before, %d after: %q %q", before, after, f.list("."), f.list(stepsDir))
+	}
+	seen := &durabletest.FS{FS: f.fsys}
+	f.fsys = seen
+	if err := f.complete(done{Checksum: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if first := seen.Changes[0].String(); first != "sync "+eventsDir {
+		t.Errorf("the first operation is %q of %v", first, seen.Changes)
 	}
 }

@@ -29,6 +29,9 @@ const (
 	runningFile = "running.json" // the script that runs now
 )
 
+// tempPrefix begins the name of a file that is not complete.
+const tempPrefix = ".next-"
+
 // done is the last run that was completed.
 type done struct {
 	Checksum string    `json:"checksum"`
@@ -89,7 +92,23 @@ func (f *stateDir) lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return func() {}, fmt.Errorf("open %s: %w", f.onHost(lockFile), err)
 	}
-	return func() { _ = file.Close() }, durable.Lock(ctx, file)
+	err = durable.Lock(ctx, file)
+	if err == nil {
+		f.clean()
+	}
+	return func() { _ = file.Close() }, err
+}
+
+// clean removes what a crash left of files that were being written. Only who has the
+// lock does: others may be about to rename theirs.
+func (f *stateDir) clean() {
+	for _, dir := range []string{".", stepsDir} {
+		for _, name := range f.list(dir) {
+			if strings.HasPrefix(name, tempPrefix) {
+				_ = f.root.Remove(path.Join(dir, name)) // it is in nobody's way
+			}
+		}
+	}
 }
 
 func (f *stateDir) onHost(name string) string { return path.Join(f.path, name) }
@@ -99,7 +118,7 @@ func (f *stateDir) onHost(name string) string { return path.Join(f.path, name) }
 // the lock, may write the same file.
 func (f *stateDir) write(name string, data []byte, mode os.FileMode) error {
 	err := durable.Replace(f.fsys, durable.File{
-		Name: name, Temp: path.Join(path.Dir(name), ".next-"+rand.Text()[:8]),
+		Name: name, Temp: path.Join(path.Dir(name), tempPrefix+rand.Text()[:8]),
 		Data: data, Attributes: durable.Attributes{Mode: &mode},
 	})
 	if err != nil {
@@ -145,6 +164,10 @@ func (f *stateDir) sweep(p plan) {
 func (f *stateDir) complete(d done) error {
 	if err := f.empty(eventsDir); err != nil {
 		return err
+	}
+	// After a power cut they must not be there beside the note that all is done.
+	if err := f.fsys.SyncDir(eventsDir); err != nil {
+		return fmt.Errorf("save %s: %w", f.onHost(eventsDir), err)
 	}
 	return f.note(doneFile, d)
 }
