@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -105,6 +106,43 @@ func TestAgentReportsOnItsOwnNodeOnly(t *testing.T) {
 	})
 }
 
+// A Lease says that an agent is alive. In d8-system there are those of others too.
+func TestAgentRenewsTheLeaseOfItsNodeOnly(t *testing.T) {
+	t.Parallel()
+	api := server.Start(t)
+	agent := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: "leased"}))
+	nowhere := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-agent"}))
+	lease := func(name, meta, spec string) *unstructured.Unstructured {
+		return object(t, "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {namespace: d8-system, name: "+name+meta+"}, spec: {leaseDurationSeconds: 180"+spec+"}}")
+	}
+	const only = "An agent may say in its Lease that it is alive and nothing else."
+	owner := func(kind, name string) string {
+		return ", labels: {app: registry-agent}, ownerReferences: [{apiVersion: registry.deckhouse.io/v1alpha1, kind: " + kind + ", name: " + name + ", uid: u}]"
+	}
+	for _, tt := range []struct {
+		name  string
+		c     client.Client
+		lease *unstructured.Unstructured
+		want  string
+	}{
+		{"its own", agent, lease("registry-agent-leased", owner("RegistryNode", "leased"), ", holderIdentity: leased"), ""},
+		{"renewed", agent, lease("registry-agent-leased", owner("RegistryNode", "leased"), ", renewTime: '2026-11-03T12:00:00.000000Z'"), ""},
+		{"another node's", agent, lease("registry-agent-other", "", ""), "The agent of node 'leased' may not write Lease 'registry-agent-other'."},
+		{"the controller's", agent, lease("registry-controller", "", ""), "The agent of node 'leased' may not write Lease 'registry-controller'."},
+		{"token without a node", nowhere, lease("registry-agent-leased", "", ""), "The agent of node '' may not write Lease 'registry-agent-leased'."},
+		{"annotations", agent, lease("registry-agent-leased", ", annotations: {a: b}", ""), only},
+		{"finalizers", agent, lease("registry-agent-leased", ", finalizers: [a.io/b]", ""), only},
+		{"a label", agent, lease("registry-agent-leased", ", labels: {heritage: deckhouse}", ""), only},
+		{"another owner", agent, lease("registry-agent-leased", owner("RegistryNode", "other"), ""), only},
+		{"an owner of another kind", agent, lease("registry-agent-leased", owner("Node", "leased"), ""), only},
+		{"a novel", agent, lease("registry-agent-leased", "", ", holderIdentity: "+strings.Repeat("x", 300)), only},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			check(t, tt.c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(tt.lease), client.FieldOwner("registry-agent"), client.ForceOwnership), tt.want)
+		})
+	}
+}
+
 // TestAgentPolicyStandsAlone: rights that somebody adds by another role do not
 // open what the policy closes.
 // Not in parallel: other tests are about what the agent may not do.
@@ -120,6 +158,9 @@ func TestAgentPolicyStandsAlone(t *testing.T) {
 	check(t, agent.Patch(t.Context(), o(), mergePatch(t, "{spec: {generation: 9}}")), want)
 	check(t, agent.Delete(t.Context(), o()), want)
 	check(t, agent.Create(t.Context(), &v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: "new"}}), want)
+	lease := object(t, "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {namespace: d8-system, name: registry-agent-alone}}")
+	store(t, api, lease)
+	check(t, agent.Delete(t.Context(), lease), "The agent of node 'alone' may not write Lease 'registry-agent-alone'.")
 }
 
 func TestProxyAnnotatesItsOwnPodOnly(t *testing.T) {

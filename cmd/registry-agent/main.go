@@ -1,7 +1,7 @@
 // Command registry-agent is the module's part on every node: `serve` routes pulls
 // on loopback, `node` points containerd there and reports, and `all` is both in one
-// process. `prepare` gives serve its directory before both start. `doctor` looks
-// at a node without changing it.
+// process. `prepare` gives serve its directory before both start. `alive` tells the
+// kubelet whether node makes progress. `doctor` looks at a node without changing it.
 package main
 
 import (
@@ -26,10 +26,11 @@ import (
 	"github.com/d8-registry/registry/internal/node/doctor"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/node/serve"
+	"github.com/d8-registry/registry/internal/node/watchdog"
 	"github.com/d8-registry/registry/internal/version"
 )
 
-const usage = "usage: registry-agent prepare|serve|node|all|doctor [flags]"
+const usage = "usage: registry-agent prepare|serve|node|all|alive|doctor [flags]"
 
 const help = usage + `
 
@@ -37,6 +38,7 @@ const help = usage + `
   serve   routes containerd's pulls on loopback
   node    points containerd there, and reports to the cluster
   all     both in one process
+  alive   fails if the --alive-file of node was not stamped lately
   doctor  looks at this node without a cluster, and changes nothing
 
 registry-agent COMMAND --help lists the flags of one.
@@ -80,7 +82,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	flags.StringVar(&n.NodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the Node")
 	flags.StringVar(&n.PodUID, "pod-uid", os.Getenv("POD_UID"), "`UID` of the Pod that this runs in; in a pod, from its environment")
 	serveUser := flags.Int("serve-user", defaultServeUser, "`number` of the user and group that serve runs as, for prepare")
-	if !slices.Contains([]string{"prepare", "serve", "node", "all"}, args[0]) {
+	if !slices.Contains([]string{"prepare", "serve", "node", "all", "alive"}, args[0]) {
 		return fmt.Errorf("command %q is unknown; %s", args[0], usage)
 	}
 	if err := flags.Parse(args[1:]); err != nil {
@@ -91,6 +93,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	}
 	if args[0] == "prepare" {
 		return handoff.Prepare(s.StateDir, *serveUser)
+	}
+	if args[0] == "alive" {
+		return watchdog.Stamped(n.AliveFile)
 	}
 	kube, err := reach(*kubeconfig)
 	if err != nil {

@@ -1,5 +1,7 @@
 package v1alpha1
 
+import "time"
+
 // The namespace and the objects in it. Users and platform components know them by
 // name.
 const (
@@ -30,6 +32,20 @@ const (
 	ModuleWeight          = 38
 	ModuleConfigName      = "deckhouse"
 )
+
+// PathAlive is where the agent's serving half answers the kubelet on loopback.
+const PathAlive = "/healthz"
+
+// The heartbeat of an agent is a Lease in Namespace, with LabelApp DaemonSetAgent. The
+// agent renews it about every HeartbeatEvery. If the controller has seen no change
+// for SilentAfter, the agent is silent.
+const (
+	HeartbeatEvery = time.Minute
+	SilentAfter    = 3 * time.Minute
+)
+
+// LeaseOfAgent is the name of a node's Lease.
+func LeaseOfAgent(node string) string { return DaemonSetAgent + "-" + node }
 
 // Keys of Secrets that more than one program reads. Those of deckhouse-registry
 // are the platform's, see package pullsecret.
@@ -108,6 +124,8 @@ const (
 	// LabelAgent on a Node, with "false", keeps the agent away.
 	LabelAgent     = "registry.deckhouse.io/agent"
 	LabelNodeGroup = "node.deckhouse.io/group"
+	// LabelApp tells the objects of our own workloads apart.
+	LabelApp = "app"
 	// LabelManagedBy with ManagedBy marks every object that is ours.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	ManagedBy      = "registry-controller"

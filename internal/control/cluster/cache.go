@@ -5,6 +5,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -32,10 +33,14 @@ func CacheOptions() cache.Options {
 				v1alpha1.Namespace:  {},
 				cache.AllNamespaces: {FieldSelector: fields.OneTermEqualSelector("metadata.name", v1alpha1.SecretRegistry)},
 			}},
-			&corev1.Service{}:            {Namespaces: here},
-			&corev1.ConfigMap{}:          {Label: labels.NewSelector().Add(*required)},
-			&corev1.Pod{}:                {Transform: slimPod},
-			&corev1.Node{}:               {Transform: slimNode},
+			&corev1.Service{}:   {Namespaces: here},
+			&corev1.ConfigMap{}: {Label: labels.NewSelector().Add(*required)},
+			&corev1.Pod{}:       {Transform: slimPod},
+			&corev1.Node{}:      {Transform: slimNode},
+			&coordinationv1.Lease{}: {
+				Namespaces: here, Transform: slimLease,
+				Label: labels.SelectorFromSet(labels.Set{LabelApp: v1alpha1.DaemonSetAgent}),
+			},
 			&v1alpha1.RegistryNode{}:     {Transform: printableReport},
 			&appsv1.Deployment{}:         {Transform: keepFields},
 			&appsv1.DaemonSet{}:          {Transform: keepFields},
@@ -105,6 +110,16 @@ func slimStatuses(from []corev1.ContainerStatus) []corev1.ContainerStatus {
 		to = append(to, s)
 	}
 	return to
+}
+
+// slimLease keeps which Lease it is, and that it has changed.
+func slimLease(o any) (any, error) {
+	lease, ok := o.(*coordinationv1.Lease)
+	if !ok {
+		return o, nil
+	}
+	m := lease.ObjectMeta
+	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion}}, nil
 }
 
 // slimNode drops what changes often or is long, and no pass looks at.

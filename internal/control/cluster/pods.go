@@ -10,7 +10,7 @@ import (
 )
 
 // LabelApp on a Pod of the module is the name of its workload.
-const LabelApp = "app"
+const LabelApp = v1alpha1.LabelApp
 
 // waiting sorts the reasons for which a container waits, as the kubelet calls
 // them. Everything that asks why a Pod does not start asks here.

@@ -3,11 +3,16 @@ package component
 import (
 	"cmp"
 	"fmt"
+	"net"
+	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -42,6 +47,8 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 	serve := corev1.Container{
 		Name: "serve", Image: image, Command: []string{"registry-agent", "serve"}, Args: args, Env: env,
 		VolumeMounts:    []corev1.VolumeMount{state},
+		StartupProbe:    probed(serving(args), 5, 120),
+		LivenessProbe:   probed(serving(args), 20, 3),
 		SecurityContext: lockedOnHost(),
 		Resources:       requests("25m", "40Mi"),
 	}
@@ -52,7 +59,7 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 		SecurityContext: preparing(),
 		Resources:       requests("10m", "20Mi"),
 	}
-	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", jitter), "--scripts=" + cmp.Or(cfg.Scripts, "on")}, args...)
+	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", jitter), "--scripts=" + cmp.Or(cfg.Scripts, "on"), "--alive-file=" + aliveFile}, args...)
 	node := corev1.Container{
 		Name: "node", Image: image, Command: []string{"registry-agent", "node"}, Args: nodeArgs,
 		// No limit of the container: scripts run in it too, and one could be killed. The
@@ -61,7 +68,9 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 		// Files of the host are reached through /proc/1/root, as are systemd's
 		// D-Bus and the shell for scripts. A mount of /etc is not enough: only
 		// containerd knows where its main file is, and it is replaced by a rename.
-		VolumeMounts:    []corev1.VolumeMount{state, {Name: "containerd", MountPath: "/run/containerd"}},
+		VolumeMounts:    []corev1.VolumeMount{state, {Name: "containerd", MountPath: "/run/containerd"}, {Name: "alive", MountPath: path.Dir(aliveFile)}},
+		StartupProbe:    probed(stamped(), 5, 120),
+		LivenessProbe:   probed(stamped(), 60, 3),
 		SecurityContext: onHost(),
 		Resources:       requests("10m", "20Mi"),
 	}
@@ -87,9 +96,38 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 				{Name: "state", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/registry-agent", Type: new(corev1.HostPathDirectoryOrCreate)}}},
 				// With another runtime the folder is empty, and the agent reports it.
 				{Name: "containerd", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd", Type: new(corev1.HostPathDirectoryOrCreate)}}},
+				{Name: "alive", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: new(resource.MustParse("1Mi"))}}},
 			},
 		},
 	}
+}
+
+// aliveFile is stamped by container node, which does not listen.
+const aliveFile = "/run/registry-agent/alive"
+
+// serving asks container serve where containerd asks it too. The certificate is the
+// agent's own, which the kubelet does not check.
+func serving(args []string) corev1.ProbeHandler {
+	get := &corev1.HTTPGetAction{Scheme: corev1.URISchemeHTTPS, Path: v1alpha1.PathAlive}
+	for _, arg := range args { // the last one counts: users may have their own
+		address, is := strings.CutPrefix(arg, "--listen=")
+		if host, port, err := net.SplitHostPort(address); is && err == nil {
+			get.Host, get.Port = host, intstr.Parse(port)
+		}
+	}
+	return corev1.ProbeHandler{HTTPGet: get}
+}
+
+// stamped asks container node. Each question is a process, so it is asked seldom.
+func stamped() corev1.ProbeHandler {
+	return corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"registry-agent", "alive", "--alive-file=" + aliveFile}}}
+}
+
+// probed is a probe that fails after a number of failures in a row, every few
+// seconds. A slow node has ten minutes to start. All numbers are set, so that same
+// can compare them.
+func probed(by corev1.ProbeHandler, seconds, failures int32) *corev1.Probe {
+	return &corev1.Probe{ProbeHandler: by, PeriodSeconds: seconds, TimeoutSeconds: 5, SuccessThreshold: 1, FailureThreshold: failures}
 }
 
 // agentAffinity keeps the agent off the nodes for which cluster.WantsAgent is

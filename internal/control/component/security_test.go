@@ -117,13 +117,15 @@ func TestAgentIsAdmitted(t *testing.T) {
 			t.Errorf("%q says nothing of %s: is it looked at?", said, reason)
 		}
 	}
-	// serve is refused for what it shares with node, and for the SELinux type that
-	// it needs for a folder of the node.
+	// serve is refused for what it shares with node, for the SELinux type that it needs
+	// for a folder of the node, and because the kubelet asks it on loopback, where alone
+	// it listens.
 	alone := *template.DeepCopy()
 	alone.Spec.Containers = alone.Spec.Containers[:1]
 	alone.Spec.InitContainers, alone.Spec.Volumes, alone.Spec.HostPID, alone.Spec.HostNetwork = nil, nil, false, false
 	alone.Spec.Containers[0].VolumeMounts = nil
 	alone.Spec.Containers[0].SecurityContext.SELinuxOptions = nil
+	alone.Spec.Containers[0].StartupProbe, alone.Spec.Containers[0].LivenessProbe = nil, nil
 	if said := admitted(t, api, restricted(), alone); said != "" {
 		t.Errorf("serve: %s", said)
 	}

@@ -92,6 +92,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := mgr.Add(manager.RunnableFunc(r.images.runner.Run)); err != nil {
 		return fmt.Errorf("set up image check: %w", err)
 	}
+	if err := r.nodes.FollowHeartbeats(ctx, mgr.GetCache()); err != nil {
+		return err
+	}
 	if err := mgr.Add(&versions{live: mgr.GetAPIReader(), cached: mgr.GetClient(), every: versionsEvery, log: log}); err != nil {
 		return fmt.Errorf("set up the look at versions: %w", err)
 	}

@@ -24,9 +24,11 @@ type Keeper struct {
 	// came are the nodes of the last look, with the time when they came. The time is
 	// zero for those that were there at the first look, or before a layout was proved.
 	came map[types.UID]time.Time
+
+	heartbeats heartbeats
 }
 
 // NewKeeper makes a Keeper. Protocol says which nodes should be tainted.
 func NewKeeper(c *cluster.Client, protocol switchover.Protocol) *Keeper {
-	return &Keeper{cluster: c, protocol: protocol, notReady: map[types.UID]time.Time{}}
+	return &Keeper{cluster: c, protocol: protocol, notReady: map[types.UID]time.Time{}, heartbeats: heartbeats{now: time.Now, heard: map[string]time.Time{}}}
 }

@@ -41,6 +41,7 @@ func (k *Keeper) Observe(there *cluster.Snapshot, proved bool, now time.Time) []
 			Exclude:      node.Annotations[v1alpha1.AnnotationExclude] == "true",
 			Tainted:      cluster.HasTaint(node),
 			Joining:      cluster.IsJoining(node),
+			Heard:        k.heartbeats.of(node.Name),
 			Report:       report(there.RegistryNodes[node.Name]),
 		}
 		if rn := there.RegistryNodes[node.Name]; rn != nil {

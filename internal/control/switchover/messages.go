@@ -108,6 +108,9 @@ func (e *evaluation) rolloutMessage(waiting []Node, of int) string {
 	version := e.s.Desired.Layout.Version()
 	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", of-len(waiting), of)
 	writeNodes(&b, waiting, func(n Node) string {
+		if silent := e.silence(n); silent != "" {
+			return silent
+		}
 		reason := because(n)
 		if e.unpublished(n) || !e.rules.valid(n) {
 			reason = ": " + e.standing(n)
@@ -126,7 +129,7 @@ func (e *evaluation) legacyMessage(waiting []Node, of int) string {
 	b.WriteString("Cleaning Managed configuration...\n")
 	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", of-len(waiting), of)
 	writeNodes(&b, waiting, func(n Node) string {
-		return quoteVersion(n.Report.Version) + " → Unmanaged" + because(n)
+		return cmp.Or(e.silence(n), quoteVersion(n.Report.Version)+" → Unmanaged"+because(n))
 	})
 	b.WriteString(e.restartsMessage())
 	return b.String()
@@ -134,7 +137,9 @@ func (e *evaluation) legacyMessage(waiting []Node, of int) string {
 
 // standing is what the reports of a node that is not where it should be say of it.
 func (e *evaluation) standing(n Node) string {
-	switch {
+	switch silent := e.silence(n); {
+	case silent != "":
+		return silent
 	case e.rules.joins(e, n):
 		return "joins"
 	case n.Report.UID != n.UID:

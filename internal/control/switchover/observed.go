@@ -111,7 +111,10 @@ type Node struct {
 	Tainted, Joining bool
 	// New is whether the controller has just seen the node come, after a layout was
 	// proved everywhere. What a controller finds when it starts is not new.
-	New    bool
+	New bool
+	// Heard is when the controller itself saw the last sign of life of the agent; zero
+	// if it knows of none. It is for messages only.
+	Heard  time.Time
 	Report Report
 }
 

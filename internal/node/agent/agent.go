@@ -16,6 +16,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/reach"
 	"github.com/d8-registry/registry/internal/node/reconfigure"
 	"github.com/d8-registry/registry/internal/node/report"
+	"github.com/d8-registry/registry/internal/node/watchdog"
 )
 
 // Agent is the half of the agent that touches the node. Each part has one task
@@ -31,6 +32,9 @@ type Agent struct {
 	change     *configchange.Changer // containerd's main file, and its restart
 	scripts    *scripts              // NodeGroupConfigurations
 	cleanup    *cleanup              // the module leaves the node
+	memory     *memory               // what must not be forgotten when the agent restarts
+	watchdog   *watchdog.Watchdog    // whether passes come to their end
+	heartbeat  report.Heartbeat      // the controller hears that
 }
 
 // newAgent wires the parts. wake asks for a pass.
@@ -62,7 +66,10 @@ func newAgent(cfg Config, log *slog.Logger, wake func()) (*Agent, error) {
 		serving:    &serving{listen: cfg.Listen, state: state, log: log, wake: wake},
 		proofs:     proof.New(cri, cfg.Listen, cfg.ProofInterval),
 		reach:      reach.New(cfg.ProofInterval, cfg.Jitter),
+		memory:     memory,
+		watchdog:   watchdog.New(nil),
 	}
+	a.heartbeat = report.Heartbeat{Kube: kube, Node: cfg.NodeName, Reporter: a.report, Alive: a.watchdog.Err, Log: log}
 	a.hosts = hosts.New(hosts.Options{
 		SourceDir: cfg.SourceDir, State: state, Watch: a.containerd.files.watchHosts,
 		Places: memory.Places, Save: memory.savePlaces, Log: log,

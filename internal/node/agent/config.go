@@ -53,6 +53,8 @@ type Config struct {
 	Service reconfigure.Service
 	// Limits are the times that a restart of containerd may take.
 	Limits reconfigure.Limits
+	// AliveFile is stamped while this half makes progress; empty for none.
+	AliveFile string
 	// PodUID is that of the Pod that this program runs in; empty if it is in none.
 	PodUID string
 	// Version is that of this program.
@@ -83,6 +85,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	})
 	fs.StringVar(&c.ScriptsDir, "scripts-dir", nodescript.DefaultStateDir, "`folder` on the host in which NodeGroupConfigurations keep their state")
 	fs.StringVar(&c.RestartCommand, "restart-command", "", "`program` of the host that restarts containerd and waits for it, without arguments; systemd by default")
+	fs.StringVar(&c.AliveFile, "alive-file", "", "`file` that says that the half that touches the node makes progress; none by default")
 	fs.DurationVar(&c.ProofInterval, "proof-interval", DefaultProofInterval, "how often what was proved is proved again")
 	fs.DurationVar(&c.Jitter, "jitter", 0, "longest random wait before a new registry is asked whether it is there")
 }

@@ -79,6 +79,7 @@ func TestChangeWaitsForDirectories(t *testing.T) {
 				hosts:   hosts.New(hosts.Options{Log: log}),
 				proofs:  proof.New(nil, "127.0.0.1:5001", time.Hour),
 				reach:   reach.New(time.Hour, 0),
+				memory:  loadMemory(empty, log),
 				change:  configchange.New(configchange.Options{Log: log, StateDir: t.TempDir(), HostRoot: t.TempDir(), Save: func(configchange.MainFile) {}}),
 			}
 			target := upstream.Upstream{Host: "127.0.0.1:1", Scheme: upstream.HTTPS}

@@ -13,9 +13,18 @@ import (
 type memory struct {
 	Main configchange.MainFile `json:"main"`
 	hosts.Places
+	Reached reached `json:"reached,omitzero"`
 
 	state handoff.StateDir
 	log   *slog.Logger
+}
+
+// reached is a layout whose target was reached from this node. It counts for this
+// node and this content only: a node that was installed anew has another UID.
+type reached struct {
+	NodeUID    string `json:"nodeUID"`
+	Generation int64  `json:"generation"`
+	Version    string `json:"version"`
 }
 
 func loadMemory(state handoff.StateDir, log *slog.Logger) *memory {
@@ -33,6 +42,14 @@ func (m *memory) saveMain(f configchange.MainFile) {
 
 func (m *memory) savePlaces(p hosts.Places) {
 	m.Places = p
+	m.save()
+}
+
+func (m *memory) saveReached(r reached) {
+	if r == m.Reached || r.NodeUID == "" {
+		return
+	}
+	m.Reached = r
 	m.save()
 }
 

@@ -55,4 +55,11 @@ func TestMemoryOfAnEarlierAgent(t *testing.T) {
 	loadMemory(state, slog.New(slog.DiscardHandler)).savePlaces(places)
 	check("another directory", `{"main":{"path":"/etc/other.toml","unit":"containerd.service","major":1},`+
 		`"home":{"directory":"/etc/moved","instance":"boot/3"}}`)
+
+	loadMemory(state, slog.New(slog.DiscardHandler)).saveReached(reached{Generation: 7, Version: "v"})
+	check("a target reached by nobody", `{"main":{"path":"/etc/other.toml","unit":"containerd.service","major":1},`+
+		`"home":{"directory":"/etc/moved","instance":"boot/3"}}`)
+	loadMemory(state, slog.New(slog.DiscardHandler)).saveReached(reached{NodeUID: "uid", Generation: 7, Version: "v"})
+	check("a target that was reached", `{"main":{"path":"/etc/other.toml","unit":"containerd.service","major":1},`+
+		`"home":{"directory":"/etc/moved","instance":"boot/3"},"reached":{"nodeUID":"uid","generation":7,"version":"v"}}`)
 }

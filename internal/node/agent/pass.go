@@ -7,14 +7,17 @@ import (
 )
 
 // pass looks at the node, does what is to be done, and reports.
-func (a *Agent) pass(ctx context.Context) outcome {
-	r := a.report.Begin()
-	generation := a.work(ctx, r)
-	a.report.Finish(ctx, r)
-	return outcome{
-		generation: generation, stopped: ctx.Err() != nil, again: r.Again,
-		retry: r.Retry || r.Hold, problems: len(r.Problems()) > 0,
-	}
+func (a *Agent) pass(ctx context.Context) (o outcome) {
+	a.watchdog.Do("a pass", func() {
+		r := a.report.Begin()
+		generation := a.work(ctx, r)
+		a.report.Finish(ctx, r)
+		o = outcome{
+			generation: generation, stopped: ctx.Err() != nil, again: r.Again,
+			retry: r.Retry || r.Hold, problems: len(r.Problems()) > 0,
+		}
+	})
+	return o
 }
 
 // work is a pass without its beginning and its end. It returns the generation of

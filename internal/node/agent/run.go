@@ -19,6 +19,17 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer func() { _ = a.containerd.cri.Close() }()
+	group, ctx := errgroup.WithContext(ctx)
+	if cfg.AliveFile != "" {
+		// Also while another agent is waited for: to be started anew would not help.
+		group.Go(func() error { a.watchdog.Stamp(ctx, cfg.AliveFile, log); return nil })
+	}
+	group.Go(func() error { return a.runAlone(ctx, loop) })
+	return group.Wait()
+}
+
+// runAlone works when no other agent of this node does any more.
+func (a *Agent) runAlone(ctx context.Context, loop *loop) error {
 	// The agent of a Pod that was deleted by force may still be at work.
 	lock, err := a.serving.state.Lock(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -36,6 +47,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	follow(a.serving.follow)
 	follow(func(ctx context.Context) { a.report.Follow(ctx, loop.wakeUp) })
+	follow(a.heartbeat.Run)
 	follow(a.containerd.followFiles)
 	follow(a.containerd.followRestarts)
 	a.scripts.start(ctx, group)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/durable"
 	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/handoff"
+	"github.com/d8-registry/registry/internal/node/watchdog"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -197,4 +199,27 @@ func TestALayoutThatComesMeanwhileStays(t *testing.T) {
 	if status, _ := k.snapshot(); (status != handoff.Status{Generation: 2, Version: status.Version, Revision: status.Revision}) {
 		t.Errorf("%+v", status)
 	}
+}
+
+// The kubelet asks without a token, and hears what hangs.
+func TestALoopThatHangsIsToldToTheKubelet(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	dog := watchdog.New(func() time.Time { return now })
+	h := &handler{tokens: &tokens{}, keeper: keeperIn(t, t.TempDir()), alive: dog.Err}
+	h.mirrors = &mirrors{}
+	asked := func() (int, string) {
+		w := httptest.NewRecorder()
+		h.routes().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", http.NoBody))
+		return w.Code, w.Body.String()
+	}
+	if code, said := asked(); code != http.StatusOK {
+		t.Errorf("%d %s", code, said)
+	}
+	dog.Do("a new layout", func() {
+		now = now.Add(watchdog.Limit + time.Second)
+		if code, said := asked(); code != http.StatusServiceUnavailable || !strings.Contains(said, "a new layout has hung") {
+			t.Errorf("%d %s", code, said)
+		}
+	})
 }

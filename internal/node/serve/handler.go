@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/layout"
@@ -23,6 +24,8 @@ type handler struct {
 	mirrors *mirrors
 	proofs  *proofs
 	pulls   http.Handler
+	// alive is an error when a step has hung.
+	alive func() error
 	// stopping closes when long questions should end.
 	stopping <-chan struct{}
 }
@@ -40,7 +43,7 @@ func (h *handler) routes() http.Handler {
 	inner.HandleFunc("/v2/", h.pull)
 
 	outer := http.NewServeMux()
-	outer.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	outer.HandleFunc("GET "+v1alpha1.PathAlive, h.live)
 	outer.HandleFunc("GET /readyz", h.ready)
 	outer.Handle("/", h.authenticated(inbound.Known(inner)))
 	return outer
@@ -58,6 +61,14 @@ func (h *handler) authenticated(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// live answers the kubelet, which starts a half anew that has hung. Pulls need nothing
+// of what may hang there, so that takes long to be said.
+func (h *handler) live(w http.ResponseWriter, _ *http.Request) {
+	if err := h.alive(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {

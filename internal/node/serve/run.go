@@ -13,6 +13,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/node/handoff"
+	"github.com/d8-registry/registry/internal/node/watchdog"
 )
 
 const (
@@ -24,12 +25,9 @@ const (
 
 // Run serves until the context ends.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
-	host, _, err := net.SplitHostPort(cfg.Listen)
+	host, err := loopback(cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("listen address %q: %w", cfg.Listen, err)
-	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("listen address %q is not on loopback", cfg.Listen)
+		return err
 	}
 	folder, err := handoff.Open(cfg.StateDir)
 	if err != nil {
@@ -62,8 +60,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if cfg.Quiet > 0 {
 		keeper.retired.quiet = cfg.Quiet
 	}
+	dog := watchdog.New(nil)
 	group, ctx := errgroup.WithContext(ctx)
-	h := &handler{tokens: known, keeper: keeper, mirrors: newMirrors(folder, table, log), proofs: newProofs(), pulls: proxy.New(table, proxy.Config{Log: log, Metrics: metrics}), stopping: ctx.Done()}
+	h := &handler{tokens: known, keeper: keeper, mirrors: newMirrors(folder, table, log), proofs: newProofs(), alive: dog.Err, pulls: proxy.New(table, proxy.Config{Log: log, Metrics: metrics}), stopping: ctx.Done()}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for containerd: %w", err)
@@ -76,14 +75,34 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	// No delay before the end: only this node's containerd comes here; it has a fallback.
 	group.Go(func() error { return server.Serve(ctx, listener, inbound.Drain{Limit: drainFor}) })
 	group.Go(func() error { return serveMetrics(ctx, cfg.MetricsListen, gatherer, connections, log) })
-	group.Go(func() error { return every(ctx, keeper.retired.quiet/6, func() error { keeper.sweep(); return nil }) })
-	group.Go(func() error { return every(ctx, lookInterval, func() error { keeper.lookAtTarget(); return nil }) })
+	upkeep(ctx, group, dog, keeper)
 	group.Go(func() error { return every(ctx, renewInterval, renewed(log, certificate.renew, known.renew)) })
 	group.Go(func() error {
-		source{kube: kube, namespace: cfg.Namespace, secret: cfg.Secret, keeper: keeper, log: log}.run(ctx)
+		source{kube: kube, namespace: cfg.Namespace, secret: cfg.Secret, keeper: keeper, watchdog: dog, log: log}.run(ctx)
 		return nil
 	})
 	return group.Wait()
+}
+
+// upkeep is what the keeper does from time to time.
+func upkeep(ctx context.Context, group *errgroup.Group, dog *watchdog.Watchdog, k *keeper) {
+	group.Go(func() error {
+		return every(ctx, k.retired.quiet/6, func() error { dog.Do("the look at names that are gone", k.sweep); return nil })
+	})
+	group.Go(func() error {
+		return every(ctx, lookInterval, func() error { dog.Do("the look at the target", k.lookAtTarget); return nil })
+	})
+}
+
+// loopback is the host of the address to listen on.
+func loopback(address string) (host string, err error) {
+	if host, _, err = net.SplitHostPort(address); err != nil {
+		return "", fmt.Errorf("listen address %q: %w", address, err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return "", fmt.Errorf("listen address %q is not on loopback", address)
+	}
+	return host, nil
 }
 
 func every(ctx context.Context, interval time.Duration, do func() error) error {

@@ -13,6 +13,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/node/watch"
+	"github.com/d8-registry/registry/internal/node/watchdog"
 )
 
 // saveRetry is the pause before a layout that could not be saved is offered again.
@@ -23,6 +24,7 @@ type source struct {
 	kube              dynamic.Interface
 	namespace, secret string
 	keeper            *keeper
+	watchdog          *watchdog.Watchdog
 	log               *slog.Logger
 }
 
@@ -56,7 +58,9 @@ func (s source) run(ctx context.Context) {
 				return nil
 			}
 			again = nil
-			if err := s.keeper.offer(content(secret), secret != nil); err != nil {
+			var err error
+			s.watchdog.Do("a new layout", func() { err = s.keeper.offer(content(secret), secret != nil) })
+			if err != nil {
 				s.log.Error("layout not saved", "err", err)
 				again = time.After(saveRetry)
 			}
