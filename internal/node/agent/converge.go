@@ -33,13 +33,26 @@ func (a *Agent) converge(ctx context.Context, r *report.Report, l layout.Layout,
 	if setUp && proved {
 		a.hosts.CleanUp(r, facts)
 	}
-	reached := a.reach.Check(ctx, r, l)
+	answers := a.reach.Check(ctx, r, l)
 	reach.Fails(r, l, s.status.TargetFails)
-	// A target that answered once need not answer for the node to stay proved.
-	if setUp && proved && (reached || r.Proved().Generation == l.Generation) {
+	if setUp && proved && (answers || a.reachedBefore(r, l, s)) {
 		r.Prove(report.LastProved{Generation: l.Generation, Version: s.status.Version, Names: names(l)})
+		if answers {
+			a.memory.saveReached(reachedNow(r, l, s))
+		}
 	}
-	r.Retry = r.Retry || !setUp || !proved || !reached
+	r.Retry = r.Retry || !setUp || !proved || !answers
+}
+
+// reachedBefore reports whether the target of this very layout need not answer for
+// the node to stay proved, or to be it again after a reboot: it did so once. The
+// target may run in this cluster, and wait for this node.
+func (a *Agent) reachedBefore(r *report.Report, l layout.Layout, s *served) bool {
+	return r.Proved().Generation == l.Generation || a.memory.Reached == reachedNow(r, l, s)
+}
+
+func reachedNow(r *report.Report, l layout.Layout, s *served) reached {
+	return reached{NodeUID: r.Status.NodeUID, Generation: l.Generation, Version: s.status.Version}
 }
 
 // setUp makes the host directories what the layout and the users want, and

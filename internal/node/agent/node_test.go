@@ -11,10 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/durable/durabletest"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
+	"github.com/d8-registry/registry/internal/node/watchdog"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 	"github.com/d8-registry/registry/test/harness/containerdtest"
@@ -252,22 +256,62 @@ func TestTargetMustAnswer(t *testing.T) {
 	}
 }
 
-// TestAnotherBootIsAnotherNode: what an earlier boot proved is no proof.
-func TestAnotherBootIsAnotherNode(t *testing.T) {
+// TestAfterAReboot: what an earlier boot proved is no proof, but a target that served
+// this very layout to this node need not be there: it may run in this cluster, and
+// wait for the node. Whatever was never proved waits for its target.
+func TestAfterAReboot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	r, a := registry(t, "team/a")
+	w.node.AliveFile = filepath.Join(t.TempDir(), "alive")
 	w.start()
 	w.publish(a, []layout.Name{layout.Fixed()})
 	w.reported()
-	w.stopNode()
-	r.Stop()
-	w.node.BootID = "boot-2"
-	w.startNode()
-	s := w.until("the new boot", func(s registryv1alpha1.RegistryNodeStatus) bool { return s.BootID == "boot-2" })
-	if s.Generation != 0 {
-		t.Errorf("%+v", s)
+	if err := watchdog.Stamped(w.node.AliveFile); err != nil {
+		t.Errorf("the agent works, and the kubelet hears: %v", err)
 	}
+	r.Stop()
+	reboot := func(id string) registryv1alpha1.RegistryNodeStatus {
+		t.Helper()
+		w.stopNode()
+		w.node.BootID = id
+		w.startNode()
+		return w.until("proofs of "+id, func(s registryv1alpha1.RegistryNodeStatus) bool {
+			return s.BootID == id && len(s.Redirects) > 0 && s.Redirects[0].Proved
+		})
+	}
+	s := reboot("boot-2")
+	if s.Generation != w.generation || s.Version == "" {
+		t.Errorf("generation %d is reported: %+v", s.Generation, s)
+	}
+	if len(s.Upstreams) != 1 || s.Upstreams[0].Reached || !strings.Contains(s.Message, s.Upstreams[0].Message) {
+		t.Errorf("the report does not say that the target is away: %+v", s)
+	}
+	// Installed anew under the same name, with the old disk.
+	w.owner("another-uid")
+	if s := reboot("boot-3"); s.Generation != 0 || s.NodeUID != "another-uid" {
+		t.Errorf("another node: %+v", s)
+	}
+	w.owner(w.uid)
+	if s := reboot("boot-4"); s.Generation != w.generation {
+		t.Errorf("the node of before: %+v", s)
+	}
+	w.stopNode()
+	w.publish(a, []layout.Name{layout.Fixed(), layout.NameOf(a)})
+	w.eventually("the serving half has the next generation", func() bool { return w.routed(layout.NameOf(a)) })
+	if s := reboot("boot-5"); s.Generation != 0 {
+		t.Errorf("a generation that was never proved: %+v", s)
+	}
+}
+
+// owner makes another Node the owner of the own RegistryNode.
+func (w *world) owner(uid string) {
+	w.t.Helper()
+	var own registryv1alpha1.RegistryNode
+	w.must(w.api.Client().Get(w.t.Context(), client.ObjectKey{Name: w.name}, &own))
+	base := own.DeepCopy()
+	own.OwnerReferences[0].UID = types.UID(uid)
+	w.must(w.api.Client().Patch(w.t.Context(), &own, client.MergeFrom(base)))
 }
 
 // TestCrashBetweenWrites stops the writing of host directories at each
