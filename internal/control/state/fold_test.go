@@ -18,6 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/cert"
 )
 
 // largeDocument is in the middle of a switch between registries with large CAs.
@@ -27,7 +28,9 @@ func largeDocument(ca string, ups ...upstream.Upstream) Document {
 		ups = []upstream.Upstream{doc.Active.Upstream, {Host: "b.io", Path: "d8", Scheme: upstream.HTTPS}}
 	}
 	for i := range ups {
-		ups[i].CA = ca
+		if ca != "" {
+			ups[i].CA = ca
+		}
 	}
 	doc.Active.Upstream, doc.Target.Upstream = ups[0], ups[len(ups)-1]
 	names := []layout.Name{layout.Fixed()}
@@ -41,6 +44,26 @@ func largeDocument(ca string, ups ...upstream.Upstream) Document {
 		d.PullSecrets = append(d.PullSecrets, switchover.Target{Mode: switchover.Direct, Upstream: u})
 	}
 	return doc
+}
+
+// withCAs is a large document of so many registries, each with a CA of its own of about
+// so many bytes.
+func withCAs(t testing.TB, registries, size int) Document {
+	t.Helper()
+	var ups []upstream.Upstream
+	for i := range registries {
+		u := upstream.Upstream{Host: fmt.Sprintf("registry-%02d.example.com", i), Path: "d8", Scheme: upstream.HTTPS,
+			Credentials: upstream.Credentials{Username: "robot", Password: strings.Repeat("p", 64)}}
+		for len(u.CA) < size {
+			_, ca, err := cert.SelfSigned("registry.example.com")
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.CA += ca
+		}
+		ups = append(ups, u)
+	}
+	return largeDocument("", ups...)
 }
 
 // withPasswords is a large document of so many accounts, with a long password each.

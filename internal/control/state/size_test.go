@@ -23,10 +23,12 @@ func TestTooLarge(t *testing.T) {
 	}{
 		"small":                          {someDocument(), layout.Schema, ""},
 		"20 by 20":                       {withPasswords(20, 64), layout.Newest, ""},
+		"20 by 20, 4 KiB each":           {withCAs(t, 20, 4<<10), layout.Newest, ""},
 		"20 by 20, keys of Google Cloud": {withPasswords(20, 2400), layout.Newest, ""},
 		"the same for an older agent":    {withPasswords(20, 2400), layout.Schema, "Secret registry-bashible-config would need 2.4 MiB, and a Secret holds 1 MiB"},
 		"too much in any form":           {withPasswords(30, 30000), layout.Newest, "Secret registry-state would need 1.3 MiB, and a Secret holds 1 MiB"},
 	} {
+		t.Logf("%s: a state of %d KiB", name, len(encoded(t, c.doc))>>10)
 		got, err := TooLarge(c.doc, c.reads)
 		if err != nil || (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s: %q, %v, want %q", name, got, err, c.want)
