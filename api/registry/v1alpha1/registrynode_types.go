@@ -11,7 +11,6 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=rnode
-// +kubebuilder:printcolumn:name="Wanted",type=integer,JSONPath=`.spec.generation`
 // +kubebuilder:printcolumn:name="Serving",type=integer,JSONPath=`.status.generation`
 // +kubebuilder:printcolumn:name="Preflight",type=string,JSONPath=`.status.preflight`
 // +kubebuilder:printcolumn:name="Containerd",type=string,JSONPath=`.status.containerd.version`
@@ -30,9 +29,9 @@ type RegistryNode struct {
 
 // RegistryNodeSpec is what the controller asks of the node.
 type RegistryNodeSpec struct {
-	// Generation is the layout generation that was published last. It is here
-	// to be read next to status.generation; the layout itself is in Secret
-	// registry-bashible-config.
+	// Generation is that of the order in legacy: newer than any layout that a
+	// node which was away may still have. Without that order it is absent; which
+	// layout is published is said in Secret registry-bashible-config alone.
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
 	// NodeGroup is the value of the Node's label node.deckhouse.io/group.
@@ -145,7 +144,7 @@ type RegistryNodeStatus struct {
 	// +kubebuilder:validation:items:MaxLength=2048
 	Warnings []string `json:"warnings,omitempty"`
 	// Message says what the node waits for or what is wrong; empty when the
-	// node serves spec.generation.
+	// node serves the published layout.
 	// +optional
 	// +kubebuilder:validation:MaxLength=8192
 	Message string `json:"message,omitempty"`

@@ -5,15 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -31,7 +35,9 @@ var ErrLost = errors.New("somebody else wrote first")
 type Client struct {
 	client.Client               // reads from caches
 	Live          client.Reader // reads from the API server
-	Events        Events
+	// Cache is that of Client; nil for a Client that reads from the API server.
+	Cache  cache.Informers
+	Events Events
 	// Whose says which workloads are whose.
 	Whose Selection
 	// Names are those that watches look for.
@@ -42,6 +48,21 @@ type Client struct {
 	// Clock is the API server's.
 	Clock *Clock
 	Log   *slog.Logger
+}
+
+// Refusal is the API server's answer if it refused a write; nil if it was only busy
+// or could not be reached.
+func Refusal(err error) *metav1.Status {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
+		return nil
+	}
+	status := answer.Status()
+	if status.Code < http.StatusBadRequest || status.Code >= http.StatusInternalServerError ||
+		slices.Contains([]int32{http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests}, status.Code) {
+		return nil
+	}
+	return &status
 }
 
 // Connection is how the API server is reached: with a configuration, else by a

@@ -1,10 +1,8 @@
 package cluster
 
 import (
-	"maps"
 	"sync/atomic"
 
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -12,20 +10,6 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
 )
-
-// NodeMatters lets through what a pass could see of a node: not the heartbeat.
-func NodeMatters() predicate.Predicate {
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		before, ok1 := e.ObjectOld.(*corev1.Node)
-		after, ok2 := e.ObjectNew.(*corev1.Node)
-		if !ok1 || !ok2 {
-			return true
-		}
-		return IsReady(before) != IsReady(after) || before.Spec.Unschedulable != after.Spec.Unschedulable ||
-			HasTaint(before) != HasTaint(after) || IsJoining(before) != IsJoining(after) || before.Status.NodeInfo != after.Status.NodeInfo ||
-			!maps.Equal(before.Labels, after.Labels) || !maps.Equal(before.Annotations, after.Annotations)
-	}}
-}
 
 // KnownNames are the names that a pass knows. Passes set them, watches read
 // them.
@@ -39,8 +23,9 @@ func (k *KnownNames) Set(names []layout.Name) { k.names.Store(&names) }
 // first pass all go through.
 func (k *KnownNames) ImagesMatter() predicate.Predicate {
 	matters := func(o client.Object) bool {
-		bases, spec := k.names.Load(), PodSpecOf(o)
-		return o.GetNamespace() == v1alpha1.Namespace || bases == nil || spec == nil || RefersTo(spec, *bases)
+		bases := k.names.Load()
+		images, known := imagesOf(o)
+		return o.GetNamespace() == v1alpha1.Namespace || bases == nil || !known || RefersTo(images, *bases)
 	}
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool { return matters(e.Object) },

@@ -5,12 +5,58 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
 // LabelApp on a Pod of the module is the name of its workload.
 const LabelApp = v1alpha1.LabelApp
+
+// Pod is what a pass looks at of a Pod.
+type Pod struct {
+	held
+	// Node is where it runs; empty while it is not scheduled.
+	Node           string
+	Running, Ready bool
+	// Ended: all its containers have ended for good.
+	Ended bool
+
+	waits []waitingContainer
+}
+
+// waitingContainer is a container that waits, and not only because it has not been
+// started yet.
+type waitingContainer struct{ name, reason string }
+
+// PodOf is what a pass looks at of a Pod.
+func PodOf(pod *corev1.Pod) *Pod {
+	p := &Pod{held: hold(&pod.ObjectMeta, &pod.Spec), Node: pod.Spec.NodeName, Ready: PodReady(pod), Ended: PodEnded(pod)}
+	p.Running = pod.Status.Phase == corev1.PodRunning
+	p.Labels = pod.Labels
+	if pod.Namespace == v1alpha1.Namespace {
+		p.Annotations = pod.Annotations // what our own pods say of themselves
+	}
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range statuses {
+			if w := statuses[i].State.Waiting; w != nil && waitingOf(w.Reason) != coming {
+				p.waits = append(p.waits, waitingContainer{statuses[i].Name, w.Reason})
+			}
+		}
+	}
+	return p
+}
+
+// DeepCopyObject is part of runtime.Object. Nothing in a Pod is ever changed.
+func (p *Pod) DeepCopyObject() runtime.Object {
+	same := *p
+	return &same
+}
+
+// Object names the Pod to the API server.
+func (p *Pod) Object() *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion}}
+}
 
 // waiting sorts the reasons for which a container waits, as the kubelet calls
 // them. Everything that asks why a Pod does not start asks here.
@@ -35,38 +81,50 @@ func waitingOf(reason string) waiting {
 	return failing
 }
 
-// waits finds the first container that waits for one of the reasons.
-func waits(pod *corev1.Pod, reasons ...waiting) (container, reason string, found bool) {
-	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		if w := c.State.Waiting; w != nil && slices.Contains(reasons, waitingOf(w.Reason)) {
-			return c.Name, w.Reason, true
-		}
+// waitsFor finds the first container that waits for one of the reasons.
+func (p *Pod) waitsFor(reasons ...waiting) (waitingContainer, bool) {
+	i := slices.IndexFunc(p.waits, func(w waitingContainer) bool { return slices.Contains(reasons, waitingOf(w.reason)) })
+	if i < 0 {
+		return waitingContainer{}, false
 	}
-	return "", "", false
+	return p.waits[i], true
 }
 
-// WaitingReason is why a container of a Pod does not run: "container serve:
+// WaitingReason is why a container of the Pod does not run: "container serve:
 // CrashLoopBackOff". It is empty when all run or may still start.
-func WaitingReason(pod *corev1.Pod) string {
-	container, reason, found := waits(pod, pullFailed, imageUnusable, failing)
+func (p *Pod) WaitingReason() string {
+	w, found := p.waitsFor(pullFailed, imageUnusable, failing)
 	if !found {
 		return ""
 	}
-	return "container " + container + ": " + reason
+	return "container " + w.name + ": " + w.reason
 }
 
-// WaitsForImage reports whether a container of the Pod cannot start because its
-// image is not there.
-func WaitsForImage(pod *corev1.Pod) bool {
-	_, _, found := waits(pod, pullFailed, imageUnusable)
-	return found
+// WaitsForImage is the container of the Pod that cannot start because its image is
+// not there; false when there is none.
+func (p *Pod) WaitsForImage() (container string, waits bool) {
+	w, found := p.waitsFor(pullFailed, imageUnusable)
+	return w.name, found
 }
 
 // ImagePullFailed reports whether a container of the Pod waits for an image
 // that failed to be pulled.
-func ImagePullFailed(pod *corev1.Pod) bool {
-	_, _, found := waits(pod, pullFailed)
+func (p *Pod) ImagePullFailed() bool {
+	_, found := p.waitsFor(pullFailed)
 	return found
+}
+
+// IsAgent reports whether the Pod is one of our agents. They outlive a change of
+// their template, and with it the name that they were started by.
+func (p *Pod) IsAgent() bool {
+	owner := metav1.GetControllerOfNoCopy(p)
+	return owner != nil && owner.Kind == "DaemonSet" && owner.Name == v1alpha1.DaemonSetAgent && p.Namespace == v1alpha1.Namespace
+}
+
+// IsUninstall reports whether the Pod is the chart's that takes the module out of
+// the cluster.
+func (p *Pod) IsUninstall() bool {
+	return p.Namespace == v1alpha1.Namespace && p.Name == v1alpha1.PodUninstall
 }
 
 // PodReady reports whether a Pod is Ready.
@@ -76,27 +134,7 @@ func PodReady(pod *corev1.Pod) bool {
 	})
 }
 
-// SameImages reports whether the Pod has all images of the template: an
-// outdated Pod that cannot start is not the switch's fault.
-func SameImages(pod *corev1.Pod, template *corev1.PodTemplateSpec) bool {
-	have := Images(&pod.Spec)
-	return !slices.ContainsFunc(Images(&template.Spec), func(image string) bool { return !slices.Contains(have, image) })
-}
-
 // PodEnded reports whether all containers of a Pod have ended for good.
 func PodEnded(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
-// IsAgent reports whether a Pod is one of our agents. They outlive a change of
-// their template, and with it the name that they were started by.
-func IsAgent(pod *corev1.Pod) bool {
-	owner := metav1.GetControllerOf(pod)
-	return owner != nil && owner.Kind == "DaemonSet" && owner.Name == v1alpha1.DaemonSetAgent && pod.Namespace == v1alpha1.Namespace
-}
-
-// IsUninstall reports whether a Pod is the chart's that takes the module out of
-// the cluster.
-func IsUninstall(pod *corev1.Pod) bool {
-	return pod.Namespace == v1alpha1.Namespace && pod.Name == v1alpha1.PodUninstall
 }

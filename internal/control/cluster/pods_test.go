@@ -33,16 +33,16 @@ func TestWhyAPodDoesNotStart(t *testing.T) {
 			{Name: "c", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: c.reason}}},
 		}
 		for _, status := range []corev1.PodStatus{{ContainerStatuses: waits}, {InitContainerStatuses: waits}} {
-			pod := &corev1.Pod{Status: status}
+			pod := PodOf(&corev1.Pod{Status: status})
 			want := ""
 			if c.stuck {
 				want = "container c: " + c.reason
 			}
-			if got := WaitingReason(pod); got != want {
+			if got := pod.WaitingReason(); got != want {
 				t.Errorf("%s: %q, want %q", c.reason, got, want)
 			}
-			if WaitsForImage(pod) != c.forImage || ImagePullFailed(pod) != c.pulling {
-				t.Errorf("%s: waits for image %t, pull failed %t", c.reason, WaitsForImage(pod), ImagePullFailed(pod))
+			if container, waits := pod.WaitsForImage(); waits != c.forImage || waits != (container == "c") || pod.ImagePullFailed() != c.pulling {
+				t.Errorf("%s: %q waits for image %t, pull failed %t", c.reason, container, waits, pod.ImagePullFailed())
 			}
 		}
 	}

@@ -20,11 +20,11 @@ func TestRefersToSeesEveryImage(t *testing.T) {
 		"an ephemeral container": {EphemeralContainers: []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Image: image}}}},
 		"a volume":               {Volumes: []corev1.Volume{{}, {VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: image}}}}},
 	} {
-		if !RefersTo(&spec, names) {
+		if !RefersTo(Images(&spec), names) {
 			t.Errorf("the image of %s is not seen", where)
 		}
 	}
-	if RefersTo(&corev1.PodSpec{Containers: []corev1.Container{{Image: "r.example/a:1"}}}, names) {
+	if RefersTo([]string{"r.example/a:1"}, names) {
 		t.Error("an image under another name counts")
 	}
 }

@@ -17,6 +17,7 @@ const (
 // node writes it; the definition of RegistryNode in the cluster may be older than
 // its limits.
 func printable(rn *v1alpha1.RegistryNode) {
+	rn.ManagedFields = nil
 	s := &rn.Status
 	s.Redirects = s.Redirects[:min(len(s.Redirects), mostReported)]
 	s.Upstreams = s.Upstreams[:min(len(s.Upstreams), mostReported)]
@@ -31,13 +32,4 @@ func printable(rn *v1alpha1.RegistryNode) {
 		}
 		return foreign.Word
 	})
-}
-
-// printableReport is for the cache.
-func printableReport(o any) (any, error) {
-	if rn, ok := o.(*v1alpha1.RegistryNode); ok {
-		rn.ManagedFields = nil
-		printable(rn)
-	}
-	return o, nil
 }

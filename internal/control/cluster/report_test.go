@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -52,6 +53,24 @@ func wantPrintable(t *testing.T, what string, v any, most int) {
 	}
 }
 
+// inCaches says what the cache keeps of objects of a kind.
+func inCaches(tb testing.TB, like client.Object) func(client.Object) any {
+	tb.Helper()
+	for kind, by := range CacheOptions().ByObject {
+		if reflect.TypeOf(kind) == reflect.TypeOf(like) {
+			return func(o client.Object) any {
+				kept, err := by.Transform(o)
+				if err != nil {
+					tb.Fatal(err)
+				}
+				return kept
+			}
+		}
+	}
+	tb.Fatalf("the cache does not know %T", like)
+	return nil
+}
+
 // Whatever a node reports, and whatever its kubelet says: what the controller keeps
 // of it is printable and of bounded size, in the cache and in a live list.
 func TestReportsOfNodesArePrintable(t *testing.T) {
@@ -60,20 +79,12 @@ func TestReportsOfNodesArePrintable(t *testing.T) {
 	for what, repeat := range map[string]int{"short": 1, "huge": 1 << 13} {
 		var rn v1alpha1.RegistryNode
 		fill(reflect.ValueOf(&rn.Status).Elem(), strings.Repeat(text, repeat), 50)
-		cached, err := printableReport(rn.DeepCopy())
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantPrintable(t, what+" in the cache", cached, 512<<10)
+		wantPrintable(t, what+" in the cache", inCaches(t, &rn)(rn.DeepCopy()), 512<<10)
 		printable(&rn)
 		wantPrintable(t, what+" live", rn.Status, 512<<10)
 		node := &corev1.Node{}
 		fill(reflect.ValueOf(&node.Status.NodeInfo).Elem(), strings.Repeat(text, repeat), 1)
-		slim, err := slimNode(node)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantPrintable(t, what+" kubelet", slim, 16<<10)
+		wantPrintable(t, what+" kubelet", inCaches(t, node)(node), 16<<10)
 	}
 }
 

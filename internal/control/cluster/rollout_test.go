@@ -74,34 +74,11 @@ func TestEveryKindIsTold(t *testing.T) {
 		if w.String() != c.want || w.Pods != c.pods || w.Unobserved != c.unobserved || w.TemplateOnly != c.only {
 			t.Errorf("%s: %+v, unobserved %t, template only %t", w, w.Pods, w.Unobserved, w.TemplateOnly)
 		}
-		if spec := PodSpecOf(c.object); spec == nil || spec.Containers[0].Image != "r.io/a:1" {
-			t.Errorf("%s: its pod is %v", w, spec)
+		if images, ok := imagesOf(c.object); !ok || len(images) != 1 || images[0] != "r.io/a:1" {
+			t.Errorf("%s: its images are %v", w, images)
 		}
 	}
-	if PodSpecOf(&corev1.Secret{}) != nil {
-		t.Error("a Secret has a pod")
-	}
-}
-
-// TestPodsOfAWorkload: those that it selects, in its namespace, that still run.
-func TestPodsOfAWorkload(t *testing.T) {
-	t.Parallel()
-	pod := func(namespace, name, app string, phase corev1.PodPhase) corev1.Pod {
-		return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": app}}, Status: corev1.PodStatus{Phase: phase}}
-	}
-	ending := pod("ns", "ending", "a", corev1.PodRunning)
-	ending.DeletionTimestamp = &metav1.Time{}
-	inv := &Inventory{Pods: []corev1.Pod{
-		pod("ns", "its", "a", corev1.PodRunning), pod("ns", "other", "b", corev1.PodRunning), pod("elsewhere", "same", "a", corev1.PodRunning),
-		pod("ns", "failed", "a", corev1.PodFailed), pod("ns", "done", "a", corev1.PodSucceeded), ending,
-	}}
-	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a"}}
-	d.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}
-	pods := inv.PodsOf(WorkloadOf(d))
-	if len(pods) != 1 || pods[0].Name != "its" {
-		t.Errorf("%d pods", len(pods))
-	}
-	if pods := inv.PodsOf(WorkloadOf(&batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a"}})); len(pods) != 0 {
-		t.Errorf("a CronJob makes %d pods of its own", len(pods))
+	if _, ok := imagesOf(&corev1.Secret{}); ok {
+		t.Error("a Secret has images")
 	}
 }

@@ -1,14 +1,10 @@
 package cluster
 
 import (
-	"errors"
-	"fmt"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/validation"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
@@ -25,30 +21,6 @@ type Selection struct {
 	Workloads bool
 	// Own are the module's own workloads in d8-system, as "Deployment/name".
 	Own []string
-}
-
-// ParseSelection reads the values of --platform-selector and --platform-namespaces.
-// An empty selector selects nothing, as everybody expects, and not everything, as
-// Kubernetes does.
-func ParseSelection(selector, namespaces string) (Selection, error) {
-	var s Selection
-	var err error
-	if s.Platform, err = labels.Parse(selector); err != nil {
-		return s, fmt.Errorf("--platform-selector %q (value platformSelector) is no label selector such as heritage=deckhouse or \"team in (a, b)\": %w", selector, err)
-	}
-	if s.Platform.Empty() {
-		s.Platform = labels.Nothing()
-	}
-	if namespaces == "" {
-		return s, nil
-	}
-	s.Namespaces = strings.Split(namespaces, ",")
-	for _, name := range s.Namespaces {
-		if wrong := validation.IsDNS1123Label(name); len(wrong) > 0 {
-			return s, fmt.Errorf("--platform-namespaces (value platformNamespaces): %q is no name of a namespace, and must be a whole one, without wildcards: %w", name, errors.New(wrong[0]))
-		}
-	}
-	return s, nil
 }
 
 // IsPlatforms reports whether a namespace is the platform's. Its name alone says

@@ -43,18 +43,18 @@ func Take(ctx context.Context, c *Client) (*Snapshot, error) {
 	if s.Address, err = Get[corev1.ConfigMap](ctx, c.Live, Here(v1alpha1.ConfigMapImageAddress)); err != nil {
 		return nil, err
 	}
-	if s.Inventory, err = c.takeInventory(ctx, c.Client, false); err != nil {
+	l := &lister{ctx: ctx, from: c.Client, held: c.Cache}
+	if s.Inventory, err = c.takeInventory(l, false); err != nil {
 		return nil, err
 	}
 	for i := range s.Inventory.RegistryNodes {
 		s.RegistryNodes[s.Inventory.RegistryNodes[i].Name] = &s.Inventory.RegistryNodes[i]
 	}
-	l := &lister{ctx: ctx, from: c.Client}
 	var secrets []corev1.Secret
 	var services []corev1.Service
-	every(l, &s.Nodes, &corev1.NodeList{})
-	every(l, &secrets, &corev1.SecretList{})
-	every(l, &services, &corev1.ServiceList{}, client.InNamespace(v1alpha1.Namespace))
+	every(l, &s.Nodes, &corev1.NodeList{}, slimNode)
+	every(l, &secrets, &corev1.SecretList{}, nil)
+	every(l, &services, &corev1.ServiceList{}, nil, client.InNamespace(v1alpha1.Namespace))
 	s.Secrets, s.Services = byKey(secrets), byKey(services)
 	return s, l.err
 }

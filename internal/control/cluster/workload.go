@@ -35,7 +35,8 @@ type Workload struct {
 	// Ending: its namespace is being deleted.
 	Ending bool
 
-	selector *metav1.LabelSelector
+	// Selector is of its pods; nil for a kind that has none.
+	Selector *metav1.LabelSelector
 }
 
 // PodCounts is a workload's status in words common to all kinds.
@@ -59,19 +60,19 @@ func WorkloadOf(object client.Object) Workload {
 	switch o := object.(type) {
 	case *appsv1.Deployment:
 		w.Kind, w.Template = appsv1.SchemeGroupVersion.WithKind("Deployment"), &o.Spec.Template
-		w.selector, w.TemplateOnly = o.Spec.Selector, o.Spec.Paused
+		w.Selector, w.TemplateOnly = o.Spec.Selector, o.Spec.Paused
 		w.Unobserved, w.Pods = o.Status.ObservedGeneration < o.Generation, deploymentPods(o)
 	case *appsv1.StatefulSet:
 		n := Replicas(o.Spec.Replicas)
 		w.Kind, w.Template = appsv1.SchemeGroupVersion.WithKind("StatefulSet"), &o.Spec.Template
-		w.selector, w.TemplateOnly = o.Spec.Selector, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType
+		w.Selector, w.TemplateOnly = o.Spec.Selector, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType
 		w.Unobserved = o.Status.ObservedGeneration < o.Generation
 		w.Pods = PodCounts{Wanted: n, Rolls: max(0, n-partition(o)), Updated: int(o.Status.UpdatedReplicas),
 			Outdated: int(o.Status.Replicas - o.Status.UpdatedReplicas), Available: int(o.Status.AvailableReplicas)}
 	case *appsv1.DaemonSet:
 		n, updated := int(o.Status.DesiredNumberScheduled), int(o.Status.UpdatedNumberScheduled)
 		w.Kind, w.Template = appsv1.SchemeGroupVersion.WithKind("DaemonSet"), &o.Spec.Template
-		w.selector, w.TemplateOnly = o.Spec.Selector, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
+		w.Selector, w.TemplateOnly = o.Spec.Selector, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
 		w.Unobserved = o.Status.ObservedGeneration < o.Generation
 		w.Pods = PodCounts{Wanted: n, Rolls: n, Updated: updated, Outdated: n - updated, Available: int(o.Status.NumberAvailable)}
 	case *batchv1.CronJob:
@@ -114,30 +115,4 @@ func partition(o *appsv1.StatefulSet) int {
 		return int(*u.Partition)
 	}
 	return 0
-}
-
-// PodSpecOf is the pod, or the pod template, of an object of any kind that has
-// one; nil for others. Watches ask it for every event.
-func PodSpecOf(object client.Object) *corev1.PodSpec {
-	switch o := object.(type) {
-	case *corev1.Pod:
-		return &o.Spec
-	case *appsv1.Deployment:
-		return &o.Spec.Template.Spec
-	case *appsv1.StatefulSet:
-		return &o.Spec.Template.Spec
-	case *appsv1.DaemonSet:
-		return &o.Spec.Template.Spec
-	case *appsv1.ReplicaSet:
-		return &o.Spec.Template.Spec
-	case *batchv1.Job:
-		return &o.Spec.Template.Spec
-	case *batchv1.CronJob:
-		return &o.Spec.JobTemplate.Spec.Template.Spec
-	case *corev1.ReplicationController:
-		if o.Spec.Template != nil {
-			return &o.Spec.Template.Spec
-		}
-	}
-	return nil
 }

@@ -73,7 +73,7 @@ func (k *Keeper) Move(ctx context.Context, v *state.View, mayMove bool) error {
 	}
 	for _, c := range k.list {
 		have := c.there(v.Snapshot)
-		if !c.First || !c.Wanted(v.Doc) || have == nil || onBase(v, &have.Template.Spec) {
+		if !c.First || !c.Wanted(v.Doc) || have == nil || onBase(v, cluster.Images(&have.Template.Spec)) {
 			continue
 		}
 		want := k.wanted(c, v)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -109,20 +110,20 @@ func (k *Keeper) repointUninstall(ctx context.Context, v *state.View) error {
 	if v.Doc.Desired.Own.IsZero() {
 		return nil
 	}
-	for i := range v.Inventory.Pods {
-		pod := &v.Inventory.Pods[i]
-		image := ownReference(v.Doc, k.cfg.Image)
-		if !cluster.IsUninstall(pod) || !cluster.WaitsForImage(pod) || pod.DeletionTimestamp != nil || pod.Spec.Containers[0].Image == image {
+	image := ownReference(v.Doc, k.cfg.Image)
+	for pod := range v.Inventory.OwnPods() {
+		container, waits := pod.WaitsForImage()
+		if !pod.IsUninstall() || !waits || pod.DeletionTimestamp != nil || slices.Contains(pod.Images, image) {
 			continue
 		}
 		patch, err := json.Marshal(map[string]any{
 			"metadata": map[string]any{"uid": pod.UID},
-			"spec":     map[string]any{"containers": []any{map[string]any{"name": pod.Spec.Containers[0].Name, "image": image}}},
+			"spec":     map[string]any{"containers": []any{map[string]any{"name": container, "image": image}}},
 		})
 		if err != nil {
 			return fmt.Errorf("encode patch: %w", err)
 		}
-		if err := k.cluster.PatchSeen(ctx, pod, client.RawPatch(types.StrategicMergePatchType, patch)); err != nil {
+		if err := k.cluster.PatchSeen(ctx, pod.Object(), client.RawPatch(types.StrategicMergePatchType, patch)); err != nil {
 			return fmt.Errorf("re-point Pod %s: %w", cluster.Key(pod), err)
 		}
 		k.cluster.Log.Info("the Pod of helm uninstall is re-pointed", "base", v.Doc.Desired.Own.Base())

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -65,7 +66,7 @@ func TestOwnDeploymentStaysIfAToolAppliesIt(t *testing.T) {
 func TestAUseIsWhenWeSawIt(t *testing.T) {
 	t.Parallel()
 	r := keeper()
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "1"}}
+	pod := cluster.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "1"}})
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i, c := range []struct {
 		told string
@@ -197,11 +198,14 @@ func TestAgentsThatAreStuckOnAnOldImage(t *testing.T) {
 			}
 			s := agentsOf(state)
 			s.Inventory.DaemonSets[0].Spec.Template.Spec.Containers = []corev1.Container{{Name: "serve", Image: c.template}}
-			pod := &s.Inventory.Pods[0]
+			was := s.Inventory.Pods[0]
+			pod := &corev1.Pod{ObjectMeta: was.ObjectMeta}
+			pod.Name, pod.DeletionTimestamp = was.Name, was.DeletionTimestamp
 			pod.Spec.InitContainers = []corev1.Container{{Name: "prepare", Image: c.image}}
 			if c.waiting != "" {
 				pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "prepare", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: c.waiting}}}}
 			}
+			s.Inventory.Pods[0] = cluster.PodOf(pod)
 			if got := stuckOnOldImage(with(s, doc)); len(got) != c.want {
 				t.Errorf("%d pods are stuck, want %d", len(got), c.want)
 			}
@@ -224,7 +228,7 @@ func TestWhatAProxyReads(t *testing.T) {
 		"new, serves":   {map[string]string{v1alpha1.AnnotationLayoutSchema: "2", v1alpha1.AnnotationGeneration: "7"}, 2},
 		"says nonsense": {map[string]string{v1alpha1.AnnotationLayoutSchema: "-1", v1alpha1.AnnotationGeneration: "7"}, 1},
 	} {
-		if got := readsOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: c.annotations}}); got != c.want {
+		if got := readsOf(cluster.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Annotations: c.annotations}})); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}

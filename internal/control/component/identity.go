@@ -3,8 +3,6 @@ package component
 import (
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
@@ -20,9 +18,8 @@ func observeIdentity(v *state.View) {
 	wanted := regauth.Fingerprint(users, []byte(v.Doc.PKI.Leaf.Cert))
 	v.Identity.Behind, v.Identity.Used = nil, map[string]string{}
 	running := 0
-	for i := range v.Inventory.Pods {
-		pod := &v.Inventory.Pods[i]
-		if !isProxyPod(pod) || pod.DeletionTimestamp != nil || pod.Status.Phase != corev1.PodRunning {
+	for pod := range v.Inventory.OwnPods() {
+		if !isProxyPod(pod) || pod.DeletionTimestamp != nil || !pod.Running {
 			continue
 		}
 		running++

@@ -80,11 +80,12 @@ func revise(template *corev1.PodTemplateSpec, like corev1.PodTemplateSpec) {
 	cluster.SetAnnotation(&template.ObjectMeta, v1alpha1.AnnotationRevision, upstream.Digest(like)[:16])
 }
 
-// onBase reports whether all images of an own template are from the wanted
+// onBase reports whether all images of an own template or pod are from the wanted
 // registry.
-func onBase(v *state.View, spec *corev1.PodSpec) bool {
-	return !slices.ContainsFunc(cluster.Images(spec), func(image string) bool {
-		name, _, known := layout.MatchName(ownNames(v), image)
+func onBase(v *state.View, images []string) bool {
+	names := ownNames(v)
+	return !slices.ContainsFunc(images, func(image string) bool {
+		name, _, known := layout.MatchName(names, image)
 		return !known || name != layout.NameOf(v.Doc.Desired.Own)
 	})
 }

@@ -18,7 +18,7 @@ func (k *Keeper) Progress(v *state.View) string {
 		switch {
 		case !c.Wanted(v.Doc), have == nil && c.First: // another step waits for it
 			continue
-		case have == nil || !onBase(v, &have.Template.Spec):
+		case have == nil || !onBase(v, cluster.Images(&have.Template.Spec)):
 			return "Re-pointing " + c.String()
 		}
 		if waits := rolloutMessage(*have, c, v); waits != "" {

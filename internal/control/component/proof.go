@@ -60,8 +60,7 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 	p := &v.Observed.Proxy
 	generations := []int64{}
 	still := map[types.UID]use{}
-	for i := range v.Inventory.Pods {
-		pod := &v.Inventory.Pods[i]
+	for pod := range v.Inventory.OwnPods() {
 		if !isProxyPod(pod) || pod.DeletionTimestamp != nil {
 			continue
 		}
@@ -73,7 +72,7 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 			p.Reads = reads
 		}
 		g, err := strconv.ParseInt(pod.Annotations[v1alpha1.AnnotationGeneration], 10, 64)
-		if err == nil && cluster.PodReady(pod) {
+		if err == nil && pod.Ready {
 			generations = append(generations, g)
 			if why, ok := strings.CutPrefix(pod.Annotations[v1alpha1.AnnotationTargetFails], v.Doc.Target.Upstream.String()+": "); ok {
 				p.Failing, p.FailsBy = p.Failing+1, foreign.Line(why, foreign.Sentence)
@@ -89,7 +88,7 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 
 // readsOf is the highest schema of a layout that a proxy reads; 0 until it has said
 // anything.
-func readsOf(pod *corev1.Pod) int {
+func readsOf(pod *cluster.Pod) int {
 	reads, err := strconv.Atoi(pod.Annotations[v1alpha1.AnnotationLayoutSchema])
 	if err == nil && reads > 0 {
 		return reads
@@ -106,8 +105,7 @@ func readsOf(pod *corev1.Pod) int {
 // says itself; empty when none does.
 func unproved(v *state.View) string {
 	wanted := v.Doc.Desired.LayoutOf(switchover.InClusterProxy).Generation
-	for i := range v.Inventory.Pods {
-		pod := &v.Inventory.Pods[i]
+	for pod := range v.Inventory.OwnPods() {
 		says := pod.Annotations[v1alpha1.AnnotationMessage]
 		if !isProxyPod(pod) || pod.DeletionTimestamp != nil || says == "" {
 			continue
@@ -128,7 +126,7 @@ type use struct {
 
 // lastUse is when we last saw that a proxy was used; zero when it never was. The
 // report is added to still, the reports of this pass.
-func (k *Keeper) lastUse(still map[types.UID]use, pod *corev1.Pod, now time.Time) time.Time {
+func (k *Keeper) lastUse(still map[types.UID]use, pod *cluster.Pod, now time.Time) time.Time {
 	told := pod.Annotations[v1alpha1.AnnotationLastUse]
 	if told == "" {
 		return time.Time{}
@@ -220,8 +218,8 @@ func proxiesWanted(nodes []switchover.Node) (wanted int, missing []string) {
 	return max(wanted, 1), missing
 }
 
-func isProxyPod(pod *corev1.Pod) bool {
-	return pod.Namespace == v1alpha1.Namespace && pod.Labels[cluster.LabelApp] == v1alpha1.DeploymentProxy
+func isProxyPod(pod *cluster.Pod) bool {
+	return pod.Labels[cluster.LabelApp] == v1alpha1.DeploymentProxy
 }
 
 func clusterIP(service *corev1.Service) string {

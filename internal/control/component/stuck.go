@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 )
@@ -17,14 +15,14 @@ import (
 
 // stuckOnOldImage are the agents that cannot be pulled, and whose DaemonSet has
 // another image address now.
-func stuckOnOldImage(v *state.View) []*corev1.Pod {
+func stuckOnOldImage(v *state.View) []*cluster.Pod {
 	ds := agentWorkload(v)
-	if ds == nil || v.Doc.Desired.Own.IsZero() || !onBase(v, &ds.Template.Spec) {
+	if ds == nil || v.Doc.Desired.Own.IsZero() || !onBase(v, cluster.Images(&ds.Template.Spec)) {
 		return nil
 	}
-	var pods []*corev1.Pod
+	var pods []*cluster.Pod
 	for _, pod := range agentPods(v) {
-		if pod.DeletionTimestamp == nil && cluster.ImagePullFailed(pod) && !onBase(v, &pod.Spec) {
+		if pod.DeletionTimestamp == nil && pod.ImagePullFailed() && !onBase(v, pod.Images) {
 			pods = append(pods, pod)
 		}
 	}
@@ -35,12 +33,12 @@ func stuckOnOldImage(v *state.View) []*corev1.Pod {
 // this does not wait for anything.
 func (k *Keeper) ReplaceStuck(ctx context.Context, v *state.View) error {
 	for _, pod := range stuckOnOldImage(v) {
-		deleted, err := k.cluster.DeleteSeen(ctx, pod)
+		deleted, err := k.cluster.DeleteSeen(ctx, pod.Object())
 		if err != nil {
 			return fmt.Errorf("replace Pod %s, whose image is at an address of before: %w", cluster.Key(pod), err)
 		}
 		if deleted {
-			k.cluster.Log.Info("an agent whose image cannot be pulled is replaced by one with the present address", "node", pod.Spec.NodeName, "pod", pod.Name)
+			k.cluster.Log.Info("an agent whose image cannot be pulled is replaced by one with the present address", "node", pod.Node, "pod", pod.Name)
 		}
 	}
 	return nil

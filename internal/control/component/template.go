@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/layout"
@@ -84,14 +83,13 @@ func undoes(v *state.View, want, have corev1.PodTemplateSpec) bool {
 		return false
 	}
 	runs, failed := map[string]bool{}, false
-	for i := range v.Inventory.Pods {
-		pod := &v.Inventory.Pods[i]
-		if pod.Namespace != v1alpha1.Namespace || pod.Labels[cluster.LabelApp] != want.Labels[cluster.LabelApp] || pod.DeletionTimestamp != nil {
+	for pod := range v.Inventory.OwnPods() {
+		if pod.Labels[cluster.LabelApp] != want.Labels[cluster.LabelApp] || pod.DeletionTimestamp != nil {
 			continue
 		}
 		revision := revisionOf(pod)
-		runs[revision] = runs[revision] || cluster.PodReady(pod)
-		failed = failed || revision == there && cluster.WaitingReason(pod) != ""
+		runs[revision] = runs[revision] || pod.Ready
+		failed = failed || revision == there && pod.WaitingReason() != ""
 	}
 	return runs[wanted] || failed && !runs[there]
 }

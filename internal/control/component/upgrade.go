@@ -27,7 +27,7 @@ type agents struct {
 }
 
 type outdatedAgent struct {
-	pod          *corev1.Pod
+	pod          *cluster.Pod
 	controlPlane bool
 }
 
@@ -35,7 +35,7 @@ type pendingAgent struct {
 	node switchover.Node
 	why  string
 	// pod is the new agent; nil when there is none.
-	pod *corev1.Pod
+	pod *cluster.Pod
 }
 
 // observeAgents compares the agents' pods with the template of their DaemonSet. It
@@ -48,10 +48,7 @@ func observeAgents(v *state.View) agents {
 	if ds == nil {
 		return a
 	}
-	generation := int64(0)
-	if !v.Doc.Desired.Legacy {
-		generation = v.WantedGeneration()
-	}
+	generation := v.WantedGeneration()
 	pods := agentPods(v)
 	for _, n := range v.Observed.Nodes {
 		if !n.Agent || n.Exclude {
@@ -73,7 +70,7 @@ func observeAgents(v *state.View) agents {
 		}
 	}
 	slices.SortFunc(a.outdated, func(x, y outdatedAgent) int {
-		return cmp.Or(first(!cluster.PodReady(x.pod), !cluster.PodReady(y.pod)), first(!x.controlPlane, !y.controlPlane), strings.Compare(x.pod.Spec.NodeName, y.pod.Spec.NodeName))
+		return cmp.Or(first(!x.pod.Ready, !y.pod.Ready), first(!x.controlPlane, !y.controlPlane), strings.Compare(x.pod.Node, y.pod.Node))
 	})
 	slices.SortFunc(a.waiting, func(x, y pendingAgent) int { return strings.Compare(x.node.Name, y.node.Name) })
 	return a
@@ -86,11 +83,11 @@ func agentWorkload(v *state.View) *cluster.Workload {
 
 // agentPods are the agents by node. If a node has two, it is the one that is not
 // being deleted.
-func agentPods(v *state.View) map[string]*corev1.Pod {
-	pods := map[string]*corev1.Pod{}
-	for i := range v.Inventory.Pods {
-		if pod := &v.Inventory.Pods[i]; cluster.IsAgent(pod) && (pods[pod.Spec.NodeName] == nil || pod.DeletionTimestamp == nil) {
-			pods[pod.Spec.NodeName] = pod
+func agentPods(v *state.View) map[string]*cluster.Pod {
+	pods := map[string]*cluster.Pod{}
+	for pod := range v.Inventory.OwnPods() {
+		if pod.IsAgent() && (pods[pod.Node] == nil || pod.DeletionTimestamp == nil) {
+			pods[pod.Node] = pod
 		}
 	}
 	return pods
@@ -109,22 +106,22 @@ func first(x, y bool) int {
 
 // hasReported reports whether the node's report is from this pod and this boot,
 // and not from the pod before.
-func hasReported(v *state.View, n switchover.Node, pod *corev1.Pod) bool {
+func hasReported(v *state.View, n switchover.Node, pod *cluster.Pod) bool {
 	rn := v.RegistryNodes[n.Name]
 	return rn != nil && rn.Status.AgentPod == string(pod.UID) && rn.Status.NodeUID == n.UID && rn.Status.BootID == n.BootID
 }
 
 // pendingReason says, for users, why a node's agent does not work yet; empty when
 // it does. Generation is what it should serve; 0 for nothing.
-func pendingReason(v *state.View, n switchover.Node, pod *corev1.Pod, generation int64) string {
+func pendingReason(v *state.View, n switchover.Node, pod *cluster.Pod, generation int64) string {
 	switch {
 	case pod == nil:
 		return "it has no Pod of DaemonSet " + v1alpha1.DaemonSetAgent
 	case pod.DeletionTimestamp != nil:
 		return "Pod " + pod.Name + " is being replaced"
-	case cluster.WaitingReason(pod) != "":
-		return "Pod " + pod.Name + ": " + cluster.WaitingReason(pod)
-	case !cluster.PodReady(pod):
+	case pod.WaitingReason() != "":
+		return "Pod " + pod.Name + ": " + pod.WaitingReason()
+	case !pod.Ready:
 		return "Pod " + pod.Name + " is not Ready"
 	case !hasReported(v, n, pod):
 		return "Pod " + pod.Name + " has not reported yet"
@@ -145,7 +142,7 @@ func firstLine(text string) string {
 // of the control plane at most one. It is none while a node waits for its new
 // agent. So an upgrade to a version that does not work stops at the first node.
 // AtOnce 0 means a tenth of the nodes.
-func (a agents) next(atOnce int) []*corev1.Pod {
+func (a agents) next(atOnce int) []*cluster.Pod {
 	if len(a.waiting) > 0 {
 		return nil
 	}
@@ -155,7 +152,7 @@ func (a agents) next(atOnce int) []*corev1.Pod {
 	if a.current == 0 {
 		atOnce = 1
 	}
-	var pods []*corev1.Pod
+	var pods []*cluster.Pod
 	controlPlane := false
 	for _, o := range a.outdated {
 		if len(pods) == atOnce || o.controlPlane && controlPlane {
@@ -179,7 +176,7 @@ func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
 	k.warnOfAgents(v, a)
 	wanted := k.wanted(agent(k.cfg), v)
 	settled := revisionOf(ds.Template) == revisionOf(wanted.Template) && !ds.Unobserved
-	var pods []*corev1.Pod
+	var pods []*cluster.Pod
 	switch {
 	case !settled:
 	case !mayUpgrade(v.Doc):
@@ -188,22 +185,22 @@ func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
 		pods = a.next(k.cfg.AgentsAtOnce)
 	}
 	for _, pod := range pods {
-		deleted, err := k.cluster.DeleteSeen(ctx, pod)
+		deleted, err := k.cluster.DeleteSeen(ctx, pod.Object())
 		if err != nil {
 			return fmt.Errorf("replace Pod %s by one of this version: %w", cluster.Key(pod), err)
 		}
 		if deleted {
-			k.cluster.Log.Info("an agent of another version is replaced", "node", pod.Spec.NodeName, "pod", pod.Name)
+			k.cluster.Log.Info("an agent of another version is replaced", "node", pod.Node, "pod", pod.Name)
 		}
 	}
 	return nil
 }
 
 // failing are outdated agents that do not come up.
-func (a agents) failing() []*corev1.Pod {
-	var pods []*corev1.Pod
+func (a agents) failing() []*cluster.Pod {
+	var pods []*cluster.Pod
 	for _, o := range a.outdated {
-		if cluster.WaitingReason(o.pod) != "" {
+		if o.pod.WaitingReason() != "" {
 			pods = append(pods, o.pod)
 		}
 	}
@@ -227,15 +224,18 @@ func (k *Keeper) postponeReason(v *state.View) string {
 // warnOfAgents makes an Event for each new agent that does not come up.
 func (k *Keeper) warnOfAgents(v *state.View, a agents) {
 	still := map[string]bool{}
+	nodes := map[string]*corev1.Node{}
+	for i := range v.Nodes {
+		nodes[v.Nodes[i].Name] = &v.Nodes[i]
+	}
 	for _, late := range a.waiting {
-		if late.pod == nil || cluster.WaitingReason(late.pod) == "" {
+		if late.pod == nil || late.pod.WaitingReason() == "" {
 			continue
 		}
 		id := string(late.pod.UID)
 		still[id] = true
-		i := slices.IndexFunc(v.Nodes, func(n corev1.Node) bool { return n.Name == late.node.Name })
-		if !k.told[id] && i >= 0 {
-			k.cluster.Events.Warningf(&v.Nodes[i], "RegistryAgentNotReady", "%s", late.why)
+		if node := nodes[late.node.Name]; !k.told[id] && node != nil {
+			k.cluster.Events.Warningf(node, "RegistryAgentNotReady", "%s", late.why)
 		}
 	}
 	k.told = still
@@ -253,7 +253,7 @@ func (k *Keeper) UpgradeMessage(v *state.View) string {
 	a := observeAgents(v)
 	late := slices.DeleteFunc(a.waiting, func(l pendingAgent) bool {
 		// If no agent is outdated, this may be a node that has just joined.
-		return len(a.outdated) == 0 && (l.pod == nil || cluster.WaitingReason(l.pod) == "")
+		return len(a.outdated) == 0 && (l.pod == nil || l.pod.WaitingReason() == "")
 	})
 	if len(a.outdated)+len(late) == 0 {
 		return ""

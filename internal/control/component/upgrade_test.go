@@ -72,7 +72,7 @@ func agentsOf(nodes ...string) *state.View {
 		s.Observed.Nodes = append(s.Observed.Nodes, n)
 		s.RegistryNodes[name] = rn
 		if hasPod {
-			s.Inventory.Pods = append(s.Inventory.Pods, pod)
+			s.Inventory.Pods = append(s.Inventory.Pods, cluster.PodOf(&pod))
 		}
 	}
 	return s
@@ -135,7 +135,7 @@ func TestWhichAgentsAreReplacedNow(t *testing.T) {
 		a := observeAgents(with(agentsOf(strings.Fields(c.have)...), fleet.Moving()))
 		var got, waits []string
 		for _, pod := range a.next(c.atOnce) {
-			got = append(got, pod.Spec.NodeName)
+			got = append(got, pod.Node)
 		}
 		for _, l := range a.waiting {
 			waits = append(waits, l.node.Name+" "+l.why)
@@ -288,7 +288,7 @@ func TestWhatUndoesAnUpgrade(t *testing.T) {
 			case "crash":
 				pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
 			}
-			s.Inventory.Pods = append(s.Inventory.Pods, pod)
+			s.Inventory.Pods = append(s.Inventory.Pods, cluster.PodOf(&pod))
 		}
 		if got := undoes(s, template("wanted"), template("there")); got != c.want {
 			t.Errorf("%s: %v, want %v", c.pods, got, c.want)
@@ -314,7 +314,7 @@ func TestTheProxyIsUndoneToo(t *testing.T) {
 	pod := corev1.Pod{ObjectMeta: bad.ObjectMeta}
 	pod.Namespace = v1alpha1.Namespace
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}
-	s.Inventory.Pods = append(s.Inventory.Pods, pod)
+	s.Inventory.Pods = append(s.Inventory.Pods, cluster.PodOf(&pod))
 	if got := r.templateBeforeTurn(t.Context(), with(s, doc), want, bad); revisionOf(&got) != revisionOf(&want) {
 		t.Errorf("with a broken one it is of revision %s", revisionOf(&got))
 	}

@@ -9,6 +9,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/platform"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -18,8 +19,10 @@ import (
 // routes before names, own workloads after all others.
 func (r *Reconciler) apply(ctx context.Context, v *state.View) error {
 	r.own.AskAgain()
-	// An error here must not stop a switch.
+	// An error here must not stop a switch. Nor must what concerns one namespace or one
+	// node alone: these are in the view.
 	chartErr := r.own.ApplyChart(ctx, v)
+	var progress platform.Progress // against the document that was just stored
 	for _, step := range []func(context.Context, *state.View) error{
 		r.store.ApplyIdentity,
 		r.secrets.Apply,
@@ -28,26 +31,30 @@ func (r *Reconciler) apply(ctx context.Context, v *state.View) error {
 		r.nodes.ApplyRegistryNodes,
 		r.nodes.ApplyNodes,
 		r.own.ApplyFirst,
-		r.mover.DryRun,
+		func(ctx context.Context, v *state.View) error {
+			progress = r.mover.Measure(v)
+			return r.mover.DryRun(ctx, v, progress)
+		},
 		r.secrets.ApplyRegistry,
-		r.mover.Repoint,
-		r.moveOwn,
+		func(ctx context.Context, v *state.View) error { return r.mover.Repoint(ctx, v, progress) },
+		func(ctx context.Context, v *state.View) error { return r.moveOwn(ctx, v, progress) },
 		r.own.ReplaceStuck,
 		r.own.UpgradeAgents,
 		r.applyAddress,
 	} {
 		if err := step(ctx, v); err != nil {
-			return errors.Join(err, chartErr, v.BlockedErr())
+			return errors.Join(err, chartErr, v.BlockedErr(), v.RefusedErr())
 		}
 	}
-	return errors.Join(chartErr, v.BlockedErr())
+	return errors.Join(chartErr, v.BlockedErr(), v.RefusedErr())
 }
 
-// moveOwn moves our own workloads after the platform's.
-func (r *Reconciler) moveOwn(ctx context.Context, v *state.View) error {
+// moveOwn moves our own workloads after the platform's. What has just been begun is
+// not idle in the progress either.
+func (r *Reconciler) moveOwn(ctx context.Context, v *state.View, progress platform.Progress) error {
 	// Without a layout there is no name that nodes have to know first.
 	mayBegin := v.Doc.Desired.Repoint || v.Doc.Desired.Layout.IsZero()
-	return r.own.Move(ctx, v, mayBegin && r.mover.Measure(v).Idle() && !registryChanges(v))
+	return r.own.Move(ctx, v, mayBegin && progress.Idle() && !registryChanges(v))
 }
 
 // applyAddress publishes, for users' templates, what images should start with.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -82,7 +84,7 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 
 // validate checks the configuration, and says what is the platform's.
 func (c *Config) validate() (cluster.Selection, error) {
-	whose, err := cluster.ParseSelection(c.PlatformSelector, c.PlatformNamespaces)
+	whose, err := selection(c.PlatformSelector, c.PlatformNamespaces)
 	whose.Workloads = c.PlatformWorkloads
 	switch {
 	case c.Image == "":
@@ -99,6 +101,30 @@ func (c *Config) validate() (cluster.Selection, error) {
 		return whose, err //nolint:wrapcheck // it names the flag
 	}
 	return whose, nil
+}
+
+// selection reads the values of --platform-selector and --platform-namespaces.
+// An empty selector selects nothing, as everybody expects, and not everything, as
+// Kubernetes does.
+func selection(selector, namespaces string) (cluster.Selection, error) {
+	var s cluster.Selection
+	var err error
+	if s.Platform, err = labels.Parse(selector); err != nil {
+		return s, fmt.Errorf("--platform-selector %q (value platformSelector) is no label selector such as heritage=deckhouse or \"team in (a, b)\": %w", selector, err)
+	}
+	if s.Platform.Empty() {
+		s.Platform = labels.Nothing()
+	}
+	if namespaces == "" {
+		return s, nil
+	}
+	s.Namespaces = strings.Split(namespaces, ",")
+	for _, name := range s.Namespaces {
+		if wrong := validation.IsDNS1123Label(name); len(wrong) > 0 {
+			return s, fmt.Errorf("--platform-namespaces (value platformNamespaces): %q is no name of a namespace, and must be a whole one, without wildcards: %w", name, errors.New(wrong[0]))
+		}
+	}
+	return s, nil
 }
 
 // list is a repeatable flag.

@@ -13,6 +13,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -74,6 +75,7 @@ func TestAProblemQuotesNothing(t *testing.T) {
 		{errors.New("something else: SECRET"), ""},
 		{fmt.Errorf("apply DaemonSet d8-system/registry-agent: %w", cause), "apply DaemonSet d8-system/registry-agent: Invalid"},
 		{fmt.Errorf("write: %w", apierrors.NewForbidden(corev1.Resource("secrets"), "x", nil)), "write: Forbidden"},
+		{state.Public{Err: fmt.Errorf("mark node w1: %w", cause)}, `mark node w1: Secret "x" is invalid: data: Invalid value: "SECRET"`}, // whoever says so knows that it quotes nothing
 		{errors.Join(errors.New("SECRET"), fmt.Errorf("a: %w", cause), cluster.ErrLost, fmt.Errorf("b: %w", apierrors.NewForbidden(corev1.Resource("secrets"), "x", nil))), "a: Invalid\nb: Forbidden"},
 	} {
 		if got := problemOf(c.err); got != c.want {

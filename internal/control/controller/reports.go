@@ -13,6 +13,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/foreign"
 )
 
 // reports tells users what is not in conditions: by Events, the log and Module
@@ -27,7 +28,8 @@ type reports struct {
 }
 
 // problemOf is an error as users may read it: what was tried, and the API server's
-// reason in one word. Its full answer may quote a secret that we sent.
+// reason in one word. Its full answer may quote a secret that we sent, unless the
+// error says that it does not.
 func problemOf(err error) string {
 	var several interface{ Unwrap() []error }
 	if errors.As(err, &several) {
@@ -37,7 +39,10 @@ func problemOf(err error) string {
 				lines = append(lines, line)
 			}
 		}
-		return strings.Join(lines[:min(len(lines), 3)], "\n")
+		return strings.Join(lines, "\n")
+	}
+	if public := (state.Public{}); errors.As(err, &public) {
+		return foreign.Line(err.Error(), foreign.Sentence)
 	}
 	var status apierrors.APIStatus
 	if err == nil || errors.Is(err, cluster.ErrLost) || !errors.As(err, &status) {

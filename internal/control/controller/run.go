@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"time"
 
@@ -172,7 +173,7 @@ func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selec
 	list := component.List(cfg.Config)
 	whose.Own = component.Names(list)
 	c := &cluster.Client{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(),
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(),
 		Events: cluster.Events{Recorder: mgr.GetEventRecorder(v1alpha1.ManagedBy)},
 		Whose:  whose,
 		Names:  &cluster.KnownNames{},
@@ -216,7 +217,14 @@ func (c *Config) transport() precheck.Transport {
 // during a pass lead to one more.
 func (r *Reconciler) watch(mgr ctrl.Manager, woken <-chan event.GenericEvent) error {
 	one := reconcile.Request{NamespacedName: types.NamespacedName{Name: v1alpha1.ModuleName}}
-	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{one} })
+	paced := newPace(r)
+	all := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		paced.event()
+		if _, edited := o.(*deckhousev1alpha1.ModuleConfig); edited {
+			paced.hurry()
+		}
+		return []reconcile.Request{one}
+	})
 	images := r.cluster.Names.ImagesMatter()
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryMin, retryMax)
 	b := ctrl.NewControllerManagedBy(mgr).Named("switch").
@@ -230,22 +238,36 @@ func (r *Reconciler) watch(mgr ctrl.Manager, woken <-chan event.GenericEvent) er
 		&corev1.ConfigMap{}:               predicate.Funcs{},
 		&corev1.Service{}:                 predicate.Funcs{},
 		&corev1.Namespace{}:               predicate.Or(predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}),
-		&corev1.Node{}:                    cluster.NodeMatters(),
+		&corev1.Node{}:                    nodeMatters(),
 		&corev1.Pod{}:                     images,
 		&appsv1.Deployment{}:              images,
 		&appsv1.DaemonSet{}:               images,
 		&appsv1.StatefulSet{}:             images,
 		&appsv1.ReplicaSet{}:              images,
 		&corev1.ReplicationController{}:   images,
-		&appsv1.ControllerRevision{}:      predicate.Funcs{},
+		&appsv1.ControllerRevision{}:      images,
 		&batchv1.CronJob{}:                images,
 		&batchv1.Job{}:                    images,
 	} {
 		b = b.Watches(object, all, builder.WithPredicates(only))
 	}
-	return b.Complete(r) //nolint:wrapcheck // the caller says what was done
+	return b.Complete(paced) //nolint:wrapcheck // the caller says what was done
 }
 
 func named(name string) predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == name })
+}
+
+// nodeMatters lets through what a pass could see of a node: not the heartbeat.
+func nodeMatters() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok1 := e.ObjectOld.(*corev1.Node)
+		after, ok2 := e.ObjectNew.(*corev1.Node)
+		if !ok1 || !ok2 {
+			return true
+		}
+		return cluster.IsReady(before) != cluster.IsReady(after) || before.Spec.Unschedulable != after.Spec.Unschedulable ||
+			cluster.HasTaint(before) != cluster.HasTaint(after) || cluster.IsJoining(before) != cluster.IsJoining(after) || before.Status.NodeInfo != after.Status.NodeInfo ||
+			!maps.Equal(before.Labels, after.Labels) || !maps.Equal(before.Annotations, after.Annotations)
+	}}
 }

@@ -2,11 +2,9 @@ package nodes
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,110 +16,148 @@ import (
 )
 
 // ApplyRegistryNodes makes a RegistryNode for each node that runs an agent, and
-// writes into it what the agent should do. The Node owns it.
+// writes into it what the agent should do. The Node owns it. A new layout changes
+// none of them: agents read the layout itself.
 func (k *Keeper) ApplyRegistryNodes(ctx context.Context, v *state.View) error {
 	if v.Doc.Desired.Own.IsZero() && v.Doc.Desired.Layout.IsZero() && !v.Doc.Desired.Legacy {
 		return nil // no registry is known yet
 	}
-	generation := v.WantedGeneration()
+	var writes []write
 	for i := range v.Nodes {
 		node := &v.Nodes[i]
 		if !cluster.WantsAgent(node) {
 			continue
 		}
 		spec := v1alpha1.RegistryNodeSpec{
-			Generation:      generation,
 			NodeGroup:       node.Labels[v1alpha1.LabelNodeGroup],
 			Legacy:          v.Doc.Desired.Legacy,
 			ApprovedRestart: v.Doc.ApprovedRestart(node.Name, string(node.UID)),
 		}
-		if err := k.putRegistryNode(ctx, node, v.RegistryNodes[node.Name], spec); err != nil {
-			return fmt.Errorf("write RegistryNode %s: %w", node.Name, err)
+		if spec.Legacy {
+			spec.Generation = v.Doc.Generation
 		}
+		have := v.RegistryNodes[node.Name]
+		if have != nil && have.Spec == spec && ownedBy(have, node) {
+			continue
+		}
+		writes = append(writes, write{node.Name, "write RegistryNode", func(ctx context.Context) error {
+			return k.putRegistryNode(ctx, node, have, spec)
+		}})
 	}
-	return nil
+	return doAll(ctx, v, writes)
+}
+
+// ownedBy reports whether the Node, and nothing else, owns the RegistryNode.
+func ownedBy(rn *v1alpha1.RegistryNode, node *corev1.Node) bool {
+	return len(rn.OwnerReferences) == 1 && rn.OwnerReferences[0].UID == node.UID
 }
 
 func (k *Keeper) putRegistryNode(ctx context.Context, node *corev1.Node, have *v1alpha1.RegistryNode, spec v1alpha1.RegistryNodeSpec) error {
 	owners := []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}
-	var err error
-	switch {
-	case have == nil:
-		err = k.cluster.Create(ctx, &v1alpha1.RegistryNode{
+	if have == nil {
+		return k.cluster.Create(ctx, &v1alpha1.RegistryNode{ //nolint:wrapcheck // the caller names the node
 			ObjectMeta: metav1.ObjectMeta{Name: node.Name, Labels: cluster.Ours(), OwnerReferences: owners},
 			Spec:       spec,
 		})
-	case have.Spec == spec && slices.EqualFunc(have.OwnerReferences, owners, func(a, b metav1.OwnerReference) bool { return a.UID == b.UID }):
-		return nil
-	default:
-		want := have.DeepCopy()
-		want.Spec, want.OwnerReferences = spec, owners
-		cluster.SetLabels(want, cluster.Ours())
-		err = k.cluster.Patch(ctx, want, client.MergeFrom(have), cluster.Owner)
 	}
-	if apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
-		return cluster.ErrLost // the cache is behind
-	}
-	return err //nolint:wrapcheck // the caller names the node
+	want := have.DeepCopy()
+	want.Spec, want.OwnerReferences = spec, owners
+	cluster.SetLabels(want, cluster.Ours())
+	return k.cluster.Patch(ctx, want, client.MergeFrom(have), cluster.Owner) //nolint:wrapcheck // the caller names the node
 }
 
 // ApplyNodes writes version and label on Nodes, where users look for them. It
-// taints nodes that have not proved that they can pull what any pod may need.
+// taints nodes that have not proved that they can pull what any pod may need. All
+// of it is one write for a node.
 func (k *Keeper) ApplyNodes(ctx context.Context, v *state.View) error {
 	tainted := k.protocol.Tainted(v.Doc.State, v.Observed)
+	var writes []write
 	for i := range v.Nodes {
-		have := &v.Nodes[i]
-		want := have.DeepCopy()
-		show(want, report(v.RegistryNodes[have.Name]))
-		value, on := tainted[have.Name]
-		taint(want, value, on)
-		if equality.Semantic.DeepEqual(have, want) {
+		node := &v.Nodes[i]
+		m := marksOf(node, report(v.RegistryNodes[node.Name]))
+		m.taint, m.tainted = tainted[node.Name]
+		if m.on(node) {
 			continue
 		}
-		err := k.cluster.Patch(ctx, want, cluster.NodePatch(have, want), cluster.Owner)
-		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-			k.cluster.Wake()
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("mark node %s: %w", have.Name, err)
-		}
+		writes = append(writes, write{node.Name, "mark node", func(ctx context.Context) error { return k.mark(ctx, node, m) }})
 	}
-	return nil
+	return doAll(ctx, v, writes)
 }
 
-// show sets version and label of a Node from a report, if the report is about
-// this Node.
-func show(node *corev1.Node, report switchover.Report) {
+// marks are what a Node should show.
+type marks struct {
+	version string // annotation; empty: as it is
+	config  string // label; empty: as it is
+	tainted bool
+	taint   string // the value of a taint that is put on; one that is there keeps its own, which says how the node came
+}
+
+// marksOf makes marks of a report, if the report is about this Node.
+func marksOf(node *corev1.Node, report switchover.Report) marks {
+	var m marks
 	if report.UID != string(node.UID) || report.UID == "" {
-		return
+		return m
 	}
 	_, shown := node.Annotations[v1alpha1.AnnotationVersion]
 	switch now := report.BootID == node.Status.NodeInfo.BootID; {
 	case report.Version != "" && now:
-		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, report.Version)
+		m.version = report.Version
 	case report.Legacy && now && shown:
-		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, "unknown") // back in the legacy format
+		m.version = "unknown" // back in the legacy format
 	}
 	switch report.Preflight {
 	case switchover.PreflightReady:
-		cluster.SetLabels(node, map[string]string{v1alpha1.LabelContainerdConfig: "default"})
+		m.config = "default"
 	case switchover.PreflightCustom:
-		cluster.SetLabels(node, map[string]string{v1alpha1.LabelContainerdConfig: "custom"})
+		m.config = "custom"
 	case switchover.PreflightUnsupported:
+	}
+	return m
+}
+
+// on reports whether the Node shows them already.
+func (m marks) on(node *corev1.Node) bool {
+	return (m.version == "" || node.Annotations[v1alpha1.AnnotationVersion] == m.version) &&
+		(m.config == "" || node.Labels[v1alpha1.LabelContainerdConfig] == m.config) &&
+		cluster.HasTaint(node) == m.tainted
+}
+
+// put writes them into a copy of a Node.
+func (m marks) put(node *corev1.Node) {
+	if m.version != "" {
+		cluster.SetAnnotation(node, v1alpha1.AnnotationVersion, m.version)
+	}
+	if m.config != "" {
+		cluster.SetLabels(node, map[string]string{v1alpha1.LabelContainerdConfig: m.config})
+	}
+	switch have := cluster.HasTaint(node); {
+	case m.tainted && !have:
+		node.Spec.Taints = append(slices.Clone(node.Spec.Taints), corev1.Taint{Key: v1alpha1.TaintNotConverged, Value: m.taint, Effect: corev1.TaintEffectNoSchedule})
+	case !m.tainted && have:
+		cluster.RemoveTaint(node)
 	}
 }
 
-// taint makes a node have our taint or not. One that is there keeps its value: it
-// says how the node came.
-func taint(node *corev1.Node, value string, on bool) {
-	have := cluster.HasTaint(node)
-	switch {
-	case on && !have:
-		ours := corev1.Taint{Key: v1alpha1.TaintNotConverged, Value: value, Effect: corev1.TaintEffectNoSchedule}
-		node.Spec.Taints = append(slices.Clone(node.Spec.Taints), ours)
-	case !on && have:
-		cluster.RemoveTaint(node)
+// markTries is how often a Node is read again because somebody else wrote it.
+const markTries = 3
+
+// mark writes the marks on one Node. Taints can be changed only in the list that
+// was seen: if somebody else wrote the Node meanwhile, it alone is read again. If
+// it has booted or was made anew, the marks were for another one, and its event
+// brings the next pass.
+func (k *Keeper) mark(ctx context.Context, seen *corev1.Node, m marks) error {
+	node := seen
+	for try := 1; ; try++ {
+		want := node.DeepCopy()
+		m.put(want)
+		err := k.cluster.Patch(ctx, want, cluster.NodePatch(node, want), cluster.Owner)
+		if !apierrors.IsConflict(err) || try == markTries {
+			return err //nolint:wrapcheck // the caller names the node
+		}
+		node, err = cluster.Get[corev1.Node](ctx, k.cluster.Live, client.ObjectKeyFromObject(seen))
+		if err != nil || node == nil || node.UID != seen.UID || node.Status.NodeInfo.BootID != seen.Status.NodeInfo.BootID || m.on(node) {
+			return err //nolint:wrapcheck // the caller names the node
+		}
 	}
 }
 

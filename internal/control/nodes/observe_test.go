@@ -91,7 +91,7 @@ func TestTheTaintSaysHowANodeCame(t *testing.T) {
 		{"", true, true, false},
 		{v1alpha1.TaintJoining, true, true, false},
 	} {
-		taint(node, step.value, step.on)
+		marks{taint: step.value, tainted: step.on}.put(node)
 		if cluster.HasTaint(node) != step.have || cluster.IsJoining(node) != step.joining {
 			t.Errorf("%+v: %+v", step, node.Spec.Taints)
 		}

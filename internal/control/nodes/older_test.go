@@ -41,7 +41,7 @@ func TestAnOlderAgentIsServed(t *testing.T) {
 	if tainted := switchover.Standard().Tainted(state, switchover.Observed{Nodes: []switchover.Node{seen}}); len(tainted) > 0 {
 		t.Errorf("its proof of generation 7 does not count: %v is tainted", tainted)
 	}
-	show(&node, seen.Report)
+	marksOf(&node, seen.Report).put(&node)
 	if node.Annotations[v1alpha1.AnnotationVersion] != rn.Status.Version || node.Labels[v1alpha1.LabelContainerdConfig] != "default" {
 		t.Errorf("the Node shows %v, %v", node.Annotations, node.Labels)
 	}

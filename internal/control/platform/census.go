@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,15 +26,16 @@ import (
 // Each reference says whose it is. Everybody may refer to a name, but only what is
 // the platform's may hold a switch up.
 func (m *Mover) Census(inv *cluster.Inventory, names []layout.Name, number int64, image string) switchover.Census {
-	c := counter{inv: inv, names: names, seen: map[switchover.Reference]bool{}, ignored: map[types.UID]bool{}}
+	c := counter{inv: inv, names: names, matches: map[string]match{}, tenants: map[string]bool{}, ignored: map[types.UID]bool{}}
 	for _, w := range inv.Workloads() {
-		ref := c.of(w.Kind.Kind, w.Object)
-		if !cluster.RefersTo(&w.Template.Spec, names) {
+		images := cluster.Images(&w.Template.Spec)
+		ref, refers := c.of(w.Kind.Kind, w.Object, images)
+		if !refers {
 			continue
 		}
 		ref.OwnWorkload, ref.Movable = w.Own, w.Platform && m.notOurs(w, number, names) == ""
 		ref.Foreign = ref.Foreign && !w.Platform
-		c.add(&w.Template.Spec, ref)
+		c.add(images, ref)
 		if inv.Live && w.Unobserved && !ref.Foreign && !ref.Ignored {
 			c.problem(w.String() + " was not yet observed by its controller")
 		}
@@ -44,7 +46,7 @@ func (m *Mover) Census(inv *cluster.Inventory, names []layout.Name, number int64
 		c.problem(p)
 	}
 	slices.SortFunc(c.references, func(a, b switchover.Reference) int {
-		return cmp.Or(cmp.Compare(a.Name.String(), b.Name.String()), cmp.Compare(a.User, b.User), cmp.Compare(a.Image, b.Image))
+		return cmp.Or(a.Name.Compare(b.Name), strings.Compare(a.User, b.User), strings.Compare(a.Image, b.Image))
 	})
 	return switchover.Census{
 		Live: inv.Live, Problem: strings.Join(c.problems, "; "), References: c.references,
@@ -55,56 +57,70 @@ func (m *Mover) Census(inv *cluster.Inventory, names []layout.Name, number int64
 // addUnmovable adds what is never re-pointed: what is made from templates, and
 // what has no template. Owners come before what they make.
 func (c *counter) addUnmovable() {
-	inv := c.inv
-	for i := range inv.Jobs {
-		job := &inv.Jobs[i]
-		if ref := c.of("Job", job); !cluster.Finished(job) {
-			c.add(&job.Spec.Template.Spec, ref)
+	rolling := c.rolling()
+	for _, m := range c.inv.Makers {
+		ref, refers := c.of(m.Kind, m, m.Images)
+		if m.Ended || !refers {
+			continue
 		}
+		ref.Retained = m.Idle || m.Kind == "ControllerRevision" && !rolling[client.ObjectKeyFromObject(m)]
+		c.add(m.Images, ref)
 	}
-	for i := range inv.ReplicaSets {
-		rs := &inv.ReplicaSets[i]
-		ref := c.of("ReplicaSet", rs)
-		ref.Retained = cluster.Idle(rs)
-		c.add(&rs.Spec.Template.Spec, ref)
-	}
-	for i := range inv.Replicators {
-		rc := &inv.Replicators[i]
-		if ref := c.of("ReplicationController", rc); rc.Spec.Template != nil {
-			c.add(&rc.Spec.Template.Spec, ref)
-		}
-	}
-	for i := range inv.RegistryNodes {
+	for i := range c.inv.RegistryNodes {
 		// Every pod on the node needs this image, but no template names it.
-		node := &inv.RegistryNodes[i]
-		c.addImage(node.Status.Containerd.SandboxImage, switchover.Reference{User: "sandbox of Node " + node.Name, Node: node.Name})
+		node := &c.inv.RegistryNodes[i]
+		c.add([]string{node.Status.Containerd.SandboxImage}, switchover.Reference{User: "sandbox of Node " + node.Name, Node: node.Name})
 	}
-	for i := range inv.Revisions {
-		rev := &inv.Revisions[i]
-		if spec, ok := cluster.RevisionSpec(rev); ok {
-			ref := c.of("ControllerRevision", rev)
-			ref.Retained = !inv.MakesPods(rev)
-			c.add(spec, ref)
+	for _, pod := range c.inv.Pods {
+		if pod.Ended {
+			continue
 		}
-	}
-	for i := range inv.Pods {
-		pod := &inv.Pods[i]
-		if !cluster.PodEnded(pod) {
-			ref := c.of("Pod", pod)
-			ref.OwnWorkload = cluster.IsAgent(pod) || cluster.IsUninstall(pod)
-			c.add(&pod.Spec, ref)
+		if ref, refers := c.of("Pod", pod, pod.Images); refers {
+			ref.OwnWorkload = pod.IsAgent() || pod.IsUninstall()
+			c.add(pod.Images, ref)
 		}
 	}
 }
 
-// counter collects references.
+// rolling names the revisions from which StatefulSets still make pods: before a rollout
+// has ended, or below the partition. Pods that run already count as pods, and those of
+// the newest revision as template.
+func (c *counter) rolling() map[client.ObjectKey]bool {
+	rolling := map[client.ObjectKey]bool{}
+	for i := range c.inv.StatefulSets {
+		if s := &c.inv.StatefulSets[i]; s.Status.CurrentRevision != s.Status.UpdateRevision {
+			rolling[client.ObjectKey{Namespace: s.Namespace, Name: s.Status.CurrentRevision}] = true
+		}
+	}
+	return rolling
+}
+
+// counter collects references. There may be a hundred thousand objects with a few
+// thousand images in a few hundred namespaces.
 type counter struct {
 	inv        *cluster.Inventory
 	names      []layout.Name
 	references []switchover.Reference
-	seen       map[switchover.Reference]bool
+	matches    map[string]match   // by image
+	tenants    map[string]bool    // by namespace
 	ignored    map[types.UID]bool // objects that the operator says to ignore
 	problems   []string
+}
+
+// match is what an image reference is under the names.
+type match struct {
+	name layout.Name
+	rest string
+	ok   bool
+}
+
+func (c *counter) match(image string) match {
+	m, known := c.matches[image]
+	if !known {
+		m.name, m.rest, m.ok = layout.MatchName(c.names, image)
+		c.matches[image] = m
+	}
+	return m
 }
 
 func (c *counter) problem(p string) {
@@ -113,36 +129,39 @@ func (c *counter) problem(p string) {
 	}
 }
 
-// of is a reference by an object, without the image. What an ignored object makes
-// is ignored too: annotations of a workload are not those of its pods.
-func (c *counter) of(kind string, o client.Object) switchover.Reference {
+// of is a reference by an object, without the image; false if none of its images is
+// under one of the names. What an ignored object makes is ignored too: annotations of
+// a workload are not those of its pods.
+func (c *counter) of(kind string, o client.Object, images []string) (switchover.Reference, bool) {
 	namespace := o.GetNamespace()
 	ignored := c.inv.Ignored[namespace] || cluster.IsIgnored(o)
-	if owner := metav1.GetControllerOf(o); owner != nil {
+	if owner := metav1.GetControllerOfNoCopy(o); owner != nil {
 		ignored = ignored || c.ignored[owner.UID]
 	}
 	if ignored {
 		c.ignored[o.GetUID()] = true
 	}
-	return switchover.Reference{User: kind + " " + cluster.Key(o), Namespace: namespace, Foreign: c.inv.IsTenants(namespace), Ignored: ignored}
+	if !slices.ContainsFunc(images, func(image string) bool { return c.match(image).ok }) {
+		return switchover.Reference{}, false
+	}
+	foreign, known := c.tenants[namespace]
+	if !known {
+		foreign = c.inv.IsTenants(namespace)
+		c.tenants[namespace] = foreign
+	}
+	return switchover.Reference{User: kind + " " + cluster.Key(o), Namespace: namespace, Foreign: foreign, Ignored: ignored}, true
 }
 
-// add adds the images of a pod. Like is a reference with what is known of user.
-func (c *counter) add(spec *corev1.PodSpec, like switchover.Reference) {
-	for _, image := range cluster.Images(spec) {
-		c.addImage(image, like)
-	}
-}
-
-func (c *counter) addImage(image string, ref switchover.Reference) {
-	name, rest, ok := layout.MatchName(c.names, image)
-	if !ok {
-		return
-	}
-	ref.Name, ref.Image = name, rest
-	if !c.seen[ref] {
-		c.seen[ref] = true
-		c.references = append(c.references, ref)
+// add adds the images of one object, each once. Like is a reference with what is known
+// of user.
+func (c *counter) add(images []string, like switchover.Reference) {
+	for i, image := range images {
+		m := c.match(image)
+		if !m.ok || slices.Contains(images[:i], image) {
+			continue
+		}
+		like.Name, like.Image = m.name, m.rest
+		c.references = append(c.references, like)
 	}
 }
 
@@ -209,11 +228,13 @@ func Sources(inv *cluster.Inventory, census switchover.Census, image string) map
 		}
 	}
 	if w := inv.OwnWorkload("Deployment", v1alpha1.DeploymentDeckhouse); w != nil {
+		names := map[layout.Name]bool{}
+		for _, ref := range census.References {
+			names[ref.Name] = true
+		}
 		for _, container := range slices.Concat(w.Template.Spec.InitContainers, w.Template.Spec.Containers) {
-			for _, ref := range census.References {
-				if container.Image == ref.Name.Reference(ref.Image) {
-					sources[ref.Image] = "deckhouse/containers/" + container.Name
-				}
+			if _, image, ok := layout.MatchName(slices.Collect(maps.Keys(names)), container.Image); ok {
+				sources[image] = "deckhouse/containers/" + container.Name
 			}
 		}
 	}

@@ -33,27 +33,25 @@ func TestTheCensusFindsEveryReference(t *testing.T) {
 		DaemonSets:   []appsv1.DaemonSet{{ObjectMeta: fleet.InNS("ds"), Spec: appsv1.DaemonSetSpec{Template: fleet.Template("r.io/d8/a@sha256:" + strings.Repeat("a", 64))}}},
 		StatefulSets: []appsv1.StatefulSet{{ObjectMeta: fleet.InNS("sts"), Spec: appsv1.StatefulSetSpec{Template: fleet.Template("registry.d8-system.svc:5001/system/deckhouse/b:2")}}},
 		CronJobs:     []batchv1.CronJob{{ObjectMeta: fleet.InNS("cron"), Spec: batchv1.CronJobSpec{JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: fleet.Template("r.io/d8/c")}}}}},
-		Jobs: []batchv1.Job{
-			{ObjectMeta: fleet.InNS("finished"), Spec: batchv1.JobSpec{Template: fleet.Template("r.io/d8/gone:1")}, Status: batchv1.JobStatus{Conditions: done}},
-			{ObjectMeta: fleet.InNS("suspended"), Spec: batchv1.JobSpec{Suspend: &suspended, Template: fleet.Template("r.io/d8/job:1")}},
-		},
 		RegistryNodes: []v1alpha1.RegistryNode{
 			{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: v1alpha1.RegistryNodeStatus{Containerd: v1alpha1.ContainerdStatus{SandboxImage: "r.io/d8/pause:3.9"}}},
 			{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Status: v1alpha1.RegistryNodeStatus{Containerd: v1alpha1.ContainerdStatus{SandboxImage: "registry.k8s.io/pause:3.9"}}},
 		},
-		Replicators: []corev1.ReplicationController{
-			{ObjectMeta: fleet.InNS("rc"), Spec: corev1.ReplicationControllerSpec{Template: func() *corev1.PodTemplateSpec { t := fleet.Template("r.io/d8/replicated:1"); return &t }()}},
-			{ObjectMeta: fleet.InNS("empty")},
-		},
-		ReplicaSets: []appsv1.ReplicaSet{{ObjectMeta: fleet.InNS("rs"), Spec: appsv1.ReplicaSetSpec{Template: fleet.Template("r.io/d8/revision:1")}}},
-		Revisions: []appsv1.ControllerRevision{{ObjectMeta: fleet.InNS("rev"),
-			Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"x","image":"r.io/d8/controllerrevision:1"}]}}}}`)}}},
-		Pods: []corev1.Pod{
+		Makers: fleet.Makers(
+			&batchv1.Job{ObjectMeta: fleet.InNS("finished"), Spec: batchv1.JobSpec{Template: fleet.Template("r.io/d8/gone:1")}, Status: batchv1.JobStatus{Conditions: done}},
+			&batchv1.Job{ObjectMeta: fleet.InNS("suspended"), Spec: batchv1.JobSpec{Suspend: &suspended, Template: fleet.Template("r.io/d8/job:1")}},
+			&appsv1.ReplicaSet{ObjectMeta: fleet.InNS("rs"), Spec: appsv1.ReplicaSetSpec{Template: fleet.Template("r.io/d8/revision:1")}},
+			&corev1.ReplicationController{ObjectMeta: fleet.InNS("rc"), Spec: corev1.ReplicationControllerSpec{Template: func() *corev1.PodTemplateSpec { t := fleet.Template("r.io/d8/replicated:1"); return &t }()}},
+			&corev1.ReplicationController{ObjectMeta: fleet.InNS("empty")},
+			&appsv1.ControllerRevision{ObjectMeta: fleet.InNS("rev"),
+				Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"x","image":"r.io/d8/controllerrevision:1"}]}}}}`)}},
+		),
+		Pods: fleet.Pods(
 			static,
-			{ObjectMeta: fleet.InNS("finished"), Spec: fleet.Spec("r.io/d8/done:1"), Status: corev1.PodStatus{Phase: corev1.PodSucceeded}},
-			{ObjectMeta: fleet.InNS("boundary"), Spec: fleet.Spec("r.io/d8extra/x:1")},
-			{ObjectMeta: fleet.InNS("elsewhere"), Spec: fleet.Spec("r.io:5000/d8/x:1")},
-		},
+			corev1.Pod{ObjectMeta: fleet.InNS("finished"), Spec: fleet.Spec("r.io/d8/done:1"), Status: corev1.PodStatus{Phase: corev1.PodSucceeded}},
+			corev1.Pod{ObjectMeta: fleet.InNS("boundary"), Spec: fleet.Spec("r.io/d8extra/x:1")},
+			corev1.Pod{ObjectMeta: fleet.InNS("elsewhere"), Spec: fleet.Spec("r.io:5000/d8/x:1")},
+		),
 		Live: true,
 	}
 	census := mover().Census(inv, []layout.Name{fleet.Old(), layout.Fixed()}, 0, ":own")
@@ -201,30 +199,30 @@ func TestOnlyThePastIsRetained(t *testing.T) {
 		m.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: kind, Name: owner, Controller: &yes}}
 		return m
 	}
-	rs := func(m metav1.ObjectMeta, replicas *int32, has int32) appsv1.ReplicaSet {
-		return appsv1.ReplicaSet{ObjectMeta: m, Spec: appsv1.ReplicaSetSpec{Replicas: replicas, Template: fleet.Template("r.io/d8/a:1")}, Status: appsv1.ReplicaSetStatus{Replicas: has}}
+	rs := func(m metav1.ObjectMeta, replicas *int32, has int32) *appsv1.ReplicaSet {
+		return &appsv1.ReplicaSet{ObjectMeta: m, Spec: appsv1.ReplicaSetSpec{Replicas: replicas, Template: fleet.Template("r.io/d8/a:1")}, Status: appsv1.ReplicaSetStatus{Replicas: has}}
 	}
-	revision := func(name string) appsv1.ControllerRevision {
-		return appsv1.ControllerRevision{ObjectMeta: fleet.InNS(name), Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"a","image":"r.io/d8/a:1"}]}}}}`)}}
+	revision := func(name string) *appsv1.ControllerRevision {
+		return &appsv1.ControllerRevision{ObjectMeta: fleet.InNS(name), Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"a","image":"r.io/d8/a:1"}]}}}}`)}}
 	}
 	inv := &cluster.Inventory{
-		ReplicaSets: []appsv1.ReplicaSet{
+		Makers: fleet.Makers(
 			rs(owned("past", "Deployment", "d"), &none, 0), rs(owned("ending", "Deployment", "d"), &none, 1),
 			rs(owned("now", "Deployment", "d"), &one, 1), rs(fleet.InNS("bare"), &none, 0),
-		},
+			revision("below"), revision("latest"), revision("older"),
+		),
 		StatefulSets: []appsv1.StatefulSet{
 			{ObjectMeta: fleet.InNS("partitioned"), Status: appsv1.StatefulSetStatus{CurrentRevision: "below", UpdateRevision: "above"}},
 			{ObjectMeta: fleet.InNS("whole"), Status: appsv1.StatefulSetStatus{CurrentRevision: "latest", UpdateRevision: "latest"}},
 		},
-		Revisions: []appsv1.ControllerRevision{revision("below"), revision("latest"), revision("older")},
-		Pods: []corev1.Pod{
-			{ObjectMeta: func() metav1.ObjectMeta {
+		Pods: fleet.Pods(
+			corev1.Pod{ObjectMeta: func() metav1.ObjectMeta {
 				m := owned("agent", "DaemonSet", "registry-agent")
 				m.Namespace = "d8-system"
 				return m
 			}(), Spec: fleet.Spec("r.io/d8/a:1")},
-			{ObjectMeta: owned("pod", "DaemonSet", "registry-agent"), Spec: fleet.Spec("r.io/d8/a:1")},
-		},
+			corev1.Pod{ObjectMeta: owned("pod", "DaemonSet", "registry-agent"), Spec: fleet.Spec("r.io/d8/a:1")},
+		),
 	}
 	want := map[string]string{
 		"ReplicaSet ns/past": "retained", "ReplicaSet ns/ending": "", "ReplicaSet ns/now": "", "ReplicaSet ns/bare": "",

@@ -26,9 +26,9 @@ type Rollout struct {
 // String is that of the workload.
 func (ro Rollout) String() string { return ro.Workload.String() }
 
-// Progress is how far the platform's workloads have moved. It is measured several times
-// in a pass, by the same function: against the stored document for switchover,
-// and against the new document to act on.
+// Progress is how far the platform's workloads have moved. It is measured twice in a
+// pass, by the same function: against the stored document for switchover, and against
+// the new document to act on.
 type Progress struct {
 	todo     []Rollout
 	underway []Rollout
@@ -63,10 +63,10 @@ func (m *Mover) Measure(v *state.View) Progress {
 	if v.Doc.Desired.Workloads == (layout.Name{}) {
 		return p
 	}
-	names := v.KnownNames()
+	names, here := v.KnownNames(), &sight{v: v}
 	for _, w := range v.Inventory.Workloads() {
 		if w.Platform {
-			m.measureOne(&p, v, w, names)
+			m.measureOne(&p, here, w, names)
 		}
 	}
 	// A cache lists in any order, but every pass must begin the same rollouts.
@@ -77,7 +77,8 @@ func (m *Mover) Measure(v *state.View) Progress {
 }
 
 // measureOne adds one workload to the list that it belongs to, if any.
-func (m *Mover) measureOne(p *Progress, v *state.View, w cluster.Workload, names []layout.Name) {
+func (m *Mover) measureOne(p *Progress, here *sight, w cluster.Workload, names []layout.Name) {
+	v := here.v
 	ro := Rollout{Workload: w, Repointing: cluster.Repointing{Moves: cluster.Rebase(&w.Template.Spec, names, v.Doc.Desired.Workloads), Switch: v.Doc.Switch}}
 	toMove := !ro.None()
 	sent := m.sentIn(w.GetUID(), v.Doc.Switch)
@@ -102,14 +103,14 @@ func (m *Mover) measureOne(p *Progress, v *state.View, w cluster.Workload, names
 		p.todo = append(p.todo, ro)
 	case !patched || v.Doc.Moved() && !sent.late || w.Spared() != "": // not touched in this switch, or broken later: nobody waits for it
 	default:
-		m.measureUnderway(p, v, ro)
+		m.measureUnderway(p, here, ro)
 	}
 }
 
 // measureUnderway adds a workload whose template was changed in this switch, if its
 // rollout has not ended.
-func (m *Mover) measureUnderway(p *Progress, v *state.View, ro Rollout) {
-	ro.why, ro.broken = m.rolloutStatus(v, ro.Workload, v.Doc.Switch)
+func (m *Mover) measureUnderway(p *Progress, here *sight, ro Rollout) {
+	ro.why, ro.broken = m.rolloutStatus(here, ro.Workload, here.v.Doc.Switch)
 	switch {
 	case ro.why == "":
 		m.ended(ro.GetUID())

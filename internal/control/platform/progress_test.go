@@ -92,7 +92,7 @@ func TestOnlyANoOfTheAPIServerIsARefusal(t *testing.T) {
 		{apierrors.NewServiceUnavailable("no"), false},
 		{context.DeadlineExceeded, false},
 	} {
-		if got := refusal(c.err); (got != nil) != c.want {
+		if got := cluster.Refusal(c.err); (got != nil) != c.want {
 			t.Errorf("%v: told as %v", c.err, got)
 		}
 	}
@@ -118,7 +118,7 @@ func TestPodsOnAbsentNodesDoNotCount(t *testing.T) {
 	s := fleet.New("ds1:rolling")
 	s.Inventory.DaemonSets[0].Status = appsv1.DaemonSetStatus{DesiredNumberScheduled: 2, UpdatedNumberScheduled: 1, NumberAvailable: 1}
 	s.Inventory.DaemonSets[0].Annotations[v1alpha1.AnnotationAvailable] = "2"
-	s.Inventory.Pods = []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: "ds1-1", Labels: map[string]string{"app": "ds1"}}, Spec: corev1.PodSpec{NodeName: "down"}}}
+	s.Inventory.Pods = fleet.Pods(corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: "ds1-1", Labels: map[string]string{"app": "ds1"}}, Spec: corev1.PodSpec{NodeName: "down"}})
 	for notReady, done := range map[time.Duration]bool{0: false, time.Hour: true} {
 		s.Observed.Nodes = []switchover.Node{{Name: "down", Ready: notReady == 0, NotReadyFor: notReady}}
 		if p := mover().Measure(s); (len(p.underway) == 0) != done {

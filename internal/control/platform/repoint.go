@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -18,27 +16,25 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
-// DryRun tries all patches before deckhouse-registry names a new target. If one
+// DryRun tries all patches of a measurement before deckhouse-registry names a new target. If one
 // is refused, components and workloads stay where they were.
-func (m *Mover) DryRun(ctx context.Context, v *state.View) error {
+func (m *Mover) DryRun(ctx context.Context, v *state.View, p Progress) error {
 	if v.Doc.Desired.Registry.IsZero() {
 		return nil
 	}
 	if have := v.Registry; have != nil && have.Annotations[v1alpha1.AnnotationRegistryChecksum] == v.Doc.RegistryChecksum() {
 		return nil // it names the target already: a repair does not wait
 	}
-	p := m.Measure(v)
 	if len(p.next()) == 0 {
 		return nil
 	}
 	return m.dryRunAll(ctx, p, v.Doc)
 }
 
-// Repoint begins the rollouts that may begin now. Before that it tries every
+// Repoint begins the rollouts that may begin now by the same measurement. Before that it tries every
 // patch that is still to be made in a dry run: if a policy engine or a quota
 // refuses one, nothing is changed.
-func (m *Mover) Repoint(ctx context.Context, v *state.View) error {
-	p := m.Measure(v)
+func (m *Mover) Repoint(ctx context.Context, v *state.View, p Progress) error {
 	if len(p.todo) == 0 || !v.Doc.Desired.Repoint {
 		m.refused = nil
 		clear(m.tried)
@@ -91,7 +87,7 @@ func (m *Mover) dryRunAll(ctx context.Context, p Progress, doc state.Document) e
 			continue
 		}
 		err = fmt.Errorf("try to re-point %s: %w", ro, err)
-		no := refusal(err)
+		no := cluster.Refusal(err)
 		if no == nil { // the error is not about this workload
 			first = err
 			break
@@ -112,21 +108,6 @@ func (m *Mover) dryRunAll(ctx context.Context, p Progress, doc state.Document) e
 		return first
 	}
 	return lost
-}
-
-// refusal is the API server's answer if it refused the patch; nil if it was only
-// busy or could not be reached.
-func refusal(err error) *metav1.Status {
-	var answer apierrors.APIStatus
-	if !errors.As(err, &answer) {
-		return nil
-	}
-	status := answer.Status()
-	if status.Code < http.StatusBadRequest || status.Code >= http.StatusInternalServerError ||
-		slices.Contains([]int32{http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests}, status.Code) {
-		return nil
-	}
-	return &status
 }
 
 // dryRunOne tries the patch of one workload. Before that it asks the API server,

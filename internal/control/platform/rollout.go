@@ -3,8 +3,11 @@ package platform
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -35,14 +38,14 @@ type reached struct {
 // rolloutStatus says what a workload still waits for that was re-pointed in the
 // switch with this number; empty when it is done. Broken says that it does not
 // come up. Pods on nodes that the switch does not wait for do not count.
-func (m *Mover) rolloutStatus(v *state.View, w cluster.Workload, number int64) (why string, broken bool) {
+func (m *Mover) rolloutStatus(here *sight, w cluster.Workload, number int64) (why string, broken bool) {
 	if w.Unobserved {
 		return unobservedYet, false
 	}
 	if w.TemplateOnly {
 		return "", false
 	}
-	absent, stuck := stuckPods(v, w)
+	absent, stuck := here.stuckPods(w)
 	if stuck != "" {
 		return "Pod " + stuck + " waits for its image", true
 	}
@@ -56,43 +59,57 @@ func (m *Mover) rolloutStatus(v *state.View, w cluster.Workload, number int64) (
 	}
 	// A workload that was broken before is left after leaveBroken; any other counts
 	// as broken after stuckAfter.
-	still := m.withoutProgress(v, w, number)
+	still := m.withoutProgress(here.v, w, number)
 	if w.Pods.Available >= enough && (before < w.Pods.Wanted || absent > 0) {
 		if still >= m.leaveBroken {
 			return "", false
 		}
-		v.WakeIn(m.leaveBroken - still)
+		here.v.WakeIn(m.leaveBroken - still)
 	}
-	v.WakeIn(stuckAfter - still)
+	here.v.WakeIn(stuckAfter - still)
 	return why, w.Pods.Failed || w.Pods.Refused != "" || still >= stuckAfter
 }
 
-// stuckPods counts the pods of a workload on nodes that are away. Stuck names one
-// that has the new images and cannot pull them.
-func stuckPods(v *state.View, w cluster.Workload) (absent int, stuck string) {
-	for _, pod := range v.Inventory.PodsOf(w) {
-		switch {
-		case away(v, pod.Spec.NodeName):
+// sight is what rollouts look up for each workload and pod. It is made once in a
+// measurement, when the first rollout asks.
+type sight struct {
+	v       *state.View
+	pods    *podIndex
+	present map[string]bool // nodes that the switch waits for
+}
+
+func (s *sight) look() {
+	if s.pods != nil {
+		return
+	}
+	s.pods, s.present = indexPods(s.v.Inventory), map[string]bool{}
+	for i := range s.v.Observed.Nodes {
+		n := &s.v.Observed.Nodes[i]
+		s.present[n.Name] = (n.Ready || n.NotReadyFor < s.v.Observed.Settings.NotReadyFor) && !n.Exclude
+	}
+}
+
+// stuckPods counts the pods of a workload on nodes that the switch does not wait for.
+// Stuck names one that has the new images and cannot pull them. A pod that is not
+// scheduled may still start.
+func (s *sight) stuckPods(w cluster.Workload) (absent int, stuck string) {
+	s.look()
+	for _, pod := range s.pods.of(w) {
+		if pod.Node != "" && !s.present[pod.Node] {
 			absent++
-		case cluster.WaitsForImage(pod) && cluster.SameImages(pod, w.Template) && (stuck == "" || pod.Name < stuck):
+			continue
+		}
+		if _, waits := pod.WaitsForImage(); waits && sameImages(pod, w.Template) && (stuck == "" || pod.Name < stuck) {
 			stuck = pod.Name
 		}
 	}
 	return absent, stuck
 }
 
-// away reports whether the switch does not wait for a node. An empty name is a
-// pod that is not scheduled, which may still start.
-func away(v *state.View, node string) bool {
-	if node == "" {
-		return false
-	}
-	for _, n := range v.Observed.Nodes {
-		if n.Name == node {
-			return !n.Ready && n.NotReadyFor >= v.Observed.Settings.NotReadyFor || n.Exclude
-		}
-	}
-	return true
+// sameImages reports whether the Pod has all images of the template: an outdated Pod that
+// cannot start is not the switch's fault.
+func sameImages(pod *cluster.Pod, template *corev1.PodTemplateSpec) bool {
+	return !slices.ContainsFunc(cluster.Images(&template.Spec), func(image string) bool { return !slices.Contains(pod.Images, image) })
 }
 
 // missing says what a rollout still needs; empty when nothing. Before is how many

@@ -42,7 +42,7 @@ func TestAWorkloadIsDoneWhenItIsAsAvailableAsBefore(t *testing.T) {
 		d.Status = appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, AvailableReplicas: 3}
 		c.change(d)
 		s := fleet.Empty()
-		if got, _ := mover().rolloutStatus(s, cluster.WorkloadOf(d), 5); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+		if got, _ := mover().rolloutStatus(&sight{v: s}, cluster.WorkloadOf(d), 5); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
 			t.Errorf("%s: waits for %q, want %q", c.name, got, c.want)
 		}
 	}
@@ -78,12 +78,12 @@ func TestWhatGoesNoFurther(t *testing.T) {
 		r, s := mover(), atNow()
 		if c.lost {
 			s.Observed.Nodes = []switchover.Node{{Name: "lost", NotReadyFor: time.Hour}}
-			s.Inventory.Pods = []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", Labels: map[string]string{"app": "ds"}}, Spec: corev1.PodSpec{NodeName: "lost"}}}
+			s.Inventory.Pods = fleet.Pods(corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", Labels: map[string]string{"app": "ds"}}, Spec: corev1.PodSpec{NodeName: "lost"}})
 		}
 		start := s.Observed.Now
 		for _, at := range []time.Duration{0, BrokenBefore - 1, BrokenBefore, stuckAfter - 1, stuckAfter} {
 			s.Observed.Now, s.Later = start.Add(at), 0
-			why, broken := r.rolloutStatus(s, w, 5)
+			why, broken := r.rolloutStatus(&sight{v: s}, w, 5)
 			done := c.done > 0 && at >= c.done
 			if (why == "") != done || broken != (c.broken > 0 && at >= c.broken) {
 				t.Errorf("%s, after %v: %q, broken %t", c.name, at, why, broken)
@@ -158,7 +158,7 @@ func TestAPartitionKeepsItsPods(t *testing.T) {
 		set.Spec.Replicas = &three
 		set.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{Partition: &c.partition}
 		set.Status = appsv1.StatefulSetStatus{Replicas: 3, UpdatedReplicas: c.updated, AvailableReplicas: 3}
-		if got, _ := mover().rolloutStatus(fleet.Empty(), cluster.WorkloadOf(set), 5); got != c.want {
+		if got, _ := mover().rolloutStatus(&sight{v: fleet.Empty()}, cluster.WorkloadOf(set), 5); got != c.want {
 			t.Errorf("partition %d, %d updated: %q, want %q", c.partition, c.updated, got, c.want)
 		}
 	}
@@ -172,7 +172,7 @@ func TestRefusedPodsAreNamed(t *testing.T) {
 		Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue,
 		Message: `pods "d-5d9-x7k2p" is forbidden: exceeded quota: few, requested: pods=1, used: pods=1, limited: pods=1`,
 	}}}
-	why, broken := mover().rolloutStatus(fleet.Empty(), cluster.WorkloadOf(d), 5)
+	why, broken := mover().rolloutStatus(&sight{v: fleet.Empty()}, cluster.WorkloadOf(d), 5)
 	if want := "its Pods are refused: exceeded quota: few, requested: pods=1, used: pods=1, limited: pods=1"; why != want || !broken {
 		t.Errorf("%q, broken %t, want %q", why, broken, want)
 	}

@@ -46,13 +46,13 @@ func TestWhoseAReferenceIs(t *testing.T) {
 		Deployments: []appsv1.Deployment{
 			deployment(meta("d8-a", "d")), deployment(meta("mine", "d")), deployment(meta("d8-a", "past", ignored)), deployment(meta("old", "d")),
 		},
-		ReplicaSets: []appsv1.ReplicaSet{{ObjectMeta: meta("d8-a", "rs", madeBy("Deployment", "d8-a", "past")), Spec: appsv1.ReplicaSetSpec{Template: fleet.Template("r.io/d8/a:1")}}},
-		Pods: []corev1.Pod{
-			{ObjectMeta: meta("d8-a", "of-past", madeBy("ReplicaSet", "d8-a", "rs")), Spec: spec}, {ObjectMeta: meta("listed", "p"), Spec: spec},
-			{ObjectMeta: meta("d8-evil", "p"), Spec: spec}, {ObjectMeta: meta("mine", "p", ignored), Spec: spec},
-			{ObjectMeta: meta("unknown", "p"), Spec: spec}, {ObjectMeta: meta("d8-system", "p"), Spec: spec},
-			{ObjectMeta: meta("kube-system", "p"), Spec: spec}, {ObjectMeta: meta("kube-evil", "p"), Spec: spec},
-		},
+		Makers: fleet.Makers(&appsv1.ReplicaSet{ObjectMeta: meta("d8-a", "rs", madeBy("Deployment", "d8-a", "past")), Spec: appsv1.ReplicaSetSpec{Template: fleet.Template("r.io/d8/a:1")}}),
+		Pods: fleet.Pods(
+			corev1.Pod{ObjectMeta: meta("d8-a", "of-past", madeBy("ReplicaSet", "d8-a", "rs")), Spec: spec}, corev1.Pod{ObjectMeta: meta("listed", "p"), Spec: spec},
+			corev1.Pod{ObjectMeta: meta("d8-evil", "p"), Spec: spec}, corev1.Pod{ObjectMeta: meta("mine", "p", ignored), Spec: spec},
+			corev1.Pod{ObjectMeta: meta("unknown", "p"), Spec: spec}, corev1.Pod{ObjectMeta: meta("d8-system", "p"), Spec: spec},
+			corev1.Pod{ObjectMeta: meta("kube-system", "p"), Spec: spec}, corev1.Pod{ObjectMeta: meta("kube-evil", "p"), Spec: spec},
+		),
 	}
 	inv.Whose.Namespaces = []string{"listed"}
 	const moves, foreign, ignore = "moves ", "foreign ", "ignored "

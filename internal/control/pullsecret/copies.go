@@ -76,19 +76,20 @@ func Changes(v *state.View) []*corev1.Secret {
 // own namespace would get the registry's credentials.
 func pullNamespaces(v *state.View) []string {
 	refers := map[string]bool{}
-	note := func(namespace string, spec *corev1.PodSpec) {
-		if cluster.PullsWith(spec.ImagePullSecrets, v1alpha1.SecretRegistry) {
-			refers[namespace] = true
+	for _, w := range v.Inventory.Workloads() {
+		if cluster.PullsWith(w.Template.Spec.ImagePullSecrets, v1alpha1.SecretRegistry) {
+			refers[w.GetNamespace()] = true
 		}
 	}
-	for _, w := range v.Inventory.Workloads() {
-		note(w.GetNamespace(), &w.Template.Spec)
+	for _, maker := range v.Inventory.Makers {
+		if maker.Kind == "Job" && maker.PullsWithOurs {
+			refers[maker.Namespace] = true
+		}
 	}
-	for i := range v.Inventory.Jobs {
-		note(v.Inventory.Jobs[i].Namespace, &v.Inventory.Jobs[i].Spec.Template.Spec)
-	}
-	for i := range v.Inventory.Pods {
-		note(v.Inventory.Pods[i].Namespace, &v.Inventory.Pods[i].Spec)
+	for _, pod := range v.Inventory.Pods {
+		if pod.PullsWithOurs {
+			refers[pod.Namespace] = true
+		}
 	}
 	for id, secret := range v.Secrets {
 		if id.Name == v1alpha1.SecretRegistry && secret.Annotations[v1alpha1.AnnotationHosts] != "" {

@@ -202,7 +202,7 @@ func TestWhoGetsAPullSecret(t *testing.T) {
 	for _, namespace := range []string{"platform", "d8-evil", "kube-evil", "kube-system", "ending", "tenant"} {
 		pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "p", Labels: platform}}
 		pod.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: v1alpha1.SecretRegistry}}
-		s.Inventory.Pods = append(s.Inventory.Pods, pod)
+		s.Inventory.Pods = append(s.Inventory.Pods, cluster.PodOf(&pod))
 	}
 	for _, namespace := range []string{"left", "forged"} {
 		id := client.ObjectKey{Namespace: namespace, Name: v1alpha1.SecretRegistry}

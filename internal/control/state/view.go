@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -14,9 +15,9 @@ import (
 
 // View is what one pass works with: what is there, what switchover was told of
 // it, and what should be. The controller makes it. Those who are given it add to
-// Again and Later; Store.WithIdentity sets Notes and Rotated; Store.Publish and package pullsecret also replace the Secret that
-// they wrote, pullsecret sets Blocked, and component fills Observed.Proxy
-// and, with the controller, Identity.
+// Again and Later; Store.WithIdentity sets Notes and Rotated; Store.Publish and package
+// pullsecret also replace the Secret that they wrote, pullsecret sets Blocked, nodes sets
+// Refused, and component fills Observed.Proxy and, with the controller, Identity.
 type View struct {
 	*cluster.Snapshot
 	Observed switchover.Observed
@@ -36,6 +37,9 @@ type View struct {
 	// pass has moved on.
 	Identity Identity
 	Rotated  []Rotation
+	// Refused are nodes about which a write was not done in this pass. It stops
+	// nothing.
+	Refused map[string]error
 	// Again is whether something outside the cluster should be asked again
 	// although no object will change: a registry, or the proxy.
 	Again bool
@@ -54,11 +58,48 @@ func (v *View) note(format string, words ...any) {
 	v.Notes = append(v.Notes, fmt.Sprintf(format, words...))
 }
 
+// Refuse notes that a write about a node was not done.
+func (v *View) Refuse(node string, err error) {
+	if v.Refused == nil {
+		v.Refused = map[string]error{}
+	}
+	v.Refused[node] = errors.Join(v.Refused[node], err)
+}
+
+// Public is an error whose whole text users may read: it quotes no secret.
+type Public struct{ Err error }
+
+// Error is that of Err.
+func (p Public) Error() string { return p.Err.Error() }
+
+// Unwrap is Err.
+func (p Public) Unwrap() error { return p.Err }
+
 // BlockedErr joins the errors of the blocked namespaces, sorted by name.
-func (v *View) BlockedErr() error {
-	errs := make([]error, 0, len(v.Blocked))
-	for _, namespace := range slices.Sorted(maps.Keys(v.Blocked)) {
-		errs = append(errs, v.Blocked[namespace])
+func (v *View) BlockedErr() error { return joined(v.Blocked, "namespace(s)") }
+
+// RefusedErr joins the errors of the refused nodes, sorted by name.
+func (v *View) RefusedErr() error { return joined(v.Refused, "node(s)") }
+
+// Of many things that fail, mostReasons are told with the reason, and mostNames more
+// by name.
+const (
+	mostReasons = 3
+	mostNames   = 10
+)
+
+func joined(by map[string]error, what string) error {
+	names := slices.Sorted(maps.Keys(by))
+	var errs []error
+	for _, name := range names[:min(len(names), mostReasons)] {
+		errs = append(errs, by[name])
+	}
+	if more := names[len(errs):]; len(more) > 0 {
+		named := strings.Join(more[:min(len(more), mostNames)], ", ")
+		if len(more) > mostNames {
+			named += ", ..."
+		}
+		errs = append(errs, Public{fmt.Errorf("the same of %d more %s: %s", len(more), what, named)})
 	}
 	return errors.Join(errs...)
 }
@@ -86,13 +127,11 @@ func (v *View) KnownNames() []layout.Name {
 	return slices.Compact(names)
 }
 
-// WantedGeneration is what agents should report. It is that of the published
-// layout, not of the desired one: agents follow the Secret. The order back to the
-// legacy format has a generation of its own, newer than all that a node which was
-// away may still have.
+// WantedGeneration is what agents should report; 0 for nothing. It is that of the
+// published layout, not of the desired one: agents follow the Secret.
 func (v *View) WantedGeneration() int64 {
 	if v.Doc.Desired.Legacy {
-		return v.Doc.Generation
+		return 0
 	}
 	return Published(v.Layout).Layout.Generation
 }

@@ -18,19 +18,6 @@ import (
 // with is a view of an empty cluster.
 func with(doc Document) *View { return &View{Snapshot: &cluster.Snapshot{}, Doc: doc} }
 
-func TestTheOrderBackHasAGenerationOfItsOwn(t *testing.T) {
-	t.Parallel()
-	doc := Document{}
-	doc.Generation = 7
-	if got := with(doc).WantedGeneration(); got != 0 {
-		t.Errorf("nothing is published, and %d is wanted", got)
-	}
-	doc.Desired.Legacy = true
-	if got := with(doc).WantedGeneration(); got != 7 {
-		t.Errorf("the order has generation %d", got)
-	}
-}
-
 // waiting is a Document whose switch waits at Final, with a message.
 func waiting(message string) Document {
 	doc := Document{Switch: 5}

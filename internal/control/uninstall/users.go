@@ -34,11 +34,16 @@ func (u *uninstaller) pullSecretUsers(ctx context.Context) (map[string][]string,
 
 // pullSecrets are those of a ServiceAccount, a pod or a pod template.
 func pullSecrets(o client.Object) []corev1.LocalObjectReference {
-	if account, ok := o.(*corev1.ServiceAccount); ok {
-		return account.ImagePullSecrets
+	switch o := o.(type) {
+	case *corev1.ServiceAccount:
+		return o.ImagePullSecrets
+	case *corev1.Pod:
+		return o.Spec.ImagePullSecrets
+	case *batchv1.Job:
+		return o.Spec.Template.Spec.ImagePullSecrets
 	}
-	if spec := cluster.PodSpecOf(o); spec != nil {
-		return spec.ImagePullSecrets
+	if w := cluster.WorkloadOf(o); w.Template != nil {
+		return w.Template.Spec.ImagePullSecrets
 	}
 	return nil
 }

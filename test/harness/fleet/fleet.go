@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -71,7 +72,7 @@ func New(words ...string) *state.View {
 		if state == "stuck" {
 			pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name + "-1", Labels: selector.MatchLabels}, Spec: Spec(image)}
 			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}
-			v.Inventory.Pods = append(v.Inventory.Pods, pod)
+			v.Inventory.Pods = append(v.Inventory.Pods, cluster.PodOf(&pod))
 		}
 	}
 	return v
@@ -99,6 +100,24 @@ func Spec(image string) corev1.PodSpec {
 
 // Template is the template of such a pod.
 func Template(image string) corev1.PodTemplateSpec { return corev1.PodTemplateSpec{Spec: Spec(image)} }
+
+// Pods are pods as a pass sees them.
+func Pods(full ...corev1.Pod) []*cluster.Pod {
+	pods := make([]*cluster.Pod, 0, len(full))
+	for i := range full {
+		pods = append(pods, cluster.PodOf(&full[i]))
+	}
+	return pods
+}
+
+// Makers are ReplicaSets, Jobs and the like as a pass sees them.
+func Makers(full ...client.Object) []*cluster.Maker {
+	makers := make([]*cluster.Maker, 0, len(full))
+	for _, o := range full {
+		makers = append(makers, cluster.MakerOf(o))
+	}
+	return makers
+}
 
 // Client is one that reaches no API server.
 func Client() *cluster.Client {

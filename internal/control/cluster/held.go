@@ -1,0 +1,82 @@
+package cluster
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/shelf"
+)
+
+// held is what is kept of an object of which a large cluster has a hundred thousand:
+// little for itself, the rest once for all that are alike. It is never changed.
+type held struct {
+	*Alike
+	Name              string
+	UID               types.UID
+	ResourceVersion   string
+	DeletionTimestamp *metav1.Time
+	Annotations       map[string]string // those that a pass looks at
+}
+
+// Alike is what objects of one template have in common.
+type Alike struct {
+	metav1.ObjectMeta // namespace, labels and the controller among the owners
+	// Images are all image references.
+	Images []string
+	// PullsWithOurs: deckhouse-registry is one of the pull secrets.
+	PullsWithOurs bool
+}
+
+// hold keeps what a pass looks at in any kind of object.
+func hold(m *metav1.ObjectMeta, spec *corev1.PodSpec) held {
+	h := held{Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, DeletionTimestamp: m.DeletionTimestamp}
+	h.Alike = &Alike{Images: Images(spec), PullsWithOurs: PullsWith(spec.ImagePullSecrets, v1alpha1.SecretRegistry)}
+	h.Namespace = m.Namespace
+	if owner := metav1.GetControllerOfNoCopy(m); owner != nil {
+		h.OwnerReferences = []metav1.OwnerReference{{Kind: owner.Kind, Name: owner.Name, UID: owner.UID, Controller: owner.Controller}}
+	}
+	if IsIgnored(m) {
+		h.Annotations = map[string]string{v1alpha1.AnnotationIgnore: "true"}
+	}
+	return h
+}
+
+// share replaces what is alike by what others hold already.
+func (h *held) share(with *shelf.Shelf[Alike]) { h.Alike = with.Keep(h.id(), h.Alike) }
+
+func (a *Alike) id() shelf.ID {
+	var b bytes.Buffer
+	word := func(s string) { fmt.Fprintf(&b, "%d:%s", len(s), s) }
+	word(a.Namespace)
+	for _, key := range slices.Sorted(maps.Keys(a.Labels)) {
+		word(key)
+		word(a.Labels[key])
+	}
+	fmt.Fprint(&b, "owners", len(a.OwnerReferences), a.PullsWithOurs)
+	for i := range a.OwnerReferences {
+		word(string(a.OwnerReferences[i].UID))
+	}
+	for _, image := range a.Images {
+		word(image)
+	}
+	return sha256.Sum256(b.Bytes())
+}
+
+// What follows makes a client.Object of it; the rest of that is Alike's.
+
+func (h *held) GetName() string                    { return h.Name }
+func (h *held) GetUID() types.UID                  { return h.UID }
+func (h *held) GetResourceVersion() string         { return h.ResourceVersion }
+func (h *held) GetDeletionTimestamp() *metav1.Time { return h.DeletionTimestamp }
+func (h *held) GetAnnotations() map[string]string  { return h.Annotations }
+func (h *held) GetObjectMeta() metav1.Object       { return h }
+func (h *held) GetObjectKind() schema.ObjectKind   { return schema.EmptyObjectKind }

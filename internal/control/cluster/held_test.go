@@ -1,0 +1,80 @@
+package cluster
+
+import (
+	"runtime"
+	"slices"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+)
+
+// wholePod is a Pod as the API server sends it.
+func wholePod(namespace, name string) *corev1.Pod {
+	yes := true
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: namespace, Name: name, UID: "uid-of-" + "pod", ResourceVersion: "7", Labels: map[string]string{"app": "a"},
+		Annotations:     map[string]string{"some": "annotation"},
+		OwnerReferences: []metav1.OwnerReference{{Kind: "Other"}, {APIVersion: "apps/v1", Kind: "DaemonSet", Name: "a", UID: "uid-of-a", Controller: &yes}},
+	}}
+	pod.Spec.NodeName = "w1"
+	pod.Spec.Containers = []corev1.Container{{Name: "main", Image: "r.io/a:1", Env: make([]corev1.EnvVar, 20)}, {Name: "more", Image: "r.io/b:1"}}
+	pod.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: v1alpha1.SecretRegistry}}
+	return pod
+}
+
+// TestPodsOfATemplateShare: what pods of one template have in common is there once, and
+// each is an object by its own name.
+func TestPodsOfATemplateShare(t *testing.T) {
+	t.Parallel()
+	var s slimmer
+	one, two, other := s.pod(wholePod("ns", "one")), s.pod(wholePod("ns", "two")), s.pod(wholePod("other", "one"))
+	if one.Alike != two.Alike || one.Alike == other.Alike {
+		t.Error("pods of a template share nothing, or with another namespace")
+	}
+	var o client.Object = two
+	if client.ObjectKeyFromObject(o) != (client.ObjectKey{Namespace: "ns", Name: "two"}) || o.GetUID() != "uid-of-pod" || o.GetResourceVersion() != "7" {
+		t.Errorf("it is %s/%s", o.GetNamespace(), o.GetName())
+	}
+	owner := metav1.GetControllerOf(two)
+	if owner == nil || owner.UID != "uid-of-a" || !slices.Equal(two.Images, []string{"r.io/a:1", "r.io/b:1"}) || !two.PullsWithOurs || two.Node != "w1" || len(two.Annotations) > 0 {
+		t.Errorf("it is held as %+v of %+v", two, two.Alike)
+	}
+	if ours := s.pod(wholePod(v1alpha1.Namespace, "ours")); ours.Annotations["some"] == "" {
+		t.Error("what our own pods say of themselves is lost")
+	}
+}
+
+// TestCachesHoldLittle: a whole Pod or ReplicaSet has some ten kilobytes.
+func TestCachesHoldLittle(t *testing.T) {
+	for what, whole := range map[string]func() client.Object{
+		"Pod": func() client.Object { return wholePod("ns", "one") },
+		"ReplicaSet": func() client.Object {
+			pod := wholePod("ns", "one")
+			return &appsv1.ReplicaSet{ObjectMeta: pod.ObjectMeta, Spec: appsv1.ReplicaSetSpec{Template: corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}}}
+		},
+	} {
+		const many, most = 10_000, 300
+		kept, keep := make([]any, 0, many), inCaches(t, whole())
+		before := heapOf()
+		for range many {
+			kept = append(kept, keep(whole()))
+		}
+		if got := (heapOf() - before) / many; got > most {
+			t.Errorf("of a %s %d bytes are kept, more than %d", what, got, most)
+		}
+		runtime.KeepAlive(kept)
+	}
+}
+
+func heapOf() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

@@ -1,0 +1,110 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// pageSize is how many objects one live LIST asks for.
+const pageSize = 500
+
+// lister reads whole lists: from a cache at once, from the API server page by
+// page. After an error it reads nothing more.
+type lister struct {
+	ctx  context.Context //nolint:containedctx // lives for one call of Take or TakeLive
+	from client.Reader
+	// held is the cache that from reads; nil for the API server.
+	held cache.Informers
+	err  error
+}
+
+// every adds all objects of a kind to a slice. Like is an empty list of the kind. Slim
+// makes of one that was read from the API server what the cache would hold.
+func every[T any](l *lister, to *[]T, like client.ObjectList, slim func(*T), opts ...client.ListOption) {
+	pages(l, like, opts, func(page []T) {
+		if l.held == nil && slim != nil {
+			for i := range page {
+				slim(&page[i])
+			}
+		}
+		if *to == nil {
+			*to = page
+		} else {
+			*to = append(*to, page...)
+		}
+	})
+}
+
+// each adds all objects of a kind to a slice in the type in which the cache holds them.
+// Of what is read from the API server only that remains of each page: whole pods of a
+// large cluster are gigabytes.
+func each[O, T any, P interface {
+	*O
+	client.Object
+}](l *lister, to *[]*T, kind P, like client.ObjectList, slim func(client.Object) *T) {
+	if l.held == nil {
+		pages(l, like, nil, func(page []O) {
+			for i := range page {
+				*to = append(*to, slim(P(&page[i])))
+			}
+		})
+		return
+	}
+	if l.err != nil {
+		return
+	}
+	informer, err := l.held.GetInformer(l.ctx, kind)
+	if err != nil {
+		l.err = fmt.Errorf("list %T: %w", kind, err)
+		return
+	}
+	// A list of the cache's own would be of the kind, and a copy.
+	holder, ok := informer.(interface{ GetStore() toolscache.Store })
+	if !ok {
+		l.err = fmt.Errorf("list %T: %T has no store", kind, informer)
+		return
+	}
+	objects := holder.GetStore().List()
+	*to = slices.Grow(*to, len(objects))
+	for _, o := range objects {
+		object, ok := o.(*T)
+		if !ok {
+			l.err = fmt.Errorf("list %T: the cache holds %T", kind, o)
+			return
+		}
+		*to = append(*to, object)
+	}
+}
+
+// pages lists a kind and shows what was found, page by page. A cache answers in one.
+func pages[T any](l *lister, like client.ObjectList, opts []client.ListOption, show func([]T)) {
+	if l.held == nil {
+		opts = append(opts, client.Limit(pageSize))
+	} else {
+		opts = append(opts, client.UnsafeDisableDeepCopy)
+	}
+	for token := ""; l.err == nil; {
+		page, _ := like.DeepCopyObject().(client.ObjectList) // a fresh one: decoding into a used one reuses its maps
+		if err := l.from.List(l.ctx, page, append(slices.Clone(opts), client.Continue(token))...); err != nil {
+			l.err = fmt.Errorf("list %T: %w", page, err)
+			return
+		}
+		items, _ := meta.GetItemsPtr(page)
+		found, ok := items.(*[]T)
+		if !ok {
+			l.err = fmt.Errorf("list %T: it holds no %T", page, *new(T))
+			return
+		}
+		show(*found)
+		// A cache answers with a token that it does not understand.
+		if token = page.GetContinue(); token == "" || l.held != nil {
+			return
+		}
+	}
+}
