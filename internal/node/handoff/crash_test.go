@@ -3,6 +3,7 @@ package handoff
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -65,6 +66,28 @@ func TestCrashWhileSaving(t *testing.T) {
 					break
 				}
 			}
+		}
+	}
+}
+
+// What was saved is served, or reported, in the next moment: by then it is on disk.
+func TestSavedIsOnDisk(t *testing.T) {
+	t.Parallel()
+	f, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, save := range map[string]func(StateDir) error{
+		f.servePath(fileLayout): func(f StateDir) error { return f.SaveLayout([]byte("x")) },
+		f.nodePath(fileMemory):  func(f StateDir) error { return f.SaveMemory(1) },
+	} {
+		seen := &durabletest.FS{FS: f.fsys}
+		if err := save(f.On(seen)); err != nil {
+			t.Fatal(err)
+		}
+		last := len(seen.Changes) - 1
+		if last < 1 || seen.Changes[last-1].String() != "rename "+name || seen.Changes[last].String() != "sync "+filepath.Dir(name) {
+			t.Errorf("%s: %v", name, seen.Changes)
 		}
 	}
 }

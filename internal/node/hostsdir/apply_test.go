@@ -247,6 +247,24 @@ func TestShadowOfTheFixedAddressIsReported(t *testing.T) {
 	}
 }
 
+// containerd prefers the other spelling, which is somebody's: for a name that is theirs
+// too we write nothing beside it. The fixed address is nobody else's.
+func TestAShadowedNameIsLeft(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	put(t, dir, "b.example.com_8443_/hosts.toml", "x")
+	put(t, dir, "registry.d8-system.svc_5001_/hosts.toml", "x")
+	res := apply(t, open(t, dir), render(t, published(t, registryB())))
+	if len(res.Conflicts) != 2 {
+		t.Errorf("conflicts %+v", res.Conflicts)
+	}
+	for name, there := range map[string]bool{"b.example.com:8443": false, fixed: true} {
+		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != there {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestLinksAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	outside, dir := t.TempDir(), t.TempDir()

@@ -117,6 +117,26 @@ func TestNamesOnTheirWayOutAreSavedFirst(t *testing.T) {
 	}
 }
 
+// A layout that is published again while the order to forget it stands is served on.
+func TestWhatIsPublishedAgainIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	k := keeperIn(t, t.TempDir())
+	now := time.Now()
+	k.retired.now = func() time.Time { return now }
+	data := encode(t, published(2, dead("new")))
+	for _, found := range []bool{true, false, true} {
+		if err := k.offer(data, found); err != nil {
+			t.Fatal(err)
+		}
+		k.forget(2) // it is heard only while there is none
+	}
+	now = now.Add(time.Hour)
+	k.sweep()
+	if status, _ := k.snapshot(); status.Generation != 2 || k.table.Generation() != 2 {
+		t.Errorf("%+v, table %d", status, k.table.Generation())
+	}
+}
+
 // TestForget: the way back to before the first layout, and forth again.
 func TestForget(t *testing.T) {
 	t.Parallel()
