@@ -124,6 +124,11 @@ type ModuleCondition struct {
 	Reason string `json:"reason,omitempty"`
 	// +optional
 	Message string `json:"message,omitempty"`
+	// SettingsGeneration is metadata.generation of the ModuleConfig deckhouse that
+	// IsReady speaks of. It is not called observedGeneration: kubectl compares that
+	// with the Module's own, and would wait for ever.
+	// +optional
+	SettingsGeneration int64 `json:"settingsGeneration,omitempty"`
 	// +optional
 	LastProbeTime metav1.Time `json:"lastProbeTime,omitzero"`
 	// +optional

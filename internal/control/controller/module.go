@@ -74,7 +74,7 @@ func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View
 	}
 	now := metav1.NewTime(r.cluster.Now().Truncate(1e9))
 	setModuleCondition(status, deckhousev1alpha1.ConditionEnabledByModuleManager, enabled, disabled, now)
-	setModuleCondition(status, deckhousev1alpha1.ConditionIsReady, ready, message, now)
+	setModuleCondition(status, deckhousev1alpha1.ConditionIsReady, ready, message, now).SettingsGeneration = v.Observed.Spec.Generation
 }
 
 // dangers are what is allowed and often not meant, for as long as it is so.
@@ -99,7 +99,7 @@ func notes(all []string) string {
 	return strings.Join(lines, "\n")
 }
 
-func setModuleCondition(status *deckhousev1alpha1.ModuleStatus, kind string, value metav1.ConditionStatus, message string, now metav1.Time) {
+func setModuleCondition(status *deckhousev1alpha1.ModuleStatus, kind string, value metav1.ConditionStatus, message string, now metav1.Time) *deckhousev1alpha1.ModuleCondition {
 	i := slices.IndexFunc(status.Conditions, func(c deckhousev1alpha1.ModuleCondition) bool { return c.Type == kind })
 	if i < 0 {
 		status.Conditions = append(status.Conditions, deckhousev1alpha1.ModuleCondition{Type: kind})
@@ -110,6 +110,7 @@ func setModuleCondition(status *deckhousev1alpha1.ModuleStatus, kind string, val
 		c.Status, c.LastTransitionTime = value, now
 	}
 	c.Message = message
+	return c
 }
 
 // moduleReference is the object of Events about the switch.

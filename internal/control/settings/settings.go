@@ -59,10 +59,14 @@ func Read(ctx context.Context, live client.Reader) (switchover.Spec, error) {
 		return switchover.Spec{}, err
 	case config == nil:
 		return switchover.Spec{Problem: "ModuleConfig deckhouse does not exist."}, nil
-	case config.Spec.Settings == nil:
-		return Parse(nil), nil
 	}
-	return Parse(config.Spec.Settings.Raw), nil
+	var raw []byte
+	if config.Spec.Settings != nil {
+		raw = config.Spec.Settings.Raw
+	}
+	spec := Parse(raw)
+	spec.Generation = config.Generation
+	return spec, nil
 }
 
 // moduleConfig reads one; nil when there is none, or when the cluster does not know

@@ -21,6 +21,9 @@ type Spec struct {
 	Upstream upstream.Upstream
 	// Problem is empty when Mode is set.
 	Problem string
+	// Generation is that of the ModuleConfig that this was read from; 0 without one.
+	// Nothing is decided by it.
+	Generation int64
 }
 
 // Hash identifies what is asked for: a SHA-256 in hex over mode and
