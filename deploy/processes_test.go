@@ -219,6 +219,7 @@ func TestControllerMarksNodes(t *testing.T) {
 		{"label", "{metadata: {labels: {node.deckhouse.io/containerd-config-registry: custom}}}", ""},
 		{"annotation", "{metadata: {annotations: {registry.deckhouse.io/version: abc}}}", ""},
 		{"taint", "{spec: {taints: [" + mine + ", " + ours + "]}}", ""},
+		{"taint that says how it came", "{spec: {taints: [" + mine + ", {key: registry.deckhouse.io/not-converged, value: joining, effect: NoSchedule}]}}", ""},
 		{"no taint", "{spec: {taints: [" + mine + "]}}", ""},
 		{"remove label and annotation", "{metadata: {labels: {node.deckhouse.io/containerd-config-registry: null}, annotations: {registry.deckhouse.io/version: null}}}", ""},
 		{"another label", "{metadata: {labels: {role: master}}}", label},

@@ -324,3 +324,37 @@ func TestThreatModelNamesItsTests(t *testing.T) {
 		}
 	}
 }
+
+// Each rule of the protocol that the property test leaves out is on its page, and each
+// number and test that the page names is there.
+func TestProtocolNamesItsRules(t *testing.T) {
+	t.Parallel()
+	page := read(t, "protocol.md")
+	var tests strings.Builder
+	for _, file := range files(t, regexp.MustCompile(`_test\.go$`)) {
+		tests.WriteString(read(t, "../"+file))
+	}
+	left := map[string]bool{}
+	for _, m := range regexp.MustCompile(`\{name: "(R\d+) `).FindAllStringSubmatch(tests.String(), -1) {
+		left[m[1]] = true
+	}
+	named := map[string]bool{}
+	for _, rule := range regexp.MustCompile(`\bR\d+\b`).FindAllString(page, -1) {
+		if named[rule] = true; !left[rule] {
+			t.Errorf("protocol.md names %s, which no test leaves out", rule)
+		}
+	}
+	for rule := range left {
+		if !named[rule] {
+			t.Errorf("protocol.md does not name %s", rule)
+		}
+	}
+	for _, m := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(page, -1) {
+		if !strings.Contains(tests.String(), "func "+m[1]+"(t ") {
+			t.Errorf("protocol.md names %s, which is not there", m[1])
+		}
+	}
+	if len(left) < 20 {
+		t.Errorf("only %d rules are left out: has the form changed?", len(left))
+	}
+}

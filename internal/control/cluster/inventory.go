@@ -27,6 +27,7 @@ type Inventory struct {
 	RequiredImages []corev1.ConfigMap
 	RegistryNodes  []v1alpha1.RegistryNode
 	Pods           []*Pod
+	Nodes          []corev1.Node // only if Live; else they are in the Snapshot
 	// Live is whether all of it was listed from the API server in this pass.
 	Live bool
 	// Whose says which of its workloads are whose.
@@ -61,6 +62,9 @@ func (c *Client) takeInventory(l *lister, live bool) (*Inventory, error) {
 		return shared.pod(pod)
 	})
 	every(l, &namespaces, &corev1.NamespaceList{}, nil)
+	if live { // last: what may be taken away depends on how they are now
+		every(l, &inv.Nodes, &corev1.NodeList{}, slimNode)
+	}
 	if l.err != nil {
 		return nil, l.err
 	}

@@ -32,7 +32,7 @@ type Snapshot struct {
 // user who deleted them. So is the ConfigMap: the cache holds only those that
 // users label for us.
 func Take(ctx context.Context, c *Client) (*Snapshot, error) {
-	s := &Snapshot{RegistryNodes: map[string]*v1alpha1.RegistryNode{}}
+	s := &Snapshot{}
 	var err error
 	if s.Layout, err = Get[corev1.Secret](ctx, c.Live, Here(v1alpha1.SecretLayout)); err != nil {
 		return nil, err
@@ -47,9 +47,7 @@ func Take(ctx context.Context, c *Client) (*Snapshot, error) {
 	if s.Inventory, err = c.takeInventory(l, false); err != nil {
 		return nil, err
 	}
-	for i := range s.Inventory.RegistryNodes {
-		s.RegistryNodes[s.Inventory.RegistryNodes[i].Name] = &s.Inventory.RegistryNodes[i]
-	}
+	s.RegistryNodes = ByNode(s.Inventory.RegistryNodes)
 	var secrets []corev1.Secret
 	var services []corev1.Service
 	every(l, &s.Nodes, &corev1.NodeList{}, slimNode)
@@ -57,6 +55,15 @@ func Take(ctx context.Context, c *Client) (*Snapshot, error) {
 	every(l, &services, &corev1.ServiceList{}, nil, client.InNamespace(v1alpha1.Namespace))
 	s.Secrets, s.Services = byKey(secrets), byKey(services)
 	return s, l.err
+}
+
+// ByNode are RegistryNodes by the name of their node.
+func ByNode(all []v1alpha1.RegistryNode) map[string]*v1alpha1.RegistryNode {
+	m := make(map[string]*v1alpha1.RegistryNode, len(all))
+	for i := range all {
+		m[all[i].Name] = &all[i]
+	}
+	return m
 }
 
 // Get reads one object; nil when there is none.

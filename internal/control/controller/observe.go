@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -46,29 +47,31 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	return v, progress, r.observeLive(ctx, v, names)
 }
 
-// observeLive observes what step Final needs: it lists everything past the caches,
-// then checks the target for exactly the images found. It does so when the next
-// step could remove something, but not too often.
+// observeLive looks past the caches when the next step could take something away,
+// but not too often: at all that refers to images, and then at the nodes. What the
+// pass does after that, it does with these nodes.
 func (r *Reconciler) observeLive(ctx context.Context, v *state.View, names []layout.Name) error {
 	o := &v.Observed
 	if !r.protocol.NeedsLive(v.Doc.State, *o) {
 		return nil
 	}
-	if wait, why := r.images.live.pause(v.Doc, o.Now); wait > 0 {
-		v.Later, o.Census.Problem = wait, why
+	wait, why := r.images.live.pause(v.Doc, o.Now)
+	if wait > 0 && !r.protocol.AsksForLegacy(v.Doc.State, *o) {
+		v.WakeIn(wait)
+		o.Census.Problem = cmp.Or(o.Census.Problem, why)
 		return nil
 	}
 	inv, err := r.cluster.TakeLive(ctx)
 	if err != nil {
 		return err
 	}
+	v.Close = inv
 	o.Census = r.mover.Census(inv, names, v.Doc.Switch, r.images.own)
-	request := r.protocol.CheckRequest(v.Doc.State, *o)
-	if request.IsZero() || o.Census.Problem != "" {
-		return nil
+	v.Nodes, v.RegistryNodes = inv.Nodes, cluster.ByNode(inv.RegistryNodes)
+	o.Nodes = r.nodes.Observe(v.Snapshot, v.Doc.SafeGeneration > 0, o.Now)
+	if request := r.protocol.CheckRequest(v.Doc.State, *o); !o.Check.At.IsZero() && o.Check.Fingerprint == request.Fingerprint() {
+		r.images.lastWord(ctx, v, request)
 	}
-	o.FinalCheck = r.images.now(ctx, v, request, inv)
-	v.Again = v.Again || o.FinalCheck.At.IsZero()
 	return nil
 }
 

@@ -92,7 +92,7 @@ func (r *Reconciler) pass(ctx context.Context) (reconcile.Result, error) {
 	})
 	v.Doc, v.Reads = doc, r.protocol.Reads(doc.State, v.Observed)
 	r.reports.metrics.set(doc)
-	r.images.runner.Want(r.images.request(r.protocol.CheckRequest(doc.State, v.Observed), v, v.Inventory))
+	r.images.want(r.protocol, v)
 	if r.tells(doc, v.Observed) {
 		err = r.apply(ctx, v)
 	}

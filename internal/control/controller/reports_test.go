@@ -30,25 +30,22 @@ func waiting(message string) state.Document {
 	return doc
 }
 
-// TestLiveChecksThatFailArePaced: the pause grows with each failure, and the message
-// stays the same.
-func TestLiveChecksThatFailArePaced(t *testing.T) {
+// TestCloseLooksArePaced: after the second the pause grows with each look that did not
+// end its step, and the reason for an incomplete one stays.
+func TestCloseLooksArePaced(t *testing.T) {
 	t.Parallel()
 	r, doc := &images{}, waiting("an image is missing")
 	now := time.Now()
-	o := switchover.Observed{Now: now, Census: switchover.Census{Live: true}, FinalCheck: switchover.CheckReport{FailureCount: 1}}
-	if wait, _ := r.live.pause(doc, now); wait != 0 {
-		t.Errorf("the first look waits %v", wait)
-	}
+	o := switchover.Observed{Now: now, Census: switchover.Census{Live: true, Problem: "forbidden"}}
 	var waits []time.Duration
-	for range 8 {
-		r.remember(o, doc)
+	for range 9 {
 		wait, why := r.live.pause(doc, now)
-		if waits = append(waits, wait); why != "an image is missing" {
-			t.Errorf("it says %q", why)
+		if waits = append(waits, wait); (wait > 0) != (why == "an image is missing") {
+			t.Errorf("waits %v, and says %q", wait, why)
 		}
+		r.remember(o, doc)
 	}
-	if waits[0] != liveMin || waits[1] != 2*liveMin || waits[7] != liveMax {
+	if waits[0] != 0 || waits[1] != 0 || waits[2] != liveMin || waits[3] != 2*liveMin || waits[8] != liveMax {
 		t.Errorf("waits %v", waits)
 	}
 	if wait, _ := r.live.pause(doc, now.Add(liveMax)); wait != 0 {
@@ -59,13 +56,12 @@ func TestLiveChecksThatFailArePaced(t *testing.T) {
 	if wait, _ := r.live.pause(changed, now); wait != 0 {
 		t.Errorf("a change of mind waits %v", wait)
 	}
-	r.remember(switchover.Observed{}, doc) // a pass without a live check changes nothing
+	r.remember(switchover.Observed{}, doc) // a pass without a close look changes nothing
 	if wait, _ := r.live.pause(doc, now); wait == 0 {
 		t.Error("a pass in between makes it forget")
 	}
-	o.FinalCheck = switchover.CheckReport{}
-	if r.remember(o, doc); r.live.failures != 0 {
-		t.Error("a look that let the switch go on counts as failed")
+	if r.remember(o, changed); r.live.looks != 1 {
+		t.Error("the looks of another step count")
 	}
 }
 

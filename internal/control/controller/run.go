@@ -187,7 +187,7 @@ func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selec
 		},
 	}
 	check := precheck.Checker{Transport: cfg.transport()}
-	asked := &images{own: cfg.Image, check: check, runner: precheck.NewRunner(check, c.Wake, log)}
+	asked := &images{own: cfg.Image, check: check, runner: precheck.NewRunner(check, cfg.Now, c.Wake, log)}
 	return &Reconciler{
 		protocol: protocol,
 		settings: cfg.Settings,
@@ -197,7 +197,7 @@ func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selec
 		secrets:  pullsecret.NewKeeper(c),
 		mover:    platform.NewMover(c, cfg.LeaveBroken),
 		own: component.NewKeeper(c, cfg.Config, list, func(ctx context.Context, v *state.View, req switchover.CheckRequest) switchover.CheckReport {
-			return asked.now(ctx, v, req, v.Inventory)
+			return asked.check.Check(ctx, asked.request(req, v))
 		}),
 		images:  asked,
 		reports: &reports{cluster: c},

@@ -55,8 +55,12 @@ type Request struct {
 }
 
 func (r Request) same(o Request) bool {
-	return r.Fingerprint == o.Fingerprint && r.Upstream == o.Upstream && r.Own == o.Own && r.Compare == o.Compare &&
-		slices.Equal(r.Images, o.Images) && slices.Equal(r.Architectures, o.Architectures)
+	return r.Fingerprint == o.Fingerprint && r.sameRegistry(o) && r.Own == o.Own && r.Compare == o.Compare && slices.Equal(r.Images, o.Images)
+}
+
+// sameRegistry reports whether an image that is found for one is found for the other.
+func (r Request) sameRegistry(o Request) bool {
+	return r.Upstream == o.Upstream && slices.Equal(r.Architectures, o.Architectures)
 }
 
 // Checker asks one registry for manifests.
@@ -72,7 +76,7 @@ type Checker struct {
 // Check asks for every image once and reports what it found. It ends early when
 // the registry refuses everything.
 func (c Checker) Check(ctx context.Context, req Request) switchover.CheckReport {
-	round := newRound(req)
+	round := newRound(req, nil)
 	c.run(ctx, round, func() {})
 	return round.report(time.Now())
 }
@@ -84,6 +88,7 @@ type round struct {
 	mu      sync.Mutex
 	pending []string
 	failed  map[string]error
+	found   []string // nil after the registry as a whole failed
 	done    int
 	// streak is how many answers in a row were refusals. A registry that fails in
 	// the middle is not asked for all the rest: each would take its time limit.
@@ -91,8 +96,19 @@ type round struct {
 	problem error
 }
 
-func newRound(req Request) *round {
-	return &round{req: req, pending: distinct(req.Images), failed: map[string]error{}}
+// newRound begins one. Images that are believed to be there are not asked for.
+func newRound(req Request, believed map[string]bool) *round {
+	all := distinct(req.Images)
+	pending := slices.DeleteFunc(slices.Clone(all), func(image string) bool { return believed[image] })
+	return &round{req: req, pending: pending, failed: map[string]error{}, found: []string{}, done: len(all) - len(pending)}
+}
+
+// answered are the images that were found by asking; nil if the registry as a whole
+// failed.
+func (r *round) answered() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.found
 }
 
 // run asks for all pending images once. Those that fail stay pending. It calls
@@ -106,7 +122,9 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 		err = c.checkAccess(ctx, reg, r)
 	}
 	r.mu.Lock()
-	r.problem = err
+	if r.problem = err; err != nil && ctx.Err() == nil {
+		r.found = nil
+	}
 	todo := r.pending
 	r.mu.Unlock()
 	progress()
@@ -175,6 +193,7 @@ func (r *round) record(image string, err error) error {
 	defer r.mu.Unlock()
 	if err == nil {
 		r.done++
+		r.found = append(r.found, image)
 		r.streak = 0
 		delete(r.failed, image)
 		return nil
@@ -214,6 +233,9 @@ func (r *round) refused() bool {
 func (r *round) settle(interrupted error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.problem != nil {
+		r.found = nil
+	}
 	if r.problem == nil && interrupted != nil {
 		r.problem = fmt.Errorf("the check was interrupted: %w", interrupted)
 	}

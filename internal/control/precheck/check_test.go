@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -336,55 +335,5 @@ func TestBadReferencesAreFailuresOfTheirOwn(t *testing.T) {
 	report := c.Check(t.Context(), Request{Upstream: u, Images: []string{":1", "x@sha256:zz", "x@" + digestOf("a")}})
 	if report.Done != 1 || report.FailureCount != 2 {
 		t.Errorf("got %+v", report)
-	}
-}
-
-func TestRunnerTriesUntilAllIsThere(t *testing.T) {
-	t.Parallel()
-	s, u, c := open(t)
-	s.put("/v2/sys/d8/manifests/1", image)
-	woken := make(chan struct{}, 100)
-	r := NewRunner(c, func() { woken <- struct{}{} }, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { _ = r.Run(ctx) })
-	defer running.Wait()
-	defer cancel()
-	wait := func(what string, ok func(switchover.CheckReport) bool) {
-		t.Helper()
-		for deadline := time.After(10 * time.Second); ; {
-			if ok(r.Report()) {
-				return
-			}
-			select {
-			case <-woken:
-			case <-deadline:
-				t.Fatalf("%s: %+v", what, r.Report())
-			}
-		}
-	}
-	req := Request{Fingerprint: "one", Upstream: u, Images: []string{":1", ":2"}}
-	r.Want(req)
-	wait("one is missing", func(p switchover.CheckReport) bool { return p.Done == 1 && p.FailureCount == 1 })
-	s.put("/v2/sys/d8/manifests/2", image)
-	wait("it is there now", func(p switchover.CheckReport) bool { return !p.At.IsZero() && p.Done == 2 && p.FailureCount == 0 })
-	before := s.asked.Load()
-	r.Want(req)
-	if r.Report().At.IsZero() || s.asked.Load() != before {
-		t.Error("the same request was checked again")
-	}
-	req.Fingerprint, req.Images = "two", []string{":1", ":3"}
-	r.Want(req)
-	if got := r.Report(); got.Fingerprint != "two" || !got.At.IsZero() {
-		t.Errorf("the report of another request was kept: %+v", got)
-	}
-	wait("another request", func(p switchover.CheckReport) bool { return p.FailureCount == 1 })
-	// A new request does not wait for the back-off of the old one.
-	req.Fingerprint, req.Images = "three", []string{":1"}
-	r.Want(req)
-	wait("a third", func(p switchover.CheckReport) bool { return p.Fingerprint == "three" && !p.At.IsZero() })
-	r.Want(Request{})
-	if got := r.Report(); got.Fingerprint != "" {
-		t.Errorf("got %+v after the request was withdrawn", got)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // runs is a Runner that works until the test ends.
 func runs(t *testing.T, c Checker) *Runner {
 	t.Helper()
-	r := NewRunner(c, func() {}, slog.New(slog.DiscardHandler))
+	r := NewRunner(c, time.Now, func() {}, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = r.Run(ctx) })

@@ -16,6 +16,10 @@ const (
 	lastRetry  = 10 * time.Second
 	// wakeEvery is how often progress alone wakes the controller.
 	wakeEvery = time.Second
+	// believedFor is how long an image counts as found, from the end of the round that
+	// found it, for a request that differs only in images. A census changes all the
+	// time: it must not make thousands of requests each time.
+	believedFor = 10 * time.Minute
 )
 
 // Runner checks one request at a time in the background, until all its images
@@ -24,6 +28,7 @@ type Runner struct {
 	checker Checker
 	wake    func()
 	log     *slog.Logger
+	now     func() time.Time
 
 	mu      sync.Mutex
 	wanted  *Request // nil: none
@@ -31,16 +36,20 @@ type Runner struct {
 	report  switchover.CheckReport
 
 	tags comparisons
+	// found are images of the registry that is asked, with when each was found. They
+	// are forgotten when another one is wanted, or none, or it fails.
+	found map[string]time.Time
 }
 
 // NewRunner makes a Runner that calls wake whenever its report has changed
 // enough to matter. It does nothing until Run.
-func NewRunner(checker Checker, wake func(), log *slog.Logger) *Runner {
-	return &Runner{checker: checker, wake: wake, log: log, changed: make(chan struct{}, 1)}
+func NewRunner(checker Checker, now func() time.Time, wake func(), log *slog.Logger) *Runner {
+	return &Runner{checker: checker, wake: wake, log: log, now: now, changed: make(chan struct{}, 1)}
 }
 
-// Want sets the request to work on. The same request again changes nothing;
-// a different one ends the present check at once. A zero Request stops it.
+// Want sets the request to work on. The same request again changes nothing, unless
+// it passed a while ago; a different one ends the present check at once. A zero
+// Request stops it.
 func (r *Runner) Want(req Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -49,10 +58,13 @@ func (r *Runner) Want(req Request) {
 		if r.wanted == nil {
 			return
 		}
-		r.wanted, r.report = nil, switchover.CheckReport{}
-	case r.wanted != nil && r.wanted.same(req):
+		r.wanted, r.report, r.found = nil, switchover.CheckReport{}, nil
+	case r.wanted != nil && r.wanted.same(req) && (r.report.At.IsZero() || r.report.OwnDiffers != "" || r.now().Sub(r.report.At).Abs() < believedFor/2):
 		return
 	default:
+		if r.wanted == nil || !r.wanted.sameRegistry(req) {
+			r.found = nil
+		}
 		r.wanted = &req
 		r.report = switchover.CheckReport{Fingerprint: req.Fingerprint, Total: len(distinct(req.Images))}
 	}
@@ -112,12 +124,13 @@ func (r *Runner) until(ctx context.Context, wanted *Request) bool {
 			cancel()
 		}
 	})
-	round := newRound(*wanted)
+	round := newRound(*wanted, r.believed())
+	defer r.remember(wanted, round)
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		comparing, stop := context.WithCancel(ctx)
 		own := r.checker.compareOwn(comparing, *wanted)
 		r.checker.run(ctx, round, r.progress(wanted, round))
-		report := round.report(time.Now())
+		report := round.report(r.now())
 		if report.At.IsZero() {
 			stop() // nobody waits for what the old registry says
 		}
@@ -169,6 +182,38 @@ func (r *Runner) publish(wanted *Request, report switchover.CheckReport) {
 	defer r.mu.Unlock()
 	if r.wanted == wanted {
 		r.report = report
+	}
+}
+
+// believed are the images that need not be asked for again.
+func (r *Runner) believed() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	believed := map[string]bool{}
+	for image, at := range r.found {
+		believed[image] = r.now().Sub(at).Abs() < believedFor
+	}
+	return believed
+}
+
+// remember keeps what a round found, for the next request. What is believed is not
+// believed for longer by that.
+func (r *Runner) remember(of *Request, round *round) {
+	found := round.answered()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wanted == nil || !r.wanted.sameRegistry(*of) {
+		return
+	}
+	if found == nil {
+		r.found = nil // the registry failed: all is asked for again
+		return
+	}
+	if r.found == nil {
+		r.found = map[string]time.Time{}
+	}
+	for _, image := range found {
+		r.found[image] = r.now()
 	}
 }
 

@@ -1,10 +1,12 @@
 package state
 
 import (
+	"context"
 	"errors"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -46,4 +48,44 @@ func TestTheProxyGetsOnlyWhatMayBePublished(t *testing.T) {
 	if got, err := ProxyLayout(v); !errors.Is(err, switchover.ErrShrinks) || got != nil {
 		t.Errorf("its own, with less: %q, %v", got, err)
 	}
+}
+
+// TestPublishIsRefused: what nodes need is not replaced by less, whatever went wrong
+// before, and nothing is written then.
+func TestPublishIsRefused(t *testing.T) {
+	t.Parallel()
+	a := upstream.Upstream{Host: "a.example", Scheme: upstream.HTTPS}
+	b := upstream.Upstream{Host: "b.example", Scheme: upstream.HTTPS}
+	of := func(generation int64, ups ...upstream.Upstream) layout.Layout {
+		return layout.Layout{
+			Schema: layout.Schema, Generation: generation, Mode: "Direct", Target: a,
+			Routes: layout.Cross([]layout.Name{layout.Fixed()}, ups),
+		}
+	}
+	for want, published := range map[error]layout.Layout{switchover.ErrShrinks: of(6, a, b), switchover.ErrOlder: of(8, a)} {
+		v := &View{Snapshot: &cluster.Snapshot{}}
+		v.Doc.Desired.Layout = of(7, a)
+		v.Observed.Published = switchover.Published{Found: true, Layout: published}
+		var wrote bool
+		s := &Store{cluster: &cluster.Client{Client: writes{wrote: &wrote}}}
+		if err := s.Publish(t.Context(), v); !errors.Is(err, want) || wrote {
+			t.Errorf("published over %d: %v, written %t; want %v", published.Generation, err, wrote, want)
+		}
+	}
+}
+
+// writes notes that something is written.
+type writes struct {
+	client.Client
+	wrote *bool
+}
+
+func (w writes) Create(context.Context, client.Object, ...client.CreateOption) error {
+	*w.wrote = true
+	return nil
+}
+
+func (w writes) Update(context.Context, client.Object, ...client.UpdateOption) error {
+	*w.wrote = true
+	return nil
 }

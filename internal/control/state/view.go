@@ -27,6 +27,9 @@ type View struct {
 	// Reads is the highest schema in which a layout may be published: all who route by
 	// one read it. 0 is 1.
 	Reads int
+	// Close is what a close look of this pass found, past all caches; nil when none
+	// was made. It is for the census, and for what may be taken away.
+	Close *cluster.Inventory
 	// Blocked are namespaces that refused their pull secret in this pass. Their
 	// workloads wait.
 	Blocked map[string]error

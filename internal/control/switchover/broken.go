@@ -52,7 +52,7 @@ func unchecked(plan []step) []step {
 			if strings.HasPrefix(e.s.Target.Upstream.Path, "unchecked") {
 				request := e.checkRequest()
 				report := CheckReport{Fingerprint: request.Fingerprint(), Total: len(request.Images), Done: len(request.Images), At: e.seen.Now}
-				e.seen.Check, e.seen.FinalCheck = report, report
+				e.seen.Check = report
 			}
 			return s.do(e)
 		}

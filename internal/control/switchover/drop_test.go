@@ -17,7 +17,7 @@ var (
 )
 
 // rule is something without which the promises do not hold. Each is left out
-// alone, and the property test must notice.
+// alone, and the property test must notice. Its number stands in docs/protocol.md.
 type rule struct {
 	name string
 	t    tamper
@@ -118,6 +118,9 @@ func rulesToDrop() []rule {
 				return done("")
 			}
 		})}},
+		{name: "R8 Final looks again when the check has ended", t: tamper{oneLook: true}},
+		{name: "R8 Final asks the target once more when its check has ended", t: tamper{noLastWord: true}},
+		{name: "R8 Final looks at nodes, not at a cache", t: tamper{staleNodes: true}},
 		{name: "R9 pull secrets hold old and new", t: tamper{oneSecret: true}},
 		{name: "R10 nodes that did not converge are tainted", t: tamper{noTaint: true}},
 		{name: "R11 a layout is on disk before it is reported", t: tamper{lateDisk: true}},
@@ -139,27 +142,27 @@ func rulesToDrop() []rule {
 			r.recent = func(*evaluation, Belief) bool { return true }
 		})}},
 		{name: "R16 who serves more than is published says so, proved or not", t: tamper{secretlyAhead: true}},
-		{name: "a step is done by what a later pass sees", t: tamper{protocol: doneAtOnce}},
-		{name: "nodes forget the proxy before it stops", t: tamper{protocol: stopsAtOnce}},
-		{name: "a failed restart stops the others", t: tamper{protocol: product(func(r *rules) {
+		{name: "R18 a step is done by what a later pass sees", t: tamper{protocol: doneAtOnce}},
+		{name: "R19 nodes forget the proxy before it stops", t: tamper{protocol: stopsAtOnce}},
+		{name: "R20 a failed restart stops the others", t: tamper{protocol: product(func(r *rules) {
 			r.usesRestartSlot = func(e *evaluation, n Node) bool {
 				return usesRestartSlot(e, n) && n.Report.Restart.Phase != RestartFailed
 			}
 		})}},
-		{name: "who goes away while it restarts keeps its place", t: tamper{protocol: product(func(r *rules) {
+		{name: "R21 who goes away while it restarts keeps its place", t: tamper{protocol: product(func(r *rules) {
 			r.usesRestartSlot = func(e *evaluation, n Node) bool { return usesRestartSlot(e, n) && n.Ready }
 		})}},
-		{name: "who boots while it restarts keeps its place", t: tamper{protocol: product(func(r *rules) {
+		{name: "R22 who boots while it restarts keeps its place", t: tamper{protocol: product(func(r *rules) {
 			r.usesRestartSlot = func(e *evaluation, n Node) bool { return usesRestartSlot(e, n) && n.Report.BootID == n.BootID }
 		})}},
-		{name: "an approval of before a lost state counts", t: tamper{protocol: product(func(r *rules) {
+		{name: "R17 an approval of before a lost state counts", t: tamper{protocol: product(func(r *rules) {
 			r.usesRestartSlot = func(e *evaluation, n Node) bool {
 				id := n.Report.Restart.ID
 				return id != "" && n.Report.UID == n.UID && e.s.ApprovedRestart(n.Name, n.UID) == id
 			}
 		})}},
-		{name: "nodes fetch an image from the target alone", t: tamper{onlyReached: true}},
-		{name: "an absent layout changes nothing", t: tamper{absentIsOrder: true}},
+		{name: "R23 nodes fetch an image from the target alone", t: tamper{onlyReached: true}},
+		{name: "R24 an absent layout changes nothing", t: tamper{absentIsOrder: true}},
 	}
 }
 

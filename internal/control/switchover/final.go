@@ -2,6 +2,7 @@ package switchover
 
 import (
 	"slices"
+	"time"
 
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/foreign"
@@ -9,23 +10,34 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// mayShrink is what Final needs before it takes anything away, in one pass and
-// in this order: the barrier is met now, a live look at what is in use, and a
-// complete check of all of it against the target.
+// freshCheck is how old a check may be that something is taken away for. A check of
+// thousands of images takes time, and what follows it may wait.
+const freshCheck = 10 * time.Minute
+
+// mayShrink is what Final needs before it takes anything away. In one pass: the
+// barrier is met now, by nodes and reports that were just read from the API server,
+// as everything was that may be in use; and the target has all of that, by a check
+// that passed a moment ago. The check may take long, so it ends before: the look of
+// this pass is another one than that which it was made for.
 func mayShrink(e *evaluation) verdict {
 	if v := e.rules.safeNow(e); !v.done {
 		return v
 	}
-	census := e.seen.Census
+	census, check := e.seen.Census, e.seen.Check
 	switch {
 	case census.Problem != "":
 		return wait(foreign.Line(census.Problem, mostMessage))
-	case !census.Live:
+	case !census.Live && (check.Fingerprint == "" || !check.At.IsZero()):
 		return wait("Looking for images in use")
+	case !census.Live:
+		return wait(progressMessage(e.s.Target.Upstream.Host, check))
 	}
 	request := e.checkRequest()
-	if !e.seen.FinalCheck.passed(request) {
-		return wait(checkMessage(request, e.seen.FinalCheck))
+	switch {
+	case !check.passed(request):
+		return wait(checkMessage(request, check))
+	case e.seen.Now.Sub(check.At).Abs() > freshCheck:
+		return wait(checkMessage(request, CheckReport{})) // it is made again
 	}
 	return done("")
 }
@@ -44,26 +56,47 @@ func namesInUse(e *evaluation) []layout.Name {
 	return kept
 }
 
-// NeedsLive reports whether the next Advance could shrink something, so that
-// the controller should look closely first: a live census
-// (Observed.Census.Live), then a complete check of what CheckRequest says
-// (Observed.FinalCheck), both in this pass. The state is the stored one.
+// NeedsLive reports whether the controller should look closely before the next
+// Advance, because it could take something away: Observed.Nodes and Observed.Census
+// past all caches (Census.Live). The look is made twice: for a check in the
+// background of what CheckRequest says, and again when that has ended. The state is
+// the stored one.
 func (p Protocol) NeedsLive(s State, seen Observed) bool {
+	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	if p.AsksForLegacy(s, seen) && e.keepsNames() {
+		return true
+	}
+	if seen.Check.underWay() || !p.nearsShrink(s, seen) {
+		return false
+	}
+	e.exclude()
+	return e.rules.safeNow(e).done
+}
+
+// AsksForLegacy reports whether the user wants nodes back in the legacy format. What
+// is looked at for that is looked at once.
+func (p Protocol) AsksForLegacy(s State, seen Observed) bool {
+	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	return s.settled(p.modes[s.Target.Mode].plan) && !e.lost() && !e.untouched() && e.asksForLegacy()
+}
+
+// nearsShrink reports whether the next step takes something away, once the barrier
+// lets it.
+func (p Protocol) nearsShrink(s State, seen Observed) bool {
 	plan := p.modes[s.Target.Mode].plan
 	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
 	if e.lost() || e.untouched() {
 		return false
 	}
-	e.exclude()
 	if s.settled(plan) {
-		return e.asksForLegacy() && e.keepsNames() || e.namesAreDue() && e.rules.safeNow(e).done
+		return e.namesAreDue()
 	}
 	for _, step := range plan {
 		switch {
 		case step.name == names.ConditionFinal && s.Finalized == 0:
-			return e.rules.safeNow(e).done
+			return true
 		case step.name == names.ConditionCleanup && !s.Desired.Proxy && !seen.Proxy.Exists:
-			return e.namesAreDue() && e.rules.safeNow(e).done
+			return e.namesAreDue()
 		case !e.s.passed(step.name):
 			return false
 		}
@@ -71,15 +104,27 @@ func (p Protocol) NeedsLive(s State, seen Observed) bool {
 	return false
 }
 
-// CheckRequest is the image check that is needed now: for the first step while
-// it is not done, and, with a live census, for Final. It is zero when there is
-// nothing to check.
+// CheckRequest is the image check that is needed now: for the first step while it is
+// not done, and of what a close look found. It is zero when none is to be begun; see
+// KeepsCheck.
 func (p Protocol) CheckRequest(s State, seen Observed) CheckRequest {
 	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
-	if s.Target.IsZero() || e.s.passed(names.ConditionImages) && !p.NeedsLive(s, seen) {
-		return CheckRequest{}
+	switch {
+	case s.Target.IsZero():
+	case !e.s.passed(names.ConditionImages):
+		return e.checkRequest()
+	case seen.Census.Live && seen.Census.Problem == "" && p.nearsShrink(s, seen):
+		request := e.checkRequest()
+		request.Compare = upstream.Upstream{} // that was done, and the old registry may be gone
+		return request
 	}
-	return e.checkRequest()
+	return CheckRequest{}
+}
+
+// KeepsCheck reports whether the check that goes on is still needed, although this
+// pass looked at nothing that a request could be made of.
+func (p Protocol) KeepsCheck(s State, seen Observed) bool {
+	return (!seen.Census.Live || seen.Census.Problem != "") && p.nearsShrink(s, seen)
 }
 
 // checkRequest asks the target for every image that the platform uses under any
@@ -124,6 +169,11 @@ func (r CheckRequest) Fingerprint() string {
 		Upstream upstream.Upstream
 		Images   []string
 	}{r.Upstream, r.Images})
+}
+
+// underWay reports whether a check goes on, and could still pass as it is.
+func (c CheckReport) underWay() bool {
+	return c.Fingerprint != "" && c.At.IsZero() && c.Problem == "" && c.FailureCount == 0
 }
 
 // passed reports whether the report says that all that was asked for is there.

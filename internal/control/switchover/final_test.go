@@ -46,14 +46,18 @@ func TestFinalLooksFirst(t *testing.T) {
 		"no close look":      {func(c *scene) { c.seen.Census.Live = false }, "Looking for images in use"},
 		"incomplete":         {func(c *scene) { c.seen.Census.Problem = "list pods: forbidden" }, "list pods: forbidden"},
 		"a node rebooted":    {func(c *scene) { c.seen.Nodes[1].BootID = "b2" }, "node-01"},
-		"no check":           {func(c *scene) { c.seen.FinalCheck = CheckReport{} }, "Initializing"},
-		"an image is absent": {func(c *scene) { c.seen.FinalCheck.FailureCount = 1; c.seen.FinalCheck.Done-- }, "156 of 157 items processed, 1 items with errors"},
+		"no check":           {func(c *scene) { c.seen.Check = CheckReport{} }, "Initializing"},
+		"an image is absent": {func(c *scene) { c.seen.Check.FailureCount = 1; c.seen.Check.Done-- }, "156 of 157 items processed, 1 items with errors"},
+		"it goes on":         {func(c *scene) { c.seen.Census.Live, c.seen.Check.At, c.seen.Check.Done = false, time.Time{}, 12 }, "b.example:5000: 12 of 157 items processed"},
+		"it has ended":       {func(c *scene) { c.seen.Census.Live = false }, "Looking for images in use"},
+		"it is old":          {func(c *scene) { c.seen.Now = c.seen.Now.Add(freshCheck) }, "Initializing"},
 		"check of less": {func(c *scene) {
 			c.seen.Census.References = append(slices.Clone(c.seen.Census.References), Reference{Name: layout.Fixed(), Image: "new:1", User: "Pod x/y"})
 		}, "Initializing"},
 	} {
 		c := atFinal(t)
 		union := c.s.Desired.Layout
+		c.seen.Check = CheckReport{}
 		if c.looks(); !c.seen.Census.Live {
 			t.Fatalf("%s: no close look is asked for", name)
 		}

@@ -33,15 +33,19 @@ func allCheckedMessage(host string, items int) string {
 }
 
 func checkMessage(request CheckRequest, report CheckReport) string {
-	host := request.Upstream.Host
-	switch {
-	case report.Fingerprint == "" || report.Fingerprint != request.Fingerprint():
+	if report.Fingerprint == "" || report.Fingerprint != request.Fingerprint() {
 		return "Initializing"
+	}
+	return progressMessage(request.Upstream.Host, report)
+}
+
+func progressMessage(host string, report CheckReport) string {
+	switch {
 	case report.Problem != "":
 		return host + ": " + foreign.Line(report.Problem, foreign.Sentence)
 	case report.OwnDiffers != "":
 		return host + ": " + foreign.Line(report.OwnDiffers, 4*foreign.Sentence)
-	case report.passed(request):
+	case !report.At.IsZero() && report.FailureCount == 0:
 		return withLines(allCheckedMessage(host, report.Total), foreign.Line(report.OwnUnknown, 2*foreign.Sentence))
 	case report.FailureCount == 0:
 		return fmt.Sprintf("%s: %d of %d items processed", host, report.Done, report.Total)
@@ -133,58 +137,6 @@ func (e *evaluation) legacyMessage(waiting []Node, of int) string {
 	})
 	b.WriteString(e.restartsMessage())
 	return b.String()
-}
-
-// standing is what the reports of a node that is not where it should be say of it.
-func (e *evaluation) standing(n Node) string {
-	switch silent := e.silence(n); {
-	case silent != "":
-		return silent
-	case e.rules.joins(e, n):
-		return "joins"
-	case n.Report.UID != n.UID:
-		return "its agent has not reported"
-	case !e.rules.valid(n):
-		return "its agent has not reported since the node booted"
-	case e.unpublished(n):
-		return fmt.Sprintf("reports generation %d, which was never published", max(n.Report.Generation, n.Report.Ahead))
-	}
-	return fmt.Sprintf("serves generation %d", n.Report.Generation) + because(n)
-}
-
-// behindMessage names the Ready nodes that do not serve the last union that was
-// proved: silent ones, those that came later, and those that lie. Pods are kept off
-// them, and no barrier is waiting that could say so.
-func (e *evaluation) behindMessage() string {
-	var behind []Node
-	for _, n := range e.seen.Nodes {
-		there := e.rules.valid(n) && e.rules.at(e, n, e.s.SafeGeneration)
-		if n.Agent && n.Ready && e.s.SafeGeneration > 0 && !e.excluded(n) && !there {
-			behind = append(behind, n)
-		}
-	}
-	if len(behind) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%d node(s) do not serve what pods may need: %s", len(behind), nodeList(behind, func(n Node) string {
-		return n.Name + " (" + e.standing(n) + ")"
-	}))
-}
-
-// believedMessage names the nodes for which a switch began anew. One that lies must
-// be found.
-func (e *evaluation) believedMessage() string {
-	var nodes []string
-	for _, b := range e.s.Believed {
-		if i := slices.IndexFunc(e.seen.Nodes, func(n Node) bool { return n.UID == b.UID }); i >= 0 {
-			nodes = append(nodes, fmt.Sprintf("%s (generation %d)", e.seen.Nodes[i].Name, b.Generation))
-		}
-	}
-	if len(nodes) == 0 {
-		return ""
-	}
-	return "Begun anew, because node(s) report what was never published, as after a restore from a backup: " +
-		strings.Join(capped(nodes, mostNodes), ", ")
 }
 
 // because is the node's own reason why it is not there yet.

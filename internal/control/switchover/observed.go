@@ -34,11 +34,8 @@ type Observed struct {
 	// Compared is the comparison of tags that ended last. Nothing waits for it.
 	Compared Comparison
 	Census   Census
-	// FinalCheck is a complete check of Protocol.CheckRequest made in this pass
-	// after the live census. The zero value means that none was made.
-	FinalCheck CheckReport
-	Proxy      Proxy
-	Platform   Platform
+	Proxy    Proxy
+	Platform Platform
 }
 
 // Settings are what the operator can set. Zero values are not defaults: use
@@ -195,7 +192,8 @@ type CheckFailure struct {
 // Census is every image reference in use under a known base.
 type Census struct {
 	// Live is whether it was made by LISTs of this pass, templates first, then
-	// pods. Final believes no other; Protocol.NeedsLive says when to make one.
+	// pods, and then Observed.Nodes. Final believes no other; Protocol.NeedsLive
+	// says when to make one.
 	Live bool
 	// Problem says why the census is not complete; nothing shrinks then.
 	Problem string

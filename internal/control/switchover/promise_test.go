@@ -30,7 +30,8 @@ func (s *sim) watch(old, next State) {
 	target := s.bit(next.Target.Upstream)
 	if newly(names.ConditionTransition) && !next.Desired.Layout.IsZero() && next.Finalized == 0 {
 		s.entitled |= target
-		s.safe, s.unpromised = next.SafeGeneration, false
+		s.safe = next.SafeGeneration
+		s.unpromised = s.unpromised && slices.ContainsFunc(s.nodes, func(n *simNode) bool { return n.stale })
 	}
 	if newly(names.ConditionPreflight) && old.Desired.Layout.IsZero() { // else it was not asked
 		s.unseen = nil
@@ -76,7 +77,7 @@ func (s *sim) watch(old, next State) {
 // them, and what others do to its objects, has no part in it.
 func counted(next State, n *simNode) bool {
 	excluded := slices.ContainsFunc(next.Excluded, func(e Exclusion) bool { return e.UID == n.uid })
-	return n.ready && !n.came && !n.away && !excluded
+	return n.ready && !n.came && !n.away && !n.stale && !excluded
 }
 
 // takesAway: a node that counts must know who serves after Final.
@@ -93,7 +94,7 @@ func (s *sim) takesAway(next State) {
 func (s *sim) namesWhoIsBehind(next State) {
 	ready := next.condition(names.ConditionReady)
 	for _, n := range s.nodes {
-		if n.ready && !n.away && n.mem.Generation < next.SafeGeneration && !strings.Contains(ready.Message, n.name) {
+		if n.ready && !n.away && !n.fresh && !n.stale && n.mem.Generation < next.SafeGeneration && !strings.Contains(ready.Message, n.name) {
 			s.violate("Ready says nothing of %s, which serves %d: %q", n.name, n.mem.Generation, ready.Message)
 		}
 	}
@@ -103,7 +104,8 @@ func (s *sim) namesWhoIsBehind(next State) {
 // know the new name before any template has it.
 func (s *sim) startsToMove(next State, to layout.Name) {
 	for _, n := range s.nodes {
-		if _, knows := n.mem.Route(to); !knows && counted(next, n) {
+		// A fresh one is new to caches too.
+		if _, knows := n.mem.Route(to); !knows && !n.fresh && counted(next, n) {
 			s.violate("the platform is re-pointed to %s, and %s, which counts, does not know it", to, n.name)
 		}
 	}
@@ -231,7 +233,7 @@ func (s *sim) settlesDown() {
 		n.repair()
 	}
 	calm := 0
-	for range 80 {
+	for range 130 { // more than an hour: see believe.go
 		s.tick++
 		s.revive()
 		if s.round(); s.violation != "" {
@@ -271,7 +273,8 @@ func (s *sim) round() {
 		s.podsReplaced(n)
 	}
 	s.proxyLoads()
-	s.census = s.look()
+	s.checks()
+	s.caches()
 	s.now = s.now.Add(61e9)
 	s.promise()
 }

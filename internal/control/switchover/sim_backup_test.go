@@ -30,10 +30,32 @@ func (s *sim) backsUp() {
 // serve, and their agents go on. Until all of them have learnt a layout again nothing
 // is promised: an image may be named by a name that was taken out since.
 func (s *sim) restored() {
-	if len(s.backups) == 0 || len(s.work) > 0 {
+	if len(s.backups) > 0 {
+		s.restore(s.backups[s.rng.IntN(len(s.backups))])
+	}
+}
+
+// restoredTwice: a backup is restored, the cluster goes on, and a backup of soon after
+// the first restore is restored.
+func (s *sim) restoredTwice() {
+	for range 2 {
+		for range 3 {
+			s.round()
+		}
+		s.backsUp()
+		s.userEdits()
+		if s.settlesDown(); s.violation != "" {
+			return
+		}
+		s.restore(s.backups[len(s.backups)-1])
+	}
+	s.userEdits()
+}
+
+func (s *sim) restore(b simBackup) {
+	if len(s.work) > 0 {
 		return
 	}
-	b := s.backups[s.rng.IntN(len(s.backups))]
 	if !slices.EqualFunc(s.nodes, b.nodes, func(n *simNode, o simNode) bool { return n.uid == o.uid }) {
 		return // a node that is not there any more, or not yet
 	}
@@ -48,9 +70,11 @@ func (s *sim) restored() {
 		n.report, n.inFlight, n.approved, n.legacyOrder = o.report, Report{}, o.approved, o.legacyOrder
 		n.tainted, n.joining, n.away, n.came = o.tainted, o.joining, o.away, o.came
 		n.pods, n.bare = slices.Clone(o.pods), slices.Clone(o.bare)
-		n.fresh, n.freshAt = true, s.tick
+		n.fresh, n.freshAt, n.stale = true, s.tick, true
+		if n.restart.Phase == RestartRunning {
+			s.restartEnds(n) // it takes less time
+		}
 	}
-	s.census = s.look()
 	s.newProcess()
 	s.entitled, s.entitledProxy, s.safe, s.unpromised = 0, 0, b.safe, true
 }

@@ -23,7 +23,8 @@ func workEvents() []event {
 		{10, func(s *sim) { s.agentReports(s.anyNode()) }},
 		{8, func(s *sim) { s.podsReplaced(s.anyNode()) }},
 		{20, (*sim).nodesWork},
-		{8, func(s *sim) { s.census = s.look() }},
+		{8, (*sim).caches},
+		{8, (*sim).checks},
 		{8, (*sim).proxyLoads},
 		{2, func(s *sim) { s.now = s.now.Add(11 * time.Minute) }},
 		{6, (*sim).round},
@@ -89,17 +90,22 @@ type focus int
 const (
 	onRestores focus = iota // of backups, also in clusters of one node
 	onRestarts              // of containerd
+	onLeaders               // that pause, and states that are lost
 )
 
 // faults are those of the history.
 func (f focus) faults() []event {
 	switch f {
 	case onRestores:
-		return []event{{6, (*sim).userEdits}, {6, (*sim).backsUp}, {6, (*sim).restored}, {1, (*sim).crash}}
+		return []event{{6, (*sim).userEdits}, {6, (*sim).backsUp}, {6, (*sim).restored}, {2, (*sim).restoredTwice}}
 	case onRestarts:
 		return []event{
 			{6, (*sim).userEdits}, {6, (*sim).nodeDown}, {6, (*sim).nodeUp}, {6, (*sim).nodeReboots},
 			{3, (*sim).userRepairsTheNode}, {1, (*sim).stateLost}, {2, (*sim).registryNodeDeleted}, {1, (*sim).crash},
+		}
+	case onLeaders:
+		return []event{
+			{6, (*sim).userEdits}, {8, (*sim).failover}, {8, (*sim).oldLeaderWakes}, {2, (*sim).stateLost}, {2, (*sim).stateRestored}, {1, (*sim).crash},
 		}
 	default:
 		return faultEvents()
@@ -186,7 +192,7 @@ func (s *sim) agentReports(n *simNode) {
 }
 
 func (n *simNode) arrives(r Report) {
-	n.report, n.inFlight = r, Report{}
+	n.report, n.inFlight, n.stale = r, Report{}, false
 	n.came = n.came && (r.UID != n.uid || r.Generation == 0)
 	if r.UID == n.uid && r.BootID == fmt.Sprint(n.boot) && !n.legacy {
 		n.proved = max(n.proved, r.Generation)
@@ -318,7 +324,11 @@ func (s *sim) crash() {
 	s.newProcess()
 }
 
-func (s *sim) newProcess() { s.work, s.started, s.came = nil, s.now, nil }
+func (s *sim) newProcess() {
+	s.work, s.started, s.came = nil, s.now, nil
+	s.wanted, s.report = CheckRequest{}, CheckReport{}
+	s.caches()
+}
 
 // failover leaves the old leader in front of its write of the layout.
 func (s *sim) failover() {

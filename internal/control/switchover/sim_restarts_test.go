@@ -88,10 +88,10 @@ func (s *sim) watchApprovals(old, next State) {
 		if known || slices.Contains(old.Desired.Restarts, a) {
 			continue
 		}
-		for _, n := range s.nodes {
-			given := n.approved == n.report.Restart.ID || next.ApprovedRestart(n.name, n.uid) == n.report.Restart.ID
-			if n.report.UID == n.uid && n.report.Restart.Phase == RestartFailed && given {
-				s.violate("%s may restart, although %s failed", a.Node, n.name)
+		for _, n := range s.cached { // as the pass saw them
+			given := n.ApprovedRestart == n.Report.Restart.ID || next.ApprovedRestart(n.Name, n.UID) == n.Report.Restart.ID
+			if n.Report.UID == n.UID && n.Report.Restart.Phase == RestartFailed && given {
+				s.violate("%s may restart, although %s failed", a.Node, n.Name)
 			}
 		}
 	}

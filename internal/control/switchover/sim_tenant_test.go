@@ -22,7 +22,7 @@ func (s *sim) tenantComesOrGoes() {
 // is a history that never ends.
 func TestATenantThatGatesIsCaught(t *testing.T) {
 	t.Parallel()
-	expect(t, rule{name: "tenants gate nothing", t: tamper{protocol: product(func(r *rules) {
+	expect(t, rule{name: "R25 tenants gate nothing", t: tamper{protocol: product(func(r *rules) {
 		r.gates = func(*evaluation, Reference) bool { return true }
 	})}}, Standard())
 }

@@ -28,6 +28,7 @@ type simNode struct {
 	came         bool // after a layout was proved, and it has proved none yet
 	hangs        bool // its agent serves what it has, and does nothing else
 	away         bool // opted out by its label
+	stale        bool // its report came out of a backup
 	refused      bool // what the controller writes on it is refused
 	// fresh: it just joined, booted or came back, and the controller could not
 	// taint it yet.
@@ -63,6 +64,9 @@ type tamper struct {
 	oneBase       bool                  // only workloads under the active base are known
 	noOwn         bool                  // own workloads stay where they are
 	staleCensus   bool                  // Final believes a cached look
+	staleNodes    bool                  // Final believes cached Nodes
+	noLastWord    bool                  // Final does not ask the target once more
+	oneLook       bool                  // Final believes the look that the check was made for
 	absentIsOrder bool                  // agents take an absent layout for an order
 	allNew        bool                  // who was there when the controller started is taken for new
 	secretlyAhead bool                  // agents do not tell what they serve and cannot prove
@@ -104,6 +108,10 @@ type sim struct {
 	lastUse     time.Time
 	nodes       []*simNode
 	census      []Reference // as cached
+	cached      []Node
+	looked      []Reference // by the first close look
+	wanted      CheckRequest
+	report      CheckReport
 	uids        int
 
 	ups    []upstream.Upstream // A, A with rotated credentials, B, C
@@ -163,7 +171,7 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 		n.pods = []layout.Name{s.deployment.template}
 		s.nodes = append(s.nodes, n)
 	}
-	s.census = s.look()
+	s.caches()
 	if s.rng.IntN(4) > 0 {
 		s.userEdits()
 	}
@@ -196,166 +204,6 @@ func (s *sim) aliveBits() (bits uint) {
 
 func (s *sim) isAlive(u upstream.Upstream) bool { return s.bit(u)&s.aliveBits() != 0 }
 
-// look is every image reference there is under a known base.
-func (s *sim) look() []Reference {
-	refs := make([]Reference, 0, 12)
-	add := func(n layout.Name, user string, movable, own bool) {
-		if n != (layout.Name{}) {
-			refs = append(refs, Reference{Name: n, Image: "alpha@sha256:1", User: user, Movable: movable, OwnWorkload: own})
-		}
-	}
-	add(s.deployment.template, "Deployment a/alpha", true, false)
-	add(s.deployment.previous, "ReplicaSet a/alpha-1", false, false)
-	add(s.foreign, "Deployment b/foreign", false, false)
-	add(layout.NameOf(s.own), "DaemonSet d8-system/registry-agent", false, true)
-	if s.tenant != (layout.Name{}) {
-		refs = append(refs, Reference{Name: s.tenant, Image: tenantsImage, User: "Pod mine/x", Namespace: "mine", Foreign: true})
-	}
-	for _, n := range s.nodes {
-		for _, pod := range n.pods {
-			add(pod, "Pod a/alpha-1", false, false)
-		}
-		for _, pod := range n.bare {
-			add(pod, "Pod a/bare", false, false)
-		}
-	}
-	return refs
-}
-
-// under keeps the references that the controller can recognise.
-func (s *sim) under(refs []Reference, bases []layout.Name) []Reference {
-	if s.t.oneBase {
-		bases = []layout.Name{s.stored.Active.Name(), s.stored.Target.Name()}
-	}
-	return slices.DeleteFunc(slices.Clone(refs), func(r Reference) bool { return !slices.Contains(bases, r.Name) })
-}
-
-// observe is what the controller sees. What is not asked of the API server
-// directly may be older than what is there.
-func (s *sim) observe() (w Observed, version int) {
-	w = Observed{Now: s.now, Settings: DefaultSettings(), Spec: s.spec}
-	w.Settings.RestartsAtOnce = simRestarts
-	if s.registry.Mode == Unmanaged {
-		w.Installation = s.registry.Upstream
-	} else {
-		w.InstallationProblem = "the Secret names the fixed address"
-	}
-	w.Published, version = Published{Layout: s.layout, Found: s.found}, s.version
-	w.ProxyPublished = Published{Layout: s.proxySecret, Found: !s.proxySecret.IsZero()}
-	intact := s.stored.Desired.Layout.Generation >= s.layout.Generation
-	if s.found && intact && !s.layoutBefore.IsZero() && s.rng.IntN(8) == 0 {
-		w.Published.Layout, version = s.layoutBefore, s.version-1
-	}
-	for _, n := range s.nodes {
-		seen := Node{
-			Name: n.name, UID: n.uid, BootID: fmt.Sprint(n.boot), ControlPlane: n.controlPlane, Schedulable: true,
-			Ready: n.ready, Agent: !n.away, Tainted: n.tainted, Joining: n.tainted && n.joining, Report: n.report, ApprovedRestart: n.approved,
-		}
-		if !n.ready {
-			since := n.downSince
-			if s.started.After(since) {
-				since = s.started // a new controller has seen less
-			}
-			seen.NotReadyFor = s.now.Sub(since)
-		}
-		w.Nodes = append(w.Nodes, seen)
-	}
-	s.observeWhoCame(w.Nodes)
-	w.Census.References = s.under(s.census, s.stored.Bases)
-	s.observeProgress(&w)
-	s.observeChecks(&w)
-	return w, version
-}
-
-// observeWhoCame is what nodes.Keeper makes of it.
-func (s *sim) observeWhoCame(nodes []Node) {
-	came := map[string]time.Time{}
-	for i := range nodes {
-		n := &nodes[i]
-		since, known := s.came[n.UID]
-		if !known && (s.came != nil || s.t.allNew) && s.stored.SafeGeneration > 0 {
-			since = s.now
-		}
-		came[n.UID] = since
-		n.New = !since.IsZero() && s.now.Sub(since) < time.Minute
-	}
-	s.came = came
-}
-
-func (s *sim) observeProgress(w *Observed) {
-	want := s.stored.Desired
-	if s.proxy {
-		w.Proxy = Proxy{
-			Exists: true, Wanted: 1, Ready: 1, Generation: s.proxyLoaded.Generation, LastUse: s.lastUse,
-			Fallback: layout.Fallback{Host: "10.96.0.17:5001", CA: "ca"},
-		}
-		if s.proxyServes() {
-			w.Proxy.Pulled = s.proxyLoaded.Generation
-		}
-	}
-	moved := s.own == want.Own
-	if !want.Registry.IsZero() {
-		moved = moved && s.registry == want.Registry && slices.Equal(s.secrets, want.PullSecrets)
-	}
-	if s.t.oneSecret || s.t.noOwn {
-		moved = s.registry == want.Registry
-	}
-	if want.Workloads != (layout.Name{}) && slices.Contains(s.knownBases(), s.deployment.template) && s.deployment.template != want.Workloads {
-		moved = false
-	}
-	for _, n := range s.nodes {
-		for _, pod := range n.pods {
-			if want.Workloads != (layout.Name{}) && n.ready && pod != s.deployment.template {
-				moved = false
-			}
-		}
-	}
-	w.Platform = Platform{Target: want.Registry, Moved: moved}
-}
-
-func (s *sim) knownBases() []layout.Name {
-	if s.t.oneBase {
-		return []layout.Name{s.stored.Active.Name(), s.stored.Target.Name()}
-	}
-	return s.stored.Bases
-}
-
-func (s *sim) observeChecks(w *Observed) {
-	if s.rng.IntN(4) > 0 {
-		if request := s.p.CheckRequest(s.stored, *w); !request.IsZero() {
-			w.Check = s.check(request)
-		}
-	}
-	if !s.p.NeedsLive(s.stored, *w) {
-		return
-	}
-	w.Census.Live = true
-	if !s.t.staleCensus {
-		w.Census.References = s.under(s.look(), s.stored.Bases)
-	}
-	w.FinalCheck = s.check(s.p.CheckRequest(s.stored, *w))
-}
-
-func (s *sim) check(request CheckRequest) CheckReport {
-	report := CheckReport{Fingerprint: request.Fingerprint(), Total: len(request.Images)}
-	if !s.isAlive(request.Upstream) && s.pages&s.bit(request.Upstream) == 0 {
-		report.Problem = "connection refused"
-		return report
-	}
-	s.checked |= s.bit(request.Upstream)
-	if slices.Contains(request.Images, tenantsImage) {
-		report.FailureCount, report.At = 1, s.now
-		return report
-	}
-	report.Done, report.At = report.Total, s.now
-	return report
-}
-
-func (s *sim) proxyServes() bool {
-	r, ok := s.proxyLoaded.Route(layout.Fixed())
-	return ok && slices.ContainsFunc(r.Upstreams, s.isAlive)
-}
-
 // control is one step of the controller: a whole look at the cluster and the
 // write of the state, or one of the writes that follow from it.
 func (s *sim) control() {
@@ -380,6 +228,7 @@ func (s *sim) pass() {
 	w, version := s.observe()
 	seen := s.tick
 	next := s.p.Advance(s.stored, w)
+	s.wants(next, w)
 	store := func() bool { return s.store(next) }
 	writes := []func() bool{
 		func() bool { return s.writeTaints(next, w, seen) },

@@ -48,10 +48,13 @@ func (s *sim) writeTaints(next State, w Observed, seen int) bool {
 	tainted := s.p.Tainted(next, w)
 	changed := false
 	for _, n := range s.nodes {
-		if n.refused {
-			continue
+		isSeen := slices.ContainsFunc(w.Nodes, func(o Node) bool {
+			return o.UID == n.uid && o.BootID == fmt.Sprint(n.boot) && o.Tainted == n.tainted && o.Ready == n.ready && o.Agent != n.away
+		})
+		if n.refused || !isSeen {
+			continue // the latter is a conflict
 		}
-		if n.freshAt < seen && slices.ContainsFunc(w.Nodes, func(o Node) bool { return o.UID == n.uid }) {
+		if n.freshAt < seen {
 			n.fresh = false
 		}
 		order := int64(0)
@@ -83,7 +86,7 @@ func (s *sim) writeSecrets(next State) bool {
 	if changed {
 		s.bootstrap = bootstrap
 	}
-	if u := next.Active.Upstream; s.entitled == 0 && u == s.registry.Upstream && slices.Contains(s.bootstrap, u) {
+	if u := next.Active.Upstream; s.entitled == 0 && !s.unpromised && u == s.registry.Upstream && slices.Contains(s.bootstrap, u) {
 		s.entitled = s.bit(next.Active.Upstream)
 		s.entitledProxy = s.entitled
 	}

@@ -284,15 +284,24 @@ func (e *evaluation) afterReady(step string) (v verdict, changed bool) {
 	case e.s.Desired.Legacy:
 		return e.legacyBarrier(), true
 	case !e.untouched() && e.namesAreDue():
-		// Noted in any case: if nothing could go now, the next try is after the
-		// usual time and not in every pass.
-		e.s.NamesChecked = e.seen.Now
-		if e.seen.Census.Live && e.rules.mayShrink(e).done {
+		if e.rules.mayShrink(e).done {
 			e.shrink(e.rules.keep(e))
 			return done(withLines(e.keptMessage(), e.uncheckedMessage())), true
 		}
+		if e.givesUp() {
+			e.s.NamesChecked = e.seen.Now
+		}
 	}
 	return verdict{}, false
+}
+
+// givesUp reports whether names that were kept cannot go now. The next try is after
+// the usual time, and not in every pass.
+func (e *evaluation) givesUp() bool {
+	check, census := e.seen.Check, e.seen.Census
+	late := e.seen.Now.Sub(e.s.NamesChecked) >= 2*e.seen.Settings.RecheckNames
+	return !e.rules.safeNow(e).done || census.Live && census.Problem != "" || check.Problem != "" || check.OwnDiffers != "" || check.FailureCount > 0 ||
+		late && !check.underWay()
 }
 
 // namesAreDue reports whether it is time to look whether names that were kept
