@@ -217,7 +217,9 @@ func TestRotation(t *testing.T) {
 		return all.done(v1alpha1.ConditionReady) && all.done(v1alpha1.ConditionProxy)
 	})
 
-	inCluster, worker, away := c.pulls("client", c.bySecret), c.pulls("worker", c.byNode("worker")), c.pulls("away", c.byNode("away"))
+	for _, p := range []*puller{c.pulls("client", c.bySecret), c.pulls("worker", c.byNode("worker")), c.pulls("away", c.byNode("away"))} {
+		defer p.want(t)
+	}
 	stolenSecret, err := c.bySecret(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -250,9 +252,6 @@ func TestRotation(t *testing.T) {
 	c.mu.Unlock()
 	after := c.ended()
 
-	for _, p := range []*puller{inCluster, worker, away} {
-		p.want(t)
-	}
 	for name, same := range map[string]bool{
 		"CA": before.PKI.CA == after.PKI.CA, "leaf": before.PKI.Leaf == after.PKI.Leaf,
 		"client": before.Users[1].Password == after.Users[1].Password, "node": before.Users[0].Password == after.Users[0].Password,

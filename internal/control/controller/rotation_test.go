@@ -58,7 +58,13 @@ func TestRotationRestartsDeckhouseOnly(t *testing.T) {
 	}
 	started := c.restarts()
 	copies := len(c.written())
+	c.sim.set(func(s *simulator) { s.paused = true }) // the proxy learns nothing new
 	c.rotate("1", v1alpha1.SecretPKI, state.UserSecretPrefix+state.UserClient, state.UserSecretPrefix+state.UserNode)
+	c.told("Rotation of Secret registry-user-ro waits for Pod registry-incluster-proxy-")
+	if given, _ := v.doc.User(state.UserClient); string(c.secret(state.UserSecretPrefix + state.UserClient).Data["password"]) != given.Password {
+		t.Error("clients are given a password that the proxy does not know")
+	}
+	c.sim.set(func(s *simulator) { s.paused = false })
 	c.told("Rotation of Secret registry-pki waits for node worker, which serves generation 0")
 	c.told("Rotation of Secret registry-user-node waits for node worker, which serves generation 0")
 	c.until("the client's password is replaced without that node", func(now view) bool {

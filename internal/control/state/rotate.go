@@ -77,10 +77,12 @@ func (d Document) rotation(of string) Rotation {
 func (s *Store) facts(doc Document, v *View, of string, now time.Time) facts {
 	f := facts{
 		now: now, idle: s.rotations.Idle,
-		may:       v.Doc.Reached() && doc.Reached() && doc.Target.HasFixedAddress() && doc.Desired.Proxy,
-		behind:    v.Identity.Behind,
-		told:      v.Identity.Told,
-		unreached: func(generation int64) []switchover.Node { return switchover.Unreached(v.Observed.Nodes, generation) },
+		may:    v.Doc.Reached() && doc.Reached() && doc.Target.HasFixedAddress() && doc.Desired.Proxy,
+		behind: v.Identity.Behind,
+		told:   v.Identity.Told,
+		unreached: func(generation int64) []switchover.Node {
+			return switchover.Unreached(doc.State, v.Observed.Nodes, generation)
+		},
 	}
 	if secret := v.OwnSecret(of); secret != nil {
 		f.asked = secret.Annotations[v1alpha1.AnnotationRotate]

@@ -3,6 +3,8 @@ package switchover
 import (
 	"strings"
 	"testing"
+
+	"github.com/d8-registry/registry/internal/layout"
 )
 
 // TestUnreached: nodes that a barrier goes without are waited for too, unless nothing of
@@ -16,10 +18,12 @@ func TestUnreached(t *testing.T) {
 		return n
 	}
 	var got []string
-	for _, n := range Unreached([]Node{
+	s := State{Desired: Desired{Layout: layout.Layout{Generation: 8}}}
+	for _, n := range Unreached(s, []Node{
 		node("z-new", func(n *Node) { n.Report = Report{} }),
 		node("is-there", func(*Node) {}),
 		node("is-ahead", func(n *Node) { n.Report.Generation = 8 }),
+		node("of a later state", func(n *Node) { n.Report.Generation = 9 }),
 		node("a-behind", func(n *Node) { n.Report.Generation = 6 }),
 		node("excluded", func(n *Node) { n.Report.Generation, n.Exclude = 6, true }),
 		node("rebooted", func(n *Node) { n.BootID = "c" }),
@@ -29,7 +33,7 @@ func TestUnreached(t *testing.T) {
 	}, 7) {
 		got = append(got, n.Name)
 	}
-	if want := "a-behind excluded rebooted reinstalled z-new"; strings.Join(got, " ") != want {
+	if want := "a-behind excluded of a later state rebooted reinstalled z-new"; strings.Join(got, " ") != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
 }
