@@ -272,12 +272,12 @@ func (s *simulator) pod(ctx context.Context, namespace, workload, node string, t
 	s.mu.Lock()
 	stuck := s.stuck[workload]
 	s.mu.Unlock()
+	if template == nil {
+		return true, nil
+	}
 	var pods corev1.PodList
 	if err := s.c.List(ctx, &pods, client.InNamespace(namespace), client.MatchingLabels{"app": workload}); err != nil {
 		return false, err
-	}
-	if template == nil {
-		return true, nil
 	}
 	name := strings.TrimSuffix(workload+"-"+node, "-") + "-" + fingerprint(template)
 	found := false

@@ -30,6 +30,8 @@ type evaluation struct {
 	// tooMany are nodes that are NotReady for long, and that the barrier still
 	// waits for: it has left out as many as it may.
 	tooMany []string
+	// gating are the nodes whose own image may hold a switch up; nil until it is asked.
+	gating map[string]bool
 }
 
 // Advance moves a switch as far as the cluster allows and says in

@@ -150,7 +150,13 @@ func (e *evaluation) checkRequest() CheckRequest {
 // until the operator excludes the node.
 func gates(e *evaluation, r Reference) bool {
 	if r.Node != "" {
-		return slices.ContainsFunc(e.seen.Nodes, func(n Node) bool { return n.Name == r.Node && n.Agent && !n.Exclude })
+		if e.gating == nil { // every node of a large cluster may refer to its image
+			e.gating = map[string]bool{}
+			for _, n := range e.seen.Nodes {
+				e.gating[n.Name] = n.Agent && !n.Exclude
+			}
+		}
+		return e.gating[r.Node]
 	}
 	return !r.Foreign && !r.Ignored
 }

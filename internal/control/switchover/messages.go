@@ -223,9 +223,10 @@ func proxyInUseMessage(p Proxy) string {
 
 func misplacedMessage(want layout.Name, misplaced []Reference) string {
 	var users []string
+	seen := map[string]bool{}
 	for _, r := range misplaced {
-		user := fmt.Sprintf("%s (%s)", r.User, r.Name)
-		if !slices.Contains(users, user) {
+		if user := fmt.Sprintf("%s (%s)", r.User, r.Name); !seen[user] {
+			seen[user] = true
 			users = append(users, user)
 		}
 	}
