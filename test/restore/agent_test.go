@@ -18,7 +18,7 @@ import (
 )
 
 // startAgent runs the agent of a node until the test ends.
-func startAgent(t *testing.T, node string, config *rest.Config) {
+func startAgent(t *testing.T, node string, config *rest.Config) *agent {
 	t.Helper()
 	kube, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -39,6 +39,7 @@ func startAgent(t *testing.T, node string, config *rest.Config) {
 		group.Go(func() error { a.work(ctx); return nil })
 		return group.Wait()
 	})
+	return a
 }
 
 // agent has the real serving half, and the reporter of the other.

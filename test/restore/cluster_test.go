@@ -42,12 +42,13 @@ type cluster struct {
 	t *testing.T
 	client.Client
 	registry *testregistry.Registry
+	agents   map[string]*agent // by node
 }
 
 func newCluster(t *testing.T, nodes ...string) *cluster {
 	t.Helper()
 	api := server.Start(t)
-	c := &cluster{t: t, Client: api.Client()}
+	c := &cluster{t: t, Client: api.Client(), agents: map[string]*agent{}}
 	c.registry = testregistry.New(t, testregistry.Options{TLS: true, Username: "user", Password: "password"})
 	image := c.registry.PushRandom(t, "installed", "v1", 1, 64)
 	for _, place := range []string{"first", "second", "third", "fourth", "fifth", "after"} {
@@ -65,7 +66,7 @@ func newCluster(t *testing.T, nodes ...string) *cluster {
 	})
 	for i, name := range nodes {
 		c.node(name, i == 0)
-		startAgent(t, name, api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: name}))
+		c.agents[name] = startAgent(t, name, api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: name}))
 	}
 	cfg := controller.Config{
 		REST:   api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
@@ -130,16 +131,24 @@ func (c *cluster) ask(place string) {
 	section := map[string]string{"imagesRepo": u.Base(), "scheme": strings.ToUpper(string(u.Scheme)), "ca": u.CA, "username": u.Credentials.Username, "password": u.Credentials.Password}
 	maps.DeleteFunc(section, func(_, v string) bool { return v == "" })
 	enabled := true
-	config := &deckhousev1alpha1.ModuleConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleConfigName}}
-	err := client.IgnoreNotFound(c.Get(c.t.Context(), client.ObjectKeyFromObject(config), config))
-	config.Spec.Version, config.Spec.Enabled = 1, &enabled
-	config.Spec.Settings = &apiextensionsv1.JSON{Raw: mustJSON(c.t, map[string]any{"registry": map[string]any{"mode": "Direct", "direct": section}})}
-	switch {
-	case err != nil:
-	case config.ResourceVersion == "":
-		err = c.Create(c.t.Context(), config)
-	default:
-		err = c.Update(c.t.Context(), config)
+	write := func() error {
+		config := &deckhousev1alpha1.ModuleConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleConfigName}}
+		err := client.IgnoreNotFound(c.Get(c.t.Context(), client.ObjectKeyFromObject(config), config))
+		config.Spec.Version, config.Spec.Enabled = 1, &enabled
+		config.Spec.Settings = &apiextensionsv1.JSON{Raw: mustJSON(c.t, map[string]any{"registry": map[string]any{"mode": "Direct", "direct": section}})}
+		switch {
+		case err != nil:
+			return err
+		case config.ResourceVersion == "":
+			return c.Create(c.t.Context(), config)
+		}
+		return c.Update(c.t.Context(), config)
+	}
+	// An API server that has just started knows its policies before their parameters.
+	deadline := time.Now().Add(stepTimeout)
+	err := write()
+	for ; err != nil && time.Now().Before(deadline); err = write() {
+		pause(100 * time.Millisecond)
 	}
 	if err != nil {
 		c.t.Fatal(err)
@@ -226,7 +235,8 @@ func (c *cluster) conditions() conditions {
 }
 
 // wantConverged waits until what is published has a higher generation, all nodes
-// report exactly that, and have heard so. It returns the generation.
+// report exactly that, and each agent knows its RegistryNode as it is. It returns the
+// generation.
 func (c *cluster) wantConverged(when string, above int64) int64 {
 	c.t.Helper()
 	for deadline := time.Now().Add(stepTimeout); ; pause(50 * time.Millisecond) {
@@ -238,8 +248,12 @@ func (c *cluster) wantConverged(when string, above int64) int64 {
 		there := len(nodes.Items) > 0
 		for _, n := range nodes.Items {
 			s := n.Status
-			there = there && s.Generation == l.Generation && s.Version == l.Version() && n.Spec.Generation == l.Generation
-			lines = append(lines, fmt.Sprintf("%s: told %d, reports %d %q", n.Name, n.Spec.Generation, s.Generation, s.Message))
+			known := ""
+			if own := c.agents[n.Name].reporter.Latest(); own != nil {
+				known = own.ResourceVersion
+			}
+			there = there && s.Generation == l.Generation && s.Version == l.Version() && known == n.ResourceVersion
+			lines = append(lines, fmt.Sprintf("%s: is at version %s and knows %s, reports %d %q", n.Name, n.ResourceVersion, known, s.Generation, s.Message))
 		}
 		if there && l.Generation > above && c.conditions().done(v1alpha1.ConditionTransition) {
 			return l.Generation
