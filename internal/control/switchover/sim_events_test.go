@@ -101,11 +101,11 @@ func (f focus) faults() []event {
 	case onRestarts:
 		return []event{
 			{6, (*sim).userEdits}, {6, (*sim).nodeDown}, {6, (*sim).nodeUp}, {6, (*sim).nodeReboots},
-			{3, (*sim).userRepairsTheNode}, {1, (*sim).stateLost}, {2, (*sim).registryNodeDeleted}, {1, (*sim).crash},
+			{3, (*sim).userRepairsTheNode}, {6, (*sim).stateLost}, {2, (*sim).registryNodeDeleted}, {1, (*sim).crash},
 		}
 	case onLeaders:
 		return []event{
-			{6, (*sim).userEdits}, {8, (*sim).failover}, {8, (*sim).oldLeaderWakes}, {2, (*sim).stateLost}, {2, (*sim).stateRestored}, {1, (*sim).crash},
+			{6, (*sim).userEdits}, {8, (*sim).failover}, {2, (*sim).oldLeaderWakes}, {1, (*sim).stateLost}, {2, (*sim).stateRestored}, {4, (*sim).oldLeaderIsLate},
 		}
 	default:
 		return faultEvents()
@@ -346,6 +346,18 @@ func (s *sim) failover() {
 		}
 	}
 	s.newProcess()
+}
+
+// oldLeaderIsLate: it wakes when its successor has ended another switch.
+func (s *sim) oldLeaderIsLate() {
+	s.pass()
+	s.failover()
+	late := s.late
+	s.userEdits()
+	if s.settlesDown(); s.violation == "" {
+		s.late = late
+		s.oldLeaderWakes()
+	}
 }
 
 func (s *sim) oldLeaderWakes() {
