@@ -109,7 +109,6 @@ func (s *tokens) forget(req tokenRequest, token string) {
 
 // fetchToken asks the realm. The realm may be another host, as is usual, but
 // our password goes there only over a scheme as good as the registry's own.
-// Redirects are not followed: they would take the password further.
 func (t *Transport) fetchToken(ctx context.Context, ask tokenRequest) (string, time.Duration, error) {
 	realm, err := url.Parse(ask.realm)
 	if err != nil {
@@ -137,12 +136,40 @@ func (t *Transport) fetchToken(ctx context.Context, ask tokenRequest) (string, t
 	if h := t.basicHeader(); h != "" {
 		req.Header.Set("Authorization", h)
 	}
-	resp, err := t.next.RoundTrip(req)
+	resp, err := t.askRealm(req)
 	if err != nil {
 		return "", 0, fmt.Errorf("token server %s: %w", realm.Host, err)
 	}
 	defer Discard(resp)
 	return readToken(realm.Host, resp, !t.creds.IsZero())
+}
+
+// mostRealmRedirects is how many redirects of a token server are followed, as by
+// containerd.
+const mostRealmRedirects = 10
+
+// askRealm follows redirects within the token server: some add a slash, or go from
+// HTTP to HTTPS. Elsewhere they would take the password.
+func (t *Transport) askRealm(req *http.Request) (*http.Response, error) {
+	for range mostRealmRedirects + 1 {
+		resp, err := t.next.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		location := resp.Header.Get("Location")
+		if resp.StatusCode/100 != 3 || location == "" {
+			return resp, nil
+		}
+		Discard(resp)
+		to, err := req.URL.Parse(location)
+		if err != nil || to.User != nil || !SameServer(req.URL, to) {
+			return nil, fmt.Errorf("%w: it redirects to another server", ErrForbiddenHop)
+		}
+		to.Fragment = ""
+		req = req.Clone(req.Context())
+		req.URL, req.Host = to, ""
+	}
+	return nil, fmt.Errorf("more than %d redirects", mostRealmRedirects)
 }
 
 // readToken reads a token server's answer. shown says whether it was shown our
