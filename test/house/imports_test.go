@@ -30,9 +30,9 @@ func forbidden(from, to string) string {
 		return "the data path routes by layouts and nothing else"
 	case a == "" || b == "" || a == b || a == "controller":
 		return ""
-	case a == "cluster" || a == "switchover":
+	case a == "cluster" && b != "excerpt", a == "excerpt", a == "switchover":
 		return a + " knows nothing else of control"
-	case a == "state" && b != "cluster" && b != "switchover", !slices.Contains([]string{"cluster", "state", "switchover"}, b):
+	case !slices.Contains([]string{"excerpt", "cluster", "state", "switchover"}, b):
 		return "siblings do not know each other; the controller joins what they say"
 	}
 	return ""
@@ -66,6 +66,9 @@ func TestForbidden(t *testing.T) {
 		{"internal/control/state", "internal/control/cluster", false},
 		{"internal/control/state", "internal/control/platform", true},
 		{"internal/control/cluster", "internal/control/state", true},
+		{"internal/control/cluster", "internal/control/excerpt", false},
+		{"internal/control/excerpt", "internal/control/cluster", true},
+		{"internal/control/platform", "internal/control/excerpt", false},
 		{"internal/control/switchover", "internal/control/cluster", true},
 		{"internal/control/cluster", "internal/layout", false},
 		{"internal/control/nodes", "internal/node/handoff", true},

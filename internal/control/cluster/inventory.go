@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 )
 
 // Inventory is everything in the cluster that may refer to an image.
@@ -23,10 +24,10 @@ type Inventory struct {
 	DaemonSets     []appsv1.DaemonSet
 	StatefulSets   []appsv1.StatefulSet
 	CronJobs       []batchv1.CronJob
-	Makers         []*Maker
+	Makers         []*excerpt.Maker
 	RequiredImages []corev1.ConfigMap
 	RegistryNodes  []v1alpha1.RegistryNode
-	Pods           []*Pod
+	Pods           []*excerpt.Pod
 	Nodes          []corev1.Node // only if Live; else they are in the Snapshot
 	// Live is whether all of it was listed from the API server in this pass.
 	Live bool
@@ -44,33 +45,29 @@ func (c *Client) TakeLive(ctx context.Context) (*Inventory, error) {
 // everything that was seen is known, or gone.
 func (c *Client) takeInventory(l *lister, live bool) (*Inventory, error) {
 	inv := &Inventory{Namespaces: map[string]labels.Set{}, Ending: map[string]bool{}, Ignored: map[string]bool{}, Whose: c.Whose, Live: live}
-	shared := &slimmer{}
 	var namespaces []corev1.Namespace
-	every(l, &inv.RequiredImages, &corev1.ConfigMapList{}, nil, client.MatchingLabels{v1alpha1.LabelRequiredImages: "true"})
-	every(l, &inv.Deployments, &appsv1.DeploymentList{}, slimDeployment)
-	every(l, &inv.DaemonSets, &appsv1.DaemonSetList{}, slimDaemonSet)
-	every(l, &inv.StatefulSets, &appsv1.StatefulSetList{}, slimStatefulSet)
-	every(l, &inv.CronJobs, &batchv1.CronJobList{}, slimCronJob)
+	every(l, &inv.RequiredImages, &corev1.ConfigMapList{}, client.MatchingLabels{v1alpha1.LabelRequiredImages: "true"})
+	every(l, &inv.Deployments, &appsv1.DeploymentList{})
+	every(l, &inv.DaemonSets, &appsv1.DaemonSetList{})
+	every(l, &inv.StatefulSets, &appsv1.StatefulSetList{})
+	every(l, &inv.CronJobs, &batchv1.CronJobList{})
 	// Owners before what they make.
-	each[batchv1.Job](l, &inv.Makers, &batchv1.Job{}, &batchv1.JobList{}, shared.maker)
-	each[appsv1.ReplicaSet](l, &inv.Makers, &appsv1.ReplicaSet{}, &appsv1.ReplicaSetList{}, shared.maker)
-	each[corev1.ReplicationController](l, &inv.Makers, &corev1.ReplicationController{}, &corev1.ReplicationControllerList{}, shared.maker)
-	each[appsv1.ControllerRevision](l, &inv.Makers, &appsv1.ControllerRevision{}, &appsv1.ControllerRevisionList{}, shared.maker)
-	every(l, &inv.RegistryNodes, &v1alpha1.RegistryNodeList{}, printable)
-	each[corev1.Pod](l, &inv.Pods, &corev1.Pod{}, &corev1.PodList{}, func(o client.Object) *Pod {
-		pod, _ := o.(*corev1.Pod)
-		return shared.pod(pod)
-	})
-	every(l, &namespaces, &corev1.NamespaceList{}, nil)
+	each(l, &inv.Makers, &batchv1.Job{}, &batchv1.JobList{})
+	each(l, &inv.Makers, &appsv1.ReplicaSet{}, &appsv1.ReplicaSetList{})
+	each(l, &inv.Makers, &corev1.ReplicationController{}, &corev1.ReplicationControllerList{})
+	each(l, &inv.Makers, &appsv1.ControllerRevision{}, &appsv1.ControllerRevisionList{})
+	every(l, &inv.RegistryNodes, &v1alpha1.RegistryNodeList{})
+	each(l, &inv.Pods, &corev1.Pod{}, &corev1.PodList{})
+	every(l, &namespaces, &corev1.NamespaceList{})
 	if live { // last: what may be taken away depends on how they are now
-		every(l, &inv.Nodes, &corev1.NodeList{}, slimNode)
+		every(l, &inv.Nodes, &corev1.NodeList{})
 	}
 	if l.err != nil {
 		return nil, l.err
 	}
 	for i := range namespaces {
 		ns := &namespaces[i]
-		inv.Namespaces[ns.Name], inv.Ending[ns.Name], inv.Ignored[ns.Name] = ns.Labels, ns.DeletionTimestamp != nil, IsIgnored(ns)
+		inv.Namespaces[ns.Name], inv.Ending[ns.Name], inv.Ignored[ns.Name] = ns.Labels, ns.DeletionTimestamp != nil, excerpt.IsIgnored(ns)
 	}
 	return inv, nil
 }
@@ -101,8 +98,8 @@ func (inv *Inventory) OwnWorkload(kind, name string) *Workload {
 }
 
 // OwnPods are the pods of d8-system.
-func (inv *Inventory) OwnPods() iter.Seq[*Pod] {
-	return func(yield func(*Pod) bool) {
+func (inv *Inventory) OwnPods() iter.Seq[*excerpt.Pod] {
+	return func(yield func(*excerpt.Pod) bool) {
 		for _, pod := range inv.Pods {
 			if pod.Namespace == v1alpha1.Namespace && !yield(pod) {
 				return
@@ -130,7 +127,7 @@ func pointers[T any, P interface {
 func (inv *Inventory) workload(o client.Object) Workload {
 	w := WorkloadOf(o)
 	w.Ending = inv.Ending[o.GetNamespace()]
-	w.Ignored = inv.Ignored[o.GetNamespace()] || IsIgnored(o)
+	w.Ignored = inv.Ignored[o.GetNamespace()] || excerpt.IsIgnored(o)
 	w.Own = o.GetNamespace() == v1alpha1.Namespace && slices.Contains(inv.Whose.Own, w.Kind.Kind+"/"+o.GetName())
 	w.Foreign = !inv.IsPlatforms(o.GetNamespace())
 	w.Platform = !w.Own && (!w.Foreign || inv.Whose.selects(o))

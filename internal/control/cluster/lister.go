@@ -9,6 +9,8 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/d8-registry/registry/internal/control/excerpt"
 )
 
 // pageSize is how many objects one live LIST asks for.
@@ -21,16 +23,17 @@ type lister struct {
 	from client.Reader
 	// held is the cache that from reads; nil for the API server.
 	held cache.Informers
-	err  error
+	// reducer makes of what was read from the API server what a cache would hold.
+	reducer excerpt.Reducer
+	err     error
 }
 
-// every adds all objects of a kind to a slice. Like is an empty list of the kind. Slim
-// makes of one that was read from the API server what the cache would hold.
-func every[T any](l *lister, to *[]T, like client.ObjectList, slim func(*T), opts ...client.ListOption) {
+// every adds all objects of a kind to a slice. Like is an empty list of the kind.
+func every[T any](l *lister, to *[]T, like client.ObjectList, opts ...client.ListOption) {
 	pages(l, like, opts, func(page []T) {
-		if l.held == nil && slim != nil {
+		if l.held == nil {
 			for i := range page {
-				slim(&page[i])
+				l.reducer.Reduce(&page[i])
 			}
 		}
 		if *to == nil {
@@ -47,11 +50,19 @@ func every[T any](l *lister, to *[]T, like client.ObjectList, slim func(*T), opt
 func each[O, T any, P interface {
 	*O
 	client.Object
-}](l *lister, to *[]*T, kind P, like client.ObjectList, slim func(client.Object) *T) {
+}](l *lister, to *[]*T, kind P, like client.ObjectList) {
+	add := func(held any) {
+		object, ok := held.(*T)
+		if !ok {
+			l.err = fmt.Errorf("list %T: what is held is %T", kind, held)
+			return
+		}
+		*to = append(*to, object)
+	}
 	if l.held == nil {
 		pages(l, like, nil, func(page []O) {
 			for i := range page {
-				*to = append(*to, slim(P(&page[i])))
+				add(l.reducer.Reduce(P(&page[i])))
 			}
 		})
 		return
@@ -73,12 +84,7 @@ func each[O, T any, P interface {
 	objects := holder.GetStore().List()
 	*to = slices.Grow(*to, len(objects))
 	for _, o := range objects {
-		object, ok := o.(*T)
-		if !ok {
-			l.err = fmt.Errorf("list %T: the cache holds %T", kind, o)
-			return
-		}
-		*to = append(*to, object)
+		add(o)
 	}
 }
 

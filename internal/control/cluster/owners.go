@@ -9,12 +9,9 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/layout"
 )
-
-// reappliers are field managers that put back what we change, for ever. Users
-// are told of them; we do not write against them.
-var reappliers = []string{"kustomize-controller", "helm-controller", "argocd"} //nolint:gochecknoglobals // a constant list
 
 // marks are labels and annotations by which the same tools know what is theirs.
 // They count where no field manager tells: an older Argo CD applies as kubectl.
@@ -103,7 +100,7 @@ func reapplierOf(w Workload) string {
 // not own, it leaves alone.
 func reapplier(managed []metav1.ManagedFieldsEntry) (manager string, tells bool) {
 	for _, entry := range managed {
-		if entry.FieldsV1 == nil || !IsReapplier(entry.Manager) {
+		if entry.FieldsV1 == nil || !excerpt.IsReapplier(entry.Manager) {
 			continue
 		}
 		var set fieldpath.Set
@@ -121,10 +118,4 @@ func reapplier(managed []metav1.ManagedFieldsEntry) (manager string, tells bool)
 		}
 	}
 	return "", tells
-}
-
-// IsReapplier reports whether a field manager puts back what we change, for
-// ever.
-func IsReapplier(manager string) bool {
-	return slices.ContainsFunc(reappliers, func(known string) bool { return strings.HasPrefix(manager, known) })
 }

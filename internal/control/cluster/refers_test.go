@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -20,11 +21,11 @@ func TestRefersToSeesEveryImage(t *testing.T) {
 		"an ephemeral container": {EphemeralContainers: []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Image: image}}}},
 		"a volume":               {Volumes: []corev1.Volume{{}, {VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: image}}}}},
 	} {
-		if !RefersTo(Images(&spec), names) {
+		if !refersTo(excerpt.Images(&spec), names) {
 			t.Errorf("the image of %s is not seen", where)
 		}
 	}
-	if RefersTo([]string{"r.example/a:1"}, names) {
+	if refersTo([]string{"r.example/a:1"}, names) {
 		t.Error("an image under another name counts")
 	}
 }

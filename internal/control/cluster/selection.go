@@ -46,8 +46,3 @@ func (inv *Inventory) IsTenants(namespace string) bool {
 func (s Selection) selects(o metav1.Object) bool {
 	return s.Workloads && s.Platform != nil && s.Platform.Matches(labels.Set(o.GetLabels()))
 }
-
-// IsIgnored reports whether the operator says to ignore what an object refers to.
-func IsIgnored(o metav1.Object) bool {
-	return o.GetAnnotations()[v1alpha1.AnnotationIgnore] == "true"
-}

@@ -50,9 +50,9 @@ func Take(ctx context.Context, c *Client) (*Snapshot, error) {
 	s.RegistryNodes = ByNode(s.Inventory.RegistryNodes)
 	var secrets []corev1.Secret
 	var services []corev1.Service
-	every(l, &s.Nodes, &corev1.NodeList{}, slimNode)
-	every(l, &secrets, &corev1.SecretList{}, nil)
-	every(l, &services, &corev1.ServiceList{}, nil, client.InNamespace(v1alpha1.Namespace))
+	every(l, &s.Nodes, &corev1.NodeList{})
+	every(l, &secrets, &corev1.SecretList{})
+	every(l, &services, &corev1.ServiceList{}, client.InNamespace(v1alpha1.Namespace))
 	s.Secrets, s.Services = byKey(secrets), byKey(services)
 	return s, l.err
 }

@@ -12,6 +12,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
@@ -73,7 +74,7 @@ func (k *Keeper) Move(ctx context.Context, v *state.View, mayMove bool) error {
 	}
 	for _, c := range k.list {
 		have := c.there(v.Snapshot)
-		if !c.First || !c.Wanted(v.Doc) || have == nil || onBase(v, cluster.Images(&have.Template.Spec)) {
+		if !c.First || !c.Wanted(v.Doc) || have == nil || onBase(v, excerpt.Images(&have.Template.Spec)) {
 			continue
 		}
 		want := k.wanted(c, v)
@@ -112,7 +113,7 @@ func (k *Keeper) applyService(ctx context.Context, v *state.View, c Component) e
 	if c.Service == (Service{}) {
 		return nil
 	}
-	selector := map[string]string{cluster.LabelApp: c.Name}
+	selector := map[string]string{v1alpha1.LabelApp: c.Name}
 	have := v.OwnService(c.Service.Name)
 	if have != nil && maps.Equal(have.Spec.Selector, selector) && cluster.Contains(have.Labels, cluster.Ours()) {
 		return nil

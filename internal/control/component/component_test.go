@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -66,7 +66,7 @@ func TestOwnDeploymentStaysIfAToolAppliesIt(t *testing.T) {
 func TestAUseIsWhenWeSawIt(t *testing.T) {
 	t.Parallel()
 	r := keeper()
-	pod := cluster.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "1"}})
+	pod := excerpt.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "1"}})
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i, c := range []struct {
 		told string
@@ -205,7 +205,7 @@ func TestAgentsThatAreStuckOnAnOldImage(t *testing.T) {
 			if c.waiting != "" {
 				pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "prepare", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: c.waiting}}}}
 			}
-			s.Inventory.Pods[0] = cluster.PodOf(pod)
+			s.Inventory.Pods[0] = excerpt.PodOf(pod)
 			if got := stuckOnOldImage(with(s, doc)); len(got) != c.want {
 				t.Errorf("%d pods are stuck, want %d", len(got), c.want)
 			}
@@ -228,7 +228,7 @@ func TestWhatAProxyReads(t *testing.T) {
 		"new, serves":   {map[string]string{v1alpha1.AnnotationLayoutSchema: "2", v1alpha1.AnnotationGeneration: "7"}, 2},
 		"says nonsense": {map[string]string{v1alpha1.AnnotationLayoutSchema: "-1", v1alpha1.AnnotationGeneration: "7"}, 1},
 	} {
-		if got := readsOf(cluster.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Annotations: c.annotations}})); got != c.want {
+		if got := readsOf(excerpt.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Annotations: c.annotations}})); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}

@@ -31,7 +31,7 @@ func (k *Keeper) wanted(c Component, v *state.View) cluster.Workload {
 	template := c.Template(ownReference(v.Doc, k.cfg.Image), len(v.Nodes))
 	revise(&template, c.Template(k.cfg.Image, 0))
 	meta := metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: c.Name, Labels: template.Labels}
-	selector := &metav1.LabelSelector{MatchLabels: map[string]string{cluster.LabelApp: c.Name}}
+	selector := &metav1.LabelSelector{MatchLabels: map[string]string{v1alpha1.LabelApp: c.Name}}
 	if c.Kind == "DaemonSet" {
 		return cluster.WorkloadOf(&appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{
 			Selector: selector,
@@ -96,7 +96,7 @@ func ownNames(v *state.View) []layout.Name {
 
 func labelsOf(name string, more map[string]string) map[string]string {
 	labels := cluster.Ours()
-	labels[cluster.LabelApp] = name
+	labels[v1alpha1.LabelApp] = name
 	maps.Copy(labels, more)
 	return labels
 }

@@ -147,7 +147,7 @@ func TestWhatIsNotOursIsNotRemoved(t *testing.T) {
 	b := newBench(t, server.Start(t), c)
 	theirs := &appsv1.Deployment{}
 	theirs.Namespace, theirs.Name = v1alpha1.Namespace, c.Name
-	theirs.Spec = appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{cluster.LabelApp: c.Name}}, Template: c.Template("x.io/a:1", 0)}
+	theirs.Spec = appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{v1alpha1.LabelApp: c.Name}}, Template: c.Template("x.io/a:1", 0)}
 	if err := b.client.Create(t.Context(), theirs); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
@@ -18,7 +19,7 @@ func (k *Keeper) Progress(v *state.View) string {
 		switch {
 		case !c.Wanted(v.Doc), have == nil && c.First: // another step waits for it
 			continue
-		case have == nil || !onBase(v, cluster.Images(&have.Template.Spec)):
+		case have == nil || !onBase(v, excerpt.Images(&have.Template.Spec)):
 			return "Re-pointing " + c.String()
 		}
 		if waits := rolloutMessage(*have, c, v); waits != "" {

@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/judge"
@@ -88,7 +88,7 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 
 // readsOf is the highest schema of a layout that a proxy reads; 0 until it has said
 // anything.
-func readsOf(pod *cluster.Pod) int {
+func readsOf(pod *excerpt.Pod) int {
 	reads, err := strconv.Atoi(pod.Annotations[v1alpha1.AnnotationLayoutSchema])
 	if err == nil && reads > 0 {
 		return reads
@@ -126,7 +126,7 @@ type use struct {
 
 // lastUse is when we last saw that a proxy was used; zero when it never was. The
 // report is added to still, the reports of this pass.
-func (k *Keeper) lastUse(still map[types.UID]use, pod *cluster.Pod, now time.Time) time.Time {
+func (k *Keeper) lastUse(still map[types.UID]use, pod *excerpt.Pod, now time.Time) time.Time {
 	told := pod.Annotations[v1alpha1.AnnotationLastUse]
 	if told == "" {
 		return time.Time{}
@@ -218,8 +218,8 @@ func proxiesWanted(nodes []switchover.Node) (wanted int, missing []string) {
 	return max(wanted, 1), missing
 }
 
-func isProxyPod(pod *cluster.Pod) bool {
-	return pod.Labels[cluster.LabelApp] == v1alpha1.DeploymentProxy
+func isProxyPod(pod *excerpt.Pod) bool {
+	return pod.Labels[v1alpha1.LabelApp] == v1alpha1.DeploymentProxy
 }
 
 func clusterIP(service *corev1.Service) string {

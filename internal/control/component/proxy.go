@@ -62,7 +62,7 @@ func proxyUsers(doc state.Document) ([]byte, error) {
 
 // proxyTemplate is the Pod of the in-cluster proxy.
 func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
-	selector := map[string]string{cluster.LabelApp: v1alpha1.DeploymentProxy}
+	selector := map[string]string{v1alpha1.LabelApp: v1alpha1.DeploymentProxy}
 	labels := labelsOf(v1alpha1.DeploymentProxy, map[string]string{"component": "registry-service", "type": "incluster-proxy"})
 	container := corev1.Container{
 		Name:    "proxy",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
@@ -15,12 +16,12 @@ import (
 
 // stuckOnOldImage are the agents that cannot be pulled, and whose DaemonSet has
 // another image address now.
-func stuckOnOldImage(v *state.View) []*cluster.Pod {
+func stuckOnOldImage(v *state.View) []*excerpt.Pod {
 	ds := agentWorkload(v)
-	if ds == nil || v.Doc.Desired.Own.IsZero() || !onBase(v, cluster.Images(&ds.Template.Spec)) {
+	if ds == nil || v.Doc.Desired.Own.IsZero() || !onBase(v, excerpt.Images(&ds.Template.Spec)) {
 		return nil
 	}
-	var pods []*cluster.Pod
+	var pods []*excerpt.Pod
 	for _, pod := range agentPods(v) {
 		if pod.DeletionTimestamp == nil && pod.ImagePullFailed() && !onBase(v, pod.Images) {
 			pods = append(pods, pod)

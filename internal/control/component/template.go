@@ -5,7 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/d8-registry/registry/internal/control/cluster"
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -84,7 +84,7 @@ func undoes(v *state.View, want, have corev1.PodTemplateSpec) bool {
 	}
 	runs, failed := map[string]bool{}, false
 	for pod := range v.Inventory.OwnPods() {
-		if pod.Labels[cluster.LabelApp] != want.Labels[cluster.LabelApp] || pod.DeletionTimestamp != nil {
+		if pod.Labels[v1alpha1.LabelApp] != want.Labels[v1alpha1.LabelApp] || pod.DeletionTimestamp != nil {
 			continue
 		}
 		revision := revisionOf(pod)

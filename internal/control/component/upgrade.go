@@ -11,6 +11,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
@@ -27,7 +28,7 @@ type agents struct {
 }
 
 type outdatedAgent struct {
-	pod          *cluster.Pod
+	pod          *excerpt.Pod
 	controlPlane bool
 }
 
@@ -35,7 +36,7 @@ type pendingAgent struct {
 	node switchover.Node
 	why  string
 	// pod is the new agent; nil when there is none.
-	pod *cluster.Pod
+	pod *excerpt.Pod
 }
 
 // observeAgents compares the agents' pods with the template of their DaemonSet. It
@@ -83,8 +84,8 @@ func agentWorkload(v *state.View) *cluster.Workload {
 
 // agentPods are the agents by node. If a node has two, it is the one that is not
 // being deleted.
-func agentPods(v *state.View) map[string]*cluster.Pod {
-	pods := map[string]*cluster.Pod{}
+func agentPods(v *state.View) map[string]*excerpt.Pod {
+	pods := map[string]*excerpt.Pod{}
 	for pod := range v.Inventory.OwnPods() {
 		if pod.IsAgent() && (pods[pod.Node] == nil || pod.DeletionTimestamp == nil) {
 			pods[pod.Node] = pod
@@ -106,14 +107,14 @@ func first(x, y bool) int {
 
 // hasReported reports whether the node's report is from this pod and this boot,
 // and not from the pod before.
-func hasReported(v *state.View, n switchover.Node, pod *cluster.Pod) bool {
+func hasReported(v *state.View, n switchover.Node, pod *excerpt.Pod) bool {
 	rn := v.RegistryNodes[n.Name]
 	return rn != nil && rn.Status.AgentPod == string(pod.UID) && rn.Status.NodeUID == n.UID && rn.Status.BootID == n.BootID
 }
 
 // pendingReason says, for users, why a node's agent does not work yet; empty when
 // it does. Generation is what it should serve; 0 for nothing.
-func pendingReason(v *state.View, n switchover.Node, pod *cluster.Pod, generation int64) string {
+func pendingReason(v *state.View, n switchover.Node, pod *excerpt.Pod, generation int64) string {
 	switch {
 	case pod == nil:
 		return "it has no Pod of DaemonSet " + v1alpha1.DaemonSetAgent
@@ -142,7 +143,7 @@ func firstLine(text string) string {
 // of the control plane at most one. It is none while a node waits for its new
 // agent. So an upgrade to a version that does not work stops at the first node.
 // AtOnce 0 means a tenth of the nodes.
-func (a agents) next(atOnce int) []*cluster.Pod {
+func (a agents) next(atOnce int) []*excerpt.Pod {
 	if len(a.waiting) > 0 {
 		return nil
 	}
@@ -152,7 +153,7 @@ func (a agents) next(atOnce int) []*cluster.Pod {
 	if a.current == 0 {
 		atOnce = 1
 	}
-	var pods []*cluster.Pod
+	var pods []*excerpt.Pod
 	controlPlane := false
 	for _, o := range a.outdated {
 		if len(pods) == atOnce || o.controlPlane && controlPlane {
@@ -176,7 +177,7 @@ func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
 	k.warnOfAgents(v, a)
 	wanted := k.wanted(agent(k.cfg), v)
 	settled := revisionOf(ds.Template) == revisionOf(wanted.Template) && !ds.Unobserved
-	var pods []*cluster.Pod
+	var pods []*excerpt.Pod
 	switch {
 	case !settled:
 	case !mayUpgrade(v.Doc):
@@ -197,8 +198,8 @@ func (k *Keeper) UpgradeAgents(ctx context.Context, v *state.View) error {
 }
 
 // failing are outdated agents that do not come up.
-func (a agents) failing() []*cluster.Pod {
-	var pods []*cluster.Pod
+func (a agents) failing() []*excerpt.Pod {
+	var pods []*excerpt.Pod
 	for _, o := range a.outdated {
 		if o.pod.WaitingReason() != "" {
 			pods = append(pods, o.pod)

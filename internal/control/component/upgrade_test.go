@@ -12,6 +12,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
@@ -72,7 +73,7 @@ func agentsOf(nodes ...string) *state.View {
 		s.Observed.Nodes = append(s.Observed.Nodes, n)
 		s.RegistryNodes[name] = rn
 		if hasPod {
-			s.Inventory.Pods = append(s.Inventory.Pods, cluster.PodOf(&pod))
+			s.Inventory.Pods = append(s.Inventory.Pods, excerpt.PodOf(&pod))
 		}
 	}
 	return s
@@ -270,7 +271,7 @@ func TestWhatUndoesAnUpgrade(t *testing.T) {
 		s := fleet.Empty()
 		template := func(revision string) corev1.PodTemplateSpec {
 			made := corev1.PodTemplateSpec{}
-			made.Labels = map[string]string{cluster.LabelApp: v1alpha1.DaemonSetAgent}
+			made.Labels = map[string]string{v1alpha1.LabelApp: v1alpha1.DaemonSetAgent}
 			cluster.SetAnnotation(&made.ObjectMeta, v1alpha1.AnnotationRevision, revision)
 			return made
 		}
@@ -280,7 +281,7 @@ func TestWhatUndoesAnUpgrade(t *testing.T) {
 			pod.Namespace = v1alpha1.Namespace
 			if revision == "proxy" {
 				pod = corev1.Pod{ObjectMeta: template("there").ObjectMeta}
-				pod.Namespace, pod.Labels = v1alpha1.Namespace, map[string]string{cluster.LabelApp: v1alpha1.DeploymentProxy}
+				pod.Namespace, pod.Labels = v1alpha1.Namespace, map[string]string{v1alpha1.LabelApp: v1alpha1.DeploymentProxy}
 			}
 			switch state {
 			case "ready":
@@ -288,7 +289,7 @@ func TestWhatUndoesAnUpgrade(t *testing.T) {
 			case "crash":
 				pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
 			}
-			s.Inventory.Pods = append(s.Inventory.Pods, cluster.PodOf(&pod))
+			s.Inventory.Pods = append(s.Inventory.Pods, excerpt.PodOf(&pod))
 		}
 		if got := undoes(s, template("wanted"), template("there")); got != c.want {
 			t.Errorf("%s: %v, want %v", c.pods, got, c.want)
@@ -314,7 +315,7 @@ func TestTheProxyIsUndoneToo(t *testing.T) {
 	pod := corev1.Pod{ObjectMeta: bad.ObjectMeta}
 	pod.Namespace = v1alpha1.Namespace
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}
-	s.Inventory.Pods = append(s.Inventory.Pods, cluster.PodOf(&pod))
+	s.Inventory.Pods = append(s.Inventory.Pods, excerpt.PodOf(&pod))
 	if got := r.templateBeforeTurn(t.Context(), with(s, doc), want, bad); revisionOf(&got) != revisionOf(&want) {
 		t.Errorf("with a broken one it is of revision %s", revisionOf(&got))
 	}

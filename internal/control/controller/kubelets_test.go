@@ -11,6 +11,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
@@ -75,7 +76,7 @@ func (s *simulator) agentPods(ctx context.Context, d *appsv1.DaemonSet, nodes []
 			if err := kubelet.Remove(ctx, s.c, pod); err != nil {
 				return err
 			}
-		case cluster.PodReady(pod):
+		case excerpt.PodReady(pod):
 			images[pod.Spec.NodeName] = image
 		}
 	}
@@ -130,7 +131,7 @@ func (s *simulator) speaks(ctx context.Context, rn *v1alpha1.RegistryNode) bool 
 	}
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		if pod.Spec.NodeName != rn.Name || !cluster.PodReady(pod) || pod.DeletionTimestamp != nil {
+		if pod.Spec.NodeName != rn.Name || !excerpt.PodReady(pod) || pod.DeletionTimestamp != nil {
 			continue
 		}
 		rn.Status.AgentPod, rn.Status.AgentVersion = string(pod.UID), pod.Spec.Containers[0].Image

@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/component"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/nodes"
 	"github.com/d8-registry/registry/internal/control/platform"
 	"github.com/d8-registry/registry/internal/control/state"
@@ -29,25 +29,21 @@ import (
 // largeGeneration is what every node of a large cluster reports.
 const largeGeneration = 7
 
-// caches hold generated objects as the controller's caches do: by the same transforms,
+// caches hold generated objects as the controller's caches do: reduced alike,
 // in the same kind of store.
 type caches struct {
-	transforms map[reflect.Type]toolscache.TransformFunc
-	stores     map[reflect.Type]toolscache.Store
+	stores map[reflect.Type]toolscache.Store
 }
 
 func fill(tb testing.TB, nodes int) *caches {
 	tb.Helper()
-	c := &caches{map[reflect.Type]toolscache.TransformFunc{}, map[reflect.Type]toolscache.Store{}}
-	for kind, by := range cluster.CacheOptions().ByObject {
-		c.transforms[reflect.TypeOf(kind)] = by.Transform
-	}
+	c, reduced := &caches{map[reflect.Type]toolscache.Store{}}, excerpt.CacheOptions().DefaultTransform
 	fleet.Large(nodes, largeGeneration, func(o client.Object) {
 		kind := reflect.TypeOf(o)
 		if c.stores[kind] == nil {
 			c.stores[kind] = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
 		}
-		kept, err := c.transforms[kind](o)
+		kept, err := reduced(o)
 		if err == nil {
 			err = c.stores[kind].Add(kept)
 		}
@@ -85,7 +81,7 @@ func (c *caches) look(doc state.Document) *state.View {
 	inv := v.Inventory
 	inv.Deployments, inv.DaemonSets = values[appsv1.Deployment](c), values[appsv1.DaemonSet](c)
 	inv.RegistryNodes = values[v1alpha1.RegistryNode](c)
-	inv.Makers, inv.Pods = held[cluster.Maker](c, &appsv1.ReplicaSet{}), held[cluster.Pod](c, &corev1.Pod{})
+	inv.Makers, inv.Pods = held[excerpt.Maker](c, &appsv1.ReplicaSet{}), held[excerpt.Pod](c, &corev1.Pod{})
 	inv.Namespaces = map[string]labels.Set{}
 	for i := range inv.DaemonSets {
 		inv.Namespaces[inv.DaemonSets[i].Namespace] = labels.Set{"heritage": "deckhouse"}

@@ -37,6 +37,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/component"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/nodes"
 	"github.com/d8-registry/registry/internal/control/platform"
 	"github.com/d8-registry/registry/internal/control/precheck"
@@ -136,7 +137,7 @@ func newManager(cfg Config, clock *cluster.Clock, log *slog.Logger) (ctrl.Manage
 	warm := true    // a process that waits for the lease fills its caches
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme:                        scheme,
-		Cache:                         cluster.CacheOptions(),
+		Cache:                         excerpt.CacheOptions(),
 		Logger:                        logr.FromSlogHandler(log.Handler()),
 		LeaderElection:                cfg.LeaderElect,
 		LeaderElectionID:              lease,

@@ -24,6 +24,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
@@ -286,7 +287,7 @@ func (s *simulator) pod(ctx context.Context, namespace, workload, node string, t
 		switch {
 		case pod.Name == name:
 			found = true
-			if cluster.PodReady(pod) == stuck {
+			if excerpt.PodReady(pod) == stuck {
 				return !stuck, s.podStatus(ctx, pod, stuck)
 			}
 		case node == "" || strings.HasPrefix(pod.Name, workload+"-"+node+"-"):
@@ -324,7 +325,7 @@ func (s *simulator) podStatus(ctx context.Context, pod *corev1.Pod, stuck bool) 
 
 func fingerprint(template *corev1.PodTemplateSpec) string {
 	h := fnv.New32a()
-	for _, image := range cluster.Images(&template.Spec) {
+	for _, image := range excerpt.Images(&template.Spec) {
 		_, _ = h.Write([]byte(image))
 	}
 	_, _ = h.Write([]byte(template.Annotations[v1alpha1.AnnotationRegistryChecksum]))

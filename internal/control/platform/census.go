@@ -15,6 +15,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -28,7 +29,7 @@ import (
 func (m *Mover) Census(inv *cluster.Inventory, names []layout.Name, number int64, image string) switchover.Census {
 	c := counter{inv: inv, names: names, matches: map[string]match{}, tenants: map[string]bool{}, ignored: map[types.UID]bool{}}
 	for _, w := range inv.Workloads() {
-		images := cluster.Images(&w.Template.Spec)
+		images := excerpt.Images(&w.Template.Spec)
 		ref, refers := c.of(w.Kind.Kind, w.Object, images)
 		if !refers {
 			continue
@@ -134,7 +135,7 @@ func (c *counter) problem(p string) {
 // a workload are not those of its pods.
 func (c *counter) of(kind string, o client.Object, images []string) (switchover.Reference, bool) {
 	namespace := o.GetNamespace()
-	ignored := c.inv.Ignored[namespace] || cluster.IsIgnored(o)
+	ignored := c.inv.Ignored[namespace] || excerpt.IsIgnored(o)
 	if owner := metav1.GetControllerOfNoCopy(o); owner != nil {
 		ignored = ignored || c.ignored[owner.UID]
 	}
@@ -187,7 +188,7 @@ func required(inv *cluster.Inventory, image string) (list, problems []string) {
 func lists(inv *cluster.Inventory) []*corev1.ConfigMap {
 	var all []*corev1.ConfigMap
 	for i := range inv.RequiredImages {
-		if cm := &inv.RequiredImages[i]; !inv.IsTenants(cm.Namespace) && !inv.Ignored[cm.Namespace] && !cluster.IsIgnored(cm) {
+		if cm := &inv.RequiredImages[i]; !inv.IsTenants(cm.Namespace) && !inv.Ignored[cm.Namespace] && !excerpt.IsIgnored(cm) {
 			all = append(all, cm)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 )
 
 // podIndex finds the pods of a workload without a look at all others.
@@ -16,14 +17,14 @@ type podIndex struct {
 // podGroup are pods that are alike.
 type podGroup struct {
 	labels labels.Set
-	pods   []*cluster.Pod
+	pods   []*excerpt.Pod
 }
 
 type podLabel struct{ namespace, key, value string }
 
 // indexPods makes an index of the pods that run.
 func indexPods(inv *cluster.Inventory) *podIndex {
-	groups := map[*cluster.Alike]*podGroup{}
+	groups := map[*excerpt.Alike]*podGroup{}
 	x := &podIndex{map[podLabel][]*podGroup{}, map[string][]*podGroup{}}
 	for _, pod := range inv.Pods {
 		if pod.DeletionTimestamp != nil || pod.Ended {
@@ -45,7 +46,7 @@ func indexPods(inv *cluster.Inventory) *podIndex {
 }
 
 // of are the pods that the workload made and that still run.
-func (x *podIndex) of(w cluster.Workload) []*cluster.Pod {
+func (x *podIndex) of(w cluster.Workload) []*excerpt.Pod {
 	selector, err := metav1.LabelSelectorAsSelector(w.Selector) // nothing for nil
 	if err != nil || w.Selector == nil {
 		return nil
@@ -56,7 +57,7 @@ func (x *podIndex) of(w cluster.Workload) []*cluster.Pod {
 			groups = fewer
 		}
 	}
-	var pods []*cluster.Pod
+	var pods []*excerpt.Pod
 	for _, group := range groups {
 		if selector.Matches(group.labels) {
 			pods = append(pods, group.pods...)

@@ -9,17 +9,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 )
 
 // TestPodsOfAWorkload: those that it selects, in its namespace, that still run.
 func TestPodsOfAWorkload(t *testing.T) {
 	t.Parallel()
-	pod := func(namespace, name, app string, phase corev1.PodPhase) *cluster.Pod {
-		return cluster.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": app}}, Status: corev1.PodStatus{Phase: phase}})
+	pod := func(namespace, name, app string, phase corev1.PodPhase) *excerpt.Pod {
+		return excerpt.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": app}}, Status: corev1.PodStatus{Phase: phase}})
 	}
 	ending := pod("ns", "ending", "a", corev1.PodRunning)
 	ending.DeletionTimestamp = &metav1.Time{}
-	inv := &cluster.Inventory{Pods: []*cluster.Pod{
+	inv := &cluster.Inventory{Pods: []*excerpt.Pod{
 		pod("ns", "its", "a", corev1.PodRunning), pod("ns", "other", "b", corev1.PodRunning), pod("elsewhere", "same", "a", corev1.PodRunning),
 		pod("ns", "failed", "a", corev1.PodFailed), pod("ns", "done", "a", corev1.PodSucceeded), ending,
 	}}

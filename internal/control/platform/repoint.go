@@ -13,6 +13,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
@@ -148,7 +149,7 @@ func conflicting(err error) string {
 		}
 		// conflict with "kustomize-controller" using apps/v1
 		if _, rest, ok := strings.Cut(cause.Message, `"`); ok {
-			if manager, _, _ := strings.Cut(rest, `"`); cluster.IsReapplier(manager) {
+			if manager, _, _ := strings.Cut(rest, `"`); excerpt.IsReapplier(manager) {
 				return manager
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 )
 
@@ -108,8 +109,8 @@ func (s *sight) stuckPods(w cluster.Workload) (absent int, stuck string) {
 
 // sameImages reports whether the Pod has all images of the template: an outdated Pod that
 // cannot start is not the switch's fault.
-func sameImages(pod *cluster.Pod, template *corev1.PodTemplateSpec) bool {
-	return !slices.ContainsFunc(cluster.Images(&template.Spec), func(image string) bool { return !slices.Contains(pod.Images, image) })
+func sameImages(pod *excerpt.Pod, template *corev1.PodTemplateSpec) bool {
+	return !slices.ContainsFunc(excerpt.Images(&template.Spec), func(image string) bool { return !slices.Contains(pod.Images, image) })
 }
 
 // missing says what a rollout still needs; empty when nothing. Before is how many

@@ -13,6 +13,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
@@ -77,7 +78,7 @@ func Changes(v *state.View) []*corev1.Secret {
 func pullNamespaces(v *state.View) []string {
 	refers := map[string]bool{}
 	for _, w := range v.Inventory.Workloads() {
-		if cluster.PullsWith(w.Template.Spec.ImagePullSecrets, v1alpha1.SecretRegistry) {
+		if excerpt.PullsWith(w.Template.Spec.ImagePullSecrets, v1alpha1.SecretRegistry) {
 			refers[w.GetNamespace()] = true
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
@@ -202,7 +203,7 @@ func TestWhoGetsAPullSecret(t *testing.T) {
 	for _, namespace := range []string{"platform", "d8-evil", "kube-evil", "kube-system", "ending", "tenant"} {
 		pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "p", Labels: platform}}
 		pod.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: v1alpha1.SecretRegistry}}
-		s.Inventory.Pods = append(s.Inventory.Pods, cluster.PodOf(&pod))
+		s.Inventory.Pods = append(s.Inventory.Pods, excerpt.PodOf(&pod))
 	}
 	for _, namespace := range []string{"left", "forged"} {
 		id := client.ObjectKey{Namespace: namespace, Name: v1alpha1.SecretRegistry}

@@ -143,7 +143,7 @@ func fill(secret *corev1.Secret, doc Document, o switchover.Observed) error {
 	secret.Data[KeyMode] = []byte(doc.Active.Mode)
 	secret.Data[KeyTargetMode] = []byte(doc.Target.Mode)
 	cluster.SetLabels(secret, cluster.Ours())
-	cluster.SetLabels(secret, map[string]string{cluster.LabelApp: "registry", "type": "registry-state"})
+	cluster.SetLabels(secret, map[string]string{v1alpha1.LabelApp: "registry", "type": "registry-state"})
 	cluster.SetAnnotation(secret, v1alpha1.AnnotationConfigHash, hash)
 	return nil
 }

@@ -174,7 +174,7 @@ func (u *uninstaller) podsOf(ctx context.Context, app string) (string, error) {
 		return "", err
 	}
 	var pods corev1.PodList
-	if err := u.client.List(ctx, &pods, client.InNamespace(v1alpha1.Namespace), client.MatchingLabels{cluster.LabelApp: app}); err != nil {
+	if err := u.client.List(ctx, &pods, client.InNamespace(v1alpha1.Namespace), client.MatchingLabels{v1alpha1.LabelApp: app}); err != nil {
 		return "", fmt.Errorf("list pods: %w", err)
 	}
 	var running []string

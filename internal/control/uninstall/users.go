@@ -14,6 +14,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 )
 
 // pullSecretUsers are the objects that pull with Secret deckhouse-registry, by
@@ -21,7 +22,7 @@ import (
 func (u *uninstaller) pullSecretUsers(ctx context.Context) (map[string][]string, error) {
 	found := map[string][]string{}
 	err := u.eachUser(ctx, func(o client.Object) {
-		if cluster.PullsWith(pullSecrets(o), v1alpha1.SecretRegistry) {
+		if excerpt.PullsWith(pullSecrets(o), v1alpha1.SecretRegistry) {
 			found[o.GetNamespace()] = append(found[o.GetNamespace()], u.describe(o))
 		}
 	}, &corev1.PodList{}, &corev1.ServiceAccountList{}, &appsv1.DeploymentList{}, &appsv1.DaemonSetList{}, &appsv1.StatefulSetList{},
@@ -60,7 +61,7 @@ func (u *uninstaller) eachUser(ctx context.Context, visit func(client.Object), l
 			if !ok {
 				return fmt.Errorf("%T is no object", item)
 			}
-			if pod, ok := o.(*corev1.Pod); ok && cluster.PodEnded(pod) || goesToo(o) {
+			if pod, ok := o.(*corev1.Pod); ok && excerpt.PodEnded(pod) || goesToo(o) {
 				return nil
 			}
 			visit(o)
@@ -79,6 +80,6 @@ func goesToo(o client.Object) bool {
 	if o.GetNamespace() != v1alpha1.Namespace {
 		return false
 	}
-	app := o.GetLabels()[cluster.LabelApp]
+	app := o.GetLabels()[v1alpha1.LabelApp]
 	return slices.Contains([]string{v1alpha1.DeploymentController, v1alpha1.DeploymentProxy, v1alpha1.DaemonSetAgent, v1alpha1.PodUninstall}, app)
 }

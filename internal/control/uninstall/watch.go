@@ -11,7 +11,6 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/control/cluster"
 )
 
 // watch wakes until at every change of something that a step may wait for. An
@@ -32,7 +31,7 @@ func (u *uninstaller) watch(ctx context.Context) {
 		{secrets, v1alpha1.Namespace, named(v1alpha1.SecretLayout)},
 		{v1alpha1.GroupVersion().WithResource("registrynodes"), "", nil},
 		{schema.GroupVersionResource{Version: "v1", Resource: "pods"}, v1alpha1.Namespace, func(o *metav1.ListOptions) {
-			o.LabelSelector = fmt.Sprintf("%s in (%s,%s)", cluster.LabelApp, v1alpha1.DeploymentController, v1alpha1.DaemonSetAgent)
+			o.LabelSelector = fmt.Sprintf("%s in (%s,%s)", v1alpha1.LabelApp, v1alpha1.DeploymentController, v1alpha1.DaemonSetAgent)
 		}},
 	} {
 		informer := dynamicinformer.NewFilteredDynamicInformer(u.dynamic, what.resource, what.namespace, 0, cache.Indexers{}, what.only).Informer()

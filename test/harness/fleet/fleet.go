@@ -15,6 +15,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
@@ -72,7 +73,7 @@ func New(words ...string) *state.View {
 		if state == "stuck" {
 			pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name + "-1", Labels: selector.MatchLabels}, Spec: Spec(image)}
 			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}
-			v.Inventory.Pods = append(v.Inventory.Pods, cluster.PodOf(&pod))
+			v.Inventory.Pods = append(v.Inventory.Pods, excerpt.PodOf(&pod))
 		}
 	}
 	return v
@@ -102,19 +103,19 @@ func Spec(image string) corev1.PodSpec {
 func Template(image string) corev1.PodTemplateSpec { return corev1.PodTemplateSpec{Spec: Spec(image)} }
 
 // Pods are pods as a pass sees them.
-func Pods(full ...corev1.Pod) []*cluster.Pod {
-	pods := make([]*cluster.Pod, 0, len(full))
+func Pods(full ...corev1.Pod) []*excerpt.Pod {
+	pods := make([]*excerpt.Pod, 0, len(full))
 	for i := range full {
-		pods = append(pods, cluster.PodOf(&full[i]))
+		pods = append(pods, excerpt.PodOf(&full[i]))
 	}
 	return pods
 }
 
 // Makers are ReplicaSets, Jobs and the like as a pass sees them.
-func Makers(full ...client.Object) []*cluster.Maker {
-	makers := make([]*cluster.Maker, 0, len(full))
+func Makers(full ...client.Object) []*excerpt.Maker {
+	makers := make([]*excerpt.Maker, 0, len(full))
 	for _, o := range full {
-		makers = append(makers, cluster.MakerOf(o))
+		makers = append(makers, excerpt.MakerOf(o))
 	}
 	return makers
 }

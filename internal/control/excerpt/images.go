@@ -1,12 +1,9 @@
-package cluster
+package excerpt
 
 import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/d8-registry/registry/internal/layout"
 )
 
 // Images are all image references of a pod.
@@ -27,28 +24,6 @@ func Images(spec *corev1.PodSpec) []string {
 		}
 	}
 	return images
-}
-
-// RefersTo reports whether one of the image references starts with one of the names.
-func RefersTo(images []string, names []layout.Name) bool {
-	return slices.ContainsFunc(images, func(image string) bool {
-		_, _, ok := layout.MatchName(names, image)
-		return ok
-	})
-}
-
-// imagesOf are the image references of an object; false for a kind that has none.
-func imagesOf(object client.Object) ([]string, bool) {
-	switch o := object.(type) {
-	case *Pod:
-		return o.Images, true
-	case *Maker:
-		return o.Images, true
-	}
-	if w := WorkloadOf(object); w.Template != nil {
-		return Images(&w.Template.Spec), true
-	}
-	return nil, false
 }
 
 // PullsWith reports whether a list of pull secrets has one of this name.

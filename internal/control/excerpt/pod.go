@@ -1,4 +1,4 @@
-package cluster
+package excerpt
 
 import (
 	"slices"
@@ -9,9 +9,6 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
-
-// LabelApp on a Pod of the module is the name of its workload.
-const LabelApp = v1alpha1.LabelApp
 
 // Pod is what a pass looks at of a Pod.
 type Pod struct {

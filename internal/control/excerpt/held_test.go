@@ -1,4 +1,4 @@
-package cluster
+package excerpt
 
 import (
 	"runtime"
@@ -31,8 +31,9 @@ func wholePod(namespace, name string) *corev1.Pod {
 // each is an object by its own name.
 func TestPodsOfATemplateShare(t *testing.T) {
 	t.Parallel()
-	var s slimmer
-	one, two, other := s.pod(wholePod("ns", "one")), s.pod(wholePod("ns", "two")), s.pod(wholePod("other", "one"))
+	var s Reducer
+	reduced := func(namespace, name string) *Pod { return s.Reduce(wholePod(namespace, name)).(*Pod) }
+	one, two, other := reduced("ns", "one"), reduced("ns", "two"), reduced("other", "one")
 	if one.Alike != two.Alike || one.Alike == other.Alike {
 		t.Error("pods of a template share nothing, or with another namespace")
 	}
@@ -44,7 +45,7 @@ func TestPodsOfATemplateShare(t *testing.T) {
 	if owner == nil || owner.UID != "uid-of-a" || !slices.Equal(two.Images, []string{"r.io/a:1", "r.io/b:1"}) || !two.PullsWithOurs || two.Node != "w1" || len(two.Annotations) > 0 {
 		t.Errorf("it is held as %+v of %+v", two, two.Alike)
 	}
-	if ours := s.pod(wholePod(v1alpha1.Namespace, "ours")); ours.Annotations["some"] == "" {
+	if ours := reduced(v1alpha1.Namespace, "ours"); ours.Annotations["some"] == "" {
 		t.Error("what our own pods say of themselves is lost")
 	}
 }
@@ -59,10 +60,14 @@ func TestCachesHoldLittle(t *testing.T) {
 		},
 	} {
 		const many, most = 10_000, 300
-		kept, keep := make([]any, 0, many), inCaches(t, whole())
+		kept, keep := make([]any, 0, many), CacheOptions().DefaultTransform
 		before := heapOf()
 		for range many {
-			kept = append(kept, keep(whole()))
+			held, err := keep(whole())
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept = append(kept, held)
 		}
 		if got := (heapOf() - before) / many; got > most {
 			t.Errorf("of a %s %d bytes are kept, more than %d", what, got, most)

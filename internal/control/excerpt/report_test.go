@@ -1,4 +1,4 @@
-package cluster
+package excerpt
 
 import (
 	"encoding/json"
@@ -8,7 +8,6 @@ import (
 	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -53,22 +52,14 @@ func wantPrintable(t *testing.T, what string, v any, most int) {
 	}
 }
 
-// inCaches says what the cache keeps of objects of a kind.
-func inCaches(tb testing.TB, like client.Object) func(client.Object) any {
+// inCaches is what the caches hold of an object.
+func inCaches(tb testing.TB, object any) any {
 	tb.Helper()
-	for kind, by := range CacheOptions().ByObject {
-		if reflect.TypeOf(kind) == reflect.TypeOf(like) {
-			return func(o client.Object) any {
-				kept, err := by.Transform(o)
-				if err != nil {
-					tb.Fatal(err)
-				}
-				return kept
-			}
-		}
+	held, err := CacheOptions().DefaultTransform(object)
+	if err != nil {
+		tb.Fatal(err)
 	}
-	tb.Fatalf("the cache does not know %T", like)
-	return nil
+	return held
 }
 
 // Whatever a node reports, and whatever its kubelet says: what the controller keeps
@@ -79,12 +70,12 @@ func TestReportsOfNodesArePrintable(t *testing.T) {
 	for what, repeat := range map[string]int{"short": 1, "huge": 1 << 13} {
 		var rn v1alpha1.RegistryNode
 		fill(reflect.ValueOf(&rn.Status).Elem(), strings.Repeat(text, repeat), 50)
-		wantPrintable(t, what+" in the cache", inCaches(t, &rn)(rn.DeepCopy()), 512<<10)
-		printable(&rn)
+		wantPrintable(t, what+" in the cache", inCaches(t, rn.DeepCopy()), 512<<10)
+		reduceReport(&rn)
 		wantPrintable(t, what+" live", rn.Status, 512<<10)
 		node := &corev1.Node{}
 		fill(reflect.ValueOf(&node.Status.NodeInfo).Elem(), strings.Repeat(text, repeat), 1)
-		wantPrintable(t, what+" kubelet", inCaches(t, node)(node), 16<<10)
+		wantPrintable(t, what+" kubelet", inCaches(t, node), 16<<10)
 	}
 }
 
@@ -94,7 +85,7 @@ func TestARegistryIsNotCut(t *testing.T) {
 	t.Parallel()
 	longest := "https://" + "r.io/" + strings.Repeat("d", upstream.MaxRepo-len("r.io/"))
 	rn := v1alpha1.RegistryNode{Status: v1alpha1.RegistryNodeStatus{Upstreams: []v1alpha1.UpstreamStatus{{Registry: longest}}}}
-	printable(&rn)
+	reduceReport(&rn)
 	if got := rn.Status.Upstreams[0].Registry; got != longest {
 		t.Errorf("%d bytes of %d are left", len(got), len(longest))
 	}

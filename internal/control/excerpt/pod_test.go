@@ -1,12 +1,9 @@
-package cluster
+package excerpt
 
 import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
 // TestWhyAPodDoesNotStart: the reasons of the kubelet, by what they mean to us.
@@ -45,36 +42,5 @@ func TestWhyAPodDoesNotStart(t *testing.T) {
 				t.Errorf("%s: %q waits for image %t, pull failed %t", c.reason, container, waits, pod.ImagePullFailed())
 			}
 		}
-	}
-}
-
-// TestTheNodesOfTheAgent: each label that keeps it off does so alone.
-func TestTheNodesOfTheAgent(t *testing.T) {
-	t.Parallel()
-	node := func(labels map[string]string) *corev1.Node {
-		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: labels}}
-	}
-	if !WantsAgent(node(nil)) || !WantsAgent(node(map[string]string{corev1.LabelOSStable: "linux", v1alpha1.LabelAgent: "true", "type": "master"})) {
-		t.Error("an ordinary node has no agent")
-	}
-	for _, l := range AgentKeepsOff() {
-		if WantsAgent(node(map[string]string{l.Key: l.Value})) {
-			t.Errorf("with %s=%s it has one", l.Key, l.Value)
-		}
-	}
-	if IsControlPlane(node(nil)) || !IsControlPlane(node(map[string]string{LabelControlPlane: ""})) || !IsControlPlane(node(map[string]string{LabelMaster: ""})) {
-		t.Error("the control plane is not known by its labels")
-	}
-}
-
-// TestMapsOfACacheAreNotChanged: objects are shared with a cache.
-func TestMapsOfACacheAreNotChanged(t *testing.T) {
-	t.Parallel()
-	labels, annotations := map[string]string{"a": "1"}, map[string]string{"b": "1"}
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations}}
-	SetLabels(pod, map[string]string{"c": "2"})
-	SetAnnotation(pod, "d", "2")
-	if len(labels) != 1 || len(annotations) != 1 || pod.Labels["c"] != "2" || pod.Annotations["d"] != "2" || pod.Labels["a"] != "1" {
-		t.Errorf("labels %v and %v, annotations %v and %v", labels, pod.Labels, annotations, pod.Annotations)
 	}
 }

@@ -1,4 +1,4 @@
-package cluster
+package excerpt
 
 import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -13,10 +13,10 @@ const (
 	mostImage = 1024
 )
 
-// printable makes a node's report fit to be shown and kept. Whoever has root on a
+// reduceReport makes a node's report fit to be shown and kept. Whoever has root on a
 // node writes it; the definition of RegistryNode in the cluster may be older than
 // its limits.
-func printable(rn *v1alpha1.RegistryNode) {
+func reduceReport(rn *v1alpha1.RegistryNode) {
 	rn.ManagedFields = nil
 	s := &rn.Status
 	s.Redirects = s.Redirects[:min(len(s.Redirects), mostReported)]
