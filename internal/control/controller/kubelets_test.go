@@ -72,7 +72,9 @@ func (s *simulator) agentPods(ctx context.Context, d *appsv1.DaemonSet, nodes []
 		byNode[pod.Spec.NodeName] = true
 		switch image := pod.Spec.Containers[0].Image; {
 		case pod.DeletionTimestamp != nil:
-			s.set(func(*simulator) { k.order = append(k.order, pod.Spec.NodeName) })
+			s.mu.Lock()
+			k.order = append(k.order, pod.Spec.NodeName)
+			s.mu.Unlock()
 			if err := kubelet.Remove(ctx, s.c, pod); err != nil {
 				return err
 			}
@@ -92,12 +94,12 @@ func (s *simulator) agentPods(ctx context.Context, d *appsv1.DaemonSet, nodes []
 			return err
 		}
 	}
-	s.set(func(*simulator) {
-		k.images = images
-		if k.made > len(nodes) { // all nodes have had an agent
-			k.mostAway = max(k.mostAway, away)
-		}
-	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k.images = images
+	if k.made > len(nodes) { // all nodes have had an agent
+		k.mostAway = max(k.mostAway, away)
+	}
 	return nil
 }
 

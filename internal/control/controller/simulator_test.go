@@ -42,6 +42,7 @@ type simulator struct {
 	leaf           pki.Reloader
 	users          atomic.Pointer[regauth.Users]
 
+	pass     sync.Mutex // held during a pass, and taken before mu
 	mu       sync.Mutex
 	silent   map[string]bool // nodes whose agent does not report
 	stuck    map[string]bool // workloads whose new pods cannot pull
@@ -85,21 +86,29 @@ func simulate(c *testbed) *simulator {
 
 func (s *simulator) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		s.mu.Lock()
-		paused := s.paused
-		s.mu.Unlock()
-		if !paused {
-			for _, part := range []func(context.Context) error{s.agents, s.deployments, s.daemonSets, s.gateway} {
-				if err := part(ctx); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
-					s.c.t.Errorf("simulator: %v", err)
-				}
-			}
-		}
+		s.work(ctx)
 		pause(15 * time.Millisecond)
 	}
 }
 
+func (s *simulator) work(ctx context.Context) {
+	s.pass.Lock()
+	defer s.pass.Unlock()
+	if s.paused {
+		return
+	}
+	for _, part := range []func(context.Context) error{s.agents, s.deployments, s.daemonSets, s.gateway} {
+		if err := part(ctx); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
+			s.c.t.Errorf("simulator: %v", err)
+		}
+	}
+}
+
+// set is what a test does. It is between two passes: nothing is done any more, after it,
+// by what was before it.
 func (s *simulator) set(change func(*simulator)) {
+	s.pass.Lock()
+	defer s.pass.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(s)
