@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -38,6 +40,16 @@ func (c *testbed) told(text string) {
 	c.t.Log(c.moduleSays())
 }
 
+// deckhouseReads is which registry Deckhouse's template tells it to read.
+func (c *testbed) deckhouseReads() string {
+	c.t.Helper()
+	var d appsv1.Deployment
+	if err := c.Get(c.t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: "deckhouse"}, &d); err != nil {
+		c.t.Fatal(err)
+	}
+	return d.Spec.Template.Annotations[v1alpha1.AnnotationRegistryChecksum]
+}
+
 // TestRotationRestartsDeckhouseOnly: clients of the in-cluster proxy read their registry
 // again, nothing else moves. A node that a switch has left out is waited for, and comes
 // back in the middle. The metrics show both.
@@ -56,7 +68,7 @@ func TestRotationRestartsDeckhouseOnly(t *testing.T) {
 	if len(v.doc.Excluded) != 1 || v.doc.Excluded[0].Node != "worker" {
 		t.Fatalf("left out are %v", v.doc.Excluded)
 	}
-	started := c.restarts()
+	started, reads := c.restarts(), c.deckhouseReads()
 	copies := len(c.written())
 	c.sim.set(func(s *simulator) { s.paused = true }) // the proxy learns nothing new
 	c.rotate("1", v1alpha1.SecretPKI, state.UserSecretPrefix+state.UserClient, state.UserSecretPrefix+state.UserNode)
@@ -64,6 +76,8 @@ func TestRotationRestartsDeckhouseOnly(t *testing.T) {
 	if given, _ := v.doc.User(state.UserClient); string(c.secret(state.UserSecretPrefix + state.UserClient).Data["password"]) != given.Password {
 		t.Error("clients are given a password that the proxy does not know")
 	}
+	// Else it would read CA and password in one.
+	c.eventually("Deckhouse is to read both CAs", func() bool { return c.deckhouseReads() != reads })
 	c.sim.set(func(s *simulator) { s.paused = false })
 	c.told("Rotation of Secret registry-pki waits for node worker, which serves generation 0")
 	c.told("Rotation of Secret registry-user-node waits for node worker, which serves generation 0")
