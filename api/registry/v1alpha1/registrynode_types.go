@@ -77,7 +77,12 @@ type RegistryNodeStatus struct {
 	// otherwise. It may not be proved.
 	// +optional
 	Ahead int64 `json:"ahead,omitempty"`
-	// Version is the hash of that layout, as in the Node's annotation
+	// Served is the generation that the node's containerd was seen to be led by, if it
+	// is not proved because its target has not answered yet; absent otherwise. Pods may
+	// run: the target may be one of them.
+	// +optional
+	Served int64 `json:"served,omitempty"`
+	// Version is the hash of the proved layout, as in the Node's annotation
 	// registry.deckhouse.io/version.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256

@@ -93,6 +93,7 @@ func report(rn *v1alpha1.RegistryNode) switchover.Report {
 		BootID:     rn.Status.BootID,
 		Generation: rn.Status.Generation,
 		Ahead:      rn.Status.Ahead,
+		Served:     rn.Status.Served,
 		Version:    rn.Status.Version,
 		Preflight:  switchover.Preflight(rn.Status.Preflight),
 		Legacy:     rn.Status.Legacy,

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,21 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/test/harness/fleet"
 )
+
+// TestAReportIsReadWhole: nothing that an agent says is dropped on the way to who decides.
+func TestAReportIsReadWhole(t *testing.T) {
+	t.Parallel()
+	read := reflect.ValueOf(report(&v1alpha1.RegistryNode{Status: v1alpha1.RegistryNodeStatus{
+		NodeUID: "u", BootID: "b", Generation: 1, Ahead: 2, Served: 3, Version: "v", Preflight: "Ready", Legacy: true, LayoutSchema: 2,
+		Restart:   &v1alpha1.RestartStatus{ID: "r", Phase: "Waiting"},
+		Upstreams: []v1alpha1.UpstreamStatus{{Registry: "b.io", Failing: true, Message: "all pulls fail"}}, Message: "m",
+	}}))
+	for i := range read.NumField() {
+		if read.Field(i).IsZero() {
+			t.Errorf("%s is not read", read.Type().Field(i).Name)
+		}
+	}
+}
 
 // TestRuntimes: what a kubelet says of its runtime tells what the node cannot do.
 func TestRuntimes(t *testing.T) {

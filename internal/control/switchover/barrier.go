@@ -15,6 +15,11 @@ type rules struct {
 	valid func(Node) bool
 	// at reports whether a node with a valid report serves a generation.
 	at func(e *evaluation, n Node, generation int64) bool
+	// open reports whether pods that need a generation may run on a node with a valid
+	// report.
+	open func(e *evaluation, n Node, generation int64) bool
+	// frees is the generation that a tainted node must serve to lose the taint.
+	frees func(*evaluation) int64
 	// joins reports whether a node has come since the last proof and never served
 	// anything.
 	joins func(*evaluation, Node) bool
@@ -42,6 +47,8 @@ func standardRules() rules {
 	return rules{
 		valid:           validReport,
 		at:              serves,
+		open:            isOpen,
+		frees:           frees,
 		joins:           joins,
 		recent:          isRecent,
 		union:           union,
@@ -64,6 +71,13 @@ func validReport(n Node) bool {
 // published can be served: such a report is from a later state than ours, or a lie.
 func serves(e *evaluation, n Node, generation int64) bool {
 	return n.Report.Generation >= generation && !e.unpublished(n)
+}
+
+// isOpen reports whether a node has all that pods may need. Its target need not have
+// answered: every name is served by all others that are in use too, and the target may
+// run in this cluster and wait for this node.
+func isOpen(e *evaluation, n Node, generation int64) bool {
+	return max(n.Report.Generation, n.Report.Served) >= generation && !e.unpublished(n)
 }
 
 // unpublished reports whether a node reports what was never published.
@@ -185,11 +199,15 @@ func exclusions(nodes []Node, stored []Exclusion, generation int64) []Exclusion 
 	return all
 }
 
+// frees is the layout that is wanted now, and not only the last proved union: a state
+// that was restored from an older copy knows an older one, and the platform may have
+// been re-pointed since.
+func frees(e *evaluation) int64 { return max(e.s.SafeGeneration, e.s.Desired.Layout.Generation) }
+
 // Tainted are the nodes that should carry the not-converged taint, by name, each
-// with the taint's value: those without a valid report of the last proved union. A
-// node loses the taint only with a proof of the layout that is wanted now. So a
-// state that was restored from an older copy removes no taint. A taint that is there
-// keeps its value.
+// with the taint's value: those that were not seen to serve the last proved union. A
+// node loses the taint when it serves the layout that is wanted now. A taint that is
+// there keeps its value.
 func (p Protocol) Tainted(s State, seen Observed) map[string]string {
 	if seen.Settings.NoTaint {
 		return nil
@@ -199,9 +217,9 @@ func (p Protocol) Tainted(s State, seen Observed) map[string]string {
 	for _, n := range seen.Nodes {
 		wanted := s.SafeGeneration
 		if n.Tainted {
-			wanted = max(wanted, s.Desired.Layout.Generation)
+			wanted = p.rules.frees(e)
 		}
-		if !n.Agent || wanted == 0 || p.rules.valid(n) && p.rules.at(e, n, wanted) {
+		if !n.Agent || wanted == 0 || p.rules.valid(n) && p.rules.open(e, n, wanted) {
 			continue
 		}
 		if tainted == nil {

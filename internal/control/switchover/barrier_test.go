@@ -112,20 +112,23 @@ func TestTainted(t *testing.T) {
 	}
 	rebooted, windows := node("rebooted", 7, false), node("windows", 0, false)
 	rebooted.BootID, windows.Agent = "b2", false
+	// The target has not answered to them; it may wait for them.
+	opens, opensLess, lies := node("opens", 0, true), node("opens less", 0, true), node("opens more", 0, true)
+	opens.Report.Served, opensLess.Report.Served, lies.Report.Served, lies.Report.Generation = 7, 5, 7, 9
 	came, joins, wasThere := node("came", 0, false), node("joins", 0, true), node("was there", 0, true)
 	came.New, joins.Joining, wasThere.New = true, true, true
 	w := Observed{Nodes: []Node{
 		node("there", 7, false), node("further", 9, false), node("behind", 4, false), node("silent", 0, false),
-		node("on its way", 5, true), node("back", 7, true), node("between", 5, false), rebooted, windows, came, joins, wasThere,
+		node("on its way", 5, true), node("back", 7, true), node("between", 5, false), rebooted, windows, came, joins, wasThere, opens, opensLess, lies,
 	}}
 	s := State{SafeGeneration: 5}
 	s.Desired.Layout.Generation = 7
-	if got := taints(s, w); got != "behind, came joining, further, joins joining, on its way, rebooted, silent, was there" {
+	if got := taints(s, w); got != "behind, came joining, further, joins joining, on its way, opens less, opens more, rebooted, silent, was there" {
 		t.Errorf("tainted: %s", got)
 	}
 	// A restored state that knows no proof yet sets nobody free, and taints nobody.
 	s.SafeGeneration = 0
-	if got := taints(s, w); got != "joins joining, on its way, was there" {
+	if got := taints(s, w); got != "joins joining, on its way, opens less, opens more, was there" {
 		t.Errorf("with nothing proved: %s", got)
 	}
 	w.Settings.NoTaint = true

@@ -20,7 +20,7 @@ func (e *evaluation) standing(n Node) string {
 	case e.unpublished(n):
 		return fmt.Sprintf("reports generation %d, which was never published", max(n.Report.Generation, n.Report.Ahead))
 	}
-	return fmt.Sprintf("serves generation %d", n.Report.Generation) + because(n)
+	return fmt.Sprintf("serves generation %d", max(n.Report.Generation, n.Report.Served)) + because(n)
 }
 
 // behindMessage names the Ready nodes that do not serve the last union that was
@@ -29,7 +29,7 @@ func (e *evaluation) standing(n Node) string {
 func (e *evaluation) behindMessage() string {
 	var behind []Node
 	for _, n := range e.seen.Nodes {
-		there := e.rules.valid(n) && e.rules.at(e, n, e.s.SafeGeneration)
+		there := e.rules.valid(n) && e.rules.open(e, n, e.s.SafeGeneration)
 		if n.Agent && n.Ready && e.s.SafeGeneration > 0 && !e.excluded(n) && !there {
 			behind = append(behind, n)
 		}

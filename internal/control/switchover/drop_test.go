@@ -123,6 +123,10 @@ func rulesToDrop() []rule {
 		{name: "R8 Final looks at nodes, not at a cache", t: tamper{staleNodes: true}},
 		{name: "R9 pull secrets hold old and new", t: tamper{oneSecret: true}},
 		{name: "R10 nodes that did not converge are tainted", t: tamper{noTaint: true}},
+		{name: "R26 pods may run before the target has answered", t: tamper{protocol: product(func(r *rules) { r.open = serves })}},
+		{name: "R27 a taint goes by what is wanted now", t: tamper{protocol: product(func(r *rules) {
+			r.frees = func(e *evaluation) int64 { return e.s.SafeGeneration }
+		})}},
 		{name: "R11 a layout is on disk before it is reported", t: tamper{lateDisk: true}},
 		{name: "R12 the barrier is looked at when relied upon", t: tamper{protocol: product(func(r *rules) {
 			r.safeNow = func(*evaluation) verdict { return done("") }

@@ -127,7 +127,10 @@ type Report struct {
 	// Ahead is the generation that the node serves, proved or not, while a lower one
 	// is published, or another layout of the same; 0 otherwise.
 	Ahead int64
-	// Version is the hash of that layout, as shown to users.
+	// Served is the generation that the node serves through its own containerd while
+	// the target has not answered; 0 otherwise. It is no proof, and pods may run.
+	Served int64
+	// Version is the hash of the proved layout, as shown to users.
 	Version   string
 	Preflight Preflight
 	// Legacy is whether the node is back in the legacy containerd format, or

@@ -250,7 +250,11 @@ func (s *sim) settlesDown() {
 
 // revive repairs what the switch cannot do without.
 func (s *sim) revive() {
+	s.bringsTheImage()
 	for i, u := range s.ups {
+		if s.runsInside(u) {
+			continue
+		}
 		if u == s.stored.Target.Upstream || u == s.spec.Upstream {
 			s.alive[i] = true
 			s.pages &^= s.bit(u)
@@ -258,20 +262,26 @@ func (s *sim) revive() {
 	}
 }
 
+// passAndWrite is a whole pass.
+func (s *sim) passAndWrite() {
+	s.pass()
+	s.promise()
+	for s.write() {
+		s.promise()
+	}
+}
+
 // round lets everybody work once.
 func (s *sim) round() {
 	for range 2 {
-		s.pass()
-		s.promise()
-		for s.write() {
-			s.promise()
-		}
+		s.passAndWrite()
 	}
 	for _, n := range s.nodes {
 		s.agentReads(n, s.layout)
 		s.agentReports(n)
 		s.podsReplaced(n)
 	}
+	s.registryStarts()
 	s.proxyLoads()
 	s.checks()
 	s.caches()

@@ -2,7 +2,9 @@ package switchover
 
 import (
 	"slices"
+	"time"
 
+	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -77,4 +79,43 @@ func (s *sim) restore(b simBackup) {
 	}
 	s.newProcess()
 	s.entitled, s.entitledProxy, s.safe, s.unpromised = 0, 0, b.safe, true
+}
+
+// stateOfBeforeTheProof: a node is away while the platform is re-pointed. When it is
+// back, somebody restores the state of before that. It has the layout that is published,
+// and knows of no proof. Then the old registry dies.
+func (s *sim) stateOfBeforeTheProof() {
+	n := s.anyNode()
+	if len(s.work) > 0 || n.controlPlane || n.away || !n.ready || s.safe == 0 {
+		return
+	}
+	n.ready, n.downSince = false, s.now
+	s.logf("%s: NotReady", n.name)
+	s.now = s.now.Add(2 * time.Minute)
+	s.userEdits()
+	for range 12 {
+		if s.round(); s.violation != "" {
+			return
+		}
+		if s.stored.passed(names.ConditionTransition) && s.deployment.template == s.stored.Desired.Workloads {
+			break
+		}
+	}
+	n.ready, n.fresh, n.freshAt = true, true, s.tick
+	s.logf("%s: Ready again, serves %d", n.name, n.mem.Generation)
+	for _, old := range slices.Backward(s.older) {
+		if old.Desired.Layout.Generation == s.stored.Desired.Layout.Generation && old.SafeGeneration < s.stored.SafeGeneration {
+			s.stored = old
+			s.newProcess()
+			s.logf("STATE is restored from an older copy: %s", describe(old))
+			break
+		}
+	}
+	if i := s.index(s.stored.Active.Upstream); i >= 0 && s.isAlive(s.stored.Target.Upstream) && s.stored.Active.Upstream != s.stored.Target.Upstream {
+		s.alive[i] = false
+	}
+	for range 2 {
+		s.tick++
+		s.passAndWrite()
+	}
 }

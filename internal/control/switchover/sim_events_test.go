@@ -26,6 +26,7 @@ func workEvents() []event {
 		{8, (*sim).caches},
 		{8, (*sim).checks},
 		{8, (*sim).proxyLoads},
+		{8, (*sim).registryStarts},
 		{2, func(s *sim) { s.now = s.now.Add(11 * time.Minute) }},
 		{6, (*sim).round},
 	}
@@ -83,35 +84,6 @@ func faultEvents() []event {
 	}
 }
 
-// focus is what a history is mostly about. Sequences of many faults of one kind are
-// rare among all others.
-type focus int
-
-const (
-	onRestores focus = iota // of backups, also in clusters of one node
-	onRestarts              // of containerd
-	onLeaders               // that pause, and states that are lost
-)
-
-// faults are those of the history.
-func (f focus) faults() []event {
-	switch f {
-	case onRestores:
-		return []event{{6, (*sim).userEdits}, {6, (*sim).backsUp}, {6, (*sim).restored}, {2, (*sim).restoredTwice}}
-	case onRestarts:
-		return []event{
-			{6, (*sim).userEdits}, {6, (*sim).nodeDown}, {6, (*sim).nodeUp}, {6, (*sim).nodeReboots},
-			{3, (*sim).userRepairsTheNode}, {6, (*sim).stateLost}, {2, (*sim).registryNodeDeleted}, {1, (*sim).crash},
-		}
-	case onLeaders:
-		return []event{
-			{6, (*sim).userEdits}, {8, (*sim).failover}, {2, (*sim).oldLeaderWakes}, {1, (*sim).stateLost}, {2, (*sim).stateRestored}, {4, (*sim).oldLeaderIsLate},
-		}
-	default:
-		return faultEvents()
-	}
-}
-
 func (s *sim) anyNode() *simNode { return s.nodes[s.rng.IntN(len(s.nodes))] }
 
 func (s *sim) agentReads(n *simNode, l layout.Layout) {
@@ -145,7 +117,7 @@ func (s *sim) goLegacy(n *simNode) {
 	if !n.mem.IsZero() {
 		s.logf("%s: returns to the legacy format", n.name)
 	}
-	n.mem, n.disk, n.legacy, n.proved = layout.Layout{}, layout.Layout{}, true, 0
+	n.mem, n.disk, n.legacy, n.proved, n.reached = layout.Layout{}, layout.Layout{}, true, 0, 0
 }
 
 // agentReports: first the report that is on its way arrives, then the next one
@@ -175,11 +147,17 @@ func (s *sim) agentReports(n *simNode) {
 	if n.custom {
 		r.Preflight = PreflightCustom
 	}
-	if serves := s.isAlive(n.mem.Target) || s.t.onlyReached && s.pages&s.bit(n.mem.Target) != 0; !n.mem.IsZero() && serves {
+	answers := s.isAlive(n.mem.Target) || s.t.onlyReached && s.pages&s.bit(n.mem.Target) != 0
+	switch {
+	case n.mem.IsZero():
+	case answers || n.reached == n.mem.Generation:
+		n.reached = n.mem.Generation
 		r.Generation, r.Version = n.mem.Generation, "some version"
 		if s.t.agentsGoBack {
 			r.Version = contentHash(n.mem)
 		}
+	default:
+		r.Served = n.mem.Generation
 	}
 	if s.rng.IntN(3) == 0 {
 		n.inFlight = r
@@ -305,14 +283,14 @@ func (s *sim) registryDies() {
 		i = max(0, s.index(s.stored.Target.Upstream))
 	}
 	if s.aliveBits()&^(1<<i) != 0 && s.alive[i] {
-		s.alive[i] = false
+		s.alive[i] = false // one in this cluster starts again
 		s.logf("REGISTRY %s%s dies", s.ups[i].Host, s.ups[i].Credentials.Password)
 	}
 }
 
 func (s *sim) registryReturns() {
 	i := s.rng.IntN(len(s.ups))
-	if !s.alive[i] {
+	if !s.alive[i] && !s.runsInside(s.ups[i]) {
 		s.alive[i] = true
 		s.pages &^= s.bit(s.ups[i])
 		s.logf("REGISTRY %s%s returns", s.ups[i].Host, s.ups[i].Credentials.Password)

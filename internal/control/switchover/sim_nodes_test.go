@@ -67,6 +67,7 @@ func (s *sim) nodeRefusesWrites() {
 func (s *sim) nodeDown() {
 	if n := s.anyNode(); n.ready {
 		n.ready, n.downSince = false, s.now
+		s.registryStops(n, s.rng.IntN(2) == 0)
 		s.logf("%s: NotReady", n.name)
 		if s.rng.IntN(2) == 0 {
 			s.now = s.now.Add(2 * time.Minute)
@@ -92,6 +93,7 @@ func (s *sim) boot(n *simNode) {
 func (s *sim) nodeReboots() {
 	if n := s.anyNode(); n.ready {
 		s.boot(n)
+		s.registryStops(n, false)
 		s.logf("%s: reboots, serves %d from disk", n.name, n.mem.Generation)
 	}
 }
@@ -100,7 +102,9 @@ func (s *sim) nodeReimaged() {
 	if n := s.anyNode(); n.ready {
 		n.disk, n.pods, n.bare, n.custom, n.legacy, n.proved = layout.Layout{}, nil, nil, false, false, 0
 		n.directory, n.restart, n.repairs = false, Restart{}, n.repairs+1
+		n.reached, n.image = 0, false
 		s.boot(n)
+		s.registryStops(n, true)
 		s.logf("%s: re-imaged under the same name", n.name)
 	}
 }
@@ -114,6 +118,7 @@ func (s *sim) nodeJoins() {
 		gone := s.nodes[last]
 		fresh.name, fresh.report, fresh.approved = gone.name, gone.report, gone.approved // the old RegistryNode is not collected yet
 		s.nodes[last] = fresh
+		s.registryStops(gone, true)
 		s.logf("%s: replaced by a new one", gone.name)
 	}
 	fresh.came = s.safe > 0

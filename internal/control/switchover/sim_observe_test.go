@@ -22,6 +22,9 @@ func (s *sim) look() []Reference {
 	add(s.deployment.template, "Deployment a/alpha", true, false)
 	add(s.deployment.previous, "ReplicaSet a/alpha-1", false, false)
 	add(s.foreign, "Deployment b/foreign", false, false)
+	if s.focus == onInside {
+		add(layout.NameOf(s.ups[0]), "Deployment b/registry", false, false)
+	}
 	add(layout.NameOf(s.own), "DaemonSet d8-system/registry-agent", false, true)
 	if s.tenant != (layout.Name{}) {
 		refs = append(refs, Reference{Name: s.tenant, Image: tenantsImage, User: "Pod mine/x", Namespace: "mine", Foreign: true})

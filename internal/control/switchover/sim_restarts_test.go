@@ -65,11 +65,13 @@ func (s *sim) writeApprovals(next State) bool {
 	return changed
 }
 
-// promiseRestarts: never too many at once, and of the control plane never two.
+// promiseRestarts: never too many at once, and of the control plane never two. A node
+// that is opted out while it restarts is not counted: as with one that is excluded, the
+// operator says that nobody waits for it, and no report would ever free its place.
 func (s *sim) promiseRestarts() {
 	running, controlPlane := 0, 0
 	for _, n := range s.nodes {
-		if n.restart.Phase == RestartRunning {
+		if n.restart.Phase == RestartRunning && !n.away {
 			running++
 			if n.controlPlane {
 				controlPlane++

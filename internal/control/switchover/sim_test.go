@@ -40,6 +40,8 @@ type simNode struct {
 	legacy      bool
 	legacyOrder int64 // the generation of the order back to the legacy format; 0: none
 	proved      int64 // highest generation reported since it was installed
+	reached     int64 // generation whose target has answered; the agent's memory on disk
+	image       bool  // of the registry that runs in the cluster
 	// v1 is a containerd that takes the host directory only after a restart.
 	v1, directory, broken bool
 	repairs               int
@@ -116,6 +118,7 @@ type sim struct {
 
 	ups    []upstream.Upstream // A, A with rotated credentials, B, C
 	alive  []bool
+	pod    *simNode         // of the registry that runs in this cluster
 	pages  uint             // those that answer everything with a web page; the image check believes them
 	hashes map[int64]string // generation -> content, for the test without generations
 
@@ -146,7 +149,9 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 	if t.protocol != nil {
 		t.protocol(s, &s.p)
 	}
-	if b := s.ups[2]; rand.New(rand.NewPCG(seed, 3)).IntN(4) == 0 {
+	if b := s.ups[2]; s.focus == onInside {
+		s.alive[inside] = false // it starts with the nodes
+	} else if rand.New(rand.NewPCG(seed, 3)).IntN(4) == 0 {
 		s.alive[2], s.pages = false, s.bit(b)
 	}
 	a := s.ups[0]
@@ -171,6 +176,7 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 		n.pods = []layout.Name{s.deployment.template}
 		s.nodes = append(s.nodes, n)
 	}
+	s.registryStarts()
 	s.caches()
 	if s.rng.IntN(4) > 0 {
 		s.userEdits()

@@ -35,11 +35,15 @@ func (a *Agent) converge(ctx context.Context, r *report.Report, l layout.Layout,
 	}
 	answers := a.reach.Check(ctx, r, l)
 	reach.Fails(r, l, s.status.TargetFails)
-	if setUp && proved && (answers || a.reachedBefore(r, l, s)) {
+	switch {
+	case !setUp || !proved:
+	case answers || a.reachedBefore(r, l, s):
 		r.Prove(report.LastProved{Generation: l.Generation, Version: s.status.Version, Names: names(l)})
 		if answers {
 			a.memory.saveReached(reachedNow(r, l, s))
 		}
+	default:
+		r.Status.Served = l.Generation
 	}
 	r.Retry = r.Retry || !setUp || !proved || !answers
 }

@@ -299,8 +299,8 @@ func TestAfterAReboot(t *testing.T) {
 	w.stopNode()
 	w.publish(a, []layout.Name{layout.Fixed(), layout.NameOf(a)})
 	w.eventually("the serving half has the next generation", func() bool { return w.routed(layout.NameOf(a)) })
-	if s := reboot("boot-5"); s.Generation != 0 {
-		t.Errorf("a generation that was never proved: %+v", s)
+	if s := reboot("boot-5"); s.Generation != 0 || s.Served != w.generation {
+		t.Errorf("a generation that was never proved, and is served: %+v", s)
 	}
 }
 
