@@ -21,6 +21,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/realregistry"
 )
 
 // path is our data path on a TLS socket, with the hosts directory by which
@@ -119,23 +120,23 @@ func TestPullFromARealRegistry(t *testing.T) {
 	for name, bearer := range map[string]bool{"basic": false, "bearer": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := startRegistry(t, bearer)
+			r := realregistry.Start(t, bearer)
 			img := randomImage(t)
-			r.push(t, "team/platform/tool", img)
-			r.push(t, "team/platform", img)
-			p := startPath(t, r.upstream("team/platform"))
+			r.Push(t, "team/platform/tool", "v1", img)
+			r.Push(t, "team/platform", "v1", img)
+			p := startPath(t, r.Upstream("team/platform"))
 			digest, err := img.Digest()
 			if err != nil {
 				t.Fatal(err)
 			}
 			before := int64(0)
 			if bearer {
-				before = r.issuer.Issued()
+				before = r.Issuer.Issued()
 			}
 			p.mustPull(t, tool+":v1", img)
 			p.mustPull(t, tool+"@"+digest.String(), img)
-			if bearer && r.issuer.Issued()-before != 1 {
-				t.Errorf("%d tokens for one repository", r.issuer.Issued()-before)
+			if bearer && r.Issuer.Issued()-before != 1 {
+				t.Errorf("%d tokens for one repository", r.Issuer.Issued()-before)
 			}
 			p.mustPull(t, "registry.d8-system.svc:5001/system/deckhouse:v1", img)
 			if _, err := p.pull(t, tool+":none"); err == nil {
@@ -150,16 +151,16 @@ func TestPullWithWrongCredentials(t *testing.T) {
 	for name, bearer := range map[string]bool{"basic": false, "bearer": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := startRegistry(t, bearer)
+			r := realregistry.Start(t, bearer)
 			img := randomImage(t)
-			r.push(t, "team/platform/tool", img)
-			bad := r.upstream("team/platform")
+			r.Push(t, "team/platform/tool", "v1", img)
+			bad := r.Upstream("team/platform")
 			bad.Credentials.Password = "wrong"
 			p := startPath(t, bad)
 			if _, err := p.pull(t, tool+":v1"); err == nil {
 				t.Fatal("pulled with a wrong password")
 			}
-			p.swap(t, 2, bad, r.upstream("team/platform")) // a rotation: old and new at once
+			p.swap(t, 2, bad, r.Upstream("team/platform")) // a rotation: old and new at once
 			p.mustPull(t, tool+":v1", img)
 		})
 	}
@@ -168,16 +169,23 @@ func TestPullWithWrongCredentials(t *testing.T) {
 // A switch from one registry to another, while the first one dies.
 func TestPullGoesOnWhenARegistryDies(t *testing.T) {
 	t.Parallel()
-	a, b := startRegistry(t, false), startRegistry(t, true)
+	a, b := realregistry.Start(t, false), realregistry.Start(t, true)
 	img := randomImage(t)
-	a.push(t, "team/a/tool", img)
-	b.push(t, "mirror/b/c/tool", img)
-	p := startPath(t, a.upstream("team/a"))
+	a.Push(t, "team/a/tool", "v1", img)
+	b.Push(t, "mirror/b/c/tool", "v1", img)
+	p := startPath(t, a.Upstream("team/a"))
 	p.mustPull(t, tool+":v1", img)
-	p.swap(t, 2, a.upstream("team/a"), b.upstream("mirror/b/c"))
+	p.swap(t, 2, a.Upstream("team/a"), b.Upstream("mirror/b/c"))
 	p.mustPull(t, tool+":v1", img)
-	a.stop()
+	a.Stop()
 	p.mustPull(t, tool+":v1", img)
-	p.swap(t, 3, b.upstream("mirror/b/c"))
+	p.swap(t, 3, b.Upstream("mirror/b/c"))
 	p.mustPull(t, tool+":v1", img)
+}
+
+func write(t *testing.T, dir, file string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, file), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }

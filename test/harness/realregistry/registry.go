@@ -1,4 +1,6 @@
-package containerd
+// Package realregistry runs distribution v3, as make parts builds it, for tests: with TLS,
+// and with Basic or with tokens that a server of our own issues.
+package realregistry
 
 import (
 	"bytes"
@@ -19,7 +21,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/crypto/bcrypt"
 
@@ -29,30 +30,25 @@ import (
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
+// The one user.
 const (
-	user     = "puller"
-	password = `p"a:s\s ü`
+	User     = "puller"
+	Password = `p"a:s\s ü`
 )
 
-// realRegistry is a process of distribution v3 with TLS, Basic or Bearer.
-type realRegistry struct {
-	host   string // localhost and port: token realms on IP literals are refused by pushing clients
-	ca     string
-	issuer *testregistry.TokenIssuer // nil with Basic
-	stop   func()
+// Registry is one process.
+type Registry struct {
+	Host   string // localhost and port: token realms on IP literals are refused by pushing clients
+	CA     string
+	Issuer *testregistry.TokenIssuer // nil with Basic
+	// Stop ends it before the test does.
+	Stop func()
 }
 
-// startRegistry runs .parts/bin/registry until the end of the test.
-func startRegistry(t *testing.T, bearer bool) *realRegistry {
+// Start runs a registry until the end of the test.
+func Start(t testing.TB, bearer bool) *Registry {
 	t.Helper()
-	parts.Need(t)
-	binary, err := filepath.Abs("../../.parts/bin/registry")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(binary); err != nil {
-		t.Skip("skipped: no distribution registry in .parts/bin; build it with `make parts`")
-	}
+	binary := part(t)
 	dir := t.TempDir()
 	pair, ca, err := cert.SelfSigned("localhost", "127.0.0.1")
 	if err != nil {
@@ -60,22 +56,22 @@ func startRegistry(t *testing.T, bearer bool) *realRegistry {
 	}
 	write(t, dir, "tls.crt", []byte(ca))
 	write(t, dir, "tls.key", keyPEM(t, pair))
-	r := &realRegistry{host: freePort(t), ca: ca}
+	r := &Registry{Host: freePort(t), CA: ca}
 	auth := basicAuth(t, dir)
 	if bearer {
-		r.issuer = &testregistry.TokenIssuer{Issuer: "tokens", Service: "registry", Username: user, Password: password, Certificate: pair}
-		auth = tokenAuth(t, dir, r.issuer, pair)
+		r.Issuer = &testregistry.TokenIssuer{Issuer: "tokens", Service: "registry", Username: User, Password: Password, Certificate: pair}
+		auth = tokenAuth(t, dir, r.Issuer, pair)
 	}
 	config := fmt.Sprintf("version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"+
 		"storage: {filesystem: {rootdirectory: %q}}\n"+
 		"http: {addr: %q, secret: x, tls: {certificate: %q, key: %q}}\n%s",
-		filepath.Join(dir, "data"), r.host, filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), auth)
+		filepath.Join(dir, "data"), r.Host, filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), auth)
 	write(t, dir, "config.yml", []byte(config))
 	r.run(t, binary, filepath.Join(dir, "config.yml"))
 	return r
 }
 
-func (r *realRegistry) run(t *testing.T, binary, config string) {
+func (r *Registry) run(t testing.TB, binary, config string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	cmd := exec.CommandContext(ctx, binary, "serve", config)
@@ -90,19 +86,19 @@ func (r *realRegistry) run(t *testing.T, binary, config string) {
 		_ = cmd.Wait() // killed
 		close(ended)
 	}()
-	r.stop = func() {
+	r.Stop = func() {
 		cancel()
 		<-ended
 	}
 	t.Cleanup(func() {
-		r.stop()
+		r.Stop()
 		if t.Failed() {
-			t.Logf("registry %s:\n%s", r.host, output.String())
+			t.Logf("registry %s:\n%s", r.Host, output.String())
 		}
 	})
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.host)
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.Host)
 		if err == nil {
 			_ = conn.Close()
 			return
@@ -119,7 +115,7 @@ func (r *realRegistry) run(t *testing.T, binary, config string) {
 }
 
 // tokenAuth starts a token server with the registry's own certificate.
-func tokenAuth(t *testing.T, dir string, issuer *testregistry.TokenIssuer, cert tls.Certificate) string {
+func tokenAuth(t testing.TB, dir string, issuer *testregistry.TokenIssuer, cert tls.Certificate) string {
 	t.Helper()
 	s := httptest.NewUnstartedServer(issuer)
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
@@ -133,41 +129,58 @@ func tokenAuth(t *testing.T, dir string, issuer *testregistry.TokenIssuer, cert 
 		port, filepath.Join(dir, "tls.crt"))
 }
 
-func basicAuth(t *testing.T, dir string) string {
+func basicAuth(t testing.TB, dir string) string {
 	t.Helper()
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	hash, err := bcrypt.GenerateFromPassword([]byte(Password), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, dir, "htpasswd", []byte(user+":"+string(hash)+"\n"))
+	write(t, dir, "htpasswd", []byte(User+":"+string(hash)+"\n"))
 	return fmt.Sprintf("auth: {htpasswd: {realm: registry, path: %q}}\n", filepath.Join(dir, "htpasswd"))
 }
 
-func (r *realRegistry) push(t *testing.T, repo string, img v1.Image) {
+// Push stores an image or an index, with all that belongs to it, as repo:tag.
+func (r *Registry) Push(t testing.TB, repo, tag string, img remote.Taggable) {
 	t.Helper()
-	ref, err := name.NewTag(r.host + "/" + repo + ":v1")
+	ref, err := name.NewTag(r.Host + "/" + repo + ":" + tag)
 	if err != nil {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(r.ca))
+	roots.AppendCertsFromPEM([]byte(r.CA))
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
 	defer tr.CloseIdleConnections()
-	err = remote.Write(ref, img, remote.WithTransport(tr), remote.WithContext(t.Context()),
-		remote.WithAuth(&authn.Basic{Username: user, Password: password}))
+	err = remote.Push(ref, img, remote.WithTransport(tr), remote.WithContext(t.Context()),
+		remote.WithAuth(&authn.Basic{Username: User, Password: Password}))
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (r *realRegistry) upstream(path string) upstream.Upstream {
+// Upstream is the registry below path, with its CA and credentials.
+func (r *Registry) Upstream(path string) upstream.Upstream {
 	return upstream.Upstream{
-		Host: r.host, Path: path, Scheme: upstream.HTTPS, CA: r.ca,
-		Credentials: upstream.Credentials{Username: user, Password: password},
+		Host: r.Host, Path: path, Scheme: upstream.HTTPS, CA: r.CA,
+		Credentials: upstream.Credentials{Username: User, Password: Password},
 	}
 }
 
-func freePort(t *testing.T) string {
+// part is the program that make parts built.
+func part(t testing.TB) string {
+	t.Helper()
+	parts.Need(t)
+	dir, err := os.Getwd()
+	for ; err == nil && dir != "/"; dir = filepath.Dir(dir) {
+		path := filepath.Join(dir, ".parts/bin/registry")
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	t.Skip("skipped: no distribution registry in .parts/bin; build it with `make parts`")
+	return ""
+}
+
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -181,7 +194,7 @@ func freePort(t *testing.T) string {
 	return "localhost:" + port
 }
 
-func keyPEM(t *testing.T, cert tls.Certificate) []byte {
+func keyPEM(t testing.TB, cert tls.Certificate) []byte {
 	t.Helper()
 	der, err := x509.MarshalECPrivateKey(cert.PrivateKey.(*ecdsa.PrivateKey)) //nolint:forcetypeassert // SelfSigned makes no other
 	if err != nil {
@@ -190,7 +203,7 @@ func keyPEM(t *testing.T, cert tls.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
 }
 
-func write(t *testing.T, dir, file string, data []byte) {
+func write(t testing.TB, dir, file string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, file), data, 0o600); err != nil {
 		t.Fatal(err)
