@@ -188,10 +188,12 @@ func kindOf(mediaType string) (Kind, bool) {
 }
 
 // Convincing reports whether the header alone says what a manifest is: by a media
-// type of ours, and by the digest if one was asked for. If not, the body decides.
+// type of ours, and by a digest, which is the one that was asked for unless that was a
+// tag. If not, the body decides.
 func Convincing(resp *http.Response, digest string) bool {
 	_, named := kindOf(mediaType(resp.Header))
-	return resp.StatusCode == http.StatusOK && named && (digest == "" || resp.Header.Get("Docker-Content-Digest") == digest)
+	said := resp.Header.Get("Docker-Content-Digest")
+	return resp.StatusCode == http.StatusOK && named && digestForm.MatchString(said) && (digest == "" || said == digest)
 }
 
 var digestForm = regexp.MustCompile(`^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)

@@ -113,7 +113,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !ok || next.basic && method.basic {
 		return resp, nil // nothing else to offer: refused
 	}
-	t.tokens.forget(method.token, strings.TrimPrefix(header, "Bearer "))
+	if next == method { // else it may be good for what it was got for
+		t.tokens.forget(method.token, strings.TrimPrefix(header, "Bearer "))
+	}
 	header, err = t.authorization(req.Context(), next)
 	Discard(resp)
 	if err != nil {

@@ -1,8 +1,10 @@
 package testregistry
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -25,31 +27,68 @@ func (r *Registry) ExpireTokens() {
 
 // TokenRequests is how many tokens were asked for.
 func (r *Registry) TokenRequests() int {
-	return r.Count(func(req Request) bool { return req.Path == "/token" })
+	return r.Count(func(req Request) bool { return req.Token })
+}
+
+func (r *Registry) tokenPath() string { return cmp.Or(r.opts.TokenPath, "/token") }
+
+// realm is where tokens are got.
+func (r *Registry) realm(req *http.Request) string {
+	host := req.Host
+	if r.issuer != nil {
+		_, port, err := net.SplitHostPort(r.issuer.Listener.Addr().String())
+		if err != nil {
+			panic(err) // a listener's own address
+		}
+		host = net.JoinHostPort("localhost", port)
+	}
+	return string(r.scheme()) + "://" + host + r.tokenPath()
+}
+
+// scope is what a request needs a token for.
+func (r *Registry) scope(req *http.Request) string {
+	repo := repoOf(req.URL.Path)
+	switch {
+	case repo == "":
+		return ""
+	case r.opts.Scope != nil:
+		return r.opts.Scope(repo)
+	default:
+		return "repository:" + r.opts.InsideName + repo + ":pull"
+	}
 }
 
 // authorized answers with a challenge and returns false when the request's
 // Authorization is not good.
 func (r *Registry) authorized(w http.ResponseWriter, req *http.Request) bool {
+	basic := cmp.Or(r.opts.Basic, `Basic realm="testregistry"`)
 	switch {
 	case r.opts.Bearer:
-		scope := ""
-		if repo := repoOf(req.URL.Path); repo != "" {
-			scope = "repository:" + r.opts.InsideName + repo + ":pull"
-		}
+		scope := r.scope(req)
 		if token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); ok && r.granted(token, scope) {
 			return true
 		}
-		w.Header().Set("WWW-Authenticate", `Bearer realm="`+string(r.scheme())+"://"+req.Host+`/token",service="testregistry",scope="`+scope+`"`)
+		challenge := `Bearer realm="` + r.realm(req) + `"`
+		if r.opts.Service != NoService {
+			challenge += `,service="` + cmp.Or(r.opts.Service, "testregistry") + `",scope="` + scope + `"`
+		}
+		w.Header().Add("WWW-Authenticate", challenge)
+		if r.opts.Basic != "" {
+			w.Header().Add("WWW-Authenticate", basic)
+		}
 	case r.opts.Username != "":
 		if r.passwordGood(req) {
 			return true
 		}
-		w.Header().Set("WWW-Authenticate", `Basic realm="testregistry"`)
+		if _, _, ok := req.BasicAuth(); ok && r.opts.Refusal != 0 {
+			writeError(w, r.opts.Refusal, "DENIED", "the credentials are not good")
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", basic)
 	default:
 		return true
 	}
-	writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+	r.opts.Says.write(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
 	return false
 }
 
@@ -79,20 +118,35 @@ func (r *Registry) granted(token, scope string) bool {
 	return ok && time.Now().Before(g.until) && (scope == "" || slices.Contains(g.scopes, scope))
 }
 
+// serveTokens is the server of TokensElsewhere.
+func (r *Registry) serveTokens(w http.ResponseWriter, req *http.Request) {
+	r.spoiled(w, req, false, func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path != r.tokenPath() {
+			http.NotFound(w, req)
+			return
+		}
+		r.serveToken(w, req)
+	})
+}
+
 func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
-	if r.opts.Username != "" && !r.passwordGood(req) {
-		writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "wrong password")
+	switch {
+	case req.Method != http.MethodGet:
+		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "only GET")
+		return
+	case r.opts.Username != "" && !r.passwordGood(req):
+		r.opts.Says.write(w, cmp.Or(r.opts.Refusal, http.StatusUnauthorized), "UNAUTHORIZED", "wrong password")
 		return
 	}
-	ttl := r.opts.TokenTTL
-	if ttl == 0 {
-		ttl = 5 * time.Minute
-	}
+	ttl := cmp.Or(r.opts.TokenTTL, 5*time.Minute)
 	token := rand.Text()
 	r.mu.Lock()
 	r.tokens[token] = grant{scopes: req.URL.Query()["scope"], until: time.Now().Add(ttl)}
 	r.mu.Unlock()
+	answer := map[string]any{cmp.Or(r.opts.TokenKey, "token"): token}
+	if !r.opts.NoLife {
+		answer["expires_in"] = int(ttl.Seconds())
+	}
 	w.Header().Set("Content-Type", "application/json")
-	// The client may be gone.
-	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "expires_in": int(ttl.Seconds())})
+	_ = json.NewEncoder(w).Encode(answer) // the client may be gone
 }

@@ -24,14 +24,14 @@ func (r *Registry) PushRandom(t testing.TB, repo, tag string, layers, size int) 
 	return img
 }
 
-// Push stores an image as repo:tag.
-func (r *Registry) Push(t testing.TB, repo, tag string, img v1.Image) {
+// Push stores an image or an index, with all that belongs to it, as repo:tag.
+func (r *Registry) Push(t testing.TB, repo, tag string, img remote.Taggable) {
 	t.Helper()
 	ref, err := name.NewTag("store.invalid/"+repo+":"+tag, name.Insecure)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.Write(ref, img, remote.WithTransport(storeTransport{r.store}), remote.WithContext(t.Context())); err != nil {
+	if err := remote.Push(ref, img, remote.WithTransport(storeTransport{r.store}), remote.WithContext(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -36,6 +36,7 @@ type Options struct {
 	// are redirected there, on the same host, and tokens for them name InsideName
 	// before the repository's own name. Some products do so.
 	Inside, InsideName string
+	Manner
 }
 
 // Registry is one registry, and if told so a second server for its blobs.
@@ -56,9 +57,10 @@ type Registry struct {
 	tokens     map[string]grant
 	others     map[string]string // users added later: name -> password
 	held       []net.Conn
+	left       int // of Limit
 	closed     chan struct{}
 
-	cdn *httptest.Server
+	cdn, issuer *httptest.Server
 }
 
 // New starts a registry that stops with the test.
@@ -69,6 +71,7 @@ func New(t testing.TB, o Options) *Registry {
 		blobs:  registry.NewInMemoryBlobHandler(),
 		bytes:  map[string]int64{},
 		tokens: map[string]grant{},
+		left:   o.Limit.Pulls,
 		closed: make(chan struct{}),
 	}
 	r.store = registry.New(registry.WithBlobHandler(r.blobs), registry.Logger(log.New(io.Discard, "", 0)),
@@ -83,12 +86,17 @@ func New(t testing.TB, o Options) *Registry {
 	if o.RedirectBlobs != "" {
 		r.cdn = r.serve(t, "127.0.0.1:0", http.HandlerFunc(r.serveCDN))
 	}
+	if o.TokensElsewhere {
+		r.issuer = r.serve(t, "127.0.0.1:0", http.HandlerFunc(r.serveTokens))
+	}
 	t.Cleanup(func() {
 		close(r.closed)
 		r.Stop()
-		if r.cdn != nil {
-			r.cdn.CloseClientConnections()
-			r.cdn.Close()
+		for _, s := range []*httptest.Server{r.cdn, r.issuer} {
+			if s != nil {
+				s.CloseClientConnections()
+				s.Close()
+			}
 		}
 	})
 	return r

@@ -2,6 +2,7 @@ package testregistry
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -21,11 +22,12 @@ type Request struct {
 	Header http.Header
 	Digest string // of a blob or manifest that was asked for by digest
 	CDN    bool   // it was the second server
+	Token  bool   // it was for a token
 	Status int    // answered; 0 when cut before
 	Bytes  int64  // of the body
 }
 
-var digestInPath = regexp.MustCompile(`/(?:blobs|manifests)/(sha256:[0-9a-f]{64})$`)
+var digestInPath = regexp.MustCompile(`/(?:blobs|downloads|manifests)/(sha256:[0-9a-f]{64})$`)
 
 // Requests are all that came so far, in that order. Token requests
 // are among them.
@@ -88,38 +90,74 @@ func (r *Registry) serveRegistry(w http.ResponseWriter, req *http.Request) {
 	r.spoiled(w, req, false, func(w http.ResponseWriter, req *http.Request) {
 		switch {
 		case r.opts.Inside != "" && !r.inside(w, req):
-		case req.URL.Path == "/token":
+		case r.opts.Limit.All && r.limited(w, req):
+		case r.issuer == nil && req.URL.Path == r.tokenPath():
 			r.serveToken(w, req)
-		case !r.authorized(w, req):
+		case r.opts.RedirectWithin != "" && strings.HasPrefix(req.URL.Path, r.opts.RedirectWithin):
+			r.serveBlob(w, req)
+		case !r.authorized(w, req), r.referrers(w, req), !r.opts.Limit.All && r.limited(w, req), r.redirectedBlob(w, req):
 		case req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/"):
-			if r.opts.RedirectBlobs == "" {
-				r.serveBlob(w, req)
-				return
-			}
-			// The signature stands for what real ones carry in the query.
-			w.Header().Set("Location", string(r.scheme())+"://"+r.CDNHost()+req.URL.Path+"?signature=secret")
-			w.WriteHeader(http.StatusTemporaryRedirect)
+			r.serveBlob(w, req)
 		default:
 			r.store.ServeHTTP(w, req)
 		}
 	})
 }
 
+// redirectedBlob is true when it has sent a request for a blob elsewhere.
+func (r *Registry) redirectedBlob(w http.ResponseWriter, req *http.Request) bool {
+	_, digest, found := strings.Cut(req.URL.Path, "/blobs/")
+	if !found || req.Method != http.MethodGet && !r.opts.RedirectHeads {
+		return false
+	}
+	to := r.opts.RedirectWithin + "/downloads/" + digest
+	switch {
+	case r.opts.RedirectBlobs != "":
+		to = string(r.scheme()) + "://" + r.CDNHost() + req.URL.Path
+	case r.opts.RedirectWithin == "":
+		return false
+	}
+	// The signature stands for what real ones carry in the query.
+	w.Header().Set("Location", to+"?signature=secret")
+	w.WriteHeader(cmp.Or(r.opts.RedirectStatus, http.StatusTemporaryRedirect))
+	return true
+}
+
+// serveCDN is the second server. A signed URL is good for GET alone, and allows no other
+// authentication beside it.
 func (r *Registry) serveCDN(w http.ResponseWriter, req *http.Request) {
-	r.spoiled(w, req, true, r.serveBlob)
+	r.spoiled(w, req, true, func(w http.ResponseWriter, req *http.Request) {
+		switch {
+		case strings.HasPrefix(req.URL.Path, "/-/"):
+			Page.write(w, http.StatusNotFound, "", "")
+		case req.Header.Get("Authorization") != "":
+			Text.write(w, http.StatusBadRequest, "", "only one way to authenticate is allowed")
+		case req.Method != http.MethodGet:
+			Text.write(w, http.StatusForbidden, "", "the signature does not match")
+		default:
+			r.serveBlob(w, req)
+		}
+	})
 }
 
 // spoiled serves with the faults of the moment and writes the log.
 func (r *Registry) spoiled(w http.ResponseWriter, req *http.Request, cdn bool, next http.HandlerFunc) {
-	rec := &Request{Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: req.Header.Clone(), CDN: cdn}
+	rec := &Request{Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: req.Header.Clone(), CDN: cdn,
+		Token: !cdn && req.URL.Path == r.tokenPath()}
 	if m := digestInPath.FindStringSubmatch(req.URL.Path); m != nil {
 		rec.Digest = m[1]
 	}
 	f := r.fault(req)
 	spoiled := &faultyWriter{ResponseWriter: w, registry: r, req: req, faults: f, record: rec}
 	r.begin(rec)
+	if r.opts.Cookie != "" {
+		w.Header().Set("Set-Cookie", r.opts.Cookie)
+	}
+	if r.opts.NoRange {
+		req.Header.Del("Range")
+	}
 	if r.misbehave(spoiled, req, f) {
-		next(spoiled, req)
+		next(&mannered{ResponseWriter: spoiled, manner: r.opts.Manner, manifest: strings.Contains(req.URL.Path, "/manifests/")}, req)
 	}
 }
 
