@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("registry-agent "+args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	kubeconfig := flags.String("kubeconfig", os.Getenv("KUBECONFIG"), "`file` to reach the API server with; in a pod, none")
-	verbose := flags.Bool("verbose", false, "log every pull")
+	verbose := flags.Bool("verbose", false, "log every pull, not only those that failed")
 	// Both halves know all flags: one list of arguments serves the whole pod.
 	s.RegisterFlags(flags)
 	n.RegisterFlags(flags)

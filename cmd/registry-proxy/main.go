@@ -24,7 +24,11 @@ func run() int {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	log := foreign.NewLog(os.Stderr, slog.LevelInfo)
+	level := slog.LevelInfo
+	if cfg.Verbose {
+		level = slog.LevelDebug
+	}
+	log := foreign.NewLog(os.Stderr, level)
 	if err := memory.Heed(); err != nil {
 		log.Warn("the memory limit is not heeded", "err", err)
 	}

@@ -24,6 +24,8 @@ type Config struct {
 	// any more, so that nobody is sent here; Drain is how long requests in
 	// flight then have.
 	DrainDelay, Drain time.Duration
+	// Verbose logs every pull, not only those that failed.
+	Verbose bool
 	// ReportEvery is how often the last use is reported, at most.
 	ReportEvery time.Duration
 
@@ -43,5 +45,6 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Secret, "secret", v1alpha1.SecretProxy, "name of the Secret that is read")
 	fs.DurationVar(&c.DrainDelay, "drain-delay", 3*time.Second, "how long to serve on after being told to stop")
 	fs.DurationVar(&c.Drain, "drain", 25*time.Second, "how long requests in flight have after that")
+	fs.BoolVar(&c.Verbose, "verbose", false, "log every pull, not only those that failed")
 	fs.DurationVar(&c.ReportEvery, "report-every", time.Minute, "how often the last use is reported at most")
 }

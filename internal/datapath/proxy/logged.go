@@ -26,12 +26,10 @@ type record struct {
 	err      error
 }
 
-type recordKey struct{}
-
 // recordFrom never returns nil.
 func recordFrom(ctx context.Context) *record {
-	if rec, ok := ctx.Value(recordKey{}).(*record); ok {
-		return rec
+	if x := exchangeFrom(ctx); x != nil {
+		return x.record
 	}
 	return &record{}
 }
@@ -41,25 +39,38 @@ func recordFrom(ctx context.Context) *record {
 func logged(log *slog.Logger, metrics *Metrics, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &record{started: time.Now()}
+		x := &exchange{record: rec} // one context for all that is below
 		metrics.inFlight.Inc()
 		defer func() {
 			metrics.inFlight.Dec()
 			metrics.request(rec)
 			rec.log(log, r)
 		}()
-		next.ServeHTTP(&countingWriter{ResponseWriter: w, record: rec}, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
+		next.ServeHTTP(&countingWriter{ResponseWriter: w, record: rec}, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
 	})
+}
+
+// level is that of the access log: what failed is said, and the rest only to those who
+// ask for it. Each line would be a cost of a small request, and nobody reads them all.
+func (rec *record) level() slog.Level {
+	switch {
+	case rec.status == statusClientGone, rec.pull.Kind == "":
+		return slog.LevelDebug // the client's own doing; pings and what was not understood
+	case rec.status == http.StatusNotFound && rec.attempts == 0:
+		return slog.LevelDebug // a name of somebody else, whose own registry containerd asks next
+	case rec.status >= http.StatusBadRequest, rec.err != nil:
+		return slog.LevelWarn
+	default:
+		return slog.LevelDebug
+	}
 }
 
 // log writes one line: no query and no header, which may hold secrets, and of
 // the path only what Parse accepted.
 func (rec *record) log(log *slog.Logger, r *http.Request) {
-	level := slog.LevelInfo
-	switch {
-	case rec.status >= http.StatusInternalServerError, rec.err != nil && rec.status != statusClientGone:
-		level = slog.LevelWarn
-	case rec.pull.Kind == "":
-		level = slog.LevelDebug // pings and what was not understood
+	level := rec.level()
+	if !log.Enabled(r.Context(), level) {
+		return
 	}
 	attrs := []slog.Attr{
 		slog.String("method", r.Method), slog.Int("status", rec.status),

@@ -74,21 +74,21 @@ func New(table *Table, cfg Config) http.Handler {
 	return logged(cfg.Log, cfg.Metrics, mux)
 }
 
-// routed finds the upstreams for a pull and puts them into the request's
-// context for what comes below.
+// routed finds the upstreams for a pull and notes them in its exchange for what comes
+// below.
 func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec := recordFrom(r.Context())
+		x := exchangeFrom(r.Context())
 		pull, err := Parse(r)
 		if err != nil {
 			writeOCIError(w, r, err)
 			return
 		}
-		rec.pull = pull
+		x.record.pull = pull
 		route, ok := table.lookup(pull.Host, pull.Repository)
 		if !ok && !pull.namespaced && defaultHost != "" {
 			pull.Host = defaultHost
-			rec.pull = pull
+			x.record.pull = pull
 			route, ok = table.lookup(pull.Host, pull.Repository)
 		}
 		if !ok && table.Generation() == 0 {
@@ -103,8 +103,8 @@ func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
 			WriteError(w, r, http.StatusNotFound, CodeNameUnknown, "no route for "+pull.Host+"/"+pull.Repository)
 			return
 		}
-		x := &exchange{pull: pull, route: route, record: rec}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+		x.pull, x.route = pull, route
+		next.ServeHTTP(w, r)
 	})
 }
 

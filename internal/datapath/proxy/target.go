@@ -57,7 +57,7 @@ func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (out *h
 	if !ok {
 		return nil, "no repository for this name"
 	}
-	out = req.Clone(regauth.WithRepository(req.Context(), t.paths.named(repository)))
+	out = req.WithContext(regauth.WithRepository(req.Context(), t.paths.named(repository))) // whoever changes the header copies it
 	out.URL = t.upstream.Origin()
 	out.URL.Path, out.URL.RawQuery = t.paths.root+pull.path(repository), t.query(pull)
 	out.Host = ""

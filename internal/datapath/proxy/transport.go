@@ -23,6 +23,14 @@ const (
 	dialTimeout = 5 * time.Second
 	maxRedirect = 10 // as containerd
 
+	// maxIdle is how many connections to an upstream, and to those that it sends us to,
+	// wait for the next request. A handshake costs more than a small request: with fewer
+	// than there are clients at a time, most of the work is handshakes.
+	maxIdle = 256
+	// maxSessions is how many servers we can go on with a session of, without a whole
+	// handshake.
+	maxSessions = 64
+
 	// MaxHeader is how large the header of an answer may be, in bytes, for every client
 	// that we make: larger ones are refused before they are in memory.
 	MaxHeader = 128 << 10
@@ -57,7 +65,8 @@ func newTransport(m upstream.Mirror) (*Transport, error) {
 		DialContext:         dialer.dial,
 		TLSClientConfig:     secured,
 		TLSHandshakeTimeout: dialTimeout,
-		MaxIdleConnsPerHost: 32,
+		MaxIdleConns:        maxIdle,
+		MaxIdleConnsPerHost: maxIdle,
 		IdleConnTimeout:     90 * time.Second,
 		// The limit for trailers is net/http's own, 4 KiB.
 		MaxResponseHeaderBytes: MaxHeader,
@@ -88,7 +97,7 @@ func tlsOf(m upstream.Mirror) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	cfg := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(maxSessions)}
 	cfg.InsecureSkipVerify = m.SkipVerify // only a user's own file can say so, never a layout
 	for i, c := range m.ClientCerts {
 		pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))

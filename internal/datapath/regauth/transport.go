@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -138,7 +139,8 @@ func Shown(sent *http.Request) bool {
 
 func (t *Transport) send(req *http.Request, authorization string) (*http.Response, error) {
 	shown := authorization != "" && !t.creds.IsZero()
-	out := req.Clone(context.WithValue(req.Context(), shownKey{}, shown)) // a RoundTripper must not change what it was given
+	out := req.WithContext(context.WithValue(req.Context(), shownKey{}, shown)) // a RoundTripper must not change what it was given
+	out.Header = maps.Clone(req.Header)
 	out.Header.Del("Authorization")
 	if authorization != "" {
 		out.Header.Set("Authorization", authorization)
