@@ -15,18 +15,23 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// TestTheProxyGetsOnlyWhatMayBePublished: the agents' layout as published, or
-// its own, which never loses what it has.
-func TestTheProxyGetsOnlyWhatMayBePublished(t *testing.T) {
-	t.Parallel()
-	a := upstream.Upstream{Host: "a.example", Scheme: upstream.HTTPS}
-	b := upstream.Upstream{Host: "b.example", Scheme: upstream.HTTPS}
-	of := func(generation int64, ups ...upstream.Upstream) layout.Layout {
+// layoutsOf are two registries, and layouts of them for a switch to the first.
+func layoutsOf() (a, b upstream.Upstream, of func(generation int64, ups ...upstream.Upstream) layout.Layout) {
+	a = upstream.Upstream{Host: "a.example", Scheme: upstream.HTTPS}
+	b = upstream.Upstream{Host: "b.example", Scheme: upstream.HTTPS}
+	return a, b, func(generation int64, ups ...upstream.Upstream) layout.Layout {
 		return layout.Layout{
 			Schema: layout.Schema, Generation: generation, Mode: "Direct", Target: a,
 			Routes: layout.Cross([]layout.Name{layout.Fixed()}, ups),
 		}
 	}
+}
+
+// TestTheProxyGetsOnlyWhatMayBePublished: the agents' layout as published, or
+// its own, which never loses what it has.
+func TestTheProxyGetsOnlyWhatMayBePublished(t *testing.T) {
+	t.Parallel()
+	a, b, of := layoutsOf()
 	encoded := func(l layout.Layout) []byte {
 		data, err := layout.Encode(l)
 		if err != nil {
@@ -54,14 +59,7 @@ func TestTheProxyGetsOnlyWhatMayBePublished(t *testing.T) {
 // before, and nothing is written then.
 func TestPublishIsRefused(t *testing.T) {
 	t.Parallel()
-	a := upstream.Upstream{Host: "a.example", Scheme: upstream.HTTPS}
-	b := upstream.Upstream{Host: "b.example", Scheme: upstream.HTTPS}
-	of := func(generation int64, ups ...upstream.Upstream) layout.Layout {
-		return layout.Layout{
-			Schema: layout.Schema, Generation: generation, Mode: "Direct", Target: a,
-			Routes: layout.Cross([]layout.Name{layout.Fixed()}, ups),
-		}
-	}
+	a, b, of := layoutsOf()
 	for want, published := range map[error]layout.Layout{switchover.ErrShrinks: of(6, a, b), switchover.ErrOlder: of(8, a)} {
 		v := &View{Snapshot: &cluster.Snapshot{}}
 		v.Doc.Desired.Layout = of(7, a)
