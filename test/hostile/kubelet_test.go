@@ -9,12 +9,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/datapath/gateway"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/installation"
 	"github.com/d8-registry/registry/test/harness/kubelet"
 	"github.com/d8-registry/registry/test/harness/loopback"
 )
@@ -40,26 +40,13 @@ func (c *cluster) runPods() {
 		c.t.Fatal(err)
 	}
 	for i := range nodes.Items {
-		n := &nodes.Items[i]
-		status := n.Status.DeepCopy()
-		n.Spec.Taints = nil // admission added that it is not ready
-		if err := c.Update(c.t.Context(), n); err != nil {
-			c.t.Fatal(err)
-		}
-		n.Status = *status
-		n.Status.Allocatable = corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse("320"), corev1.ResourceMemory: resource.MustParse("640Gi"), corev1.ResourcePods: resource.MustParse("200"),
-		}
-		n.Status.Capacity = n.Status.Allocatable
-		if err := c.Status().Update(c.t.Context(), n); err != nil {
-			c.t.Fatal(err)
-		}
+		c.Schedulable(&nodes.Items[i])
 	}
 	c.proxy = loopback.Address(c.t)
 	k := &kubelets{c: c, stop: func() {}}
-	c.background(func(ctx context.Context) error {
+	installation.Background(c.t, func(ctx context.Context) error {
 		defer func() { k.stop() }()
-		for ; ctx.Err() == nil; pause(30 * time.Millisecond) {
+		for ; ctx.Err() == nil; installation.Pause(30 * time.Millisecond) {
 			if err := k.work(ctx); err != nil {
 				return err
 			}

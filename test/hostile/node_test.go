@@ -16,6 +16,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 // escapes clear a terminal, change colours and direction, and begin a line that
@@ -31,10 +32,10 @@ func TestOwnerOfANodeReachesNothingElse(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "master", evil, "worker")
 	for _, name := range []string{"worker", evil} {
-		c.create(&v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		c.Make(&v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
 	for _, name := range []string{v1alpha1.SecretState, v1alpha1.SecretLayout} {
-		c.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name}})
+		c.Make(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: name}})
 	}
 	as := rest.CopyConfig(c.api.Config())
 	as.Impersonate = rest.ImpersonationConfig{UserName: "system:node:" + evil, Groups: []string{"system:nodes", "system:authenticated"}}
@@ -120,7 +121,7 @@ func (c *cluster) exclude(on string) {
 }
 
 // wantShown fails for a condition that is not fit to be shown.
-func (c *cluster) wantShown(all conditions) {
+func (c *cluster) wantShown(all installation.Conditions) {
 	c.t.Helper()
 	for kind, one := range all {
 		if strings.ContainsFunc(one.Message, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) || len(one.Message) > 8<<10 {
@@ -138,15 +139,15 @@ func TestANodeThatNeedsNonsense(t *testing.T) {
 	c := newCluster(t, "master", evil)
 	c.liars[evil] = true
 	c.start()
-	c.until("a RegistryNode of the liar", func(conditions) bool {
+	c.Until("a RegistryNode of the liar", func(installation.Conditions) bool {
 		return c.lie(func(rn *v1alpha1.RegistryNode) {
 			rn.Status.Containerd.SandboxImage, rn.Status.Preflight = layout.Fixed().Reference("nope:1"), ""
 		}) == nil
 	})
-	c.setDirect(c.b.Upstream(pathB))
+	c.Ask(installation.Direct(c.b.Upstream(pathB)))
 	c.wantShown(c.says(v1alpha1.ConditionImages, "sandbox of Node evil"))
 	c.exclude(`"true"`)
-	c.until("the check goes on without the liar", func(all conditions) bool { return all.done(v1alpha1.ConditionImages) })
+	c.Until("the check goes on without the liar", func(all installation.Conditions) bool { return all.Done(v1alpha1.ConditionImages) })
 	note(t, nodeOwner, "report a sandbox image that no registry has", "the check names the node; excluded by annotation")
 }
 
@@ -159,7 +160,7 @@ func TestANodeThatLies(t *testing.T) {
 	c.start()
 	const preflight, transition = v1alpha1.ConditionPreflight, v1alpha1.ConditionTransition
 
-	c.setDirect(c.b.Upstream(pathB))
+	c.Ask(installation.Direct(c.b.Upstream(pathB)))
 
 	// It says nothing at all.
 	c.says(preflight, "- evil: unknown containerd configuration")
@@ -199,7 +200,7 @@ func TestANodeThatLies(t *testing.T) {
 		s.Warnings = []string{"warning" + escapes}
 	})
 	c.wantShown(c.says(transition, "- evil: \""))
-	c.until("the Event of a warning", func(conditions) bool { return c.wantPrintableEvents("ContainerdWarning") })
+	c.Until("the Event of a warning", func(installation.Conditions) bool { return c.wantPrintableEvents("ContainerdWarning") })
 	var node corev1.Node
 	if err := c.Get(t.Context(), client.ObjectKey{Name: evil}, &node); err != nil {
 		t.Fatal(err)
@@ -225,7 +226,7 @@ func TestANodeThatLies(t *testing.T) {
 	note(t, nodeOwner, "report generations that were never published", "believed once, then named; the others go on")
 
 	c.exclude(`"true"`)
-	all := c.until("the switch goes on without the liar", func(all conditions) bool { return all.done(transition) })
+	all := c.Until("the switch goes on without the liar", func(all installation.Conditions) bool { return all.Done(transition) })
 	if message := all[v1alpha1.ConditionReady].Message; !strings.Contains(message, "1 node(s) not waited for: evil") {
 		t.Errorf("Ready does not name the excluded node: %q", message)
 	}

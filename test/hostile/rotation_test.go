@@ -25,6 +25,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 // puller pulls through the in-cluster proxy all the time, by what it was given last.
@@ -48,8 +49,8 @@ type access struct {
 
 func (c *cluster) pulls(name string, given func(context.Context) (access, error)) *puller {
 	p := &puller{c: c, name: name, given: given}
-	c.background(func(ctx context.Context) error {
-		for ; ctx.Err() == nil; pause(5 * time.Millisecond) {
+	installation.Background(c.t, func(ctx context.Context) error {
+		for ; ctx.Err() == nil; installation.Pause(5 * time.Millisecond) {
 			a, err := given(ctx)
 			if err == nil {
 				err = c.pullBy(ctx, a)
@@ -150,7 +151,7 @@ func (c *cluster) byNode(name string) func(context.Context) (access, error) {
 func (c *cluster) moduleSays(text string) string {
 	c.t.Helper()
 	said := ""
-	for deadline := time.Now().Add(stepTimeout); ; pause(30 * time.Millisecond) {
+	for deadline := time.Now().Add(stepTimeout); ; installation.Pause(30 * time.Millisecond) {
 		var module deckhousev1alpha1.Module
 		if err := c.Get(c.t.Context(), client.ObjectKey{Name: v1alpha1.ModuleName}, &module); err == nil {
 			for _, condition := range module.Status.Conditions {
@@ -195,7 +196,7 @@ func (c *cluster) document() state.Document {
 func (c *cluster) ended() state.Document {
 	c.t.Helper()
 	var doc state.Document
-	c.until("all rotations have ended", func(conditions) bool {
+	c.Until("all rotations have ended", func(installation.Conditions) bool {
 		doc = c.document()
 		return len(doc.Under()) == 0
 	})
@@ -211,10 +212,10 @@ func TestRotation(t *testing.T) {
 	c.rotations = state.Rotations{Idle: 500 * time.Millisecond, Seen: time.Hour}
 	c.runPods()
 	c.start()
-	c.until("Unmanaged is Ready", func(all conditions) bool { return all.done(v1alpha1.ConditionReady) })
-	c.setDirect(c.b.Upstream(pathB))
-	c.until("Direct is Ready", func(all conditions) bool {
-		return all.done(v1alpha1.ConditionReady) && all.done(v1alpha1.ConditionProxy)
+	c.Until("Unmanaged is Ready", func(all installation.Conditions) bool { return all.Done(v1alpha1.ConditionReady) })
+	c.Ask(installation.Direct(c.b.Upstream(pathB)))
+	c.Until("Direct is Ready", func(all installation.Conditions) bool {
+		return all.Done(v1alpha1.ConditionReady) && all.Done(v1alpha1.ConditionProxy)
 	})
 
 	for _, p := range []*puller{c.pulls("client", c.bySecret), c.pulls("worker", c.byNode("worker")), c.pulls("away", c.byNode("away"))} {
@@ -241,7 +242,7 @@ func TestRotation(t *testing.T) {
 	for _, of := range []string{v1alpha1.SecretPKI, state.UserSecretPrefix + state.UserNode} {
 		t.Log(c.moduleSays(fmt.Sprintf("Rotation of Secret %s waits for node away, which serves generation %d.", of, rn.Status.Generation)))
 	}
-	if !c.conditions().done(v1alpha1.ConditionReady) {
+	if !c.Conditions().Done(v1alpha1.ConditionReady) {
 		t.Error("a rotation makes Ready False")
 	}
 	if err := c.pullBy(t.Context(), stolenNode); err != nil {
@@ -273,7 +274,7 @@ func TestRotation(t *testing.T) {
 			t.Errorf("the old password of %s: %v", who, err)
 		}
 	}
-	c.until("the old CA is shown nowhere", func(conditions) bool { return !strings.Contains(c.texts(), first(before.PKI.CA.Cert)) })
+	c.Until("the old CA is shown nowhere", func(installation.Conditions) bool { return !strings.Contains(c.texts(), first(before.PKI.CA.Cert)) })
 	note(t, nodeOwner, "credentials and CA of the in-cluster proxy that were taken from a node before a rotation", "401 and an unknown authority; no pull of others failed")
 }
 

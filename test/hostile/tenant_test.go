@@ -16,6 +16,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/test/harness/installation"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -32,7 +33,7 @@ const (
 func (c *cluster) tenantOf(namespace string) client.Client {
 	c.t.Helper()
 	name := "tenant-of-" + namespace
-	c.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+	c.Make(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 	for _, part := range []string{"view", "edit", "admin"} {
 		c.bind(namespace, name, "system:aggregate-to-"+part)
 	}
@@ -44,7 +45,7 @@ func (c *cluster) tenantOf(namespace string) client.Client {
 // bind gives somebody a ClusterRole in a namespace.
 func (c *cluster) bind(namespace, user, role string) {
 	c.t.Helper()
-	c.create(&rbacv1.RoleBinding{
+	c.Make(&rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: role},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
@@ -98,9 +99,9 @@ func TestTenantsHoldNothingUp(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "master")
 	c.runPods()
-	c.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: listed, Labels: map[string]string{"heritage": "deckhouse"}}})
+	c.Make(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: listed, Labels: map[string]string{"heritage": "deckhouse"}}})
 	base, fixed := layout.NameOf(c.a.Upstream(pathA)), layout.Fixed()
-	c.create(deploymentOf(listed, "web", base.Reference(":v1")))
+	c.Make(deploymentOf(listed, "web", base.Reference(":v1")))
 	many := make([]string, 500)
 	for i := range many {
 		many[i] = base.Reference(fmt.Sprintf("%s:%d", missing, i))
@@ -138,10 +139,10 @@ func TestTenantsHoldNothingUp(t *testing.T) {
 	note(t, tenant, "label their own Namespace as the platform's, with role admin in it", "refused by the API server")
 
 	c.start()
-	c.until("Unmanaged is Ready", func(all conditions) bool { return all.done(v1alpha1.ConditionReady) })
-	c.setDirect(c.b.Upstream(pathB))
-	ready := c.until("Direct is Ready", func(all conditions) bool {
-		return all.done(v1alpha1.ConditionProxy) && all.done(v1alpha1.ConditionReady)
+	c.Until("Unmanaged is Ready", func(all installation.Conditions) bool { return all.Done(v1alpha1.ConditionReady) })
+	c.Ask(installation.Direct(c.b.Upstream(pathB)))
+	ready := c.Until("Direct is Ready", func(all installation.Conditions) bool {
+		return all.Done(v1alpha1.ConditionProxy) && all.Done(v1alpha1.ConditionReady)
 	})
 	for _, kind := range []string{v1alpha1.ConditionImages, v1alpha1.ConditionFinal} {
 		t.Log(kind, ready[kind].Message)
@@ -212,13 +213,13 @@ func (c *cluster) wantNoPullSecret(none string, forged *corev1.Secret) {
 // while pods of tenants name the fixed address.
 func (c *cluster) goesBack() {
 	c.t.Helper()
-	c.ask(map[string]any{"mode": "Unmanaged"})
-	c.until("Unmanaged is Ready", func(all conditions) bool {
-		return all.done(v1alpha1.ConditionCleanup) && all.done(v1alpha1.ConditionReady)
+	c.Ask(map[string]any{"mode": "Unmanaged"})
+	c.Until("Unmanaged is Ready", func(all installation.Conditions) bool {
+		return all.Done(v1alpha1.ConditionCleanup) && all.Done(v1alpha1.ConditionReady)
 	})
 	c.delete(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretLayout}})
-	all := c.until("the legacy format", func(all conditions) bool {
-		return all.done(v1alpha1.ConditionReady) && strings.Contains(all[v1alpha1.ConditionFinal].Message, "names that nobody serves any more")
+	all := c.Until("the legacy format", func(all installation.Conditions) bool {
+		return all.Done(v1alpha1.ConditionReady) && strings.Contains(all[v1alpha1.ConditionFinal].Message, "names that nobody serves any more")
 	})
 	var rn v1alpha1.RegistryNode
 	if err := c.Get(c.t.Context(), client.ObjectKey{Name: "master"}, &rn); err != nil || !rn.Status.Legacy {
@@ -245,6 +246,6 @@ func TestRightsOnEverythingIncludeTheNamespace(t *testing.T) {
 	}
 	c.selector = ptr.To("")
 	c.start()
-	c.until("Unmanaged is Ready", func(all conditions) bool { return all.done(v1alpha1.ConditionReady) })
+	c.Until("Unmanaged is Ready", func(all installation.Conditions) bool { return all.Done(v1alpha1.ConditionReady) })
 	note(t, tenant, "label their own Namespace as the platform's, with all rights in it", "allowed by the API server; with value platformSelector empty the label means nothing")
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/report"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 // nonsense is what somebody may put where a document of ours or of a registry is
@@ -148,7 +149,7 @@ func TestStateOfFiveThousandLiars(t *testing.T) {
 func TestTheLargestReportIsTaken(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "master")
-	c.create(&v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: "master"}})
+	c.Make(&v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: "master"}})
 	kube, err := dynamic.NewForConfig(c.api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: "master"}))
 	if err != nil {
 		t.Fatal(err)
@@ -156,9 +157,9 @@ func TestTheLargestReportIsTaken(t *testing.T) {
 	var said strings.Builder
 	log := foreign.NewLog(&said, slog.LevelWarn)
 	reporter := report.New(report.Options{Kube: kube, Node: "master", Log: log})
-	c.background(func(ctx context.Context) error { reporter.Follow(ctx, func() {}); return nil })
+	installation.Background(c.t, func(ctx context.Context) error { reporter.Follow(ctx, func() {}); return nil })
 	for reporter.Latest() == nil {
-		if pause(20e6); t.Context().Err() != nil {
+		if installation.Pause(20e6); t.Context().Err() != nil {
 			t.Fatal("the agent never sees its RegistryNode")
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/hostsdir"
 	"github.com/d8-registry/registry/internal/node/report"
 	"github.com/d8-registry/registry/internal/node/serve"
+	"github.com/d8-registry/registry/test/harness/installation"
 	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
@@ -26,14 +27,14 @@ func startAgent(t *testing.T, node string, config *rest.Config) *agent {
 	}
 	a := &agent{
 		address: loopback.Address(t), wake: make(chan struct{}, 1),
-		reporter: report.New(report.Options{Kube: kube, Node: node, Identity: report.Identity{BootID: "boot-of-" + node, AgentVersion: "test"}, Log: testLog()}),
+		reporter: report.New(report.Options{Kube: kube, Node: node, Identity: report.Identity{BootID: installation.BootID(node), AgentVersion: "test"}, Log: installation.Log()}),
 	}
 	dir := t.TempDir()
 	a.state = handoff.Existing(dir)
-	background(t, func(ctx context.Context) error {
+	installation.Background(t, func(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error {
-			return serve.Run(ctx, serve.Config{Listen: a.address, StateDir: dir, Kube: config, Namespace: v1alpha1.Namespace, Secret: v1alpha1.SecretAgent}, testLog())
+			return serve.Run(ctx, serve.Config{Listen: a.address, StateDir: dir, Kube: config, Namespace: v1alpha1.Namespace, Secret: v1alpha1.SecretAgent}, installation.Log())
 		})
 		group.Go(func() error { a.reporter.Follow(ctx, a.again); return nil })
 		group.Go(func() error { a.work(ctx); return nil })

@@ -43,7 +43,7 @@ func TestRestoreOfEtcd(t *testing.T) {
 			known = c.wantConverged("asked after the restore", known)
 		}
 		c.wantConverged("with what was asked", known-1)
-		if all := c.conditions(); !all.done(v1alpha1.ConditionTransition) {
+		if all := c.Conditions(); !all.Done(v1alpha1.ConditionTransition) {
 			t.Errorf("restore %d:\n%v", i+1, all)
 		}
 	}

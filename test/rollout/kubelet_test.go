@@ -14,8 +14,8 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/datapath/gateway"
-	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/installation"
 	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
@@ -47,9 +47,9 @@ type kubelets struct {
 func startKubelets(t *testing.T, api *apiserver.API, c client.WithWatch, proxy string) *kubelets {
 	t.Helper()
 	k := &kubelets{t: t, client: c, proxy: proxy, config: apiserver.Kubeconfig(t, api.Config()), stop: map[string]context.CancelFunc{}}
-	background(t, func(ctx context.Context) {
+	installation.Background(t, func(ctx context.Context) error {
 		defer k.running.Wait()
-		watchAll(ctx, t, c, &corev1.PodList{}, func(o client.Object, deleted bool) {
+		return watchAll(ctx, c, &corev1.PodList{}, func(o client.Object, deleted bool) {
 			if pod, ok := o.(*corev1.Pod); ok {
 				k.sync(ctx, pod, deleted)
 			}
@@ -166,47 +166,4 @@ func (k *kubelets) stopProxy(pod *corev1.Pod) {
 		stop()
 		delete(k.stop, pod.Name)
 	}
-}
-
-// startAgents reports from every node but the lost one what is published.
-func startAgents(t *testing.T, c client.WithWatch) {
-	t.Helper()
-	background(t, func(ctx context.Context) {
-		for ; ctx.Err() == nil; pause(50 * time.Millisecond) {
-			if err := report(ctx, c); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-				t.Errorf("agents: %v", err)
-			}
-		}
-	})
-}
-
-func report(ctx context.Context, c client.Client) error {
-	var secret corev1.Secret
-	if err := c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretLayout}, &secret); err != nil && !apierrors.IsNotFound(err) {
-		return err
-	}
-	l, err := layout.Decode(secret.Data["config"])
-	if err != nil {
-		l = layout.Layout{} // none yet
-	}
-	var nodes v1alpha1.RegistryNodeList
-	if err := c.List(ctx, &nodes); err != nil {
-		return err
-	}
-	for i := range nodes.Items {
-		rn := &nodes.Items[i]
-		var node corev1.Node
-		if err := c.Get(ctx, client.ObjectKey{Name: rn.Name}, &node); err != nil {
-			return err
-		}
-		if rn.Name == lost || rn.Status.Preflight != "" && rn.Status.Generation >= l.Generation {
-			continue
-		}
-		rn.Status.NodeUID, rn.Status.BootID, rn.Status.Preflight = string(node.UID), node.Status.NodeInfo.BootID, "Ready"
-		rn.Status.Generation, rn.Status.Version = l.Generation, l.Version()
-		if err := c.Status().Update(ctx, rn); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -6,13 +6,14 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 // Annotations that re-pointing leaves on a workload.
@@ -22,15 +23,11 @@ const (
 )
 
 // watchAll tells of every object of a kind until ctx ends.
-func watchAll(ctx context.Context, t *testing.T, c client.WithWatch, list client.ObjectList, tell func(o client.Object, deleted bool)) {
-	t.Helper()
+func watchAll(ctx context.Context, c client.WithWatch, list client.ObjectList, tell func(o client.Object, deleted bool)) error {
 	for ctx.Err() == nil {
 		w, err := c.Watch(ctx, list)
 		if err != nil {
-			if ctx.Err() == nil {
-				t.Errorf("watch %T: %v", list, err)
-			}
-			return
+			return fmt.Errorf("watch %T: %w", list, err)
 		}
 		for event := range w.ResultChan() {
 			if o, ok := event.Object.(client.Object); ok && (event.Type == watch.Added || event.Type == watch.Modified || event.Type == watch.Deleted) {
@@ -39,6 +36,7 @@ func watchAll(ctx context.Context, t *testing.T, c client.WithWatch, list client
 		}
 		w.Stop()
 	}
+	return nil
 }
 
 // recorder keeps every version of every workload.
@@ -58,8 +56,8 @@ type event struct {
 func (c *cluster) record(on func(key string, o client.Object)) *recorder {
 	r := &recorder{}
 	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{}, &batchv1.CronJobList{}} {
-		background(c.t, func(ctx context.Context) {
-			watchAll(ctx, c.t, c, list, func(o client.Object, deleted bool) {
+		installation.Background(c.t, func(ctx context.Context) error {
+			return watchAll(ctx, c.watch, list, func(o client.Object, deleted bool) {
 				revision, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
 				if err != nil {
 					c.t.Errorf("version %q: %v", o.GetResourceVersion(), err)

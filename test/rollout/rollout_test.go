@@ -18,6 +18,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 // TestEveryWorkloadInASwitch goes from Unmanaged on one registry to Direct on
@@ -27,10 +28,10 @@ func TestEveryWorkloadInASwitch(t *testing.T) {
 	c := newCluster(t)
 	rows := table(c.from)
 	c.make(rows)
-	c.until("Unmanaged", func(all map[string]metav1.Condition) bool {
-		return all["mode"].Message == "Unmanaged" && all[v1alpha1.ConditionReady].Status == metav1.ConditionTrue
+	c.Until("Unmanaged", func(all installation.Conditions) bool {
+		return all.Done(v1alpha1.ConditionReady)
 	})
-	c.eventually("the platform runs", func() bool { return c.settled(rows) })
+	c.Eventually("the platform runs", func() bool { return c.settled(rows) })
 	c.patch(deployment("paused", 0, ""), `{"spec":{"paused":true}}`)
 	c.startToEnd()
 	recorded := c.record(func(key string, o client.Object) {
@@ -50,8 +51,8 @@ func TestEveryWorkloadInASwitch(t *testing.T) {
 	})
 
 	lift := c.refuse("web", "cron")
-	c.setDirect(c.b.Upstream(pathB))
-	refused := c.until("it is refused", func(all map[string]metav1.Condition) bool {
+	c.Ask(installation.Direct(c.b.Upstream(pathB)))
+	refused := c.Until("it is refused", func(all installation.Conditions) bool {
 		return strings.Contains(all[v1alpha1.ConditionSwitch].Message, "denied")
 	})[v1alpha1.ConditionSwitch].Message
 	t.Log(refused)
@@ -66,11 +67,11 @@ func TestEveryWorkloadInASwitch(t *testing.T) {
 	c.patch(deployment("owners", 0, ""), `{"spec":{"template":{"metadata":{"labels":{"release":"2"}}}}}`)
 	lift()
 	stuck := "StatefulSet " + platform + "/db: Pod db-2 waits for its image; no other rollout begins before it has come up"
-	t.Log(c.until("one does not come up", func(all map[string]metav1.Condition) bool {
+	t.Log(c.Until("one does not come up", func(all installation.Conditions) bool {
 		return strings.Contains(all[v1alpha1.ConditionSwitch].Message, stuck)
 	})[v1alpha1.ConditionSwitch].Message)
 	began := c.begun(recorded)
-	pause(2 * time.Second)
+	installation.Pause(2 * time.Second)
 	if later := c.begun(recorded); len(later) > len(began) {
 		t.Errorf("while one does not come up, %v begin", later[len(began):])
 	}
@@ -79,8 +80,8 @@ func TestEveryWorkloadInASwitch(t *testing.T) {
 	}
 
 	c.kubelets.failPulls("")
-	end := c.until("Direct", func(all map[string]metav1.Condition) bool {
-		return all["mode"].Message == "Direct" && all[v1alpha1.ConditionReady].Status == metav1.ConditionTrue
+	end := c.Until("Direct", func(all installation.Conditions) bool {
+		return all.Done(v1alpha1.ConditionProxy) && all.Done(v1alpha1.ConditionReady)
 	})
 	c.wantMessages(rows, end)
 	c.wantRows(rows)
@@ -95,7 +96,7 @@ func (c *cluster) make(rows []row) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.create(budget())
+	c.Make(budget())
 	for _, r := range rows {
 		spec := &templateOf(r.object).Spec
 		for i := range spec.Containers {
@@ -110,7 +111,7 @@ func (c *cluster) make(rows []row) {
 		}
 	}
 	bare := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: platform, Name: "bare"}, Spec: template("bare", "docker.io/library/busybox:1").Spec}
-	c.create(bare)
+	c.Make(bare)
 	debug := client.RawPatch(types.StrategicMergePatchType, fmt.Appendf(nil, `{"spec":{"ephemeralContainers":[{"name":"debug","image":%q}]}}`, c.from.Reference(":v1")))
 	if err := c.SubResource("ephemeralcontainers").Patch(c.t.Context(), bare, debug); err != nil {
 		c.t.Fatal(err)
@@ -122,11 +123,11 @@ func (c *cluster) startToEnd() {
 	c.t.Helper()
 	d := in(ending, deployment("held", 1, c.from.Reference(":v1")))
 	d.Finalizers = []string{"test.example.com/stay"}
-	c.create(d)
+	c.Make(d)
 	if err := c.Delete(c.t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ending}}); err != nil {
 		c.t.Fatal(err)
 	}
-	c.eventually("it is being deleted", func() bool {
+	c.Eventually("it is being deleted", func() bool {
 		err := c.Get(c.t.Context(), client.ObjectKeyFromObject(d), d)
 		return err == nil && d.DeletionTimestamp != nil
 	})
@@ -184,8 +185,8 @@ func (c *cluster) refuse(names ...string) (lift func()) {
 	}}
 	binding := &admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: m, Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
 		PolicyName: m.Name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny}}}
-	c.create(policy)
-	c.create(binding)
+	c.Make(policy)
+	c.Make(binding)
 	if err := server.Start(c.t).WaitForPolicies(c.t.Context()); err != nil {
 		c.t.Fatal(err)
 	}
@@ -211,7 +212,7 @@ func (c *cluster) begun(r *recorder) []string {
 
 func (c *cluster) nothingChanged(r *recorder) {
 	c.t.Helper()
-	pause(time.Second)
+	installation.Pause(time.Second)
 	if began := c.begun(r); len(began) > 0 {
 		c.t.Errorf("refused, and yet re-pointed: %v", began)
 	}
@@ -225,7 +226,7 @@ func (c *cluster) nothingChanged(r *recorder) {
 }
 
 // wantMessages looks at what the user reads at the end.
-func (c *cluster) wantMessages(rows []row, conditions map[string]metav1.Condition) {
+func (c *cluster) wantMessages(rows []row, conditions installation.Conditions) {
 	c.t.Helper()
 	left := []string{"Deployment " + ending + "/held: it is being deleted"}
 	for _, r := range rows {
@@ -358,7 +359,7 @@ func (c *cluster) wantEvents(rows []row) {
 		}
 	}
 	got := map[string]int{}
-	c.eventually("everything is told by Events", func() bool {
+	c.Eventually("everything is told by Events", func() bool {
 		var list eventsv1.EventList
 		if err := c.List(c.t.Context(), &list); err != nil {
 			c.t.Fatal(err)

@@ -11,7 +11,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/test/harness/kubelet"
 )
@@ -41,10 +40,8 @@ func TestHelmAndTheController(t *testing.T) {
 	if err := c.helmApplies(release, installed); err != nil {
 		t.Fatal(err)
 	}
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamB()))
-	c.reaches(switchover.Direct, c.upstreamB())
+	c.begin()
+	c.switchTo(c.upstreamB())
 	atB := layout.NameOf(c.upstreamB()).Reference(c.cfg.Image)
 	c.wantReleased(atB)
 
@@ -94,7 +91,7 @@ func (c *testbed) repointsUninstall(stored, want string) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.PodUninstall, Labels: map[string]string{"app": v1alpha1.PodUninstall}},
 		Spec:       corev1.PodSpec{NodeName: "master", RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "uninstall", Image: stored}}},
 	}
-	c.create(pod)
+	c.Make(pod)
 	if err := kubelet.Report(c.t.Context(), c, pod, kubelet.Fate{Waiting: kubelet.ErrImagePull}); err != nil {
 		c.t.Fatal(err)
 	}

@@ -80,8 +80,7 @@ func bothSwitches(t *testing.T, run func(c *testbed, reached func() bool)) (out 
 func switchBoth(t *testing.T, run func(c *testbed, reached func() bool)) outcome {
 	t.Helper()
 	c := newCluster(t)
-	stop := c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
+	stop := c.begin()
 	stop()
 	reached := func(mode switchover.Mode, u upstream.Upstream) func() bool {
 		return func() bool {

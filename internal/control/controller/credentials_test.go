@@ -25,11 +25,9 @@ import (
 func TestWhereCredentialsAre(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.begin()
 	b := c.upstreamB()
-	c.ask(settingsOf(b))
-	c.reaches(switchover.Direct, b)
+	c.switchTo(b)
 	found := map[string]map[string]bool{}
 	secrets := map[string]string{
 		"registry's password": b.Credentials.Password,

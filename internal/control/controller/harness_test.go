@@ -4,12 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
-	"maps"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,7 +14,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -33,6 +28,7 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/installation"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -44,7 +40,7 @@ const timeout = 60 * time.Second
 type testbed struct {
 	t   *testing.T
 	api *apiserver.API
-	client.Client
+	*installation.Cluster
 	a, b   *testregistry.Registry
 	images map[string]v1.Image // name -> image, in both registries
 	cfg    Config
@@ -56,7 +52,7 @@ type testbed struct {
 func newCluster(t *testing.T) *testbed {
 	t.Helper()
 	api := servers.Take(t)
-	c := &testbed{t: t, api: api, Client: api.Client()}
+	c := &testbed{t: t, api: api, Cluster: installation.New(t, api.Client(), timeout)}
 	c.empty()
 	c.a = testregistry.New(t, testregistry.Options{TLS: true, Username: "license-token", Password: "key-of-a"})
 	c.b = testregistry.New(t, testregistry.Options{TLS: true, Bearer: true, Username: "robot", Password: "password-of-b"})
@@ -130,7 +126,7 @@ func (c *testbed) empty() {
 				if time.Now().After(deadline) { // a policy works for a while after its binding is deleted
 					break
 				}
-				pause(20 * time.Millisecond)
+				installation.Pause(20 * time.Millisecond)
 			}
 			if err != nil && !apierrors.IsNotFound(err) {
 				c.t.Fatal(err)
@@ -197,23 +193,22 @@ func (c *testbed) start(with *rest.Config) (stop func()) {
 	if with != nil {
 		cfg.REST = with
 	}
-	ctx, cancel := context.WithCancel(c.t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := Run(ctx, cfg, testLog()); err != nil && ctx.Err() == nil {
-			c.t.Errorf("controller: %v", err)
-		}
-	})
-	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
-	c.t.Cleanup(stop)
+	return installation.Background(c.t, func(ctx context.Context) error { return Run(ctx, cfg, installation.Log()) })
+}
+
+// begin starts a controller, and waits until it is in Unmanaged on registry A.
+func (c *testbed) begin() (stop func()) {
+	c.t.Helper()
+	stop = c.start(nil)
+	c.reaches(switchover.Unmanaged, c.upstreamA())
 	return stop
 }
 
-func testLog() *slog.Logger {
-	if os.Getenv("REGISTRY_TEST_LOG") == "" {
-		return slog.New(slog.DiscardHandler)
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+// switchTo asks for Direct on an upstream, and waits for it.
+func (c *testbed) switchTo(u upstream.Upstream) view {
+	c.t.Helper()
+	c.ask(settingsOf(u))
+	return c.reaches(switchover.Direct, u)
 }
 
 // ask writes ModuleConfig deckhouse with these settings of the registry.
@@ -223,27 +218,11 @@ func (c *testbed) ask(settings string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	raw = cluster.MustJSON(map[string]json.RawMessage{"registry": raw})
-	config := &deckhousev1alpha1.ModuleConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleConfigName}}
-	enabled := true
-	err = c.Get(c.t.Context(), client.ObjectKeyFromObject(config), config)
-	config.Spec.Version, config.Spec.Enabled, config.Spec.Settings = 1, &enabled, &apiextensionsv1.JSON{Raw: raw}
-	if err == nil {
-		err = c.Update(c.t.Context(), config)
-	} else {
-		err = c.Create(c.t.Context(), config)
-	}
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	c.Ask(json.RawMessage(raw))
 }
 
-// settingsOf are the settings of Direct for an upstream, as users write them.
-func settingsOf(u upstream.Upstream) string {
-	section := map[string]string{"imagesRepo": u.Base(), "scheme": strings.ToUpper(string(u.Scheme)), "ca": u.CA, "username": u.Credentials.Username, "password": u.Credentials.Password}
-	maps.DeleteFunc(section, func(_, v string) bool { return v == "" })
-	return string(cluster.MustJSON(map[string]any{"mode": "Direct", "direct": section}))
-}
+// settingsOf are the settings of Direct for an upstream.
+func settingsOf(u upstream.Upstream) string { return string(cluster.MustJSON(installation.Direct(u))) }
 
 const unmanaged = "mode: Unmanaged"
 
@@ -293,13 +272,6 @@ func (c *testbed) state() view {
 	return v
 }
 
-// pause waits, where there is no event to wait for.
-func pause(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	<-timer.C
-}
-
 // until waits until something is true of the state. What names it in a failure.
 func (c *testbed) until(what string, ok func(view) bool) view {
 	c.t.Helper()
@@ -312,7 +284,7 @@ func (c *testbed) until(what string, ok func(view) bool) view {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("%s: not within %v\n%v", what, timeout, v)
 		}
-		pause(20 * time.Millisecond)
+		installation.Pause(20 * time.Millisecond)
 	}
 }
 

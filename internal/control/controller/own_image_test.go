@@ -16,8 +16,7 @@ import (
 func TestAnotherOwnImageStopsTheSwitch(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.begin()
 	evil := c.b.PushRandom(t, pathB, "module", 1, 64)
 	c.b.PushRandom(t, pathB, "v1", 1, 64)
 	digest, err := evil.Digest()
@@ -46,8 +45,7 @@ func TestAnotherOwnImageStopsTheSwitch(t *testing.T) {
 	})
 
 	c.b.Stop()
-	c.ask(settingsOf(c.upstreamA()))
-	v = c.reaches(switchover.Direct, c.upstreamA())
+	v = c.switchTo(c.upstreamA())
 	if message := v.condition(v1alpha1.ConditionImages).Message; !strings.Contains(message, "was not compared with the one of "+c.upstreamB().Base()) {
 		t.Errorf("with the other one dead it says %q", message)
 	}

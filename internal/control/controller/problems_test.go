@@ -21,6 +21,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 // TestWrongCredentialsReachNoNode: the condition names the registry and the error.
@@ -28,10 +29,8 @@ import (
 func TestWrongCredentialsReachNoNode(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamA()))
-	c.reaches(switchover.Direct, c.upstreamA())
+	c.begin()
+	c.switchTo(c.upstreamA())
 	layoutBefore, nodeBefore := c.secret(v1alpha1.SecretLayout).ResourceVersion, c.registryNode("worker").ResourceVersion
 
 	wrong := c.upstreamB()
@@ -52,8 +51,7 @@ func TestWrongCredentialsReachNoNode(t *testing.T) {
 	if got := c.registryNode("worker").ResourceVersion; got != nodeBefore {
 		t.Error("RegistryNode was written")
 	}
-	c.ask(settingsOf(c.upstreamB()))
-	c.reaches(switchover.Direct, c.upstreamB())
+	c.switchTo(c.upstreamB())
 }
 
 func (c *testbed) registryNode(name string) *v1alpha1.RegistryNode {
@@ -70,10 +68,8 @@ func (c *testbed) registryNode(name string) *v1alpha1.RegistryNode {
 func TestAnAbsentSpecIsNoSpec(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamA()))
-	c.reaches(switchover.Direct, c.upstreamA())
+	c.begin()
+	c.switchTo(c.upstreamA())
 	published := c.secret(v1alpha1.SecretLayout).ResourceVersion
 
 	config := &deckhousev1alpha1.ModuleConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleConfigName}}
@@ -122,15 +118,13 @@ func TestReappliersAreListedAndLeft(t *testing.T) {
 	c.applyAs("kustomize-controller", applied)
 	opted := deployment("d8-monitoring", "loki", old.Reference("@"+c.digest("beta")))
 	opted.Annotations = map[string]string{v1alpha1.AnnotationRepoint: "false"}
-	c.create(opted)
-	c.create(&appsv1.ReplicaSet{
+	c.Make(opted)
+	c.Make(&appsv1.ReplicaSet{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "d8-monitoring", Name: "prometheus-6d4cf56db6", Labels: map[string]string{"app": "prometheus"}},
 		Spec:       appsv1.ReplicaSetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "p"}}, Template: template("p", old.Reference("@"+c.digest("gamma")))},
 	})
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamB()))
-	v := c.reaches(switchover.Direct, c.upstreamB())
+	c.begin()
+	v := c.switchTo(c.upstreamB())
 	message := v.condition(v1alpha1.ConditionFinal).Message
 	t.Log(message)
 	for _, user := range []string{"Deployment d8-monitoring/grafana", "Deployment d8-monitoring/loki", "ReplicaSet d8-monitoring/prometheus-6d4cf56db6"} {
@@ -172,10 +166,9 @@ func TestASilentAgentIsNamedAndLeftOutWhenItsNodeIsDown(t *testing.T) {
 	c := newCluster(t)
 	c.cfg.Settings.NotReadyFor = 300 * time.Millisecond
 	for _, name := range []string{"worker-2", "worker-3"} {
-		c.node(name, false)
+		c.Node(name, false)
 	}
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.begin()
 	c.until("all have reported", func(view) bool { return c.registryNode("worker").Status.NodeUID != "" })
 	c.sim.set(func(s *simulator) { s.silent["worker"] = true })
 	c.ask(settingsOf(c.upstreamB()))
@@ -238,10 +231,8 @@ func (c *testbed) nodeNamed(name string) corev1.Node {
 func TestOwnedObjectsAreHealed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamA()))
-	c.reaches(switchover.Direct, c.upstreamA())
+	c.begin()
+	c.switchTo(c.upstreamA())
 	for _, name := range []string{v1alpha1.SecretLayout, v1alpha1.SecretProxy, v1alpha1.SecretRegistry, v1alpha1.SecretPKI, state.UserSecretPrefix + state.UserClient} {
 		before := c.secret(name)
 		if err := c.Delete(t.Context(), before); err != nil {
@@ -268,10 +259,8 @@ func TestOwnedObjectsAreHealed(t *testing.T) {
 func TestNothingIsMadeOfWhatTellsNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	stop := c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamA()))
-	c.reaches(switchover.Direct, c.upstreamA())
+	stop := c.begin()
+	c.switchTo(c.upstreamA())
 	stop()
 	stored, published := c.secret(v1alpha1.SecretState), c.secret(v1alpha1.SecretLayout)
 	for told, damage := range map[string]func(){
@@ -351,7 +340,7 @@ func (c *testbed) restore(secrets ...*corev1.Secret) {
 		if err := client.IgnoreNotFound(c.Delete(c.t.Context(), fresh.DeepCopy())); err != nil {
 			c.t.Fatal(err)
 		}
-		c.create(fresh)
+		c.Make(fresh)
 	}
 }
 
@@ -361,10 +350,10 @@ func TestAnotherModulesObjectsAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.SecretState}, Data: map[string][]byte{"mode": []byte("Direct")}}
-	c.create(theirs)
+	c.Make(theirs)
 	c.ask(settingsOf(c.upstreamB()))
 	c.start(nil)
-	pause(time.Second) // that nothing happens can only be waited for
+	installation.Pause(time.Second) // that nothing happens can only be waited for
 	if now := c.secret(v1alpha1.SecretState); now.ResourceVersion != theirs.ResourceVersion {
 		t.Error("somebody else's Secret was written")
 	}

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
@@ -15,13 +14,11 @@ import (
 func TestAPullSecretComesBeforeItsWorkload(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	stop := c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamA()))
-	c.reaches(switchover.Direct, c.upstreamA())
+	stop := c.begin()
+	c.switchTo(c.upstreamA())
 	stop()
-	c.namespace("d8-new", map[string]string{"heritage": "deckhouse"})
-	c.create(deployment("d8-new", "new", layout.NameOf(c.upstreamA()).Reference("@"+c.digest("alpha"))))
+	c.Namespace("d8-new", map[string]string{"heritage": "deckhouse"})
+	c.Make(deployment("d8-new", "new", layout.NameOf(c.upstreamA()).Reference("@"+c.digest("alpha"))))
 	faults := apiserver.NewFaultProxy(t, c.cfg.REST)
 	c.start(faults.Config())
 	c.eventually("it is re-pointed", func() bool { return c.image("d8-new", "new") == layout.Fixed().Reference("@"+c.digest("alpha")) })

@@ -15,6 +15,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 // TestANewPasswordOfTheUsersIsFollowed: back in Unmanaged the Secret belongs to
@@ -25,15 +26,14 @@ func TestANewPasswordOfTheUsersIsFollowed(t *testing.T) {
 	c.start(nil)
 	a := c.upstreamA()
 	c.reaches(switchover.Unmanaged, a)
-	c.ask(settingsOf(a))
-	c.reaches(switchover.Direct, a)
+	c.switchTo(a)
 	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, a)
 	rotated := a
 	rotated.Credentials = upstream.Credentials{Username: "license-token-2", Password: "new-key-of-a"}
 	c.a.AddUser(rotated.Credentials.Username, rotated.Credentials.Password)
 	secret := c.secret(v1alpha1.SecretRegistry)
-	secret.Data[corev1.DockerConfigJsonKey] = dockerConfig(a.Host, rotated.Credentials)
+	secret.Data[corev1.DockerConfigJsonKey] = installation.DockerConfig(a.Host, rotated.Credentials)
 	if err := c.Update(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
@@ -50,11 +50,10 @@ func TestANamespaceThatRefusesItsPullSecretHoldsBackNobodyElse(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	old := layout.NameOf(c.upstreamA())
-	c.namespace("d8-locked", map[string]string{"heritage": "deckhouse"})
-	c.create(deployment("d8-locked", "grafana", old.Reference("@"+c.digest("alpha"))))
+	c.Namespace("d8-locked", map[string]string{"heritage": "deckhouse"})
+	c.Make(deployment("d8-locked", "grafana", old.Reference("@"+c.digest("alpha"))))
 	lift := c.forbidSecrets("d8-locked")
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.begin()
 	c.ask(settingsOf(c.upstreamB()))
 	v := c.until("it is told", func(v view) bool {
 		return strings.Contains(v.condition(v1alpha1.ConditionSwitch).Message, "write pull secret d8-locked/deckhouse-registry")
@@ -101,7 +100,7 @@ func (c *testbed) forbid(name, resource, group, unless string, probe func() erro
 		PolicyName: meta.Name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
 	}}
 	for _, o := range []client.Object{policy, binding} {
-		c.create(o)
+		c.Make(o)
 	}
 	lift = func() {
 		for _, o := range []client.Object{binding, policy} {

@@ -24,8 +24,7 @@ func TestARefusalStopsTheStepWithNothingChanged(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	lift := c.forbidFixedAddress("prometheus")
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.begin()
 	c.ask(settingsOf(c.upstreamB()))
 	v := c.until("it is refused", func(v view) bool {
 		return strings.Contains(v.condition(v1alpha1.ConditionSwitch).Message, "Deployment d8-monitoring/prometheus")

@@ -104,12 +104,11 @@ func TestRestartsAreApproved(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.cfg.Settings.RestartsAtOnce = 2
-	c.node("worker-2", false)
-	c.node("worker-3", false)
+	c.Node("worker-2", false)
+	c.Node("worker-3", false)
 	c.v1("worker", "worker-2", "worker-3")
 	c.sim.set(func(s *simulator) { s.v1["worker"].broken, s.v1["worker-2"].staysRunning = true, true })
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.begin()
 	c.ask(settingsOf(c.upstreamA()))
 	v := c.until("it is told who failed and who waits", func(v view) bool {
 		m := v.condition(v1alpha1.ConditionTransition).Message
@@ -131,14 +130,13 @@ func TestRestartsAreApproved(t *testing.T) {
 	c.wantNoApproval()
 
 	c.v1("late")
-	c.node("late", false)
+	c.Node("late", false)
 	c.eventually("a node that joins restarts and serves", func() bool {
 		var node corev1.Node
 		return c.Get(t.Context(), keyOf("late"), &node) == nil && node.Annotations[v1alpha1.AnnotationVersion] == c.layout().Version() && !c.tainted("late")
 	})
 	c.wantRestarts(map[string]int{"late": 1})
-	c.ask(settingsOf(c.upstreamB()))
-	c.reaches(switchover.Direct, c.upstreamB())
+	c.switchTo(c.upstreamB())
 	c.wantRestarts(map[string]int{"worker": 1, "worker-2": 1, "worker-3": 1, "late": 1})
 	c.sim.set(func(s *simulator) {
 		if s.mostRunning > 2 {
@@ -176,10 +174,8 @@ func TestBackToLegacy(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.v1("worker")
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamA()))
-	c.reaches(switchover.Direct, c.upstreamA())
+	c.begin()
+	c.switchTo(c.upstreamA())
 	published := c.layout()
 	c.delete(c.secret(v1alpha1.SecretLayout))
 	c.eventually("the Secret is made again", func() bool { return c.secret(v1alpha1.SecretLayout) != nil })

@@ -59,12 +59,10 @@ func TestRotationRestartsDeckhouseOnly(t *testing.T) {
 	c.cfg.Rotations = state.Rotations{Idle: 300 * time.Millisecond, Seen: time.Hour}
 	c.cfg.Settings.NotReadyFor = 50 * time.Millisecond
 	c.cfg.MetricsAddress = freeAddress(t)
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.begin()
 	c.sim.set(func(s *simulator) { s.silent["worker"] = true })
 	c.setReady("worker", corev1.ConditionFalse)
-	c.ask(settingsOf(c.upstreamA()))
-	v := c.reaches(switchover.Direct, c.upstreamA())
+	v := c.switchTo(c.upstreamA())
 	if len(v.doc.Excluded) != 1 || v.doc.Excluded[0].Node != "worker" {
 		t.Fatalf("left out are %v", v.doc.Excluded)
 	}
@@ -112,8 +110,7 @@ func TestRotationRestartsDeckhouseOnly(t *testing.T) {
 		t.Errorf("the metrics are %s", page)
 	}
 	c.rotate("1", v1alpha1.SecretPKI) // the same value again
-	c.ask(settingsOf(c.upstreamB()))
-	c.reaches(switchover.Direct, c.upstreamB())
+	c.switchTo(c.upstreamB())
 	if got := c.state().doc.PKI; got.CA != after.doc.PKI.CA || got.Next.Cert != "" {
 		t.Error("a rotation began without an order")
 	}
@@ -158,10 +155,8 @@ func TestASwitchWithAnExpiredCA(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.cfg.Rotations = state.Rotations{Idle: time.Hour, Seen: 3 * time.Second}
-	stop := c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamA()))
-	c.reaches(switchover.Direct, c.upstreamA())
+	stop := c.begin()
+	c.switchTo(c.upstreamA())
 	stop()
 	long := time.Now().Add(-11 * 365 * 24 * time.Hour)
 	ca, err := pki.NewCA(long, pki.ServiceNames("cluster.local"))
@@ -207,8 +202,7 @@ func TestAClockThatIsYearsOff(t *testing.T) {
 		c.cfg.Now = func() time.Time { return time.Now().Add(off * 365 * 24 * time.Hour) }
 		c.start(nil)
 		c.told("The controller's clock is")
-		c.ask(settingsOf(c.upstreamB()))
-		v := c.reaches(switchover.Direct, c.upstreamB())
+		v := c.switchTo(c.upstreamB())
 		if v.doc.PKI != before || len(v.doc.Under()) > 0 {
 			t.Errorf("%d years: certificates were replaced", off)
 		}

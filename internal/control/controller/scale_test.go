@@ -20,6 +20,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 // counted counts what a client writes of each object, and what it is served.
@@ -168,7 +169,7 @@ func (c *testbed) marked(n int, version string) bool {
 // waits is until with a time of its own.
 func (c *testbed) waits(within time.Duration, what string, ok func(view) bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(within); ; pause(50 * time.Millisecond) {
+	for deadline := time.Now().Add(within); ; installation.Pause(50 * time.Millisecond) {
 		v := c.state()
 		if ok(v) {
 			return

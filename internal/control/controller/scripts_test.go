@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/scripts"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 func scriptFor(groups, bundles []string) *deckhousev1alpha1.NodeGroupConfiguration {
@@ -28,24 +28,17 @@ func scriptFor(groups, bundles []string) *deckhousev1alpha1.NodeGroupConfigurati
 func TestScriptsOnTheAPIServer(t *testing.T) {
 	t.Parallel()
 	api := servers.Take(t)
-	c := &testbed{t: t, api: api, Client: api.Client()}
+	c := &testbed{t: t, api: api, Cluster: installation.New(t, api.Client(), timeout)}
 	c.empty()
 	cfg := Config{MetricsAddress: "0", HealthAddress: "0", REST: api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"})}
-	mgr, err := newManager(cfg, cluster.NewClock(time.Now), testLog())
+	mgr, err := newManager(cfg, cluster.NewClock(time.Now), installation.Log())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := scripts.Watch(mgr, false, testLog()); err != nil {
+	if err := scripts.Watch(mgr, false, installation.Log()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := mgr.Start(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() { cancel(); running.Wait() })
+	installation.Background(t, mgr.Start)
 
 	script := scriptFor([]string{"*"}, []string{"*"})
 	script.Generation = 0

@@ -17,10 +17,8 @@ import (
 func TestReadySaysOfWhichSettings(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	stop := c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamA()))
-	c.reaches(switchover.Direct, c.upstreamA())
+	stop := c.begin()
+	c.switchTo(c.upstreamA())
 	c.eventually("it is told of these settings", func() bool {
 		ready, of := c.isReady()
 		return ready == metav1.ConditionTrue && of == c.settingsGeneration()

@@ -19,14 +19,12 @@ import (
 func TestALostRegistryNodeIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.node("worker-2", false)
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamA()))
-	c.reaches(switchover.Direct, c.upstreamA())
+	c.Node("worker-2", false)
+	c.begin()
+	c.switchTo(c.upstreamA())
 
 	c.sim.set(func(s *simulator) { s.silent["worker"], s.silent["joiner"] = true, true })
-	c.node("joiner", false)
+	c.Node("joiner", false)
 	c.eventually("the taint says that it joins", func() bool { return c.tainted("joiner") && c.joins("joiner") })
 	c.ask(settingsOf(c.upstreamB()))
 	waits := func(what string, texts ...string) {

@@ -29,6 +29,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/pki"
+	"github.com/d8-registry/registry/test/harness/installation"
 	"github.com/d8-registry/registry/test/harness/kubelet"
 )
 
@@ -72,23 +73,18 @@ func simulate(c *testbed) *simulator {
 	gateway.Listener = tls.NewListener(gateway.Listener, &tls.Config{GetCertificate: s.leaf.GetCertificate, MinVersion: tls.VersionTLS12})
 	gateway.Start()
 	s.gatewayAddress = gateway.Listener.Addr().String()
-	ctx, cancel := context.WithCancel(c.t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { s.run(ctx) })
-	c.t.Cleanup(func() {
-		cancel()
-		running.Wait()
-		gateway.Close()
-		s.table.Close()
-	})
+	c.t.Cleanup(s.table.Close)
+	c.t.Cleanup(gateway.Close)
+	installation.Background(c.t, s.run)
 	return s
 }
 
-func (s *simulator) run(ctx context.Context) {
+func (s *simulator) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		s.work(ctx)
-		pause(15 * time.Millisecond)
+		installation.Pause(15 * time.Millisecond)
 	}
+	return nil
 }
 
 func (s *simulator) work(ctx context.Context) {

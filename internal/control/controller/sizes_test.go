@@ -92,8 +92,7 @@ func TestALargeCAGoesThrough(t *testing.T) {
 	c.start(nil)
 	a := c.large(c.upstreamA())
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(a))
-	c.reaches(switchover.Direct, a)
+	c.switchTo(a)
 	c.sizes("Direct on A")
 
 	c.sim.set(func(s *simulator) { s.silent["master"] = true })
@@ -133,8 +132,7 @@ func TestAnOlderAgentIsGivenWhatItReads(t *testing.T) {
 	a := c.large(c.upstreamA())
 	c.reaches(switchover.Unmanaged, c.upstreamA())
 	c.sim.set(func(s *simulator) { s.older["worker"] = true })
-	c.ask(settingsOf(a))
-	c.reaches(switchover.Direct, a)
+	c.switchTo(a)
 	in := func(compact bool) bool {
 		return isCompact(c.secret(v1alpha1.SecretLayout).Data[v1alpha1.KeyLayout]) == compact &&
 			isCompact(c.secret(v1alpha1.SecretProxy).Data[v1alpha1.KeyProxyLayout]) == compact
@@ -166,8 +164,7 @@ func TestAWishThatCannotFitIsRefused(t *testing.T) {
 	a, b, last := c.upstreamA(), c.large(c.upstreamB()), c.large(c.third())
 	c.reaches(switchover.Unmanaged, a)
 	c.sim.set(func(s *simulator) { s.older["worker"] = true })
-	c.ask(settingsOf(a))
-	c.reaches(switchover.Direct, a)
+	c.switchTo(a)
 	c.sim.set(func(s *simulator) { s.silent["master"] = true })
 	c.ask(settingsOf(b))
 	c.publishes(b)
@@ -200,8 +197,7 @@ func TestAWishThatCannotFitIsRefused(t *testing.T) {
 func TestAWriteRefusedForSizeIsTriedWithLessText(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.begin()
 	c.fillState(1000)
 	c.ask("mode: " + strings.Repeat("x", 2000))
 	v := c.until("Ready says something", func(v view) bool {
@@ -228,7 +224,7 @@ func TestAWriteRefusedForSizeIsTriedWithLessText(t *testing.T) {
 // excluded makes a node that the operator leaves out.
 func (c *testbed) excluded(name string) {
 	c.t.Helper()
-	c.node(name, false)
+	c.Node(name, false)
 	c.retried(func(ctx context.Context) error {
 		var node corev1.Node
 		if err := c.Get(ctx, client.ObjectKey{Name: name}, &node); err != nil {

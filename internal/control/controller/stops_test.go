@@ -164,8 +164,7 @@ func TestALostStateIsRebuiltAtEachStep(t *testing.T) {
 	c.start(nil)
 	a, b := c.upstreamA(), c.upstreamB()
 	c.reaches(switchover.Unmanaged, a)
-	c.ask(settingsOf(a))
-	c.reaches(switchover.Direct, a)
+	c.switchTo(a)
 	older := c.secret(v1alpha1.SecretState)
 	for _, restore := range []bool{false, true} {
 		for i, at := range stops {
@@ -189,8 +188,7 @@ func TestALostStateIsRebuiltAtEachStep(t *testing.T) {
 					t.Errorf("generation %d lacks something of generation %d: %v, before %v", l.Generation, before.Generation, l.Routes, before.Routes)
 				}
 			}
-			c.ask(settingsOf(a))
-			c.reaches(switchover.Direct, a)
+			c.switchTo(a)
 			older = c.secret(v1alpha1.SecretState)
 		}
 	}

@@ -32,8 +32,7 @@ func TestTheMainJob(t *testing.T) {
 		t.Error("a fresh installation published a layout")
 	}
 
-	c.ask(settingsOf(a))
-	v := c.reaches(switchover.Direct, a)
+	v := c.switchTo(a)
 	c.wantConditions(v, switchover.Direct, a.Host)
 	c.wantImages(layout.Fixed())
 	c.wantOwn(a.Base())
@@ -44,13 +43,11 @@ func TestTheMainJob(t *testing.T) {
 	rotated := a
 	rotated.Credentials.Username = "somebody-else"
 	c.a.AddUser(rotated.Credentials.Username, rotated.Credentials.Password)
-	c.ask(settingsOf(rotated))
-	c.reaches(switchover.Direct, rotated)
+	c.switchTo(rotated)
 	c.wantOnlyRestarted(started, "deckhouse")
 
 	started = c.restarts()
-	c.ask(settingsOf(b))
-	v = c.reaches(switchover.Direct, b)
+	v = c.switchTo(b)
 	c.wantConditions(v, switchover.Direct, b.Host)
 	c.wantOnlyRestarted(started, "deckhouse", v1alpha1.DeploymentProxy)
 	c.wantOwn(b.Base())

@@ -22,8 +22,7 @@ func TestATargetThatFailsShowsInReady(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.start(nil)
-	c.ask(settingsOf(c.upstreamA()))
-	c.reaches(switchover.Direct, c.upstreamA())
+	c.switchTo(c.upstreamA())
 	published := c.secret(v1alpha1.SecretLayout).ResourceVersion
 	const other = "https://old.example.com/d8" // does not count
 	target := c.upstreamA().String()

@@ -22,6 +22,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/uninstall"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 // output is what an uninstallation writes for users.
@@ -75,11 +76,9 @@ func (c *testbed) uninstallTo(ctx context.Context, told *output, change func(*un
 // stopsWhenScaled calls stop when the controller's Deployment is scaled to 0, and
 // removes the agents' pods when their DaemonSet is gone.
 func (c *testbed) stopsWhenScaled(stop func()) {
-	ctx, cancel := context.WithCancel(c.t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
+	installation.Background(c.t, func(ctx context.Context) error {
 		for ctx.Err() == nil {
-			pause(20 * time.Millisecond)
+			installation.Pause(20 * time.Millisecond)
 			var d appsv1.Deployment
 			if c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DeploymentController}, &d) == nil && cluster.Replicas(d.Spec.Replicas) == 0 {
 				stop()
@@ -89,8 +88,8 @@ func (c *testbed) stopsWhenScaled(stop func()) {
 				_ = c.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(at.Namespace), client.MatchingLabels{"app": at.Name}, client.GracePeriodSeconds(0))
 			}
 		}
+		return nil
 	})
-	c.t.Cleanup(func() { cancel(); running.Wait() })
 }
 
 // TestUninstall: it is refused while the cluster needs the module. In Unmanaged it
@@ -102,8 +101,7 @@ func TestUninstall(t *testing.T) {
 	stop := c.start(nil)
 	c.stopsWhenScaled(stop)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamB()))
-	c.reaches(switchover.Direct, c.upstreamB())
+	c.switchTo(c.upstreamB())
 	before := c.secret(v1alpha1.SecretLayout).ResourceVersion
 	_, err := c.uninstall(t.Context(), nil)
 	if !errors.Is(err, uninstall.ErrRefused) || !strings.Contains(err.Error(), "mode Direct. Set spec.settings.registry to `mode: Unmanaged` in ModuleConfig deckhouse") {
@@ -141,7 +139,7 @@ func (c *testbed) controllerDeployment() *appsv1.Deployment {
 	c.t.Helper()
 	d := deployment(v1alpha1.Namespace, v1alpha1.DeploymentController, layout.NameOf(c.upstreamA()).Reference(c.cfg.Image))
 	d.Spec.Template.Spec.Containers[0].Args = []string{"--image=" + c.cfg.Image}
-	c.create(d)
+	c.Make(d)
 	return d
 }
 
@@ -152,10 +150,8 @@ func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.controllerDeployment()
-	c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
-	c.ask(settingsOf(c.upstreamB()))
-	c.reaches(switchover.Direct, c.upstreamB())
+	c.begin()
+	c.switchTo(c.upstreamB())
 	holder := func(namespace string) *corev1.Pod {
 		return &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "holder"},
@@ -163,8 +159,8 @@ func TestUninstallNamesWhoNeedsTheLayout(t *testing.T) {
 		}
 	}
 	ours, theirs := holder("d8-monitoring"), holder("mine")
-	c.create(ours)
-	c.create(theirs)
+	c.Make(ours)
+	c.Make(theirs)
 	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, c.upstreamB())
 	_, err := c.uninstall(t.Context(), nil)
@@ -192,9 +188,8 @@ func TestUninstallHeedsASpecUntilTheControllerHasEnded(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: "registry-controller-1", Labels: map[string]string{"app": v1alpha1.DeploymentController}, Finalizers: []string{"test/ends"}},
 		Spec:       corev1.PodSpec{NodeName: "master", Containers: []corev1.Container{{Name: "controller", Image: "x.example/controller:1"}}},
 	}
-	c.create(pod)
-	stop := c.start(nil)
-	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.Make(pod)
+	stop := c.begin()
 	c.stopsWhenScaled(sync.OnceFunc(func() {
 		c.ask(settingsOf(c.upstreamB()))
 		c.until("the switch has begun", func(v view) bool { return v.doc.Target.Mode == switchover.Direct })

@@ -16,6 +16,7 @@ import (
 	deckhousev1alpha1 "github.com/d8-registry/registry/api/deckhouse/v1alpha1"
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/test/harness/installation"
 )
 
 // release pushes images of other versions of the module to both registries.
@@ -75,14 +76,13 @@ func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 	c := newCluster(t)
 	c.release("module2")
 	c.withKubelets()
-	c.node("worker-2", false)
-	c.node("another", false)
+	c.Node("worker-2", false)
+	c.Node("another", false)
 	stop := c.start(nil)
 	a, b := c.upstreamA(), c.upstreamB()
 	c.reaches(switchover.Unmanaged, a)
 	c.eventually("agents of A", func() bool { return c.agentsRun(a.Base()+":module", 4) })
-	c.ask(settingsOf(b))
-	c.reaches(switchover.Direct, b)
+	c.switchTo(b)
 	if !c.agentsRun(a.Base()+":module", 4) {
 		t.Errorf("the switch restarted agents: %v", c.agents())
 	}
@@ -127,12 +127,11 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 	c := newCluster(t)
 	c.release("bad")
 	c.withKubelets()
-	c.node("worker-2", false)
+	c.Node("worker-2", false)
 	c.sim.set(func(s *simulator) { s.kubelets.broken = ":bad" })
 	stop := c.start(nil)
 	a := c.upstreamA()
-	c.ask(settingsOf(a))
-	c.reaches(switchover.Direct, a)
+	c.switchTo(a)
 	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 3) })
 	stop()
 
@@ -179,7 +178,7 @@ func (c *testbed) triggerPasses() {
 		if err := c.Patch(c.t.Context(), n, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
 			c.t.Fatal(err)
 		}
-		pause(timeout / 300)
+		installation.Pause(timeout / 300)
 	}
 }
 
@@ -218,8 +217,7 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 	c.sim.set(func(s *simulator) { s.kubelets.mute = ":module" })
 	a, b := c.upstreamA(), c.upstreamB()
 	stop := c.start(nil)
-	c.ask(settingsOf(a))
-	c.reaches(switchover.Direct, a)
+	c.switchTo(a)
 	c.eventually("agents", func() bool { return c.agentsRun(a.Base()+":module", 2) })
 	args := c.agentArgs()
 	for i, at := range stops {
