@@ -94,8 +94,10 @@ verify: ## What is generated is up to date, and every go.mod is tidy
 	@hack/verify.sh
 
 .PHONY: bench
-bench: ## Benchmarks
-	@go test -run '^$$' -bench . -benchmem $(PKG)
+bench: build ## The data path beside nginx and distribution, in a quarter of an hour: tables, also in docs/performance.md; SHORT=1 the same rows in two minutes, printed only
+	@hack/parts.sh nginx registry
+	@go build -trimpath -o bin/bench ./test/bench
+	@bin/bench $(if $(SHORT),-short,-write docs/performance.md)
 
 .PHONY: scale
 scale: parts ## A switch of 1,000 and of 5,000 simulated nodes on a real API server: seconds for each step, writes for each node; then what a pass costs with 150,000 Pods

@@ -38,6 +38,7 @@ cni_pkg=github.com/containernetworking/plugins/plugins
 cni_ldflags="-s -w -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=v1.9.1"
 nft="nftables=1.0.6-2+deb12u2 libnftables1 libedit2 libgmp10 libjansson4 libmnl0 libnftnl11 libxtables12 libbsd0 libtinfo6 libmd0"
 tree=2.1.0-1
+nginx="nginx=1.22.1-9+deb12u7 libpcre2-8-0 libssl3 zlib1g libcrypt1"
 containerd17_ldflags="-s -w -X github.com/containerd/containerd/version.Version=$containerd17"
 containerd_tags=no_btrfs,no_devmapper,no_zfs,no_aufs
 
@@ -64,6 +65,7 @@ cni|hack/parts/cni|$cni_pkg/main/ptp $cni_pkg/main/loopback $cni_pkg/ipam/host-l
 coredns|hack/parts/coredns|.||-s -w|3
 nft|debian|$nft|nft||1
 tree|debian|tree=$tree|tree||1
+nginx|debian|$nginx|nginx||1
 pause|hack/parts/pause|.||-s -w|1
 registry|hack/parts/distribution|github.com/distribution/distribution/v3/cmd/registry||-s -w|2
 helm|hack/parts/helm|helm.sh/helm/v4/cmd/helm||-s -w -X helm.sh/helm/v4/internal/version.version=$helm|2
