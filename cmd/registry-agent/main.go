@@ -91,8 +91,10 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q; %s", flags.Arg(0), usage)
 	}
-	if args[0] == "prepare" {
-		return handoff.Prepare(s.StateDir, *serveUser)
+	if args[0] == "prepare" || args[0] == "node" { // which is root too: an agent that left may have removed it since
+		if err := handoff.Prepare(s.StateDir, *serveUser); err != nil || args[0] == "prepare" {
+			return err
+		}
 	}
 	if args[0] == "alive" {
 		return watchdog.Stamped(n.AliveFile)

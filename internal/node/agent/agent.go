@@ -38,11 +38,8 @@ type Agent struct {
 }
 
 // newAgent wires the parts. wake asks for a pass.
-func newAgent(cfg Config, log *slog.Logger, wake func()) (*Agent, error) {
-	state, err := handoff.Open(cfg.StateDir)
-	if err != nil {
-		return nil, err
-	}
+func newAgent(cfg Config, folder *handoff.Hold, log *slog.Logger, wake func()) (*Agent, error) {
+	state := folder.StateDir
 	kube, err := dynamic.NewForConfig(cfg.Kube)
 	if err != nil {
 		return nil, fmt.Errorf("reach the API server: %w", err)
@@ -84,7 +81,7 @@ func newAgent(cfg Config, log *slog.Logger, wake func()) (*Agent, error) {
 		return nil, err
 	}
 	a.cleanup = &cleanup{
-		state: state, dir: cfg.StateDir, outside: filepath.Join(host.Root, cfg.StateDir), scripts: a.scripts, log: log,
+		state: folder, dir: cfg.StateDir, outside: filepath.Join(host.Root, cfg.StateDir), scripts: a.scripts, log: log,
 	}
 	return a, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/node/configchange"
 	"github.com/d8-registry/registry/internal/node/containerd"
+	"github.com/d8-registry/registry/internal/node/handoff"
 )
 
 // TestHostsDirIsTheOperators: who names the host directory with --hosts-dir also
@@ -18,9 +19,14 @@ func TestHostsDirIsTheOperators(t *testing.T) {
 	t.Parallel()
 	for _, hostsDir := range []string{"", "/etc/containerd/certs.d"} {
 		dir := t.TempDir()
+		folder, err := handoff.Use(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(folder.Close)
 		a, err := newAgent(Config{
 			StateDir: dir, Kube: &rest.Config{}, Socket: filepath.Join(dir, "none"), HostRoot: "/", HostsDir: hostsDir,
-		}, slog.New(slog.DiscardHandler), func() {})
+		}, folder, slog.New(slog.DiscardHandler), func() {})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"time"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/node/handoff"
@@ -18,7 +19,7 @@ var errStays = errors.New("the module stays on this node: starting anew")
 // cleanup carries out the order to leave the node, when nothing of ours is in
 // containerd's files any more: scripts end, and the state folder goes.
 type cleanup struct {
-	state   handoff.StateDir
+	state   *handoff.Hold
 	dir     string // its path
 	outside string // its path outside of the container
 	scripts *scripts
@@ -71,14 +72,20 @@ func (c *cleanup) recalled(own *registryv1alpha1.RegistryNode) error {
 	return nil
 }
 
+// patience is longer than the serving half drains, which ends at the same time as
+// this one.
+const patience = 30 * time.Second
+
 // removeDir removes the folder itself when the agent that has left ends, with
-// what was written there since. If the RegistryNode is gone, the agent relies on
-// what it did itself.
-func (c *cleanup) removeDir(own *registryv1alpha1.RegistryNode) {
+// what was written there since. It waits for the serving half: if that goes on, so
+// does its folder. If the RegistryNode is gone, the agent relies on what it did itself.
+func (c *cleanup) removeDir(ctx context.Context, own *registryv1alpha1.RegistryNode) {
 	if gone := own == nil && c.cleared && c.noLayout(); !gone && !c.begun(own) {
 		return
 	}
-	if err := c.state.Remove(c.outside); err != nil {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if err := c.state.Remove(ctx, c.outside); err != nil {
 		c.log.Warn("the agent's folder stays", "err", err)
 	}
 }

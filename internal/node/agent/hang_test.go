@@ -33,7 +33,7 @@ func TestAPassThatHangsIsNoticed(t *testing.T) {
 		containerd: newInspector(Config{}, silent, log, func() {}),
 		serving:    &serving{state: state, log: log},
 		scripts:    &scripts{},
-		cleanup:    &cleanup{state: state},
+		cleanup:    &cleanup{state: &handoff.Hold{StateDir: state}},
 		change: configchange.New(configchange.Options{
 			Log: log, StateDir: dir, HostRoot: dir, WriteRestart: func(context.Context, registryv1alpha1.RestartStatus) {},
 		}),

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/d8-registry/registry/internal/node/handoff"
 )
 
 // Run works until the context ends.
@@ -13,8 +15,13 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	state, err := handoff.Use(ctx, cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer state.Close()
 	loop := newLoop(cfg.ProofInterval)
-	a, err := newAgent(cfg, log, loop.wakeUp)
+	a, err := newAgent(cfg, state, log, loop.wakeUp)
 	if err != nil {
 		return err
 	}
@@ -39,7 +46,7 @@ func (a *Agent) runAlone(ctx context.Context, loop *loop) error {
 		return err
 	}
 	defer func() { _ = lock.Close() }()
-	defer func() { a.cleanup.removeDir(a.report.Latest()) }()
+	defer func() { a.cleanup.removeDir(ctx, a.report.Latest()) }()
 
 	group, ctx := errgroup.WithContext(ctx)
 	follow := func(what func(context.Context)) {

@@ -123,17 +123,15 @@ func (f StateDir) HasLayout(published []byte) bool {
 	return err == nil && bytes.Equal(saved, published)
 }
 
-// Forget removes the layout and the names that left it. The token and the
-// certificate stay for a later layout.
+// Forget removes the layout and the names that left it, with what a crash may have left
+// of them. The token and the certificate stay for a later layout.
 func (f StateDir) Forget() error {
-	err := unlessMissing(f.fsys.Remove(f.servePath(fileRetired)))
-	if err == nil {
-		err = unlessMissing(f.fsys.Remove(f.servePath(fileLayout)))
+	for _, name := range []string{fileRetired + durable.Suffix, fileRetired, fileLayout + durable.Suffix, fileLayout} {
+		if err := unlessMissing(f.fsys.Remove(f.servePath(name))); err != nil {
+			return fmt.Errorf("forget layout: %w", err)
+		}
 	}
-	if err == nil {
-		err = f.fsys.SyncDir(f.servePath(""))
-	}
-	if err != nil {
+	if err := f.fsys.SyncDir(f.servePath("")); err != nil {
 		return fmt.Errorf("forget layout: %w", err)
 	}
 	return nil

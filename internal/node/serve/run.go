@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -29,10 +30,12 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	folder, err := handoff.Open(cfg.StateDir)
+	held, err := handoff.Use(ctx, cfg.StateDir)
 	if err != nil {
 		return err
 	}
+	defer held.Close()
+	folder := held.StateDir
 	certificate, err := newCertificate(folder, host, time.Now)
 	if err != nil {
 		return err
@@ -57,9 +60,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	table = proxy.NewTable(metrics)
 	defer table.Close()
 	keeper := newKeeper(folder, table, log)
-	if cfg.Quiet > 0 {
-		keeper.retired.quiet = cfg.Quiet
-	}
+	keeper.retired.quiet = cmp.Or(cfg.Quiet, keeper.retired.quiet)
 	dog := watchdog.New(nil)
 	group, ctx := errgroup.WithContext(ctx)
 	h := &handler{tokens: known, keeper: keeper, mirrors: newMirrors(folder, table, log), proofs: newProofs(), alive: dog.Err, pulls: proxy.New(table, proxy.Config{Log: log, Metrics: metrics}), stopping: ctx.Done()}
