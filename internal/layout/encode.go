@@ -13,7 +13,8 @@ import (
 )
 
 // document is the encoding: the documented keys of the node configuration, and
-// ours (schema, generation, active, target, probe, secondWay, mirrors[].path). Those
+// ours (schema, generation, active, target, probe, secondWay, mirrors[].path,
+// mirrors[].provided). Those
 // of schema 2 are cas, auths, and caRef and authRef in mirrors.
 type document struct {
 	Schema     int             `json:"schema"`
@@ -45,6 +46,9 @@ type mirror struct {
 	Scheme string `json:"scheme,omitempty"`
 	CA     string `json:"ca,omitempty"`
 	Auth   *auth  `json:"auth,omitempty"`
+	// Provided is whether Auth is for a while: another one may follow without a
+	// generation.
+	Provided bool `json:"provided,omitempty"`
 	// Path is the repository prefix, on both sides, where nothing is rewritten.
 	Path     string    `json:"path,omitempty"`
 	Rewrites []rewrite `json:"rewrites,omitempty"`
@@ -124,24 +128,15 @@ func Decode(data []byte) (Layout, error) {
 
 // Version is a SHA-256 in hex over generation and content. Passwords are left
 // out: the version is shown on Nodes, and a short password could be guessed from
-// it. With the generation, two layouts of the same content have two versions.
+// it. So is all that is provided: it changes without a generation. With the generation, two layouts of the same content have two versions.
 func (l Layout) Version() string {
-	l.Routes = slices.Clone(l.Routes)
-	for i, r := range l.Routes {
-		ups := slices.Clone(r.Upstreams)
-		for j := range ups {
-			ups[j] = withoutPassword(ups[j])
-		}
-		l.Routes[i].Upstreams = ups
-	}
-	l.Active, l.Target = withoutPassword(l.Active), withoutPassword(l.Target)
+	l = l.Each(func(u upstream.Upstream) upstream.Upstream {
+		u = u.Lasting()
+		u.Credentials.Password = ""
+		return u
+	})
 	l.Fallback.Credentials.Password = ""
 	return upstream.Digest(l.document())
-}
-
-func withoutPassword(u upstream.Upstream) upstream.Upstream {
-	u.Credentials.Password = ""
-	return u
 }
 
 func (l Layout) document() document {
@@ -173,7 +168,7 @@ func (l Layout) document() document {
 }
 
 func mirrorOf(u upstream.Upstream, namePath string) mirror {
-	m := mirror{Host: u.Host, Scheme: string(u.Scheme), CA: u.CA, Auth: authOf(u.Credentials)}
+	m := mirror{Host: u.Host, Scheme: string(u.Scheme), CA: u.CA, Auth: authOf(u.Credentials), Provided: u.Provided}
 	if namePath == u.Path {
 		m.Path = u.Path
 	} else {
@@ -202,7 +197,7 @@ func (a *auth) credentials() upstream.Credentials {
 
 func (m mirror) upstream(path string) upstream.Upstream {
 	return upstream.Upstream{
-		Host: m.Host, Path: path, Scheme: upstream.Scheme(m.Scheme), CA: m.CA, Credentials: m.Auth.credentials(),
+		Host: m.Host, Path: path, Scheme: upstream.Scheme(m.Scheme), CA: m.CA, Credentials: m.Auth.credentials(), Provided: m.Provided,
 	}
 }
 

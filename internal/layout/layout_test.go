@@ -336,3 +336,36 @@ func TestProbe(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsProvidedIsNoContent: other credentials of the moment are published and read,
+// and the layout is the same, whoever compares.
+func TestWhatIsProvidedIsNoContent(t *testing.T) {
+	t.Parallel()
+	with := func(password string, provided bool) layout.Layout {
+		return transition().Each(func(u upstream.Upstream) upstream.Upstream {
+			if u.Host == registryA().Host {
+				u.Provided, u.Credentials.Password = provided, password
+			}
+			return u
+		})
+	}
+	for _, reads := range []int{layout.Schema, layout.Newest} {
+		data, err := layout.EncodeFor(with(strings.Repeat("new", 500), true), reads)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := layout.Decode(data); err != nil || !reflect.DeepEqual(got, with(strings.Repeat("new", 500), true)) {
+			t.Errorf("read as %+v, %v", got, err)
+		}
+	}
+	now, next := with("now", true), with("next", true)
+	if !now.SameContent(next) || now.Version() != next.Version() || !reflect.DeepEqual(now.Lasting(), next.Lasting()) || !now.Lasting().Covers(next.Lasting()) {
+		t.Error("what is provided makes another layout")
+	}
+	if with("now", false).SameContent(with("next", false)) || now.SameContent(with("now", false)) {
+		t.Error("another password of a user's makes no other layout")
+	}
+	if now.Lasting().Active.Credentials.Password != "" || now.Active.Credentials.Password != "now" {
+		t.Error("the original has changed, or the copy has not")
+	}
+}

@@ -40,14 +40,32 @@ func (l Layout) Route(n Name) (Route, bool) {
 	return Route{}, false
 }
 
-// SameContent reports whether both say the same, whatever their generations.
+// SameContent reports whether both say the same, whatever their generations and
+// whatever credentials are provided at the moment.
 func (l Layout) SameContent(o Layout) bool {
+	same := func(a, b upstream.Upstream) bool { return a.Lasting() == b.Lasting() }
 	return l.Schema == o.Schema && l.Mode == o.Mode && l.ActiveMode == o.ActiveMode &&
-		l.Active == o.Active && l.Target == o.Target && l.Probe == o.Probe && l.Fallback == o.Fallback &&
+		same(l.Active, o.Active) && same(l.Target, o.Target) && l.Probe == o.Probe && l.Fallback == o.Fallback &&
 		slices.EqualFunc(l.Routes, o.Routes, func(a, b Route) bool {
-			return a.Name == b.Name && slices.Equal(a.Upstreams, b.Upstreams)
+			return a.Name == b.Name && slices.EqualFunc(a.Upstreams, b.Upstreams, same)
 		})
 }
+
+// Each is the layout with each of its upstreams changed.
+func (l Layout) Each(change func(upstream.Upstream) upstream.Upstream) Layout {
+	l.Active, l.Target = change(l.Active), change(l.Target)
+	l.Routes = slices.Clone(l.Routes)
+	for i, r := range l.Routes {
+		l.Routes[i].Upstreams = slices.Clone(r.Upstreams)
+		for j, u := range r.Upstreams {
+			l.Routes[i].Upstreams[j] = change(u)
+		}
+	}
+	return l
+}
+
+// Lasting is the layout without what is provided: what a state remembers of it.
+func (l Layout) Lasting() Layout { return l.Each(upstream.Upstream.Lasting) }
 
 // Covers reports whether each name of o is here, served by at least the
 // upstreams that serve it there: going from o to l takes nothing away.

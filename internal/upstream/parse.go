@@ -96,6 +96,7 @@ func (u Upstream) Validate() error {
 	if again.Host == HostInReferences(u.Host) {
 		again.Host = u.Host // what an older version stored is still right
 	}
+	again.Provided = u.Provided
 	if again != u {
 		return &FieldError{Field: "imagesRepo", Value: u.String(), Want: "not in canonical form."}
 	}

@@ -20,7 +20,7 @@ const (
 
 // Upstream is one registry that images can be pulled from. It is a value:
 // comparable with ==, never changed after Parse. Two credentials for one
-// address are two upstreams.
+// address are two upstreams, unless they are provided.
 type Upstream struct {
 	// Host is a DNS name or IP address with an optional port, in lower case:
 	// "registry.example.com", "10.0.0.1:5000".
@@ -35,6 +35,18 @@ type Upstream struct {
 	CA string `json:"ca,omitempty"`
 	// Credentials are empty for anonymous access.
 	Credentials Credentials `json:"credentials,omitzero"`
+	// Provided is whether somebody gives us the credentials, for hours at most. Then they
+	// are no part of what the upstream is: states have it without them, and what is
+	// published has it with those of the moment.
+	Provided bool `json:"provided,omitempty"`
+}
+
+// Lasting is the upstream without credentials that are for a while only.
+func (u Upstream) Lasting() Upstream {
+	if u.Provided {
+		u.Credentials = Credentials{}
+	}
+	return u
 }
 
 // IsZero reports whether there is no upstream at all.

@@ -38,7 +38,7 @@ func (p Protocol) Grown(s State, seen Observed) (State, bool) {
 	}
 	for i := range mostCorrections {
 		corrected := wish
-		corrected.Upstream.Credentials = likely(wish.Upstream.Credentials, i)
+		corrected.Upstream.Credentials, corrected.Upstream.Provided = likely(wish.Upstream.Credentials, i), false
 		e.setTarget(corrected)
 		e.widen()
 	}

@@ -106,7 +106,8 @@ func (l *loaded) part(name string, content []byte, take func() error) {
 	l.log.Info("configuration taken", "part", name)
 }
 
-// applyLayout routes by the layout if it is newer.
+// applyLayout routes by the layout if it is newer, or has other credentials that are
+// provided.
 func (l *loaded) applyLayout(data []byte) error {
 	next, err := layout.Decode(data)
 	switch {
@@ -116,8 +117,6 @@ func (l *loaded) applyLayout(data []byte) error {
 		return fmt.Errorf("generation %d is older than %d, which is served", next.Generation, l.layout.Generation)
 	case next.Generation == l.layout.Generation && !next.SameContent(l.layout):
 		return fmt.Errorf("generation %d has another content than the one that is served", next.Generation)
-	case next.Generation == l.layout.Generation:
-		return nil
 	}
 	if err := l.table.Swap(next); err != nil {
 		return err

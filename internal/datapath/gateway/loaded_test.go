@@ -212,3 +212,20 @@ func TestAnotherSchemaIsNoOtherLayout(t *testing.T) {
 		}
 	}
 }
+
+// TestNewCredentialsNeedNoGeneration, if they are provided: the proxy shows them to the
+// registry at once.
+func TestNewCredentialsNeedNoGeneration(t *testing.T) {
+	t.Parallel()
+	l := newTestLoaded(t)
+	for _, password := range []string{"first", "second"} {
+		u := someUpstream
+		u.Credentials, u.Provided = upstream.Credentials{Username: "u", Password: password}, true
+		if s := l.apply(content(t, 5, u)); s.problem != nil || s.generation != 5 {
+			t.Fatalf("%s: %+v", password, s)
+		}
+		if got := l.layout.Target.Credentials.Password; got != password {
+			t.Errorf("%q is shown, want %q", got, password)
+		}
+	}
+}

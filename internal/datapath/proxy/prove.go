@@ -72,4 +72,4 @@ func Stands(l layout.Layout, err error) bool {
 
 // ProofOf names what Prove proves: nothing is proved for another target, other
 // credentials or another image.
-func ProofOf(l layout.Layout) string { return l.Target.ID() + " " + l.Probe }
+func ProofOf(l layout.Layout) string { return l.Target.Lasting().ID() + " " + l.Probe }

@@ -88,7 +88,7 @@ func (k *keeper) offer(published []byte, found bool) error {
 		k.note(true, fmt.Sprintf("the published layout has generation %d, lower than %d, which is kept", l.Generation, k.current.Generation))
 		return nil
 	case l.Generation == k.current.Generation && l.SameContent(k.current):
-		return k.keepAs(published)
+		return k.keepAs(l, published)
 	case l.Generation == k.current.Generation:
 		k.note(true, fmt.Sprintf("generation %d was published again with other content, which is ignored", l.Generation))
 		return nil
@@ -97,8 +97,9 @@ func (k *keeper) offer(published []byte, found bool) error {
 }
 
 // keepAs has on disk what is published, also if only its schema changed: it is an older
-// one before an older agent comes, which reads nothing else.
-func (k *keeper) keepAs(published []byte) error {
+// one before an older agent comes, which reads nothing else. It may have other
+// credentials that are provided: pulls go on with these.
+func (k *keeper) keepAs(l layout.Layout, published []byte) error {
 	if k.state.HasLayout(published) {
 		k.note(false, "")
 		return nil
@@ -107,6 +108,8 @@ func (k *keeper) keepAs(published []byte) error {
 		k.note(false, err.Error())
 		return err
 	}
+	k.current = l
+	k.route(k.retired.names())
 	k.note(false, "")
 	return nil
 }

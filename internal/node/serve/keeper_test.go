@@ -2,6 +2,8 @@ package serve
 
 import (
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
 func registryAt(host, password string) upstream.Upstream {
@@ -325,5 +328,45 @@ func TestAnotherListenAddressGetsAnotherCA(t *testing.T) {
 	}
 	if second.ca == first.ca || len(second.ca.Refused([]string{"127.0.0.2"})) > 0 {
 		t.Error("the CA cannot sign for the new address")
+	}
+}
+
+// TestNewCredentialsNeedNoGeneration, if they are provided: they are on disk and shown to
+// the registry at once, and nobody is told of a new layout. One that lets in nobody else
+// any more is where that is seen.
+func TestNewCredentialsNeedNoGeneration(t *testing.T) {
+	t.Parallel()
+	registry := testregistry.New(t, testregistry.Options{TLS: true, Username: "u", Password: "none"})
+	registry.PushRandom(t, "team", "image", 1, 64)
+	of := func(name string) layout.Layout {
+		u := registry.Upstream("team")
+		u.Credentials, u.Provided = upstream.Credentials{Username: name, Password: "password-of-" + name}, true
+		return published(5, u)
+	}
+	dir := t.TempDir()
+	k := keeperIn(t, dir)
+	handler := proxy.New(k.table, proxy.Config{Log: slog.New(slog.DiscardHandler), DefaultHost: layout.Fixed().Host})
+	var before handoff.Status
+	for i, name := range []string{"first", "second", "third"} {
+		registry.AddUser(name, "password-of-"+name)
+		if err := k.offer(encode(t, of(name)), true); err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			registry.RemoveUser([]string{"first", "second"}[i-1])
+		}
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/"+layout.Fixed().Path+"/manifests/image", nil))
+		if answer.Code != http.StatusOK {
+			t.Errorf("%s: %d %s", name, answer.Code, answer.Body)
+		}
+		status, _ := k.snapshot()
+		if i > 0 && status != before {
+			t.Errorf("%s is news: %+v, before %+v", name, status, before)
+		}
+		before = status
+		if saved, err := open(t, dir).Layout(); err != nil || saved.Target.Credentials.Username != name {
+			t.Errorf("on disk is %q, %v", saved.Target.Credentials.Username, err)
+		}
 	}
 }

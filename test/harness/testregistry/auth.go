@@ -111,6 +111,13 @@ func (r *Registry) AddUser(name, password string) {
 	r.others[name] = password
 }
 
+// RemoveUser takes back what AddUser did.
+func (r *Registry) RemoveUser(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.others, name)
+}
+
 func (r *Registry) granted(token, scope string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
