@@ -1,6 +1,6 @@
 // Command registry-controller runs the switch, see internal/control/controller; with the
 // argument uninstall it takes the module out of the cluster instead, see
-// internal/control/uninstall.
+// internal/control/uninstall; with credentials it tries the credential providers.
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/d8-registry/registry/internal/control/controller"
+	"github.com/d8-registry/registry/internal/control/credprovider"
 	"github.com/d8-registry/registry/internal/control/uninstall"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/memory"
@@ -23,10 +24,12 @@ import (
 
 const help = `usage: registry-controller [flags]
        registry-controller uninstall [flags]
+       registry-controller credentials [flags] IMAGES_REPO
 
 Without a command it follows ModuleConfig deckhouse and carries out switches.
 uninstall takes the module out of the cluster, from mode Unmanaged only; helm
-uninstall runs it in Pod registry-uninstall.
+uninstall runs it in Pod registry-uninstall. credentials asks the credential
+providers for a registry, and shows what they say, without the password.
 
 `
 
@@ -50,6 +53,9 @@ func run() int {
 	if len(os.Args) > 1 && os.Args[1] == "uninstall" {
 		return runUninstall(os.Args[2:])
 	}
+	if len(os.Args) > 1 && os.Args[1] == "credentials" {
+		return runCredentials(os.Args[2:])
+	}
 	cfg := controller.Config{}
 	// A set of our own: controller-runtime puts flags into the common one.
 	flags := flag.NewFlagSet(os.Args[0], flag.ExitOnError)
@@ -61,7 +67,7 @@ func run() int {
 	}
 	_ = flags.Parse(os.Args[1:]) // it exits on errors
 	if flags.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "registry-controller: argument %q: no argument is known but uninstall, as the first\n", flags.Arg(0))
+		fmt.Fprintf(os.Stderr, "registry-controller: argument %q: no argument is known but uninstall and credentials, as the first\n", flags.Arg(0))
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -70,6 +76,32 @@ func run() int {
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler())) // what the libraries say
 	if err := controller.Run(ctx, cfg, log); err != nil {
 		log.Error("controller stopped", "err", err)
+		return 1
+	}
+	return 0
+}
+
+// runCredentials is for people who look why there are no credentials. Its defaults are
+// where the chart puts things.
+func runCredentials(args []string) int {
+	flags := flag.NewFlagSet(os.Args[0]+" credentials", flag.ExitOnError)
+	file := flags.String("image-credential-provider-config", "/etc/registry/credential-providers/config.yaml", "file of kind CredentialProviderConfig")
+	folder := flags.String("image-credential-provider-bin-dir", "/opt/credential-providers", "folder with the plugins that it names")
+	_ = flags.Parse(args) // it exits on errors
+	if flags.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "registry-controller credentials: expected host/path of a registry, as in imagesRepo")
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	providers, err := credprovider.Load(*file, *folder)
+	if err == nil {
+		var told string
+		told, err = credprovider.Diagnose(ctx, providers, flags.Arg(0))
+		fmt.Print(told)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "registry-controller credentials:", err)
 		return 1
 	}
 	return 0

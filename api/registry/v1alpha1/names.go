@@ -108,6 +108,11 @@ const (
 	// AnnotationHosts on a pull secret lists the hosts whose entries are ours;
 	// others are the user's and stay.
 	AnnotationHosts = "registry.deckhouse.io/hosts"
+	// AnnotationCredentials on SecretRegistry, with CredentialsProvided, says that its
+	// credentials come from a credential provider and are renewed by the controller, also
+	// while the Secret is the user's. Who takes it away takes them over.
+	AnnotationCredentials = "registry.deckhouse.io/credentials"
+	CredentialsProvided   = "provided"
 	// AnnotationRegistryChecksum on the pod template of Deployment
 	// d8-system/deckhouse makes it restart with the registry. On Secret
 	// deckhouse-registry it says for which registry and switch we wrote it last.

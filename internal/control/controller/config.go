@@ -47,6 +47,11 @@ type Config struct {
 	LeaderElect bool
 	// MetricsAddress and HealthAddress are addresses to listen on; "0" means none.
 	MetricsAddress, HealthAddress string
+	// CredentialProviders is a file, and CredentialPlugins the folder of the programs that
+	// it names; see package credprovider. CredentialsSoonest is how soon one is asked again
+	// at most; 0 means credprovider.DefaultSoonest.
+	CredentialProviders, CredentialPlugins string
+	CredentialsSoonest                     time.Duration
 	// Transport reaches upstreams for the image check; nil means as agents do.
 	Transport precheck.Transport
 	// Now is the controller's clock; nil means the real one.
@@ -78,6 +83,8 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.HealthAddress, "health-address", ":4281", `address of health probes; "0": none`)
 	flags.StringVar(&c.ProxyDial, "proxy-dial", "", "host:port that replaces the Service's address for our own proof")
 	flags.StringVar(&c.Scripts, "scripts", "on", `whether agents run NodeGroupConfigurations on their nodes: "on" or "off"`)
+	flags.StringVar(&c.CredentialProviders, "image-credential-provider-config", "", "file of kind CredentialProviderConfig, as the kubelet has: whose credentials registries get that settings name none for; empty: nobody's")
+	flags.StringVar(&c.CredentialPlugins, "image-credential-provider-bin-dir", "", "folder with the plugins that it names")
 	flags.Var((*list)(&c.AgentArgs), "agent-arg", "argument to add to the agents' containers; repeatable")
 	flags.Var((*list)(&c.ProxyArgs), "proxy-arg", "argument to add to the proxy's container; repeatable")
 }

@@ -81,7 +81,7 @@ func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View
 // Admission has warned of the same, once.
 func dangers(t switchover.Target) string {
 	var all []string
-	if t.Upstream.Scheme == upstream.HTTP && !t.Upstream.Credentials.IsZero() {
+	if t.Upstream.Scheme == upstream.HTTP && (t.Upstream.Provided || !t.Upstream.Credentials.IsZero()) {
 		all = append(all, "Warning: the password for "+t.Upstream.String()+" travels in clear text (scheme 'HTTP').")
 	}
 	if t.HasFixedAddress() && t.Upstream.Path == "" && !t.Upstream.IsZero() {

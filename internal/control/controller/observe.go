@@ -9,7 +9,6 @@ import (
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/platform"
 	"github.com/d8-registry/registry/internal/control/pullsecret"
-	"github.com/d8-registry/registry/internal/control/settings"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -24,11 +23,10 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 		return nil, progress, err
 	}
 	o := &v.Observed
-	if o.Spec, err = settings.Read(ctx, r.cluster.Live); err != nil {
+	if err = r.specs.observe(ctx, r.cluster.Live, v); err != nil {
 		return nil, progress, err
 	}
-	o.Now, o.Settings = r.cluster.Now(), r.settings
-	o.Installation, o.InstallationProblem = pullsecret.Installation(v.Registry)
+	o.Now = r.cluster.Now()
 	o.Published = state.Published(v.Layout)
 	o.ProxyPublished = state.LayoutIn(v.OwnSecret(v1alpha1.SecretProxy), v1alpha1.KeyProxyLayout)
 	o.Nodes = r.nodes.Observe(v.Snapshot, doc.SafeGeneration > 0, o.Now)

@@ -27,7 +27,7 @@ var errAgain = errors.New("to be asked again")
 // key, so passes never overlap and nothing here needs a lock.
 type Reconciler struct {
 	protocol switchover.Protocol
-	settings switchover.Settings
+	specs    *specs
 	cluster  *cluster.Client
 	store    *state.Store
 	nodes    *nodes.Keeper
@@ -115,6 +115,7 @@ func (r *Reconciler) tells(doc state.Document, o switchover.Observed) bool {
 // decide makes the new document from the stored one and from what was observed.
 func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document, error) {
 	doc := stored.Document
+	doc.Grants = v.Grants
 	if err := r.refuseWhatCannotFit(doc, v); err != nil {
 		return doc, err
 	}

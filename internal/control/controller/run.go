@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/component"
+	"github.com/d8-registry/registry/internal/control/credprovider"
 	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/nodes"
 	"github.com/d8-registry/registry/internal/control/platform"
@@ -45,6 +47,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/scripts"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -83,7 +86,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	woken := make(chan event.GenericEvent, 1)
-	r := newReconciler(cfg, protocol, whose, mgr, woken, log)
+	r, err := newReconciler(cfg, protocol, whose, mgr, woken, own, log)
+	if err != nil {
+		return err
+	}
 	r.cluster.Clock, r.reports.metrics = clock, shown
 	if err := r.watch(mgr, woken); err != nil {
 		return fmt.Errorf("set up watches: %w", err)
@@ -91,8 +97,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := scripts.Watch(mgr, cfg.Scripts == "off", log); err != nil {
 		return fmt.Errorf("set up the status of scripts: %w", err)
 	}
-	if err := mgr.Add(manager.RunnableFunc(r.images.runner.Run)); err != nil {
-		return fmt.Errorf("set up image check: %w", err)
+	if err := errors.Join(mgr.Add(manager.RunnableFunc(r.images.runner.Run)), mgr.Add(manager.RunnableFunc(r.specs.given.Run))); err != nil {
+		return fmt.Errorf("set up image check and credentials: %w", err)
 	}
 	if err := r.nodes.FollowHeartbeats(ctx, mgr.GetCache()); err != nil {
 		return err
@@ -170,7 +176,7 @@ func synced(c interface {
 	}
 }
 
-func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selection, mgr ctrl.Manager, woken chan event.GenericEvent, log *slog.Logger) *Reconciler {
+func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selection, mgr ctrl.Manager, woken chan event.GenericEvent, own prometheus.Registerer, log *slog.Logger) (*Reconciler, error) {
 	list := component.List(cfg.Config)
 	whose.Own = component.Names(list)
 	c := &cluster.Client{
@@ -188,10 +194,15 @@ func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selec
 		},
 	}
 	check := precheck.Checker{Transport: cfg.transport()}
+	given, err := cfg.credentials(own, check.Open, c, log)
+	if err != nil {
+		return nil, err
+	}
+	check.With = given.With
 	asked := &images{own: cfg.Image, check: check, runner: precheck.NewRunner(check, cfg.Now, c.Wake, log)}
 	return &Reconciler{
 		protocol: protocol,
-		settings: cfg.Settings,
+		specs:    &specs{settings: cfg.Settings, given: given},
 		cluster:  c,
 		store:    state.NewStore(c, cfg.ClusterDomain, cfg.Rotations),
 		nodes:    nodes.NewKeeper(c, protocol),
@@ -202,7 +213,19 @@ func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selec
 		}),
 		images:  asked,
 		reports: &reports{cluster: c},
+	}, nil
+}
+
+// credentials makes what gets credentials from providers.
+func (c *Config) credentials(own prometheus.Registerer, open func(upstream.Upstream) (judge.Registry, error), in *cluster.Client, log *slog.Logger) (*credprovider.Keeper, error) {
+	providers, err := credprovider.Load(c.CredentialProviders, c.CredentialPlugins)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the file
 	}
+	return credprovider.NewKeeper(credprovider.Config{ //nolint:wrapcheck // it says what it did
+		Providers: providers, Own: c.Image, Open: open, Soonest: cmp.Or(c.CredentialsSoonest, credprovider.DefaultSoonest),
+		Metrics: own, Now: c.Now, Wake: in.Wake, Log: log,
+	})
 }
 
 // transport is how the image check reaches upstreams: as agents do, so that it

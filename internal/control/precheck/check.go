@@ -66,6 +66,9 @@ func (r Request) sameRegistry(o Request) bool {
 // Checker asks one registry for manifests.
 type Checker struct {
 	Transport Transport
+	// With, if set, is an upstream with the credentials of the moment: a request outlives
+	// those that are provided.
+	With func(upstream.Upstream) upstream.Upstream
 	// Timeout is for one image, everything included; 0 means defaultTimeout.
 	Timeout time.Duration
 	// CompareTimeout is for our own image at the registry that the cluster runs on; 0
@@ -114,7 +117,10 @@ func (r *round) answered() []string {
 // run asks for all pending images once. Those that fail stay pending. It calls
 // progress after each answer.
 func (c Checker) run(ctx context.Context, r *round, progress func()) {
-	reg, err := c.open(r.req.Upstream)
+	r.mu.Lock()
+	r.req.Upstream = c.with(r.req.Upstream)
+	r.mu.Unlock()
+	reg, err := c.Open(r.req.Upstream)
 	if err == nil {
 		if idle, ok := reg.Transport.(interface{ CloseIdleConnections() }); ok {
 			defer idle.CloseIdleConnections()

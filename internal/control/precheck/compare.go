@@ -40,6 +40,7 @@ func (c Checker) compareOwn(ctx context.Context, req Request) (result func() own
 	if req.Compare.IsZero() || req.Own == "" || strings.Contains(req.Own, "@") {
 		return func() ownImage { return ownImage{} }
 	}
+	req.Upstream, req.Compare = c.with(req.Upstream), c.with(req.Compare)
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.CompareTimeout, compareTimeout))
 	var found, wanted string
 	var errOld, errNew error
@@ -63,7 +64,7 @@ func (c Checker) compareOwn(ctx context.Context, req Request) (result func() own
 }
 
 func (c Checker) digest(ctx context.Context, u upstream.Upstream, image string, read bool) (string, error) {
-	reg, err := c.open(u)
+	reg, err := c.Open(c.with(u))
 	if err != nil {
 		return "", err
 	}

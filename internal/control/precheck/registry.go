@@ -27,7 +27,15 @@ func refusesAll(err error) bool {
 	}
 }
 
-func (c Checker) open(u upstream.Upstream) (judge.Registry, error) {
+func (c Checker) with(u upstream.Upstream) upstream.Upstream {
+	if c.With == nil {
+		return u
+	}
+	return c.With(u)
+}
+
+// Open makes a registry of an upstream that has its credentials.
+func (c Checker) Open(u upstream.Upstream) (judge.Registry, error) {
 	transport, err := c.Transport(u)
 	if err != nil {
 		return judge.Registry{}, fmt.Errorf("set up the connection: %w", err)

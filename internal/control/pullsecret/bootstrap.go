@@ -19,7 +19,7 @@ func bootstrap(d state.Document) map[string][]byte {
 	for _, u := range d.Desired.Bootstrap {
 		for _, key := range upstream.KeysOf(u.Host) {
 			if _, taken := auths[key]; !taken {
-				auths[key] = newAuth(u.Credentials)
+				auths[key] = newAuth(d.With(u).Credentials)
 			}
 		}
 	}

@@ -44,15 +44,15 @@ func (k *Keeper) Apply(ctx context.Context, v *state.View) error {
 }
 
 // Changes are the pull secrets that must be written, as they should be:
-// deckhouse-registry itself unless it is the user's, and its copy in each of the
-// platform's namespaces where something refers to it.
+// deckhouse-registry itself unless it is the user's and theirs to renew, and its copy in
+// each of the platform's namespaces where something refers to it.
 func Changes(v *state.View) []*corev1.Secret {
 	if len(v.Doc.Desired.PullSecrets) == 0 {
 		return nil
 	}
 	entries, hosts := auths(v.Doc, pullTargets(v.Doc)), knownHosts(v.Doc)
 	var changes []*corev1.Secret
-	if !v.Doc.Desired.Registry.IsZero() {
+	if !v.Doc.Desired.Registry.IsZero() || isProvided(v.Registry) {
 		if want := withAuths(v.Registry, v1alpha1.Namespace, entries, hosts); want != nil {
 			changes = append(changes, want)
 		}

@@ -49,7 +49,14 @@ func Installation(secret *corev1.Secret) (upstream.Upstream, string) {
 	if err != nil {
 		return upstream.Upstream{}, fmt.Sprintf("Secret d8-system/deckhouse-registry: %v.", err)
 	}
-	return u, ""
+	u.Provided = isProvided(secret)
+	return u.Lasting(), ""
+}
+
+// isProvided reports whether the Secret's credentials are for a while, and ours to
+// renew.
+func isProvided(secret *corev1.Secret) bool {
+	return secret != nil && secret.Annotations[v1alpha1.AnnotationCredentials] == v1alpha1.CredentialsProvided
 }
 
 // RegistryChange is Secret deckhouse-registry as it should be; nil when nothing
@@ -80,6 +87,13 @@ func RegistryChange(v *state.View) *corev1.Secret {
 		if have, ok := want.Data[field]; !ok || string(have) != value {
 			want.Data[field] = []byte(value)
 			changed = true
+		}
+	}
+	if u.Provided != isProvided(want) {
+		if changed = true; u.Provided {
+			cluster.SetAnnotation(want, v1alpha1.AnnotationCredentials, v1alpha1.CredentialsProvided)
+		} else {
+			delete(want.Annotations, v1alpha1.AnnotationCredentials)
 		}
 	}
 	if !changed {

@@ -22,6 +22,8 @@ type Document struct {
 	PKI Certificates `json:"pki,omitzero"`
 	// Users are those of the in-cluster proxy.
 	Users []User `json:"users,omitempty"`
+	// Grants are the credentials of upstreams that have them from a provider.
+	Grants []Grant `json:"grants,omitempty"`
 	// Rotations are those of CA and users that are under way, or were asked for once.
 	Rotations []Rotation `json:"rotations,omitempty"`
 	// Switch is the generation at which the platform began to move to the
@@ -105,7 +107,7 @@ func (d Document) RegistryChecksum() string {
 // of its own; the upstream's credentials are shown to nobody else.
 func (d Document) Credentials(t switchover.Target) upstream.Credentials {
 	if !t.HasFixedAddress() {
-		return t.Upstream.Credentials
+		return d.With(t.Upstream).Credentials
 	}
 	client, _ := d.User(UserClient)
 	return client.Credentials

@@ -218,7 +218,7 @@ func TestAnyStateRoundTrips(t *testing.T) {
 func TestALayoutGoesOutInWhatHoldsIt(t *testing.T) {
 	t.Parallel()
 	for accounts, want := range map[int]string{4: "\nschema: 1\n", 20: "\nschema: 2\n"} {
-		data, err := encodeLayout(withPasswords(accounts, 2400).Desired.Layout, layout.Schema)
+		data, err := (&View{Reads: layout.Schema}).encodeLayout(withPasswords(accounts, 2400).Desired.Layout)
 		if err != nil || !strings.Contains(string(data), want) || len(data) > corev1.MaxSecretSize {
 			t.Errorf("%d accounts: %d bytes, %v, not%q", accounts, len(data), err, want)
 		}

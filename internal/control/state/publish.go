@@ -21,7 +21,8 @@ func Published(secret *corev1.Secret) switchover.Published {
 	return LayoutIn(secret, v1alpha1.KeyLayout)
 }
 
-// LayoutIn reads a layout back from one key of a Secret, which may be nil.
+// LayoutIn reads a layout back from one key of a Secret, which may be nil. What is
+// provided is left out: a state does not know it either.
 func LayoutIn(secret *corev1.Secret, key string) switchover.Published {
 	if secret == nil {
 		return switchover.Published{}
@@ -30,7 +31,7 @@ func LayoutIn(secret *corev1.Secret, key string) switchover.Published {
 	if err != nil {
 		return switchover.Published{Found: true, Problem: err.Error()}
 	}
-	return switchover.Published{Found: true, Layout: l}
+	return switchover.Published{Found: true, Layout: l.Lasting()}
 }
 
 // ProxyLayout is what the in-cluster proxy may be given to route by. If it is the
@@ -44,7 +45,7 @@ func ProxyLayout(v *View) ([]byte, error) {
 	if err := v.Doc.MayPublish(switchover.InClusterProxy, v.Observed.ProxyPublished); err != nil {
 		return nil, fmt.Errorf("publish the proxy's layout of generation %d: %w", own.Generation, err)
 	}
-	return encodeLayout(own, v.Reads)
+	return v.encodeLayout(own)
 }
 
 // Publish writes what agents route by. The write is conditional on what this pass
@@ -56,7 +57,7 @@ func (s *Store) Publish(ctx context.Context, v *View) error {
 	if want.Generation == 0 || v.Doc.Desired.Legacy {
 		return nil
 	}
-	data, err := encodeLayout(want, v.Reads)
+	data, err := v.encodeLayout(want)
 	if err != nil {
 		return fmt.Errorf("encode layout of generation %d: %w", want.Generation, err)
 	}
@@ -83,9 +84,10 @@ func (s *Store) Publish(ctx context.Context, v *View) error {
 // encodeLayout writes a layout for those who read it. If schema 1 cannot hold it, it is
 // written in the one that can: who cannot read that keeps what it has and says so, and
 // the others go on.
-func encodeLayout(l layout.Layout, reads int) ([]byte, error) {
-	data, err := layout.EncodeFor(l, reads)
-	if err == nil && len(data)+roomForRest > corev1.MaxSecretSize && reads < layout.Newest {
+func (v *View) encodeLayout(l layout.Layout) ([]byte, error) {
+	l = v.Doc.filled(l)
+	data, err := layout.EncodeFor(l, v.Reads)
+	if err == nil && len(data)+roomForRest > corev1.MaxSecretSize && v.Reads < layout.Newest {
 		data, err = layout.EncodeFor(l, layout.Newest)
 	}
 	return data, err //nolint:wrapcheck // the callers say which layout

@@ -37,7 +37,7 @@ func TooLarge(doc Document, reads int) (string, error) {
 		if l.IsZero() {
 			continue
 		}
-		data, err := layout.EncodeFor(l, reads)
+		data, err := layout.EncodeFor(doc.filled(l), reads)
 		if err != nil {
 			return "", fmt.Errorf("measure layout: %w", err)
 		}

@@ -40,6 +40,9 @@ type View struct {
 	// pass has moved on.
 	Identity Identity
 	Rotated  []Rotation
+	// Grants are those that the new document will have. The present one keeps its own
+	// while the pass looks: what was published is measured against what was stored.
+	Grants []Grant
 	// Refused are nodes about which a write was not done in this pass. It stops
 	// nothing.
 	Refused map[string]error
