@@ -32,6 +32,8 @@ type evaluation struct {
 	tooMany []string
 	// gating are the nodes whose own image may hold a switch up; nil until it is asked.
 	gating map[string]bool
+	// left are s.Excluded by node; nil until it is asked.
+	left map[nodeKey]Exclusion
 }
 
 // Advance moves a switch as far as the cluster allows and says in

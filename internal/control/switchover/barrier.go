@@ -124,8 +124,25 @@ func joins(e *evaluation, n Node) bool {
 	return n.Joining && n.Report.UID != n.UID && e.s.SafeGeneration > 0 && !e.seen.Settings.NoTaint
 }
 
+// nodeKey is a node that is not another one of its name.
+type nodeKey struct{ name, uid string }
+
+// excluded reports whether barriers go without a node. The operator may have excluded
+// any number, so it does not search the list for each node.
 func (e *evaluation) excluded(n Node) bool {
-	return slices.ContainsFunc(e.s.Excluded, func(e Exclusion) bool { return e.Node == n.Name && e.UID == n.UID })
+	if e.left == nil {
+		e.left = byNode(e.s.Excluded)
+	}
+	_, excluded := e.left[nodeKey{n.Name, n.UID}]
+	return excluded
+}
+
+func byNode(all []Exclusion) map[nodeKey]Exclusion {
+	m := make(map[nodeKey]Exclusion, len(all))
+	for _, e := range all {
+		m[nodeKey{e.Node, e.UID}] = e
+	}
+	return m
 }
 
 // exclude decides which nodes barriers go without: those that the operator
@@ -162,7 +179,7 @@ func (e *evaluation) exclude() {
 			fewer++
 		}
 	}
-	e.s.Excluded = exclusions(append(chosen, byHand...), e.s.Excluded, e.s.Desired.Layout.Generation)
+	e.s.Excluded, e.left = exclusions(append(chosen, byHand...), byNode(e.s.Excluded), e.s.Desired.Layout.Generation), nil
 }
 
 // silent are the NotReady nodes that barriers may go without: those that are
@@ -186,13 +203,13 @@ func (e *evaluation) silent() (kept, candidates []Node) {
 
 func byName(a, b Node) int { return strings.Compare(a.Name, b.Name) }
 
-func exclusions(nodes []Node, stored []Exclusion, generation int64) []Exclusion {
+func exclusions(nodes []Node, stored map[nodeKey]Exclusion, generation int64) []Exclusion {
 	slices.SortFunc(nodes, byName)
 	var all []Exclusion
 	for _, n := range nodes {
-		e := Exclusion{Node: n.Name, UID: n.UID, Generation: generation}
-		if i := slices.IndexFunc(stored, func(o Exclusion) bool { return o.Node == e.Node && o.UID == e.UID }); i >= 0 {
-			e = stored[i]
+		e, known := stored[nodeKey{n.Name, n.UID}]
+		if !known {
+			e = Exclusion{Node: n.Name, UID: n.UID, Generation: generation}
 		}
 		all = append(all, e)
 	}
