@@ -28,3 +28,15 @@ func TestHeed(t *testing.T) {
 	}
 	debug.SetMemoryLimit(math.MaxInt64)
 }
+
+func TestCollectAt(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	for given, want := range map[string]int{"": 25, "70": 100} { // Go reads GOGC when it starts
+		debug.SetGCPercent(100)
+		t.Setenv("GOGC", given)
+		CollectAt(25)
+		if got := debug.SetGCPercent(100); got != want {
+			t.Errorf("GOGC=%q: %d, want %d", given, got, want)
+		}
+	}
+}

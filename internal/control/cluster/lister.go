@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -23,6 +24,8 @@ type lister struct {
 	from client.Reader
 	// held is the cache that from reads; nil for the API server.
 	held cache.Informers
+	// known is a cache of what is read from the API server; nil if there is none.
+	known cache.Informers
 	// reducer makes of what was read from the API server what a cache would hold.
 	reducer excerpt.Reducer
 	err     error
@@ -46,7 +49,7 @@ func every[T any](l *lister, to *[]T, like client.ObjectList, opts ...client.Lis
 
 // each adds all objects of a kind to a slice in the type in which the cache holds them.
 // Of what is read from the API server only that remains of each page: whole pods of a
-// large cluster are gigabytes.
+// large cluster are gigabytes. And what is as the cache holds it is not held twice.
 func each[O, T any, P interface {
 	*O
 	client.Object
@@ -59,10 +62,11 @@ func each[O, T any, P interface {
 		}
 		*to = append(*to, object)
 	}
+	store := l.store(kind)
 	if l.held == nil {
 		pages(l, like, nil, func(page []O) {
 			for i := range page {
-				add(l.reducer.Reduce(P(&page[i])))
+				add(heldBy(store, l.reducer.Reduce(P(&page[i]))))
 			}
 		})
 		return
@@ -70,22 +74,46 @@ func each[O, T any, P interface {
 	if l.err != nil {
 		return
 	}
-	informer, err := l.held.GetInformer(l.ctx, kind)
+	objects := store.List()
+	*to = slices.Grow(*to, len(objects))
+	for _, o := range objects {
+		add(o)
+	}
+}
+
+// store is where the cache holds a kind; nil if there is no cache.
+func (l *lister) store(kind client.Object) toolscache.Store {
+	from := l.held
+	if from == nil {
+		from = l.known
+	}
+	if from == nil || l.err != nil {
+		return nil
+	}
+	informer, err := from.GetInformer(l.ctx, kind)
 	if err != nil {
 		l.err = fmt.Errorf("list %T: %w", kind, err)
-		return
+		return nil
 	}
 	// A list of the cache's own would be of the kind, and a copy.
 	holder, ok := informer.(interface{ GetStore() toolscache.Store })
 	if !ok {
 		l.err = fmt.Errorf("list %T: %T has no store", kind, informer)
-		return
+		return nil
 	}
-	objects := holder.GetStore().List()
-	*to = slices.Grow(*to, len(objects))
-	for _, o := range objects {
-		add(o)
+	return holder.GetStore()
+}
+
+// heldBy is what a store holds of an object if it is the same in everything, not only
+// by its version: after a restore of etcd versions come again. Else it is the object.
+func heldBy(store toolscache.Store, object any) any {
+	if store == nil {
+		return object
 	}
+	if known, there, err := store.Get(object); err == nil && there && reflect.DeepEqual(known, object) {
+		return known
+	}
+	return object
 }
 
 // pages lists a kind and shows what was found, page by page. A cache answers in one.

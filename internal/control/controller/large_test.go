@@ -41,7 +41,7 @@ func fill(tb testing.TB, nodes int) *caches {
 	fleet.Large(nodes, largeGeneration, func(o client.Object) {
 		kind := reflect.TypeOf(o)
 		if c.stores[kind] == nil {
-			c.stores[kind] = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
+			c.stores[kind] = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{})
 		}
 		kept, err := reduced(o)
 		if err == nil {

@@ -18,6 +18,7 @@ func CacheOptions() cache.Options {
 	reducer := &Reducer{}
 	return cache.Options{
 		DefaultTransform: func(o any) (any, error) { return reducer.Reduce(o), nil },
+		NewInformer:      reducer.informer,
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Secret{}: {Namespaces: map[string]cache.Config{
 				v1alpha1.Namespace:  {},

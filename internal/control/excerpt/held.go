@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,15 +41,18 @@ type Alike struct {
 func hold(m *metav1.ObjectMeta, spec *corev1.PodSpec) held {
 	h := held{Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, DeletionTimestamp: m.DeletionTimestamp}
 	h.Alike = &Alike{Images: Images(spec), PullsWithOurs: PullsWith(spec.ImagePullSecrets, v1alpha1.SecretRegistry)}
-	h.Namespace = m.Namespace
+	h.Namespace = same(m.Namespace)
 	if owner := metav1.GetControllerOfNoCopy(m); owner != nil {
-		h.OwnerReferences = []metav1.OwnerReference{{Kind: owner.Kind, Name: owner.Name, UID: owner.UID, Controller: owner.Controller}}
+		h.OwnerReferences = []metav1.OwnerReference{{Kind: same(owner.Kind), Name: same(owner.Name), UID: same(owner.UID), Controller: owner.Controller}}
 	}
 	if IsIgnored(m) {
 		h.Annotations = map[string]string{v1alpha1.AnnotationIgnore: "true"}
 	}
 	return h
 }
+
+// same is the one copy of a word that many objects have: the name of a node or an owner.
+func same[T ~string](word T) T { return unique.Make(word).Value() }
 
 // share replaces what is alike by what others hold already.
 func (h *held) share(with *shelf.Shelf[Alike]) { h.Alike = with.Keep(h.id(), h.Alike) }

@@ -28,7 +28,7 @@ type waitingContainer struct{ name, reason string }
 
 // PodOf is what a pass looks at of a Pod.
 func PodOf(pod *corev1.Pod) *Pod {
-	p := &Pod{held: hold(&pod.ObjectMeta, &pod.Spec), Node: pod.Spec.NodeName, Ready: PodReady(pod), Ended: PodEnded(pod)}
+	p := &Pod{held: hold(&pod.ObjectMeta, &pod.Spec), Node: same(pod.Spec.NodeName), Ready: PodReady(pod), Ended: PodEnded(pod)}
 	p.Running = pod.Status.Phase == corev1.PodRunning
 	p.Labels = pod.Labels
 	if pod.Namespace == v1alpha1.Namespace {

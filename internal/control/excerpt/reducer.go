@@ -29,7 +29,9 @@ func (r *Reducer) Reduce(object any) any {
 		pod := PodOf(o)
 		pod.share(&r.alike)
 		return pod
-	case *appsv1.ReplicaSet, *batchv1.Job, *corev1.ReplicationController, *appsv1.ControllerRevision:
+	case *appsv1.ReplicaSet: // no two are alike
+		return MakerOf(o)
+	case *batchv1.Job, *corev1.ReplicationController, *appsv1.ControllerRevision:
 		maker := MakerOf(o.(client.Object))
 		maker.share(&r.alike)
 		return maker
