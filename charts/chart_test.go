@@ -110,6 +110,7 @@ func TestSchema(t *testing.T) {
 		"registry.scheme=HTTP,registry.ca=-----BEGIN CERTIFICATE-----", "registry.mode=Direct",
 		"image=registry", "image=:", "image=/registry:v1", "agent.port=80", "controller=null", "controller.replicas=0", "agent.port=70000", "agent.upgradeAtOnce=-1", "platformWorkloads=yes", "taints=true",
 		"scripts=on", "restartsAtOnce=0", "uninstall.deadlineSeconds=5", "uninstall.timeout=5m",
+		"credentialProviders.providers[0].name=ecr", "credentialProviders.providers=ecr", "credentialProviders.volume=/etc/eks",
 	} {
 		out, err := helm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", bad)
 		// The message names the value, or what must go with it.
@@ -138,6 +139,12 @@ func TestSchemaSaysWhatIsRight(t *testing.T) {
 		"platformNamespaces={d8-*}":                                                                  "'/platformNamespaces/0': value must be 'the whole name of a namespace",
 		"platformNamespaces={Kube}":                                                                  "'/platformNamespaces/0': value must be 'the whole name of a namespace",
 		"clusterDomain=.local":                                                                       "'/clusterDomain': value must be 'a DNS name in small letters",
+		providerOf("name=../sh"):                                                                     "'/credentialProviders/providers/0/name': value must be 'the file name of a plugin",
+		providerOf("apiVersion=v1"):                                                                  "'/credentialProviders/providers/0/apiVersion': value must be 'credentialprovider.kubelet.k8s.io/v1'",
+		providerOf("matchImages={https://x.io}"):                                                     "'/credentialProviders/providers/0/matchImages/0': value must be 'host[:port][/path], with * in the host only",
+		providerOf("defaultCacheDuration=6"):                                                         "'/credentialProviders/providers/0/defaultCacheDuration': ",
+		providerOf("tokenAttributes.cacheType=Token"):                                                "additional properties 'tokenAttributes' not allowed",
+		providerOf("name=ecr"):                                                                       "'/credentialProviders/volume': value must be 'a volume with the plugins",
 		"controller.extraArgs={proxy-idle}":                                                          "'/controller/extraArgs/0': value must be 'an argument that begins with -",
 	} {
 		out, err := helm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", bad)
@@ -152,6 +159,15 @@ func TestSchemaSaysWhatIsRight(t *testing.T) {
 	} {
 		mustHelm(t, "template", "registry", "registry", "-f", "testdata/minimal.yaml", "--set", good)
 	}
+}
+
+// providerOf are the values of a credential provider that is right but for one field.
+func providerOf(field string) string {
+	const at = "credentialProviders.providers[0]."
+	all := []string{at + "name=ecr", at + "apiVersion=credentialprovider.kubelet.k8s.io/v1", at + "matchImages={*.example.test}", at + "defaultCacheDuration=6h"}
+	name, _, _ := strings.Cut(field, "=")
+	all = slices.DeleteFunc(all, func(value string) bool { return strings.HasPrefix(value, at+name+"=") })
+	return strings.Join(append(all, at+field), ",")
 }
 
 // TestDeploy compares the chart with what the tests of deploy and everybody

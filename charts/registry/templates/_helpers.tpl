@@ -92,3 +92,10 @@ nodeAffinity:
 heritage: deckhouse
 module: registry
 {{- end -}}
+
+{{/* The file that the controller reads; empty if there is nothing to say. */}}
+{{- define "registry.credentialProviders" -}}
+{{- with .Values.credentialProviders.providers -}}
+{{- toYaml (dict "apiVersion" "kubelet.config.k8s.io/v1" "kind" "CredentialProviderConfig" "providers" .) -}}
+{{- end -}}
+{{- end -}}
