@@ -51,7 +51,11 @@ type testbed struct {
 // Unmanaged on registry A.
 func newCluster(t *testing.T) *testbed {
 	t.Helper()
-	api := servers.Take(t)
+	return newClusterOn(t, servers.Take(t))
+}
+
+func newClusterOn(t *testing.T, api *apiserver.API) *testbed {
+	t.Helper()
 	c := &testbed{t: t, api: api, Cluster: installation.New(t, api.Client(), timeout)}
 	c.empty()
 	c.a = testregistry.New(t, testregistry.Options{TLS: true, Username: "license-token", Password: "key-of-a"})

@@ -2,70 +2,33 @@ package controller
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"net/http"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/test/harness/fleet"
 	"github.com/d8-registry/registry/test/harness/installation"
 )
 
-// counted counts what a client writes of each object, and what it is served.
-type counted struct {
-	next   http.RoundTripper
-	bytes  atomic.Int64
-	mu     sync.Mutex
-	writes map[string]int // by path
-}
-
-func (c *counted) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == "" {
-		c.mu.Lock()
-		c.writes[r.URL.Path]++
-		c.mu.Unlock()
-	}
-	resp, err := c.next.RoundTrip(r)
-	if err == nil {
-		resp.Body = &countedBody{resp.Body, &c.bytes}
-	}
-	return resp, err
-}
-
-type countedBody struct {
-	io.ReadCloser
-	bytes *atomic.Int64
-}
-
-func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.bytes.Add(int64(n))
-	return n, err
-}
-
-// of is how many writes there were to objects below a path, and the most to one.
-func (c *counted) of(below string) (all, most int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for path, n := range c.writes {
-		if name, ok := strings.CutPrefix(path, below); ok && !strings.Contains(name, "/") {
-			all, most = all+n, max(most, n)
-		}
-	}
-	return all, most
-}
+// What the process of the controller may take, in MiB, in a cluster of 5,000 nodes and
+// 150,000 Pods: outside a switch, and where a second live list is read.
+const (
+	mostMemory  = 300
+	mostInFinal = 400
+)
 
 // scaleNodes is how many nodes TestScale has: SCALE, or few enough for every run.
 func scaleNodes(tb testing.TB) int {
@@ -81,79 +44,179 @@ func scaleNodes(tb testing.TB) int {
 	return n
 }
 
-// TestScale: a switch to Direct of many nodes, with simulated agents, on a real API
-// server. The controller writes each Node at most once in a generation, and no
-// RegistryNode after it was made. make scale runs it with more nodes and prints what it
-// took.
+// TestScale: a switch to Direct of many nodes with 30 Pods each, on a real API server,
+// by the program that ships and with simulated agents. In a generation the controller
+// writes each Node at most once, and each agent its report; a burst of reports costs a
+// few passes. make scale runs it with more nodes and prints what it took.
 func TestScale(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newClusterOn(t, servers.TakeNew(t))
 	n := scaleNodes(t)
-	if err := c.DeleteAllOf(t.Context(), &appsv1.DaemonSet{}, client.InNamespace("d8-monitoring")); err != nil {
-		t.Fatal(err)
-	}
-	c.manyNodes(n)
-	counts := &counted{writes: map[string]int{}}
-	c.cfg.REST.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
-		counts.next = next
-		return counts
-	}
-	c.start(nil)
-	const within = 10 * time.Minute
-	c.waits(within, "all are known", func(v view) bool { return v.ready(switchover.Unmanaged) && c.marked(n, "") })
 	begun := time.Now()
-	step := begun
-	c.ask(settingsOf(c.upstreamB()))
+	names := c.fleet(n)
+	t.Logf("the cluster is made in %.0f s", time.Since(begun).Seconds())
+	agents := c.startAgents(names)
+	p := c.startProcess()
+	before := taken{at: time.Now()}
+	row := func(what string) {
+		now := p.takes()
+		t.Logf("| %d | %s | %.1f s | %d passes | %.1f CPU s | %d MiB | %.1f MiB read | %d writes of Nodes |", n, what, now.at.Sub(before.at).Seconds(),
+			now.passes-before.passes, (now.cpu - before.cpu).Seconds(), now.peak, float64(now.served-before.served)/(1<<20), now.writes-before.writes)
+		most := mostMemory
+		if what == v1alpha1.ConditionFinal {
+			most = mostInFinal
+		}
+		if now.peak > most {
+			t.Errorf("%s: the controller took %d MiB, more than %d", what, now.peak, most)
+		}
+		before = now
+	}
+	within := timeout + time.Duration(n)*100*time.Millisecond
+	c.waits(within, "all are known", func(v view) bool { return v.ready(switchover.Unmanaged) && c.marked(n, "") })
+	row("it starts, and meets all agents")
+	installation.Pause(5 * time.Second)
+	row("5 s in which nothing happens")
+	begun = time.Now()
+	agents.gate.Lock()
+	agents.ready.Store(0)
+	c.Ask(installation.Direct(c.upstreamB()))
 	for _, name := range switchover.Plan(switchover.Direct) {
+		if name == v1alpha1.ConditionTransition {
+			c.waits(within, "all agents see it", func(view) bool { return int(agents.ready.Load()) >= len(names) })
+			row("until all agents have the union")
+			agents.gate.Unlock()
+		}
 		c.waits(within, name, func(v view) bool {
 			return v.target == string(switchover.Direct) && v.condition(name).Status == metav1.ConditionTrue
 		})
-		t.Logf("| %d | %s | %.1f |", n, name, time.Since(step).Seconds())
-		step = time.Now()
+		row(name)
 	}
 	c.waits(within, "all Nodes show it", func(v view) bool { return v.ready(switchover.Direct) && c.marked(n, c.layout().Version()) })
-	nodes, most := counts.of("/api/v1/nodes/")
-	rns, _ := counts.of("/apis/registry.deckhouse.io/v1alpha1/registrynodes/")
+	row("until every Node shows it")
+	c.sums(n, time.Since(begun), p, agents)
+}
+
+// sums says what it took in all, and checks it.
+func (c *testbed) sums(n int, took time.Duration, p *process, agents *fleetAgents) {
+	c.t.Helper()
+	nodes, most := p.counted.of("/api/v1/nodes/", "")
+	const rns = "/apis/registry.deckhouse.io/v1alpha1/registrynodes/"
+	changed, _ := p.counted.of(rns, "")
+	reports, mostReports := agents.counted.of(rns, "/status")
 	generations := int(c.layout().Generation)
-	t.Logf("%d nodes: %.1f s, %d generations; the controller wrote Nodes %d times, one at most %d times, RegistryNodes that were there %d times; it was served %d MiB",
-		n, time.Since(begun).Seconds(), generations, nodes, most, rns, counts.bytes.Load()>>20)
+	c.t.Logf("%d nodes: %.1f s, %d generations; the controller wrote Nodes %d times, one at most %d times, RegistryNodes that were there %d times; agents reported %d times, one at most %d times, and were served %d MiB",
+		n, took.Seconds(), generations, nodes, most, changed, reports, mostReports, agents.counted.bytes.Load()>>20)
 	if most > generations+1 { // and once the label, when the agent came
-		t.Errorf("a Node was written %d times in %d generations", most, generations)
+		c.t.Errorf("a Node was written %d times in %d generations", most, generations)
 	}
-	if rns > 0 {
-		t.Errorf("RegistryNodes were written %d times", rns)
+	if mostReports > generations+1 {
+		c.t.Errorf("an agent reported %d times in %d generations", mostReports, generations)
+	}
+	if changed > 0 {
+		c.t.Errorf("RegistryNodes were written %d times", changed)
 	}
 }
 
-// manyNodes makes nodes beside those of the platform, many at the same time.
-func (c *testbed) manyNodes(n int) {
+// fleet makes a cluster of that many nodes beside those of the platform. What the
+// generated objects call the platform's is another team's here, on the platform's
+// name: no kubelets are simulated that would replace its 60,000 Pods.
+func (c *testbed) fleet(n int) (nodes []string) {
 	c.t.Helper()
-	names := make(chan string)
-	var running sync.WaitGroup
-	for range 16 {
-		running.Go(func() {
-			for name := range names {
-				node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelOSStable: "linux"}}}
-				node.Status.NodeInfo = corev1.NodeSystemInfo{BootID: "boot-of-" + name, Architecture: "amd64", ContainerRuntimeVersion: "containerd://2.4.2"}
-				node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
-				if err := c.Create(context.WithoutCancel(c.t.Context()), node); err != nil {
-					c.t.Errorf("create %s: %v", name, err)
-				}
+	ctx := c.t.Context()
+	c.sim.set(func(s *simulator) { s.paused = true })
+	if err := c.DeleteAllOf(ctx, &appsv1.DaemonSet{}, client.InNamespace("d8-monitoring")); err != nil {
+		c.t.Fatal(err)
+	}
+	c.simulateFew(n)
+	nodes = []string{"master", "worker"}
+	namespaces := map[string]bool{}
+	image := layout.NameOf(c.upstreamA()).Reference("@" + c.digest("alpha"))
+	var batch []client.Object
+	fleet.Large(n, 0, func(o client.Object) {
+		switch o := o.(type) {
+		case *v1alpha1.RegistryNode:
+			return // the controller's to make
+		case *corev1.Node:
+			nodes = append(nodes, o.Name)
+			delete(o.Annotations, v1alpha1.AnnotationVersion)
+			delete(o.Labels, v1alpha1.LabelContainerdConfig)
+			delete(o.Labels, cluster.LabelControlPlane) // one proxy is simulated
+		case *corev1.Pod:
+			putOn(&o.Spec, image)
+		case *appsv1.DaemonSet:
+			putOn(&o.Spec.Template.Spec, image)
+		}
+		if ns := o.GetNamespace(); ns != "" && !namespaces[ns] {
+			namespaces[ns] = true
+			c.Namespace(ns, nil)
+		}
+		if batch = append(batch, o); len(batch) >= 1000 {
+			c.store(batch)
+			batch = nil
+		}
+	})
+	c.store(batch)
+	return nodes
+}
+
+func (c *testbed) store(objects []client.Object) {
+	c.t.Helper()
+	if err := c.api.Store(c.t.Context(), objects); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// putOn replaces the images of the generated platform.
+func putOn(spec *corev1.PodSpec, image string) {
+	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range containers {
+			if strings.HasPrefix(containers[i].Image, fleet.Old().Host+"/") {
+				containers[i].Image = image
 			}
-		})
+		}
 	}
-	for i := range n {
-		names <- fmt.Sprintf("n%05d", i)
+}
+
+// simulateFew is the simulator for a cluster that is too large for it: only what the
+// switch waits for is looked at.
+func (c *testbed) simulateFew(n int) {
+	ctx, cancel := context.WithCancel(c.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ; ctx.Err() == nil; installation.Pause(50 * time.Millisecond) {
+			err := errors.Join(
+				c.sim.deployments(ctx, client.InNamespace(v1alpha1.Namespace)), c.sim.deployments(ctx, client.InNamespace("d8-monitoring")),
+				c.sim.gateway(ctx), c.rollOut(ctx, int32(n+2)))
+			if err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
+				c.t.Logf("simulator: %v", err)
+			}
+		}
+	}()
+	c.t.Cleanup(func() { cancel(); <-done })
+}
+
+// rollOut says that the agents run everywhere.
+func (c *testbed) rollOut(ctx context.Context, n int32) error {
+	var d appsv1.DaemonSet
+	if err := c.Get(ctx, client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.DaemonSetAgent}, &d); err != nil {
+		return err
 	}
-	close(names)
-	running.Wait()
+	want := appsv1.DaemonSetStatus{ObservedGeneration: d.Generation, DesiredNumberScheduled: n, CurrentNumberScheduled: n, UpdatedNumberScheduled: n, NumberAvailable: n, NumberReady: n}
+	if d.Status.ObservedGeneration == want.ObservedGeneration && d.Status.NumberAvailable == n {
+		return nil
+	}
+	d.Status = want
+	return c.Status().Update(ctx, &d)
 }
 
 // marked reports whether more than that many Nodes have the label of the preflight and
 // show a version.
 func (c *testbed) marked(n int, version string) bool {
 	c.t.Helper()
-	var nodes corev1.NodeList
+	installation.Pause(time.Second) // a list of thousands is much to ask for
+	nodes := metav1.PartialObjectMetadataList{}
+	nodes.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
 	if err := c.List(c.t.Context(), &nodes); err != nil {
 		c.t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func (s *simulator) work(ctx context.Context) {
 	if s.paused {
 		return
 	}
-	for _, part := range []func(context.Context) error{s.agents, s.deployments, s.daemonSets, s.gateway} {
+	for _, part := range []func(context.Context) error{s.agents, func(ctx context.Context) error { return s.deployments(ctx) }, s.daemonSets, s.gateway} {
 		if err := part(ctx); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
 			s.c.t.Errorf("simulator: %v", err)
 		}
@@ -198,9 +198,9 @@ func (s *simulator) reportFor(ctx context.Context, rn *v1alpha1.RegistryNode, l 
 }
 
 // deployments makes one pod of its newest template for each Deployment.
-func (s *simulator) deployments(ctx context.Context) error {
+func (s *simulator) deployments(ctx context.Context, of ...client.ListOption) error {
 	var list appsv1.DeploymentList
-	if err := s.c.List(ctx, &list); err != nil {
+	if err := s.c.List(ctx, &list, of...); err != nil {
 		return err
 	}
 	for i := range list.Items {

@@ -25,6 +25,7 @@ type API struct {
 	config *rest.Config
 	scheme *runtime.Scheme
 	admin  client.Client
+	etcd   string // its address
 }
 
 func newAPI(config *rest.Config) (*API, error) {

@@ -93,7 +93,7 @@ func (p *ControlPlane) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	etcdURL := "http://127.0.0.1:" + p.ports[0]
+	etcdURL := p.etcdURL()
 	if p.etcd, err = startChild(ctx, p.dir, etcdBinary, etcdArgs(p.dir, etcdURL, "http://127.0.0.1:"+p.ports[1])); err != nil {
 		return err
 	}
@@ -114,6 +114,8 @@ func (p *ControlPlane) start(ctx context.Context) error {
 	return err
 }
 
+func (p *ControlPlane) etcdURL() string { return "http://127.0.0.1:" + p.ports[0] }
+
 func etcdArgs(dir, clientURL, peerURL string) []string {
 	return []string{
 		"--data-dir=" + filepath.Join(dir, etcdDir),
@@ -121,6 +123,7 @@ func etcdArgs(dir, clientURL, peerURL string) []string {
 		"--listen-peer-urls=" + peerURL, "--initial-advertise-peer-urls=" + peerURL,
 		"--initial-cluster=default=" + peerURL,
 		"--unsafe-no-fsync=true", "--log-level=error",
+		"--quota-backend-bytes=8000000000", // more than 150,000 pods and their histories
 	}
 }
 

@@ -86,6 +86,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if s.api, err = newAPI(s.plane.Config()); err != nil {
 		return err
 	}
+	s.api.etcd = s.plane.etcdURL()
 	return s.api.install(ctx)
 }
 
