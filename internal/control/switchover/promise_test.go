@@ -50,7 +50,7 @@ func (s *sim) watch(old, next State) {
 	if !next.Desired.Layout.IsZero() && !next.Desired.Layout.Covers(old.Desired.Layout) {
 		s.takesAway(next)
 	}
-	if next.Ready() {
+	if next.Ready() && !s.cut {
 		s.namesWhoIsBehind(next)
 	}
 	if to := next.Desired.Workloads; next.Desired.Repoint && s.deployment.template != to {
@@ -72,6 +72,12 @@ func (s *sim) watch(old, next State) {
 		s.violate("Ready for %s while the platform uses %s", next.Target.Name(), s.deployment.template)
 	}
 }
+
+// What is left out of promises, and why nothing else can be:
+//   - fresh: a kubelet makes its Node, and pods may come before anybody can taint it;
+//   - away: containerd may name an agent that the operator has sent away;
+//   - stale: only a node that speaks can show that its report is out of a backup;
+//   - unpromised: workloads of a backup name what nodes have forgotten.
 
 // counted: what nodes a switch must not go on without. What the product knows of
 // them, and what others do to its objects, has no part in it.
@@ -232,9 +238,14 @@ func (s *sim) settlesDown() {
 		n.custom, n.hangs, n.refused = false, false, false
 		n.repair()
 	}
-	calm := 0
-	for range 130 { // more than an hour: see believe.go
+	// Rounds in which a node may not be believed again do not count, for an hour; see
+	// believe.go.
+	calm, hour := 0, 60
+	for left := 80; left > 0; left-- {
 		s.tick++
+		if len(s.stored.Believed) > 0 && hour > 0 {
+			left, hour = left+1, hour-1
+		}
 		s.revive()
 		if s.round(); s.violation != "" {
 			return
@@ -251,6 +262,7 @@ func (s *sim) settlesDown() {
 // revive repairs what the switch cannot do without.
 func (s *sim) revive() {
 	s.bringsTheImage()
+	s.deletesWhatCannotBe()
 	for i, u := range s.ups {
 		if s.runsInside(u) {
 			continue
@@ -302,6 +314,13 @@ func (s *sim) unsettled() string {
 		return "the target is not what the user wants"
 	case s.spec.Mode == Unmanaged && target.Mode != Unmanaged:
 		return "the mode is not what the user wants"
+	case st.Desired.Layout.IsZero() && st.Desired.Legacy:
+		for _, n := range s.nodes {
+			if !n.mem.IsZero() {
+				return n.name + " is not back in the legacy format"
+			}
+		}
+		return ""
 	case st.Desired.Layout.IsZero():
 		return ""
 	case s.deployment.template != target.Name():

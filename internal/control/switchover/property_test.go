@@ -4,7 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,12 @@ var (
 	histories = flag.Int("histories", 2000, "how many histories of random users to run")
 	seed      = flag.Uint64("seed", 0, "the only history to run, with its trail; 0: all of them")
 )
+
+// TestMain: histories make a lot of garbage and keep nothing.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(800)
+	os.Exit(m.Run())
+}
 
 // ticks is how many things happen in a history.
 const ticks = 120

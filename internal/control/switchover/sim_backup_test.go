@@ -119,3 +119,21 @@ func (s *sim) stateOfBeforeTheProof() {
 		s.passAndWrite()
 	}
 }
+
+// userGoesBack: the way to Unmanaged, perhaps while a node is away, and then to the
+// legacy format.
+func (s *sim) userGoesBack() {
+	if n := s.anyNode(); s.rng.IntN(2) == 0 && n.ready && !n.controlPlane {
+		n.ready, n.downSince = false, s.now
+		s.registryStops(n, false)
+		s.now = s.now.Add(2 * time.Minute)
+		s.logf("%s: NotReady", n.name)
+	}
+	s.setSpec(Spec{Mode: Unmanaged})
+	for range 40 {
+		if s.round(); s.violation != "" || s.stored.Ready() && s.stored.Active.Mode == Unmanaged {
+			break
+		}
+	}
+	s.userDeletesTheLayout()
+}

@@ -90,7 +90,7 @@ func (s *sim) agentReads(n *simNode, l layout.Layout) {
 	if !n.ready || n.custom || n.hangs || n.away {
 		return
 	}
-	ordered := n.legacyOrder > 0 && (n.mem.Mode != string(Direct) || n.mem.Generation < n.legacyOrder)
+	ordered := n.legacyOrder > 0 && (n.mem.Mode != string(Direct) || n.mem.Generation < n.legacyOrder && !s.t.onlyUnmanaged)
 	switch {
 	case ordered, !s.found && s.t.absentIsOrder:
 		if s.restarted(n, false) {
@@ -373,7 +373,7 @@ func (s *sim) stateRestored() {
 	if len(s.older) == 0 || !s.found {
 		return
 	}
-	s.stored = s.older[s.rng.IntN(len(s.older))]
+	s.stored, s.copied = s.older[s.rng.IntN(len(s.older))], true
 	s.newProcess()
 	s.logf("STATE is restored from an older copy: %s", describe(s.stored))
 }

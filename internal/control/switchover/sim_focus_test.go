@@ -8,6 +8,8 @@ const (
 	onRestores focus = iota // of backups, also in clusters of one node
 	onRestarts              // of containerd
 	onLeaders               // that pause, and states that are lost
+	onLegacy                // format, and nodes that are away when it is ordered
+	onSize                  // of the state, near its limit
 	onInside                // of a registry that runs in this cluster
 )
 
@@ -24,6 +26,15 @@ func (f focus) faults() []event {
 	case onLeaders:
 		return []event{
 			{6, (*sim).userEdits}, {8, (*sim).failover}, {2, (*sim).oldLeaderWakes}, {1, (*sim).stateLost}, {2, (*sim).stateRestored}, {4, (*sim).oldLeaderIsLate}, {4, (*sim).stateOfBeforeTheProof},
+		}
+	case onLegacy:
+		return []event{
+			{6, (*sim).userEdits}, {8, (*sim).userGoesBack}, {6, (*sim).nodeDown}, {4, (*sim).nodeUp}, {2, (*sim).nodeReboots}, {2, (*sim).crash}, {2, (*sim).stateLost},
+		}
+	case onSize:
+		return []event{
+			{12, (*sim).userEdits}, {4, (*sim).userReverts}, {2, (*sim).userEditsTheSecret}, {4, (*sim).registryDies}, {2, (*sim).registryReturns},
+			{2, (*sim).crash}, {2, (*sim).nodeDown}, {4, (*sim).nodeUp}, {2, (*sim).stateLost}, {1, (*sim).stateRestored}, {2, (*sim).backsUp}, {2, (*sim).restored},
 		}
 	case onInside:
 		return []event{

@@ -72,6 +72,9 @@ type tamper struct {
 	absentIsOrder bool                  // agents take an absent layout for an order
 	allNew        bool                  // who was there when the controller started is taken for new
 	secretlyAhead bool                  // agents do not tell what they serve and cannot prove
+	onlyUnmanaged bool                  // agents go back only from a layout of Unmanaged
+	noSizes       bool                  // a wish is followed whatever its size
+	fullTexts     bool                  // a state that is too large is not tried with less text
 	onlyReached   bool                  // agents report when the target answers, whatever it answers
 }
 
@@ -116,11 +119,14 @@ type sim struct {
 	report      CheckReport
 	uids        int
 
-	ups    []upstream.Upstream // A, A with rotated credentials, B, C
-	alive  []bool
-	pod    *simNode         // of the registry that runs in this cluster
-	pages  uint             // those that answer everything with a web page; the image check believes them
-	hashes map[int64]string // generation -> content, for the test without generations
+	ups     []upstream.Upstream // A, A with rotated credentials, B, C
+	alive   []bool
+	pod     *simNode         // of the registry that runs in this cluster
+	copied  bool             // an older copy of the state was put back
+	refused bool             // the state was, for its size
+	cut     bool             // the texts of the stored state were cut
+	pages   uint             // those that answer everything with a web page; the image check believes them
+	hashes  map[int64]string // generation -> content, for the test without generations
 
 	// What the promise is about; see promise_test.go.
 	entitled, entitledProxy, checked uint
@@ -232,6 +238,7 @@ func (s *sim) write() bool {
 
 func (s *sim) pass() {
 	w, version := s.observe()
+	s.refuseWhatCannotFit(&w)
 	seen := s.tick
 	next := s.p.Advance(s.stored, w)
 	s.wants(next, w)

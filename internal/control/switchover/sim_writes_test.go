@@ -10,6 +10,10 @@ import (
 // Each write reports whether it changed anything, which takes a step of time.
 
 func (s *sim) store(next State) bool {
+	if s.cut = false; !s.fits(&next) {
+		s.work = nil
+		return true
+	}
 	if next.Generation != s.stored.Generation || len(next.Passed) != len(s.stored.Passed) {
 		s.older = append(s.older, s.stored)
 		s.logf("controller: %s", describe(next))
