@@ -99,7 +99,8 @@ func (c *testbed) startProcess() *process {
 	port := freePort(c.t)
 	p.metrics = "http://" + port + "/metrics"
 	p.cmd = exec.CommandContext(c.t.Context(), program, "--kubeconfig", apiserver.Kubeconfig(c.t, p.proxy(c.cfg.REST)),
-		"--image", c.cfg.Image, "--proxy-dial", c.cfg.ProxyDial, "--proxy-idle", "0s", "--metrics-address", port, "--health-address", "0", "--scripts", "off")
+		"--image", c.cfg.Image, "--proxy-dial", c.cfg.ProxyDial, "--proxy-idle", "0s", "--metrics-address", port, "--health-address", "0", "--scripts", "off",
+		"--leader-elect=false") // on a machine that is busy with all else it would lose the lease, and end
 	p.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", memory.Variable, memoryLimit))
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
