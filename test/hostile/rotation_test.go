@@ -198,7 +198,7 @@ func (c *cluster) ended() state.Document {
 	var doc state.Document
 	c.Until("all rotations have ended", func(installation.Conditions) bool {
 		doc = c.document()
-		return len(doc.Under()) == 0
+		return len(doc.RotationsUnderWay()) == 0
 	})
 	return doc
 }

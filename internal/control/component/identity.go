@@ -18,8 +18,8 @@ func observeIdentity(v *state.View) {
 	wanted := regauth.Fingerprint(users, []byte(v.Doc.PKI.Leaf.Cert))
 	v.Identity.Behind, v.Identity.Used = nil, map[string]string{}
 	running := 0
-	for pod := range v.Inventory.OwnPods() {
-		if !isProxyPod(pod) || pod.DeletionTimestamp != nil || !pod.Running {
+	for pod := range proxyPods(v) {
+		if !pod.Running {
 			continue
 		}
 		running++

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"iter"
 	"net"
 	"net/http"
 	"slices"
@@ -60,10 +61,7 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 	p := &v.Observed.Proxy
 	generations := []int64{}
 	still := map[types.UID]use{}
-	for pod := range v.Inventory.OwnPods() {
-		if !isProxyPod(pod) || pod.DeletionTimestamp != nil {
-			continue
-		}
+	for pod := range proxyPods(v) {
 		if at := k.lastUse(still, pod, v.Observed.Now); at.After(p.LastUse) {
 			p.LastUse = at
 			p.Clients = strings.FieldsFunc(pod.Annotations[v1alpha1.AnnotationLastClient], func(c rune) bool { return c == ',' || c == ' ' })
@@ -105,9 +103,9 @@ func readsOf(pod *excerpt.Pod) int {
 // says itself; empty when none does.
 func unproved(v *state.View) string {
 	wanted := v.Doc.Desired.LayoutOf(switchover.InClusterProxy).Generation
-	for pod := range v.Inventory.OwnPods() {
+	for pod := range proxyPods(v) {
 		says := pod.Annotations[v1alpha1.AnnotationMessage]
-		if !isProxyPod(pod) || pod.DeletionTimestamp != nil || says == "" {
+		if says == "" {
 			continue
 		}
 		if g, err := strconv.ParseInt(pod.Annotations[v1alpha1.AnnotationGeneration], 10, 64); err != nil || g < wanted {
@@ -218,8 +216,15 @@ func proxiesWanted(nodes []switchover.Node) (wanted int, missing []string) {
 	return max(wanted, 1), missing
 }
 
-func isProxyPod(pod *excerpt.Pod) bool {
-	return pod.Labels[v1alpha1.LabelApp] == v1alpha1.DeploymentProxy
+// proxyPods are the pods of the in-cluster proxy that are to stay.
+func proxyPods(v *state.View) iter.Seq[*excerpt.Pod] {
+	return func(yield func(*excerpt.Pod) bool) {
+		for pod := range v.Inventory.OwnPods() {
+			if pod.Labels[v1alpha1.LabelApp] == v1alpha1.DeploymentProxy && pod.DeletionTimestamp == nil && !yield(pod) {
+				return
+			}
+		}
+	}
 }
 
 func clusterIP(service *corev1.Service) string {

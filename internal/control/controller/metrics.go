@@ -41,7 +41,7 @@ func (m identity) set(doc state.Document) {
 		}
 	}
 	m.started.Reset()
-	for _, r := range doc.Under() {
+	for _, r := range doc.RotationsUnderWay() {
 		m.started.WithLabelValues(r.Of).Set(float64(r.Since.Unix()))
 	}
 }

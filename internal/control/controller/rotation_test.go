@@ -91,7 +91,7 @@ func TestRotationRestartsDeckhouseOnly(t *testing.T) {
 		t.Errorf("the metrics are %s", page)
 	}
 	c.sim.set(func(s *simulator) { s.silent["worker"] = false })
-	after := c.until("all rotations have ended", func(v view) bool { return len(v.doc.Under()) == 0 })
+	after := c.until("all rotations have ended", func(v view) bool { return len(v.doc.RotationsUnderWay()) == 0 })
 	ca := after.doc.PKI.CA
 	c.eventually("all that show the CA show the new one alone", func() bool {
 		return ca != v.doc.PKI.CA && c.layout().Fallback.CA == ca.Cert && string(c.secret(v1alpha1.SecretRegistry).Data["ca"]) == ca.Cert &&
@@ -203,7 +203,7 @@ func TestAClockThatIsYearsOff(t *testing.T) {
 		c.start(nil)
 		c.told("The controller's clock is")
 		v := c.switchTo(c.upstreamB())
-		if v.doc.PKI != before || len(v.doc.Under()) > 0 {
+		if v.doc.PKI != before || len(v.doc.RotationsUnderWay()) > 0 {
 			t.Errorf("%d years: certificates were replaced", off)
 		}
 	}

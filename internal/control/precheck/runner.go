@@ -100,10 +100,8 @@ func (r *Runner) Run(ctx context.Context) error {
 		r.mu.Lock()
 		wanted := r.wanted
 		r.mu.Unlock()
-		if wanted != nil {
-			if r.until(ctx, wanted) {
-				r.tags.begin(ctx, r.checker, *wanted, r.wake)
-			}
+		if wanted != nil && r.until(ctx, wanted) {
+			r.tags.begin(ctx, r.checker, *wanted, r.wake)
 		}
 	}
 }

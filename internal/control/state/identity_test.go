@@ -272,8 +272,8 @@ func TestALostStateEndsItsRotation(t *testing.T) {
 		for range 3 {
 			o.pass(24 * time.Hour)
 		}
-		if len(o.doc.Under()) > 0 || len(o.doc.Accepted()) != 2 || o.doc.PKI.Previous != "" {
-			t.Errorf("after %d passes: %v, %d passwords, %q", passes, o.doc.Under(), len(o.doc.Accepted()), o.notes)
+		if len(o.doc.RotationsUnderWay()) > 0 || len(o.doc.Accepted()) != 2 || o.doc.PKI.Previous != "" {
+			t.Errorf("after %d passes: %v, %d passwords, %q", passes, o.doc.RotationsUnderWay(), len(o.doc.Accepted()), o.notes)
 		}
 	}
 }

@@ -174,8 +174,8 @@ func (d *Document) readAgain() {
 	d.Switch = d.Generation
 }
 
-// Under are the rotations that are under way.
-func (d Document) Under() []Rotation {
+// RotationsUnderWay are the rotations that are under way.
+func (d Document) RotationsUnderWay() []Rotation {
 	return slices.DeleteFunc(slices.Clone(d.Rotations), func(r Rotation) bool { return r.Phase == "" })
 }
 

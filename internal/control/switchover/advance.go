@@ -36,12 +36,17 @@ type evaluation struct {
 	left map[nodeKey]Exclusion
 }
 
+// evaluate begins an evaluation of a stored state.
+func (p Protocol) evaluate(s State, seen Observed) *evaluation {
+	return &evaluation{Protocol: p, seen: seen, was: s, s: s}
+}
+
 // Advance moves a switch as far as the cluster allows and says in
 // State.Conditions how far that is. It is a pure function: it does no I/O, has
 // no clock and changes neither argument. The controller stores the result
 // before it makes anything else look like State.Desired.
 func (p Protocol) Advance(s State, seen Observed) State {
-	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	e := p.evaluate(s, seen)
 	if mode := seen.Spec.Mode; mode != "" && !p.knows(mode) {
 		e.seen.Spec = Spec{Problem: fmt.Sprintf("ModuleConfig %s: Unknown registry mode: %q.", names.ModuleConfigName, mode)}
 	}

@@ -229,7 +229,7 @@ func (p Protocol) Tainted(s State, seen Observed) map[string]string {
 	if seen.Settings.NoTaint {
 		return nil
 	}
-	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	e := p.evaluate(s, seen)
 	var tainted map[string]string
 	for _, n := range seen.Nodes {
 		wanted := s.SafeGeneration

@@ -33,12 +33,15 @@ func isRecent(e *evaluation, b Belief) bool {
 	return e.seen.Now.Sub(b.At).Abs() < believeAgain
 }
 
-// forgetBeliefs drops those that are old.
-func (e *evaluation) forgetBeliefs() {
-	e.s.Believed = slices.DeleteFunc(slices.Clone(e.s.Believed), func(b Belief) bool { return !e.rules.recent(e, b) })
-	if len(e.s.Believed) == 0 {
-		e.s.Believed = nil
+// recentBeliefs are those that are not old; nil when none is left.
+func (e *evaluation) recentBeliefs() []Belief {
+	var recent []Belief
+	for _, b := range e.s.Believed {
+		if e.rules.recent(e, b) {
+			recent = append(recent, b)
+		}
 	}
+	return recent
 }
 
 // BelievesAgain is when the next node may be believed again; zero when all may.
@@ -68,7 +71,7 @@ func (r Report) highest() int64 {
 
 // ahead is the node with the highest report that is believed.
 func (e *evaluation) ahead() Node {
-	recent := slices.DeleteFunc(slices.Clone(e.s.Believed), func(b Belief) bool { return !e.rules.recent(e, b) })
+	recent := e.recentBeliefs()
 	if len(recent) >= mostBelieved {
 		return Node{}
 	}

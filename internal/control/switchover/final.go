@@ -62,7 +62,7 @@ func namesInUse(e *evaluation) []layout.Name {
 // background of what CheckRequest says, and again when that has ended. The state is
 // the stored one.
 func (p Protocol) NeedsLive(s State, seen Observed) bool {
-	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	e := p.evaluate(s, seen)
 	if p.AsksForLegacy(s, seen) && e.keepsNames() {
 		return true
 	}
@@ -76,7 +76,7 @@ func (p Protocol) NeedsLive(s State, seen Observed) bool {
 // AsksForLegacy reports whether the user wants nodes back in the legacy format. What
 // is looked at for that is looked at once.
 func (p Protocol) AsksForLegacy(s State, seen Observed) bool {
-	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	e := p.evaluate(s, seen)
 	return s.settled(p.modes[s.Target.Mode].plan) && !e.lost() && !e.untouched() && e.asksForLegacy()
 }
 
@@ -84,7 +84,7 @@ func (p Protocol) AsksForLegacy(s State, seen Observed) bool {
 // lets it.
 func (p Protocol) nearsShrink(s State, seen Observed) bool {
 	plan := p.modes[s.Target.Mode].plan
-	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	e := p.evaluate(s, seen)
 	if e.lost() || e.untouched() {
 		return false
 	}
@@ -108,7 +108,7 @@ func (p Protocol) nearsShrink(s State, seen Observed) bool {
 // not done, and of what a close look found. It is zero when none is to be begun; see
 // KeepsCheck.
 func (p Protocol) CheckRequest(s State, seen Observed) CheckRequest {
-	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	e := p.evaluate(s, seen)
 	switch {
 	case s.Target.IsZero():
 	case !e.s.passed(names.ConditionImages):

@@ -7,7 +7,7 @@ import "github.com/d8-registry/registry/internal/layout"
 // what all others are given: what it cannot read it says, and keeps what it has. Nor
 // is a node that barriers may go without.
 func (p Protocol) Reads(s State, seen Observed) int {
-	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	e := p.evaluate(s, seen)
 	reads := layout.Newest
 	if seen.Proxy.Reads > 0 {
 		reads = min(reads, seen.Proxy.Reads)

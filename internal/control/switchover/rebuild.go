@@ -21,7 +21,7 @@ func (p Published) read() (layout.Layout, bool) {
 // Unreadable reports whether nothing can be decided without guessing: Advance then
 // says why and changes nothing, and nothing of the cluster may be changed either.
 func (p Protocol) Unreadable(s State, seen Observed) bool {
-	return (&evaluation{Protocol: p, seen: seen, was: s, s: s}).unreadable() != ""
+	return p.evaluate(s, seen).unreadable() != ""
 }
 
 // unreadable says why nothing can be decided without guessing; empty if it can.

@@ -22,7 +22,7 @@ const (
 // credentials of a registry that is new. It reports false for what adds no upstream:
 // the way back is open whatever its size.
 func (p Protocol) Grown(s State, seen Observed) (State, bool) {
-	e := &evaluation{Protocol: p, seen: seen, was: s, s: s}
+	e := p.evaluate(s, seen)
 	if mode := seen.Spec.Mode; mode != "" && !p.knows(mode) || e.unreadable() != "" || !e.begin() {
 		return s, false
 	}

@@ -38,7 +38,7 @@ func (s Spec) Hash() string {
 // begin makes sure that there is a state to start from, and reports whether
 // anything names a registry at all.
 func (e *evaluation) begin() bool {
-	e.forgetBeliefs()
+	e.s.Believed = e.recentBeliefs()
 	switch {
 	case e.lost():
 		e.rules.rebuild(e)
