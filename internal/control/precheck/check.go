@@ -221,7 +221,7 @@ func (r *round) record(image string, err error) error {
 func (r *round) doubt(refusal, accepted error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if judge.Of(refusal) == judge.Refused && accepted == nil {
+	if judge.Of(refusal).Refusal() && accepted == nil {
 		r.streak = 0
 		return
 	}
@@ -285,7 +285,7 @@ func (r *round) report(now time.Time) switchover.CheckReport {
 
 // ofImage is the error of one image at a registry that accepts us.
 func ofImage(err error) error {
-	if judge.Of(err) != judge.Refused {
+	if !judge.Of(err).Refusal() {
 		return err
 	}
 	return fmt.Errorf("%w; it accepts us in general, so that it does not have the image, or keeps it from this account", err)

@@ -182,7 +182,7 @@ func TestWhatIsNoImageDoesNotPass(t *testing.T) {
 		"web page":       {page, "answered with a web page"},
 		"error with 200": {serve("application/json", []byte(`{"error":"no such project"}`)), `answered with an error instead of a manifest: "no such project"`},
 		"204":            {status(http.StatusNoContent), "answered 204 No Content, which is no answer to a pull"},
-		"206":            {status(http.StatusPartialContent), "answered 206 Partial Content, which is no manifest"},
+		"206":            {status(http.StatusPartialContent), "answered with a part, and the whole was asked for"},
 		"empty":          {status(http.StatusOK), "answered with nothing"},
 	} {
 		t.Run(name, func(t *testing.T) {

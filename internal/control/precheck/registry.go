@@ -19,12 +19,7 @@ var errTimeout = errors.New("Request timeout")
 // image. Package judge says what an answer means; here it only counts whom it is
 // about.
 func refusesAll(err error) bool {
-	switch judge.Of(err) {
-	case judge.Refused, judge.RateLimited, judge.ServerError, judge.NoConnection:
-		return true
-	default:
-		return errors.Is(err, errTimeout)
-	}
+	return judge.Of(err).OfRegistry() || errors.Is(err, errTimeout)
 }
 
 func (c Checker) with(u upstream.Upstream) upstream.Upstream {

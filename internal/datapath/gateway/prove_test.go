@@ -45,7 +45,7 @@ func TestTheTargetIsLookedAt(t *testing.T) {
 		for range 6 {
 			w := httptest.NewRecorder()
 			pulls.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v2/system/deckhouse/app/manifests/x?ns=registry.d8-system.svc:5001", nil))
-			if w.Code != http.StatusBadGateway {
+			if w.Code != http.StatusServiceUnavailable {
 				t.Fatalf("%d %s", w.Code, w.Body)
 			}
 			<-time.After(15 * time.Second)

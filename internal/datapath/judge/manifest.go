@@ -6,9 +6,7 @@ import (
 	"crypto/sha512"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -59,27 +57,13 @@ type Child struct {
 
 // Errors of answers that claim to be good. Their texts follow the registry's name.
 var (
-	ErrDigest  = errors.New("answered with a manifest of other bytes than its digest says")
-	ErrLarge   = fmt.Errorf("answered with more than %d bytes, which is no manifest", Limit)
-	errWebPage = errors.New("answered with a web page")
-	errEmpty   = errors.New("answered with nothing")
+	ErrDigest  error = &Error{Outcome: WrongDigest, text: "answered with a manifest of other bytes than its digest says"}
+	errWebPage error = &Error{Outcome: Nonsense, text: "answered with a web page"}
+	errEmpty   error = &Error{Outcome: Nonsense, text: "answered with nothing"}
 )
 
-// ReadBody reads the body of a manifest, and not more than one has. With an error it
-// returns what came before.
-func ReadBody(body io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(body, Limit+1))
-	switch {
-	case err != nil:
-		return data, fmt.Errorf("read the manifest: %w", err)
-	case len(data) > Limit:
-		return data, ErrLarge
-	}
-	return data, nil
-}
-
 // Read judges the whole body of a 200. What has the wanted digest is what was asked
-// for; an empty digest is that of a tag. The error is for users.
+// for; an empty digest is that of a tag. The error is an Error.
 func Read(header http.Header, data []byte, digest string) (Manifest, error) {
 	text := bytes.TrimSpace(data)
 	wrong := digest != "" && DigestLike(digest, data) != digest
@@ -90,7 +74,7 @@ func Read(header http.Header, data []byte, digest string) (Manifest, error) {
 		return Manifest{}, errWebPage
 	case wrong:
 		if what := errorIn(data); what != "" {
-			return Manifest{}, fmt.Errorf("answered with an error instead of a manifest: %s", what)
+			return Manifest{}, Errorf(Nonsense, "answered with an error instead of a manifest: %s", what)
 		}
 		return Manifest{}, ErrDigest
 	}
@@ -128,7 +112,7 @@ func (l *list) UnmarshalJSON(data []byte) error {
 func parse(data []byte) (Manifest, error) {
 	var doc document
 	if err := json.Unmarshal(data, &doc); err != nil {
-		return Manifest{}, errors.New("answered with what is no manifest: it cannot be read as one")
+		return Manifest{}, Errorf(Nonsense, "answered with what is no manifest: it cannot be read as one")
 	}
 	switch {
 	case doc.SchemaVersion == 2 && (doc.isImage() || doc.Manifests.there):
@@ -139,9 +123,9 @@ func parse(data []byte) (Manifest, error) {
 		return Manifest{Kind: Artifact, MediaType: doc.MediaType}, nil
 	}
 	if what := errorIn(data); what != "" {
-		return Manifest{}, fmt.Errorf("answered with an error instead of a manifest: %s", what)
+		return Manifest{}, Errorf(Nonsense, "answered with an error instead of a manifest: %s", what)
 	}
-	return Manifest{}, errors.New("answered with what is no manifest")
+	return Manifest{}, Errorf(Nonsense, "answered with what is no manifest")
 }
 
 func (d document) isImage() bool { return d.Config != nil && d.Layers.there }
@@ -155,7 +139,7 @@ func (d document) current() (Manifest, error) {
 	case d.Manifests.there && d.Config == nil && !d.Layers.there:
 		return Manifest{Kind: Index, MediaType: known(d.MediaType, OCIIndex), Children: d.Manifests.items}, nil
 	}
-	return Manifest{}, errors.New("answered with a manifest that is neither an image nor an index")
+	return Manifest{}, Errorf(Nonsense, "answered with a manifest that is neither an image nor an index")
 }
 
 // known is the media type that a manifest says of itself. OCI allows none.
@@ -171,7 +155,7 @@ func known(said, otherwise string) string {
 func (m Manifest) agrees(said string) error {
 	kind, named := kindOf(said)
 	if named && kind != m.Kind {
-		return fmt.Errorf("answered with another kind of manifest than its Content-Type %s", said)
+		return Errorf(Nonsense, "answered with another kind of manifest than its Content-Type %s", said)
 	}
 	return nil
 }
@@ -189,11 +173,11 @@ func kindOf(mediaType string) (Kind, bool) {
 
 // Convincing reports whether the header alone says what a manifest is: by a media
 // type of ours, and by a digest, which is the one that was asked for unless that was a
-// tag. If not, the body decides.
+// tag. If not, the body decides: also where its length would be that of a form of it.
 func Convincing(resp *http.Response, digest string) bool {
 	_, named := kindOf(mediaType(resp.Header))
 	said := resp.Header.Get("Docker-Content-Digest")
-	return resp.StatusCode == http.StatusOK && named && digestForm.MatchString(said) && (digest == "" || said == digest)
+	return resp.StatusCode == http.StatusOK && named && !encoded(resp) && digestForm.MatchString(said) && (digest == "" || said == digest)
 }
 
 var digestForm = regexp.MustCompile(`^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)

@@ -1,9 +1,7 @@
 package judge
 
 import (
-	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 )
@@ -75,39 +73,5 @@ func TestDigestLike(t *testing.T) {
 	}
 	if got := DigestLike("sha512:", nil); len(got) != 7+128 {
 		t.Error(got)
-	}
-}
-
-// TestOfStatus: what is not in it is tried with a registry by the users of OfStatus.
-func TestOfStatus(t *testing.T) {
-	t.Parallel()
-	asked := &url.URL{Scheme: "https", Host: "r.example.com"}
-	for _, tc := range []struct {
-		status int
-		at     string
-		want   Outcome
-		reason string
-	}{
-		{200, "", Relayed, ""}, {206, "", Relayed, ""}, {304, "", Relayed, ""}, {416, "", Relayed, ""},
-		{201, "", ServerError, "answered 201 Created, which is no answer to a pull"},
-		{204, "", ServerError, "answered 204 No Content, which is no answer to a pull"},
-		{400, "", Rejected, "400 Bad Request"},
-		{401, "", Refused, "refused us although we had no credentials to show: 401 Unauthorized"},
-		{403, "cdn.example.com", Refused, "cdn.example.com, to which r.example.com redirected, refused us: 403 Forbidden"},
-		{404, "cdn.example.com", NotFound, "redirected to cdn.example.com: 404 Not Found"},
-		{407, "", NoConnection, "the HTTP proxy on the way refused: 407 Proxy Authentication Required"},
-		{408, "", ServerError, "408 Request Timeout"}, {429, "", RateLimited, "429 Too Many Requests"}, {503, "", ServerError, "503 Service Unavailable"},
-	} {
-		at := *asked
-		if tc.at != "" {
-			at.Host = tc.at
-		}
-		resp := &http.Response{
-			StatusCode: tc.status, Status: fmt.Sprintf("%d %s", tc.status, http.StatusText(tc.status)),
-			Request: (&http.Request{URL: &at}).WithContext(t.Context()),
-		}
-		if got, reason := OfStatus(resp, asked); got != tc.want || reason != tc.reason {
-			t.Errorf("%d: %s %q, want %s %q", tc.status, got, reason, tc.want, tc.reason)
-		}
 	}
 }

@@ -35,11 +35,12 @@ type Error struct {
 	err     error // what caused it, if it was no answer
 }
 
-func (e *Error) Error() string {
-	if e.err != nil {
-		return e.err.Error()
-	}
-	return e.text
+func (e *Error) Error() string { return e.text }
+
+// Errorf is an Error, for what stands between us and an answer.
+func Errorf(outcome Outcome, format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return &Error{Outcome: outcome, text: err.Error(), err: err}
 }
 
 // Unwrap is the cause.
@@ -67,7 +68,7 @@ func (r Registry) Ping(ctx context.Context) error {
 	case outcome != Relayed:
 		return &Error{Outcome: outcome, text: reason}
 	case WebPage(resp.Header):
-		return &Error{Outcome: ServerError, text: errWebPage.Error()}
+		return &Error{Outcome: Nonsense, text: errWebPage.Error()}
 	}
 	return nil
 }
@@ -135,19 +136,14 @@ func (r Registry) fetch(ctx context.Context, repository, path, digest string) (M
 		return Manifest{}, nil, &Error{Outcome: NotFound, text: "not found"}
 	case outcome != Relayed:
 		return Manifest{}, nil, &Error{Outcome: outcome, text: reason}
-	case resp.StatusCode != http.StatusOK:
-		return Manifest{}, nil, &Error{Outcome: ServerError, text: "answered " + resp.Status + ", which is no manifest"}
 	}
-	data, err := ReadBody(resp.Body)
+	data, err := ReadBody(resp)
 	if err != nil {
-		return Manifest{}, nil, &Error{Outcome: ServerError, err: err}
+		return Manifest{}, nil, err
 	}
 	m, err := Read(resp.Header, data, digest)
-	switch {
-	case errors.Is(err, ErrDigest):
-		return Manifest{}, nil, &Error{Outcome: WrongDigest, err: err}
-	case err != nil:
-		return Manifest{}, nil, &Error{Outcome: ServerError, err: err}
+	if err != nil {
+		return Manifest{}, nil, err
 	}
 	return m, data, nil
 }
@@ -235,7 +231,8 @@ func (r Registry) do(ctx context.Context, method, repository, path string) (*htt
 	}
 	resp, err := r.Transport.RoundTrip(req)
 	if err != nil {
-		return nil, &Error{Outcome: OfError(err), err: err}
+		outcome, reason := OfError(err)
+		return nil, &Error{Outcome: outcome, text: reason, err: err}
 	}
 	return resp, nil
 }

@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -18,6 +20,9 @@ const maxErrorBody = 64 << 10
 // mostErrorText is how much of each text in it is relayed, in bytes: containerd
 // shows it in Events of Pods.
 const mostErrorText = 1 << 10
+
+// unsatisfied is how a 416 says how long the whole is.
+var unsatisfied = regexp.MustCompile(`^bytes \*/[0-9]{1,18}$`)
 
 // replaceErrorBody relays an upstream's OCI error with the client's name in
 // it. What is no OCI error is replaced by one: it may hold anything.
@@ -34,7 +39,9 @@ func replaceErrorBody(resp *http.Response, theirs string, pull Pull) {
 		e.Message = rename(foreign.Line(e.Message, mostErrorText), theirs, pull.Repository)
 		e.Detail = renameIn(e.Detail, theirs, pull.Repository)
 	}
-	resp.Header.Del("Content-Range")
+	if resp.StatusCode != http.StatusRequestedRangeNotSatisfiable || !unsatisfied.MatchString(resp.Header.Get("Content-Range")) {
+		resp.Header.Del("Content-Range")
+	}
 	resp.Header.Del("Content-Encoding")
 	replaceBody(resp, body.encoded())
 	if resp.Request.Method == http.MethodHead {
@@ -67,11 +74,59 @@ func renameIn(value any, theirs, ours string) any {
 	return value
 }
 
+// rename replaces an upstream's name of a repository where it stands as a name: not
+// within words, and of one part, which may be a word itself, only with a mark beside it
+// that sentences do not have.
 func rename(s, theirs, ours string) string {
-	if theirs == ours {
+	if theirs == ours || theirs == "" {
 		return s
 	}
-	return strings.ReplaceAll(s, theirs, ours)
+	var out strings.Builder
+	for {
+		before, after, found := strings.Cut(s, theirs)
+		if !found {
+			return out.String() + s
+		}
+		name := theirs
+		left, right := lastByte(cmp.Or(before, out.String())), after
+		if !goesOn(right) && !inName(left) && left != '.' && (strings.Contains(theirs, "/") || marked(left, right)) {
+			name = ours
+		}
+		out.WriteString(before + name)
+		s = after
+	}
+}
+
+// inName reports whether a byte goes on with a part of a name.
+func inName(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+}
+
+// goesOn reports whether a text goes on with a name that has begun: a dot may also end a
+// sentence.
+func goesOn(text string) bool {
+	text = strings.TrimLeft(text, ".")
+	return text != "" && inName(text[0])
+}
+
+// marked reports whether what is between left and right is quoted, a part of a path or a
+// reference, or all that there is.
+func marked(left byte, right string) bool {
+	const quotes = "\"'`/=@<>[]()"
+	switch {
+	case left == 0 && right == "", left == ':', left != 0 && strings.IndexByte(quotes, left) >= 0:
+		return true
+	case right == "":
+		return false
+	}
+	return strings.IndexByte(quotes, right[0]) >= 0 || right[0] == ':' && len(right) > 1 && right[1] != ' '
+}
+
+func lastByte(s string) byte {
+	if s == "" {
+		return 0
+	}
+	return s[len(s)-1]
 }
 
 func codeOf(status int, kind Kind) string {

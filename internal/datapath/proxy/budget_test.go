@@ -30,7 +30,7 @@ func TestAnswersInTimeWhenAllAreSilent(t *testing.T) {
 			b.SetFaults(faults)
 			digest, _ := blob(t, img)
 			got := s.get(blobPath(digest))
-			wantStatus(t, got, http.StatusBadGateway)
+			wantStatus(t, got, http.StatusServiceUnavailable)
 			if got.took > 4*time.Second {
 				t.Errorf("took %s, budget 2 s", got.took)
 			}
@@ -199,7 +199,7 @@ func TestDeadUpstreamOfNobodyElse(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{}, upstream.Upstream{Host: "127.0.0.1:1", Scheme: upstream.HTTPS, Path: "x"})
 	got := s.get(manifestPath)
-	wantStatus(t, got, http.StatusBadGateway)
+	wantStatus(t, got, http.StatusServiceUnavailable)
 	if m := got.errors(t)[0].Message; !strings.Contains(m, "127.0.0.1:1: dial tcp") {
 		t.Errorf("message %q", m)
 	}

@@ -18,8 +18,8 @@ func Example() {
 		w.WriteHeader(http.StatusTooManyRequests)
 	}))
 	defer limited.Close()
-	serving := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = fmt.Fprint(w, "what lies at ", r.URL.Path)
+	serving := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprint(w, "test") // which has the digest below
 	}))
 	defer serving.Close()
 	at := func(server *httptest.Server, path string) upstream.Upstream {
@@ -45,6 +45,6 @@ func Example() {
 	}
 
 	// Output:
-	// 200 what lies at /v2/mirror/tool/blobs/sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	// 200 test
 	// 404 {"errors":[{"code":"NAME_UNKNOWN","message":"no route for registry.d8-system.svc:5001/other/tool"}]}
 }

@@ -25,8 +25,9 @@ type failover struct {
 }
 
 type try struct {
-	target *target
-	probed bool
+	target  *target
+	probed  bool
+	corrupt bool // not asked: it gave other bytes
 }
 
 func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -35,6 +36,10 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 	var failed failures
 	tries := f.order(x)
 	for i, t := range tries {
+		if t.corrupt {
+			failed = append(failed, failure{target: t.target, outcome: judge.WrongDigest, reason: "a moment ago its bytes had another digest"})
+			continue
+		}
 		// A silent upstream may not use up the time of the next ones.
 		limit := time.Until(deadline) / time.Duration(len(tries)-i)
 		if t.probed && i < len(tries)-1 {
@@ -63,8 +68,12 @@ func (f failover) order(x *exchange) []try {
 		return []try{{target: x.route.targets[0]}}
 	}
 	now := time.Now()
-	var first, unwell, justBroken []try
+	var first, unwell, justBroken, corrupt []try
 	for _, t := range x.route.targets {
+		if x.pull.Kind == KindBlobs && t.corrupt.has(now, x.pull.Reference) {
+			corrupt = append(corrupt, try{target: t, corrupt: true})
+			continue
+		}
 		if t == x.broken {
 			justBroken = append(justBroken, try{target: t})
 			continue
@@ -76,7 +85,12 @@ func (f failover) order(x *exchange) []try {
 			first = append(first, try{target: t, probed: s == probing})
 		}
 	}
-	return slices.Concat(first, unwell, justBroken)
+	if len(corrupt) == len(x.route.targets) {
+		for i := range corrupt {
+			corrupt[i].corrupt = false // one of them may be right by now
+		}
+	}
+	return slices.Concat(first, unwell, justBroken, corrupt)
 }
 
 // ask sends the request to one upstream. The response that it returns is one
@@ -88,15 +102,16 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 		failure.outcome, failure.reason = judge.NotFound, reason
 		return nil, failure
 	}
-	p := newAttemptTimeout(out.Context(), limit)               // with the name of the repository there
+	p := newAttemptTimeout(out.Context(), limit) //nolint:contextcheck // it is that of req, with the name of the repository there
 	resp, err := t.transport.RoundTrip(out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
 	if err != nil {
 		err = p.explain(err)
 		p.end()
 		if req.Context().Err() == nil {
 			// Without a connection it cost us time, and will again.
-			failure.outcome, failure.reason = judge.OfError(err), err.Error()
-			if failure.outcome == judge.NoConnection {
+			failure.outcome, failure.reason = judge.OfError(err)
+			failure.wait = judge.WaitOf(err, time.Now())
+			if !failure.outcome.Reached() {
 				t.health.failed(time.Now(), f.probe, isLayer(req, x.pull))
 			}
 			f.note(t, failure.outcome, failure.reason)
@@ -105,7 +120,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 	}
 	failure.outcome, failure.reason = outcomeOf(resp, x.pull, out)
 	if failure.outcome == judge.Relayed {
-		failure.outcome, failure.reason = t.collect(resp, x.pull, out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
+		failure.outcome, failure.reason = t.collect(resp, x, out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
 	}
 	if failure.outcome == judge.Relayed {
 		if p.headerArrived() {
@@ -116,7 +131,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 		}
 		failure.outcome, failure.reason = judge.NoConnection, errNoAnswer.Error()
 	}
-	if failure.outcome == judge.NoConnection && req.Context().Err() == nil {
+	if !failure.outcome.Reached() && req.Context().Err() == nil {
 		failure.reason = p.explain(errors.New(failure.reason)).Error()
 		t.health.failed(time.Now(), f.probe, isLayer(req, x.pull))
 	}

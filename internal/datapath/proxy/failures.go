@@ -2,11 +2,14 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
 )
@@ -16,6 +19,7 @@ type failure struct {
 	target  *target
 	outcome judge.Outcome
 	reason  string
+	wait    time.Duration  // until it wants to be asked again; 0 if it did not say
 	resp    *http.Response // with its body in memory; nil when there was no answer
 }
 
@@ -31,24 +35,27 @@ func (f *failure) keepAnswer(resp *http.Response, req *http.Request) {
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(data))
 	resp.Request = req
-	f.resp = resp
+	f.resp, f.wait = resp, judge.Wait(resp.Header, time.Now())
 }
 
 type failures []failure
 
-// answer is what the client gets when no upstream served: the upstreams' own 404
-// or other 4xx if all said one of these, else an error that names each upstream.
-func (all failures) answer(req *http.Request, x *exchange) (*http.Response, error) {
-	count := map[judge.Outcome]int{}
+// decisive is what the client is told when nobody served; see the table in package
+// judge.
+func (all failures) decisive() judge.Outcome {
+	outcomes := make([]judge.Outcome, 0, len(all))
 	for _, f := range all {
-		count[f.outcome]++
+		outcomes = append(outcomes, f.outcome)
 	}
-	if count[judge.NotFound]+count[judge.Rejected] < len(all) || len(all) == 0 {
+	return judge.Decisive(outcomes)
+}
+
+// answer is what the client gets when no upstream served: the upstreams' own 404
+// or other 4xx if none said anything else, or an error that names each upstream.
+func (all failures) answer(req *http.Request, x *exchange) (*http.Response, error) {
+	want := all.decisive()
+	if want != judge.NotFound && want != judge.Rejected {
 		return nil, &unservedError{failures: all}
-	}
-	want := judge.NotFound
-	if count[judge.Rejected] > 0 {
-		want = judge.Rejected
 	}
 	x.served = x.route.targets[0]
 	for _, f := range all {
@@ -76,22 +83,30 @@ func (e *unservedError) Error() string {
 	return strings.Join(parts, "; ")
 }
 
-// allRateLimited reports whether every upstream said 429, and the Retry-After
-// to relay then.
-func (e *unservedError) allRateLimited() (after string, all bool) {
+// soon is what the client waits for an upstream that fails and does not say how long:
+// less than a registry needs to start anew.
+const soon = 5 * time.Second
+
+// wait is how long the client shall wait before it asks again: till the first upstream
+// may work again, and where all that could serve limit us till the last of them does.
+func (e *unservedError) wait(decisive judge.Outcome) time.Duration {
+	var longest, shortest time.Duration
 	for _, f := range e.failures {
-		if f.outcome != judge.RateLimited {
-			return "", false
-		}
-		if after == "" && f.resp != nil {
-			after = f.resp.Header.Get("Retry-After")
+		switch {
+		case f.outcome == judge.RateLimited:
+			longest = max(longest, f.wait)
+		case f.outcome.Temporary() && (shortest == 0 || cmp.Or(f.wait, soon) < shortest):
+			shortest = cmp.Or(f.wait, soon)
 		}
 	}
-	return after, len(e.failures) > 0
+	if decisive.Temporary() {
+		return shortest
+	}
+	return longest
 }
 
-// noUpstream answers when no upstream served: 429 if that is what all said,
-// else 502. Never 401 or 403: those would blame the client.
+// noUpstream answers when no upstream served, by the table in package judge. Never 401
+// or 403: those would blame the client.
 func noUpstream(w http.ResponseWriter, r *http.Request, err error) {
 	rec := recordFrom(r.Context())
 	rec.err = err
@@ -103,11 +118,12 @@ func noUpstream(w http.ResponseWriter, r *http.Request, err error) {
 	var detail []map[string]string
 	var unserved *unservedError
 	if errors.As(err, &unserved) {
-		if after, all := unserved.allRateLimited(); all {
-			status, code = http.StatusTooManyRequests, CodeTooManyRequests
-			if after != "" {
-				w.Header().Set("Retry-After", after)
-			}
+		decisive := unserved.failures.decisive()
+		if status = decisive.Status(); decisive == judge.RateLimited {
+			code = CodeTooManyRequests
+		}
+		if wait := unserved.wait(decisive); wait > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
 		}
 		for _, f := range unserved.failures {
 			detail = append(detail, map[string]string{"upstream": f.target.upstream.Host, "reason": f.reason})

@@ -37,6 +37,8 @@ type system struct {
 	server *httptest.Server
 	log    *syncBuffer
 	reg    *prometheus.Registry
+
+	metrics *Metrics
 }
 
 // start routes the fixed address to the upstreams, in that order.
@@ -47,7 +49,7 @@ func start(t *testing.T, cfg Config, upstreams ...upstream.Upstream) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Metrics = metrics
+	cfg.Metrics, s.metrics = metrics, metrics
 	cfg.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.table = NewTable(metrics)
 	t.Cleanup(s.table.Close)

@@ -3,8 +3,6 @@ package proxy
 import (
 	"net/http"
 	"net/http/httputil"
-	"net/url"
-	"strings"
 )
 
 // The allow-lists. What is not here does not pass: in the first no
@@ -20,7 +18,7 @@ var (
 	responseHeaders = []string{ //nolint:gochecknoglobals // a constant that Go cannot spell
 		"Accept-Ranges", "Cache-Control", "Content-Encoding", "Content-Length", "Content-Range", "Content-Type",
 		"Docker-Content-Digest", "Docker-Distribution-Api-Version", "Etag", "Last-Modified",
-		"Oci-Filters-Applied", "Oci-Subject", "Ratelimit-Limit", "Ratelimit-Remaining", "Retry-After",
+		"Oci-Filters-Applied", "Oci-Subject", "Ratelimit-Limit", "Ratelimit-Remaining",
 	}
 )
 
@@ -39,16 +37,14 @@ func keepOnlyPullHeaders(p *httputil.ProxyRequest) {
 // they know.
 func keepOnlyPullResponse(resp *http.Response) error {
 	x := exchangeFrom(resp.Request.Context())
-	links := resp.Header.Values("Link")
+	there := x.served.paths
+	links, _ := linksOf(resp, x.pull)
 	resp.Header = only(resp.Header, responseHeaders)
 	resp.Header.Set("Docker-Distribution-API-Version", "registry/2.0")
-	there := x.served.paths
-	theirs, _ := there.repositoryAt(x.route.name, x.pull.Repository)
 	for _, link := range links {
-		if mapped, ok := mapLink(link, there.root+"/"+theirs+"/", x.pull); ok {
-			resp.Header.Add("Link", mapped)
-		}
+		resp.Header.Add("Link", link)
 	}
+	theirs, _ := there.repositoryAt(x.route.name, x.pull.Repository)
 	if resp.StatusCode >= http.StatusBadRequest {
 		replaceErrorBody(resp, theirs, x.pull)
 		return nil
@@ -67,34 +63,4 @@ func only(header http.Header, names []string) http.Header {
 		}
 	}
 	return kept
-}
-
-// mapLink turns the upstream's `</v2/theirs/tags/list?last=x>; rel="next"`
-// into one with the client's name, and with its ns, which the client follows
-// the link without. A link that leads elsewhere is dropped. below is the path
-// of the repository there.
-func mapLink(link, below string, pull Pull) (string, bool) {
-	rest, ok := strings.CutPrefix(strings.TrimSpace(link), "<")
-	if !ok {
-		return "", false
-	}
-	address, params, ok := strings.Cut(rest, ">")
-	if !ok {
-		return "", false
-	}
-	to, err := url.Parse(address)
-	if err != nil {
-		return "", false
-	}
-	tail, ok := strings.CutPrefix(to.Path, below)
-	if !ok {
-		return "", false
-	}
-	query := to.Query()
-	query.Del("ns")
-	if pull.namespaced {
-		query.Set("ns", pull.Host)
-	}
-	mapped := url.URL{Path: "/v2/" + pull.Repository + "/" + tail, RawQuery: query.Encode()}
-	return "<" + mapped.String() + ">" + params, true
 }

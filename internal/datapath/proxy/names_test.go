@@ -104,17 +104,29 @@ func TestTagsAndLinksHaveTheClientsName(t *testing.T) {
 	if last := a.Requests()[len(a.Requests())-1]; last.Query != "n=2" {
 		t.Errorf("query %q", last.Query)
 	}
+	next2 := `</v2/` + repo + `/tags/list?last=v2&n=2&` + ns + `>; rel="next"`
 	for _, tc := range []struct{ link, want string }{
-		{`</v2/team/a/tool/tags/list?last=v2&n=2>; rel="next"`, `</v2/` + repo + `/tags/list?last=v2&n=2&` + ns + `>; rel="next"`},
-		{`<https://up.example.com/v2/team/a/tool/tags/list?n=2>; rel="next"`, `</v2/` + repo + `/tags/list?n=2&` + ns + `>; rel="next"`},
-		{`</v2/other/tool/tags/list>; rel="next"`, ""},
-		{`<https://evil.example.com/>; rel="next"`, ""},
-		{`garbage`, ""}, {`<%zz`, ""}, {`<http://[::1>; rel="next"`, ""},
+		{`</v2/team/a/tool/tags/list?last=v2&n=2>; rel="next"`, next2},
+		{`<https://up.example.com/v2/team/a/tool/tags/list?n=2&last=v2>; rel="next"`, next2},
+		// Relative to the list (RFC 8288), and of a registry that does not know its path.
+		{`<?last=v2&n=2>; rel="next"`, next2}, {`<list?last=v2&n=2>; rel=next`, next2}, {`</tags/list?n=2&last=v2>; REL = "next"`, next2},
+		{`<../tags/list?n=2&last=v2>`, next2}, {`</v2/other/tool/tags/list?n=2&last=v2>; rel="next"`, next2},
+		{`<?n=1>; rel="prev first"; title="a, b", <?last=v2&n=2>; anchor="/v2/team/a/tool"; rel="next"`, next2 + ` </v2/` + repo + `/tags/list?n=1&` + ns + `>; rel="prev first"`},
+		{`</style.css>; rel="preload"`, ""},
+		{`<https://evil.example.com/>; rel="next"`, "502"}, {`<>`, "502"},
+		{`garbage`, "502"}, {`<%zz`, "502"}, {`<http://[::1>; rel="next"`, "502"}, {`<?n=1>; rel="prev", </v2/>; rel="next"`, "502"},
+		{`<?last=` + strings.Repeat("x", maxQuery) + `>; rel="next"`, "502"},
 	} {
 		a.SetFaults(testregistry.Faults{Header: http.Header{"Link": {tc.link}}})
-		if got := s.get("/v2/" + repo + "/tags/list?n=2&" + ns).header.Get("Link"); got != tc.want {
-			t.Errorf("%s: %q, want %q", tc.link, got, tc.want)
+		got := s.get("/v2/" + repo + "/tags/list?n=2&" + ns)
+		if said := strings.Join(got.header.Values("Link"), " "); got.status == http.StatusOK && said != tc.want || got.status != http.StatusOK && tc.want != "502" {
+			t.Errorf("%.80s: %d %q, want %q", tc.link, got.status, said, tc.want)
 		}
+	}
+	// Two lines of the header are one list.
+	a.SetFaults(testregistry.Faults{Header: http.Header{"Link": {`<?n=1>; rel="prev"`, `<?last=v2&n=2>; rel="next"`}}})
+	if got := s.get("/v2/" + repo + "/tags/list?n=2&" + ns).header.Get("Link"); got != next2 {
+		t.Errorf("the first link is %s", got)
 	}
 }
 

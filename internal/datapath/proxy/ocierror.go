@@ -69,6 +69,9 @@ func writeBody(w http.ResponseWriter, r *http.Request, status int, body errorBod
 	h.Set("Content-Type", "application/json")
 	h.Set("Docker-Distribution-API-Version", "registry/2.0")
 	h.Del("Content-Length")
+	if status == http.StatusMethodNotAllowed {
+		h.Set("Allow", "GET, HEAD") // RFC 9110 demands it
+	}
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(append(body.encoded(), '\n')) // the client may be gone

@@ -30,14 +30,11 @@ func Prove(ctx context.Context, l layout.Layout) error {
 	asked := judge.Registry{Upstream: l.Target, Transport: transport}
 	err = asked.Image(ctx, l.Probe, []string{runtime.GOARCH})
 	if l.Active == l.Target {
-		switch judge.Of(err) {
-		case judge.NotFound, judge.RateLimited:
+		switch o := judge.Of(err); {
+		case o == judge.NotFound, o == judge.RateLimited:
 			return nil
-		case judge.Refused: // some refuse what they do not have
-			if asked.Ping(ctx) == nil {
-				return nil
-			}
-		default:
+		case o.Refusal() && asked.Ping(ctx) == nil: // some refuse what they do not have
+			return nil
 		}
 	}
 	if err != nil {
@@ -67,7 +64,7 @@ func ProveAgain(ctx context.Context, l layout.Layout) error {
 // images that it has. That pulls fail is said elsewhere, see Table.Failing.
 func Stands(l layout.Layout, err error) bool {
 	var said *judge.Error
-	return err == nil || l.Active == l.Target && errors.As(err, &said) && said.Outcome != judge.NoConnection
+	return err == nil || l.Active == l.Target && errors.As(err, &said) && said.Outcome.Reached()
 }
 
 // ProofOf names what Prove proves: nothing is proved for another target, other

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -55,14 +56,15 @@ func (c Config) withDefaults() Config {
 // NewTransport.
 func New(table *Table, cfg Config) http.Handler {
 	cfg = cfg.withDefaults()
+	pool := &buffers{}
 	forward := &httputil.ReverseProxy{
 		Rewrite: keepOnlyPullHeaders,
 		// resume is around failover: a body that breaks goes on from the next
 		// upstream.
-		Transport:      resume{next: failover{budget: cfg.Budget, stall: cfg.Stall, probe: cfg.Probe, metrics: cfg.Metrics}},
+		Transport:      resume{next: failover{budget: cfg.Budget, stall: cfg.Stall, probe: cfg.Probe, metrics: cfg.Metrics}, pool: pool},
 		ModifyResponse: keepOnlyPullResponse,
 		FlushInterval:  -1, // layers are streamed, never collected
-		BufferPool:     &buffers{},
+		BufferPool:     pool,
 		ErrorHandler:   noUpstream,
 		ErrorLog:       slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 	}
@@ -94,6 +96,7 @@ func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
 		if !ok && table.Generation() == 0 {
 			// Whether there is a route is not known yet: 503, which says nothing
 			// about the image.
+			w.Header().Set("Retry-After", strconv.Itoa(int(soon.Seconds())))
 			WriteError(w, r, http.StatusServiceUnavailable, CodeUnavailable, "no layout yet")
 			return
 		}
@@ -116,6 +119,18 @@ type exchange struct {
 	// served is the upstream whose answer is being read; broken is the one whose
 	// answer ended too early, which is tried last.
 	served, broken *target
+	proved         bool // the answer has the right digest
+}
+
+// others reports whether more than one upstream may be asked for the pull.
+func (x *exchange) others() bool {
+	may := 0
+	for _, t := range x.route.targets {
+		if t.paths.allows(x.pull) {
+			may++
+		}
+	}
+	return may > 1
 }
 
 type exchangeKey struct{}
@@ -132,7 +147,6 @@ func pong(w http.ResponseWriter, _ *http.Request) {
 }
 
 func notAllowed(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Allow", "GET, HEAD")
 	WriteError(w, r, http.StatusMethodNotAllowed, CodeUnsupported, "this registry only serves pulls")
 }
 

@@ -43,7 +43,7 @@ var (
 
 const (
 	maxRepository = 255
-	maxQuery      = 2048
+	maxQuery      = 8 << 10 // the next page of a list is asked for by tokens of a few KiB
 )
 
 // Parse understands a pull request. Its errors carry the status and OCI code to

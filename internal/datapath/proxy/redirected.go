@@ -1,12 +1,12 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"sync"
 
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -23,7 +23,7 @@ type redirected struct {
 func (r redirected) RoundTrip(req *http.Request) (*http.Response, error) {
 	via, away := r.authorized, false
 	head := req.Method == http.MethodHead
-	for range maxRedirect + 1 {
+	for followed := 0; followed <= maxRedirect; {
 		resp, err := via.RoundTrip(req)
 		if err != nil {
 			return nil, err
@@ -48,6 +48,7 @@ func (r redirected) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, fmt.Errorf("redirect of %s: %w", req.URL.Host, err)
 		}
+		followed++
 		// It stays so, also if that server sends us back.
 		if away = away || !regauth.SameServer(r.origin, to); away {
 			via = r.others.at(to)
@@ -56,7 +57,7 @@ func (r redirected) RoundTrip(req *http.Request) (*http.Response, error) {
 		req.URL, req.Host = to, ""
 		req.Header.Del("Authorization")
 	}
-	return nil, fmt.Errorf("redirect of %s: more than %d", r.origin.Host, maxRedirect)
+	return nil, judge.Errorf(judge.Nonsense, "redirect of %s: more than %d", r.origin.Host, maxRedirect)
 }
 
 func refusesHead(status int) bool {
@@ -95,11 +96,11 @@ func (s *strangers) at(to *url.URL) http.RoundTripper {
 // it: signed URLs are secrets.
 func (r redirected) follow(req *http.Request, location string) (*url.URL, error) {
 	if location == "" {
-		return nil, errors.New("no Location")
+		return nil, judge.Errorf(judge.Nonsense, "no Location")
 	}
 	to, err := req.URL.Parse(location)
 	if err != nil {
-		return nil, errors.New("malformed Location")
+		return nil, judge.Errorf(judge.Nonsense, "malformed Location")
 	}
 	if err := regauth.ValidateHop(r.origin, to); err != nil {
 		return nil, err

@@ -6,15 +6,20 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/judge"
 )
 
 // resume continues a body that broke or went silent, with Range, from the next
 // upstream. It does so only where a digest says that the bytes are the same;
-// the client verifies them, so nothing is collected here.
-type resume struct{ next failover }
+// they are verified by the client, and where there are several upstreams here, see
+// verifiedBody.
+type resume struct {
+	next failover
+	pool *buffers
+}
 
 func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 	answer, err := r.next.RoundTrip(req)
@@ -31,9 +36,14 @@ func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	x := exchangeFrom(req.Context())
 	digest, known := digestOf(x.pull, resp)
-	part, ok := partOf(resp)
-	if known && ok {
-		resp.Body = &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: resp.Body, part: part}
+	part, ok := judge.PartOf(resp)
+	if !known || !ok {
+		return resp, nil
+	}
+	resumed := &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: resp.Body, part: part, piece: part.End}
+	resp.Body = resumed
+	if x.pull.Kind == KindBlobs && resp.StatusCode == http.StatusOK && !x.proved && x.others() {
+		resp.Body = verified(resumed, digest, r.pool)
 	}
 	return resp, nil
 }
@@ -66,59 +76,36 @@ func digestOf(pull Pull, resp *http.Response) (string, bool) {
 	}
 }
 
-// part is which bytes of the whole a body holds.
-type part struct {
-	at    int64 // the next one to come
-	end   int64 // one past the last; -1 when unknown
-	total int64 // of the whole; -1 when unknown
-}
-
-var contentRange = regexp.MustCompile(`^bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)$`)
-
-// partOf understands 200 and a 206 of one range.
-func partOf(resp *http.Response) (part, bool) {
-	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return part{}, false // offsets would be those of the encoded form
-	}
-	switch resp.StatusCode {
-	case http.StatusOK:
-		return part{end: resp.ContentLength, total: resp.ContentLength}, true
-	case http.StatusPartialContent:
-		m := contentRange.FindStringSubmatch(resp.Header.Get("Content-Range"))
-		if m == nil {
-			return part{}, false
-		}
-		first, last := number(m[1]), number(m[2])
-		return part{at: first, end: last + 1, total: number(m[3])}, last >= first
-	default:
-		return part{}, false
-	}
-}
-
-// number is -1 for a star; any other text of the pattern is a number.
-func number(s string) int64 {
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return -1
-	}
-	return n
-}
-
 // resumedBody reads as one body what may come in several pieces.
 type resumedBody struct {
 	next     failover
 	req      *http.Request
 	exchange *exchange
 	body     io.ReadCloser
-	part     part
-	tried    int // continuations since the last byte
-	rounds   int // how often since then all upstreams were asked
+	part     judge.Part // what is still to come
+	piece    int64      // where the body of the moment ends, if it is whole; -1 when unknown
+	tried    int        // continuations since the last byte
+	rounds   int        // how often since then all upstreams were asked
+
+	// left is when the last Read returned, and away how long the client took between
+	// the Reads of this piece.
+	left time.Time
+	away time.Duration
 }
 
 func (b *resumedBody) Read(p []byte) (int, error) {
+	if !b.left.IsZero() {
+		b.away += time.Since(b.left)
+	}
+	n, err := b.read(p)
+	b.left = time.Now()
+	return n, err
+}
+
+func (b *resumedBody) read(p []byte) (int, error) {
 	for {
 		n, err := b.body.Read(p)
-		b.part.at += int64(n)
+		b.part.At += int64(n)
 		if n > 0 {
 			b.tried, b.rounds = 0, 0
 			if errors.Is(err, io.EOF) && b.complete() {
@@ -141,7 +128,7 @@ func (b *resumedBody) Read(p []byte) (int, error) {
 	}
 }
 
-func (b *resumedBody) complete() bool { return b.part.end < 0 || b.part.at >= b.part.end }
+func (b *resumedBody) complete() bool { return b.part.End < 0 || b.part.At >= b.part.End }
 
 func (b *resumedBody) Close() error { return b.body.Close() }
 
@@ -150,11 +137,10 @@ func (b *resumedBody) continueBody(why error) error {
 	x := b.exchange
 	_ = b.body.Close() // it is broken already
 	b.body = http.NoBody
-	x.served.health.failed(time.Now(), b.next.probe, x.pull.Kind == KindBlobs)
+	b.blame(why)
 	var last error
 	for b.mayTryAgain() {
 		b.tried++
-		x.broken = x.served
 		x.record.resumed++
 		b.next.metrics.resumed()
 		resp, err := b.next.RoundTrip(b.remainingRequest())
@@ -164,8 +150,23 @@ func (b *resumedBody) continueBody(why error) error {
 			return nil
 		}
 		last = err // not all: a long outage has many
+		x.broken = x.served
 	}
-	return fmt.Errorf("body of %s ended at byte %d: %w", x.pull.Reference, b.part.at, errors.Join(why, last))
+	return fmt.Errorf("body of %s ended at byte %d: %w", x.pull.Reference, b.part.At, errors.Join(why, last))
+}
+
+// blame notes that the upstream broke the body, unless it is not to blame: it may
+// have sent all that it said it would, or given up a client that takes its time. Others
+// must not wait for that client.
+func (b *resumedBody) blame(why error) {
+	x := b.exchange
+	if errors.Is(why, io.EOF) && b.part.At == b.piece {
+		return
+	}
+	x.broken = x.served
+	if b.away < b.next.stall || errors.Is(why, errNoAnswer) {
+		x.served.health.failed(time.Now(), b.next.probe, x.pull.Kind == KindBlobs)
+	}
 }
 
 // mayTryAgain waits until the next try is due, and reports whether there is one.
@@ -195,37 +196,43 @@ func (b *resumedBody) remainingRequest() *http.Request {
 	for _, name := range []string{"If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
 		req.Header.Del(name)
 	}
-	span := "bytes=" + strconv.FormatInt(b.part.at, 10) + "-"
-	if b.part.end >= 0 {
-		span += strconv.FormatInt(b.part.end-1, 10)
+	span := "bytes=" + strconv.FormatInt(b.part.At, 10) + "-"
+	if b.part.End >= 0 {
+		span += strconv.FormatInt(b.part.End-1, 10)
 	}
 	req.Header.Set("Range", span)
 	return req
 }
 
-// takeOver makes the body of an answer to remainingRequest ours.
+// takeOver makes the body of an answer to remainingRequest ours. It may hold less than
+// the rest, and then what is missing is asked for again.
 func (b *resumedBody) takeOver(resp *http.Response) error {
-	got, ok := partOf(resp)
+	got, ok := judge.PartOf(resp)
 	var err error
 	switch {
 	case !ok:
 		err = errors.New(resp.Status)
-	case got.at > b.part.at, got.total >= 0 && b.part.total >= 0 && got.total != b.part.total:
+	case got.At > b.part.At, got.Total >= 0 && b.part.Total >= 0 && got.Total != b.part.Total:
 		err = errors.New("it has other bytes")
+	case b.part.End < 0 && got.Total < 0 && resp.StatusCode == http.StatusPartialContent:
+		err = errors.New("it does not say how many bytes there are")
 	default:
 		// Without Range there, read again what the client has already.
-		_, err = io.CopyN(io.Discard, resp.Body, b.part.at-got.at)
+		_, err = io.CopyN(io.Discard, resp.Body, b.part.At-got.At)
 	}
 	if err != nil {
 		_ = resp.Body.Close()
 		return fmt.Errorf("%s: cannot continue: %w", b.exchange.served.upstream.Host, err)
 	}
-	if b.part.end < 0 {
-		b.part.end, b.part.total = got.end, got.total
+	if b.part.Total < 0 {
+		b.part.Total = got.Total
 	}
-	b.body = resp.Body
-	if b.part.end >= 0 {
-		b.body = limitedBody{io.LimitReader(resp.Body, b.part.end-b.part.at), resp.Body}
+	if b.part.End < 0 {
+		b.part.End = b.part.Total
+	}
+	b.body, b.piece, b.away = resp.Body, got.End, 0
+	if b.part.End >= 0 {
+		b.body = limitedBody{io.LimitReader(resp.Body, b.part.End-b.part.At), resp.Body}
 	}
 	return nil
 }

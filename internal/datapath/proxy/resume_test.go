@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -145,7 +146,7 @@ func TestTruncatedBodyIsNeverPassedOffAsWhole(t *testing.T) {
 	a, _, img := pair(t, testregistry.Options{})
 	s := start(t, Config{Budget: time.Second}, a.Upstream("team/a"))
 	first := true
-	a.SetFaults(testregistry.Faults{CutAfter: 100_000, Match: func(*http.Request) bool {
+	a.SetFaults(testregistry.Faults{CutAfter: 1000, Match: func(*http.Request) bool {
 		defer func() { first = false }()
 		if !first {
 			go a.Stop() // dead for good while the body is under way
@@ -185,20 +186,20 @@ func TestOtherBytesAreNotJoined(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
-		wanted part
+		wanted judge.Part
 		header string
 		status int
 		length int64
 		ok     bool
 	}{
-		{"fits", part{at: 10, end: 100, total: 100}, "bytes 10-99/100", 206, 90, true},
-		{"total unknown", part{at: 10, end: 100, total: 100}, "bytes 10-99/*", 206, 90, true},
-		{"other total", part{at: 10, end: 100, total: 100}, "bytes 10-99/101", 206, 90, false},
-		{"starts later", part{at: 10, end: 100, total: 100}, "bytes 11-99/100", 206, 89, false},
-		{"whole, other size", part{at: 10, end: 100, total: 100}, "", 200, 99, false},
-		{"no range in it", part{at: 10, end: 100, total: 100}, "bytes */100", 206, 0, false},
-		{"backwards", part{at: 10, end: 100, total: 100}, "bytes 10-9/100", 206, 0, false},
-		{"not there any more", part{at: 10, end: 100, total: 100}, "", 404, 0, false},
+		{"fits", judge.Part{At: 10, End: 100, Total: 100}, "bytes 10-99/100", 206, 90, true},
+		{"total unknown", judge.Part{At: 10, End: 100, Total: 100}, "bytes 10-99/*", 206, 90, true},
+		{"other total", judge.Part{At: 10, End: 100, Total: 100}, "bytes 10-99/101", 206, 90, false},
+		{"starts later", judge.Part{At: 10, End: 100, Total: 100}, "bytes 11-99/100", 206, 89, false},
+		{"whole, other size", judge.Part{At: 10, End: 100, Total: 100}, "", 200, 99, false},
+		{"no range in it", judge.Part{At: 10, End: 100, Total: 100}, "bytes */100", 206, 0, false},
+		{"backwards", judge.Part{At: 10, End: 100, Total: 100}, "bytes 10-9/100", 206, 0, false},
+		{"not there any more", judge.Part{At: 10, End: 100, Total: 100}, "", 404, 0, false},
 	} {
 		resp := &http.Response{StatusCode: tc.status, ContentLength: tc.length, Header: http.Header{}, Body: http.NoBody}
 		if tc.header != "" {

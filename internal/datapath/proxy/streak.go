@@ -38,7 +38,7 @@ func (s *streak) note(now time.Time, o judge.Outcome, reason string) {
 	switch o {
 	case judge.Relayed:
 		s.count = 0
-	case judge.NotFound, judge.Rejected, judge.RateLimited, judge.Refused:
+	case judge.NotFound, judge.Rejected, judge.RateLimited, judge.Refused, judge.RefusedElsewhere:
 	default:
 		if s.count == 0 {
 			s.since = now

@@ -25,6 +25,7 @@ type target struct {
 	transport *Transport
 	health    health
 	streak    streak
+	corrupt   corrupt
 }
 
 func newTarget(u upstream.Upstream) (*target, error) {

@@ -75,10 +75,12 @@ func newTransport(m upstream.Mirror) (*Transport, error) {
 		// HTTP/1.1 only: one connection per layer is faster for large bodies,
 		// and a broken one takes no other layer with it.
 		ForceAttemptHTTP2: false,
+
+		OnProxyConnectResponse: proxyAnswered,
 	}
-	var own http.RoundTripper = base
+	var own http.RoundTripper = onlyHTTP2{base}
 	if len(m.Header) > 0 {
-		own = headed{origin: origin, header: m.Header, next: base}
+		own = headed{origin: origin, header: m.Header, next: own}
 	}
 	return &Transport{
 		upstream: u,
@@ -86,9 +88,21 @@ func newTransport(m upstream.Mirror) (*Transport, error) {
 		chain: redirected{
 			origin:     origin,
 			authorized: regauth.NewTransport(u, m.Root, own),
-			others:     &strangers{base: base},
+			others:     &strangers{base: onlyHTTP2{base}},
 		},
 	}, nil
+}
+
+// proxyAnswered names the HTTP proxy where net/http would only say what it answered.
+func proxyAnswered(_ context.Context, via *url.URL, _ *http.Request, resp *http.Response) error {
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		return nil
+	case judge.Passing(resp.StatusCode):
+		return fmt.Errorf("the HTTP proxy %s on the way: %s", via.Host, resp.Status)
+	default:
+		return judge.Errorf(judge.Blocked, "the HTTP proxy %s on the way refused: %s", via.Host, resp.Status)
+	}
 }
 
 // tlsOf says which certificates we believe of a registry, and which we show.
@@ -97,7 +111,10 @@ func tlsOf(m upstream.Mirror) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(maxSessions)}
+	cfg := &tls.Config{
+		RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(maxSessions),
+		NextProtos: []string{"http/1.1"}, // said, a server that has none refuses it, else it only hangs up
+	}
 	cfg.InsecureSkipVerify = m.SkipVerify // only a user's own file can say so, never a layout
 	for i, c := range m.ClientCerts {
 		pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))

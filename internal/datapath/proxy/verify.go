@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -24,41 +22,54 @@ func outcomeOf(resp *http.Response, pull Pull, sent *http.Request) (judge.Outcom
 		len(said) == len(pull.Reference) && said != pull.Reference {
 		return judge.WrongDigest, "answered with another digest"
 	}
-	if judge.WebPage(resp.Header) && (said == "" || said != pull.Reference) {
-		return judge.ServerError, "answered with a web page"
-	}
-	if resp.StatusCode == http.StatusPartialContent && sent.Header.Get("Range") == "" {
-		return judge.ServerError, "answered with a part, and the whole was asked for"
+	whole := resp.StatusCode == http.StatusOK && isLayer(sent, pull) // its bytes decide, see collectBlob
+	if judge.WebPage(resp.Header) && !whole && (said == "" || said != pull.Reference) {
+		return judge.Nonsense, "answered with a web page"
 	}
 	return judge.Relayed, ""
 }
 
 // collect reads what will not be streamed, while the time for the header still
-// runs: a manifest, which is judged; tags and errors, which are rewritten. sent is the
-// request that was answered.
-func (t *target) collect(resp *http.Response, pull Pull, sent *http.Request) (judge.Outcome, string) {
-	get := sent.Method == http.MethodGet
+// runs: a manifest or a list, which is judged, and errors, which are rewritten. sent is
+// the request that was answered.
+func (t *target) collect(resp *http.Response, x *exchange, sent *http.Request) (judge.Outcome, string) {
+	pull, whole := x.pull, resp.StatusCode == http.StatusOK
 	switch {
-	case pull.Kind == KindManifests && resp.StatusCode == http.StatusOK:
+	case pull.Kind == KindManifests && whole:
 		return t.collectManifest(resp, pull, sent)
-	case get && resp.StatusCode >= http.StatusBadRequest:
-		return readWhole(resp, maxErrorBody, "error")
-	case get && resp.StatusCode == http.StatusOK && pull.Kind == KindTags:
-		return readWhole(resp, maxTagsBody, "list of tags")
+	case sent.Method != http.MethodGet:
+		return judge.Relayed, ""
+	case pull.Kind == KindBlobs && whole:
+		return collectBlob(resp, x)
+	case !whole && resp.StatusCode < http.StatusBadRequest:
+		return judge.Relayed, ""
 	}
-	return judge.Relayed, ""
-}
-
-func readWhole(resp *http.Response, limit int64, what string) (judge.Outcome, string) {
-	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	switch {
-	case err != nil:
-		return judge.NoConnection, fmt.Sprintf("read the %s: %v", what, err)
-	case int64(len(data)) > limit:
-		return judge.ServerError, fmt.Sprintf("the %s is larger than %d bytes", what, limit)
+	data, err := collectJSON(resp, pull)
+	if err != nil {
+		return judge.OfError(err)
 	}
 	resp.Body = limitedBody{bytes.NewReader(data), resp.Body}
 	return judge.Relayed, ""
+}
+
+// collectJSON reads an error or a list.
+func collectJSON(resp *http.Response, pull Pull) (data []byte, err error) {
+	switch {
+	case resp.StatusCode >= http.StatusBadRequest:
+		return judge.ReadWhole(resp, maxErrorBody, "error")
+	case pull.Kind == KindReferrers:
+		if data, err = judge.ReadWhole(resp, judge.Limit, "list of referrers"); err == nil {
+			err = judge.Referrers(resp.Header, data)
+		}
+	default:
+		if data, err = judge.ReadWhole(resp, maxTagsBody, "list of tags"); err == nil {
+			err = judge.Tags(data)
+		}
+	}
+	if _, reason := linksOf(resp, pull); reason != "" && err == nil {
+		err = judge.Errorf(judge.Nonsense, "%s", reason)
+	}
+	return data, err
 }
 
 // collectManifest reads a manifest and judges it. containerd does the same, but then
@@ -82,24 +93,18 @@ func (t *target) collectManifest(resp *http.Response, pull Pull, sent *http.Requ
 		defer func() { _ = got.Body.Close() }()
 		body = got
 	}
-	data, err := judge.ReadBody(body.Body)
-	if err != nil && !errors.Is(err, judge.ErrLarge) {
-		if said, known := digestOf(pull, resp); body == resp && known && said != digest {
-			// What a tag meant here is known: the rest comes by digest, see resume.
-			resp.Body = limitedBody{io.MultiReader(bytes.NewReader(data), broken{err}), resp.Body}
-			return judge.Relayed, ""
-		}
-		return judge.NoConnection, err.Error()
+	data, err := judge.ReadBody(body)
+	if said, known := digestOf(pull, resp); err != nil && data != nil && body == resp && known && said != digest {
+		// What a tag meant here is known: the rest comes by digest, see resume.
+		resp.Body = limitedBody{io.MultiReader(bytes.NewReader(data), broken{err}), resp.Body}
+		return judge.Relayed, ""
 	}
 	var manifest judge.Manifest
 	if err == nil {
 		manifest, err = judge.Read(body.Header, data, digest)
 	}
-	switch {
-	case errors.Is(err, judge.ErrDigest):
-		return judge.WrongDigest, err.Error()
-	case err != nil:
-		return judge.ServerError, err.Error()
+	if err != nil {
+		return judge.OfError(err)
 	}
 	describe(resp, manifest, data, digest)
 	if body == resp {
@@ -115,7 +120,8 @@ func (t *target) getInstead(pull Pull, head *http.Request) (*http.Response, judg
 	asked.Method = http.MethodGet
 	got, err := t.transport.RoundTrip(asked)
 	if err != nil {
-		return nil, judge.OfError(err), err.Error()
+		outcome, reason := judge.OfError(err)
+		return nil, outcome, reason
 	}
 	outcome, reason := outcomeOf(got, pull, asked)
 	if outcome != judge.Relayed || got.StatusCode != http.StatusOK {
@@ -139,8 +145,7 @@ func describe(resp *http.Response, m judge.Manifest, data []byte, digest string)
 	}
 	resp.Header.Set("Content-Type", m.MediaType)
 	resp.Header.Set("Docker-Content-Digest", judge.DigestLike(digest, data))
-	if resp.Header.Get("Content-Encoding") == "" {
-		resp.ContentLength = int64(len(data))
-		resp.Header.Set("Content-Length", strconv.Itoa(len(data)))
-	}
+	resp.Header.Del("Content-Encoding") // what was read is decoded
+	resp.ContentLength = int64(len(data))
+	resp.Header.Set("Content-Length", strconv.Itoa(len(data)))
 }

@@ -36,9 +36,9 @@ func TestManifestsByDigestAreVerified(t *testing.T) {
 			}
 			path := "/v2/" + repo + "/manifests/" + hash.String() + "?" + ns
 			wantBlob(t, s.get(path), want)
-			b.Stop()
+			s.swap(2, a.Upstream("team/a"))
 			got := s.get(path)
-			wantStatus(t, got, http.StatusBadGateway)
+			wantStatus(t, got, map[string]int{"cut": http.StatusServiceUnavailable, "wrong bytes": http.StatusBadGateway}[name])
 			if m := got.errors(t)[0].Message; !strings.Contains(m, "manifest") {
 				t.Errorf("message %q", m)
 			}

@@ -112,7 +112,7 @@ func (s *tokens) forget(req tokenRequest, token string) {
 func (t *Transport) fetchToken(ctx context.Context, ask tokenRequest) (string, time.Duration, error) {
 	realm, err := url.Parse(ask.realm)
 	if err != nil {
-		return "", 0, errors.New("token realm is not a URL")
+		return "", 0, &TokenError{Host: "of " + t.origin.Host, text: "its realm is not a URL"}
 	}
 	if err := ValidateHop(t.origin, realm); err != nil {
 		return "", 0, fmt.Errorf("token realm: %w", err)
@@ -131,12 +131,15 @@ func (t *Transport) fetchToken(ctx context.Context, ask tokenRequest) (string, t
 	realm.Fragment = ""
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, realm.String(), nil)
 	if err != nil {
-		return "", 0, errors.New("token realm is not a URL")
+		return "", 0, &TokenError{Host: "of " + t.origin.Host, text: "its realm is not a URL"}
 	}
 	if h := t.basicHeader(); h != "" {
 		req.Header.Set("Authorization", h)
 	}
 	resp, err := t.askRealm(req)
+	if said := (*TokenError)(nil); errors.As(err, &said) {
+		return "", 0, err // which names it
+	}
 	if err != nil {
 		return "", 0, fmt.Errorf("token server %s: %w", realm.Host, err)
 	}
@@ -169,7 +172,7 @@ func (t *Transport) askRealm(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.URL, req.Host = to, ""
 	}
-	return nil, fmt.Errorf("more than %d redirects", mostRealmRedirects)
+	return nil, &TokenError{Host: req.URL.Host, text: fmt.Sprintf("more than %d redirects", mostRealmRedirects)}
 }
 
 // readToken reads a token server's answer. shown says whether it was shown our
@@ -184,7 +187,7 @@ func readToken(host string, resp *http.Response, shown bool) (string, time.Durat
 		}
 		return "", 0, &RefusedError{Host: "token server " + host, Status: resp.StatusCode, Reason: reason}
 	default:
-		return "", 0, fmt.Errorf("token server %s: %s", host, resp.Status)
+		return "", 0, &TokenError{Host: host, Status: resp.StatusCode, Header: resp.Header, text: resp.Status}
 	}
 	var answer struct {
 		Token       string          `json:"token"`
@@ -193,11 +196,11 @@ func readToken(host string, resp *http.Response, shown bool) (string, time.Durat
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxTokenAnswer)).Decode(&answer); err != nil {
 		// The decoder's own error may quote the answer, and so the token.
-		return "", 0, fmt.Errorf("token server %s: the answer is not JSON", host)
+		return "", 0, &TokenError{Host: host, Status: resp.StatusCode, text: "the answer is not JSON"}
 	}
 	token := cmp.Or(answer.Token, answer.AccessToken)
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", 0, fmt.Errorf("token server %s: no usable token in the answer", host)
+		return "", 0, &TokenError{Host: host, Status: resp.StatusCode, text: "no usable token in the answer"}
 	}
 	return token, lifeOf(answer.ExpiresIn), nil
 }

@@ -30,6 +30,17 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s: %s (%d %s)", e.Host, e.Reason, e.Status, http.StatusText(e.Status))
 }
 
+// TokenError says that a token server answered, refused nobody, and gave no token.
+type TokenError struct {
+	Host   string
+	Status int
+	Header http.Header
+	text   string
+}
+
+// Error names the host and what it answered.
+func (e *TokenError) Error() string { return "token server " + e.Host + ": " + e.text }
+
 // Transport is an http.RoundTripper that speaks to one upstream with its
 // credentials. It learns from challenges how the registry wants them and keeps
 // tokens, each for what it is good for, until shortly before they expire.

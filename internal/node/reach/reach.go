@@ -80,7 +80,7 @@ func (c *Checker) Check(ctx context.Context, r *report.Report, l layout.Layout) 
 			status.Message = report.Brief(a.err)
 			if a.target {
 				ok = proxy.Stands(l, a.err)
-				status.Failing = l.Active == l.Target && judge.Of(a.err) == judge.Refused
+				status.Failing = l.Active == l.Target && judge.Of(a.err).Refusal()
 				r.Problemf("target %s: %s", a.registry, status.Message)
 			}
 		}
@@ -97,7 +97,7 @@ func (c *Checker) ask(ctx context.Context, l layout.Layout) []answer {
 		names[key] = u.String()
 		a, ok := c.known[key]
 		age := c.now().Sub(a.at)
-		soon := target && judge.Of(a.err) != judge.Refused && judge.Of(a.err) != judge.RateLimited
+		soon := target && !judge.Of(a.err).Refusal() && judge.Of(a.err) != judge.RateLimited
 		if !ok || age >= c.interval || a.err != nil && (soon || age >= deadAgain) {
 			due[key] = ask
 		}

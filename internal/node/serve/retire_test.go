@@ -9,7 +9,7 @@ import (
 )
 
 // dead is a registry that refuses connections at once: whether a name is
-// routed shows in the answer, 502 or 404.
+// routed shows in the answer, 503 or 404.
 func dead(path string) upstream.Upstream {
 	return upstream.Upstream{Host: "127.0.0.1:1", Path: path, Scheme: upstream.HTTP}
 }

@@ -1,0 +1,47 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/d8-registry/registry/internal/datapath/judge"
+)
+
+// onlyHTTP2 explains an EOF by asking a server of an upstream which protocols it has:
+// one that speaks HTTP/2 only takes our connection and hangs up without a word.
+type onlyHTTP2 struct{ base *http.Transport }
+
+func (o onlyHTTP2) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := o.base.RoundTrip(req)
+	if err == nil || req.URL.Scheme != "https" || !errors.Is(err, io.EOF) {
+		return resp, err
+	}
+	address := addressOf(req.URL)
+	if o.negotiates(req.Context(), address, "h2") && !o.negotiates(req.Context(), address, "http/1.1") {
+		return nil, judge.Errorf(judge.Blocked, "%s speaks HTTP/2 only, and HTTP/1.1 is needed: %w", req.URL.Host, err)
+	}
+	return nil, err
+}
+
+// negotiates reports whether a server agrees to a protocol. Through an HTTP proxy it is
+// not asked.
+func (o onlyHTTP2) negotiates(ctx context.Context, address, protocol string) bool {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	plain, err := o.base.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = plain.Close() }()
+	cfg := o.base.TLSClientConfig.Clone()
+	cfg.NextProtos = []string{protocol}
+	if cfg.ServerName, _, err = net.SplitHostPort(address); err != nil {
+		return false
+	}
+	conn := tls.Client(plain, cfg)
+	return conn.HandshakeContext(ctx) == nil && conn.ConnectionState().NegotiatedProtocol == protocol
+}
