@@ -20,6 +20,7 @@ func TestWhatIsDangerousStaysVisible(t *testing.T) {
 		{switchover.Target{Mode: switchover.Unmanaged, Upstream: upstream.Upstream{Host: "r.io", Scheme: upstream.HTTPS, Credentials: secret}}, nil},
 		{switchover.Target{}, nil},
 		{switchover.Target{Mode: switchover.Unmanaged, Upstream: upstream.Upstream{Host: "r.io", Path: "d8", Scheme: upstream.HTTP, Credentials: secret}}, []string{"http://r.io/d8 travels in clear text"}},
+		{switchover.Target{Mode: switchover.Direct, Upstream: upstream.Upstream{Host: "r.io", Path: "d8", Scheme: upstream.HTTP, Provided: true}}, []string{"in clear text"}},
 		{switchover.Target{Mode: switchover.Direct, Upstream: upstream.Upstream{Host: "r.io", Scheme: upstream.HTTP, Credentials: secret}}, []string{"in clear text", "no path"}},
 	} {
 		got := dangers(c.target)

@@ -23,11 +23,11 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 		return nil, progress, err
 	}
 	o := &v.Observed
+	o.Published = state.Published(v.Layout)
 	if err = r.specs.observe(ctx, r.cluster.Live, v); err != nil {
 		return nil, progress, err
 	}
 	o.Now = r.cluster.Now()
-	o.Published = state.Published(v.Layout)
 	o.ProxyPublished = state.LayoutIn(v.OwnSecret(v1alpha1.SecretProxy), v1alpha1.KeyProxyLayout)
 	o.Nodes = r.nodes.Observe(v.Snapshot, doc.SafeGeneration > 0, o.Now)
 	o.Check, o.Compared = r.images.runner.Report(), r.images.runner.Compared()

@@ -181,26 +181,34 @@ func TestCredentialsChangeDuringASwitch(t *testing.T) {
 }
 
 // TestAPluginThatFails: settings without credentials are not followed before there are
-// some, and the last good ones are used as long as they last. Module registry says why,
-// and shows nothing of what the plugin says.
+// some, and the last good ones are used as long as they last: by the next leader too, and
+// if the state is lost in the middle of a switch. Module registry says why, and shows
+// nothing of what the plugin says.
 func TestAPluginThatFails(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	p := credplugin.New(t, c.b.Host())
+	a, b := c.upstreamA(), c.upstreamB()
+	p := credplugin.New(t, a.Host, b.Host)
 	c.cfg.CredentialProviders, c.cfg.CredentialPlugins, c.cfg.CredentialsSoonest = p.Config, p.Dir, 100*time.Millisecond
 	fails := credplugin.Script{Stderr: "SECRET", Stdout: "SECRET", Exit: 3}
 	p.Does(fails)
 	stop := c.begin()
-	c.ask(settingsOf(provided(c.upstreamB())))
+	c.ask(settingsOf(provided(b)))
 	c.until("Ready says why", func(v view) bool {
-		return strings.Contains(v.condition(v1alpha1.ConditionReady).Message, "there are no credentials of "+c.upstreamB().String()+" yet: provider test-provider: the plugin ends with exit status 3")
+		return strings.Contains(v.condition(v1alpha1.ConditionReady).Message, "there are no credentials of "+b.String()+" yet: provider test-provider: the plugin ends with exit status 3")
 	})
 	if v := c.state(); v.target != string(switchover.Unmanaged) || strings.Contains(v.String(), "SECRET") {
 		t.Fatalf("%v", v)
 	}
-	good := c.upstreamB().Credentials
-	p.Gives(c.b.Host(), good.Username, good.Password, time.Second)
-	c.reaches(switchover.Direct, provided(c.upstreamB()))
+	p.Does(credplugin.Script{Stdout: credplugin.Answers(map[string]plugin.AuthConfig{
+		a.Host: plugin.AuthConfig(a.Credentials), b.Host: plugin.AuthConfig(b.Credentials),
+	}, time.Second)})
+	c.reaches(switchover.Direct, provided(b))
+	c.sim.set(func(s *simulator) { s.silent["worker"] = true })
+	c.ask(settingsOf(provided(a)))
+	c.until("both are published", func(v view) bool {
+		return v.doc.Target.Upstream == provided(a) && v.doc.WaitsAt().Type == v1alpha1.ConditionTransition
+	})
 	p.Does(fails)
 	c.eventually("Module registry says why", func() bool {
 		var module deckhousev1alpha1.Module
@@ -208,16 +216,25 @@ func TestAPluginThatFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := fmt.Sprint(module.Status)
-		return strings.Contains(text, "The credentials of "+c.upstreamB().String()+" are not renewed: provider test-provider: the plugin ends with exit status 3; the last good ones are used, until 20") && !strings.Contains(text, "SECRET")
+		return strings.Contains(text, "The credentials of "+b.String()+" are not renewed: provider test-provider: the plugin ends with exit status 3; the last good ones are used, until 20") && !strings.Contains(text, "SECRET")
 	})
-	// Another leader finds the last good ones, also if the state is lost: they are published.
 	stop()
 	if err := c.Delete(t.Context(), c.secret(v1alpha1.SecretState)); err != nil {
 		t.Fatal(err)
 	}
 	c.start(nil)
-	c.reaches(switchover.Direct, provided(c.upstreamB()))
-	if l := layoutOf(c); l.Target.Credentials != good {
-		t.Errorf("published are %v", l.Target.Credentials.IsZero())
+	c.sim.set(func(s *simulator) { s.silent["worker"] = false })
+	c.reaches(switchover.Direct, provided(a))
+	c.sim.set(func(s *simulator) {
+		for _, l := range s.history {
+			for _, u := range l.Upstreams() {
+				if u.Provided && u.Credentials.IsZero() {
+					t.Errorf("generation %d was published without credentials of %s", l.Generation, u)
+				}
+			}
+		}
+	})
+	if got := layoutOf(c).Target.Credentials; got != a.Credentials {
+		t.Error("others are published than the last good ones")
 	}
 }

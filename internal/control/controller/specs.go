@@ -42,6 +42,11 @@ func (s *specs) observe(ctx context.Context, live client.Reader, v *state.View) 
 func (s *specs) provide(v *state.View) {
 	o := &v.Observed
 	wanted := v.Doc.Provided()
+	for _, u := range o.Published.Layout.Upstreams() { // of a lost state this is left
+		if u.Provided && !slices.Contains(wanted, u) {
+			wanted = append(wanted, u)
+		}
+	}
 	for _, u := range []*upstream.Upstream{&o.Spec.Upstream, &o.Installation} {
 		if !u.IsZero() && u.Credentials.IsZero() && s.given.Provides(*u) {
 			u.Provided = true
@@ -50,7 +55,11 @@ func (s *specs) provide(v *state.View) {
 			wanted = append(wanted, *u)
 		}
 	}
-	s.given.Want(wanted, append(slices.Clone(v.Doc.Grants), state.GrantsIn(v.Layout)...))
+	known := v.Doc.Grants
+	if len(known) < len(wanted) {
+		known = append(slices.Clone(known), state.GrantsIn(v.Layout)...)
+	}
+	s.given.Want(wanted, known)
 	v.Grants = s.given.Grants()
 	if u := o.Spec.Upstream; s.lacks(u) {
 		o.Spec = switchover.Spec{Problem: "ModuleConfig " + v1alpha1.ModuleConfigName + ": registry.direct: " + s.why(u), Generation: o.Spec.Generation}

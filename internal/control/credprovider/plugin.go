@@ -93,6 +93,9 @@ func (p Provider) run(ctx context.Context, in []byte, stderr io.Writer) ([]byte,
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = drainTime
 	err := cmd.Run()
+	if cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // whom it left; most often there is nobody
+	}
 	var status *exec.ExitError
 	switch {
 	case out.full:

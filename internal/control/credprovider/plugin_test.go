@@ -76,7 +76,8 @@ func TestPlugin(t *testing.T) {
 	}
 }
 
-// TestAPluginThatHangsIsEnded with the child that holds its output open.
+// TestAPluginThatHangsIsEnded with the child that holds its output open, and so is a child
+// that it leaves.
 func TestAPluginThatHangsIsEnded(t *testing.T) {
 	t.Parallel()
 	plugin := credplugin.New(t, "*.example.com")
@@ -88,8 +89,15 @@ func TestAPluginThatHangsIsEnded(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "does not answer within 2s") || time.Since(begun) > time.Minute {
 		t.Errorf("after %v: %v", time.Since(begun), err)
 	}
-	if left := children(t, plugin.Dir); len(left) > 0 {
-		t.Errorf("it left %v", left)
+	provider.limit = time.Minute
+	plugin.Does(credplugin.Script{Leave: true})
+	if _, err := provider.ask(t.Context(), image, nil); err == nil {
+		t.Error("an answer that nobody has ended is taken")
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(children(t, plugin.Dir)) > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("left are %v", children(t, plugin.Dir))
+		}
 	}
 }
 

@@ -247,3 +247,43 @@ func TestDeckhouseRegistryWaitsForTheNodes(t *testing.T) {
 		t.Error("what is ours already is not healed")
 	}
 }
+
+// TestWhatIsProvidedIsRenewed in Secret deckhouse-registry too, while that is the user's:
+// an annotation says so. It reads as an upstream without credentials, so that new ones are
+// no other registry. Without the annotation it is the user's altogether.
+func TestWhatIsProvidedIsRenewed(t *testing.T) {
+	t.Parallel()
+	u := upstream.Upstream{Host: "r.io", Path: "d8/ee", Scheme: upstream.HTTPS, Provided: true}
+	target := switchover.Target{Mode: switchover.Unmanaged, Upstream: u}
+	var doc state.Document
+	grant := func(password string) {
+		doc.Grants = []state.Grant{{Of: u.ID(), Credentials: upstream.Credentials{Username: "AWS", Password: password}}}
+	}
+	grant("first")
+	doc.Desired.Registry, doc.Desired.PullSecrets = target, []switchover.Target{target}
+	secret := RegistryChange(view(doc, registrySecret("old.io", "/x", "")))
+	if got, problem := Installation(secret); got != u || problem != "" {
+		t.Fatalf("read back as %+v, %s", got, problem)
+	}
+	doc.Desired.Registry = switchover.Target{} // Ready: the user's again
+	if changes := Changes(view(doc, secret)); len(changes) > 0 {
+		t.Error("what has not changed is written")
+	}
+	grant("second")
+	changes := Changes(view(doc, secret))
+	if len(changes) != 1 || !strings.Contains(string(changes[0].Data[corev1.DockerConfigJsonKey]), `"second"`) {
+		t.Fatalf("%d changes", len(changes))
+	}
+	delete(secret.Annotations, v1alpha1.AnnotationCredentials)
+	if changes := Changes(view(doc, secret)); len(changes) > 0 {
+		t.Error("the user's own is written")
+	}
+	if got, _ := Installation(secret); got.Provided || got.Credentials.Password != "first" {
+		t.Errorf("the user's own is read as %+v", got)
+	}
+	direct := switchover.Target{Mode: switchover.Direct, Upstream: u}
+	doc.Desired.Registry, doc.Desired.PullSecrets = direct, []switchover.Target{direct}
+	if left := RegistryChange(view(doc, changes[0])); left.Annotations[v1alpha1.AnnotationCredentials] != "" {
+		t.Error("in Direct it still says that its credentials are provided")
+	}
+}

@@ -86,6 +86,12 @@ func (s *Store) Publish(ctx context.Context, v *View) error {
 // the others go on.
 func (v *View) encodeLayout(l layout.Layout) ([]byte, error) {
 	l = v.Doc.filled(l)
+	for _, u := range l.Upstreams() {
+		if u.Provided && u.Credentials.IsZero() {
+			// Nodes may have some, and would lose them.
+			return nil, Public{fmt.Errorf("there are no credentials of %s", u)}
+		}
+	}
 	data, err := layout.EncodeFor(l, v.Reads)
 	if err == nil && len(data)+roomForRest > corev1.MaxSecretSize && v.Reads < layout.Newest {
 		data, err = layout.EncodeFor(l, layout.Newest)

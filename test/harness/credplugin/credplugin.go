@@ -20,10 +20,10 @@ import (
 type Script struct {
 	Stdout, Stderr string
 	Exit           int
-	// Flood writes that many bytes to stdout before all else; Hang lets it and a child
-	// of it sleep for ever, with stdout open.
-	Flood int
-	Hang  bool
+	// Flood writes that many bytes to stdout before all else. Leave leaves a child that
+	// sleeps for ever with stdout open; Hang waits for it.
+	Flood       int
+	Leave, Hang bool
 }
 
 // Plugin is the program with its configuration.

@@ -31,9 +31,9 @@ func main() {
 	}
 	_, _ = fmt.Fprint(os.Stdout, strings.Repeat("x", does.Flood), does.Stdout)
 	_, _ = fmt.Fprint(os.Stderr, does.Stderr)
-	if does.Hang {
-		child, err := os.StartProcess("/bin/sleep", []string{"sleep", "3600"}, &os.ProcAttr{Files: []*os.File{nil, os.Stdout, nil}})
-		if err == nil {
+	if does.Leave || does.Hang {
+		child, err := os.StartProcess("/bin/sleep", []string{"sleep", "3600"}, &os.ProcAttr{Files: []*os.File{nil, os.Stdout, nil}, Env: os.Environ()})
+		if err == nil && does.Hang {
 			_, _ = child.Wait()
 		}
 	}
