@@ -21,7 +21,7 @@ func (f focus) faults() []event {
 	case onRestarts:
 		return []event{
 			{6, (*sim).userEdits}, {6, (*sim).nodeDown}, {6, (*sim).nodeUp}, {6, (*sim).nodeReboots},
-			{3, (*sim).userRepairsTheNode}, {6, (*sim).stateLost}, {2, (*sim).registryNodeDeleted}, {1, (*sim).crash},
+			{6, (*sim).goesAwayWhileItRestarts}, {3, (*sim).userRepairsTheNode}, {6, (*sim).stateLost}, {2, (*sim).registryNodeDeleted}, {1, (*sim).crash},
 		}
 	case onLeaders:
 		return []event{

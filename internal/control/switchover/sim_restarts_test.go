@@ -3,6 +3,7 @@ package switchover
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // simRestarts is how many nodes may restart at once: fewer than there are.
@@ -40,6 +41,19 @@ func (s *sim) restartEnds(n *simNode) {
 	}
 	n.directory, n.restart = !n.directory, Restart{}
 	s.logf("%s: restarted", n.name)
+}
+
+// goesAwayWhileItRestarts: a node that restarts is NotReady for long.
+func (s *sim) goesAwayWhileItRestarts() {
+	for _, n := range s.nodes {
+		if n.ready && n.restart.Phase == RestartRunning {
+			n.ready, n.downSince = false, s.now
+			s.registryStops(n, false)
+			s.now = s.now.Add(2 * time.Minute)
+			s.logf("%s: NotReady, and restarts", n.name)
+			return
+		}
+	}
 }
 
 func (s *sim) userRepairsTheNode() { s.anyNode().repair() }
