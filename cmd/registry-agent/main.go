@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	n.RegisterFlags(flags)
 	flags.StringVar(&n.NodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the Node")
 	flags.StringVar(&n.PodUID, "pod-uid", os.Getenv("POD_UID"), "`UID` of the Pod that this runs in; in a pod, from its environment")
-	serveUser := flags.Int("serve-user", defaultServeUser, "`number` of the user and group that serve runs as, for prepare")
+	serveUser := flags.Int("serve-user", defaultServeUser, "`number` of the user and group that serve runs as, for prepare and node")
 	if !slices.Contains([]string{"prepare", "serve", "node", "all", "alive"}, args[0]) {
 		return fmt.Errorf("command %q is unknown; %s", args[0], usage)
 	}
@@ -91,10 +91,11 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q; %s", flags.Arg(0), usage)
 	}
-	if args[0] == "prepare" || args[0] == "node" { // which is root too: an agent that left may have removed it since
-		if err := handoff.Prepare(s.StateDir, *serveUser); err != nil || args[0] == "prepare" {
-			return err
-		}
+	if args[0] == "prepare" {
+		return handoff.Prepare(s.StateDir, *serveUser)
+	}
+	if args[0] == "node" {
+		n.ServeUser = *serveUser
 	}
 	if args[0] == "alive" {
 		return watchdog.Stamped(n.AliveFile)

@@ -19,7 +19,7 @@ func TestHostsDirIsTheOperators(t *testing.T) {
 	t.Parallel()
 	for _, hostsDir := range []string{"", "/etc/containerd/certs.d"} {
 		dir := t.TempDir()
-		folder, err := handoff.Use(t.Context(), dir)
+		folder, err := handoff.Use(t.Context(), dir, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,9 @@ import (
 type Config struct {
 	// Listen is the serving half's address, StateDir the directory shared with it.
 	Listen, StateDir string
+	// ServeUser is the number of the user and group that the serving half runs as; 0 for
+	// those of this program.
+	ServeUser int
 	// Kube reaches the API server. It is used for the own RegistryNode only.
 	Kube *rest.Config
 	// NodeName is the Node's name, and the RegistryNode's.

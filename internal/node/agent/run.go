@@ -15,7 +15,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	state, err := handoff.Use(ctx, cfg.StateDir)
+	state, err := handoff.Use(ctx, cfg.StateDir, cfg.ServeUser)
 	if err != nil {
 		return err
 	}

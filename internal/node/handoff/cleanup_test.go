@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/d8-registry/registry/internal/node/durable"
@@ -16,7 +18,7 @@ import (
 // contents are the files in a folder, by their names.
 func contents(dir string) (names []string) {
 	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, _ error) error {
-		if !d.IsDir() {
+		if d != nil && !d.IsDir() { // nil if there is no folder
 			names = append(names, d.Name())
 		}
 		return nil
@@ -29,7 +31,7 @@ func contents(dir string) (names []string) {
 func TestClearAndRemove(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "registry-agent")
-	f, err := Use(t.Context(), dir)
+	f, err := Use(t.Context(), dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +76,12 @@ func TestClearAndRemove(t *testing.T) {
 		t.Errorf("a link was followed: %v", err)
 	}
 	fill()
+	if err := f.Remove(t.Context(), dir); err == nil || len(contents(dir)) == 0 {
+		t.Errorf("a layout that had come was removed: %v, left %v", err, contents(dir))
+	}
+	if err := f.Forget(); err != nil {
+		t.Fatal(err)
+	}
 	if other := t.TempDir(); f.Remove(t.Context(), other) == nil {
 		t.Errorf("%s is another folder and was taken for ours", other)
 	}
@@ -92,7 +100,7 @@ func TestTheFolderIsNotRemovedUnderAnybody(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "registry-agent")
 	use := func() *Hold {
 		t.Helper()
-		f, err := Use(t.Context(), dir)
+		f, err := Use(t.Context(), dir, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,11 +130,16 @@ func TestTheFolderIsNotRemovedUnderAnybody(t *testing.T) {
 	}
 }
 
-// TestWhoComesWhileTheFolderGoes has a whole folder, and not the one that is gone.
+// TestWhoComesWhileTheFolderGoes has a whole folder, and not the one that is gone. It is
+// one that serve can use.
 func TestWhoComesWhileTheFolderGoes(t *testing.T) {
 	t.Parallel()
+	user := 0
+	if os.Geteuid() == 0 { // who can give files away
+		user = 64535
+	}
 	dir := filepath.Join(t.TempDir(), "registry-agent")
-	leaves, err := Use(t.Context(), dir)
+	leaves, err := Use(t.Context(), dir, user)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +148,7 @@ func TestWhoComesWhileTheFolderGoes(t *testing.T) {
 	}
 	came := make(chan *Hold, 1)
 	go func() {
-		f, err := Use(t.Context(), dir)
+		f, err := Use(t.Context(), dir, user)
 		if err != nil {
 			t.Error(err)
 		}
@@ -147,8 +160,36 @@ func TestWhoComesWhileTheFolderGoes(t *testing.T) {
 	}
 	leaves.Close()
 	f := <-came
+	if f == nil {
+		return
+	}
 	defer f.Close()
 	if err := errors.Join(f.SaveCA(pki.KeyPair{Cert: "cert", Key: "key"}), f.SaveMemory("what node remembers")); err != nil {
 		t.Error(err)
 	}
+	var serves syscall.Stat_t
+	if err := syscall.Lstat(f.servePath(""), &serves); err != nil || user != 0 && serves.Uid != uint32(user) {
+		t.Errorf("serve's folder is that of user %d, %v", serves.Uid, err)
+	}
+}
+
+// TestAHeldFolderIsNotWaitedForForEver: who holds it alone hangs. It is said, and tried anew.
+func TestAHeldFolderIsNotWaitedForForEver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "registry-agent")
+		hangs, err := Use(t.Context(), dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hangs.Close()
+		if err := durable.Lock(t.Context(), hangs.serves); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := Use(ctx, dir, 0); ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after an hour %v, %v", ctx.Err(), err)
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/d8-registry/registry/internal/node/durable"
 )
@@ -19,11 +20,18 @@ type Hold struct {
 	serves *os.File // serve's directory, with a lock that all who use it share
 }
 
+// removal is longer than a directory takes to be removed. Who waits longer says so, and
+// is started anew: a hung disk, or somebody who is not us, holds it alone.
+const removal = time.Minute
+
 // Use is Open for each half of an agent, for as long as it runs. It waits while the
-// directory is being removed, and makes it anew.
-func Use(ctx context.Context, dir string) (*Hold, error) {
+// directory is being removed, and makes it anew: as Prepare does if serve has a user of
+// its own, who could not use what Open makes. user is 0 otherwise.
+func Use(ctx context.Context, dir string, user int) (*Hold, error) {
+	ctx, cancel := context.WithTimeout(ctx, removal)
+	defer cancel()
 	for {
-		f, err := Open(dir)
+		f, err := ready(dir, user)
 		if err != nil {
 			return nil, err
 		}
@@ -46,6 +54,13 @@ func Use(ctx context.Context, dir string) (*Hold, error) {
 	}
 }
 
+func ready(dir string, user int) (StateDir, error) {
+	if user == 0 {
+		return Open(dir)
+	}
+	return Existing(dir), Prepare(dir, user)
+}
+
 // there reports whether the directory that is held is the one that has the name.
 func (h *Hold) there() bool {
 	held, err := h.serves.Stat()
@@ -61,10 +76,13 @@ func (h *Hold) Close() { _ = h.serves.Close() }
 
 // Remove removes everything and the directory itself, when nobody else uses it any more.
 // outside is its path outside of the container: inside it is a mount, which cannot be
-// removed.
+// removed. A serve that has ended meanwhile may have saved a layout: then all stays.
 func (h *Hold) Remove(ctx context.Context, outside string) error {
 	if err := durable.Lock(ctx, h.serves); err != nil {
 		return fmt.Errorf("remove state folder: wait for who uses it: %w", err)
+	}
+	if _, err := h.Layout(); !errors.Is(err, fs.ErrNotExist) {
+		return errors.New("remove state folder: there is a layout in it")
 	}
 	inside, err := os.Stat(h.dir)
 	if err != nil {

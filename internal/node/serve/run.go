@@ -30,7 +30,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	held, err := handoff.Use(ctx, cfg.StateDir)
+	held, err := handoff.Use(ctx, cfg.StateDir, 0)
 	if err != nil {
 		return err
 	}
