@@ -16,16 +16,18 @@ import (
 func TestPodsOfAWorkload(t *testing.T) {
 	t.Parallel()
 	pod := func(namespace, name, app string, phase corev1.PodPhase) *excerpt.Pod {
-		return excerpt.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": app}}, Status: corev1.PodStatus{Phase: phase}})
+		return excerpt.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": app, "name": name}}, Status: corev1.PodStatus{Phase: phase}})
 	}
 	ending := pod("ns", "ending", "a", corev1.PodRunning)
 	ending.DeletionTimestamp = &metav1.Time{}
 	inv := &cluster.Inventory{Pods: []*excerpt.Pod{
 		pod("ns", "its", "a", corev1.PodRunning), pod("ns", "other", "b", corev1.PodRunning), pod("elsewhere", "same", "a", corev1.PodRunning),
-		pod("ns", "failed", "a", corev1.PodFailed), pod("ns", "done", "a", corev1.PodSucceeded), ending,
+		pod("ns", "failed", "a", corev1.PodFailed), pod("ns", "done", "a", corev1.PodSucceeded), pod("ns", "canary", "a", corev1.PodRunning), ending,
 	}}
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a"}}
-	d.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}
+	d.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}, MatchExpressions: []metav1.LabelSelectorRequirement{
+		{Key: "name", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"canary"}},
+	}}
 	pods := indexPods(inv).of(cluster.WorkloadOf(d))
 	if len(pods) != 1 || pods[0].Name != "its" {
 		t.Errorf("%d pods", len(pods))
