@@ -26,6 +26,7 @@ type target struct {
 	health    health
 	streak    streak
 	corrupt   corrupt
+	judged    judged
 }
 
 func newTarget(u upstream.Upstream) (*target, error) {

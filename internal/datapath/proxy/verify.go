@@ -101,7 +101,7 @@ func (t *target) collectManifest(resp *http.Response, pull Pull, sent *http.Requ
 	}
 	var manifest judge.Manifest
 	if err == nil {
-		manifest, err = judge.Read(body.Header, data, digest)
+		manifest, err = t.judged.read(body.Header, data, digest)
 	}
 	if err != nil {
 		return judge.OfError(err)
