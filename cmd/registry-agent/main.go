@@ -117,6 +117,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	if args[0] != "node" {
+		memory.CollectAt(memory.SmallRequests)
 		group.Go(func() error { return serve.Run(ctx, s, log.With("part", "serve")) })
 	}
 	if args[0] != "serve" {

@@ -29,6 +29,7 @@ func run() int {
 		level = slog.LevelDebug
 	}
 	log := foreign.NewLog(os.Stderr, level)
+	memory.CollectAt(memory.SmallRequests)
 	if err := memory.Heed(); err != nil {
 		log.Warn("the memory limit is not heeded", "err", err)
 	}

@@ -4,8 +4,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -35,8 +37,11 @@ func BenchmarkBlob(b *testing.B) {
 
 // BenchmarkManifest is the cost of one small request.
 func BenchmarkManifest(b *testing.B) {
+	layer := `{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"` + someDigest + `","size":1}`
+	manifest := []byte(`{"schemaVersion":2,"config":` + layer + `,"layers":[` + strings.Repeat(layer+",", 7) + layer + `]}`)
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write(make([]byte, 1500)) // a test server's client is the proxy, which stays
+		w.Header().Set("Content-Type", judge.OCIManifest)
+		_, _ = w.Write(manifest) // a test server's client is the proxy, which stays
 	}))
 	defer up.Close()
 	client := &http.Transport{MaxIdleConnsPerHost: 64}

@@ -56,7 +56,7 @@ func keepOnlyPullResponse(resp *http.Response) error {
 }
 
 func only(header http.Header, names []string) http.Header {
-	kept := make(http.Header, len(names))
+	kept := http.Header{} // few of the names are there
 	for _, name := range names {
 		if values := header[name]; len(values) > 0 {
 			kept[name] = values

@@ -3,7 +3,6 @@ package proxy
 import (
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 )
 
@@ -32,15 +31,6 @@ type Pull struct {
 	query      string // the rest of the query, encoded
 }
 
-var (
-	// The grammars of the distribution specification; they also keep "..",
-	// escapes and control characters out of paths and logs.
-	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-	digestPattern     = regexp.MustCompile(`^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)
-	hostPattern       = regexp.MustCompile(`^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$`)
-)
-
 const (
 	maxRepository = 255
 	maxQuery      = 8 << 10 // the next page of a list is asked for by tokens of a few KiB
@@ -59,7 +49,7 @@ func Parse(r *http.Request) (Pull, error) {
 		query.Del("ns")
 	}
 	p.query = query.Encode()
-	if !hostPattern.MatchString(p.Host) {
+	if !isHost(p.Host) {
 		return Pull{}, &ociError{http.StatusBadRequest, CodeNameInvalid, "malformed registry host"}
 	}
 	rest, ok := strings.CutPrefix(r.URL.Path, "/v2/")
@@ -74,13 +64,13 @@ func Parse(r *http.Request) (Pull, error) {
 }
 
 func (p Pull) checked() (Pull, error) {
-	if len(p.Repository) > maxRepository || !repositoryPattern.MatchString(p.Repository) {
+	if len(p.Repository) > maxRepository || !isRepository(p.Repository) {
 		return Pull{}, &ociError{http.StatusBadRequest, CodeNameInvalid, "malformed repository name"}
 	}
 	switch {
 	case p.Kind == KindTags && p.Reference == "list":
 		p.Reference = ""
-	case p.Kind == KindManifests && (p.byDigest() || tagPattern.MatchString(p.Reference)):
+	case p.Kind == KindManifests && (p.byDigest() || isTag(p.Reference)):
 	case (p.Kind == KindBlobs || p.Kind == KindReferrers) && p.byDigest():
 	case p.Kind == KindManifests:
 		return Pull{}, &ociError{http.StatusBadRequest, CodeManifestInvalid, "malformed tag or digest"}
@@ -93,7 +83,7 @@ func (p Pull) checked() (Pull, error) {
 }
 
 // byDigest reports whether any upstream's answer must be the same bytes.
-func (p Pull) byDigest() bool { return digestPattern.MatchString(p.Reference) }
+func (p Pull) byDigest() bool { return isDigest(p.Reference) }
 
 // path is what follows the root of the API, for a repository name.
 func (p Pull) path(repository string) string {

@@ -72,7 +72,7 @@ func digestOf(pull Pull, resp *http.Response) (string, bool) {
 		return pull.Reference, true
 	default:
 		said := resp.Header.Get("Docker-Content-Digest")
-		return said, digestPattern.MatchString(said)
+		return said, isDigest(said)
 	}
 }
 

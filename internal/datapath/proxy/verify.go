@@ -18,7 +18,7 @@ func outcomeOf(resp *http.Response, pull Pull, sent *http.Request) (judge.Outcom
 		return outcome, reason
 	}
 	said := resp.Header.Get("Docker-Content-Digest")
-	if pull.byDigest() && pull.Kind != KindReferrers && digestPattern.MatchString(said) &&
+	if pull.byDigest() && pull.Kind != KindReferrers && isDigest(said) &&
 		len(said) == len(pull.Reference) && said != pull.Reference {
 		return judge.WrongDigest, "answered with another digest"
 	}
