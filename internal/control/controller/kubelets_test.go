@@ -2,6 +2,8 @@ package controller
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -33,16 +35,17 @@ func (c *testbed) withKubelets() {
 	c.sim.set(func(s *simulator) { s.kubelets = &simKubelets{images: map[string]string{}} })
 }
 
-// agents are the images of the ready agents, by node.
-func (c *testbed) agents() map[string]string {
+// agentPods are the pods of agents as they are now: the simulator goes on.
+func (c *testbed) agentPods() simKubelets {
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
-	out := map[string]string{}
-	for node, image := range c.sim.kubelets.images {
-		out[node] = image
-	}
-	return out
+	now := *c.sim.kubelets
+	now.images, now.order = maps.Clone(now.images), slices.Clone(now.order)
+	return now
 }
+
+// agents are the images of the ready agents, by node.
+func (c *testbed) agents() map[string]string { return c.agentPods().images }
 
 // agentsRun reports whether the agents of all nodes are ready with the image.
 func (c *testbed) agentsRun(image string, nodes int) bool {

@@ -65,7 +65,7 @@ func TestTheMainJob(t *testing.T) {
 	if u, problem := pullsecret.Installation(c.secret(v1alpha1.SecretRegistry)); u != b {
 		t.Errorf("deckhouse-registry is read back as %v, %s", u, problem)
 	}
-	for _, l := range c.sim.history {
+	for _, l := range c.sim.layouts() {
 		t.Logf("generation %d: %s, %v", l.Generation, l.Mode, l.Names())
 	}
 }

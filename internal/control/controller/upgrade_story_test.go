@@ -97,11 +97,12 @@ func TestTheModuleIsUpgradedAndRolledBack(t *testing.T) {
 		c.eventually("agents of "+tag, func() bool { return c.agentsRun(b.Base()+":"+tag, 4) })
 		c.eventually("the proxy of "+tag, func() bool { return c.image(v1alpha1.Namespace, v1alpha1.DeploymentProxy) == b.Base()+":"+tag })
 		c.eventually("the module says nothing of it any more", func() bool { return c.moduleSays() == "" })
-		if order := slices.Compact(c.sim.kubelets.order); !slices.Equal(order, []string{"another", "worker", "worker-2", "master"}) {
+		pods := c.agentPods()
+		if order := slices.Compact(pods.order); !slices.Equal(order, []string{"another", "worker", "worker-2", "master"}) {
 			t.Errorf("agents of %s came to %v", tag, order)
 		}
-		if c.sim.kubelets.mostAway != 1 {
-			t.Errorf("%d agents were away at once", c.sim.kubelets.mostAway)
+		if pods.mostAway != 1 {
+			t.Errorf("%d agents were away at once", pods.mostAway)
 		}
 		if strings.Contains(c.agentArgs(), "--new-in") == (tag == "module") {
 			t.Errorf("agents of %s have arguments %s", tag, c.agentArgs())
@@ -163,7 +164,7 @@ func TestAVersionThatDoesNotWorkStopsAtTheFirstNode(t *testing.T) {
 	c.start(nil)
 	c.eventually("agents again", func() bool { return c.agentsRun(a.Base()+":module", 3) })
 	c.eventually("nothing more is said", func() bool { return c.moduleSays() == "" })
-	if made := c.sim.kubelets.made; made != 5 {
+	if made := c.agentPods().made; made != 5 {
 		t.Errorf("%d agents were started, want 3, a broken one and its successor", made)
 	}
 }
@@ -255,7 +256,7 @@ func TestAnUpgradeInTheMiddleOfASwitch(t *testing.T) {
 	c.sim.set(func(s *simulator) { clear(s.stuck) })
 	c.reaches(switchover.Direct, b)
 	c.eventually("the new version", func() bool { return c.agentsRun(b.Base()+":module2", 2) })
-	if made := c.sim.kubelets.made; made != 4 {
+	if made := c.agentPods().made; made != 4 {
 		t.Errorf("%d agents were started, want 2 and after the switch 2", made)
 	}
 	c.wantHistory()
