@@ -85,7 +85,7 @@ func differingMessage(c Comparison) string {
 	return fmt.Sprintf("%d tag(s) mean another image than at the registry before: %s", c.Differing, strings.Join(capped(first, mostUsers), ", "))
 }
 
-func preflightMessage(unready []Node, of int) string {
+func (e *evaluation) preflightMessage(unready []Node, of int) string {
 	var b strings.Builder
 	b.WriteString("Check current nodes configuration\n")
 	fmt.Fprintf(&b, "%d/%d node(s) Unready:\n", len(unready), of)
@@ -93,6 +93,8 @@ func preflightMessage(unready []Node, of int) string {
 		switch {
 		case n.Unsupported != "":
 			return n.Unsupported
+		case e.silence(n) != "":
+			return e.silence(n)
 		case n.Report.Preflight == PreflightUnsupported:
 			return cmp.Or(n.Report.Message, "unsupported containerd configuration")
 		case n.Report.Preflight == PreflightCustom:

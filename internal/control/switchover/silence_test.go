@@ -24,6 +24,11 @@ func TestASilentAgentIsSaidToBeSilent(t *testing.T) {
 		"for longer than that": {now.Add(-names.SilentAfter - time.Second), silent},
 	} {
 		n := Node{Name: "w1", UID: "u", BootID: "b", Heard: c.heard, Report: Report{UID: "u", BootID: "b", Version: "old", Message: "the reason of then"}}
+		first := n
+		first.Report.Version, first.Report.Preflight = "", PreflightCustom
+		if message := e.preflightMessage([]Node{first}, 1); strings.Contains(message, "- w1: "+silent) != (c.want == silent) || strings.Contains(message, "of then") == (c.want == silent) {
+			t.Errorf("%s, preflight:\n%s", name, message)
+		}
 		for step, message := range map[string]string{"rollout": e.rolloutMessage([]Node{n}, 1), "legacy": e.legacyMessage([]Node{n}, 1)} {
 			if !strings.Contains(message, "- w1: "+c.want) || strings.Contains(message, "of then") == (c.want == silent) {
 				t.Errorf("%s, %s:\n%s", name, step, message)

@@ -56,7 +56,7 @@ func nodesHaveNoCustomConfig(e *evaluation) verdict {
 		return e.rules.valid(n) && n.Unsupported == "" && n.Report.Preflight == PreflightReady
 	})
 	if len(unready) > 0 || of == 0 {
-		return wait(preflightMessage(unready, of))
+		return wait(e.preflightMessage(unready, of))
 	}
 	return done("")
 }
