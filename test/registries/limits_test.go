@@ -44,11 +44,19 @@ func limited(t *testing.T, p testregistry.Product) {
 		t.Errorf("a HEAD of a manifest took %d, counted: %t", left-r.Left(), counted)
 	}
 	r.Exhaust()
-	got = alone.wants(http.StatusTooManyRequests, nil, http.MethodGet, "/manifests/v1")
-	if after := got.header.Get("Retry-After"); after != limit.RetryAfter {
-		t.Errorf("Retry-After is %q, want %q", after, limit.RetryAfter)
+	fronts := []front{newFront(t, u)} // without a token
+	if limit.Tokens {
+		alone.wants(http.StatusOK, nil, http.MethodGet, "/manifests/v1")
+	} else {
+		fronts = append(fronts, alone)
 	}
-	if err := check.Image(t.Context(), "tool:v1", nil); judge.Of(err) != judge.RateLimited {
+	for _, f := range fronts {
+		got = f.wants(http.StatusTooManyRequests, nil, http.MethodGet, "/manifests/v1")
+		if after := got.header.Get("Retry-After"); limit.RetryAfter != "" && after != limit.RetryAfter {
+			t.Errorf("Retry-After is %q, want %q", after, limit.RetryAfter)
+		}
+	}
+	if err := asked(t, u).Image(t.Context(), "tool:v1", nil); judge.Of(err) != judge.RateLimited {
 		t.Errorf("the image check at the limit: %v", err)
 	}
 	newFront(t, u, other.Upstream("mirror")).wants(http.StatusOK, must(c.index.RawManifest()), http.MethodGet, "/manifests/v1")

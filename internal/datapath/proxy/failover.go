@@ -102,7 +102,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 		failure.outcome, failure.reason = judge.NotFound, reason
 		return nil, failure
 	}
-	p := newAttemptTimeout(out.Context(), limit) //nolint:contextcheck // it is that of req, with the name of the repository there
+	p := newAttemptTimeout(out.Context(), limit)               //nolint:contextcheck // it is that of req, with the name of the repository there
 	resp, err := t.transport.RoundTrip(out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
 	if err != nil {
 		err = p.explain(err)

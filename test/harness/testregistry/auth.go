@@ -138,6 +138,8 @@ func (r *Registry) serveTokens(w http.ResponseWriter, req *http.Request) {
 
 func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
 	switch {
+	case !r.opts.Limit.All && r.limited(w, req):
+		return
 	case req.Method != http.MethodGet:
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "only GET")
 		return

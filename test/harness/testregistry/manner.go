@@ -72,12 +72,12 @@ type Limit struct {
 	// leaves both out.
 	Window    string
 	NoFigures bool
-	// Heads counts HEADs of manifests, not GETs alone; All counts whatever is asked,
-	// tokens too.
-	Heads, All bool
-	RetryAfter string
-	Message    string
-	Says       Body
+	// Heads counts HEADs of manifests, not GETs alone; Tokens counts requests for
+	// tokens instead; All counts whatever is asked.
+	Heads, Tokens, All bool
+	RetryAfter         string
+	Message            string
+	Says               Body
 }
 
 // Exhaust uses up all that Limit serves.
@@ -97,12 +97,11 @@ func (r *Registry) Left() int {
 // limited is true when it has refused the request.
 func (r *Registry) limited(w http.ResponseWriter, req *http.Request) bool {
 	l := r.opts.Limit
-	manifest := strings.Contains(req.URL.Path, "/manifests/")
-	if l.Pulls == 0 || !l.All && !manifest {
+	if l.Pulls == 0 || !r.limits(req) {
 		return false
 	}
 	r.mu.Lock()
-	counts := l.All || l.Heads || req.Method == http.MethodGet
+	counts := l.All || l.Tokens || l.Heads || req.Method == http.MethodGet
 	refused := counts && r.left == 0
 	if counts && !refused {
 		r.left--
@@ -120,6 +119,18 @@ func (r *Registry) limited(w http.ResponseWriter, req *http.Request) bool {
 		l.Says.write(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", l.Message)
 	}
 	return refused
+}
+
+// limits reports whether the limit is for such a request.
+func (r *Registry) limits(req *http.Request) bool {
+	switch l := r.opts.Limit; {
+	case l.All:
+		return true
+	case l.Tokens:
+		return req.URL.Path == r.tokenPath()
+	default:
+		return strings.Contains(req.URL.Path, "/manifests/")
+	}
 }
 
 func (b Body) write(w http.ResponseWriter, status int, code, message string) {

@@ -52,7 +52,7 @@ func services() []Product {
 		{"GitLab", "group/project/deckhouse", Options{Username: "deploy", Password: "gldt-p", Bearer: true, RedirectBlobs: "localhost", Manner: Manner{
 			TokensElsewhere: true, TokenPath: "/jwt/auth", Service: "container_registry", NoLife: true, Refusal: http.StatusForbidden,
 			Referrers: http.StatusNotFound,
-			Limit:     Limit{Pulls: 1000, Heads: true, RetryAfter: "30", Message: "Retry later", Says: Text},
+			Limit:     Limit{Pulls: 1000, Tokens: true, NoFigures: true, RetryAfter: "30", Message: "Retry later", Says: Text},
 		}}},
 	}
 }
@@ -159,6 +159,8 @@ func (l Limit) String() string {
 	switch {
 	case l.All:
 		counted = "all requests"
+	case l.Tokens:
+		counted = "requests for tokens"
 	case l.Heads:
 		counted = "requests for manifests"
 	}
