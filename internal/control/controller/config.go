@@ -47,6 +47,9 @@ type Config struct {
 	LeaderElect bool
 	// MetricsAddress and HealthAddress are addresses to listen on; "0" means none.
 	MetricsAddress, HealthAddress string
+	// ProfilesAddress is where pprof listens; "0" or "" means nowhere. What it shows is
+	// for those who look for memory and processor time: it has names of objects in it.
+	ProfilesAddress string
 	// CredentialProviders is a file, and CredentialPlugins the folder of the programs that
 	// it names; see package credprovider. CredentialsSoonest is how soon one is asked again
 	// at most; 0 means credprovider.DefaultSoonest.
@@ -81,6 +84,7 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "wait for the lease before doing anything")
 	flags.StringVar(&c.MetricsAddress, "metrics-address", ":4280", `address of metrics; "0": none`)
 	flags.StringVar(&c.HealthAddress, "health-address", ":4281", `address of health probes; "0": none`)
+	flags.StringVar(&c.ProfilesAddress, "pprof-address", "0", `address of profiles for "go tool pprof"; "0": none. Whoever reaches it may ask, so name one of loopback`)
 	flags.StringVar(&c.ProxyDial, "proxy-dial", "", "host:port that replaces the Service's address for our own proof")
 	flags.StringVar(&c.Scripts, "scripts", "on", `whether agents run NodeGroupConfigurations on their nodes: "on" or "off"`)
 	flags.StringVar(&c.CredentialProviders, "image-credential-provider-config", "", "file of kind CredentialProviderConfig, as the kubelet has: whose credentials registries get that settings name none for; empty: nobody's")

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -20,10 +21,10 @@ import (
 // listeners, instead of those of controller-runtime. They serve from the beginning,
 // also while the caches fill.
 type ports struct {
-	metrics, health string               // addresses; "0": none
-	own             *prometheus.Registry // of this controller: tests run several in a process
-	ready           healthz.Checker
-	log             *slog.Logger
+	metrics, health, profiles string               // addresses; "0" or "": none
+	own                       *prometheus.Registry // of this controller: tests run several in a process
+	ready                     healthz.Checker
+	log                       *slog.Logger
 }
 
 // serve listens, and serves in the group until ctx ends.
@@ -38,11 +39,14 @@ func (p ports) serve(ctx context.Context, group *errgroup.Group) error {
 	}
 	collected := http.NewServeMux()
 	collected.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{metrics.Registry, p.own}, promhttp.HandlerOpts{}))
+	profiled := http.NewServeMux()
+	profiled.HandleFunc("GET /debug/pprof/", pprof.Index)
+	profiled.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	for _, port := range []struct {
 		name, address string
 		handler       http.Handler
-	}{{"health", p.health, probes}, {"metrics", p.metrics, collected}} {
-		if port.address == "0" {
+	}{{"health", p.health, probes}, {"metrics", p.metrics, collected}, {"profiles", p.profiles, profiled}} {
+		if port.address == "0" || port.address == "" {
 			continue
 		}
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", port.address)

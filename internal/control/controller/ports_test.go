@@ -26,7 +26,7 @@ func TestTheControllersPorts(t *testing.T) {
 		defer func() { _ = l.Close() }()
 		return l.Addr().String()
 	}
-	p := ports{metrics: address(), health: address(), own: prometheus.NewRegistry(), log: slog.New(slog.DiscardHandler)}
+	p := ports{metrics: address(), health: address(), profiles: address(), own: prometheus.NewRegistry(), log: slog.New(slog.DiscardHandler)}
 	p.ready = func(*http.Request) error { return errors.New("the cluster is not known yet") }
 	ctx, stop := context.WithCancel(t.Context())
 	group, ctx := errgroup.WithContext(ctx)
@@ -44,6 +44,9 @@ func TestTheControllersPorts(t *testing.T) {
 		{"GET", p.health + "/readyz", "", 500, "readyz"},
 		{"GET", p.metrics + "/metrics", "", 200, `registry_connections{known="false",listener="health"}`},
 		{"GET", p.metrics + "/metrics", "", 200, "certwatcher_"},
+		{"GET", p.profiles + "/debug/pprof/heap?debug=1", "", 200, "heap profile"},
+		{"GET", p.metrics + "/debug/pprof/heap", "", 404, ""},
+		{"GET", p.health + "/debug/pprof/heap", "", 404, ""},
 		{"POST", p.health + "/healthz", "a body", http.StatusRequestEntityTooLarge, "body"},
 		{"POST", p.metrics + "/metrics", "", http.StatusMethodNotAllowed, ""},
 	} {

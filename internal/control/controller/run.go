@@ -109,7 +109,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	listening := ports{metrics: cfg.MetricsAddress, health: cfg.HealthAddress, own: own, ready: synced(mgr.GetCache()), log: log}
+	listening := ports{metrics: cfg.MetricsAddress, health: cfg.HealthAddress, profiles: cfg.ProfilesAddress, own: own, ready: synced(mgr.GetCache()), log: log}
 	if err := listening.serve(ctx, group); err != nil {
 		stop()
 		return errors.Join(err, group.Wait())
