@@ -31,13 +31,12 @@ type lister struct {
 	err     error
 }
 
-// every adds all objects of a kind to a slice. Like is an empty list of the kind.
+// every adds all objects of a kind to a slice. Like is an empty list of the kind. What is
+// read from the API server and is as the cache holds it shares all that a value can.
 func every[T any](l *lister, to *[]T, like client.ObjectList, opts ...client.ListOption) {
 	pages(l, like, opts, func(page []T) {
 		if l.held == nil {
-			for i := range page {
-				l.reducer.Reduce(&page[i])
-			}
+			shareAll(l, page)
 		}
 		if *to == nil {
 			*to = page
@@ -45,6 +44,19 @@ func every[T any](l *lister, to *[]T, like client.ObjectList, opts ...client.Lis
 			*to = append(*to, page...)
 		}
 	})
+}
+
+// shareAll reduces a page that was read from the API server.
+func shareAll[T any](l *lister, page []T) {
+	var store toolscache.Store
+	for i := range page {
+		if kind, ok := any(&page[i]).(client.Object); ok && store == nil {
+			store = l.store(kind)
+		}
+		if held, ok := heldBy(store, l.reducer.Reduce(&page[i])).(*T); ok {
+			page[i] = *held
+		}
+	}
 }
 
 // each adds all objects of a kind to a slice in the type in which the cache holds them.

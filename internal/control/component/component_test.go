@@ -199,7 +199,7 @@ func TestAgentsThatAreStuckOnAnOldImage(t *testing.T) {
 			s := agentsOf(state)
 			s.Inventory.DaemonSets[0].Spec.Template.Spec.Containers = []corev1.Container{{Name: "serve", Image: c.template}}
 			was := s.Inventory.Pods[0]
-			pod := &corev1.Pod{ObjectMeta: was.ObjectMeta}
+			pod := &corev1.Pod{ObjectMeta: *was.ObjectMeta}
 			pod.Name, pod.DeletionTimestamp = was.Name, was.DeletionTimestamp
 			pod.Spec.InitContainers = []corev1.Container{{Name: "prepare", Image: c.image}}
 			if c.waiting != "" {

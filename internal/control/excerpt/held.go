@@ -30,8 +30,10 @@ type held struct {
 
 // Alike is what objects of one template have in common.
 type Alike struct {
-	metav1.ObjectMeta // namespace, labels and the controller among the owners
-	// Images are all image references.
+	// ObjectMeta is namespace, labels and the controller among the owners. It may belong
+	// to more objects than these: all ReplicaSets of one Deployment have it.
+	*metav1.ObjectMeta
+	// Images are all image references, each once.
 	Images []string
 	// PullsWithOurs: deckhouse-registry is one of the pull secrets.
 	PullsWithOurs bool
@@ -40,7 +42,7 @@ type Alike struct {
 // hold keeps what a pass looks at in any kind of object.
 func hold(m *metav1.ObjectMeta, spec *corev1.PodSpec) held {
 	h := held{Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, DeletionTimestamp: m.DeletionTimestamp}
-	h.Alike = &Alike{Images: Images(spec), PullsWithOurs: PullsWith(spec.ImagePullSecrets, v1alpha1.SecretRegistry)}
+	h.Alike = &Alike{ObjectMeta: &metav1.ObjectMeta{}, Images: once(Images(spec)), PullsWithOurs: PullsWith(spec.ImagePullSecrets, v1alpha1.SecretRegistry)}
 	h.Namespace = same(m.Namespace)
 	if owner := metav1.GetControllerOfNoCopy(m); owner != nil {
 		h.OwnerReferences = []metav1.OwnerReference{{Kind: same(owner.Kind), Name: same(owner.Name), UID: same(owner.UID), Controller: owner.Controller}}
@@ -54,10 +56,41 @@ func hold(m *metav1.ObjectMeta, spec *corev1.PodSpec) held {
 // same is the one copy of a word that many objects have: the name of a node or an owner.
 func same[T ~string](word T) T { return unique.Make(word).Value() }
 
+// sameWords are labels in the one copy that there is of each of their words.
+func sameWords(labels map[string]string) map[string]string {
+	if labels == nil {
+		return nil
+	}
+	to := make(map[string]string, len(labels))
+	for key, value := range labels {
+		to[same(key)] = same(value)
+	}
+	return to
+}
+
+// once leaves the repetitions out: init container, container and sidecar often have
+// one image.
+func once(words []string) []string {
+	to := words[:0]
+	for _, word := range words {
+		if !slices.Contains(to, word) {
+			to = append(to, word)
+		}
+	}
+	return slices.Clone(to)
+}
+
 // share replaces what is alike by what others hold already.
 func (h *held) share(with *shelf.Shelf[Alike]) { h.Alike = with.Keep(h.id(), h.Alike) }
 
-func (a *Alike) id() shelf.ID {
+// shareMeta is share of an object that has images of its own.
+func (h *held) shareMeta(with *shelf.Shelf[metav1.ObjectMeta]) {
+	h.ObjectMeta = with.Keep(idOf(h.ObjectMeta, nil, false), h.ObjectMeta)
+}
+
+func (a *Alike) id() shelf.ID { return idOf(a.ObjectMeta, a.Images, a.PullsWithOurs) }
+
+func idOf(a *metav1.ObjectMeta, images []string, pullsWithOurs bool) shelf.ID {
 	var b bytes.Buffer
 	word := func(s string) { fmt.Fprintf(&b, "%d:%s", len(s), s) }
 	word(a.Namespace)
@@ -65,11 +98,11 @@ func (a *Alike) id() shelf.ID {
 		word(key)
 		word(a.Labels[key])
 	}
-	fmt.Fprint(&b, "owners", len(a.OwnerReferences), a.PullsWithOurs)
+	fmt.Fprint(&b, "owners", len(a.OwnerReferences), pullsWithOurs)
 	for i := range a.OwnerReferences {
 		word(string(a.OwnerReferences[i].UID))
 	}
-	for _, image := range a.Images {
+	for _, image := range images {
 		word(image)
 	}
 	return sha256.Sum256(b.Bytes())

@@ -3,7 +3,9 @@ package excerpt
 import (
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
+	"unsafe"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -47,6 +49,35 @@ func TestPodsOfATemplateShare(t *testing.T) {
 	}
 	if ours := reduced(v1alpha1.Namespace, "ours"); ours.Annotations["some"] == "" {
 		t.Error("what our own pods say of themselves is lost")
+	}
+}
+
+// TestWhatIsTheSameIsHeldOnce: ReplicaSets of a Deployment share all but their images, an
+// object has each image once, and nodes have one copy of the words of their labels.
+func TestWhatIsTheSameIsHeldOnce(t *testing.T) {
+	t.Parallel()
+	var s Reducer
+	replicaSet := func(namespace, image string) *Maker {
+		pod := wholePod(namespace, "one")
+		pod.Spec.Containers[0].Image, pod.Spec.Containers[1].Image = image, image
+		return s.Reduce(&appsv1.ReplicaSet{ObjectMeta: pod.ObjectMeta, Spec: appsv1.ReplicaSetSpec{Template: corev1.PodTemplateSpec{Spec: pod.Spec}}}).(*Maker)
+	}
+	one, two, other := replicaSet("ns", "r.io/a:1"), replicaSet("ns", "r.io/a:2"), replicaSet("other", "r.io/a:1")
+	if one.ObjectMeta != two.ObjectMeta || one.ObjectMeta == other.ObjectMeta {
+		t.Error("ReplicaSets of a Deployment share nothing, or with another namespace")
+	}
+	if !slices.Equal(one.Images, []string{"r.io/a:1"}) || !slices.Equal(two.Images, []string{"r.io/a:2"}) {
+		t.Errorf("their images are %v and %v", one.Images, two.Images)
+	}
+	word := func() *byte {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{strings.Clone("key"): "value"}}}
+		for key := range s.Reduce(node).(*corev1.Node).Labels {
+			return unsafe.StringData(key)
+		}
+		return nil
+	}
+	if a, b := word(), word(); a == nil || a != b {
+		t.Error("each node has words of its own")
 	}
 }
 

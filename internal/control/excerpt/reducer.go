@@ -17,7 +17,10 @@ import (
 
 // Reducer makes of objects what is held of them, and once what they have in common.
 // The zero Reducer is ready.
-type Reducer struct{ alike shelf.Shelf[Alike] }
+type Reducer struct {
+	alike shelf.Shelf[Alike]
+	metas shelf.Shelf[metav1.ObjectMeta] // of ReplicaSets
+}
 
 // Reduce is what is held of an object. Of most kinds it is the object, made shorter
 // where it is. Of some there are so many that it is of another type: a Pod or a Maker.
@@ -29,8 +32,10 @@ func (r *Reducer) Reduce(object any) any {
 		pod := PodOf(o)
 		pod.share(&r.alike)
 		return pod
-	case *appsv1.ReplicaSet: // no two are alike
-		return MakerOf(o)
+	case *appsv1.ReplicaSet: // no two have the same images, the ten of a Deployment all else
+		maker := MakerOf(o)
+		maker.shareMeta(&r.metas)
+		return maker
 	case *batchv1.Job, *corev1.ReplicationController, *appsv1.ControllerRevision:
 		maker := MakerOf(o.(client.Object))
 		maker.share(&r.alike)
@@ -67,6 +72,7 @@ func reduceWorkload(m *metav1.ObjectMeta, template *corev1.PodTemplateSpec) {
 	}
 	m.ManagedFields = slices.DeleteFunc(m.ManagedFields, func(e metav1.ManagedFieldsEntry) bool { return !IsReapplier(e.Manager) })
 	delete(m.Annotations, appliedWith)
+	m.Labels, template.Labels = sameWords(m.Labels), sameWords(template.Labels)
 	full := &template.Spec
 	kept := corev1.PodSpec{ImagePullSecrets: full.ImagePullSecrets, InitContainers: reduceContainers(full.InitContainers), Containers: reduceContainers(full.Containers)}
 	for i := range full.Volumes {
@@ -93,7 +99,7 @@ func reduceLease(lease *coordinationv1.Lease) {
 
 // reduceNode drops what changes often or is long, and no pass looks at.
 func reduceNode(node *corev1.Node) {
-	node.ManagedFields = nil
+	node.ManagedFields, node.Labels = nil, sameWords(node.Labels)
 	foreign.Fields(&node.Status.NodeInfo, func(string) int { return foreign.Word }) // the kubelet says so
 	status := corev1.NodeStatus{NodeInfo: node.Status.NodeInfo}
 	for _, c := range node.Status.Conditions {

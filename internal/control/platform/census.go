@@ -27,7 +27,7 @@ import (
 // Each reference says whose it is. Everybody may refer to a name, but only what is
 // the platform's may hold a switch up.
 func (m *Mover) Census(inv *cluster.Inventory, names []layout.Name, number int64, image string) switchover.Census {
-	c := counter{inv: inv, names: names, matches: map[string]match{}, tenants: map[string]bool{}, ignored: map[types.UID]bool{}}
+	c := counter{inv: inv, names: names, matches: map[string]*match{}, tenants: map[string]bool{}, ignored: map[types.UID]bool{}}
 	for _, w := range inv.Workloads() {
 		images := excerpt.Images(&w.Template.Spec)
 		ref, refers := c.of(w.Kind.Kind, w.Object, images)
@@ -102,23 +102,24 @@ type counter struct {
 	inv        *cluster.Inventory
 	names      []layout.Name
 	references []switchover.Reference
-	matches    map[string]match   // by image
+	matches    map[string]*match  // by image; nil if it is under none of the names
 	tenants    map[string]bool    // by namespace
 	ignored    map[types.UID]bool // objects that the operator says to ignore
 	problems   []string
 }
 
-// match is what an image reference is under the names.
+// match is what an image reference is under one of the names.
 type match struct {
 	name layout.Name
 	rest string
-	ok   bool
 }
 
-func (c *counter) match(image string) match {
+func (c *counter) match(image string) *match {
 	m, known := c.matches[image]
 	if !known {
-		m.name, m.rest, m.ok = layout.MatchName(c.names, image)
+		if name, rest, ok := layout.MatchName(c.names, image); ok {
+			m = &match{name, rest}
+		}
 		c.matches[image] = m
 	}
 	return m
@@ -142,7 +143,7 @@ func (c *counter) of(kind string, o client.Object, images []string) (switchover.
 	if ignored {
 		c.ignored[o.GetUID()] = true
 	}
-	if !slices.ContainsFunc(images, func(image string) bool { return c.match(image).ok }) {
+	if !slices.ContainsFunc(images, func(image string) bool { return c.match(image) != nil }) {
 		return switchover.Reference{}, false
 	}
 	foreign, known := c.tenants[namespace]
@@ -158,7 +159,7 @@ func (c *counter) of(kind string, o client.Object, images []string) (switchover.
 func (c *counter) add(images []string, like switchover.Reference) {
 	for i, image := range images {
 		m := c.match(image)
-		if !m.ok || slices.Contains(images[:i], image) {
+		if m == nil || slices.Contains(images[:i], image) {
 			continue
 		}
 		like.Name, like.Image = m.name, m.rest
