@@ -27,21 +27,27 @@ import (
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
-// counted counts what a client writes of each object, and what it is served.
+// counted counts what a client writes of each object, and what it is served. A write
+// that the API server was too busy for is none: the client's library sends it again.
 type counted struct {
 	next   http.RoundTripper
 	bytes  atomic.Int64
+	busy   atomic.Int64 // writes that the API server was too busy for
 	mu     sync.Mutex
 	writes map[string]int // by path
 }
 
 func (c *counted) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == "" {
-		c.mu.Lock()
-		c.writes[r.URL.Path]++
-		c.mu.Unlock()
-	}
 	resp, err := c.next.RoundTrip(r)
+	if r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == "" {
+		if err == nil && resp.StatusCode == http.StatusTooManyRequests {
+			c.busy.Add(1)
+		} else {
+			c.mu.Lock()
+			c.writes[r.URL.Path]++
+			c.mu.Unlock()
+		}
+	}
 	if err == nil {
 		resp.Body = &countedBody{resp.Body, &c.bytes}
 	}
@@ -78,6 +84,7 @@ type process struct {
 	t       *testing.T
 	cmd     *exec.Cmd
 	metrics string // URL
+	heap    string // URL
 	counted *counted
 }
 
@@ -96,10 +103,10 @@ func (c *testbed) startProcess() *process {
 	if out, err := build.CombinedOutput(); err != nil {
 		c.t.Fatalf("%v\n%s", err, out)
 	}
-	port := freePort(c.t)
-	p.metrics = "http://" + port + "/metrics"
+	port, profiles := freePort(c.t), freePort(c.t)
+	p.metrics, p.heap = "http://"+port+"/metrics", "http://"+profiles+"/debug/pprof/heap"
 	p.cmd = exec.CommandContext(c.t.Context(), program, "--kubeconfig", apiserver.Kubeconfig(c.t, p.proxy(c.cfg.REST)),
-		"--image", c.cfg.Image, "--proxy-dial", c.cfg.ProxyDial, "--proxy-idle", "0s", "--metrics-address", port, "--health-address", "0", "--scripts", "off",
+		"--image", c.cfg.Image, "--proxy-dial", c.cfg.ProxyDial, "--proxy-idle", "0s", "--metrics-address", port, "--pprof-address", profiles, "--health-address", "0", "--scripts", "off",
 		"--leader-elect=false") // on a machine that is busy with all else it would lose the lease, and end
 	p.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", memory.Variable, memoryLimit))
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -183,7 +190,7 @@ func (p *process) takes() taken {
 	p.t.Helper()
 	t := taken{at: time.Now(), served: p.counted.bytes.Load()}
 	t.writes, _ = p.counted.of("/api/v1/nodes/", "")
-	for _, m := range passesOf.FindAllStringSubmatch(p.get(), -1) {
+	for _, m := range passesOf.FindAllStringSubmatch(p.get(p.metrics), -1) {
 		n, _ := strconv.ParseFloat(m[1], 64)
 		t.passes += int(n)
 	}
@@ -211,8 +218,21 @@ func (p *process) takes() taken {
 	return t
 }
 
-func (p *process) get() string {
-	req, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, p.metrics, nil)
+// profile writes what holds memory into the folder PROFILES, if there is one.
+func (p *process) profile(what string) {
+	p.t.Helper()
+	dir := os.Getenv("PROFILES")
+	if dir == "" {
+		return
+	}
+	file := filepath.Join(dir, strings.ReplaceAll(what, " ", "-")+".pprof")
+	if err := os.WriteFile(file, []byte(p.get(p.heap)), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *process) get(url string) string {
+	req, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -66,9 +66,13 @@ func TestScale(t *testing.T) {
 		if what == v1alpha1.ConditionFinal {
 			most = mostInFinal
 		}
+		if passes, may := now.passes-before.passes, 5+4*int(now.at.Sub(before.at).Seconds()); passes > may {
+			t.Errorf("%s: %d passes, more than %d: what comes at once is not gathered", what, passes, may)
+		}
 		if now.peak > most {
 			t.Errorf("%s: the controller took %d MiB, more than %d", what, now.peak, most)
 		}
+		p.profile(what)
 		before = now
 	}
 	within := timeout + time.Duration(n)*100*time.Millisecond
@@ -104,8 +108,8 @@ func (c *testbed) sums(n int, took time.Duration, p *process, agents *fleetAgent
 	changed, _ := p.counted.of(rns, "")
 	reports, mostReports := agents.counted.of(rns, "/status")
 	generations := int(c.layout().Generation)
-	c.t.Logf("%d nodes: %.1f s, %d generations; the controller wrote Nodes %d times, one at most %d times, RegistryNodes that were there %d times; agents reported %d times, one at most %d times, and were served %d MiB",
-		n, took.Seconds(), generations, nodes, most, changed, reports, mostReports, agents.counted.bytes.Load()>>20)
+	c.t.Logf("%d nodes: %.1f s, %d generations; the controller wrote Nodes %d times, one at most %d times, RegistryNodes that were there %d times; agents reported %d times, one at most %d times, and were served %d MiB; the API server was too busy for %d writes of the controller and %d of agents",
+		n, took.Seconds(), generations, nodes, most, changed, reports, mostReports, agents.counted.bytes.Load()>>20, p.counted.busy.Load(), agents.counted.busy.Load())
 	if most > generations+1 { // and once the label, when the agent came
 		c.t.Errorf("a Node was written %d times in %d generations", most, generations)
 	}
