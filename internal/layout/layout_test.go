@@ -344,7 +344,7 @@ func TestWhatIsProvidedIsNoContent(t *testing.T) {
 	with := func(password string, provided bool) layout.Layout {
 		return transition().Each(func(u upstream.Upstream) upstream.Upstream {
 			if u.Host == registryA().Host {
-				u.Provided, u.Credentials.Password = provided, password
+				u.Provided, u.Credentials = provided, upstream.Credentials{Username: "user-" + password[:3], Password: password}
 			}
 			return u
 		})

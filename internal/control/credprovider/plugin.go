@@ -90,7 +90,6 @@ func (p Provider) run(ctx context.Context, in []byte, stderr io.Writer) ([]byte,
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), out, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = drainTime
 	err := cmd.Run()
 	if cmd.Process != nil {
