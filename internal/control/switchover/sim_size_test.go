@@ -10,10 +10,19 @@ import (
 // user. A registry's CA, which is stored once, is many of them. Texts have room as long
 // as the state is not nearly full. As in package state, but easier to count.
 const (
-	simCA      = 4
-	simFull    = 2*simCA + 4
-	simNoTexts = 2 * simCA
+	simCA    = 4
+	simFull  = 2*simCA + 4
+	simTexts = 4
 )
+
+// full is the largest size of a state. What a mode adds for the in-cluster proxy has
+// room.
+func (s *sim) full() int {
+	if s.p.modes[Direct].proxyLayout != nil {
+		return simFull + simCA + 1
+	}
+	return simFull
+}
 
 // sizeOf is the size of a state without its texts.
 func sizeOf(s State) int {
@@ -35,7 +44,7 @@ func (s *sim) refuseWhatCannotFit(w *Observed) {
 		return
 	}
 	grown, more := s.p.Grown(s.stored, *w)
-	if !more || sizeOf(grown) <= simFull {
+	if !more || sizeOf(grown) <= s.full() {
 		return
 	}
 	if grown.Target.Upstream == w.Installation {
@@ -58,10 +67,10 @@ func (s *sim) deletesWhatCannotBe() {
 // fits reports whether the API server takes a state, if need be without its texts.
 func (s *sim) fits(next *State) bool {
 	size := sizeOf(*next)
-	if s.focus != onSize || size <= simNoTexts {
+	if s.focus != onSize || size <= s.full()-simTexts {
 		return true
 	}
-	if size <= simFull && !s.t.fullTexts {
+	if size <= s.full() && !s.t.fullTexts {
 		next.Conditions = slices.Clone(next.Conditions)
 		for i := range next.Conditions {
 			next.Conditions[i].Message = ""

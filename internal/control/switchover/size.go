@@ -29,6 +29,7 @@ func (p Protocol) Grown(s State, seen Observed) (State, bool) {
 	known := including(e.s.Desired.Layout.Upstreams(), e.s.Active.Upstream, e.s.Target.Upstream)
 	e.chooseTarget()
 	wish := e.s.Target
+	e.s.Desired.Proxy = true // it will be there, and its layout may hold more
 	if slices.Contains(known, wish.Upstream) {
 		return s, false
 	}
