@@ -17,6 +17,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/memory"
 )
 
 // serve is the data path without TLS: the programs' own handler and listener.
@@ -43,6 +44,7 @@ func serve(ctx context.Context, args []string) error {
 	if err := table.Swap(l); err != nil {
 		return err
 	}
+	memory.CollectAt(memory.SmallRequests) // as the programs
 	log := foreign.NewLog(os.Stderr, slog.LevelInfo)
 	pulls := proxy.New(table, proxy.Config{Log: log, Metrics: metrics})
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", *address)
