@@ -86,7 +86,7 @@ func (t *target) collectManifest(resp *http.Response, pull Pull, sent *http.Requ
 		if judge.Convincing(resp, digest) {
 			return judge.Relayed, ""
 		}
-		got, outcome, reason := t.getInstead(pull, sent)
+		got, outcome, reason := t.getInstead(resp, pull, sent)
 		if got == nil {
 			return outcome, reason
 		}
@@ -114,8 +114,8 @@ func (t *target) collectManifest(resp *http.Response, pull Pull, sent *http.Requ
 }
 
 // getInstead repeats a HEAD as a GET. The answer is nil, and says why, if it has no
-// body to judge.
-func (t *target) getInstead(pull Pull, head *http.Request) (*http.Response, judge.Outcome, string) {
+// body to judge: then its status and header stand for those of the HEAD, which are wrong.
+func (t *target) getInstead(resp *http.Response, pull Pull, head *http.Request) (*http.Response, judge.Outcome, string) {
 	asked := head.Clone(head.Context())
 	asked.Method = http.MethodGet
 	got, err := t.transport.RoundTrip(asked)
@@ -126,6 +126,7 @@ func (t *target) getInstead(pull Pull, head *http.Request) (*http.Response, judg
 	outcome, reason := outcomeOf(got, pull, asked)
 	if outcome != judge.Relayed || got.StatusCode != http.StatusOK {
 		regauth.Discard(got)
+		resp.StatusCode, resp.Status, resp.Header = got.StatusCode, got.Status, got.Header
 		return nil, outcome, reason
 	}
 	return got, outcome, ""

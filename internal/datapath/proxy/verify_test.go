@@ -93,6 +93,23 @@ func body(mediaType string, data []byte) http.HandlerFunc {
 	}
 }
 
+// TestAHeadIsWorthWhatAGetIs: a server that answers each HEAD with 200 has not each image.
+func TestAHeadIsWorthWhatAGetIs(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{400, 404, 429, 503} {
+		s := start(t, Config{}, host(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet {
+				w.Header().Set("Retry-After", "77")
+				w.WriteHeader(code)
+			}
+		}))
+		got := s.do(http.MethodHead, manifestPath)
+		if said := got.header.Get("Retry-After"); got.status != code || code >= 429 && said != "77" {
+			t.Errorf("%d instead of %d, Retry-After %q", got.status, code, said)
+		}
+	}
+}
+
 // TestAHeadThatSaysTooLittleIsCompleted: the image check goes by the body of such an
 // answer, and containerd by its header.
 func TestAHeadThatSaysTooLittleIsCompleted(t *testing.T) {
