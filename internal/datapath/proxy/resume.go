@@ -86,6 +86,7 @@ type resumedBody struct {
 	piece    int64      // where the body of the moment ends, if it is whole; -1 when unknown
 	tried    int        // continuations since the last byte
 	rounds   int        // how often since then all upstreams were asked
+	mixed    bool       // more than one upstream gave of it
 
 	// left is when the last Read returned, and away how long the client took between
 	// the Reads of this piece.
@@ -138,6 +139,7 @@ func (b *resumedBody) continueBody(why error) error {
 	_ = b.body.Close() // it is broken already
 	b.body = http.NoBody
 	b.blame(why)
+	before := x.served
 	var last error
 	for b.mayTryAgain() {
 		b.tried++
@@ -147,6 +149,7 @@ func (b *resumedBody) continueBody(why error) error {
 		if err != nil {
 			b.tried = max(b.tried, len(x.route.targets)) // it has asked them all
 		} else if err = b.takeOver(resp); err == nil {
+			b.mixed = b.mixed || x.served != before
 			return nil
 		}
 		last = err // not all: a long outage has many

@@ -24,13 +24,12 @@ type verifiedBody struct {
 	*resumedBody
 	ahead  *bufio.Reader // reads the body where nobody says how long it is
 	digest string
-	first  *target // who gave the beginning
 	hash   *hasher
 	end    error // after it nothing is read
 }
 
 func verified(body *resumedBody, digest string, pool *buffers) *verifiedBody {
-	b := &verifiedBody{resumedBody: body, digest: digest, first: body.exchange.served, hash: newHasher(digest, pool)}
+	b := &verifiedBody{resumedBody: body, digest: digest, hash: newHasher(digest, pool)}
 	if body.part.End < 0 {
 		b.ahead = bufio.NewReaderSize(body, smallBlob)
 	}
@@ -72,9 +71,15 @@ func (b *verifiedBody) verify() error {
 	if b.hash.sum() == b.digest {
 		return io.EOF
 	}
-	b.first.corrupt.note(time.Now(), b.digest)
-	b.next.note(b.first, judge.WrongDigest, "gave other bytes than their digest says")
-	err := fmt.Errorf("%s: the bytes of %s have another digest", b.first.upstream.Host, b.digest)
+	from := b.exchange.served
+	who := from.upstream.Host
+	if b.mixed { // whose bytes are wrong is not known, and it may be the only one that has them
+		who = "several upstreams, at last " + who
+	} else {
+		from.corrupt.note(time.Now(), b.digest)
+		b.next.note(from, judge.WrongDigest, "gave other bytes than their digest says")
+	}
+	err := fmt.Errorf("%s: the bytes of %s have another digest", who, b.digest)
 	b.exchange.record.err = err
 	return err
 }

@@ -57,7 +57,11 @@ func TestWrongBlobs(t *testing.T) {
 				t.Error("it is passed over for all that it has")
 			}
 			b.SetFaults(testregistry.Faults{Status: 404})
-			wantStatus(t, s.get(blobPath(digest)), http.StatusBadGateway)
+			want := http.StatusBadGateway
+			if faults.CutAfter > 0 {
+				want = http.StatusOK // the next upstream gave of it too: whose bytes were wrong is not known
+			}
+			wantStatus(t, s.get(blobPath(digest)), want)
 			if log := s.logged(); !strings.Contains(log, "have another digest") {
 				t.Errorf("the log does not say it: %s", log)
 			}
