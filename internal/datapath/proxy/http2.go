@@ -20,6 +20,9 @@ func (o onlyHTTP2) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil || req.URL.Scheme != "https" || !errors.Is(err, io.EOF) {
 		return resp, err
 	}
+	if via, _ := o.base.Proxy(req); via != nil {
+		return nil, err
+	}
 	address := addressOf(req.URL)
 	if o.negotiates(req.Context(), address, "h2") && !o.negotiates(req.Context(), address, "http/1.1") {
 		return nil, judge.Errorf(judge.Blocked, "%s speaks HTTP/2 only, and HTTP/1.1 is needed: %w", req.URL.Host, err)
