@@ -8,8 +8,13 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/judge"
 )
 
-// maxJudged bounds what is remembered: a platform has a few hundred manifests.
-const maxJudged = 512
+const (
+	// maxJudged bounds what is remembered: a platform has a few hundred manifests.
+	maxJudged = 512
+	// maxTypes is what the media types of one may have, in bytes: a registry may say
+	// megabytes.
+	maxTypes = 512
+)
 
 // judged remembers which manifests were good. All nodes ask for the same ones, and reading
 // one costs more than all else that a small request takes here; its hash does not.
@@ -39,6 +44,9 @@ func (j *judged) read(header http.Header, data []byte, digest string) (judge.Man
 		return m, err
 	}
 	m.Children = nil
+	if len(v.contentType)+len(m.MediaType) > maxTypes {
+		return m, nil
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.good == nil || len(j.good) >= maxJudged {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
@@ -50,6 +51,18 @@ func TestJudgedIsBounded(t *testing.T) {
 		if _, err := j.read(http.Header{}, data, ""); err != nil {
 			t.Fatal(err)
 		}
+	}
+	long := strings.Repeat("x", maxTypes)
+	data := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"digest":%q}]}`, long+"x", someDigest)
+	before := len(j.good)
+	for _, header := range []http.Header{{}, {"Content-Type": {"x/y;z=" + long}}} {
+		if _, err := j.read(header, data, ""); err != nil {
+			t.Fatal(err)
+		}
+		data = fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"digest":%q}]}`, someDigest)
+	}
+	if len(j.good) != before {
+		t.Error("words without a bound are remembered")
 	}
 	if n := len(j.good); n == 0 || n > maxJudged {
 		t.Errorf("%d are remembered", n)

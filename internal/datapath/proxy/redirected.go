@@ -75,7 +75,7 @@ type strangers struct {
 }
 
 // maxStrangers bounds what is kept. A registry has one or two.
-const maxStrangers = 64
+const maxStrangers = 16
 
 func (s *strangers) at(to *url.URL) http.RoundTripper {
 	u := upstream.Upstream{Host: to.Host, Scheme: upstream.Scheme(to.Scheme)}

@@ -12,6 +12,14 @@ type challenge struct {
 	params map[string]string
 }
 
+// maxChallenge bounds what is kept of a challenge, in bytes.
+const maxChallenge = 4 << 10
+
+// size is that of what is kept.
+func (c challenge) size() int {
+	return len(c.params["realm"]) + len(c.params["service"]) + len(c.params["scope"])
+}
+
 // parseChallenges reads every challenge of a 401. A registry may send several,
 // in several header lines or in one.
 func parseChallenges(header http.Header) []challenge {

@@ -25,7 +25,10 @@ const (
 	// it: others may wait for it.
 	tokenFetchLimit = 15 * time.Second
 	maxTokenAnswer  = 1 << 20
-	maxTokens       = 4096
+	maxTokens       = 1024
+	// maxTokenSize is that of the largest token that is kept, in bytes. Most servers take
+	// no larger header.
+	maxTokenSize = 16 << 10
 )
 
 // tokenRequest is what a token server is asked, and so what a token is good for. All
@@ -85,6 +88,9 @@ func (s *tokens) kept(req tokenRequest) (string, bool) {
 // keep remembers a token for nine tenths of its life, so that it does not
 // expire on the way.
 func (s *tokens) keep(req tokenRequest, token string, life time.Duration) {
+	if len(token) > maxTokenSize {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()

@@ -195,7 +195,7 @@ func (t *Transport) learn(header http.Header, s slot) (m authMethod, ok bool) {
 	var basic bool
 	for _, c := range parseChallenges(header) {
 		switch {
-		case c.scheme == "bearer" && c.params["realm"] != "":
+		case c.scheme == "bearer" && c.params["realm"] != "" && c.size() <= maxChallenge:
 			scope := union(s.scope, c.params["scope"])
 			if t.nonstandard && c.params["scope"] != "" {
 				scope = c.params["scope"]
@@ -211,8 +211,12 @@ func (t *Transport) learn(header http.Header, s slot) (m authMethod, ok bool) {
 	return t.remember(s, authMethod{basic: true}), true
 }
 
-// maxSlots bounds what is remembered: more than any platform has.
-const maxSlots = 4096
+const (
+	// maxSlots bounds what is remembered: more than any platform has.
+	maxSlots = 4096
+	// maxKey is that of the longest key, in bytes: a registry may redirect to long paths.
+	maxKey = 1 << 10
+)
 
 func (t *Transport) remember(s slot, m authMethod) authMethod {
 	t.keep(s, m)
@@ -224,6 +228,9 @@ func (t *Transport) remember(s slot, m authMethod) authMethod {
 
 // keep notes what was good for a slot, or will be.
 func (t *Transport) keep(s slot, m authMethod) {
+	if len(s.key) > maxKey {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if known, ok := t.slots[s.key]; ok && known == m {

@@ -258,7 +258,23 @@ func TestTokensAreBounded(t *testing.T) {
 	for i := range maxTokens * 2 {
 		s.keep(tokenRequest{scope: string(rune(i))}, "t", time.Minute)
 	}
-	if len(s.byID) > maxTokens {
-		t.Errorf("%d tokens are kept", len(s.byID))
+	s.keep(tokenRequest{scope: "large"}, strings.Repeat("t", maxTokenSize+1), time.Minute)
+	if _, large := s.kept(tokenRequest{scope: "large"}); large || len(s.byID) > maxTokens {
+		t.Errorf("%d tokens are kept, a large one: %v", len(s.byID), large)
+	}
+}
+
+// TestWhatIsLearnedIsBounded: by the length of what a registry may say too.
+func TestWhatIsLearnedIsBounded(t *testing.T) {
+	t.Parallel()
+	rt := NewTransport(upstream.Upstream{Host: "registry.example", Scheme: upstream.HTTPS}, "/v2", base(t))
+	long := strings.Repeat("x", maxChallenge)
+	said := http.Header{"Www-Authenticate": {`Bearer realm="https://r/` + long + `"`}}
+	if m, ok := rt.learn(said, slot{key: "a"}); ok {
+		t.Errorf("a challenge of %d bytes is kept", len(m.token.realm))
+	}
+	rt.keep(slot{key: long}, authMethod{})
+	if len(rt.slots) > 0 {
+		t.Errorf("%d slots are kept", len(rt.slots))
 	}
 }
