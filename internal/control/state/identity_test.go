@@ -186,6 +186,26 @@ func TestACAIsReplacedBeforeItEnds(t *testing.T) {
 	}
 }
 
+// TestAClockThatJumpsEndsNoRotation: a node that has not heard of the new CA would be
+// left with one that signs nothing any more.
+func TestAClockThatJumpsEndsNoRotation(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	o.nodes = []switchover.Node{{Name: "away", UID: "u", Agent: true}}
+	o.ask(v1alpha1.SecretPKI, "1")
+	o.pass(0)
+	old := o.doc.PKI.CA
+	for range 3 {
+		o.pass(2 * pki.CALife)
+		o.pass(time.Minute)
+		o.now = o.now.Add(-2 * pki.CALife) // the clock is put right
+		o.pass(time.Minute)
+	}
+	if o.phase(v1alpha1.SecretPKI) != Given || o.doc.PKI.CA != old || !strings.Contains(o.notes, "node away") {
+		t.Errorf("%q, another CA signs: %v, says %q", o.phase(v1alpha1.SecretPKI), o.doc.PKI.CA != old, o.notes)
+	}
+}
+
 // TestPasswordsAreReplaced: asked for by the Secret's annotation, each by itself; the
 // proxy accepts both all the time, and knows which is old.
 func TestPasswordsAreReplaced(t *testing.T) {

@@ -18,7 +18,8 @@ type Rotations struct {
 	// how long clients have to read a new CA.
 	Idle time.Duration
 	// Seen is how long the end of a CA must be in sight, without a break, until it is
-	// replaced: a clock that jumps replaces nothing.
+	// replaced, or counts as expired: a clock that jumps replaces nothing, and ends no
+	// rotation.
 	Seen time.Duration
 }
 
@@ -92,7 +93,8 @@ func (s *Store) facts(doc Document, v *View, of string, now time.Time) facts {
 	has := fallback.Credentials == node.Credentials
 	if of == v1alpha1.SecretPKI {
 		has = fallback.CA == doc.PKI.Trusted()
-		f.due, f.useless = s.endsSoon(doc, v, now), now.After(doc.PKI.CA.Expires()) && !doc.PKI.CA.Expires().IsZero()
+		f.due = s.endsSoon(doc, v, now)
+		f.useless = f.due && now.After(doc.PKI.CA.Expires()) && !doc.PKI.CA.Expires().IsZero()
 	} else {
 		f.used = v.Identity.Used[of[len(UserSecretPrefix):]]
 	}
