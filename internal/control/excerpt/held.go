@@ -42,7 +42,7 @@ type Alike struct {
 // hold keeps what a pass looks at in any kind of object.
 func hold(m *metav1.ObjectMeta, spec *corev1.PodSpec) held {
 	h := held{Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, DeletionTimestamp: m.DeletionTimestamp}
-	h.Alike = &Alike{ObjectMeta: &metav1.ObjectMeta{}, Images: once(Images(spec)), PullsWithOurs: PullsWith(spec.ImagePullSecrets, v1alpha1.SecretRegistry)}
+	h.Alike = &Alike{ObjectMeta: &metav1.ObjectMeta{}, Images: slices.Clone(Images(spec)), PullsWithOurs: PullsWith(spec.ImagePullSecrets, v1alpha1.SecretRegistry)}
 	h.Namespace = same(m.Namespace)
 	if owner := metav1.GetControllerOfNoCopy(m); owner != nil {
 		h.OwnerReferences = []metav1.OwnerReference{{Kind: same(owner.Kind), Name: same(owner.Name), UID: same(owner.UID), Controller: owner.Controller}}
@@ -66,18 +66,6 @@ func sameWords(labels map[string]string) map[string]string {
 		to[same(key)] = same(value)
 	}
 	return to
-}
-
-// once leaves the repetitions out: init container, container and sidecar often have
-// one image.
-func once(words []string) []string {
-	to := words[:0]
-	for _, word := range words {
-		if !slices.Contains(to, word) {
-			to = append(to, word)
-		}
-	}
-	return slices.Clone(to)
 }
 
 // share replaces what is alike by what others hold already.

@@ -6,7 +6,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Images are all image references of a pod.
+// Images are all image references of a pod, sorted and each once: init container,
+// container and sidecar often have one image, and whoever may make a Pod may make one
+// of many thousand containers.
 func Images(spec *corev1.PodSpec) []string {
 	images := make([]string, 0, len(spec.InitContainers)+len(spec.Containers))
 	for i := range spec.InitContainers {
@@ -23,7 +25,8 @@ func Images(spec *corev1.PodSpec) []string {
 			images = append(images, v.Reference)
 		}
 	}
-	return images
+	slices.Sort(images)
+	return slices.Compact(images)
 }
 
 // PullsWith reports whether a list of pull secrets has one of this name.

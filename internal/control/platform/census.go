@@ -154,16 +154,14 @@ func (c *counter) of(kind string, o client.Object, images []string) (switchover.
 	return switchover.Reference{User: kind + " " + cluster.Key(o), Namespace: namespace, Foreign: foreign, Ignored: ignored}, true
 }
 
-// add adds the images of one object, each once. Like is a reference with what is known
-// of user.
+// add adds the images of one object, which has each once. Like is a reference with what
+// is known of user.
 func (c *counter) add(images []string, like switchover.Reference) {
-	for i, image := range images {
-		m := c.match(image)
-		if m == nil || slices.Contains(images[:i], image) {
-			continue
+	for _, image := range images {
+		if m := c.match(image); m != nil {
+			like.Name, like.Image = m.name, m.rest
+			c.references = append(c.references, like)
 		}
-		like.Name, like.Image = m.name, m.rest
-		c.references = append(c.references, like)
 	}
 }
 

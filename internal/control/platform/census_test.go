@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -81,6 +82,28 @@ func TestTheCensusFindsEveryReference(t *testing.T) {
 	}
 	if !census.Live || census.Problem != "" {
 		t.Errorf("live %v, problem %q", census.Live, census.Problem)
+	}
+}
+
+// TestManyContainers: whoever may make a Pod may make one of many containers, and change
+// it all the time. With a look at all other images for each one this would take a minute.
+func TestManyContainers(t *testing.T) {
+	t.Parallel()
+	const many, within = 100_000, 5 * time.Second
+	pod := corev1.Pod{ObjectMeta: fleet.InNS("p")}
+	d := appsv1.Deployment{ObjectMeta: fleet.InNS("d")}
+	for i := range many {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Image: fmt.Sprintf("r.io/d8/image:%06d", i)})
+	}
+	d.Spec.Template.Spec.Containers = append(pod.Spec.Containers, pod.Spec.Containers[0])
+	begun := time.Now()
+	inv := &cluster.Inventory{Whose: fleet.Whose(), Deployments: []appsv1.Deployment{d}, Pods: fleet.Pods(pod)}
+	census := mover().Census(inv, []layout.Name{fleet.Old()}, 0, ":own")
+	if took := time.Since(begun); took > within {
+		t.Errorf("it took %v", took)
+	}
+	if got := len(census.References); got != 2*many {
+		t.Errorf("there are %d references", got)
 	}
 }
 
