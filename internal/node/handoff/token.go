@@ -33,7 +33,8 @@ func (f StateDir) Token() (string, error) {
 }
 
 // EnsureTokens makes a token of 256 random bits if there is none, or if it is old. The
-// old one is set aside first.
+// old one is set aside first. One that cannot be replaced, on a full disk, is still good:
+// it is returned with the error.
 func (f StateDir) EnsureTokens(now time.Time) (Tokens, error) {
 	token, err := f.Token()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -44,21 +45,30 @@ func (f StateDir) EnsureTokens(now time.Time) (Tokens, error) {
 	if err != nil {
 		return Tokens{}, err
 	}
-	if old := good && now.Sub(made) > tokenLife; !good || old {
-		if old {
-			if err := f.write(f.servePath(fileBefore), ownerOnly, []byte(token+"\n")); err != nil {
-				return Tokens{}, err
+	switch {
+	case !good:
+		token, err = f.newToken()
+	case now.Sub(made) > tokenLife:
+		if err = f.write(f.servePath(fileBefore), ownerOnly, []byte(token+"\n")); err == nil {
+			var next string
+			if next, err = f.newToken(); err == nil {
+				token = next
 			}
 		}
-		var bits [32]byte
-		_, _ = rand.Read(bits[:]) // it never fails
-		token = hex.EncodeToString(bits[:])
-		if err := f.write(f.servePath(fileToken), ownerOnly, []byte(token+"\n")); err != nil {
-			return Tokens{}, err
-		}
 	}
-	before, until, err := f.before(now)
-	return Tokens{Token: token, Before: before, Until: until}, err
+	before, until, errBefore := f.before(now)
+	return Tokens{Token: token, Before: before, Until: until}, errors.Join(err, errBefore)
+}
+
+// newToken is empty if it could not be saved.
+func (f StateDir) newToken() (string, error) {
+	var bits [32]byte
+	_, _ = rand.Read(bits[:]) // it never fails
+	token := hex.EncodeToString(bits[:])
+	if err := f.write(f.servePath(fileToken), ownerOnly, []byte(token+"\n")); err != nil {
+		return "", err
+	}
+	return token, nil
 }
 
 // before is the token before, which is removed when its time has come.

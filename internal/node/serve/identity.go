@@ -70,18 +70,22 @@ type tokens struct {
 	known  atomic.Pointer[handoff.Tokens]
 }
 
+// newTokens fails only if there is no token: an old one that cannot be replaced, on a full
+// disk, costs no pull. The next renew says so.
 func newTokens(folder handoff.StateDir, now func() time.Time) (*tokens, error) {
 	t := &tokens{folder: folder, now: now}
-	return t, t.renew()
+	if err := t.renew(); t.known.Load() == nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 func (t *tokens) renew() error {
 	known, err := t.folder.EnsureTokens(t.now())
-	if err != nil {
-		return err
+	if known.Token != "" {
+		t.known.Store(&known)
 	}
-	t.known.Store(&known)
-	return nil
+	return err
 }
 
 // accepts reports whether a caller shows a token that is good, in a time that tells

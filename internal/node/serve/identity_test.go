@@ -70,6 +70,31 @@ func TestTheNodeTokenIsReplaced(t *testing.T) {
 	}
 }
 
+// TestAFullDiskKeepsTheOldToken: also of an agent that starts then. Without any it cannot.
+func TestAFullDiskKeepsTheOldToken(t *testing.T) {
+	t.Parallel()
+	for _, full := range []string{"token.new", "token.before.new"} {
+		dir := t.TempDir()
+		folder := open(t, dir)
+		if _, err := newTokens(folder.On(refusing("token.new")), time.Now); err == nil {
+			t.Error("an agent starts without a token")
+		}
+		c := &clock{time.Now()}
+		if _, err := newTokens(folder, c.now); err != nil {
+			t.Fatal(err)
+		}
+		token, err := folder.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.at = c.at.Add(91 * 24 * time.Hour)
+		known, err := newTokens(folder.On(refusing(full)), c.now)
+		if err != nil || !known.accepts(token) || known.renew() == nil {
+			t.Errorf("%s cannot be written: %v", full, err)
+		}
+	}
+}
+
 // TestAClockThatJumps: a CA that was made while the clock was years ahead is of no use
 // when it is right again, and one that has expired by a wrong clock is replaced. What
 // cannot be renewed does not end the agent.
