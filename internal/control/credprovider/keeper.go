@@ -312,6 +312,9 @@ func (k *Keeper) ended(u upstream.Upstream) bool {
 // pause is how long a grant is left alone: about half of its life. Where exactly follows
 // from when it was made, so that many clusters of one account do not ask at once.
 func (k *Keeper) pause(g state.Grant) time.Duration {
+	if g.From.Sub(k.Now()) > k.Soonest {
+		return 0 // by a clock that was ahead: how old it is is not known
+	}
 	life := g.Until.Sub(g.From)
 	if g.Until.IsZero() {
 		life = 0

@@ -28,24 +28,24 @@ const (
 
 // ownImage is our own image at the old and the new registry.
 type ownImage struct {
-	differs string // how; empty when it does not, as far as is known
+	differs string // how, or why the new registry does not say; empty when it does not, as far as is known
 	unknown string // why that is not known
 }
 
 // compareOwn begins to compare, and returns what waits for the result. Whoever serves
 // our image is root on every node: another one than the one that runs is not for a
 // registry to choose. The old registry gates nothing: it may be dead, which often is
-// why there is a new one.
+// why there is a new one. The new one has to answer: silence would be a way to choose.
 func (c Checker) compareOwn(ctx context.Context, req Request) (result func() ownImage) {
 	if req.Compare.IsZero() || req.Own == "" || strings.Contains(req.Own, "@") {
 		return func() ownImage { return ownImage{} }
 	}
 	req.Upstream, req.Compare = c.with(req.Upstream), c.with(req.Compare)
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.CompareTimeout, compareTimeout))
+	limited, cancel := context.WithTimeout(ctx, cmp.Or(c.CompareTimeout, compareTimeout))
 	var found, wanted string
 	var errOld, errNew error
 	var both sync.WaitGroup
-	both.Go(func() { found, errOld = c.digest(ctx, req.Compare, req.Own, true) })
+	both.Go(func() { found, errOld = c.digest(limited, req.Compare, req.Own, true) })
 	both.Go(func() { wanted, errNew = c.digest(ctx, req.Upstream, req.Own, true) })
 	return func() ownImage {
 		both.Wait()
@@ -54,7 +54,7 @@ func (c Checker) compareOwn(ctx context.Context, req Request) (result func() own
 		case errOld != nil:
 			return ownImage{unknown: fmt.Sprintf("The module's own image was not compared with the one of %s: %s", req.Compare.Base(), safe(errOld, req.Compare))}
 		case errNew != nil:
-			return ownImage{unknown: fmt.Sprintf("The module's own image was not compared: %s: %s", req.Upstream.Base(), safe(errNew, req.Upstream))}
+			return ownImage{differs: "The module's own image is not known to be the one that runs: " + safe(errNew, req.Upstream)}
 		case found != wanted:
 			return ownImage{differs: fmt.Sprintf("The module's own image %s is %s at %s and %s here. Copy it as it is, or name it by digest.",
 				req.Own, found, req.Compare.Base(), wanted)}

@@ -71,6 +71,11 @@ func TestOwnImageIsCompared(t *testing.T) {
 			t.Errorf("%s: %+v", tc.name, got)
 		}
 	}
+	before.put(at, image)
+	s.put(at, status(500)) // it had the image a moment ago, for the check
+	if got := c.compareOwn(t.Context(), Request{Upstream: u, Own: ":own", Compare: old})(); !strings.Contains(got.differs, "500") || got.unknown != "" {
+		t.Errorf("the new registry does not say which it has: %+v", got)
+	}
 	if got := c.compareOwn(t.Context(), Request{Upstream: u, Own: ":own"})(); got != (ownImage{}) {
 		t.Errorf("without another registry: %+v", got)
 	}

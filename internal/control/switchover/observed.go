@@ -172,7 +172,8 @@ type CheckReport struct {
 	// At is when the check ended; zero while it runs.
 	At time.Time
 	// OwnDiffers says how our own image differs from the one at the registry that the
-	// cluster runs on: nothing passes then. OwnUnknown says why that is not known.
+	// cluster runs on, or that the new registry does not say it: nothing passes then.
+	// OwnUnknown says why that is not known, because of the one that the cluster runs on.
 	OwnDiffers, OwnUnknown string
 }
 
