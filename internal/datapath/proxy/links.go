@@ -14,6 +14,10 @@ var link = regexp.MustCompile(`^[\s,]*<([^<>]*)>((?:\s*;\s*[^\s;,="]+\s*(?:=\s*(
 // linkFor finds the rel among the parameters of a link.
 var linkFor = regexp.MustCompile(`(?i);\s*rel\s*=\s*"?([a-z0-9 .-]*)`)
 
+// mostLinks is more than a list has. A header may have thousands, each of which costs us
+// and the client.
+const mostLinks = 16
+
 // linksOf are the links of a list as the client can follow them, the one to the next
 // page first: some clients follow the first one whatever it is for. reason says why the
 // list has a next page that nobody could ask us for: without it, it would end too early.
@@ -22,7 +26,10 @@ func linksOf(resp *http.Response, pull Pull) (links []string, reason string) {
 		return nil, ""
 	}
 	rest := strings.Join(resp.Header.Values("Link"), ",")
-	for strings.Trim(rest, " \t,") != "" {
+	for n := 0; strings.Trim(rest, " \t,") != ""; n++ {
+		if n == mostLinks {
+			return links, "answered with more links than a list has"
+		}
 		m := link.FindStringSubmatch(rest)
 		if m == nil {
 			return links, "answered with a link that cannot be read"

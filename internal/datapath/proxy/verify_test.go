@@ -93,6 +93,21 @@ func body(mediaType string, data []byte) http.HandlerFunc {
 	}
 }
 
+// TestLinksAreBounded: one more than a list has is nonsense, and is not passed on.
+func TestLinksAreBounded(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]int{mostLinks: http.StatusOK, mostLinks + 1: http.StatusBadGateway} {
+		s := start(t, Config{}, host(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Link", strings.Repeat("<?last=a>,", n))
+			_, _ = w.Write([]byte(`{"name":"x","tags":[]}`))
+		}))
+		got := s.get("/v2/" + repo + "/tags/list?" + ns)
+		if links := len(got.header.Values("Link")); got.status != want || want == http.StatusOK && links != n || want != http.StatusOK && links > 0 {
+			t.Errorf("%d links: %d, %d links", n, got.status, links)
+		}
+	}
+}
+
 // TestAHeadIsWorthWhatAGetIs: a server that answers each HEAD with 200 has not each image.
 func TestAHeadIsWorthWhatAGetIs(t *testing.T) {
 	t.Parallel()
