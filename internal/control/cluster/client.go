@@ -35,6 +35,8 @@ var ErrLost = errors.New("somebody else wrote first")
 type Client struct {
 	client.Client               // reads from caches
 	Live          client.Reader // reads from the API server
+	// Raw reads long lists from it; nil for a Client whose Live reads them.
+	Raw *Raw
 	// Cache is that of Client; nil for a Client that reads from the API server.
 	Cache  cache.Informers
 	Events Events

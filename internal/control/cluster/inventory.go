@@ -37,7 +37,7 @@ type Inventory struct {
 
 // TakeLive lists everything from the API server, past every cache.
 func (c *Client) TakeLive(ctx context.Context) (*Inventory, error) {
-	return c.takeInventory(&lister{ctx: ctx, from: c.Live, known: c.Cache}, true)
+	return c.takeInventory(&lister{ctx: ctx, from: c.Live, raw: c.Raw, known: c.Cache}, true)
 }
 
 // takeInventory lists templates first and then pods: a pod that is made in between

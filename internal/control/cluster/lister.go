@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -28,7 +30,10 @@ type lister struct {
 	known cache.Informers
 	// reducer makes of what was read from the API server what a cache would hold.
 	reducer excerpt.Reducer
-	err     error
+	// raw reads lists of which little is held; nil if from is to read them.
+	raw    *Raw
+	answer bytes.Buffer
+	err    error
 }
 
 // every adds all objects of a kind to a slice. Like is an empty list of the kind. What is
@@ -76,9 +81,14 @@ func each[O, T any, P interface {
 	}
 	store := l.store(kind)
 	if l.held == nil {
-		pages(l, like, nil, func(page []O) {
+		share := func(held any) { add(heldBy(store, held)) }
+		token, all := l.wire(kind, like, share)
+		if all {
+			return
+		}
+		pages(l, like, []client.ListOption{client.Continue(token)}, func(page []O) {
 			for i := range page {
-				add(heldBy(store, l.reducer.Reduce(P(&page[i]))))
+				share(l.reducer.Reduce(P(&page[i])))
 			}
 		})
 		return
@@ -91,6 +101,32 @@ func each[O, T any, P interface {
 	for _, o := range objects {
 		add(o)
 	}
+}
+
+// wire shows what is held of all objects of a kind, decoding nothing else. If the answer
+// is none that it reads, the rest is to be listed in another way, from this page on.
+func (l *lister) wire(kind client.Object, like client.ObjectList, show func(held any)) (token string, all bool) {
+	reader := l.reducer.Wire(kind)
+	if l.raw == nil || reader == nil {
+		return "", false
+	}
+	for l.err == nil {
+		err := l.raw.page(l.ctx, kind, token, &l.answer)
+		next := ""
+		if err == nil {
+			next, err = reader.Page(l.answer.Bytes(), show)
+		}
+		if errors.Is(err, excerpt.ErrNotWire) {
+			return token, false
+		}
+		if err != nil {
+			l.err = fmt.Errorf("list %T: %w", like, err)
+		}
+		if token = next; token == "" {
+			break
+		}
+	}
+	return "", true
 }
 
 // store is where the cache holds a kind; nil if there is no cache.
@@ -135,9 +171,9 @@ func pages[T any](l *lister, like client.ObjectList, opts []client.ListOption, s
 	} else {
 		opts = append(opts, client.UnsafeDisableDeepCopy)
 	}
-	for token := ""; l.err == nil; {
+	for l.err == nil {
 		page, _ := like.DeepCopyObject().(client.ObjectList) // a fresh one: decoding into a used one reuses its maps
-		if err := l.from.List(l.ctx, page, append(slices.Clone(opts), client.Continue(token))...); err != nil {
+		if err := l.from.List(l.ctx, page, opts...); err != nil {
 			l.err = fmt.Errorf("list %T: %w", page, err)
 			return
 		}
@@ -149,8 +185,10 @@ func pages[T any](l *lister, like client.ObjectList, opts []client.ListOption, s
 		}
 		show(*found)
 		// A cache answers with a token that it does not understand.
-		if token = page.GetContinue(); token == "" || l.held != nil {
+		token := page.GetContinue()
+		if token == "" || l.held != nil {
 			return
 		}
+		opts = append(opts, client.Continue(token)) // the last one counts
 	}
 }

@@ -181,6 +181,7 @@ func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selec
 	whose.Own = component.Names(list)
 	c := &cluster.Client{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(),
+		Raw:    cluster.NewRaw(mgr.GetConfig(), mgr.GetHTTPClient(), mgr.GetScheme(), mgr.GetRESTMapper()),
 		Events: cluster.Events{Recorder: mgr.GetEventRecorder(v1alpha1.ManagedBy)},
 		Whose:  whose,
 		Names:  &cluster.KnownNames{},

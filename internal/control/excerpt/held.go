@@ -41,12 +41,18 @@ type Alike struct {
 
 // hold keeps what a pass looks at in any kind of object.
 func hold(m *metav1.ObjectMeta, spec *corev1.PodSpec) held {
-	h := held{Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, DeletionTimestamp: m.DeletionTimestamp}
+	h := own(m)
 	h.Alike = &Alike{ObjectMeta: &metav1.ObjectMeta{}, Images: slices.Clone(Images(spec)), PullsWithOurs: PullsWith(spec.ImagePullSecrets, v1alpha1.SecretRegistry)}
 	h.Namespace = same(m.Namespace)
 	if owner := metav1.GetControllerOfNoCopy(m); owner != nil {
 		h.OwnerReferences = []metav1.OwnerReference{{Kind: same(owner.Kind), Name: same(owner.Name), UID: same(owner.UID), Controller: owner.Controller}}
 	}
+	return h
+}
+
+// own is what is kept of one object and not of those that are alike.
+func own(m *metav1.ObjectMeta) held {
+	h := held{Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, DeletionTimestamp: m.DeletionTimestamp}
 	if IsIgnored(m) {
 		h.Annotations = map[string]string{v1alpha1.AnnotationIgnore: "true"}
 	}
