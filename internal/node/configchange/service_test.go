@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/d8-registry/registry/internal/node/nodescript"
@@ -27,7 +28,12 @@ func TestRestartCommand(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "restart")
 			if row.script != "" {
-				if err := os.WriteFile(path, []byte("#!/bin/sh\n"+row.script+"\n"), 0o700); err != nil {
+				// A program that another test starts at this moment must not inherit the
+				// open file: what is open for writing cannot be run.
+				syscall.ForkLock.RLock()
+				err := os.WriteFile(path, []byte("#!/bin/sh\n"+row.script+"\n"), 0o700)
+				syscall.ForkLock.RUnlock()
+				if err != nil {
 					t.Fatal(err)
 				}
 			}

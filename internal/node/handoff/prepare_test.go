@@ -128,7 +128,11 @@ func TestServeNeedNotBeRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(program, own, 0o755); err != nil {
+	// No program that starts meanwhile may inherit the open file: it could not be run.
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(program, own, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	serve := exec.CommandContext(t.Context(), program)
