@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/foreign"
@@ -16,9 +17,10 @@ import (
 func observeIdentity(v *state.View) {
 	users, err := proxyUsers(v.Doc)
 	wanted := regauth.Fingerprint(users, []byte(v.Doc.PKI.Leaf.Cert))
-	v.Identity.Behind, v.Identity.Used = nil, map[string]string{}
+	v.Identity.Behind, v.Identity.Uses = nil, map[string]map[string]string{}
 	running := 0
 	for pod := range proxyPods(v) {
+		addUses(v.Identity.Uses, pod)
 		if !pod.Running {
 			continue
 		}
@@ -26,14 +28,23 @@ func observeIdentity(v *state.View) {
 		if err != nil || pod.Annotations[v1alpha1.AnnotationIdentity] != wanted {
 			v.Identity.Behind = append(v.Identity.Behind, pod.Name)
 		}
-		for use := range strings.SplitSeq(pod.Annotations[v1alpha1.AnnotationOldUse], ",") {
-			name, told, ok := strings.Cut(foreign.Line(use, foreign.Word), " ")
-			if ok && told > v.Identity.Used[name] { // the time comes first
-				v.Identity.Used[name] = told
-			}
-		}
 	}
 	if running == 0 {
 		v.Identity.Behind = []string{v1alpha1.DeploymentProxy + "-..."}
+	}
+}
+
+// addUses adds what a Pod says of old passwords, by user and Pod. The times that it
+// tells are of its node's clock, which may be wrong: they are not compared.
+func addUses(uses map[string]map[string]string, pod *excerpt.Pod) {
+	for use := range strings.SplitSeq(pod.Annotations[v1alpha1.AnnotationOldUse], ",") {
+		name, told, ok := strings.Cut(foreign.Line(use, foreign.Word), " ")
+		if !ok {
+			continue
+		}
+		if uses[name] == nil {
+			uses[name] = map[string]string{}
+		}
+		uses[name][string(pod.UID)] = told
 	}
 }

@@ -31,8 +31,9 @@ func DefaultRotations() Rotations { return Rotations{Idle: 24 * time.Hour, Seen:
 type Identity struct {
 	// Behind are the Pods of the proxy that do not serve what is stored.
 	Behind []string
-	// Used is by user the last use of an old password, as a proxy tells it.
-	Used map[string]string
+	// Uses are by user and by the proxy's Pod the last uses of an old password, as the
+	// Pods tell them.
+	Uses map[string]map[string]string
 	// Told is whether all pull secrets say what is stored.
 	Told bool
 }
@@ -96,7 +97,7 @@ func (s *Store) facts(doc Document, v *View, of string, now time.Time) facts {
 		f.due = s.endsSoon(doc, v, now)
 		f.useless = f.due && now.After(doc.PKI.CA.Expires()) && !doc.PKI.CA.Expires().IsZero()
 	} else {
-		f.used = v.Identity.Used[of[len(UserSecretPrefix):]]
+		f.uses = v.Identity.Uses[of[len(UserSecretPrefix):]]
 	}
 	if has {
 		f.published = doc.Desired.Layout.Generation

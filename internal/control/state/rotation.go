@@ -2,6 +2,8 @@ package state
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -25,9 +27,12 @@ type Rotation struct {
 	// there.
 	Generation int64 `json:"generation,omitempty"`
 	// Quiet is since when nobody was seen using the old one; zero before everybody was
-	// given the new one. Used is the last use that was told of, as it was told.
-	Quiet time.Time `json:"quiet,omitzero"`
-	Used  string    `json:"used,omitempty"`
+	// given the new one. Used is the use that was told of last, as it was told, and Uses
+	// are the last ones by the UIDs of the proxy's Pods, which alone may be compared:
+	// clocks of nodes may be wrong.
+	Quiet time.Time         `json:"quiet,omitzero"`
+	Used  string            `json:"used,omitempty"`
+	Uses  map[string]string `json:"uses,omitempty"`
 }
 
 // Phase is one step of a rotation. Users are first Accepting, then Given; the CA is
@@ -70,8 +75,8 @@ type facts struct {
 	told      bool
 	published int64
 	unreached func(generation int64) []switchover.Node
-	// used is the last use of the old one, as a proxy tells it.
-	used string
+	// uses are the last uses of the old one, as each Pod of the proxy tells them.
+	uses map[string]string
 }
 
 // next moves a rotation on. It is pure. The note says, for users, what it waits for.
@@ -98,7 +103,7 @@ func (r Rotation) next(f facts) (Rotation, task, string) {
 		}
 		return Rotation{Of: r.Of, Asked: r.Asked}, dropOld, ""
 	default:
-		r = Rotation{Of: r.Of, Asked: f.asked, Phase: Accepting, Since: f.now, Used: f.used}
+		r = Rotation{Of: r.Of, Asked: f.asked, Phase: Accepting, Since: f.now, Uses: f.uses}
 		if r.ofCA() {
 			r.Phase = Given
 		}
@@ -109,12 +114,15 @@ func (r Rotation) next(f facts) (Rotation, task, string) {
 // given waits until nobody can have the old one only: not a node either that is away,
 // and that nothing else waits for.
 func (r Rotation) given(f facts) (Rotation, task, string) {
-	if f.used != r.Used {
-		r.Used = f.used
-		if !r.Quiet.IsZero() {
-			r.Quiet = f.now
+	for _, pod := range slices.Sorted(maps.Keys(f.uses)) {
+		if told := f.uses[pod]; told != r.Uses[pod] {
+			r.Used = told
+			if !r.Quiet.IsZero() {
+				r.Quiet = f.now
+			}
 		}
 	}
+	r.Uses = f.uses
 	if r.Generation == 0 {
 		r.Generation = f.published
 	}

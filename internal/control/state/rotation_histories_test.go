@@ -93,7 +93,7 @@ func (c *rotating) pulls() string {
 }
 
 func (c *rotating) pass() {
-	f := facts{now: c.now, idle: 24 * time.Hour, may: !c.inSwitch, told: c.secret == c.accepted[0], used: c.used, asked: fmt.Sprint(c.asked)}
+	f := facts{now: c.now, idle: 24 * time.Hour, may: !c.inSwitch, told: c.secret == c.accepted[0], uses: map[string]string{"p": c.used}, asked: fmt.Sprint(c.asked)}
 	for i := range c.proxies {
 		if c.loaded[i] != c.version {
 			f.behind = append(f.behind, fmt.Sprint("proxy", i))

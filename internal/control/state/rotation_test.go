@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -66,8 +67,10 @@ func TestRotationSteps(t *testing.T) {
 		{"a node is away, and clients do not care", client, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.unreached = away("w3") }, "", dropOld, ""},
 		{"a pull secret is not written", node, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.told = false }, Given, nothing, "pull secrets"},
 		{"all have it just now", node, Rotation{Phase: Given}, func(*facts) {}, Given, nothing, "until nobody has used the old password for 24h0m0s, since 2026-12-01T12:00:00Z"},
-		{"the old one was used just now", node, Rotation{Phase: Given, Quiet: long, Used: "x"}, func(f *facts) { f.used = "2026-12-01T11:59:00Z 10.0.0.3" }, Given, nothing, "2026-12-01T12:00:00Z (2026-12-01T11:59:00Z 10.0.0.3)"},
-		{"the old one was used long ago", node, Rotation{Phase: Given, Quiet: long, Used: "x"}, func(f *facts) { f.used = "x" }, "", dropOld, ""},
+		{"the old one was used just now", node, Rotation{Phase: Given, Quiet: long, Uses: map[string]string{"p": "x"}}, func(f *facts) { f.uses = map[string]string{"p": "2026-12-01T11:59:00Z 10.0.0.3"} }, Given, nothing, "2026-12-01T12:00:00Z (2026-12-01T11:59:00Z 10.0.0.3)"},
+		{"the old one was used long ago", node, Rotation{Phase: Given, Quiet: long, Uses: map[string]string{"p": "x"}}, func(f *facts) { f.uses = map[string]string{"p": "x"} }, "", dropOld, ""},
+		{"a Pod that told of a use is gone", node, Rotation{Phase: Given, Quiet: long, Uses: map[string]string{"p": "x"}}, func(*facts) {}, "", dropOld, ""},
+		{"used on a node whose clock is behind", node, Rotation{Phase: Given, Quiet: long, Uses: map[string]string{"p": "2099"}}, func(f *facts) { f.uses = map[string]string{"p": "2099", "q": "2026"} }, Given, nothing, "2026-12-01T12:00:00Z (2026)"},
 		{"a switch holds the end", node, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.may = false }, Given, nothing, "Ready"},
 
 		{"clients read both CAs", v1alpha1.SecretPKI, Rotation{Phase: Given}, func(*facts) {}, Given, nothing, "24h0m0s to read both CAs"},
@@ -86,7 +89,7 @@ func TestRotationSteps(t *testing.T) {
 		if r.Phase != c.phase || does != c.does || (c.says == "") != (says == "") || !strings.Contains(says, c.says) || r.Of != c.of {
 			t.Errorf("%s: %q, task %d, says %q", c.name, r.Phase, does, says)
 		}
-		if r.Phase == "" && r != (Rotation{Of: c.of, Asked: r.Asked}) {
+		if r.Phase == "" && !reflect.DeepEqual(r, Rotation{Of: c.of, Asked: r.Asked}) {
 			t.Errorf("%s: leaves %+v behind", c.name, r)
 		}
 	}
@@ -104,7 +107,7 @@ func TestTheOldIsQuietFromItsLastUse(t *testing.T) {
 		f.now = f.now.Add(later)
 		if used {
 			uses++
-			f.used = fmt.Sprint(uses)
+			f.uses = map[string]string{"p": fmt.Sprint(uses)}
 		}
 		var does task
 		r, does, _ = r.next(f)
