@@ -36,3 +36,29 @@ func TestClock(t *testing.T) {
 		t.Error("no clock is off")
 	}
 }
+
+// TestOneOfSeveralClocks: of several API servers one is years off. Whichever answered
+// last, that one does not count, until none of the others was heard for long.
+func TestOneOfSeveralClocks(t *testing.T) {
+	t.Parallel()
+	const years = 12 * 365 * 24 * time.Hour
+	for _, off := range []time.Duration{years, -years} {
+		ours := time.Now()
+		clock := NewClock(func() time.Time { return ours })
+		for range 3 {
+			clock.hear(ours)
+			clock.hear(ours.Add(off))
+			if got := clock.Skew(); got != 0 {
+				t.Errorf("one that is off by %s counts: %s", off, got)
+			}
+			ours = ours.Add(50 * time.Minute)
+		}
+		for range 4 {
+			ours = ours.Add(50 * time.Minute)
+			clock.hear(ours.Add(off))
+		}
+		if got := clock.Skew(); got != off {
+			t.Errorf("all are off by %s: %s", off, got)
+		}
+	}
+}
