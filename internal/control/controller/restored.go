@@ -52,7 +52,8 @@ func (v *versions) Start(ctx context.Context) error {
 }
 
 // look reads the caches first: what they have cannot be newer than what is there
-// after that.
+// after that. It asks for the same resource: others may be in an etcd of their own,
+// which counts for itself. Only the list's version is wanted, and no object.
 func (v *versions) look(ctx context.Context) error {
 	var nodes v1alpha1.RegistryNodeList
 	if err := v.cached.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
@@ -63,8 +64,8 @@ func (v *versions) look(ctx context.Context) error {
 			v.highest = max(v.highest, version)
 		}
 	}
-	list := &metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "SecretList"}}
-	err := v.live.List(ctx, list, client.InNamespace(v1alpha1.Namespace), client.MatchingFields{metav1.ObjectNameField: v1alpha1.SecretState})
+	list := &metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "RegistryNodeList"}}
+	err := v.live.List(ctx, list, client.MatchingFields{metav1.ObjectNameField: "none"}, client.Limit(1))
 	if err != nil {
 		return fmt.Errorf("list: %w", err)
 	}
