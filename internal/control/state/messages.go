@@ -12,9 +12,10 @@ import (
 const messagePause = 2 * time.Second
 
 // SettleMessages keeps the old texts if only texts changed and the state was written
-// a moment ago. It returns when to look again.
+// a moment ago. It returns when to look again. A clock that was set back does not make
+// a moment of an hour.
 func (s *Store) SettleMessages(before Stored, doc *Document, now time.Time) time.Duration {
-	if wait := s.written.Add(messagePause).Sub(now); wait > 0 && onlyMessages(before.Document, *doc) {
+	if wait := messagePause - now.Sub(s.written).Abs(); wait > 0 && onlyMessages(before.Document, *doc) {
 		doc.Conditions = before.Conditions
 		return wait
 	}

@@ -38,9 +38,10 @@ func TestWordsAreNotStoredAtEveryReport(t *testing.T) {
 		ago  time.Duration
 		put  bool // off
 	}{
-		"a message, a moment later": {func(d *Document) { d.Conditions = waiting("2 of 3").Conditions }, time.Second, true},
-		"a message, later":          {func(d *Document) { d.Conditions = waiting("2 of 3").Conditions }, 3 * time.Second, false},
-		"nothing":                   {func(*Document) {}, time.Second, false},
+		"a message, a moment later":     {func(d *Document) { d.Conditions = waiting("2 of 3").Conditions }, time.Second, true},
+		"a message, later":              {func(d *Document) { d.Conditions = waiting("2 of 3").Conditions }, 3 * time.Second, false},
+		"a message, the clock set back": {func(d *Document) { d.Conditions = waiting("2 of 3").Conditions }, -time.Hour, false},
+		"nothing":                       {func(*Document) {}, time.Second, false},
 		"an approval as well": {func(d *Document) {
 			d.Conditions = waiting("2 of 3").Conditions
 			d.Desired.Restarts = []switchover.Approval{{Node: "a"}}
