@@ -1,15 +1,21 @@
 package state
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -63,6 +69,43 @@ func TestRefusedForSize(t *testing.T) {
 	} {
 		if got := refusedForSize(err); got != want {
 			t.Errorf("%v: %t", err, got)
+		}
+	}
+}
+
+// limited is an API server that refuses what is larger than most.
+type limited struct {
+	client.Client
+	most, refused int
+}
+
+func (l *limited) Create(_ context.Context, object client.Object, _ ...client.CreateOption) error {
+	if secret, ok := object.(*corev1.Secret); ok && sizeOf(secret) > l.most {
+		l.refused++
+		return apierrors.NewRequestEntityTooLargeError("limit")
+	}
+	return nil
+}
+
+// TestARefusedSizeIsNotSentAgain, until there is less to send.
+func TestARefusedSizeIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	server := &limited{most: 12 << 10}
+	s := NewStore(&cluster.Client{Client: server}, "", Rotations{})
+	for i, c := range []struct {
+		text, refused int
+		cut           bool
+	}{
+		{12 << 10, 1, true}, // the first one is sent
+		{12 << 10, 1, true},
+		{13 << 10, 1, true},
+		{2 << 10, 1, false}, // there is less
+		{12 << 10, 1, true},
+	} {
+		doc := someDocument()
+		doc.Conditions[0].Message = strings.Repeat("x", c.text)
+		if err := s.Save(t.Context(), Stored{}, &doc, switchover.Observed{}); err != nil || server.refused != c.refused || (s.Cut() != "") != c.cut {
+			t.Errorf("step %d: %d refused, says %q: %v", i, server.refused, s.Cut(), err)
 		}
 	}
 }

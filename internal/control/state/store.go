@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -49,6 +50,7 @@ type Store struct {
 	written   time.Time // when this process last wrote
 	ends      time.Time // since when this process has seen that the CA ends
 	cut       string    // see Cut
+	refused   int       // the smallest size that the API server refused; 0: none
 }
 
 // NewStore makes a store in this cluster. Domain is the cluster's DNS domain: it
@@ -78,7 +80,9 @@ func (s *Store) Load(ctx context.Context) (Stored, error) {
 // Save stores the document if it changed. It is one write that fails if anybody
 // wrote since Load: a former leader's late pass ends here. What the API server refuses
 // for its size is tried again with less text, which is cut in the document too; Cut
-// says so. The error is ErrTooLarge if that was not enough.
+// says so. The error is ErrTooLarge if that was not enough. A size that was refused is not
+// sent again with each pass; only what has no text left always is, for a limit can be
+// raised.
 func (s *Store) Save(ctx context.Context, before Stored, doc *Document, o switchover.Observed) error {
 	conditions, refused := doc.Conditions, 0
 	for _, most := range []int{switchover.MostTexts, 1 << 10, 128, 0} {
@@ -89,17 +93,26 @@ func (s *Store) Save(ctx context.Context, before Stored, doc *Document, o switch
 		}
 		same := isAsBefore(before.Secret, secret)
 		var err error
-		if !same {
+		size := sizeOf(secret)
+		known := !same && most > 0 && s.refused > 0 && size >= s.refused
+		if !same && !known {
 			err = s.cluster.Put(ctx, secret)
 		}
 		switch {
+		case known:
+			refused = max(refused, size)
+			continue
 		case refusedForSize(err):
-			refused = max(refused, sizeOf(secret))
+			refused = max(refused, size)
+			s.refused = min(size, cmp.Or(s.refused, size))
 			continue
 		case err != nil:
 			return fmt.Errorf("store state: %w", err)
 		case !same:
 			s.written, s.cut = o.Now, ""
+			if size >= s.refused {
+				s.refused = 0
+			}
 		}
 		if refused > 0 {
 			s.cut = cutMessage(refused, most)
