@@ -25,9 +25,8 @@ type failover struct {
 }
 
 type try struct {
-	target  *target
-	probed  bool
-	corrupt bool // not asked: it gave other bytes
+	target *target
+	probed bool
 }
 
 func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -36,10 +35,6 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 	var failed failures
 	tries := f.order(x)
 	for i, t := range tries {
-		if t.corrupt {
-			failed = append(failed, failure{target: t.target, outcome: judge.WrongDigest, reason: "a moment ago its bytes had another digest"})
-			continue
-		}
 		// A silent upstream may not use up the time of the next ones.
 		limit := time.Until(deadline) / time.Duration(len(tries)-i)
 		if t.probed && i < len(tries)-1 {
@@ -61,8 +56,9 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 	return failed.answer(req, x)
 }
 
-// order is the route's own, with those last that are unhealthy, and after them
-// the one that just broke this very pull.
+// order is the route's own, with those last that are unhealthy, after them the one that
+// just broke this very pull, and then those whose bytes were wrong a moment ago: one of
+// them may be right by now, and the only one that has them.
 func (f failover) order(x *exchange) []try {
 	if len(x.route.targets) == 1 {
 		return []try{{target: x.route.targets[0]}}
@@ -71,7 +67,7 @@ func (f failover) order(x *exchange) []try {
 	var first, unwell, justBroken, corrupt []try
 	for _, t := range x.route.targets {
 		if x.pull.Kind == KindBlobs && t.corrupt.has(now, x.pull.Reference) {
-			corrupt = append(corrupt, try{target: t, corrupt: true})
+			corrupt = append(corrupt, try{target: t})
 			continue
 		}
 		if t == x.broken {
@@ -83,11 +79,6 @@ func (f failover) order(x *exchange) []try {
 			unwell = append(unwell, try{target: t})
 		case healthy, probing:
 			first = append(first, try{target: t, probed: s == probing})
-		}
-	}
-	if len(corrupt) == len(x.route.targets) {
-		for i := range corrupt {
-			corrupt[i].corrupt = false // one of them may be right by now
 		}
 	}
 	return slices.Concat(first, unwell, justBroken, corrupt)
