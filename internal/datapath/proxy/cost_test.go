@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -57,23 +59,44 @@ func TestNoLogIsNoCost(t *testing.T) { // alone: it counts what the process allo
 	}
 }
 
-// TestWhatComesIsSent: a layer is passed on as it comes, also if what comes is little.
+// TestWhatComesIsSent: a layer is passed on as it comes, also if what comes is little. Of
+// several upstreams the end waits for its digest: without a length one byte, which may be it.
 func TestWhatComesIsSent(t *testing.T) {
 	t.Parallel()
+	for name, tc := range map[string]struct{ upstreams, length, first int }{
+		"one upstream":        {1, 2 * smallBlob, smallBlob},
+		"two":                 {2, 2 * smallBlob, smallBlob},
+		"one, without length": {1, -1, smallBlob},
+		"two, without length": {2, -1, smallBlob - 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			whatComesIsSent(t, tc.upstreams, tc.length, tc.first)
+		})
+	}
+}
+
+// whatComesIsSent has the first half come, and the second when first bytes have arrived.
+func whatComesIsSent(t *testing.T, upstreams, length, first int) {
+	t.Helper()
+	half := strings.Repeat("x", smallBlob)
 	arrived := make(chan struct{})
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", "20")
-		_, _ = io.WriteString(w, "first ten.")
+		if length >= 0 {
+			w.Header().Set("Content-Length", strconv.Itoa(length))
+		}
+		_, _ = io.WriteString(w, half)
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-arrived:
 		case <-r.Context().Done():
 		}
-		_, _ = io.WriteString(w, "second ten")
+		_, _ = io.WriteString(w, half)
 	}))
 	t.Cleanup(up.Close)
-	s := start(t, Config{}, upstream.Upstream{Host: up.Listener.Addr().String(), Scheme: upstream.HTTP, Path: "x"})
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+blobPath(someDigest), nil)
+	all := []upstream.Upstream{{Host: up.Listener.Addr().String(), Scheme: upstream.HTTP, Path: "x"}, host(t, http.NotFound)}
+	s := start(t, Config{}, all[:upstreams]...)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+blobPath(judge.DigestLike("", []byte(half+half))), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,13 +105,13 @@ func TestWhatComesIsSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	some := make([]byte, 10)
+	some := make([]byte, first)
 	if _, err := io.ReadFull(resp.Body, some); err != nil {
 		t.Fatal(err)
 	}
 	close(arrived)
-	if rest, err := io.ReadAll(resp.Body); err != nil || string(some)+string(rest) != "first ten.second ten" {
-		t.Errorf("%q %q %v", some, rest, err)
+	if rest, err := io.ReadAll(resp.Body); err != nil || string(some)+string(rest) != half+half {
+		t.Errorf("%d and %d bytes, %v", len(some), len(rest), err)
 	}
 }
 

@@ -51,7 +51,8 @@ func (b *verifiedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readOn says with the last bytes that they are the last.
+// readOn says with the last bytes that they are the last. Where nobody says how long the
+// body is, only its end tells, and one byte waits for what follows it.
 func (b *verifiedBody) readOn(p []byte) (n int, err error) {
 	if b.ahead == nil {
 		n, err = b.resumedBody.Read(p)
@@ -60,8 +61,13 @@ func (b *verifiedBody) readOn(p []byte) (n int, err error) {
 		}
 		return n, err
 	}
-	if n, err = b.ahead.Read(p); err == nil {
-		_, err = b.ahead.Peek(1)
+	_, err = b.ahead.Peek(2)
+	ready := b.ahead.Buffered()
+	if err == nil {
+		ready--
+	}
+	if ready > 0 {
+		n, _ = b.ahead.Read(p[:min(len(p), ready)])
 	}
 	return n, err
 }
