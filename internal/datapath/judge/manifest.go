@@ -16,6 +16,10 @@ import (
 // manifest, in bytes. Nothing larger is one.
 const Limit = 4 << 20
 
+// mostMediaType is how long a media type may be, in bytes: it goes into a header, and RFC
+// 6838 allows two names of 127.
+const mostMediaType = 255
+
 // The media types of images and their indexes, which are all that containerd runs.
 const (
 	OCIIndex       = "application/vnd.oci.image.index.v1+json"
@@ -115,6 +119,8 @@ func parse(data []byte) (Manifest, error) {
 		return Manifest{}, Errorf(Nonsense, "answered with what is no manifest: it cannot be read as one")
 	}
 	switch {
+	case len(doc.MediaType) > mostMediaType:
+		return Manifest{}, Errorf(Nonsense, "answered with a manifest whose media type has %d bytes", len(doc.MediaType))
 	case doc.SchemaVersion == 2 && (doc.isImage() || doc.Manifests.there):
 		return doc.current()
 	case doc.SchemaVersion == 1 && doc.FSLayers != nil:

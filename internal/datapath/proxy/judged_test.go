@@ -52,14 +52,10 @@ func TestJudgedIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	long := strings.Repeat("x", maxTypes)
-	data := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"digest":%q}]}`, long+"x", someDigest)
+	data := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"digest":%q}]}`, someDigest)
 	before := len(j.good)
-	for _, header := range []http.Header{{}, {"Content-Type": {"x/y;z=" + long}}} {
-		if _, err := j.read(header, data, ""); err != nil {
-			t.Fatal(err)
-		}
-		data = fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"digest":%q}]}`, someDigest)
+	if _, err := j.read(http.Header{"Content-Type": {"x/y;z=" + strings.Repeat("x", maxTypes)}}, data, ""); err != nil {
+		t.Fatal(err)
 	}
 	if len(j.good) != before {
 		t.Error("words without a bound are remembered")
