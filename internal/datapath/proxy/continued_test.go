@@ -147,7 +147,7 @@ func TestHeadersOfErrors(t *testing.T) {
 	}
 	// An upstream's Retry-After is a number, never its text, and only where we say one.
 	a.SetFaults(testregistry.Faults{Status: 429, RetryAfter: "<script>"})
-	if got := s.get(manifestPath); got.status != 429 || got.header.Get("Retry-After") != "" {
+	if got := s.get(manifestPath); got.status != 429 || got.header.Get("Retry-After") != "5" {
 		t.Errorf("%d, Retry-After %q", got.status, got.header.Get("Retry-After"))
 	}
 	a.SetFaults(testregistry.Faults{Status: 404, RetryAfter: "7"})

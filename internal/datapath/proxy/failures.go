@@ -94,7 +94,7 @@ func (e *unservedError) wait(decisive judge.Outcome) time.Duration {
 	for _, f := range e.failures {
 		switch {
 		case f.outcome == judge.RateLimited:
-			longest = max(longest, f.wait)
+			longest = max(longest, cmp.Or(f.wait, soon))
 		case f.outcome.Temporary() && (shortest == 0 || cmp.Or(f.wait, soon) < shortest):
 			shortest = cmp.Or(f.wait, soon)
 		}

@@ -200,7 +200,7 @@ func check(t *testing.T, got answer, want row, that int) {
 	if strconv.Itoa(got.status) != code {
 		t.Errorf("%d instead of %s: %s", got.status, want.client, got.body)
 	}
-	if after := got.header.Get("Retry-After"); (after != "") != (and == "Retry-After" && got.status == http.StatusServiceUnavailable) {
+	if after := got.header.Get("Retry-After"); (after != "") != (and == "Retry-After") {
 		t.Errorf("Retry-After %q", after)
 	}
 }
