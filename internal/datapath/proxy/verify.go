@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
@@ -120,6 +121,9 @@ func (t *target) getInstead(resp *http.Response, pull Pull, head *http.Request) 
 	asked.Method = http.MethodGet
 	got, err := t.transport.RoundTrip(asked)
 	if err != nil {
+		if wait := judge.WaitOf(err, time.Now()); wait > 0 {
+			resp.Header.Set("Retry-After", strconv.Itoa(int(wait.Seconds())))
+		}
 		outcome, reason := judge.OfError(err)
 		return nil, outcome, reason
 	}

@@ -125,6 +125,24 @@ func TestAHeadIsWorthWhatAGetIs(t *testing.T) {
 	}
 }
 
+// TestATokenServersWaitAfterAHead: it limits us only when the GET asks it.
+func TestATokenServersWaitAfterAHead(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{}, host(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/token":
+			w.Header().Set("Retry-After", "77")
+			w.WriteHeader(http.StatusTooManyRequests)
+		case r.Method == http.MethodGet:
+			w.Header().Set("Www-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	if got := s.do(http.MethodHead, manifestPath); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") != "77" {
+		t.Errorf("%d, Retry-After %q", got.status, got.header.Get("Retry-After"))
+	}
+}
+
 // TestAHeadThatSaysTooLittleIsCompleted: the image check goes by the body of such an
 // answer, and containerd by its header.
 func TestAHeadThatSaysTooLittleIsCompleted(t *testing.T) {
