@@ -81,8 +81,12 @@ func (f StateDir) before(now time.Time) (string, time.Time, error) {
 	if err != nil {
 		return "", time.Time{}, err
 	}
+	if aside.After(now) { // the clock was set back: else it would be good until that time comes
+		aside = now
+		err = f.write(f.servePath(fileBefore), ownerOnly, data)
+	}
 	if until := aside.Add(beforeLife); now.Before(until) {
-		return strings.TrimSpace(string(data)), until, nil
+		return strings.TrimSpace(string(data)), until, err
 	}
 	if err := unlessMissing(f.fsys.Remove(f.servePath(fileBefore))); err != nil {
 		return "", time.Time{}, fmt.Errorf("remove the token before: %w", err)
