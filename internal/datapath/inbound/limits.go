@@ -30,7 +30,8 @@ type Limits struct {
 	Unread time.Duration
 }
 
-// Pulls are the limits of the ports for pulls. A download takes about 200 KiB, a
+// Pulls are the limits of the ports for pulls. A download takes about 200 KiB, and up
+// to as much again for its digest where there are several upstreams; a
 // connection that only waits a fifth of it, so that 2048 fit into the memory of our
 // Pods. containerd opens three connections per image and shows its credentials in
 // the first request: 512 are more than arrive within a handshake, also when a
