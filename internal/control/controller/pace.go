@@ -17,8 +17,8 @@ const (
 )
 
 // pace gathers events into passes. The first event makes a pass at once. After a pass
-// there is a rest as long as the pass was, so that a large cluster never takes more
-// than half of a processor, and what comes meanwhile makes one pass.
+// there is a rest as long as the pass was, longestRest at most, and what comes meanwhile
+// makes one pass.
 type pace struct {
 	passes  reconcile.Reconciler
 	events  atomic.Int64  // since the last pass began
