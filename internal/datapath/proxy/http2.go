@@ -7,17 +7,19 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
+	"syscall"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
 )
 
-// onlyHTTP2 explains an EOF by asking a server of an upstream which protocols it has:
-// one that speaks HTTP/2 only takes our connection and hangs up without a word.
+// onlyHTTP2 explains that a server of an upstream hung up by asking which protocols it
+// has: one that speaks HTTP/2 only takes our connection and hangs up without a word.
 type onlyHTTP2 struct{ base *http.Transport }
 
 func (o onlyHTTP2) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := o.base.RoundTrip(req)
-	if err == nil || req.URL.Scheme != "https" || !errors.Is(err, io.EOF) {
+	if err == nil || req.URL.Scheme != "https" || !hungUp(err) {
 		return resp, err
 	}
 	if via, _ := o.base.Proxy(req); via != nil {
@@ -28,6 +30,14 @@ func (o onlyHTTP2) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, judge.Errorf(judge.Blocked, "%s speaks HTTP/2 only, and HTTP/1.1 is needed: %w", req.URL.Host, err)
 	}
 	return nil, err
+}
+
+// hungUp reports whether a server ended the connection without an answer. What that looks
+// like depends on who was first; net/http has no name for a connection that ended before
+// the request was sent.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		strings.HasSuffix(err.Error(), "server closed idle connection")
 }
 
 // negotiates reports whether a server agrees to a protocol. Through an HTTP proxy it is
