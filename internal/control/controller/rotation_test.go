@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/pki"
+	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
 // rotate is the operator's order.
@@ -58,7 +58,7 @@ func TestRotationRestartsDeckhouseOnly(t *testing.T) {
 	c := newCluster(t)
 	c.cfg.Rotations = state.Rotations{Idle: 300 * time.Millisecond, Seen: time.Hour}
 	c.cfg.Settings.NotReadyFor = 50 * time.Millisecond
-	c.cfg.MetricsAddress = freeAddress(t)
+	c.cfg.MetricsAddress = loopback.Address(t)
 	c.begin()
 	c.sim.set(func(s *simulator) { s.silent["worker"] = true })
 	c.setReady("worker", corev1.ConditionFalse)
@@ -114,16 +114,6 @@ func TestRotationRestartsDeckhouseOnly(t *testing.T) {
 	if got := c.state().doc.PKI; got.CA != after.doc.PKI.CA || got.Next.Cert != "" {
 		t.Error("a rotation began without an order")
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // metrics are ours, of certificates and rotations.

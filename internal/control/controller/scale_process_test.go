@@ -3,7 +3,6 @@ package controller
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/memory"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
 // counted counts what a client writes of each object, and what it is served. A write
@@ -103,7 +103,7 @@ func (c *testbed) startProcess() *process {
 	if out, err := build.CombinedOutput(); err != nil {
 		c.t.Fatalf("%v\n%s", err, out)
 	}
-	port, profiles := freePort(c.t), freePort(c.t)
+	port, profiles := loopback.Address(c.t), loopback.Address(c.t)
 	p.metrics, p.heap = "http://"+port+"/metrics", "http://"+profiles+"/debug/pprof/heap"
 	p.cmd = exec.CommandContext(c.t.Context(), program, "--kubeconfig", apiserver.Kubeconfig(c.t, p.proxy(c.cfg.REST)),
 		"--image", c.cfg.Image, "--proxy-dial", c.cfg.ProxyDial, "--proxy-idle", "0s", "--metrics-address", port, "--pprof-address", profiles, "--health-address", "0", "--scripts", "off",
@@ -158,16 +158,6 @@ func (p *process) proxy(as *rest.Config) *rest.Config {
 	})
 	p.t.Cleanup(server.CloseClientConnections)
 	return &rest.Config{Host: server.URL}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // taken is what a process has taken up to a moment.

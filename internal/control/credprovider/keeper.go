@@ -285,13 +285,13 @@ func (k *Keeper) try(ctx context.Context, u upstream.Upstream, c upstream.Creden
 	// Some registries refuse what they do not have, and some let everybody in who only
 	// says hello.
 	err = registry.Image(ctx, k.Own, nil)
-	if judge.Of(err) == judge.Refused {
+	if judge.Of(err).Refusal() {
 		err = registry.Ping(ctx)
 	}
-	switch judge.Of(err) {
-	case judge.Refused:
+	switch o := judge.Of(err); {
+	case o.Refusal():
 		return errors.New("the registry refuses the credentials that the plugin gives")
-	case judge.NoConnection, judge.ServerError, judge.RateLimited:
+	case o.OfRegistry():
 		if k.ended(u.Lasting()) {
 			return nil
 		}

@@ -147,19 +147,27 @@ func TestTheLastGoodOnesStay(t *testing.T) {
 // relied upon. When they have ended there is nothing to lose.
 func TestWhatCannotBeTriedWaits(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
-	b.registry.Stop()
-	b.plugin.Gives(b.registry.Host(), "second", "password-2", time.Hour)
-	known := state.Grant{Of: b.of.ID(), Credentials: upstream.Credentials{Username: "first", Password: "password-1"}, From: b.now().Add(-time.Hour), Until: b.now().Add(time.Minute)}
-	b.keeper.Want([]upstream.Upstream{b.of}, []state.Grant{known})
-	b.until("it is said", func() bool {
-		return strings.Contains(b.keeper.Problem(b.of), "does not say whether it accepts")
-	})
-	if b.password() != "password-1" {
-		t.Errorf("%q is used, which was never tried", b.password())
+	for name, fail := range map[string]func(*bed){
+		"nobody answers": func(b *bed) { b.registry.Stop() },
+		"a web page":     func(b *bed) { b.registry.SetFaults(testregistry.Faults{Answer: testregistry.WebPage}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			fail(b)
+			b.plugin.Gives(b.registry.Host(), "second", "password-2", time.Hour)
+			known := state.Grant{Of: b.of.ID(), Credentials: upstream.Credentials{Username: "first", Password: "password-1"}, From: b.now().Add(-time.Hour), Until: b.now().Add(time.Minute)}
+			b.keeper.Want([]upstream.Upstream{b.of}, []state.Grant{known})
+			b.until("it is said", func() bool {
+				return strings.Contains(b.keeper.Problem(b.of), "does not say whether it accepts")
+			})
+			if b.password() != "password-1" {
+				t.Errorf("%q is used, which was never tried", b.password())
+			}
+			b.later(2 * time.Minute)
+			b.until("they are taken", func() bool { return b.password() == "password-2" })
+		})
 	}
-	b.later(2 * time.Minute)
-	b.until("they are taken", func() bool { return b.password() == "password-2" })
 }
 
 // TestPace: new ones are asked for at about half of their life, by when each was made,

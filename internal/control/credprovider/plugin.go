@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,7 +31,8 @@ const (
 // answer is what of a plugin's answer is about one image.
 type answer struct {
 	upstream.Credentials
-	life time.Duration // 0: not known
+	life    time.Duration // 0: not known
+	secrets []string      // all passwords in it, also those that are not taken
 }
 
 // ask runs the plugin. Its errors quote nothing that the plugin says: it handles a
@@ -53,7 +55,11 @@ func (p Provider) ask(ctx context.Context, image string, stderr io.Writer) (answ
 	if response.APIVersion != p.APIVersion || response.Kind != "CredentialProviderResponse" {
 		return answer{}, fmt.Errorf("the plugin answers with another apiVersion or kind than %q and %q", p.APIVersion, "CredentialProviderResponse")
 	}
-	return p.choose(response, image)
+	chosen, err := p.choose(response, image)
+	for _, c := range response.Auth {
+		chosen.secrets = append(chosen.secrets, c.Password)
+	}
+	return chosen, err
 }
 
 // choose takes what is about the image, and nothing else: a plugin has no say about
@@ -126,6 +132,19 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// redact takes the passwords out of a text, and the beginning of one where the text was
+// cut.
+func (a answer) redact(text string) string {
+	cut := len(text) == mostStderr
+	for _, secret := range slices.DeleteFunc(a.secrets, func(s string) bool { return s == "" }) {
+		text = strings.ReplaceAll(text, secret, "redacted")
+		for n := len(secret) - 1; cut && n > 0; n-- {
+			text = strings.TrimSuffix(text, secret[:n])
+		}
+	}
+	return text
+}
+
 // Diagnose asks the plugins for an image, and tells people what each says, its stderr
 // too, without the password. It is an error if none gives credentials.
 func Diagnose(ctx context.Context, providers []Provider, image string) (string, error) {
@@ -143,10 +162,7 @@ func Diagnose(ctx context.Context, providers []Provider, image string) (string, 
 			line = fmt.Sprintf("  credentials of user %s, a password of %d bytes, good for %v", foreign.Line(a.Username, foreign.Word), len(a.Password), a.life)
 		}
 		told.WriteString("provider " + p.Name + ", " + p.path + "\n" + line + "\n")
-		if text := string(said.kept); text != "" {
-			if a.Password != "" {
-				text = strings.ReplaceAll(text, a.Password, "redacted")
-			}
+		if text := a.redact(string(said.kept)); text != "" {
 			told.WriteString("  on stderr it says:\n" + foreign.Text(text, mostStderr) + "\n")
 		}
 	}

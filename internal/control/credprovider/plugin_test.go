@@ -137,6 +137,15 @@ func TestDiagnose(t *testing.T) {
 	if out, err := tell(credplugin.Script{Stderr: "AccessDenied\x1b[2J", Exit: 1}, image); err == nil || !strings.Contains(out, "exit status 1") || !strings.Contains(out, "AccessDenied") {
 		t.Errorf("%s\n%v", out, err)
 	}
+	refused := credplugin.Script{Stdout: credplugin.Answer("elsewhere.example.org", "AWS", secret, time.Hour), Stderr: "token " + secret}
+	if out, err := tell(refused, image); err == nil || !strings.Contains(out, "token redacted") {
+		t.Errorf("%s\n%v", out, err)
+	}
+	long := good
+	long.Stderr = strings.Repeat(".", mostStderr-len(secret)+1) + secret
+	if out, err := tell(long, image); err != nil || strings.Contains(out, secret[:len(secret)-1]) {
+		t.Errorf("%s\n%v", out, err)
+	}
 	if out, err := tell(good, "docker.io/team/x"); err == nil || out != "" {
 		t.Errorf("%s\n%v", out, err)
 	}
