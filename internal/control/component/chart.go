@@ -113,11 +113,11 @@ func (k *Keeper) repointUninstall(ctx context.Context, v *state.View) error {
 	image := ownReference(v.Doc, k.cfg.Image)
 	for pod := range v.Inventory.OwnPods() {
 		container, waits := pod.WaitsForImage()
-		if !pod.IsUninstall() || !waits || pod.DeletionTimestamp != nil || slices.Contains(pod.Images, image) {
+		if !pod.IsUninstall() || !waits || pod.GetDeletionTimestamp() != nil || slices.Contains(pod.Images, image) {
 			continue
 		}
 		patch, err := json.Marshal(map[string]any{
-			"metadata": map[string]any{"uid": pod.UID},
+			"metadata": map[string]any{"uid": pod.GetUID()},
 			"spec":     map[string]any{"containers": []any{map[string]any{"name": container, "image": image}}},
 		})
 		if err != nil {

@@ -66,7 +66,6 @@ func TestOwnDeploymentStaysIfAToolAppliesIt(t *testing.T) {
 func TestAUseIsWhenWeSawIt(t *testing.T) {
 	t.Parallel()
 	r := keeper()
-	pod := excerpt.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "1"}})
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i, c := range []struct {
 		told string
@@ -79,7 +78,9 @@ func TestAUseIsWhenWeSawIt(t *testing.T) {
 		{"2099-01-01T00:00:00Z", 3},
 		{"1999-01-01T00:00:00Z", 5},
 	} {
-		pod.Annotations = map[string]string{v1alpha1.AnnotationLastUse: c.told}
+		pod := excerpt.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: v1alpha1.Namespace, UID: "1", Annotations: map[string]string{v1alpha1.AnnotationLastUse: c.told},
+		}})
 		still := map[types.UID]use{}
 		got := r.lastUse(still, pod, start.Add(time.Duration(i)*time.Minute))
 		r.uses = still
@@ -200,7 +201,7 @@ func TestAgentsThatAreStuckOnAnOldImage(t *testing.T) {
 			s.Inventory.DaemonSets[0].Spec.Template.Spec.Containers = []corev1.Container{{Name: "serve", Image: c.template}}
 			was := s.Inventory.Pods[0]
 			pod := &corev1.Pod{ObjectMeta: *was.ObjectMeta}
-			pod.Name, pod.DeletionTimestamp = was.Name, was.DeletionTimestamp
+			pod.Name, pod.DeletionTimestamp = was.Name, was.GetDeletionTimestamp()
 			pod.Spec.InitContainers = []corev1.Container{{Name: "prepare", Image: c.image}}
 			if c.waiting != "" {
 				pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "prepare", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: c.waiting}}}}

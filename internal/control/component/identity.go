@@ -25,7 +25,7 @@ func observeIdentity(v *state.View) {
 			continue
 		}
 		running++
-		if err != nil || pod.Annotations[v1alpha1.AnnotationIdentity] != wanted {
+		if err != nil || pod.GetAnnotations()[v1alpha1.AnnotationIdentity] != wanted {
 			v.Identity.Behind = append(v.Identity.Behind, pod.Name)
 		}
 	}
@@ -37,7 +37,7 @@ func observeIdentity(v *state.View) {
 // addUses adds what a Pod says of old passwords, by user and Pod. The times that it
 // tells are of its node's clock, which may be wrong: they are not compared.
 func addUses(uses map[string]map[string]string, pod *excerpt.Pod) {
-	for use := range strings.SplitSeq(pod.Annotations[v1alpha1.AnnotationOldUse], ",") {
+	for use := range strings.SplitSeq(pod.GetAnnotations()[v1alpha1.AnnotationOldUse], ",") {
 		name, told, ok := strings.Cut(foreign.Line(use, foreign.Word), " ")
 		if !ok {
 			continue
@@ -45,6 +45,6 @@ func addUses(uses map[string]map[string]string, pod *excerpt.Pod) {
 		if uses[name] == nil {
 			uses[name] = map[string]string{}
 		}
-		uses[name][string(pod.UID)] = told
+		uses[name][string(pod.GetUID())] = told
 	}
 }

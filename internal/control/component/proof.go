@@ -64,15 +64,15 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 	for pod := range proxyPods(v) {
 		if at := k.lastUse(still, pod, v.Observed.Now); at.After(p.LastUse) {
 			p.LastUse = at
-			p.Clients = strings.FieldsFunc(pod.Annotations[v1alpha1.AnnotationLastClient], func(c rune) bool { return c == ',' || c == ' ' })
+			p.Clients = strings.FieldsFunc(pod.GetAnnotations()[v1alpha1.AnnotationLastClient], func(c rune) bool { return c == ',' || c == ' ' })
 		}
 		if reads := readsOf(pod); reads > 0 && (p.Reads == 0 || reads < p.Reads) {
 			p.Reads = reads
 		}
-		g, err := strconv.ParseInt(pod.Annotations[v1alpha1.AnnotationGeneration], 10, 64)
+		g, err := strconv.ParseInt(pod.GetAnnotations()[v1alpha1.AnnotationGeneration], 10, 64)
 		if err == nil && pod.Ready {
 			generations = append(generations, g)
-			if why, ok := strings.CutPrefix(pod.Annotations[v1alpha1.AnnotationTargetFails], v.Doc.Target.Upstream.String()+": "); ok {
+			if why, ok := strings.CutPrefix(pod.GetAnnotations()[v1alpha1.AnnotationTargetFails], v.Doc.Target.Upstream.String()+": "); ok {
 				p.Failing, p.FailsBy = p.Failing+1, foreign.Line(why, foreign.Sentence)
 			}
 		}
@@ -87,12 +87,12 @@ func (k *Keeper) observeProxyPods(v *state.View) {
 // readsOf is the highest schema of a layout that a proxy reads; 0 until it has said
 // anything.
 func readsOf(pod *excerpt.Pod) int {
-	reads, err := strconv.Atoi(pod.Annotations[v1alpha1.AnnotationLayoutSchema])
+	reads, err := strconv.Atoi(pod.GetAnnotations()[v1alpha1.AnnotationLayoutSchema])
 	if err == nil && reads > 0 {
 		return reads
 	}
 	for _, older := range []string{v1alpha1.AnnotationGeneration, v1alpha1.AnnotationMessage} {
-		if pod.Annotations[older] != "" {
+		if pod.GetAnnotations()[older] != "" {
 			return layout.Schema
 		}
 	}
@@ -104,11 +104,11 @@ func readsOf(pod *excerpt.Pod) int {
 func unproved(v *state.View) string {
 	wanted := v.Doc.Desired.LayoutOf(switchover.InClusterProxy).Generation
 	for pod := range proxyPods(v) {
-		says := pod.Annotations[v1alpha1.AnnotationMessage]
+		says := pod.GetAnnotations()[v1alpha1.AnnotationMessage]
 		if says == "" {
 			continue
 		}
-		if g, err := strconv.ParseInt(pod.Annotations[v1alpha1.AnnotationGeneration], 10, 64); err != nil || g < wanted {
+		if g, err := strconv.ParseInt(pod.GetAnnotations()[v1alpha1.AnnotationGeneration], 10, 64); err != nil || g < wanted {
 			return foreign.Line("Pod "+pod.Name+": "+says, foreign.Sentence)
 		}
 	}
@@ -125,15 +125,15 @@ type use struct {
 // lastUse is when we last saw that a proxy was used; zero when it never was. The
 // report is added to still, the reports of this pass.
 func (k *Keeper) lastUse(still map[types.UID]use, pod *excerpt.Pod, now time.Time) time.Time {
-	told := pod.Annotations[v1alpha1.AnnotationLastUse]
+	told := pod.GetAnnotations()[v1alpha1.AnnotationLastUse]
 	if told == "" {
 		return time.Time{}
 	}
 	u := use{told, now}
-	if seen := k.uses[pod.UID]; seen.told == told {
+	if seen := k.uses[pod.GetUID()]; seen.told == told {
 		u = seen
 	}
-	still[pod.UID] = u
+	still[pod.GetUID()] = u
 	return u.at
 }
 
@@ -220,7 +220,7 @@ func proxiesWanted(nodes []switchover.Node) (wanted int, missing []string) {
 func proxyPods(v *state.View) iter.Seq[*excerpt.Pod] {
 	return func(yield func(*excerpt.Pod) bool) {
 		for pod := range v.Inventory.OwnPods() {
-			if pod.Labels[v1alpha1.LabelApp] == v1alpha1.DeploymentProxy && pod.DeletionTimestamp == nil && !yield(pod) {
+			if pod.Labels[v1alpha1.LabelApp] == v1alpha1.DeploymentProxy && pod.GetDeletionTimestamp() == nil && !yield(pod) {
 				return
 			}
 		}

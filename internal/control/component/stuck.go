@@ -23,7 +23,7 @@ func stuckOnOldImage(v *state.View) []*excerpt.Pod {
 	}
 	var pods []*excerpt.Pod
 	for _, pod := range agentPods(v) {
-		if pod.DeletionTimestamp == nil && pod.ImagePullFailed() && !onBase(v, pod.Images) {
+		if pod.GetDeletionTimestamp() == nil && pod.ImagePullFailed() && !onBase(v, pod.Images) {
 			pods = append(pods, pod)
 		}
 	}

@@ -84,7 +84,7 @@ func undoes(v *state.View, want, have corev1.PodTemplateSpec) bool {
 	}
 	runs, failed := map[string]bool{}, false
 	for pod := range v.Inventory.OwnPods() {
-		if pod.Labels[v1alpha1.LabelApp] != want.Labels[v1alpha1.LabelApp] || pod.DeletionTimestamp != nil {
+		if pod.Labels[v1alpha1.LabelApp] != want.Labels[v1alpha1.LabelApp] || pod.GetDeletionTimestamp() != nil {
 			continue
 		}
 		revision := revisionOf(pod)

@@ -62,7 +62,7 @@ func observeAgents(v *state.View) agents {
 		}
 		a.total++
 		switch why := pendingReason(v, n, pod, generation); {
-		case isOutdated && pod.DeletionTimestamp == nil:
+		case isOutdated && pod.GetDeletionTimestamp() == nil:
 			a.outdated = append(a.outdated, outdatedAgent{pod, n.ControlPlane})
 		case why != "":
 			a.waiting = append(a.waiting, pendingAgent{n, why, pod})
@@ -87,7 +87,7 @@ func agentWorkload(v *state.View) *cluster.Workload {
 func agentPods(v *state.View) map[string]*excerpt.Pod {
 	pods := map[string]*excerpt.Pod{}
 	for pod := range v.Inventory.OwnPods() {
-		if pod.IsAgent() && (pods[pod.Node] == nil || pod.DeletionTimestamp == nil) {
+		if pod.IsAgent() && (pods[pod.Node] == nil || pod.GetDeletionTimestamp() == nil) {
 			pods[pod.Node] = pod
 		}
 	}
@@ -109,7 +109,7 @@ func first(x, y bool) int {
 // and not from the pod before.
 func hasReported(v *state.View, n switchover.Node, pod *excerpt.Pod) bool {
 	rn := v.RegistryNodes[n.Name]
-	return rn != nil && rn.Status.AgentPod == string(pod.UID) && rn.Status.NodeUID == n.UID && rn.Status.BootID == n.BootID
+	return rn != nil && rn.Status.AgentPod == string(pod.GetUID()) && rn.Status.NodeUID == n.UID && rn.Status.BootID == n.BootID
 }
 
 // pendingReason says, for users, why a node's agent does not work yet; empty when
@@ -118,7 +118,7 @@ func pendingReason(v *state.View, n switchover.Node, pod *excerpt.Pod, generatio
 	switch {
 	case pod == nil:
 		return "it has no Pod of DaemonSet " + v1alpha1.DaemonSetAgent
-	case pod.DeletionTimestamp != nil:
+	case pod.GetDeletionTimestamp() != nil:
 		return "Pod " + pod.Name + " is being replaced"
 	case pod.WaitingReason() != "":
 		return "Pod " + pod.Name + ": " + pod.WaitingReason()
@@ -233,7 +233,7 @@ func (k *Keeper) warnOfAgents(v *state.View, a agents) {
 		if late.pod == nil || late.pod.WaitingReason() == "" {
 			continue
 		}
-		id := string(late.pod.UID)
+		id := string(late.pod.GetUID())
 		still[id] = true
 		if node := nodes[late.node.Name]; !k.told[id] && node != nil {
 			k.cluster.Events.Warningf(node, "RegistryAgentNotReady", "%s", late.why)

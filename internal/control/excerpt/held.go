@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"unique"
 
+	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,13 +22,26 @@ import (
 // held is what is kept of an object of which a large cluster has a hundred thousand:
 // little for itself, the rest once for all that are alike. It is never changed.
 type held struct {
+	gettersOnly
 	*Alike
-	Name              string
-	UID               types.UID
-	ResourceVersion   string
-	DeletionTimestamp *metav1.Time
-	Annotations       map[string]string // those that a pass looks at
+	Name    string
+	uid     uuid.UUID // zero if rare has it
+	version uint64    // of the resource; zero if rare has it
+	rare    *rare     // nil of most
 }
+
+// rare is what only few objects have to be held of.
+type rare struct {
+	uid         types.UID // that is no UUID in the usual form
+	version     string    // that is no number
+	deleted     *metav1.Time
+	annotations map[string]string // those that a pass looks at
+	waits       []waitingContainer
+}
+
+// gettersOnly hides fields of the ObjectMeta that is shared: who reads one of them of one
+// object calls the getter.
+type gettersOnly struct{ UID, ResourceVersion, DeletionTimestamp, Annotations struct{} }
 
 // Alike is what objects of one template have in common.
 type Alike struct {
@@ -52,11 +67,39 @@ func hold(m *metav1.ObjectMeta, spec *corev1.PodSpec) held {
 
 // own is what is kept of one object and not of those that are alike.
 func own(m *metav1.ObjectMeta) held {
-	h := held{Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, DeletionTimestamp: m.DeletionTimestamp}
-	if IsIgnored(m) {
-		h.Annotations = map[string]string{v1alpha1.AnnotationIgnore: "true"}
+	h := held{Name: m.Name}
+	some := rare{deleted: m.DeletionTimestamp}
+	if id, err := uuid.Parse(string(m.UID)); err == nil && id != uuid.Nil && id.String() == string(m.UID) {
+		h.uid = id
+	} else {
+		some.uid = m.UID
 	}
+	if n, err := strconv.ParseUint(m.ResourceVersion, 10, 64); err == nil && n > 0 && strconv.FormatUint(n, 10) == m.ResourceVersion {
+		h.version = n
+	} else {
+		some.version = m.ResourceVersion
+	}
+	if IsIgnored(m) {
+		some.annotations = map[string]string{v1alpha1.AnnotationIgnore: "true"}
+	}
+	h.hold(some)
 	return h
+}
+
+// hold keeps what is rare, if any of it is there.
+func (h *held) hold(some rare) {
+	h.rare = nil
+	if some.uid != "" || some.version != "" || some.deleted != nil || len(some.annotations)+len(some.waits) > 0 {
+		h.rare = &some
+	}
+}
+
+// few is what is rare of it.
+func (h *held) few() rare {
+	if h.rare == nil {
+		return rare{}
+	}
+	return *h.rare
 }
 
 // same is the one copy of a word that many objects have: the name of a node or an owner.
@@ -105,9 +148,22 @@ func idOf(a *metav1.ObjectMeta, images []string, pullsWithOurs bool) shelf.ID {
 // What follows makes a client.Object of it; the rest of that is Alike's.
 
 func (h *held) GetName() string                    { return h.Name }
-func (h *held) GetUID() types.UID                  { return h.UID }
-func (h *held) GetResourceVersion() string         { return h.ResourceVersion }
-func (h *held) GetDeletionTimestamp() *metav1.Time { return h.DeletionTimestamp }
-func (h *held) GetAnnotations() map[string]string  { return h.Annotations }
-func (h *held) GetObjectMeta() metav1.Object       { return h }
-func (h *held) GetObjectKind() schema.ObjectKind   { return schema.EmptyObjectKind }
+func (h *held) GetDeletionTimestamp() *metav1.Time { return h.few().deleted }
+func (h *held) GetAnnotations() map[string]string  { return h.few().annotations }
+
+func (h *held) GetUID() types.UID {
+	if h.uid == uuid.Nil {
+		return h.few().uid
+	}
+	return types.UID(h.uid.String())
+}
+
+func (h *held) GetResourceVersion() string {
+	if h.version == 0 {
+		return h.few().version
+	}
+	return strconv.FormatUint(h.version, 10)
+}
+
+func (h *held) GetObjectMeta() metav1.Object     { return h }
+func (h *held) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }

@@ -1,6 +1,7 @@
 package excerpt
 
 import (
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -19,7 +21,7 @@ import (
 func wholePod(namespace, name string) *corev1.Pod {
 	yes := true
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: namespace, Name: name, UID: "uid-of-" + "pod", ResourceVersion: "7", Labels: map[string]string{"app": "a"},
+		Namespace: namespace, Name: name, UID: "uid-of-pod", ResourceVersion: "7", Labels: map[string]string{"app": "a"},
 		Annotations:     map[string]string{"some": "annotation"},
 		OwnerReferences: []metav1.OwnerReference{{Kind: "Other"}, {APIVersion: "apps/v1", Kind: "DaemonSet", Name: "a", UID: "uid-of-a", Controller: &yes}},
 	}}
@@ -44,10 +46,10 @@ func TestPodsOfATemplateShare(t *testing.T) {
 		t.Errorf("it is %s/%s", o.GetNamespace(), o.GetName())
 	}
 	owner := metav1.GetControllerOf(two)
-	if owner == nil || owner.UID != "uid-of-a" || !slices.Equal(two.Images, []string{"r.io/a:1", "r.io/b:1"}) || !two.PullsWithOurs || two.Node != "w1" || len(two.Annotations) > 0 {
+	if owner == nil || owner.UID != "uid-of-a" || !slices.Equal(two.Images, []string{"r.io/a:1", "r.io/b:1"}) || !two.PullsWithOurs || two.Node != "w1" || len(two.GetAnnotations()) > 0 {
 		t.Errorf("it is held as %+v of %+v", two, two.Alike)
 	}
-	if ours := reduced(v1alpha1.Namespace, "ours"); ours.Annotations["some"] == "" {
+	if ours := reduced(v1alpha1.Namespace, "ours"); ours.GetAnnotations()["some"] == "" {
 		t.Error("what our own pods say of themselves is lost")
 	}
 }
@@ -81,27 +83,67 @@ func TestWhatIsTheSameIsHeldOnce(t *testing.T) {
 	}
 }
 
+// TestWhatIsHeldShort comes back as it was.
+func TestWhatIsHeldShort(t *testing.T) {
+	t.Parallel()
+	for _, uid := range []types.UID{
+		"", "0f8fad5b-d9cb-469f-a165-70867728950e", "0F8FAD5B-D9CB-469F-A165-70867728950E", "{0f8fad5b-d9cb-469f-a165-70867728950e}", "00000000-0000-0000-0000-000000000000", "uid-of-pod",
+	} {
+		for _, version := range []string{"", "0", "1", "18446744073709551615", "18446744073709551616", "007", "+7", "v1"} {
+			whole := wholePod("ns", "one")
+			whole.UID, whole.ResourceVersion = uid, version
+			if pod := PodOf(whole); pod.GetUID() != uid || pod.GetResourceVersion() != version {
+				t.Errorf("uid %q and version %q are %q and %q", uid, version, pod.GetUID(), pod.GetResourceVersion())
+			}
+		}
+	}
+}
+
+// TestWhatOthersSayOfANode is not held.
+func TestWhatOthersSayOfANode(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ of, want map[string]string }{
+		{nil, nil},
+		{map[string]string{"csi.volume.kubernetes.io/nodeid": "long", "registry.deckhouse.io.example.com/a": "b"}, nil},
+		{map[string]string{"a": "b", v1alpha1.AnnotationVersion: "v", v1alpha1.AnnotationExclude: "true"}, map[string]string{v1alpha1.AnnotationVersion: "v", v1alpha1.AnnotationExclude: "true"}},
+	} {
+		node := (&Reducer{}).Reduce(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Annotations: c.of}}).(*corev1.Node)
+		if !maps.Equal(node.Annotations, c.want) {
+			t.Errorf("of %v %v is held, want %v", c.of, node.Annotations, c.want)
+		}
+	}
+}
+
 // TestCachesHoldLittle: a whole Pod or ReplicaSet has some ten kilobytes.
 func TestCachesHoldLittle(t *testing.T) {
-	for what, whole := range map[string]func() client.Object{
-		"Pod": func() client.Object { return wholePod("ns", "one") },
-		"ReplicaSet": func() client.Object {
-			pod := wholePod("ns", "one")
+	wholePod := func() *corev1.Pod {
+		pod := wholePod("ns", "one")
+		pod.UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+		return pod
+	}
+	for _, c := range []struct {
+		what  string
+		most  int64
+		whole func() client.Object
+	}{
+		{"Pod", 100, func() client.Object { return wholePod() }},
+		{"ReplicaSet", 200, func() client.Object {
+			pod := wholePod()
 			return &appsv1.ReplicaSet{ObjectMeta: pod.ObjectMeta, Spec: appsv1.ReplicaSetSpec{Template: corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}}}
-		},
+		}},
 	} {
-		const many, most = 10_000, 300
+		const many = 10_000
 		kept, keep := make([]any, 0, many), CacheOptions().DefaultTransform
 		before := heapOf()
 		for range many {
-			held, err := keep(whole())
+			held, err := keep(c.whole())
 			if err != nil {
 				t.Fatal(err)
 			}
 			kept = append(kept, held)
 		}
-		if got := (heapOf() - before) / many; got > most {
-			t.Errorf("of a %s %d bytes are kept, more than %d", what, got, most)
+		if got := (heapOf() - before) / many; got > c.most {
+			t.Errorf("of a %s %d bytes are kept, more than %d", c.what, got, c.most)
 		}
 		runtime.KeepAlive(kept)
 	}

@@ -18,8 +18,6 @@ type Pod struct {
 	Running, Ready bool
 	// Ended: all its containers have ended for good.
 	Ended bool
-
-	waits []waitingContainer
 }
 
 // waitingContainer is a container that waits, and not only because it has not been
@@ -31,16 +29,18 @@ func PodOf(pod *corev1.Pod) *Pod {
 	p := &Pod{held: hold(&pod.ObjectMeta, &pod.Spec), Node: same(pod.Spec.NodeName), Ready: PodReady(pod), Ended: PodEnded(pod)}
 	p.Running = pod.Status.Phase == corev1.PodRunning
 	p.Labels = pod.Labels
+	some := p.few()
 	if pod.Namespace == v1alpha1.Namespace {
-		p.Annotations = pod.Annotations // what our own pods say of themselves
+		some.annotations = pod.Annotations // what our own pods say of themselves
 	}
 	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range statuses {
 			if w := statuses[i].State.Waiting; w != nil && waitingOf(w.Reason) != coming {
-				p.waits = append(p.waits, waitingContainer{statuses[i].Name, w.Reason})
+				some.waits = append(some.waits, waitingContainer{statuses[i].Name, w.Reason})
 			}
 		}
 	}
+	p.hold(some)
 	return p
 }
 
@@ -52,7 +52,7 @@ func (p *Pod) DeepCopyObject() runtime.Object {
 
 // Object names the Pod to the API server.
 func (p *Pod) Object() *corev1.Pod {
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion}}
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, UID: p.GetUID(), ResourceVersion: p.GetResourceVersion()}}
 }
 
 // waiting sorts the reasons for which a container waits, as the kubelet calls
@@ -80,11 +80,12 @@ func waitingOf(reason string) waiting {
 
 // waitsFor finds the first container that waits for one of the reasons.
 func (p *Pod) waitsFor(reasons ...waiting) (waitingContainer, bool) {
-	i := slices.IndexFunc(p.waits, func(w waitingContainer) bool { return slices.Contains(reasons, waitingOf(w.reason)) })
+	waits := p.few().waits
+	i := slices.IndexFunc(waits, func(w waitingContainer) bool { return slices.Contains(reasons, waitingOf(w.reason)) })
 	if i < 0 {
 		return waitingContainer{}, false
 	}
-	return p.waits[i], true
+	return waits[i], true
 }
 
 // WaitingReason is why a container of the Pod does not run: "container serve:

@@ -2,6 +2,7 @@ package excerpt
 
 import (
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -99,7 +100,7 @@ func reduceLease(lease *coordinationv1.Lease) {
 
 // reduceNode drops what changes often or is long, and no pass looks at.
 func reduceNode(node *corev1.Node) {
-	node.ManagedFields, node.Labels = nil, sameWords(node.Labels)
+	node.ManagedFields, node.Labels, node.Annotations = nil, sameWords(node.Labels), ofOurs(node.Annotations)
 	foreign.Fields(&node.Status.NodeInfo, func(string) int { return foreign.Word }) // the kubelet says so
 	status := corev1.NodeStatus{NodeInfo: node.Status.NodeInfo}
 	for _, c := range node.Status.Conditions {
@@ -108,4 +109,18 @@ func reduceNode(node *corev1.Node) {
 		}
 	}
 	node.Status = status
+}
+
+// ofOurs are the annotations with a name of ours; nil if there is none.
+func ofOurs(annotations map[string]string) map[string]string {
+	var ours map[string]string
+	for key, value := range annotations {
+		if strings.HasPrefix(key, v1alpha1.Group+"/") {
+			if ours == nil {
+				ours = map[string]string{}
+			}
+			ours[same(key)] = value
+		}
+	}
+	return ours
 }

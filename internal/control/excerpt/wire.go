@@ -179,6 +179,9 @@ func (w *Wire) pod(whole []byte) (*Pod, error) {
 	held := *state
 	held.held, held.Node = own(&pod.ObjectMeta), same(pod.Spec.NodeName)
 	held.Alike = alike.Alike
+	some := held.few()
+	some.waits = state.few().waits
+	held.hold(some)
 	return &held, nil
 }
 

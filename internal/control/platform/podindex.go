@@ -27,7 +27,7 @@ func indexPods(inv *cluster.Inventory) *podIndex {
 	groups := map[*excerpt.Alike]*podGroup{}
 	x := &podIndex{map[podLabel][]*podGroup{}, map[string][]*podGroup{}}
 	for _, pod := range inv.Pods {
-		if pod.DeletionTimestamp != nil || pod.Ended {
+		if pod.GetDeletionTimestamp() != nil || pod.Ended {
 			continue
 		}
 		group := groups[pod.Alike]

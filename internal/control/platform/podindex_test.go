@@ -18,8 +18,10 @@ func TestPodsOfAWorkload(t *testing.T) {
 	pod := func(namespace, name, app string, phase corev1.PodPhase) *excerpt.Pod {
 		return excerpt.PodOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": app, "name": name}}, Status: corev1.PodStatus{Phase: phase}})
 	}
-	ending := pod("ns", "ending", "a", corev1.PodRunning)
-	ending.DeletionTimestamp = &metav1.Time{}
+	ending := excerpt.PodOf(&corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ending", Labels: map[string]string{"app": "a"}, DeletionTimestamp: &metav1.Time{}},
+		Status:     corev1.PodStatus{Phase: corev1.PodRunning},
+	})
 	inv := &cluster.Inventory{Pods: []*excerpt.Pod{
 		pod("ns", "its", "a", corev1.PodRunning), pod("ns", "other", "b", corev1.PodRunning), pod("elsewhere", "same", "a", corev1.PodRunning),
 		pod("ns", "failed", "a", corev1.PodFailed), pod("ns", "done", "a", corev1.PodSucceeded), pod("ns", "canary", "a", corev1.PodRunning), ending,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -87,7 +88,7 @@ func digit(i, n int) string {
 }
 
 func uid(words ...string) types.UID {
-	return types.UID(fmt.Sprintf("%.36s", digit(len(strings.Join(words, "")), 8)+"-"+strings.Join(words, "-")+strings.Repeat("0", 36)))
+	return types.UID(uuid.NewSHA1(uuid.Nil, []byte(strings.Join(words, "/"))).String())
 }
 
 func owner(kind string, o client.Object) []metav1.OwnerReference {
