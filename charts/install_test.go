@@ -48,7 +48,7 @@ func newCluster(t *testing.T) cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	plane, err := apiserver.Launch(t.Context(), dir, nil)
+	plane, err := apiserver.Launch(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,28 +5,21 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
 // What the kubelet and a collector ask is answered before anything else works, and
 // connections have limits.
 func TestTheControllersPorts(t *testing.T) {
 	t.Parallel()
-	address := func() string {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }()
-		return l.Addr().String()
-	}
-	p := ports{metrics: address(), health: address(), profiles: address(), own: prometheus.NewRegistry(), log: slog.New(slog.DiscardHandler)}
+	p := ports{metrics: loopback.Address(t), health: loopback.Address(t), profiles: loopback.Address(t), own: prometheus.NewRegistry(), log: slog.New(slog.DiscardHandler)}
 	p.ready = func(*http.Request) error { return errors.New("the cluster is not known yet") }
 	ctx, stop := context.WithCancel(t.Context())
 	group, ctx := errgroup.WithContext(ctx)

@@ -2,7 +2,6 @@ package containerd_test
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/node/containerd"
 	"github.com/d8-registry/registry/test/harness/containerdtest"
+	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
 // TestEffectiveIsWhereContainerdLooks compares what Discover says with where a
@@ -124,14 +124,7 @@ func looksIn(t *testing.T, c *containerdtest.Containerd, client *containerd.Clie
 		w.WriteHeader(http.StatusNotFound)
 	}))
 	defer server.Close()
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // its address is nobody else's, and nobody answers there
-	if err != nil {
-		t.Fatal(err)
-	}
-	host := silent.Addr().String()
-	if err := silent.Close(); err != nil {
-		t.Fatal(err)
-	}
+	host := loopback.Address(t) // nobody answers there
 	// 1.6 overlooks a file without [host].
 	c.Write(t, folder+"/"+host+"/hosts.toml", "[host]\n[host.\""+server.URL+"\"]\n")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/serve"
+	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
 // TestMetrics: one set for table and handler, at an address of its own; without
@@ -18,7 +19,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	api := server.Start(t)
 	ns := api.Namespace(t)
-	address := freePort(t)
+	address := loopback.Address(t)
 	a := start(t, api.Config(), ns, t.TempDir(), func(c *serve.Config) { c.MetricsListen = address })
 	if code, _ := a.get(a.token, "/v2/x/manifests/v1", layout.Fixed().Host); code != http.StatusServiceUnavailable {
 		t.Errorf("code %d", code)

@@ -27,6 +27,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/serve"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/loopback"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -47,7 +48,7 @@ type agent struct {
 func start(t *testing.T, kube *rest.Config, namespace, dir string, changes ...func(*serve.Config)) *agent {
 	t.Helper()
 	a := &agent{t: t, cfg: serve.Config{
-		Listen: freePort(t), StateDir: dir, Kube: kube, Namespace: namespace, Secret: registryv1alpha1.SecretAgent,
+		Listen: loopback.Address(t), StateDir: dir, Kube: kube, Namespace: namespace, Secret: registryv1alpha1.SecretAgent,
 	}}
 	for _, change := range changes {
 		change(&a.cfg)
@@ -98,16 +99,6 @@ func start(t *testing.T, kube *rest.Config, namespace, dir string, changes ...fu
 	t.Cleanup(transport.CloseIdleConnections)
 	a.http = &http.Client{Transport: transport}
 	return a
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 func (a *agent) client() *handoff.Client {

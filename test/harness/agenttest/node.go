@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/serve"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 	"github.com/d8-registry/registry/test/harness/containerdtest"
+	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
 // Node is a node whose agent is not started yet.
@@ -53,7 +53,7 @@ func New(t testing.TB, api *apiserver.API, c *containerdtest.Containerd) *Node {
 		Name:            n.Name,
 		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: n.Name, UID: owner.UID}},
 	}}))
-	listen, state := freePort(t), t.TempDir()
+	listen, state := loopback.Address(t), t.TempDir()
 	n.Serving = serve.Config{
 		Listen: listen, StateDir: state, Namespace: namespace, Secret: registryv1alpha1.SecretAgent,
 		Quiet: 300 * time.Millisecond, Kube: api.Config(),
@@ -153,14 +153,4 @@ func (n *Node) must(err error) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }

@@ -2,9 +2,7 @@ package apiserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +11,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
 // startTimeout covers etcd and kube-apiserver on a machine that is busy with
@@ -28,50 +28,32 @@ const etcdDir = "etcd"
 // ControlPlane is a running etcd with a running kube-apiserver.
 type ControlPlane struct {
 	dir             string
-	bind            string   // the address that the API server listens on
-	ports           []string // etcd for clients, etcd for peers, the API server
+	addresses       []string // etcd for clients, etcd for peers, the API server
 	config          *rest.Config
 	version         string
 	etcd, apiserver *child
 }
 
 // Launch starts both in dir, which must exist, and waits until the server is
-// ready. The caller must call Stop. listen is an extra IP address that the
-// server's certificate is good for, besides loopback; the server listens on
-// all addresses then.
-func Launch(ctx context.Context, dir string, listen net.IP) (*ControlPlane, error) {
+// ready. The caller must call Stop.
+func Launch(ctx context.Context, dir string) (*ControlPlane, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	var err error
+	plane := &ControlPlane{dir: dir}
 	for range 3 {
-		var plane *ControlPlane
-		// A free port is only free until somebody else takes it.
-		if plane, err = launch(ctx, dir, listen); err == nil {
-			return plane, nil
+		address, err := loopback.Free(ctx)
+		if err != nil {
+			return nil, err
 		}
-		if ctx.Err() != nil || errors.Is(err, ErrNoBinaries) {
-			break
-		}
+		plane.addresses = append(plane.addresses, address)
 	}
-	return nil, err
-}
-
-func launch(ctx context.Context, dir string, listen net.IP) (*ControlPlane, error) {
-	ports, err := freePorts(ctx, 3)
-	if err != nil {
-		return nil, err
-	}
-	addresses := []string{"127.0.0.1"}
-	plane := &ControlPlane{dir: dir, bind: "127.0.0.1", ports: ports}
-	if listen != nil {
-		addresses, plane.bind = append(addresses, listen.String()), "0.0.0.0"
-	}
-	creds, err := writeCredentials(dir, addresses...)
+	host, _, _ := strings.Cut(plane.addresses[2], ":")
+	creds, err := writeCredentials(dir, host)
 	if err != nil {
 		return nil, err
 	}
 	plane.config = &rest.Config{
-		Host:            "https://127.0.0.1:" + ports[2],
+		Host:            "https://" + plane.addresses[2],
 		TLSClientConfig: rest.TLSClientConfig{CAData: creds.caPEM, CertData: creds.adminCert, KeyData: creds.adminKey},
 		QPS:             -1, // no client-side limit
 	}
@@ -94,13 +76,13 @@ func (p *ControlPlane) start(ctx context.Context) error {
 		return err
 	}
 	etcdURL := p.etcdURL()
-	if p.etcd, err = startChild(ctx, p.dir, etcdBinary, etcdArgs(p.dir, etcdURL, "http://127.0.0.1:"+p.ports[1])); err != nil {
+	if p.etcd, err = startChild(ctx, p.dir, etcdBinary, etcdArgs(p.dir, etcdURL, "http://"+p.addresses[1])); err != nil {
 		return err
 	}
 	if err = waitReady(ctx, p.etcd, &http.Client{Timeout: requestTimeout}, etcdURL+"/health"); err != nil {
 		return err
 	}
-	if p.apiserver, err = startChild(ctx, p.dir, apiserverBinary, apiserverArgs(p.dir, etcdURL, p.bind, p.ports[2])); err != nil {
+	if p.apiserver, err = startChild(ctx, p.dir, apiserverBinary, apiserverArgs(p.dir, etcdURL, p.addresses[2])); err != nil {
 		return err
 	}
 	client, err := rest.HTTPClientFor(p.config)
@@ -114,7 +96,7 @@ func (p *ControlPlane) start(ctx context.Context) error {
 	return err
 }
 
-func (p *ControlPlane) etcdURL() string { return "http://127.0.0.1:" + p.ports[0] }
+func (p *ControlPlane) etcdURL() string { return "http://" + p.addresses[0] }
 
 func etcdArgs(dir, clientURL, peerURL string) []string {
 	return []string{
@@ -127,7 +109,8 @@ func etcdArgs(dir, clientURL, peerURL string) []string {
 	}
 }
 
-func apiserverArgs(dir, etcdURL, bind, port string) []string {
+func apiserverArgs(dir, etcdURL, address string) []string {
+	bind, port, _ := strings.Cut(address, ":")
 	return []string{
 		"--etcd-servers=" + etcdURL,
 		"--bind-address=" + bind, "--secure-port=" + port,
@@ -192,26 +175,6 @@ func answers(ctx context.Context, client *http.Client, url string) bool {
 	}
 	_ = resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
-}
-
-// freePorts are n ports of loopback that nobody listened on a moment ago.
-func freePorts(ctx context.Context, n int) ([]string, error) {
-	var ports []string
-	for range n {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		// Open until all are chosen, so that they differ.
-		defer func() { _ = l.Close() }()
-		addr, ok := l.Addr().(*net.TCPAddr)
-		if !ok {
-			return nil, fmt.Errorf("find a free port: %v is no TCP address", l.Addr())
-		}
-		ports = append(ports, strconv.Itoa(addr.Port))
-	}
-	return ports, nil
 }
 
 // makeDir makes a directory for one run and removes those of runs that were

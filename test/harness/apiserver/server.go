@@ -80,7 +80,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if s.dir, err = makeDir(); err != nil {
 		return err
 	}
-	if s.plane, err = Launch(ctx, s.dir, nil); err != nil {
+	if s.plane, err = Launch(ctx, s.dir); err != nil {
 		return err
 	}
 	if s.api, err = newAPI(s.plane.Config()); err != nil {

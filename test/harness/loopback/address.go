@@ -4,6 +4,7 @@ package loopback
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net"
 	"testing"
 )
@@ -13,15 +14,24 @@ import (
 // test's connection a moment later.
 func Address(t testing.TB) string {
 	t.Helper()
-	ip := make(net.IP, net.IPv4len)
-	if _, err := rand.Read(ip); err != nil {
-		t.Fatal(err)
-	}
-	ip[0], ip[1], ip[3] = 127, ip[1]|1, ip[3]|1 // not 127.0.0.0/16, nor the address of a network
-	l, err := new(net.ListenConfig).Listen(context.WithoutCancel(t.Context()), "tcp", net.JoinHostPort(ip.String(), "0"))
+	address, err := Free(context.WithoutCancel(t.Context()))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return address
+}
+
+// Free is Address for what outlives a test.
+func Free(ctx context.Context) (string, error) {
+	ip := make(net.IP, net.IPv4len)
+	if _, err := rand.Read(ip); err != nil {
+		return "", fmt.Errorf("an address of our own: %w", err)
+	}
+	ip[0], ip[1], ip[3] = 127, ip[1]|1, ip[3]|1 // not 127.0.0.0/16, nor the address of a network
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(ip.String(), "0"))
+	if err != nil {
+		return "", fmt.Errorf("an address of our own: %w", err)
+	}
 	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return l.Addr().String(), nil
 }

@@ -3,7 +3,6 @@
 package realregistry
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/tls"
@@ -16,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -56,60 +56,70 @@ func Start(t testing.TB, bearer bool) *Registry {
 	}
 	write(t, dir, "tls.crt", []byte(ca))
 	write(t, dir, "tls.key", keyPEM(t, pair))
-	r := &Registry{Host: freePort(t), CA: ca}
+	r := &Registry{CA: ca}
 	auth := basicAuth(t, dir)
 	if bearer {
 		r.Issuer = &testregistry.TokenIssuer{Issuer: "tokens", Service: "registry", Username: User, Password: Password, Certificate: pair}
 		auth = tokenAuth(t, dir, r.Issuer, pair)
 	}
-	config := fmt.Sprintf("version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"+
+	config := fmt.Sprintf("version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\n"+
 		"storage: {filesystem: {rootdirectory: %q}}\n"+
-		"http: {addr: %q, secret: x, tls: {certificate: %q, key: %q}}\n%s",
-		filepath.Join(dir, "data"), r.Host, filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), auth)
+		"http: {addr: \"localhost:0\", secret: x, tls: {certificate: %q, key: %q}}\n%s",
+		filepath.Join(dir, "data"), filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), auth)
 	write(t, dir, "config.yml", []byte(config))
 	r.run(t, binary, filepath.Join(dir, "config.yml"))
 	return r
 }
 
+var listening = regexp.MustCompile(`listening on \S+:(\d+), tls`)
+
+// run starts the process, and waits until it listens.
 func (r *Registry) run(t testing.TB, binary, config string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	cmd := exec.CommandContext(ctx, binary, "serve", config)
 	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
+	output, err := os.Create(config + ".log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() {
 		_ = cmd.Wait() // killed
+		_ = output.Close()
 		close(ended)
 	}()
 	r.Stop = func() {
 		cancel()
 		<-ended
 	}
+	said := func() string {
+		data, _ := os.ReadFile(output.Name())
+		return string(data)
+	}
 	t.Cleanup(func() {
 		r.Stop()
 		if t.Failed() {
-			t.Logf("registry %s:\n%s", r.Host, output.String())
+			t.Logf("registry %s:\n%s", r.Host, said())
 		}
 	})
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.Host)
-		if err == nil {
-			_ = conn.Close()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		// It chooses its port: one that we chose could be somebody else's by then.
+		if m := listening.FindStringSubmatch(said()); m != nil {
+			r.Host = "localhost:" + m[1]
 			return
 		}
 		select {
 		case <-ended:
-			t.Fatalf("the registry ended:\n%s", output.String())
+			t.Fatalf("the registry ended:\n%s", said())
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the registry does not listen: %v", err)
+			t.Fatalf("the registry does not listen:\n%s", said())
 		}
 	}
 }
@@ -178,20 +188,6 @@ func part(t testing.TB) string {
 	}
 	t.Skip("skipped: no distribution registry in .parts/bin; build it with `make parts`")
 	return ""
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "localhost:" + port
 }
 
 func keyPEM(t testing.TB, cert tls.Certificate) []byte {
