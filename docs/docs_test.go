@@ -113,25 +113,6 @@ func TestMapListsThePackages(t *testing.T) {
 	}
 }
 
-// Operations lists every metric of the data path and of connections, and none that is gone: an
-// alert on a metric that nobody has is never raised.
-func TestOperationsListsTheMetrics(t *testing.T) {
-	t.Parallel()
-	name := regexp.MustCompile(`registry_(proxy_[a-z]+|connections)(_[a-z]+)*`)
-	page := name.FindAllString(read(t, "operations.md"), -1)
-	code := name.FindAllString(read(t, "../internal/datapath/proxy/metrics.go")+read(t, "../internal/datapath/inbound/metrics.go"), -1)
-	for _, lists := range []struct {
-		from, to []string
-		problem  string
-	}{{code, page, "operations.md does not list %s"}, {page, code, "operations.md names %s, which is not there"}} {
-		for _, metric := range lists.from {
-			if !slices.Contains(lists.to, metric) {
-				t.Errorf(lists.problem, metric)
-			}
-		}
-	}
-}
-
 // The folders at the root of the repository that hold what is written by hand.
 var written = regexp.MustCompile(`^(\.ci|api|charts|cmd|demo|deploy|docs|hack|internal|test|tools)$`)
 

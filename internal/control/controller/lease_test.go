@@ -2,6 +2,8 @@ package controller
 
 import (
 	"net/http"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
 // TestTheLeaseWaitsForNobody: the API server serves the renewal of the lease with those
@@ -24,12 +27,13 @@ func TestTheLeaseWaitsForNobody(t *testing.T) {
 	if err := c.Get(t.Context(), client.ObjectKey{Name: "leader-election"}, &level); err != nil {
 		t.Fatal(err)
 	}
-	c.cfg.LeaderElect = true
+	c.cfg.LeaderElect, c.cfg.MetricsAddress = true, loopback.Address(t)
 	asked := &levels{of: map[bool]map[string]int{true: {}, false: {}}}
 	config := rest.CopyConfig(c.cfg.REST)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { asked.next = next; return asked })
 	c.start(config)
 	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.documented()
 	asked.mu.Lock()
 	defer asked.mu.Unlock()
 	ours := string(level.UID)
@@ -38,6 +42,25 @@ func TestTheLeaseWaitsForNobody(t *testing.T) {
 	}
 	if rest := asked.of[false]; len(rest) == 0 || rest[ours] > 0 {
 		t.Errorf("all else was served on levels %v, want others than %s", rest, ours)
+	}
+}
+
+// documented looks whether a controller that leads has those metrics of controller-runtime
+// that docs/operations.md names.
+func (c *testbed) documented() {
+	c.t.Helper()
+	page, err := os.ReadFile("../../../docs/operations.md")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	has, named := c.page(), regexp.MustCompile("`((?:leader|controller|rest|workqueue)_[a-z_]*)[*`]").FindAllSubmatch(page, -1)
+	if len(named) < 6 {
+		c.t.Errorf("operations.md names %q", named)
+	}
+	for _, m := range named {
+		if !strings.Contains(has, "\n"+string(m[1])) {
+			c.t.Errorf("operations.md names %s, which is not there", m[1])
+		}
 	}
 }
 

@@ -119,6 +119,18 @@ func TestRotationRestartsDeckhouseOnly(t *testing.T) {
 // metrics are ours, of certificates and rotations.
 func (c *testbed) metrics() string {
 	c.t.Helper()
+	var lines []string
+	for line := range strings.Lines(c.page()) {
+		if strings.HasPrefix(line, "registry_certificate") || strings.HasPrefix(line, "registry_rotation") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+// page is what the controller's metrics are now.
+func (c *testbed) page() string {
+	c.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: timeout}
 	resp, err := client.Get("http://" + c.cfg.MetricsAddress + "/metrics")
 	if err != nil {
@@ -129,13 +141,7 @@ func (c *testbed) metrics() string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	var lines []string
-	for line := range strings.Lines(string(body)) {
-		if strings.HasPrefix(line, "registry_certificate") || strings.HasPrefix(line, "registry_rotation") {
-			lines = append(lines, line)
-		}
-	}
-	return strings.Join(lines, "")
+	return string(body)
 }
 
 // TestASwitchWithAnExpiredCA: the passes go on, nodes learn the new registry, and the

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -101,14 +100,12 @@ func (k *Keeper) image(u upstream.Upstream) string {
 func (k *Keeper) Want(wanted []upstream.Upstream, known []state.Grant) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	maps.DeleteFunc(k.kept, func(u upstream.Upstream, _ *kept) bool {
-		gone := !slices.Contains(wanted, u)
-		if gone {
-			k.ends.DeleteLabelValues(u.String())
-			k.failures.DeleteLabelValues(u.String())
+	for u := range k.kept {
+		if !slices.Contains(wanted, u) {
+			delete(k.kept, u)
+			k.show(u)
 		}
-		return gone
-	})
+	}
 	for _, u := range wanted {
 		if k.kept[u] != nil {
 			continue
@@ -119,7 +116,7 @@ func (k *Keeper) Want(wanted []upstream.Upstream, known []state.Grant) {
 			one.due = time.Now().Add(k.pause(one.grant))
 		}
 		k.kept[u] = one
-		k.show(u, one.grant)
+		k.show(u)
 		k.signal()
 	}
 }
@@ -230,7 +227,7 @@ func (k *Keeper) renew(ctx context.Context, u upstream.Upstream) {
 	} else {
 		one.grant, one.problem, one.failed = grant, "", 0
 		one.due = time.Now().Add(k.pause(grant))
-		k.show(u, grant)
+		k.show(u)
 		k.Log.Info("new credentials", "upstream", u.String(), "until", grant.Until)
 	}
 	k.mu.Unlock()
@@ -324,13 +321,26 @@ func (k *Keeper) pause(g state.Grant) time.Duration {
 	return min(max(left, k.Soonest-k.Now().Sub(g.From).Abs(), 0), latest)
 }
 
-// show shows when a grant ends.
-func (k *Keeper) show(u upstream.Upstream, g state.Grant) {
-	if g.Until.IsZero() {
-		k.ends.DeleteLabelValues(u.String())
+// show shows when credentials of an upstream end. Of several that differ in what the
+// label does not say, such as the CA, those that end first count.
+func (k *Keeper) show(u upstream.Upstream) {
+	label, known, first := u.String(), false, time.Time{}
+	for other, one := range k.kept {
+		if other.String() == label {
+			known = true
+			if at := one.grant.Until; first.IsZero() || !at.IsZero() && at.Before(first) {
+				first = at
+			}
+		}
+	}
+	if !known {
+		k.failures.DeleteLabelValues(label)
+	}
+	if first.IsZero() {
+		k.ends.DeleteLabelValues(label)
 		return
 	}
-	k.ends.WithLabelValues(u.String()).Set(float64(g.Until.Unix()))
+	k.ends.WithLabelValues(label).Set(float64(first.Unix()))
 }
 
 func (k *Keeper) signal() {

@@ -208,3 +208,37 @@ func TestPace(t *testing.T) {
 		}
 	}
 }
+
+// TestAnotherCAHidesNoEnd: while the CA of a registry is replaced both are wanted, and
+// have one label. When the old one goes, the metric is of the other one.
+func TestAnotherCAHidesNoEnd(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+	metrics := prometheus.NewRegistry()
+	k, err := NewKeeper(Config{Soonest: time.Minute, Metrics: metrics, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{t: t, metrics: metrics}
+	before := upstream.Upstream{Scheme: upstream.HTTPS, Host: "registry.example.com", Path: "d8", CA: "one", Provided: true}
+	after := before
+	after.CA = "two"
+	until := func(u upstream.Upstream, hours int) state.Grant {
+		return state.Grant{Of: u.ID(), Credentials: upstream.Credentials{Username: "u", Password: "p"}, From: now, Until: now.Add(time.Duration(hours) * time.Hour)}
+	}
+	grants := []state.Grant{until(before, 2), until(after, 12)}
+	shows := func(when string, want float64) {
+		t.Helper()
+		if got := b.metric("registry_credentials_expiry_timestamp_seconds"); got != want {
+			t.Errorf("%s: %.0f, want %.0f", when, got, want)
+		}
+	}
+	k.Want([]upstream.Upstream{before, after}, grants)
+	shows("the first end counts", float64(grants[0].Until.Unix()))
+	k.Want([]upstream.Upstream{after, before}, nil)
+	shows("in any order", float64(grants[0].Until.Unix()))
+	k.Want([]upstream.Upstream{after}, nil)
+	shows("the old one is gone", float64(grants[1].Until.Unix()))
+	k.Want(nil, nil)
+	shows("both are", -1)
+}
