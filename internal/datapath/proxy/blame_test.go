@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -142,7 +143,7 @@ func TestWhereCredentialsAreShown(t *testing.T) {
 			n := &network{t: t, answers: tc.answers}
 			u := upstream.Upstream{Host: "r.example.com", Scheme: upstream.Scheme(tc.scheme), Credentials: upstream.Credentials{Username: "u", Password: "p"}}
 			origin := &url.URL{Scheme: tc.scheme, Host: u.Host}
-			chain := redirected{origin: origin, authorized: regauth.NewTransport(u, apiRoot, n), others: &strangers{base: n}}
+			chain := redirected{origin: origin, authorized: regauth.NewTransport(u, oci.Root, n), others: &strangers{base: n}}
 			req, err := http.NewRequestWithContext(t.Context(), tc.method, origin.String()+path, nil)
 			if err != nil {
 				t.Fatal(err)

@@ -11,11 +11,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/foreign"
 )
-
-// maxErrorBody is more than any registry says about an error, in bytes.
-const maxErrorBody = 64 << 10
 
 // mostErrorText is how much of each text in it is relayed, in bytes: containerd
 // shows it in Events of Pods.
@@ -26,12 +24,12 @@ var unsatisfied = regexp.MustCompile(`^bytes \*/[0-9]{1,18}$`)
 
 // replaceErrorBody relays an upstream's OCI error with the client's name in
 // it. What is no OCI error is replaced by one: it may hold anything.
-func replaceErrorBody(resp *http.Response, theirs string, pull Pull) {
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+func replaceErrorBody(resp *http.Response, theirs string, pull oci.Pull) {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, oci.MaxError))
 	_ = resp.Body.Close()
-	body := errorBody{}
+	body := oci.ErrorBody{}
 	if err != nil || json.Unmarshal(data, &body) != nil || len(body.Errors) == 0 {
-		body = errorBody{Errors: []errorEntry{{Code: codeOf(resp.StatusCode, pull.Kind), Message: http.StatusText(resp.StatusCode)}}}
+		body = oci.ErrorBody{Errors: []oci.ErrorEntry{{Code: codeOf(resp.StatusCode, pull.Kind), Message: http.StatusText(resp.StatusCode)}}}
 	}
 	for i := range body.Errors {
 		e := &body.Errors[i]
@@ -43,7 +41,7 @@ func replaceErrorBody(resp *http.Response, theirs string, pull Pull) {
 		resp.Header.Del("Content-Range")
 	}
 	resp.Header.Del("Content-Encoding")
-	replaceBody(resp, body.encoded())
+	replaceBody(resp, body.Encoded())
 	if resp.Request.Method == http.MethodHead {
 		resp.Header.Del("Content-Length")
 	}
@@ -129,44 +127,30 @@ func lastByte(s string) byte {
 	return s[len(s)-1]
 }
 
-func codeOf(status int, kind Kind) string {
+func codeOf(status int, kind oci.Kind) string {
 	switch {
-	case status == http.StatusNotFound && kind == KindBlobs:
-		return CodeBlobUnknown
-	case status == http.StatusNotFound && kind == KindManifests:
-		return CodeManifestUnknown
+	case status == http.StatusNotFound && kind == oci.KindBlobs:
+		return oci.CodeBlobUnknown
+	case status == http.StatusNotFound && kind == oci.KindManifests:
+		return oci.CodeManifestUnknown
 	case status == http.StatusNotFound:
-		return CodeNameUnknown
+		return oci.CodeNameUnknown
 	default:
-		return CodeUnknown
+		return oci.CodeUnknown
 	}
 }
-
-// firstError is the first error that an upstream's body names; empty when there is
-// none.
-func firstError(data []byte) string {
-	body := errorBody{}
-	if json.Unmarshal(data, &body) != nil || len(body.Errors) == 0 {
-		return ""
-	}
-	return foreign.Line(strings.TrimSuffix(body.Errors[0].Code+": "+body.Errors[0].Message, ": "), foreign.Word)
-}
-
-// maxTagsBody is a list of some ten thousand tags, in bytes: it is in memory as
-// a whole. Registries with more answer in pages.
-const maxTagsBody = 2 << 20
 
 // replaceTagsName puts the client's name into the answer of tags/list, the one
 // good answer that carries the repository's.
 func replaceTagsName(resp *http.Response, ours string) error {
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxTagsBody+1))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, oci.MaxTags+1))
 	_ = resp.Body.Close()
 	if err != nil {
 		return fmt.Errorf("read the tags: %w", err)
 	}
 	list := map[string]json.RawMessage{}
-	if len(data) > maxTagsBody || json.Unmarshal(data, &list) != nil {
-		return fmt.Errorf("read the tags: not a JSON object below %d bytes", maxTagsBody)
+	if len(data) > oci.MaxTags || json.Unmarshal(data, &list) != nil {
+		return fmt.Errorf("read the tags: not a JSON object below %d bytes", oci.MaxTags)
 	}
 	// Only "name" and "tags" are specified; anything else may name the upstream.
 	answer := struct {

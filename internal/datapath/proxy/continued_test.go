@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/test/harness/testregistry"
+
+	"github.com/d8-registry/registry/internal/datapath/oci"
 )
 
 // TestTheEndIsThatOfTheWhole: an answer may hold less than the rest, and a length that
@@ -77,7 +79,7 @@ func TestASlowClientIsNoDeadUpstream(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pull, err := Parse(req)
+		pull, err := oci.Parse(req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/foreign"
 )
 
@@ -66,7 +67,7 @@ func (f failover) order(x *exchange) []try {
 	now := time.Now()
 	var first, unwell, justBroken, corrupt []try
 	for _, t := range x.route.targets {
-		if x.pull.Kind == KindBlobs && t.corrupt.has(now, x.pull.Reference) {
+		if x.pull.Kind == oci.KindBlobs && t.corrupt.has(now, x.pull.Reference) {
 			corrupt = append(corrupt, try{target: t})
 			continue
 		}
@@ -103,7 +104,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 			failure.outcome, failure.reason = judge.OfError(err)
 			failure.wait = judge.WaitOf(err, time.Now())
 			if !failure.outcome.Reached() {
-				t.health.failed(time.Now(), f.probe, isLayer(req, x.pull))
+				t.health.failed(time.Now(), f.probe, x.pull.IsLayer(req.Method))
 			}
 			f.note(t, failure.outcome, failure.reason)
 		}
@@ -115,7 +116,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 	}
 	if failure.outcome == judge.Relayed {
 		if p.headerArrived() {
-			t.health.served(isLayer(req, x.pull))
+			t.health.served(x.pull.IsLayer(req.Method))
 			f.note(t, judge.Relayed, "")
 			resp.Body = p.watch(resp.Body, f.stall)
 			return resp, nil
@@ -124,7 +125,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 	}
 	if !failure.outcome.Reached() && req.Context().Err() == nil {
 		failure.reason = p.explain(errors.New(failure.reason)).Error()
-		t.health.failed(time.Now(), f.probe, isLayer(req, x.pull))
+		t.health.failed(time.Now(), f.probe, x.pull.IsLayer(req.Method))
 	}
 	failure.keepAnswer(resp, out)
 	p.end()
@@ -137,10 +138,4 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 func (f failover) note(t *target, o judge.Outcome, reason string) {
 	t.streak.note(time.Now(), o, reason)
 	f.metrics.attempt(t.upstream.Host, o)
-}
-
-// isLayer reports whether a layer is pulled. Registries often have layers served
-// by other machines than the rest.
-func isLayer(req *http.Request, pull Pull) bool {
-	return pull.Kind == KindBlobs && req.Method == http.MethodGet
 }

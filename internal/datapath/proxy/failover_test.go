@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/test/harness/testregistry"
+
+	"github.com/d8-registry/registry/internal/datapath/oci"
 )
 
 // Whatever is wrong with the first upstream, the second serves; a client sees
@@ -71,15 +73,15 @@ func TestNobodyServes(t *testing.T) {
 	}{
 		{404, 404, 404, "FAULT", ""},
 		{404, 400, 400, "FAULT", ""}, {405, 404, 405, "FAULT", ""},
-		{404, 500, 503, CodeUnavailable, "9"}, {500, 404, 503, CodeUnavailable, "7"}, {400, 503, 503, CodeUnavailable, "9"},
-		{401, 404, 502, CodeUnavailable, ""}, {404, 403, 502, CodeUnavailable, ""},
-		{401, 401, 502, CodeUnavailable, ""}, {403, 401, 502, CodeUnavailable, ""}, {400, 401, 502, CodeUnavailable, ""},
-		{503, 503, 503, CodeUnavailable, "7"}, {504, 408, 503, CodeUnavailable, "7"}, {502, 500, 503, CodeUnavailable, "7"},
+		{404, 500, 503, oci.CodeUnavailable, "9"}, {500, 404, 503, oci.CodeUnavailable, "7"}, {400, 503, 503, oci.CodeUnavailable, "9"},
+		{401, 404, 502, oci.CodeUnavailable, ""}, {404, 403, 502, oci.CodeUnavailable, ""},
+		{401, 401, 502, oci.CodeUnavailable, ""}, {403, 401, 502, oci.CodeUnavailable, ""}, {400, 401, 502, oci.CodeUnavailable, ""},
+		{503, 503, 503, oci.CodeUnavailable, "7"}, {504, 408, 503, oci.CodeUnavailable, "7"}, {502, 500, 503, oci.CodeUnavailable, "7"},
 		// Asked again, the second could serve: containerd alone would ask it again.
-		{401, 503, 503, CodeUnavailable, "9"}, {503, 403, 503, CodeUnavailable, "7"}, {204, 503, 503, CodeUnavailable, "9"},
-		{429, 500, 503, CodeUnavailable, "9"},
-		{429, 429, 429, CodeTooManyRequests, "9"}, {429, 404, 429, CodeTooManyRequests, "7"}, {403, 429, 429, CodeTooManyRequests, "9"},
-		{501, 404, 502, CodeUnavailable, ""}, {204, 404, 502, CodeUnavailable, ""},
+		{401, 503, 503, oci.CodeUnavailable, "9"}, {503, 403, 503, oci.CodeUnavailable, "7"}, {204, 503, 503, oci.CodeUnavailable, "9"},
+		{429, 500, 503, oci.CodeUnavailable, "9"},
+		{429, 429, 429, oci.CodeTooManyRequests, "9"}, {429, 404, 429, oci.CodeTooManyRequests, "7"}, {403, 429, 429, oci.CodeTooManyRequests, "9"},
+		{501, 404, 502, oci.CodeUnavailable, ""}, {204, 404, 502, oci.CodeUnavailable, ""},
 	} {
 		t.Run(fmt.Sprintf("%d,%d", tc.first, tc.second), func(t *testing.T) {
 			t.Parallel()
@@ -99,7 +101,7 @@ func TestNobodyServes(t *testing.T) {
 			if after := got.header.Get("Retry-After"); after != tc.after {
 				t.Errorf("Retry-After %q, want %q", after, tc.after)
 			}
-			if tc.code == CodeUnavailable {
+			if tc.code == oci.CodeUnavailable {
 				for _, want := range []string{a.Host() + ": ", "said a", b.Host() + ": ", "said b"} {
 					if tc.first != http.StatusNoContent && !strings.Contains(entry.Message, want) {
 						t.Errorf("%q does not name %q", entry.Message, want)

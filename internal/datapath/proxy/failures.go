@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/oci"
 )
 
 // failure is why one upstream did not serve.
@@ -25,12 +26,12 @@ type failure struct {
 
 // keepAnswer reads the small body of an answer that may be relayed later.
 func (f *failure) keepAnswer(resp *http.Response, req *http.Request) {
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, oci.MaxError))
 	_ = resp.Body.Close()
 	if err != nil {
 		data = nil
 	}
-	if said := firstError(data); said != "" {
+	if said := oci.FirstError(data); said != "" {
 		f.reason += " (" + said + ")"
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(data))
@@ -114,13 +115,13 @@ func noUpstream(w http.ResponseWriter, r *http.Request, err error) {
 		rec.status = statusClientGone
 		return
 	}
-	status, code := http.StatusBadGateway, CodeUnavailable
+	status, code := http.StatusBadGateway, oci.CodeUnavailable
 	var detail []map[string]string
 	var unserved *unservedError
 	if errors.As(err, &unserved) {
 		decisive := unserved.failures.decisive()
 		if status = decisive.Status(); decisive == judge.RateLimited {
-			code = CodeTooManyRequests
+			code = oci.CodeTooManyRequests
 		}
 		if wait := unserved.wait(decisive); wait > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
@@ -129,9 +130,9 @@ func noUpstream(w http.ResponseWriter, r *http.Request, err error) {
 			detail = append(detail, map[string]string{"upstream": f.target.upstream.Host, "reason": f.reason})
 		}
 	}
-	entry := errorEntry{Code: code, Message: "no upstream could serve this: " + err.Error()}
+	entry := oci.ErrorEntry{Code: code, Message: "no upstream could serve this: " + err.Error()}
 	if detail != nil { // in an interface it would be shown as null
 		entry.Detail = detail
 	}
-	writeBody(w, r, status, errorBody{Errors: []errorEntry{entry}})
+	oci.ErrorBody{Errors: []oci.ErrorEntry{entry}}.Write(w, r, status)
 }

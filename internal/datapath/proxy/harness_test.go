@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -28,6 +29,8 @@ const (
 	fixedHost = "registry.d8-system.svc:5001"
 	ns        = "ns=registry.d8-system.svc%3A5001"
 	repo      = "system/deckhouse/tool"
+
+	someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )
 
 // system is a data path on a real socket before real registries.
@@ -118,9 +121,9 @@ func (s *system) do(method, path string, header ...string) answer {
 
 // errors are the OCI errors of an answer; it is an error of the test if there
 // are none.
-func (a answer) errors(t *testing.T) []errorEntry {
+func (a answer) errors(t *testing.T) []oci.ErrorEntry {
 	t.Helper()
-	var body errorBody
+	var body oci.ErrorBody
 	if err := json.Unmarshal(a.body, &body); err != nil || len(body.Errors) == 0 {
 		t.Fatalf("%d: not an OCI error: %q", a.status, a.body)
 	}

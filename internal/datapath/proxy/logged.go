@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 )
 
@@ -15,7 +16,7 @@ const statusClientGone = 499
 // record is what is known of a request when it ends. Only the goroutine that
 // serves the request touches it.
 type record struct {
-	pull     Pull
+	pull     oci.Pull
 	upstream string // host that served
 	attempts int
 	resumed  int

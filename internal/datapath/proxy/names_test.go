@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -72,7 +73,7 @@ func TestRouting(t *testing.T) {
 			continue
 		}
 		if tc.by == nil {
-			if len(a.Requests())+len(b.Requests()) > 0 || got.errors(t)[0].Code != CodeNameUnknown {
+			if len(a.Requests())+len(b.Requests()) > 0 || got.errors(t)[0].Code != oci.CodeNameUnknown {
 				t.Errorf("%s: asked somebody, or %q", tc.path, got.body)
 			}
 		} else if len(tc.by.Requests()) == 0 {
@@ -115,7 +116,7 @@ func TestTagsAndLinksHaveTheClientsName(t *testing.T) {
 		{`</style.css>; rel="preload"`, ""},
 		{`<https://evil.example.com/>; rel="next"`, "502"}, {`<>`, "502"},
 		{`garbage`, "502"}, {`<%zz`, "502"}, {`<http://[::1>; rel="next"`, "502"}, {`<?n=1>; rel="prev", </v2/>; rel="next"`, "502"},
-		{`<?last=` + strings.Repeat("x", maxQuery) + `>; rel="next"`, "502"},
+		{`<?last=` + strings.Repeat("x", oci.MaxQuery) + `>; rel="next"`, "502"},
 	} {
 		a.SetFaults(testregistry.Faults{Header: http.Header{"Link": {tc.link}}})
 		got := s.get("/v2/" + repo + "/tags/list?n=2&" + ns)

@@ -6,12 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
-
-// apiRoot is where the specification puts the API of a registry.
-const apiRoot = "/v2"
 
 // pathMapping says where the repositories of a name are at one upstream. An
 // upstream of a layout has them below a path, a user's mirror where rewrites
@@ -32,7 +30,7 @@ type rewrite struct {
 }
 
 func layoutMapping(u upstream.Upstream) pathMapping {
-	return pathMapping{root: apiRoot, host: u.Host, path: u.Path}
+	return pathMapping{root: oci.Root, host: u.Host, path: u.Path}
 }
 
 func mirrorMapping(m upstream.Mirror) (pathMapping, error) {
@@ -50,7 +48,7 @@ func mirrorMapping(m upstream.Mirror) (pathMapping, error) {
 // named is how the registry itself calls one of its repositories: what is before it
 // in the path, below the API, is part of the name.
 func (p pathMapping) named(repository string) string {
-	_, above, ok := strings.Cut(p.root+"/", apiRoot+"/")
+	_, above, ok := strings.Cut(p.root+"/", oci.Root+"/")
 	if !ok {
 		return repository
 	}
@@ -59,8 +57,8 @@ func (p pathMapping) named(repository string) string {
 
 // allows reports whether the upstream may be asked this. As in containerd, it may
 // be excluded from content by digest, or from saying what a tag means.
-func (p pathMapping) allows(pull Pull) bool {
-	if pull.byDigest() {
+func (p pathMapping) allows(pull oci.Pull) bool {
+	if pull.ByDigest() {
 		return !p.noPull
 	}
 	return !p.noResolve
@@ -88,6 +86,18 @@ var pathSegments = regexp.MustCompile(`^[0-9A-Za-z._-]+(?:/[0-9A-Za-z._-]+)*$`)
 
 // validRepository reports whether a rewritten name can be asked for.
 func validRepository(repository string) bool {
-	return len(repository) <= maxRepository && pathSegments.MatchString(repository) &&
+	return len(repository) <= oci.MaxRepository && pathSegments.MatchString(repository) &&
 		!slices.ContainsFunc(strings.Split(repository, "/"), func(part string) bool { return part == "." || part == ".." })
+}
+
+// at is the repository's name at an upstream: the prefix that is the name's
+// path is replaced by the upstream's. ok is false when nothing is left to ask
+// for.
+func at(upstreamPath, namePath, repository string) (string, bool) {
+	rest := repository
+	if namePath != "" {
+		rest = strings.TrimPrefix(strings.TrimPrefix(repository, namePath), "/")
+	}
+	mapped := strings.Trim(upstreamPath+"/"+rest, "/")
+	return mapped, mapped != ""
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/oci"
 )
 
 // The header comes within 20 s: some clients give up after 30 s. A body that is
@@ -81,14 +83,14 @@ func New(table *Table, cfg Config) http.Handler {
 func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeFrom(r.Context())
-		pull, err := Parse(r)
+		pull, err := oci.Parse(r)
 		if err != nil {
-			writeOCIError(w, r, err)
+			oci.Answer(w, r, err)
 			return
 		}
 		x.record.pull = pull
 		route, ok := table.lookup(pull.Host, pull.Repository)
-		if !ok && !pull.namespaced && defaultHost != "" {
+		if !ok && !pull.Namespaced && defaultHost != "" {
 			pull.Host = defaultHost
 			x.record.pull = pull
 			route, ok = table.lookup(pull.Host, pull.Repository)
@@ -97,13 +99,13 @@ func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
 			// Whether there is a route is not known yet: 503, which says nothing
 			// about the image.
 			w.Header().Set("Retry-After", strconv.Itoa(int(soon.Seconds())))
-			WriteError(w, r, http.StatusServiceUnavailable, CodeUnavailable, "no layout yet")
+			oci.WriteError(w, r, http.StatusServiceUnavailable, oci.CodeUnavailable, "no layout yet")
 			return
 		}
 		if !ok {
 			// 404, so that containerd goes on to the name's own registry with
 			// the pod's own credentials.
-			WriteError(w, r, http.StatusNotFound, CodeNameUnknown, "no route for "+pull.Host+"/"+pull.Repository)
+			oci.WriteError(w, r, http.StatusNotFound, oci.CodeNameUnknown, "no route for "+pull.Host+"/"+pull.Repository)
 			return
 		}
 		x.pull, x.route = pull, route
@@ -113,7 +115,7 @@ func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
 
 // exchange is one pull on its way: what is wanted and who may serve it.
 type exchange struct {
-	pull   Pull
+	pull   oci.Pull
 	route  route
 	record *record
 	// served is the upstream whose answer is being read; broken is the one whose
@@ -147,11 +149,11 @@ func pong(w http.ResponseWriter, _ *http.Request) {
 }
 
 func notAllowed(w http.ResponseWriter, r *http.Request) {
-	WriteError(w, r, http.StatusMethodNotAllowed, CodeUnsupported, "this registry only serves pulls")
+	oci.WriteError(w, r, http.StatusMethodNotAllowed, oci.CodeUnsupported, "this registry only serves pulls")
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
-	WriteError(w, r, http.StatusNotFound, CodeUnsupported, "only /v2/ is served here")
+	oci.WriteError(w, r, http.StatusNotFound, oci.CodeUnsupported, "only /v2/ is served here")
 }
 
 // buffers are reused between copies of bodies. 32 KiB: TLS gives 16 at a time.

@@ -2,33 +2,14 @@ package proxy
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
-
-const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-func TestParse(t *testing.T) {
-	t.Parallel()
-	for target, want := range map[string]Pull{
-		"/v2/a/b/manifests/v1?ns=Reg.Example.com:5000":        {Host: "reg.example.com:5000", Repository: "a/b", Kind: KindManifests, Reference: "v1", namespaced: true},
-		"/v2/a/manifests/" + someDigest:                       {Host: "example.com", Repository: "a", Kind: KindManifests, Reference: someDigest},
-		"/v2/a/blobs/" + someDigest + "?ns=[fd00::1]:5001":    {Host: "[fd00::1]:5001", Repository: "a", Kind: KindBlobs, Reference: someDigest, namespaced: true},
-		"/v2/a/tags/list?n=5&last=x&ns=r":                     {Host: "r", Repository: "a", Kind: KindTags, namespaced: true, query: "last=x&n=5"},
-		"/v2/a/referrers/" + someDigest + "?artifactType=x/y": {Host: "example.com", Repository: "a", Kind: KindReferrers, Reference: someDigest, query: "artifactType=x%2Fy"},
-		"/v2/blobs/manifests/manifests/blobs":                 {Host: "example.com", Repository: "blobs/manifests", Kind: KindManifests, Reference: "blobs"},
-	} {
-		got, err := Parse(httptest.NewRequestWithContext(t.Context(), http.MethodGet, target, nil))
-		if err != nil || got != want {
-			t.Errorf("%s: %+v, %v", target, got, err)
-		}
-	}
-}
 
 // TestAskedWhereTheRegistryIs: nothing answers at Docker Hub's name in image
 // references, and its repositories without a namespace have another one there.
@@ -46,7 +27,7 @@ func TestAskedWhereTheRegistryIs(t *testing.T) {
 			t.Fatal(err)
 		}
 		req := (&http.Request{Method: http.MethodGet, Host: "x", Header: http.Header{}, URL: &url.URL{Path: "/v2/system/deckhouse/tool/manifests/v1"}}).WithContext(t.Context())
-		pull, err := Parse(req)
+		pull, err := oci.Parse(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +53,7 @@ func FuzzParse(f *testing.F) {
 	tg := &target{upstream: upstream.Upstream{Host: "up.example.com", Scheme: upstream.HTTPS, Path: "team/a"}, paths: layoutMapping(upstream.Upstream{Path: "team/a"})}
 	f.Fuzz(func(t *testing.T, path, query, host string) {
 		req := (&http.Request{Method: http.MethodGet, Host: host, Header: http.Header{}, URL: &url.URL{Path: path, RawQuery: query}}).WithContext(t.Context())
-		p, err := Parse(req)
+		p, err := oci.Parse(req)
 		if err != nil {
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -86,7 +87,7 @@ func (s *strangers) at(to *url.URL) http.RoundTripper {
 	}
 	known, ok := s.known[u.String()]
 	if !ok {
-		known = regauth.NewTransport(u, apiRoot, s.base)
+		known = regauth.NewTransport(u, oci.Root, s.base)
 		s.known[u.String()] = known
 	}
 	return known
@@ -107,7 +108,7 @@ func (r redirected) follow(req *http.Request, location string) (*url.URL, error)
 	}
 	// A digest proves a body over any transport; a tag or a list does not.
 	x := exchangeFrom(req.Context())
-	if req.URL.Scheme == "https" && to.Scheme != "https" && (x == nil || !x.pull.byDigest() || x.pull.Kind == KindReferrers) {
+	if req.URL.Scheme == "https" && to.Scheme != "https" && (x == nil || !x.pull.ByDigest() || x.pull.Kind == oci.KindReferrers) {
 		return nil, fmt.Errorf("%w: from https to %s", regauth.ErrForbiddenHop, to.Scheme)
 	}
 	to.Fragment = ""

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/oci"
 )
 
 // resume continues a body that broke or went silent, with Range, from the next
@@ -35,14 +36,14 @@ func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	x := exchangeFrom(req.Context())
-	digest, known := digestOf(x.pull, resp)
+	digest, known := x.pull.DigestOf(resp)
 	part, ok := judge.PartOf(resp)
 	if !known || !ok {
 		return resp, nil
 	}
 	resumed := &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: resp.Body, part: part, piece: part.End}
 	resp.Body = resumed
-	if x.pull.Kind == KindBlobs && resp.StatusCode == http.StatusOK && !x.proved && x.others() {
+	if x.pull.Kind == oci.KindBlobs && resp.StatusCode == http.StatusOK && !x.proved && x.others() {
 		resp.Body = verified(resumed, digest, r.pool)
 	}
 	return resp, nil
@@ -61,19 +62,6 @@ func pinned(x *exchange, digest string) *exchange {
 	rest := *x
 	rest.pull.Reference = digest
 	return &rest
-}
-
-// digestOf is what the body must be; ok is false where nothing says so.
-func digestOf(pull Pull, resp *http.Response) (string, bool) {
-	switch {
-	case pull.Kind != KindBlobs && pull.Kind != KindManifests:
-		return "", false
-	case pull.byDigest():
-		return pull.Reference, true
-	default:
-		said := resp.Header.Get("Docker-Content-Digest")
-		return said, isDigest(said)
-	}
 }
 
 // resumedBody reads as one body what may come in several pieces.
@@ -168,7 +156,7 @@ func (b *resumedBody) blame(why error) {
 	}
 	x.broken = x.served
 	if b.away < b.next.stall || errors.Is(why, errNoAnswer) {
-		x.served.health.failed(time.Now(), b.next.probe, x.pull.Kind == KindBlobs)
+		x.served.health.failed(time.Now(), b.next.probe, x.pull.Kind == oci.KindBlobs)
 	}
 }
 

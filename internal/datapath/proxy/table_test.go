@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -57,7 +58,7 @@ func TestWithoutALayout(t *testing.T) {
 	s := start(t, Config{DefaultHost: fixedHost})
 	got := s.get(manifestPath)
 	wantStatus(t, got, http.StatusServiceUnavailable)
-	if code := got.errors(t)[0].Code; code != CodeUnavailable {
+	if code := got.errors(t)[0].Code; code != oci.CodeUnavailable {
 		t.Errorf("code %s", code)
 	}
 	wantStatus(t, s.get("/v2/"), http.StatusOK)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -51,7 +52,7 @@ func newMirrorTarget(m upstream.Mirror) (*target, error) {
 
 // rewrite is the client's request as this upstream understands it. It is nil,
 // with a reason, if the upstream cannot have such a thing.
-func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (out *http.Request, reason string) {
+func (t *target) rewrite(req *http.Request, pull oci.Pull, name layout.Name) (out *http.Request, reason string) {
 	if !t.paths.allows(pull) {
 		return nil, "it may not be asked for this"
 	}
@@ -61,18 +62,18 @@ func (t *target) rewrite(req *http.Request, pull Pull, name layout.Name) (out *h
 	}
 	out = req.WithContext(regauth.WithRepository(req.Context(), t.paths.named(repository))) // whoever changes the header copies it
 	out.URL = t.upstream.Origin()
-	out.URL.Path, out.URL.RawQuery = t.paths.root+pull.path(repository), t.query(pull)
+	out.URL.Path, out.URL.RawQuery = t.paths.root+pull.Path(repository), t.query(pull)
 	out.Host = ""
 	return out, ""
 }
 
 // query tells a user's mirror, as containerd does, which registry is meant: one
 // mirror may serve many.
-func (t *target) query(pull Pull) string {
-	if !t.paths.mirror || !pull.namespaced || t.upstream.Host == pull.Host {
-		return pull.query
+func (t *target) query(pull oci.Pull) string {
+	if !t.paths.mirror || !pull.Namespaced || t.upstream.Host == pull.Host {
+		return pull.Query
 	}
-	return strings.TrimPrefix(pull.query+"&ns="+url.QueryEscape(pull.Host), "&")
+	return strings.TrimPrefix(pull.Query+"&ns="+url.QueryEscape(pull.Host), "&")
 }
 
 // health remembers that an upstream did not answer in time, so that the next

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -49,7 +49,7 @@ type Transport struct {
 
 // NewTransport fails when the CA holds no certificate.
 func NewTransport(u upstream.Upstream) (*Transport, error) {
-	return newTransport(upstream.Mirror{Upstream: u, Root: apiRoot})
+	return newTransport(upstream.Mirror{Upstream: u, Root: oci.Root})
 }
 
 func newTransport(m upstream.Mirror) (*Transport, error) {
@@ -142,7 +142,7 @@ func (h headed) RoundTrip(req *http.Request) (*http.Response, error) {
 	out := req.Clone(req.Context()) // a RoundTripper must not change what it was given
 	for name, values := range h.header {
 		name = http.CanonicalHeaderKey(name)
-		if !slices.Contains(requestHeaders, name) && !slices.Contains(connectionHeaders, name) && (name == "User-Agent" || len(out.Header[name]) == 0) {
+		if !oci.Reserved(name) && (name == "User-Agent" || len(out.Header[name]) == 0) {
 			out.Header[name] = values
 		}
 	}

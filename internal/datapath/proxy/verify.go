@@ -8,22 +8,23 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 )
 
 // outcomeOf says what an answer to sent means before its body is read, and the reason
 // if it is not to be relayed.
-func outcomeOf(resp *http.Response, pull Pull, sent *http.Request) (judge.Outcome, string) {
+func outcomeOf(resp *http.Response, pull oci.Pull, sent *http.Request) (judge.Outcome, string) {
 	outcome, reason := judge.OfStatus(resp, sent.URL)
 	if outcome != judge.Relayed || resp.StatusCode >= http.StatusMultipleChoices {
 		return outcome, reason
 	}
 	said := resp.Header.Get("Docker-Content-Digest")
-	if pull.byDigest() && pull.Kind != KindReferrers && isDigest(said) &&
+	if pull.ByDigest() && pull.Kind != oci.KindReferrers && oci.IsDigest(said) &&
 		len(said) == len(pull.Reference) && said != pull.Reference {
 		return judge.WrongDigest, "answered with another digest"
 	}
-	whole := resp.StatusCode == http.StatusOK && isLayer(sent, pull) // its bytes decide, see collectBlob
+	whole := resp.StatusCode == http.StatusOK && pull.IsLayer(sent.Method) // its bytes decide, see collectBlob
 	if judge.WebPage(resp.Header) && !whole && (said == "" || said != pull.Reference) {
 		return judge.Nonsense, "answered with a web page"
 	}
@@ -36,11 +37,11 @@ func outcomeOf(resp *http.Response, pull Pull, sent *http.Request) (judge.Outcom
 func (t *target) collect(resp *http.Response, x *exchange, sent *http.Request) (judge.Outcome, string) {
 	pull, whole := x.pull, resp.StatusCode == http.StatusOK
 	switch {
-	case pull.Kind == KindManifests && whole:
+	case pull.Kind == oci.KindManifests && whole:
 		return t.collectManifest(resp, pull, sent)
 	case sent.Method != http.MethodGet:
 		return judge.Relayed, ""
-	case pull.Kind == KindBlobs && whole:
+	case pull.Kind == oci.KindBlobs && whole:
 		return collectBlob(resp, x)
 	case !whole && resp.StatusCode < http.StatusBadRequest:
 		return judge.Relayed, ""
@@ -54,20 +55,20 @@ func (t *target) collect(resp *http.Response, x *exchange, sent *http.Request) (
 }
 
 // collectJSON reads an error or a list.
-func collectJSON(resp *http.Response, pull Pull) (data []byte, err error) {
+func collectJSON(resp *http.Response, pull oci.Pull) (data []byte, err error) {
 	switch {
 	case resp.StatusCode >= http.StatusBadRequest:
-		return judge.ReadWhole(resp, maxErrorBody, "error")
-	case pull.Kind == KindReferrers:
+		return judge.ReadWhole(resp, oci.MaxError, "error")
+	case pull.Kind == oci.KindReferrers:
 		if data, err = judge.ReadWhole(resp, judge.Limit, "list of referrers"); err == nil {
 			err = judge.Referrers(resp.Header, data)
 		}
 	default:
-		if data, err = judge.ReadWhole(resp, maxTagsBody, "list of tags"); err == nil {
+		if data, err = judge.ReadWhole(resp, oci.MaxTags, "list of tags"); err == nil {
 			err = judge.Tags(data)
 		}
 	}
-	if _, reason := linksOf(resp, pull); reason != "" && err == nil {
+	if _, reason := oci.Links(resp, pull); reason != "" && err == nil {
 		err = judge.Errorf(judge.Nonsense, "%s", reason)
 	}
 	return data, err
@@ -77,9 +78,9 @@ func collectJSON(resp *http.Response, pull Pull) (data []byte, err error) {
 // fails the pull and asks no other host; here the next upstream is asked. containerd
 // goes by the header of a HEAD: one that says too little is answered by a GET.
 // Layers are not read: they are streamed.
-func (t *target) collectManifest(resp *http.Response, pull Pull, sent *http.Request) (judge.Outcome, string) {
+func (t *target) collectManifest(resp *http.Response, pull oci.Pull, sent *http.Request) (judge.Outcome, string) {
 	digest := ""
-	if pull.byDigest() {
+	if pull.ByDigest() {
 		digest = pull.Reference
 	}
 	body := resp
@@ -95,7 +96,7 @@ func (t *target) collectManifest(resp *http.Response, pull Pull, sent *http.Requ
 		body = got
 	}
 	data, err := judge.ReadBody(body)
-	if said, known := digestOf(pull, resp); err != nil && data != nil && body == resp && known && said != digest {
+	if said, known := pull.DigestOf(resp); err != nil && data != nil && body == resp && known && said != digest {
 		// What a tag meant here is known: the rest comes by digest, see resume.
 		resp.Body = limitedBody{io.MultiReader(bytes.NewReader(data), broken{err}), resp.Body}
 		return judge.Relayed, ""
@@ -116,7 +117,7 @@ func (t *target) collectManifest(resp *http.Response, pull Pull, sent *http.Requ
 
 // getInstead repeats a HEAD as a GET. The answer is nil, and says why, if it has no
 // body to judge: then its status and header stand for those of the HEAD, which are wrong.
-func (t *target) getInstead(resp *http.Response, pull Pull, head *http.Request) (*http.Response, judge.Outcome, string) {
+func (t *target) getInstead(resp *http.Response, pull oci.Pull, head *http.Request) (*http.Response, judge.Outcome, string) {
 	asked := head.Clone(head.Context())
 	asked.Method = http.MethodGet
 	got, err := t.transport.RoundTrip(asked)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -96,7 +97,7 @@ func body(mediaType string, data []byte) http.HandlerFunc {
 // TestLinksAreBounded: one more than a list has is nonsense, and is not passed on.
 func TestLinksAreBounded(t *testing.T) {
 	t.Parallel()
-	for n, want := range map[int]int{mostLinks: http.StatusOK, mostLinks + 1: http.StatusBadGateway} {
+	for n, want := range map[int]int{oci.MostLinks: http.StatusOK, oci.MostLinks + 1: http.StatusBadGateway} {
 		s := start(t, Config{}, host(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Link", strings.Repeat("<?last=a>,", n))
 			_, _ = w.Write([]byte(`{"name":"x","tags":[]}`))

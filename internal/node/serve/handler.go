@@ -8,7 +8,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/datapath/inbound"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/node/hostsdir"
@@ -56,7 +56,7 @@ func (h *handler) routes() http.Handler {
 func (h *handler) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.tokens.accepts(r.Header.Get(hostsdir.TokenHeader)) {
-			proxy.WriteError(w, r, http.StatusForbidden, codeDenied, "the node token is missing or wrong")
+			oci.WriteError(w, r, http.StatusForbidden, codeDenied, "the node token is missing or wrong")
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -80,7 +80,7 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 // pull routes one request of a pull. It takes no lock that is held during a write
 // to disk: a pull must not wait for a slow disk.
 func (h *handler) pull(w http.ResponseWriter, r *http.Request) {
-	pull, err := proxy.Parse(r)
+	pull, err := oci.Parse(r)
 	if err != nil {
 		h.pulls.ServeHTTP(w, r) // which says what is wrong
 		return

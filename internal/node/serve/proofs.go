@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/handoff"
 )
@@ -93,15 +93,15 @@ func (p *proofs) seen(ctx context.Context, nonce string, wait time.Duration) han
 }
 
 // isProof reports whether a pull is one of a proof.
-func isProof(pull proxy.Pull) bool {
+func isProof(pull oci.Pull) bool {
 	return pull.Repository == handoff.ProofRepository || strings.HasSuffix(pull.Repository, "/"+handoff.ProofRepository)
 }
 
 // serve records that a proof arrived, and lets containerd wait until node cancels
 // the pull. A 404 would send containerd to the fallback or to the real registry,
 // with a pull that nobody needs, and an image would stay on the node.
-func (p *proofs) serve(w http.ResponseWriter, r *http.Request, pull proxy.Pull) {
-	if pull.Kind == proxy.KindManifests && p.arrived(pull.Reference, pull.Host, pull.Repository, r.RemoteAddr) {
+func (p *proofs) serve(w http.ResponseWriter, r *http.Request, pull oci.Pull) {
+	if pull.Kind == oci.KindManifests && p.arrived(pull.Reference, pull.Host, pull.Repository, r.RemoteAddr) {
 		select {
 		case <-r.Context().Done():
 			// An answer could still arrive while containerd closes the connection.
@@ -109,5 +109,5 @@ func (p *proofs) serve(w http.ResponseWriter, r *http.Request, pull proxy.Pull) 
 		case <-time.After(p.hold):
 		}
 	}
-	proxy.WriteError(w, r, http.StatusNotFound, proxy.CodeManifestUnknown, "this is only a proof")
+	oci.WriteError(w, r, http.StatusNotFound, oci.CodeManifestUnknown, "this is only a proof")
 }

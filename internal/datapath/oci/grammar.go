@@ -1,4 +1,4 @@
-package proxy
+package oci
 
 import "strings"
 
@@ -38,7 +38,8 @@ func isTag(s string) bool {
 	})
 }
 
-func isDigest(s string) bool {
+// IsDigest reports whether a reference is a digest, and no tag.
+func IsDigest(s string) bool {
 	if hex, ok := strings.CutPrefix(s, "sha256:"); ok {
 		return len(hex) == 64 && all(hex, isHex)
 	}

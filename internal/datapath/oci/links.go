@@ -1,4 +1,4 @@
-package proxy
+package oci
 
 import (
 	"net/http"
@@ -14,20 +14,24 @@ var link = regexp.MustCompile(`^[\s,]*<([^<>]*)>((?:\s*;\s*[^\s;,="]+\s*(?:=\s*(
 // linkFor finds the rel among the parameters of a link.
 var linkFor = regexp.MustCompile(`(?i);\s*rel\s*=\s*"?([a-z0-9 .-]*)`)
 
-// mostLinks is more than a list has. A header may have thousands, each of which costs us
-// and the client.
-const mostLinks = 16
+// MaxTags is a list of some ten thousand tags, in bytes: it is in memory as a whole.
+// Registries with more answer in pages.
+const MaxTags = 2 << 20
 
-// linksOf are the links of a list as the client can follow them, the one to the next
+// MostLinks is more than a list has. A header may have thousands, each of which costs us
+// and the client.
+const MostLinks = 16
+
+// Links are those of a list as the client can follow them, the one to the next
 // page first: some clients follow the first one whatever it is for. reason says why the
 // list has a next page that nobody could ask us for: without it, it would end too early.
-func linksOf(resp *http.Response, pull Pull) (links []string, reason string) {
+func Links(resp *http.Response, pull Pull) (links []string, reason string) {
 	if pull.Kind != KindTags && pull.Kind != KindReferrers {
 		return nil, ""
 	}
 	rest := strings.Join(resp.Header.Values("Link"), ",")
 	for n := 0; strings.Trim(rest, " \t,") != ""; n++ {
-		if n == mostLinks {
+		if n == MostLinks {
 			return links, "answered with more links than a list has"
 		}
 		m := link.FindStringSubmatch(rest)
@@ -58,14 +62,14 @@ func linksOf(resp *http.Response, pull Pull) (links []string, reason string) {
 // the query is the upstream's: behind a proxy it may not know its own path.
 func mapLink(resp *http.Response, address string, pull Pull) (string, bool) {
 	to, err := resp.Request.URL.Parse(strings.TrimSpace(address))
-	if err != nil || to.RawQuery == resp.Request.URL.RawQuery || !strings.HasSuffix(to.Path, strings.TrimPrefix(pull.path(""), "/")) {
+	if err != nil || to.RawQuery == resp.Request.URL.RawQuery || !strings.HasSuffix(to.Path, strings.TrimPrefix(pull.Path(""), "/")) {
 		return "", false
 	}
 	query := to.Query()
 	query.Del("ns")
-	if pull.namespaced {
+	if pull.Namespaced {
 		query.Set("ns", pull.Host)
 	}
-	mapped := url.URL{Path: "/v2" + pull.path(pull.Repository), RawQuery: query.Encode()}
-	return mapped.String(), len(mapped.RawQuery) <= maxQuery
+	mapped := url.URL{Path: "/v2" + pull.Path(pull.Repository), RawQuery: query.Encode()}
+	return mapped.String(), len(mapped.RawQuery) <= MaxQuery
 }

@@ -1,4 +1,4 @@
-package proxy
+package oci
 
 import (
 	"math/rand/v2"
@@ -21,7 +21,7 @@ func TestGrammars(t *testing.T) {
 			[]string{"a", "z", "0", "9", ".", "_", "-", "/", "A", "%", "\n", "é", "`", "{"}},
 		"tag": {isTag, `^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`,
 			[]string{"a", "Z", "0", ".", "_", "-", "/", "@", "[", "\n", strings.Repeat("x", 125)}},
-		"digest": {isDigest, `^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`,
+		"digest": {IsDigest, `^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`,
 			[]string{"sha256:", "sha512:", "sha", digits[:64], digits[:63], digits, digits[:1], "g", "A", "\n", digits[:128-7], digits[:64-7]}},
 		"host": {isHost, `^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$`,
 			[]string{"a", "g", "0", ".", "-", ":", ":1", "12345", "[", "]", "::", "A", "_", "\n", "/"}},

@@ -1,0 +1,45 @@
+package oci
+
+import (
+	"net/http"
+	"slices"
+)
+
+// The allow-lists. What is not here does not pass: in the first no
+// Authorization and no Cookie, in the second no WWW-Authenticate, no
+// Set-Cookie and no Location.
+var (
+	requestHeaders = []string{ //nolint:gochecknoglobals // a constant that Go cannot spell
+		"Accept", "Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
+	}
+	connectionHeaders = []string{ //nolint:gochecknoglobals // a constant that Go cannot spell
+		"Accept-Encoding", "Connection", "Content-Length", "Host", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	}
+	responseHeaders = []string{ //nolint:gochecknoglobals // a constant that Go cannot spell
+		"Accept-Ranges", "Cache-Control", "Content-Encoding", "Content-Length", "Content-Range", "Content-Type",
+		"Docker-Content-Digest", "Docker-Distribution-Api-Version", "Etag", "Last-Modified",
+		"Oci-Filters-Applied", "Oci-Subject", "Ratelimit-Limit", "Ratelimit-Remaining",
+	}
+)
+
+// KeepRequest is what upstreams get of a client's header: what a pull needs.
+func KeepRequest(header http.Header) http.Header { return only(header, requestHeaders) }
+
+// KeepResponse is what clients get of an upstream's header.
+func KeepResponse(header http.Header) http.Header { return only(header, responseHeaders) }
+
+// Reserved reports whether a header of a request changes the meaning of a pull or belongs
+// to its connection, so that nobody but us may set it.
+func Reserved(name string) bool {
+	return slices.Contains(requestHeaders, name) || slices.Contains(connectionHeaders, name)
+}
+
+func only(header http.Header, names []string) http.Header {
+	kept := http.Header{} // few of the names are there
+	for _, name := range names {
+		if values := header[name]; len(values) > 0 {
+			kept[name] = values
+		}
+	}
+	return kept
+}
