@@ -9,7 +9,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/control/precheck"
 	"github.com/d8-registry/registry/internal/datapath/judge"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/cert"
 )
@@ -44,7 +44,7 @@ func checkImages(ctx context.Context, images int) (float64, error) {
 	for i := range images {
 		want.Images = append(want.Images, fmt.Sprintf("m%d:v1", i))
 	}
-	check := precheck.Checker{Transport: func(u upstream.Upstream) (http.RoundTripper, error) { return proxy.NewTransport(u) }}
+	check := precheck.Checker{Transport: func(u upstream.Upstream) (http.RoundTripper, error) { return transport.New(u) }}
 	begin := time.Now()
 	report := check.Check(ctx, want)
 	if report.Done != images {

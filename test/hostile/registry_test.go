@@ -18,6 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/precheck"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/reach"
@@ -215,7 +216,7 @@ func lyingRegistry(t *testing.T, answer liar) upstream.Upstream {
 func askTheImageCheck(t *testing.T, u upstream.Upstream, image string) string {
 	t.Helper()
 	checker := precheck.Checker{
-		Transport: func(u upstream.Upstream) (http.RoundTripper, error) { return proxy.NewTransport(u) },
+		Transport: func(u upstream.Upstream) (http.RoundTripper, error) { return transport.New(u) },
 		Timeout:   20 * time.Second,
 	}
 	found := checker.Check(t.Context(), precheck.Request{Fingerprint: "f", Upstream: u, Images: []string{image}, Architectures: []string{runtime.GOARCH}})

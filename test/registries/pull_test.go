@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/realregistry"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -201,12 +201,12 @@ func checked(t *testing.T, u upstream.Upstream) {
 
 func asked(t *testing.T, u upstream.Upstream) judge.Registry {
 	t.Helper()
-	transport, err := proxy.NewTransport(u)
+	tr, err := transport.New(u)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(transport.CloseIdleConnections)
-	return judge.Registry{Upstream: u, Transport: transport}
+	t.Cleanup(tr.CloseIdleConnections)
+	return judge.Registry{Upstream: u, Transport: tr}
 }
 
 func must[T any](v T, err error) T {

@@ -22,8 +22,8 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/judge"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -169,7 +169,7 @@ func (k *Keeper) pullThrough(ctx context.Context, host string, doc state.Documen
 	// controller may run where there is no cluster DNS.
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		DisableKeepAlives: true, MaxResponseHeaderBytes: proxy.MaxHeader,
+		DisableKeepAlives: true, MaxResponseHeaderBytes: transport.MaxHeader,
 	}
 	if k.cfg.ProxyDial != "" {
 		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {

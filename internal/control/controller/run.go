@@ -48,7 +48,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/judge"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -235,7 +235,7 @@ func (c *Config) transport() precheck.Transport {
 	if c.Transport != nil {
 		return c.Transport
 	}
-	return func(u upstream.Upstream) (http.RoundTripper, error) { return proxy.NewTransport(u) }
+	return func(u upstream.Upstream) (http.RoundTripper, error) { return transport.New(u) }
 }
 
 // watch makes every event that matters lead to a pass. There is one key: events

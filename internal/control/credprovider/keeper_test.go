@@ -12,7 +12,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/datapath/judge"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/credplugin"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -43,8 +43,8 @@ func newBed(t *testing.T) *bed {
 	b.keeper, err = NewKeeper(Config{
 		Providers: []Provider{load(t, b.plugin)}, Own: ":module", Soonest: 20 * time.Millisecond,
 		Open: func(u upstream.Upstream) (judge.Registry, error) {
-			transport, err := proxy.NewTransport(u)
-			return judge.Registry{Upstream: u, Transport: http.RoundTripper(transport)}, err
+			tr, err := transport.New(u)
+			return judge.Registry{Upstream: u, Transport: http.RoundTripper(tr)}, err
 		},
 		Metrics: b.metrics, Now: b.now, Wake: func() {}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})

@@ -17,7 +17,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/judge"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -108,7 +108,7 @@ func open(t *testing.T) (*fakeRegistry, upstream.Upstream, Checker) {
 		Host: strings.TrimPrefix(server.URL, "http://"), Path: "sys/d8", Scheme: upstream.HTTP,
 		Credentials: upstream.Credentials{Username: "u", Password: secret},
 	}
-	return s, u, Checker{Transport: func(u upstream.Upstream) (http.RoundTripper, error) { return proxy.NewTransport(u) }}
+	return s, u, Checker{Transport: func(u upstream.Upstream) (http.RoundTripper, error) { return transport.New(u) }}
 }
 
 func digestOf(s string) string {

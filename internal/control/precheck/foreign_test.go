@@ -12,7 +12,7 @@ import (
 	"unicode"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/cert"
@@ -32,7 +32,7 @@ func TestErrorsArePrintable(t *testing.T) {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	u := upstream.Upstream{Scheme: upstream.HTTPS, Host: strings.Replace(strings.TrimPrefix(server.URL, "https://"), "127.0.0.1", "localhost", 1), CA: trust}
-	transport, err := proxy.NewTransport(u)
+	tr, err := transport.New(u)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestErrorsArePrintable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = judge.Registry{Upstream: u, Transport: transport}.Transport.RoundTrip(request) //nolint:bodyclose // there is none
+	_, err = judge.Registry{Upstream: u, Transport: tr}.Transport.RoundTrip(request) //nolint:bodyclose // there is none
 	var host x509.HostnameError
 	if !errors.As(err, &host) || !strings.Contains(err.Error(), "\x1b") {
 		t.Fatalf("the certificate's names are not in the error: %.300q", text(err))

@@ -1,18 +1,12 @@
 package proxy
 
 import (
-	"crypto/tls"
-	"encoding/pem"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,78 +107,5 @@ func whatComesIsSent(t *testing.T, upstreams, length, first int) {
 	close(arrived)
 	if rest, err := io.ReadAll(resp.Body); err != nil || string(some)+string(rest) != half+half {
 		t.Errorf("%d and %d bytes, %v", len(some), len(rest), err)
-	}
-}
-
-// secureUpstream is one with TLS, as an upstream.
-func secureUpstream(t *testing.T, server *httptest.Server) upstream.Upstream {
-	t.Helper()
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	return upstream.Upstream{Host: server.Listener.Addr().String(), Scheme: upstream.HTTPS, CA: string(ca), Path: "x"}
-}
-
-// TestConnectionsAreKept: as many clients as before need no new connections to the
-// upstream.
-func TestConnectionsAreKept(t *testing.T) {
-	t.Parallel()
-	const clients = 100
-	var made atomic.Int64
-	var all sync.WaitGroup
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		all.Done()
-		all.Wait() // until all of them are here: none can use the connection of another
-		w.WriteHeader(http.StatusOK)
-	}))
-	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			made.Add(1)
-		}
-	}
-	transport, err := NewTransport(secureUpstream(t, server))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(transport.CloseIdleConnections)
-	for range 3 {
-		all.Add(clients)
-		var asked sync.WaitGroup
-		for range clients {
-			asked.Go(func() {
-				if err := transport.Ping(t.Context()); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		asked.Wait()
-	}
-	if n := made.Load(); n != clients {
-		t.Errorf("%d connections for %d clients", n, clients)
-	}
-}
-
-// TestASessionIsResumed: a new connection to a server that we know needs no whole handshake.
-func TestASessionIsResumed(t *testing.T) {
-	t.Parallel()
-	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		var resumed []bool
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			resumed = append(resumed, r.TLS.DidResume)
-		}))
-		server.TLS = &tls.Config{MinVersion: version, MaxVersion: version}
-		transport, err := NewTransport(secureUpstream(t, server))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 3 {
-			if err := transport.Ping(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			transport.CloseIdleConnections()
-		}
-		if got := fmt.Sprint(resumed); got != "[false true true]" {
-			t.Errorf("version %x: resumed: %s", version, got)
-		}
 	}
 }

@@ -61,6 +61,11 @@ func (h honest) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// reached is a transport without connections.
+type reached struct{ http.RoundTripper }
+
+func (reached) CloseIdleConnections() {}
+
 // fuzzed is the data path with upstreams in the place of sockets.
 func fuzzed(t testing.TB, upstreams ...http.RoundTripper) http.Handler {
 	t.Helper()
@@ -74,7 +79,7 @@ func fuzzed(t testing.TB, upstreams ...http.RoundTripper) http.Handler {
 		t.Fatal(err)
 	}
 	for i, target := range table.snapshot.Load().hosts[layout.Fixed().Host][0].targets {
-		target.transport.chain = upstreams[i]
+		target.transport = reached{upstreams[i]}
 	}
 	return New(table, Config{Log: slog.New(slog.DiscardHandler)})
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 )
 
@@ -11,7 +12,7 @@ import (
 // client's but what a pull needs, and no body.
 func keepOnlyPullHeaders(p *httputil.ProxyRequest) {
 	header := oci.KeepRequest(p.In.Header)
-	header.Set("User-Agent", userAgent)
+	header.Set("User-Agent", judge.UserAgent)
 	// A body that is encoded on the way could not be continued by Range.
 	header.Set("Accept-Encoding", "identity")
 	p.Out.Header = header

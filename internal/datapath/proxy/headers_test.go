@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
@@ -30,7 +31,7 @@ func TestOnlyPullHeadersReachTheUpstream(t *testing.T) {
 	if n := len(got.Header.Values("Accept")); n != 2 {
 		t.Errorf("%d Accept values, want 2", n)
 	}
-	if got.Header.Get("Accept-Encoding") != "identity" || got.Header.Get("User-Agent") != userAgent {
+	if got.Header.Get("Accept-Encoding") != "identity" || got.Header.Get("User-Agent") != judge.UserAgent {
 		t.Errorf("header %v", got.Header)
 	}
 	if got.Query != "" {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -19,15 +20,15 @@ import (
 // switch. After an upgrade it may be gone, and a node that joins or reboots would
 // never report.
 func Prove(ctx context.Context, l layout.Layout) error {
-	transport, err := NewTransport(l.Target)
+	reached, err := transport.New(l.Target)
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", l.Target, err)
 	}
-	defer transport.CloseIdleConnections()
+	defer reached.CloseIdleConnections()
 	if l.Probe == "" {
-		return transport.Ping(ctx)
+		return reached.Ping(ctx)
 	}
-	asked := judge.Registry{Upstream: l.Target, Transport: transport}
+	asked := judge.Registry{Upstream: l.Target, Transport: reached}
 	err = asked.Image(ctx, l.Probe, []string{runtime.GOARCH})
 	if l.Active == l.Target {
 		switch o := judge.Of(err); {
@@ -47,12 +48,12 @@ func Prove(ctx context.Context, l layout.Layout) error {
 // accepts us, nothing is fetched: every node asks every few minutes, and registries
 // with a limit count manifests.
 func ProveAgain(ctx context.Context, l layout.Layout) error {
-	transport, err := NewTransport(l.Target)
+	reached, err := transport.New(l.Target)
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", l.Target, err)
 	}
-	defer transport.CloseIdleConnections()
-	if l.Probe != "" && (judge.Registry{Upstream: l.Target, Transport: transport}).Ping(ctx) == nil {
+	defer reached.CloseIdleConnections()
+	if l.Probe != "" && (judge.Registry{Upstream: l.Target, Transport: reached}).Ping(ctx) == nil {
 		return nil
 	}
 	return Prove(ctx, l)

@@ -125,30 +125,3 @@ func TestAccessLog(t *testing.T) {
 		t.Errorf("a secret in the log: %s", log)
 	}
 }
-
-func TestPing(t *testing.T) {
-	t.Parallel()
-	r := testregistry.New(t, testregistry.Options{TLS: true, Username: "u", Password: "p"})
-	tr, err := NewTransport(r.Upstream(""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(tr.CloseIdleConnections)
-	for status, ok := range map[int]bool{0: true, 401: true, 403: true, 404: true, 429: true, 500: false, 503: false} {
-		r.SetFaults(testregistry.Faults{Status: status})
-		if err := tr.Ping(t.Context()); (err == nil) != ok {
-			t.Errorf("%d: %v", status, err)
-		}
-	}
-	r.Stop()
-	if err := tr.Ping(t.Context()); err == nil {
-		t.Error("a dead registry was reached")
-	}
-	u := r.Upstream("")
-	u.CA = ""
-	r.SetFaults(testregistry.Faults{})
-	r.Start(t)
-	if tr, err = NewTransport(u); err != nil || tr.Ping(t.Context()) == nil {
-		t.Errorf("a certificate that nobody vouches for was accepted: %v", err)
-	}
-}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -19,11 +20,17 @@ const DefaultProbe = 10 * time.Second
 // maxProbe is what repeated failures lengthen it to.
 const maxProbe = time.Minute
 
+// Transport is how an upstream is reached: a transport.Transport, but in some tests.
+type Transport interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
 // target is one upstream with what is known about it.
 type target struct {
 	upstream  upstream.Upstream
 	paths     pathMapping
-	transport *Transport
+	transport Transport
 	health    health
 	streak    streak
 	corrupt   corrupt
@@ -31,11 +38,11 @@ type target struct {
 }
 
 func newTarget(u upstream.Upstream) (*target, error) {
-	transport, err := NewTransport(u)
+	reached, err := transport.New(u)
 	if err != nil {
 		return nil, err
 	}
-	return &target{upstream: u, paths: layoutMapping(u), transport: transport}, nil
+	return &target{upstream: u, paths: layoutMapping(u), transport: reached}, nil
 }
 
 func newMirrorTarget(m upstream.Mirror) (*target, error) {
@@ -43,11 +50,11 @@ func newMirrorTarget(m upstream.Mirror) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport, err := newTransport(m)
+	reached, err := transport.ForMirror(m)
 	if err != nil {
 		return nil, err
 	}
-	return &target{upstream: m.Upstream, paths: mapped, transport: transport}, nil
+	return &target{upstream: m.Upstream, paths: mapped, transport: reached}, nil
 }
 
 // rewrite is the client's request as this upstream understands it. It is nil,
@@ -60,7 +67,11 @@ func (t *target) rewrite(req *http.Request, pull oci.Pull, name layout.Name) (ou
 	if !ok {
 		return nil, "no repository for this name"
 	}
-	out = req.WithContext(regauth.WithRepository(req.Context(), t.paths.named(repository))) // whoever changes the header copies it
+	ctx := regauth.WithRepository(req.Context(), t.paths.named(repository))
+	if pull.ByDigest() && pull.Kind != oci.KindReferrers { // a list is no content of a digest
+		ctx = transport.WithDigest(ctx)
+	}
+	out = req.WithContext(ctx) // whoever changes the header copies it
 	out.URL = t.upstream.Origin()
 	out.URL.Path, out.URL.RawQuery = t.paths.root+pull.Path(repository), t.query(pull)
 	out.Host = ""

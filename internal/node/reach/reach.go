@@ -17,6 +17,7 @@ import (
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/report"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -151,12 +152,12 @@ func (c *Checker) askAll(ctx context.Context, due map[string]func(context.Contex
 }
 
 func ping(ctx context.Context, u upstream.Upstream) error {
-	transport, err := proxy.NewTransport(u)
+	tr, err := transport.New(u)
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", u, err)
 	}
-	defer transport.CloseIdleConnections()
-	return transport.Ping(ctx)
+	defer tr.CloseIdleConnections()
+	return tr.Ping(ctx)
 }
 
 // targetKey tells apart what is proved of targets, their credentials and the image.

@@ -1,4 +1,4 @@
-package proxy
+package transport
 
 import (
 	"context"
@@ -15,9 +15,6 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/upstream"
 )
-
-// userAgent is the same whoever of us asks.
-const userAgent = judge.UserAgent
 
 const (
 	dialTimeout = 5 * time.Second
@@ -47,12 +44,13 @@ type Transport struct {
 	chain    http.RoundTripper
 }
 
-// NewTransport fails when the CA holds no certificate.
-func NewTransport(u upstream.Upstream) (*Transport, error) {
-	return newTransport(upstream.Mirror{Upstream: u, Root: oci.Root})
+// New fails when the CA holds no certificate.
+func New(u upstream.Upstream) (*Transport, error) {
+	return ForMirror(upstream.Mirror{Upstream: u, Root: oci.Root})
 }
 
-func newTransport(m upstream.Mirror) (*Transport, error) {
+// ForMirror is New for what a user of the node set up.
+func ForMirror(m upstream.Mirror) (*Transport, error) {
 	u := m.Upstream
 	secured, err := tlsOf(m)
 	if err != nil {
@@ -166,7 +164,7 @@ func (t *Transport) Ping(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", t.upstream.Host, err)
 	}
-	req.Header.Set("User-Agent", userAgent)
+	req.Header.Set("User-Agent", judge.UserAgent)
 	resp, err := t.base.RoundTrip(req) //nolint:bodyclose // Discard does; without credentials: only reachability is asked
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", t.upstream.Host, err)

@@ -1,6 +1,7 @@
-package proxy
+package transport
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -93,6 +94,15 @@ func (s *strangers) at(to *url.URL) http.RoundTripper {
 	return known
 }
 
+// digestKey marks a request whose digest proves the answer.
+type digestKey struct{}
+
+// WithDigest says that the body of the answer will be compared with a digest, so that it
+// may come by any way.
+func WithDigest(ctx context.Context) context.Context {
+	return context.WithValue(ctx, digestKey{}, true)
+}
+
 // follow is where a Location leads, if we may go there. Errors do not quote
 // it: signed URLs are secrets.
 func (r redirected) follow(req *http.Request, location string) (*url.URL, error) {
@@ -107,8 +117,7 @@ func (r redirected) follow(req *http.Request, location string) (*url.URL, error)
 		return nil, err
 	}
 	// A digest proves a body over any transport; a tag or a list does not.
-	x := exchangeFrom(req.Context())
-	if req.URL.Scheme == "https" && to.Scheme != "https" && (x == nil || !x.pull.ByDigest() || x.pull.Kind == oci.KindReferrers) {
+	if req.URL.Scheme == "https" && to.Scheme != "https" && req.Context().Value(digestKey{}) == nil {
 		return nil, fmt.Errorf("%w: from https to %s", regauth.ErrForbiddenHop, to.Scheme)
 	}
 	to.Fragment = ""
