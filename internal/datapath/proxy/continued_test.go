@@ -12,6 +12,7 @@ import (
 
 	"github.com/d8-registry/registry/test/harness/testregistry"
 
+	"github.com/d8-registry/registry/internal/datapath/answer"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 )
 
@@ -86,7 +87,7 @@ func TestASlowClientIsNoDeadUpstream(t *testing.T) {
 		x.route, _ = s.table.lookup(fixedHost, pull.Repository)
 		x.pull = pull
 		x.pull.Host = fixedHost
-		path := resume{next: failover{budget: 8 * time.Second, stall: 500 * time.Millisecond, probe: time.Hour, metrics: s.metrics}, pool: &buffers{}}
+		path := resume{next: failover{budget: 8 * time.Second, stall: 500 * time.Millisecond, probe: time.Hour, metrics: s.metrics, checker: &answer.Checker{}}, pool: &buffers{}}
 		resp, err := path.RoundTrip(req.WithContext(context.WithValue(req.Context(), exchangeKey{}, x)))
 		if err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/answer"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/foreign"
@@ -59,10 +60,10 @@ func TestNoLogIsNoCost(t *testing.T) { // alone: it counts what the process allo
 func TestWhatComesIsSent(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ upstreams, length, first int }{
-		"one upstream":        {1, 2 * smallBlob, smallBlob},
-		"two":                 {2, 2 * smallBlob, smallBlob},
-		"one, without length": {1, -1, smallBlob},
-		"two, without length": {2, -1, smallBlob - 1},
+		"one upstream":        {1, 2 * answer.SmallBlob, answer.SmallBlob},
+		"two":                 {2, 2 * answer.SmallBlob, answer.SmallBlob},
+		"one, without length": {1, -1, answer.SmallBlob},
+		"two, without length": {2, -1, answer.SmallBlob - 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -74,7 +75,7 @@ func TestWhatComesIsSent(t *testing.T) {
 // whatComesIsSent has the first half come, and the second when first bytes have arrived.
 func whatComesIsSent(t *testing.T, upstreams, length, first int) {
 	t.Helper()
-	half := strings.Repeat("x", smallBlob)
+	half := strings.Repeat("x", answer.SmallBlob)
 	arrived := make(chan struct{})
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if length >= 0 {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/answer"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/foreign"
@@ -23,6 +24,7 @@ const probeShare = 8
 type failover struct {
 	budget, stall, probe time.Duration
 	metrics              *Metrics
+	checker              *answer.Checker
 }
 
 type try struct {
@@ -110,10 +112,9 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 		}
 		return nil, failure
 	}
-	failure.outcome, failure.reason = outcomeOf(resp, x.pull, out)
-	if failure.outcome == judge.Relayed {
-		failure.outcome, failure.reason = t.collect(resp, x, out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
-	}
+	failure.outcome, failure.reason, x.proved = f.checker.Check(resp, answer.Asked{
+		Pull: x.pull, Sent: out.WithContext(p.ctx), Others: x.others(), Again: t.transport, //nolint:contextcheck // p.ctx is req's, with a limit
+	})
 	if failure.outcome == judge.Relayed {
 		if p.headerArrived() {
 			t.health.served(x.pull.IsLayer(req.Method))

@@ -85,7 +85,7 @@ func fuzzed(t testing.TB, upstreams ...http.RoundTripper) http.Handler {
 }
 
 // ask is what a client gets; cut says that the body broke off.
-func ask(t *testing.T, path http.Handler, what, ranged string) (got answer, cut bool) {
+func ask(t *testing.T, path http.Handler, what, ranged string) (got reply, cut bool) {
 	t.Helper()
 	// ReverseProxy cuts a body only if there is a server.
 	ctx := context.WithValue(t.Context(), http.ServerContextKey, true)
@@ -105,7 +105,7 @@ func ask(t *testing.T, path http.Handler, what, ranged string) (got answer, cut 
 		}()
 		path.ServeHTTP(rec, req)
 	}()
-	got = answer{status: rec.Code, header: rec.Header(), body: rec.Body.Bytes()}
+	got = reply{status: rec.Code, header: rec.Header(), body: rec.Body.Bytes()}
 	allowed := oci.KeepResponse(got.header)
 	for name := range got.header {
 		if allowed[name] == nil && name != "Link" && name != "Retry-After" {

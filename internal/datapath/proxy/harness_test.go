@@ -82,7 +82,7 @@ func (s *system) logged() string {
 	return s.log.String()
 }
 
-type answer struct {
+type reply struct {
 	status int
 	header http.Header
 	body   []byte
@@ -90,11 +90,11 @@ type answer struct {
 	took   time.Duration
 }
 
-func (s *system) get(path string, header ...string) answer {
+func (s *system) get(path string, header ...string) reply {
 	return s.do(http.MethodGet, path, header...)
 }
 
-func (s *system) do(method, path string, header ...string) answer {
+func (s *system) do(method, path string, header ...string) reply {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), method, s.server.URL+path, nil)
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *system) do(method, path string, header ...string) answer {
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	a := answer{status: resp.StatusCode, header: resp.Header}
+	a := reply{status: resp.StatusCode, header: resp.Header}
 	a.body, a.err = io.ReadAll(resp.Body)
 	a.took = time.Since(begin)
 	return a
@@ -121,7 +121,7 @@ func (s *system) do(method, path string, header ...string) answer {
 
 // errors are the OCI errors of an answer; it is an error of the test if there
 // are none.
-func (a answer) errors(t *testing.T) []oci.ErrorEntry {
+func (a reply) errors(t *testing.T) []oci.ErrorEntry {
 	t.Helper()
 	var body oci.ErrorBody
 	if err := json.Unmarshal(a.body, &body); err != nil || len(body.Errors) == 0 {
@@ -130,7 +130,7 @@ func (a answer) errors(t *testing.T) []oci.ErrorEntry {
 	return body.Errors
 }
 
-func wantStatus(t *testing.T, a answer, status int) {
+func wantStatus(t *testing.T, a reply, status int) {
 	t.Helper()
 	if a.status != status {
 		t.Fatalf("status %d, want %d: %.300q", a.status, status, a.body)
@@ -191,7 +191,7 @@ func blobPath(digest string) string { return "/v2/" + repo + "/blobs/" + digest 
 
 const manifestPath = "/v2/" + repo + "/manifests/v1?" + ns
 
-func wantBlob(t *testing.T, a answer, content []byte) {
+func wantBlob(t *testing.T, a reply, content []byte) {
 	t.Helper()
 	wantStatus(t, a, http.StatusOK)
 	if a.err != nil || !bytes.Equal(a.body, content) {

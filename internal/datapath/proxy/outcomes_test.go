@@ -190,7 +190,7 @@ func TestOutcomes(t *testing.T) {
 }
 
 // check compares what the client got with the last column.
-func check(t *testing.T, got answer, want row, that int) {
+func check(t *testing.T, got reply, want row, that int) {
 	t.Helper()
 	code, and, _ := strings.Cut(want.client, " and ")
 	code, _, _ = strings.Cut(code, ":")

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/answer"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 )
 
@@ -63,7 +64,7 @@ func New(table *Table, cfg Config) http.Handler {
 		Rewrite: keepOnlyPullHeaders,
 		// resume is around failover: a body that breaks goes on from the next
 		// upstream.
-		Transport:      resume{next: failover{budget: cfg.Budget, stall: cfg.Stall, probe: cfg.Probe, metrics: cfg.Metrics}, pool: pool},
+		Transport:      resume{next: failover{budget: cfg.Budget, stall: cfg.Stall, probe: cfg.Probe, metrics: cfg.Metrics, checker: &answer.Checker{}}, pool: pool},
 		ModifyResponse: keepOnlyPullResponse,
 		FlushInterval:  -1, // layers are streamed, never collected
 		BufferPool:     pool,

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/answer"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 )
@@ -16,20 +17,20 @@ import (
 // resume continues a body that broke or went silent, with Range, from the next
 // upstream. It does so only where a digest says that the bytes are the same;
 // they are verified by the client, and where there are several upstreams here, see
-// verifiedBody.
+// answer.Verified.
 type resume struct {
 	next failover
 	pool *buffers
 }
 
 func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
-	answer, err := r.next.RoundTrip(req)
+	first, err := r.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
 	// A copy: what comes after the body goes into the answer that was read from the
 	// upstream, and with it would pass all allow-lists.
-	copied := *answer
+	copied := *first
 	resp := &copied
 	resp.Trailer = nil
 	if req.Method != http.MethodGet {
@@ -44,7 +45,7 @@ func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 	resumed := &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: resp.Body, part: part, piece: part.End}
 	resp.Body = resumed
 	if x.pull.Kind == oci.KindBlobs && resp.StatusCode == http.StatusOK && !x.proved && x.others() {
-		resp.Body = verified(resumed, digest, r.pool)
+		resp.Body = answer.Verified(resumed, part.End, digest, r.pool, resumed.wrongBytes)
 	}
 	return resp, nil
 }
@@ -158,6 +159,22 @@ func (b *resumedBody) blame(why error) {
 	if b.away < b.next.stall || errors.Is(why, errNoAnswer) {
 		x.served.health.failed(time.Now(), b.next.probe, x.pull.Kind == oci.KindBlobs)
 	}
+}
+
+// wrongBytes notes who gave a whole blob that has another digest.
+func (b *resumedBody) wrongBytes() error {
+	x := b.exchange
+	from, digest := x.served, x.pull.Reference
+	who := from.upstream.Host
+	if b.mixed { // whose bytes are wrong is not known, and it may be the only one that has them
+		who = "several upstreams, at last " + who
+	} else {
+		from.corrupt.note(time.Now(), digest)
+		b.next.note(from, judge.WrongDigest, "gave other bytes than their digest says")
+	}
+	err := fmt.Errorf("%s: the bytes of %s have another digest", who, digest)
+	x.record.err = err
+	return err
 }
 
 // mayTryAgain waits until the next try is due, and reports whether there is one.

@@ -20,7 +20,7 @@ func TestSwapUnderAPull(t *testing.T) {
 	s := start(t, Config{}, a.Upstream("team/a"))
 	digest, content := blob(t, img)
 	a.SetFaults(testregistry.Faults{Latency: 300 * time.Millisecond, Match: isBlob})
-	done := make(chan answer)
+	done := make(chan reply)
 	go func() { done <- s.get(blobPath(digest)) }()
 	for len(a.Requests()) == 0 {
 		<-time.After(time.Millisecond)

@@ -34,7 +34,6 @@ type target struct {
 	health    health
 	streak    streak
 	corrupt   corrupt
-	judged    judged
 }
 
 func newTarget(u upstream.Upstream) (*target, error) {

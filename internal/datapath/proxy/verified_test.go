@@ -3,18 +3,12 @@ package proxy
 import (
 	"bytes"
 	"compress/gzip"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"io"
 	"net/http"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
-	"testing/iotest"
-	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -103,63 +97,6 @@ func TestAPageMayBeABlob(t *testing.T) {
 		s := start(t, Config{}, host(t, body(kind, page)))
 		wantBlob(t, s.get(blobPath("sha256:"+hex.EncodeToString(sum[:]))), page)
 		wantStatus(t, s.get(blobPath(someDigest)), http.StatusBadGateway)
-	}
-}
-
-// TestVerifiedReadsLikeAnyReader: in pieces of any size, with and without a length.
-// Not parallel: it counts the goroutines of the process.
-func TestVerifiedReadsLikeAnyReader(t *testing.T) {
-	content := make([]byte, 5*smallBlob+17)
-	if _, err := rand.Read(content); err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(content)
-	digest := "sha256:" + hex.EncodeToString(sum[:])
-	before := runtime.NumGoroutine()
-	for _, length := range []int64{int64(len(content)), -1} {
-		for name, wrap := range map[string]func(io.Reader) io.Reader{
-			"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader, "halves": iotest.HalfReader, "with the error": iotest.DataErrReader,
-		} {
-			for _, right := range []bool{true, false} {
-				want := digest
-				if !right {
-					want = someDigest
-				}
-				failing := failover{metrics: newMetrics()}
-				x := &exchange{served: &target{}, record: &record{}}
-				b := verified(&resumedBody{
-					next: failing, exchange: x, body: io.NopCloser(wrap(bytes.NewReader(content))),
-					part: judge.Part{End: length, Total: length}, piece: length,
-				}, want, &buffers{})
-				got, err := io.ReadAll(iotest.HalfReader(b))
-				if right && (err != nil || !bytes.Equal(got, content)) || !right && (err == nil || len(got) >= len(content)) {
-					t.Errorf("%s, length %d, right %v: %d bytes, %v", name, length, right, len(got), err)
-				}
-				if err := errors.Join(b.Close(), b.Close()); err != nil || x.served.corrupt.has(time.Now(), someDigest) == right {
-					t.Errorf("%s: %v, remembered: %v", name, err, !right)
-				}
-			}
-		}
-	}
-	for range 100 { // they end when they see it
-		if runtime.NumGoroutine() <= before+10 {
-			return
-		}
-		<-time.After(10 * time.Millisecond)
-	}
-	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
-}
-
-func TestCorruptIsBoundedAndForgotten(t *testing.T) {
-	t.Parallel()
-	var c corrupt
-	now := time.Now()
-	for i := range 10 * mostCorrupt {
-		c.note(now, strconv.Itoa(i))
-	}
-	last := strconv.Itoa(10*mostCorrupt - 1)
-	if len(c.until) > mostCorrupt || !c.has(now.Add(corruptFor-1), last) || c.has(now.Add(corruptFor), last) || c.has(now, last) {
-		t.Errorf("%d are remembered", len(c.until))
 	}
 }
 

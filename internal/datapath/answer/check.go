@@ -1,4 +1,4 @@
-package proxy
+package answer
 
 import (
 	"bytes"
@@ -11,6 +11,46 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 )
+
+// Asked is a request that was answered.
+type Asked struct {
+	Pull   oci.Pull
+	Sent   *http.Request     // as the upstream got it
+	Others bool              // another upstream could serve as well
+	Again  http.RoundTripper // asks the same upstream once more
+}
+
+// Checker judges what upstreams answer. The zero value works.
+type Checker struct{ judged judged }
+
+// Check says what an answer means, and the reason if it is not to be relayed. What will not
+// be streamed is read here, while the time for the header still runs: a manifest or a list,
+// which is judged, and errors, which are rewritten. proved says that the body has the
+// digest that was asked for.
+func (c *Checker) Check(resp *http.Response, asked Asked) (o judge.Outcome, reason string, proved bool) {
+	if o, reason = outcomeOf(resp, asked.Pull, asked.Sent); o != judge.Relayed {
+		return o, reason, false
+	}
+	pull, whole := asked.Pull, resp.StatusCode == http.StatusOK
+	switch {
+	case pull.Kind == oci.KindManifests && whole:
+		o, reason = c.collectManifest(resp, asked)
+		return o, reason, false
+	case asked.Sent.Method != http.MethodGet:
+		return judge.Relayed, "", false
+	case pull.Kind == oci.KindBlobs && whole:
+		return collectBlob(resp, asked)
+	case !whole && resp.StatusCode < http.StatusBadRequest:
+		return judge.Relayed, "", false
+	}
+	data, err := collectJSON(resp, pull)
+	if err != nil {
+		o, reason = judge.OfError(err)
+		return o, reason, false
+	}
+	resp.Body = joined{bytes.NewReader(data), resp.Body}
+	return judge.Relayed, "", false
+}
 
 // outcomeOf says what an answer to sent means before its body is read, and the reason
 // if it is not to be relayed.
@@ -28,29 +68,6 @@ func outcomeOf(resp *http.Response, pull oci.Pull, sent *http.Request) (judge.Ou
 	if judge.WebPage(resp.Header) && !whole && (said == "" || said != pull.Reference) {
 		return judge.Nonsense, "answered with a web page"
 	}
-	return judge.Relayed, ""
-}
-
-// collect reads what will not be streamed, while the time for the header still
-// runs: a manifest or a list, which is judged, and errors, which are rewritten. sent is
-// the request that was answered.
-func (t *target) collect(resp *http.Response, x *exchange, sent *http.Request) (judge.Outcome, string) {
-	pull, whole := x.pull, resp.StatusCode == http.StatusOK
-	switch {
-	case pull.Kind == oci.KindManifests && whole:
-		return t.collectManifest(resp, pull, sent)
-	case sent.Method != http.MethodGet:
-		return judge.Relayed, ""
-	case pull.Kind == oci.KindBlobs && whole:
-		return collectBlob(resp, x)
-	case !whole && resp.StatusCode < http.StatusBadRequest:
-		return judge.Relayed, ""
-	}
-	data, err := collectJSON(resp, pull)
-	if err != nil {
-		return judge.OfError(err)
-	}
-	resp.Body = limitedBody{bytes.NewReader(data), resp.Body}
 	return judge.Relayed, ""
 }
 
@@ -78,17 +95,17 @@ func collectJSON(resp *http.Response, pull oci.Pull) (data []byte, err error) {
 // fails the pull and asks no other host; here the next upstream is asked. containerd
 // goes by the header of a HEAD: one that says too little is answered by a GET.
 // Layers are not read: they are streamed.
-func (t *target) collectManifest(resp *http.Response, pull oci.Pull, sent *http.Request) (judge.Outcome, string) {
-	digest := ""
+func (c *Checker) collectManifest(resp *http.Response, asked Asked) (judge.Outcome, string) {
+	pull, digest := asked.Pull, ""
 	if pull.ByDigest() {
 		digest = pull.Reference
 	}
 	body := resp
-	if sent.Method == http.MethodHead {
+	if asked.Sent.Method == http.MethodHead {
 		if judge.Convincing(resp, digest) {
 			return judge.Relayed, ""
 		}
-		got, outcome, reason := t.getInstead(resp, pull, sent)
+		got, outcome, reason := getInstead(resp, asked)
 		if got == nil {
 			return outcome, reason
 		}
@@ -97,30 +114,30 @@ func (t *target) collectManifest(resp *http.Response, pull oci.Pull, sent *http.
 	}
 	data, err := judge.ReadBody(body)
 	if said, known := pull.DigestOf(resp); err != nil && data != nil && body == resp && known && said != digest {
-		// What a tag meant here is known: the rest comes by digest, see resume.
-		resp.Body = limitedBody{io.MultiReader(bytes.NewReader(data), broken{err}), resp.Body}
+		// What a tag meant here is known: the rest comes by digest, see package fetch.
+		resp.Body = joined{io.MultiReader(bytes.NewReader(data), broken{err}), resp.Body}
 		return judge.Relayed, ""
 	}
 	var manifest judge.Manifest
 	if err == nil {
-		manifest, err = t.judged.read(body.Header, data, digest)
+		manifest, err = c.judged.read(body.Header, data, digest)
 	}
 	if err != nil {
 		return judge.OfError(err)
 	}
 	describe(resp, manifest, data, digest)
 	if body == resp {
-		resp.Body = limitedBody{bytes.NewReader(data), resp.Body}
+		resp.Body = joined{bytes.NewReader(data), resp.Body}
 	}
 	return judge.Relayed, ""
 }
 
 // getInstead repeats a HEAD as a GET. The answer is nil, and says why, if it has no
 // body to judge: then its status and header stand for those of the HEAD, which are wrong.
-func (t *target) getInstead(resp *http.Response, pull oci.Pull, head *http.Request) (*http.Response, judge.Outcome, string) {
-	asked := head.Clone(head.Context())
-	asked.Method = http.MethodGet
-	got, err := t.transport.RoundTrip(asked)
+func getInstead(resp *http.Response, asked Asked) (*http.Response, judge.Outcome, string) {
+	get := asked.Sent.Clone(asked.Sent.Context())
+	get.Method = http.MethodGet
+	got, err := asked.Again.RoundTrip(get)
 	if err != nil {
 		if wait := judge.WaitOf(err, time.Now()); wait > 0 {
 			resp.Header.Set("Retry-After", strconv.Itoa(int(wait.Seconds())))
@@ -128,13 +145,19 @@ func (t *target) getInstead(resp *http.Response, pull oci.Pull, head *http.Reque
 		outcome, reason := judge.OfError(err)
 		return nil, outcome, reason
 	}
-	outcome, reason := outcomeOf(got, pull, asked)
+	outcome, reason := outcomeOf(got, asked.Pull, get)
 	if outcome != judge.Relayed || got.StatusCode != http.StatusOK {
 		regauth.Discard(got)
 		resp.StatusCode, resp.Status, resp.Header = got.StatusCode, got.Status, got.Header
 		return nil, outcome, reason
 	}
 	return got, outcome, ""
+}
+
+// joined is a body of which a part was read already.
+type joined struct {
+	io.Reader
+	io.Closer
 }
 
 // broken is the end of a body that broke.

@@ -1,4 +1,4 @@
-package proxy
+package answer
 
 import (
 	"bufio"
@@ -6,32 +6,32 @@ import (
 	"crypto/sha512"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
+	"net/http/httputil"
 	"strings"
-	"sync"
-	"time"
-
-	"github.com/d8-registry/registry/internal/datapath/judge"
 )
 
 // verifiedBody hashes a whole blob beside its way to the client, and keeps the end back
 // until the digest is right: else the client would have a complete body of wrong bytes,
 // and containerd would ask nobody else. What was sent before is wrong too, so that the
-// body breaks off, and this upstream is not asked for the digest for a while. Where there
-// is one upstream the client's own check does as well.
+// body breaks off. Where there is one upstream the client's own check does as well.
 type verifiedBody struct {
-	*resumedBody
+	body   io.ReadCloser
+	left   int64         // bytes that are still to come; below 0 when nobody says how many
 	ahead  *bufio.Reader // reads the body where nobody says how long it is
 	digest string
 	hash   *hasher
+	wrong  func() error
 	end    error // after it nothing is read
 }
 
-func verified(body *resumedBody, digest string, pool *buffers) *verifiedBody {
-	b := &verifiedBody{resumedBody: body, digest: digest, hash: newHasher(digest, pool)}
-	if body.part.End < 0 {
-		b.ahead = bufio.NewReaderSize(body, smallBlob)
+// Verified is a body of size bytes, -1 if that is not known, which ends as a whole one only
+// if it has the digest, and otherwise with the error of wrong. Buffers of the pool are what
+// it keeps in memory.
+func Verified(body io.ReadCloser, size int64, digest string, pool httputil.BufferPool, wrong func() error) io.ReadCloser {
+	b := &verifiedBody{body: body, left: size, digest: digest, hash: newHasher(digest, pool), wrong: wrong}
+	if size < 0 {
+		b.ahead = bufio.NewReaderSize(body, SmallBlob)
 	}
 	return b
 }
@@ -42,10 +42,8 @@ func (b *verifiedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.readOn(p)
 	b.hash.write(p[:n])
-	if errors.Is(err, io.EOF) {
-		if err = b.verify(); !errors.Is(err, io.EOF) {
-			n = 0
-		}
+	if errors.Is(err, io.EOF) && b.hash.sum() != b.digest {
+		n, err = 0, b.wrong()
 	}
 	b.end = err
 	return n, err
@@ -55,8 +53,8 @@ func (b *verifiedBody) Read(p []byte) (int, error) {
 // body is, only its end tells, and one byte waits for what follows it.
 func (b *verifiedBody) readOn(p []byte) (n int, err error) {
 	if b.ahead == nil {
-		n, err = b.resumedBody.Read(p)
-		if err == nil && b.complete() {
+		n, err = b.body.Read(p)
+		if b.left -= int64(n); err == nil && b.left <= 0 {
 			err = io.EOF
 		}
 		return n, err
@@ -72,28 +70,10 @@ func (b *verifiedBody) readOn(p []byte) (n int, err error) {
 	return n, err
 }
 
-// verify is io.EOF if the body is what it should be.
-func (b *verifiedBody) verify() error {
-	if b.hash.sum() == b.digest {
-		return io.EOF
-	}
-	from := b.exchange.served
-	who := from.upstream.Host
-	if b.mixed { // whose bytes are wrong is not known, and it may be the only one that has them
-		who = "several upstreams, at last " + who
-	} else {
-		from.corrupt.note(time.Now(), b.digest)
-		b.next.note(from, judge.WrongDigest, "gave other bytes than their digest says")
-	}
-	err := fmt.Errorf("%s: the bytes of %s have another digest", who, b.digest)
-	b.exchange.record.err = err
-	return err
-}
-
 // Close ends the hashing too.
 func (b *verifiedBody) Close() error {
 	b.hash.stop()
-	return b.resumedBody.Close()
+	return b.body.Close()
 }
 
 // ringSize is how many buffers wait for the hash. It bounds the memory of a body: a
@@ -102,14 +82,14 @@ const ringSize = 3
 
 // hasher hashes in a goroutine of its own what is written to it.
 type hasher struct {
-	pool    *buffers
+	pool    httputil.BufferPool
 	filling []byte // the buffer that is not full yet, up to its length
 	full    chan []byte
 	result  chan string
 	stopped bool
 }
 
-func newHasher(digest string, pool *buffers) *hasher {
+func newHasher(digest string, pool httputil.BufferPool) *hasher {
 	h := &hasher{pool: pool, full: make(chan []byte, ringSize), result: make(chan string, 1)}
 	name, sum := "sha256:", sha256.New()
 	if strings.HasPrefix(digest, "sha512:") {
@@ -155,36 +135,4 @@ func (h *hasher) stop() {
 		h.full <- h.filling
 	}
 	close(h.full)
-}
-
-// corrupt remembers for which digests an upstream gave other bytes.
-type corrupt struct {
-	mu    sync.Mutex
-	until map[string]time.Time
-}
-
-const (
-	// corruptFor is longer than the pause of kubelet between two tries.
-	corruptFor = 10 * time.Minute
-	// mostCorrupt bounds what is remembered of one upstream.
-	mostCorrupt = 256
-)
-
-func (c *corrupt) note(now time.Time, digest string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.until == nil || len(c.until) >= mostCorrupt {
-		c.until = map[string]time.Time{}
-	}
-	c.until[digest] = now.Add(corruptFor)
-}
-
-func (c *corrupt) has(now time.Time, digest string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	until, known := c.until[digest]
-	if known && !now.Before(until) {
-		delete(c.until, digest)
-	}
-	return known && now.Before(until)
 }

@@ -1,4 +1,4 @@
-package proxy
+package answer
 
 import (
 	"bytes"
@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// smallBlob is what is read and verified before our header goes out, in bytes, where
+	// SmallBlob is what is read and verified before our header goes out, in bytes, where
 	// another upstream could serve: images have a config of a few KiB.
-	smallBlob = 32 << 10
+	SmallBlob = 32 << 10
 	// pageBegins is where a page says that it is one, in bytes.
 	pageBegins = 512
 	// largestPage is what a web page may have, in bytes.
@@ -20,35 +20,34 @@ const (
 
 // collectBlob reads a blob that is small, or that begins as a web page does: its digest
 // says what it is, and the next upstream can still serve. All others are streamed.
-func collectBlob(resp *http.Response, x *exchange) (judge.Outcome, string) {
-	x.proved = false
+func collectBlob(resp *http.Response, asked Asked) (o judge.Outcome, reason string, proved bool) {
 	if _, plain := judge.PartOf(resp); !plain {
-		return judge.Relayed, ""
+		return judge.Relayed, "", proved
 	}
-	limit, page := readFirst(resp, x)
+	limit, page := readFirst(resp, asked)
 	if limit == 0 {
-		return judge.Relayed, ""
+		return judge.Relayed, "", proved
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	whole := err == nil && int64(len(data)) <= limit
 	rest := io.Reader(resp.Body)
 	switch {
-	case whole && judge.DigestLike(x.pull.Reference, data) == x.pull.Reference:
-		x.proved = true
+	case whole && judge.DigestLike(asked.Pull.Reference, data) == asked.Pull.Reference:
+		proved = true
 	case page && (whole || judge.WebPage(resp.Header)):
-		return judge.Nonsense, "answered with a web page"
+		return judge.Nonsense, "answered with a web page", false
 	case whole:
-		return judge.WrongDigest, "answered with other bytes than its digest says"
+		return judge.WrongDigest, "answered with other bytes than its digest says", false
 	case err != nil:
-		rest = broken{err} // it is continued, see resume
+		rest = broken{err} // it is continued, see package fetch
 	}
-	resp.Body = limitedBody{io.MultiReader(bytes.NewReader(data), rest), resp.Body}
-	return judge.Relayed, ""
+	resp.Body = joined{io.MultiReader(bytes.NewReader(data), rest), resp.Body}
+	return judge.Relayed, "", proved
 }
 
 // readFirst is how much of a blob is read before our header goes out, in bytes, and
 // whether it begins as a page.
-func readFirst(resp *http.Response, x *exchange) (limit int64, page bool) {
+func readFirst(resp *http.Response, asked Asked) (limit int64, page bool) {
 	page = judge.WebPage(resp.Header)
 	if judge.Text(resp.Header) {
 		begin := make([]byte, pageBegins)
@@ -58,13 +57,13 @@ func readFirst(resp *http.Response, x *exchange) (limit int64, page bool) {
 		if err != nil {
 			rest = broken{err}
 		}
-		resp.Body = limitedBody{io.MultiReader(bytes.NewReader(begin[:n]), rest), resp.Body}
+		resp.Body = joined{io.MultiReader(bytes.NewReader(begin[:n]), rest), resp.Body}
 	}
 	switch {
 	case page:
 		return largestPage, true
-	case resp.ContentLength >= 0 && resp.ContentLength <= smallBlob && x.others():
-		return smallBlob, false
+	case resp.ContentLength >= 0 && resp.ContentLength <= SmallBlob && asked.Others:
+		return SmallBlob, false
 	}
 	return 0, false
 }
