@@ -15,6 +15,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/memory"
@@ -40,7 +41,7 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	table := proxy.NewTable(metrics)
+	table := routes.NewTable(metrics)
 	if err := table.Swap(l); err != nil {
 		return err
 	}

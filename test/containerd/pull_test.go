@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/realregistry"
@@ -27,13 +28,13 @@ import (
 // path is our data path on a TLS socket, with the hosts directory by which
 // containerd is pointed at it.
 type path struct {
-	table *proxy.Table
+	table *routes.Table
 	hosts string
 }
 
 func startPath(t *testing.T, upstreams ...upstream.Upstream) *path {
 	t.Helper()
-	p := &path{table: proxy.NewTable(nil), hosts: t.TempDir()}
+	p := &path{table: routes.NewTable(nil), hosts: t.TempDir()}
 	t.Cleanup(p.table.Close)
 	p.swap(t, 1, upstreams...)
 	server := httptest.NewTLSServer(proxy.New(p.table, proxy.Config{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}))

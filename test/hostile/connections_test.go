@@ -21,6 +21,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/cert"
@@ -46,7 +47,7 @@ func startPort(t *testing.T) *port {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := proxy.NewTable(metrics)
+	table := routes.NewTable(metrics)
 	t.Cleanup(table.Close)
 	err = table.Swap(layout.Layout{Schema: layout.Schema, Generation: 1, Routes: []layout.Route{{
 		Name: layout.Fixed(), Upstreams: []upstream.Upstream{upstreamRegistry.Upstream("team")},

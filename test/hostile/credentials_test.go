@@ -15,6 +15,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/fleet"
@@ -43,7 +44,7 @@ func TestCredentialsArriveAsTheyAre(t *testing.T) {
 		}))
 		t.Cleanup(registry.Close)
 		u := asked(t, strings.TrimPrefix(registry.URL, "http://")+"/d8", want)
-		table := proxy.NewTable(nil)
+		table := routes.NewTable(nil)
 		if err := table.Swap(published(t, u)); err != nil {
 			t.Fatal(err)
 		}

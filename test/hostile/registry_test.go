@@ -18,6 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/precheck"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
@@ -241,7 +242,7 @@ func askANode(t *testing.T, target, old upstream.Upstream, image string) string 
 // that order.
 func pullThrough(t *testing.T, what string, upstreams ...upstream.Upstream) int {
 	t.Helper()
-	table := proxy.NewTable(nil)
+	table := routes.NewTable(nil)
 	t.Cleanup(table.Close)
 	err := table.Swap(layout.Layout{Schema: layout.Schema, Generation: 1, Routes: []layout.Route{{Name: layout.Fixed(), Upstreams: upstreams}}})
 	if err != nil {

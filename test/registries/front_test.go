@@ -19,6 +19,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -83,7 +84,7 @@ const repository = "system/deckhouse/tool"
 
 func newFront(t *testing.T, upstreams ...upstream.Upstream) front {
 	t.Helper()
-	table := proxy.NewTable(nil)
+	table := routes.NewTable(nil)
 	t.Cleanup(table.Close)
 	err := table.Swap(layout.Layout{Schema: layout.Schema, Generation: 1, Routes: []layout.Route{{Name: layout.Fixed(), Upstreams: upstreams}}})
 	if err != nil {

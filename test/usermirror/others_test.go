@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/cert"
@@ -88,9 +89,9 @@ func playOthers(t *testing.T, v containerdtest.Version, secure bool) {
 	}
 	others("without us", false)
 
-	routes := layout.Cross([]layout.Name{layout.Fixed(), layout.NameOf(u)}, []upstream.Upstream{u})
-	n.layout = layout.Layout{Schema: layout.Schema, Generation: 2, Mode: "Direct", ActiveMode: "Direct", Target: u, Active: u, Routes: routes}
-	table := proxy.NewTable(nil)
+	crossed := layout.Cross([]layout.Name{layout.Fixed(), layout.NameOf(u)}, []upstream.Upstream{u})
+	n.layout = layout.Layout{Schema: layout.Schema, Generation: 2, Mode: "Direct", ActiveMode: "Direct", Target: u, Active: u, Routes: crossed}
+	table := routes.NewTable(nil)
 	t.Cleanup(table.Close)
 	if err := table.Swap(n.layout); err != nil {
 		t.Fatal(err)

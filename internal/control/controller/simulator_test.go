@@ -27,6 +27,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/pki"
 	"github.com/d8-registry/registry/test/harness/installation"
@@ -39,7 +40,7 @@ import (
 type simulator struct {
 	c              *testbed
 	gatewayAddress string
-	table          *proxy.Table
+	table          *routes.Table
 	leaf           pki.Reloader
 	users          atomic.Pointer[regauth.Users]
 
@@ -62,7 +63,7 @@ type simulator struct {
 
 func simulate(c *testbed) *simulator {
 	s := &simulator{
-		c: c, table: proxy.NewTable(nil),
+		c: c, table: routes.NewTable(nil),
 		silent: map[string]bool{}, stuck: map[string]bool{}, restarts: map[string]int{}, nodes: map[string]string{},
 		messages: map[string]string{}, v1: map[string]*simV1{}, older: map[string]bool{},
 	}

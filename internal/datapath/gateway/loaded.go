@@ -11,8 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/pki"
 )
@@ -20,7 +20,7 @@ import (
 // loaded is what the process serves by: the last good content of each key.
 // Requests read it while one goroutine applies what the watch brings.
 type loaded struct {
-	table *proxy.Table
+	table *routes.Table
 	cert  pki.Reloader
 	users atomic.Pointer[regauth.Users]
 	log   *slog.Logger
@@ -40,7 +40,7 @@ type loaded struct {
 	problems map[string]error
 }
 
-func newLoaded(table *proxy.Table, log *slog.Logger) *loaded {
+func newLoaded(table *routes.Table, log *slog.Logger) *loaded {
 	return &loaded{table: table, log: log, seen: map[string][sha256.Size]byte{}, problems: map[string]error{}}
 }
 
@@ -143,7 +143,7 @@ func (l *loaded) statusLocked() status {
 	if s.generation > 0 {
 		s.version = l.layout.Version()
 	}
-	if s.proven < s.generation && l.proof.of == proxy.ProofOf(l.layout) && l.proof.err != nil {
+	if s.proven < s.generation && l.proof.of == routes.ProofOf(l.layout) && l.proof.err != nil {
 		s.problem = fmt.Errorf("target %s: %w", l.layout.Target, l.proof.err)
 	}
 	for _, name := range []string{"tls", v1alpha1.KeyProxyUsers, v1alpha1.KeyProxyLayout} {

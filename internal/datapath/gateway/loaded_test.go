@@ -10,7 +10,7 @@ import (
 	"time"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/pki"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -65,7 +65,7 @@ var someUpstream = upstream.Upstream{Host: "registry.example.com", Path: "team",
 
 func newTestLoaded(t *testing.T) *loaded {
 	t.Helper()
-	table := proxy.NewTable(nil)
+	table := routes.NewTable(nil)
 	t.Cleanup(table.Close)
 	return newLoaded(table, slog.New(slog.NewTextHandler(t.Output(), nil)))
 }
@@ -189,7 +189,7 @@ func TestProblemsHoldNoSecrets(t *testing.T) {
 // layout that is served, and nothing is wrong with it.
 func TestAnotherSchemaIsNoOtherLayout(t *testing.T) {
 	t.Parallel()
-	table := proxy.NewTable(nil)
+	table := routes.NewTable(nil)
 	t.Cleanup(table.Close)
 	l := newLoaded(table, slog.New(slog.DiscardHandler))
 	u := upstream.Upstream{Host: "a.example", Scheme: upstream.HTTPS, Credentials: upstream.Credentials{Username: "u", Password: strings.Repeat("p", 2000)}}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -50,7 +50,7 @@ func (p *prover) run(ctx context.Context) {
 			continue
 		}
 		limited, cancel := context.WithTimeout(ctx, proofTimeout)
-		err := proxy.Prove(limited, l)
+		err := routes.Prove(limited, l)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -72,7 +72,7 @@ func (l *loaded) unproved() (layout.Layout, bool) {
 }
 
 func (l *loaded) provedLocked() bool {
-	return l.layout.Probe == "" || l.proof.of == proxy.ProofOf(l.layout) && proxy.Stands(l.layout, l.proof.err)
+	return l.layout.Probe == "" || l.proof.of == routes.ProofOf(l.layout) && routes.Stands(l.layout, l.proof.err)
 }
 
 // noteProof notes what became of a proof of the target of a layout.
@@ -82,12 +82,12 @@ func (l *loaded) noteProof(of layout.Layout, err error) {
 	if err != nil && (l.proof.err == nil || l.proof.err.Error() != err.Error()) {
 		l.log.Warn("the target alone does not serve; the generation is not reported", "target", of.Target.String(), "err", err)
 	}
-	l.proof = targetProof{of: proxy.ProofOf(of), err: err}
+	l.proof = targetProof{of: routes.ProofOf(of), err: err}
 }
 
 // targetProof is what became of the last proof.
 type targetProof struct {
-	of  string // see proxy.ProofOf
+	of  string // see routes.ProofOf
 	err error
 }
 

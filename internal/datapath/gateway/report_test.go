@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -156,7 +156,7 @@ func hashOf(password string) string {
 // of them was not taken.
 func TestIdentityIsWhatIsInUse(t *testing.T) {
 	t.Parallel()
-	l := newLoaded(proxy.NewTable(nil), slog.New(slog.DiscardHandler))
+	l := newLoaded(routes.NewTable(nil), slog.New(slog.DiscardHandler))
 	if got := l.status().identity; got != "" {
 		t.Errorf("%q before there is a Secret", got)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -42,7 +43,7 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 	if err != nil {
 		return err
 	}
-	table := proxy.NewTable(metrics)
+	table := routes.NewTable(metrics)
 	defer table.Close()
 	loaded = newLoaded(table, log)
 	usage := newUsage(time.Now)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -82,7 +83,7 @@ func BenchmarkManifest(b *testing.B) {
 
 func benchServer(b *testing.B, upstreamHost string, paths ...string) *httptest.Server {
 	b.Helper()
-	table := NewTable(nil)
+	table := routes.NewTable(nil)
 	var upstreams []upstream.Upstream
 	for _, path := range paths {
 		upstreams = append(upstreams, upstream.Upstream{Host: upstreamHost, Scheme: upstream.HTTP, Path: path})

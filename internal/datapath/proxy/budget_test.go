@@ -100,46 +100,6 @@ func TestProbeOfADeadUpstreamIsShort(t *testing.T) {
 	}
 }
 
-func TestOnlyOneRequestProbes(t *testing.T) {
-	t.Parallel()
-	var h health
-	now := time.Unix(1000, 0)
-	h.failed(now, time.Second, false)
-	if got := h.ask(now, time.Second); got != unhealthy {
-		t.Fatalf("after a failure: %v", got)
-	}
-	now = now.Add(time.Second)
-	if got := h.ask(now, time.Second); got != probing {
-		t.Fatalf("when the time has come: %v", got)
-	}
-	if got := h.ask(now, time.Second); got != unhealthy {
-		t.Fatalf("while one probes: %v", got)
-	}
-	h.failed(now, time.Second, false)
-	if got := h.ask(now.Add(time.Second), time.Second); got != unhealthy {
-		t.Fatalf("a second failure must be remembered for longer: %v", got)
-	}
-	h.served(false)
-	if got := h.ask(now, time.Second); got != healthy {
-		t.Fatalf("after an answer: %v", got)
-	}
-	h.failed(now, time.Second, true)
-	h.served(false)
-	if got := h.ask(now, time.Second); got != unhealthy {
-		t.Fatalf("a manifest after a layer that failed: %v", got)
-	}
-	h.served(true)
-	if got := h.ask(now, time.Second); got != healthy {
-		t.Fatalf("after a layer: %v", got)
-	}
-	for range 100 {
-		h.failed(now, time.Second, false)
-	}
-	if h.until.After(now.Add(maxProbe)) {
-		t.Fatalf("remembered for %s", h.until.Sub(now))
-	}
-}
-
 // A client that leaves is not the upstream's fault.
 func TestClientThatLeavesBlamesNobody(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/answer"
 	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 )
 
 // TestTheEndIsThatOfTheWhole: an answer may hold less than the rest, and a length that
@@ -57,10 +58,9 @@ func TestTheEndIsThatOfTheWhole(t *testing.T) {
 			if pieces != 3 {
 				t.Errorf("%d pieces", pieces)
 			}
-			for _, target := range s.table.targets {
-				if target.upstream.Host == b.Host && target.health.fails > 0 {
-					t.Error("who sends what it says is to blame")
-				}
+			route, _ := s.table.Lookup(fixedHost, repo)
+			if state := route.Targets[1].Health.Ask(time.Now(), time.Hour); state != routes.Healthy {
+				t.Error("who sends what it says is to blame")
 			}
 		})
 	}
@@ -75,7 +75,7 @@ func TestASlowClientIsNoDeadUpstream(t *testing.T) {
 		s := start(t, Config{Stall: 500 * time.Millisecond, Probe: time.Hour}, a.Upstream("team/a"), b.Upstream("team/b"))
 		a.SetFaults(testregistry.Faults{CutAfter: 100_000, Times: 1})
 		digest, content := blob(t, img)
-		x := &exchange{route: route{}, record: &record{}}
+		x := &exchange{record: &record{}}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+blobPath(digest), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -84,7 +84,7 @@ func TestASlowClientIsNoDeadUpstream(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x.route, _ = s.table.lookup(fixedHost, pull.Repository)
+		x.route, _ = s.table.Lookup(fixedHost, pull.Repository)
 		x.pull = pull
 		x.pull.Host = fixedHost
 		path := resume{next: failover{budget: 8 * time.Second, stall: 500 * time.Millisecond, probe: time.Hour, metrics: s.metrics, checker: &answer.Checker{}}, pool: &buffers{}}
@@ -104,7 +104,7 @@ func TestASlowClientIsNoDeadUpstream(t *testing.T) {
 		if err != nil || !bytes.Equal(append(some, rest...), content) {
 			t.Fatalf("%d bytes, %v", len(rest), err)
 		}
-		if dead := x.route.targets[0].health.fails > 0; dead == slow {
+		if dead := x.route.Targets[0].Health.Ask(time.Now(), time.Hour) != routes.Healthy; dead == slow {
 			t.Errorf("slow client: %v; the upstream counts as dead: %v", slow, dead)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -26,7 +27,7 @@ func Example() {
 		return upstream.Upstream{Host: strings.TrimPrefix(server.URL, "http://"), Path: path, Scheme: upstream.HTTP}
 	}
 
-	table := proxy.NewTable(nil)
+	table := routes.NewTable(nil)
 	defer table.Close()
 	err := table.Swap(layout.Layout{Generation: 1, Routes: layout.Cross(
 		[]layout.Name{layout.Fixed()}, []upstream.Upstream{at(limited, "ee"), at(serving, "mirror")},

@@ -10,6 +10,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/answer"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/foreign"
 )
 
@@ -28,7 +29,7 @@ type failover struct {
 }
 
 type try struct {
-	target *target
+	target *routes.Target
 	probed bool
 }
 
@@ -47,7 +48,7 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, failure := f.ask(req, x, t.target, limit)
 		if failure == nil {
 			x.served = t.target
-			x.record.upstream = t.target.upstream.Host
+			x.record.upstream = t.target.Host()
 			return resp, nil
 		}
 		if req.Context().Err() != nil {
@@ -63,13 +64,13 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 // just broke this very pull, and then those whose bytes were wrong a moment ago: one of
 // them may be right by now, and the only one that has them.
 func (f failover) order(x *exchange) []try {
-	if len(x.route.targets) == 1 {
-		return []try{{target: x.route.targets[0]}}
+	if len(x.route.Targets) == 1 {
+		return []try{{target: x.route.Targets[0]}}
 	}
 	now := time.Now()
 	var first, unwell, justBroken, corrupt []try
-	for _, t := range x.route.targets {
-		if x.pull.Kind == oci.KindBlobs && t.corrupt.has(now, x.pull.Reference) {
+	for _, t := range x.route.Targets {
+		if x.pull.Kind == oci.KindBlobs && t.Corrupt.Has(now, x.pull.Reference) {
 			corrupt = append(corrupt, try{target: t})
 			continue
 		}
@@ -77,11 +78,11 @@ func (f failover) order(x *exchange) []try {
 			justBroken = append(justBroken, try{target: t})
 			continue
 		}
-		switch s := t.health.ask(now, f.probe); s {
-		case unhealthy:
+		switch s := t.Health.Ask(now, f.probe); s {
+		case routes.Unhealthy:
 			unwell = append(unwell, try{target: t})
-		case healthy, probing:
-			first = append(first, try{target: t, probed: s == probing})
+		case routes.Healthy, routes.Probing:
+			first = append(first, try{target: t, probed: s == routes.Probing})
 		}
 	}
 	return slices.Concat(first, unwell, justBroken, corrupt)
@@ -89,15 +90,15 @@ func (f failover) order(x *exchange) []try {
 
 // ask sends the request to one upstream. The response that it returns is one
 // to relay, its body watched for silence.
-func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Duration) (*http.Response, *failure) {
+func (f failover) ask(req *http.Request, x *exchange, t *routes.Target, limit time.Duration) (*http.Response, *failure) {
 	failure := &failure{target: t}
-	out, reason := t.rewrite(req, x.pull, x.route.name)
+	out, reason := t.Request(req, x.pull, x.route.Name)
 	if out == nil {
 		failure.outcome, failure.reason = judge.NotFound, reason
 		return nil, failure
 	}
 	p := newAttemptTimeout(out.Context(), limit)               //nolint:contextcheck // it is that of req, with the name of the repository there
-	resp, err := t.transport.RoundTrip(out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
+	resp, err := t.Transport.RoundTrip(out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
 	if err != nil {
 		err = p.explain(err)
 		p.end()
@@ -106,18 +107,18 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 			failure.outcome, failure.reason = judge.OfError(err)
 			failure.wait = judge.WaitOf(err, time.Now())
 			if !failure.outcome.Reached() {
-				t.health.failed(time.Now(), f.probe, x.pull.IsLayer(req.Method))
+				t.Health.Failed(time.Now(), f.probe, x.pull.IsLayer(req.Method))
 			}
 			f.note(t, failure.outcome, failure.reason)
 		}
 		return nil, failure
 	}
 	failure.outcome, failure.reason, x.proved = f.checker.Check(resp, answer.Asked{
-		Pull: x.pull, Sent: out.WithContext(p.ctx), Others: x.others(), Again: t.transport, //nolint:contextcheck // p.ctx is req's, with a limit
+		Pull: x.pull, Sent: out.WithContext(p.ctx), Others: x.others(), Again: t.Transport, //nolint:contextcheck // p.ctx is req's, with a limit
 	})
 	if failure.outcome == judge.Relayed {
 		if p.headerArrived() {
-			t.health.served(x.pull.IsLayer(req.Method))
+			t.Health.Served(x.pull.IsLayer(req.Method))
 			f.note(t, judge.Relayed, "")
 			resp.Body = p.watch(resp.Body, f.stall)
 			return resp, nil
@@ -126,7 +127,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 	}
 	if !failure.outcome.Reached() && req.Context().Err() == nil {
 		failure.reason = p.explain(errors.New(failure.reason)).Error()
-		t.health.failed(time.Now(), f.probe, x.pull.IsLayer(req.Method))
+		t.Health.Failed(time.Now(), f.probe, x.pull.IsLayer(req.Method))
 	}
 	failure.keepAnswer(resp, out)
 	p.end()
@@ -136,7 +137,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *target, limit time.Dura
 	return nil, failure
 }
 
-func (f failover) note(t *target, o judge.Outcome, reason string) {
-	t.streak.note(time.Now(), o, reason)
-	f.metrics.attempt(t.upstream.Host, o)
+func (f failover) note(t *routes.Target, o judge.Outcome, reason string) {
+	t.Streak.Note(time.Now(), o, reason)
+	f.metrics.attempt(t.Host(), o)
 }

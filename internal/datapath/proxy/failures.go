@@ -13,11 +13,12 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 )
 
 // failure is why one upstream did not serve.
 type failure struct {
-	target  *target
+	target  *routes.Target
 	outcome judge.Outcome
 	reason  string
 	wait    time.Duration  // until it wants to be asked again; 0 if it did not say
@@ -58,11 +59,11 @@ func (all failures) answer(req *http.Request, x *exchange) (*http.Response, erro
 	if want != judge.NotFound && want != judge.Rejected {
 		return nil, &unservedError{failures: all}
 	}
-	x.served = x.route.targets[0]
+	x.served = x.route.Targets[0]
 	for _, f := range all {
 		if f.outcome == want && f.resp != nil {
 			x.served = f.target
-			x.record.upstream = f.target.upstream.Host
+			x.record.upstream = f.target.Host()
 			return f.resp, nil
 		}
 	}
@@ -79,7 +80,7 @@ type unservedError struct{ failures failures }
 func (e *unservedError) Error() string {
 	var parts []string
 	for _, f := range e.failures {
-		parts = append(parts, f.target.upstream.Host+": "+f.reason)
+		parts = append(parts, f.target.Host()+": "+f.reason)
 	}
 	return strings.Join(parts, "; ")
 }
@@ -127,7 +128,7 @@ func noUpstream(w http.ResponseWriter, r *http.Request, err error) {
 			w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
 		}
 		for _, f := range unserved.failures {
-			detail = append(detail, map[string]string{"upstream": f.target.upstream.Host, "reason": f.reason})
+			detail = append(detail, map[string]string{"upstream": f.target.Host(), "reason": f.reason})
 		}
 	}
 	entry := oci.ErrorEntry{Code: code, Message: "no upstream could serve this: " + err.Error()}

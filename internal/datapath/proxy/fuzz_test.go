@@ -17,6 +17,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -69,7 +70,7 @@ func (reached) CloseIdleConnections() {}
 // fuzzed is the data path with upstreams in the place of sockets.
 func fuzzed(t testing.TB, upstreams ...http.RoundTripper) http.Handler {
 	t.Helper()
-	table := NewTable(nil)
+	table := routes.NewTable(nil)
 	t.Cleanup(table.Close)
 	route := layout.Route{Name: layout.Fixed()}
 	for i := range upstreams {
@@ -78,8 +79,9 @@ func fuzzed(t testing.TB, upstreams ...http.RoundTripper) http.Handler {
 	if err := table.Swap(layout.Layout{Schema: layout.Schema, Generation: 1, Routes: []layout.Route{route}}); err != nil {
 		t.Fatal(err)
 	}
-	for i, target := range table.snapshot.Load().hosts[layout.Fixed().Host][0].targets {
-		target.transport = reached{upstreams[i]}
+	found, _ := table.Lookup(fixedHost, repo)
+	for i, target := range found.Targets {
+		target.Transport = reached{upstreams[i]}
 	}
 	return New(table, Config{Log: slog.New(slog.DiscardHandler)})
 }

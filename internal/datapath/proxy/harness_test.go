@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -36,7 +37,7 @@ const (
 // system is a data path on a real socket before real registries.
 type system struct {
 	t      *testing.T
-	table  *Table
+	table  *routes.Table
 	server *httptest.Server
 	log    *syncBuffer
 	reg    *prometheus.Registry
@@ -54,7 +55,7 @@ func start(t *testing.T, cfg Config, upstreams ...upstream.Upstream) *system {
 	}
 	cfg.Metrics, s.metrics = metrics, metrics
 	cfg.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s.table = NewTable(metrics)
+	s.table = routes.NewTable(metrics)
 	t.Cleanup(s.table.Close)
 	if len(upstreams) > 0 {
 		s.swap(1, upstreams...)

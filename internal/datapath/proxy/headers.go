@@ -23,14 +23,13 @@ func keepOnlyPullHeaders(p *httputil.ProxyRequest) {
 // they know.
 func keepOnlyPullResponse(resp *http.Response) error {
 	x := exchangeFrom(resp.Request.Context())
-	there := x.served.paths
 	links, _ := oci.Links(resp, x.pull)
 	resp.Header = oci.KeepResponse(resp.Header)
 	resp.Header.Set("Docker-Distribution-API-Version", "registry/2.0")
 	for _, link := range links {
 		resp.Header.Add("Link", link)
 	}
-	theirs, _ := there.repositoryAt(x.route.name, x.pull.Repository)
+	theirs, _ := x.served.Repository(x.route.Name, x.pull.Repository)
 	if resp.StatusCode >= http.StatusBadRequest {
 		replaceErrorBody(resp, theirs, x.pull)
 		return nil

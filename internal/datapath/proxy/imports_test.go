@@ -15,7 +15,7 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed := map[string]bool{"internal/foreign": true, "internal/layout": true, "internal/upstream": true, "internal/datapath/regauth": true, "internal/datapath/judge": true, "internal/datapath/oci": true, "internal/datapath/answer": true, "internal/datapath/transport": true}
+	allowed := map[string]bool{"internal/foreign": true, "internal/layout": true, "internal/upstream": true, "internal/datapath/regauth": true, "internal/datapath/judge": true, "internal/datapath/oci": true, "internal/datapath/routes": true, "internal/datapath/answer": true, "internal/datapath/transport": true}
 	for _, f := range files {
 		if !strings.HasSuffix(f.Name(), ".go") || strings.HasSuffix(f.Name(), "_test.go") {
 			continue

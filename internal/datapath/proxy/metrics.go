@@ -91,7 +91,7 @@ func (m *Metrics) attempt(host string, o judge.Outcome) {
 
 func (m *Metrics) resumed() { m.resumes.Inc() }
 
-// forget drops the series of an upstream that is not routed to any more.
-func (m *Metrics) forget(host string) {
+// Forget drops the series of an upstream that is not routed to any more.
+func (m *Metrics) Forget(host string) {
 	m.attempts.DeletePartialMatch(prometheus.Labels{"upstream": host})
 }

@@ -11,23 +11,6 @@ import (
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
-func TestNameAtUpstream(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct{ upstream, name, repository, want string }{
-		{"team/a", "system/deckhouse", "system/deckhouse", "team/a"},
-		{"team/a", "system/deckhouse", "system/deckhouse/tool", "team/a/tool"},
-		{"", "system/deckhouse", "system/deckhouse/tool/x", "tool/x"},
-		{"", "system/deckhouse", "system/deckhouse", ""},
-		{"team/a", "", "tool", "team/a/tool"},
-		{"", "", "tool", "tool"},
-	} {
-		got, ok := at(tc.upstream, tc.name, tc.repository)
-		if got != tc.want || ok != (tc.want != "") {
-			t.Errorf("%+v: %q %v", tc, got, ok)
-		}
-	}
-}
-
 // Which names are routed, and to whom.
 func TestRouting(t *testing.T) {
 	t.Parallel()

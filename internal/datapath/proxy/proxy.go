@@ -12,6 +12,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/answer"
 	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 )
 
 // The header comes within 20 s: some clients give up after 30 s. A body that is
@@ -19,6 +20,8 @@ import (
 const (
 	DefaultBudget = 18 * time.Second
 	DefaultStall  = 10 * time.Second
+	// DefaultProbe is how long an upstream that did not answer in time is asked last.
+	DefaultProbe = 10 * time.Second
 )
 
 // Config is what differs between the programs that use the data path. The zero
@@ -57,7 +60,7 @@ func (c Config) withDefaults() Config {
 // New is the data path. Read it top to bottom: that is the order a request
 // meets each part. What is below failover belongs to one upstream, see
 // NewTransport.
-func New(table *Table, cfg Config) http.Handler {
+func New(table *routes.Table, cfg Config) http.Handler {
 	cfg = cfg.withDefaults()
 	pool := &buffers{}
 	forward := &httputil.ReverseProxy{
@@ -81,7 +84,7 @@ func New(table *Table, cfg Config) http.Handler {
 
 // routed finds the upstreams for a pull and notes them in its exchange for what comes
 // below.
-func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
+func routed(table *routes.Table, defaultHost string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeFrom(r.Context())
 		pull, err := oci.Parse(r)
@@ -90,11 +93,11 @@ func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
 			return
 		}
 		x.record.pull = pull
-		route, ok := table.lookup(pull.Host, pull.Repository)
+		route, ok := table.Lookup(pull.Host, pull.Repository)
 		if !ok && !pull.Namespaced && defaultHost != "" {
 			pull.Host = defaultHost
 			x.record.pull = pull
-			route, ok = table.lookup(pull.Host, pull.Repository)
+			route, ok = table.Lookup(pull.Host, pull.Repository)
 		}
 		if !ok && table.Generation() == 0 {
 			// Whether there is a route is not known yet: 503, which says nothing
@@ -117,19 +120,19 @@ func routed(table *Table, defaultHost string, next http.Handler) http.Handler {
 // exchange is one pull on its way: what is wanted and who may serve it.
 type exchange struct {
 	pull   oci.Pull
-	route  route
+	route  routes.Route
 	record *record
 	// served is the upstream whose answer is being read; broken is the one whose
 	// answer ended too early, which is tried last.
-	served, broken *target
+	served, broken *routes.Target
 	proved         bool // the answer has the right digest
 }
 
 // others reports whether more than one upstream may be asked for the pull.
 func (x *exchange) others() bool {
 	may := 0
-	for _, t := range x.route.targets {
-		if t.paths.allows(x.pull) {
+	for _, t := range x.route.Targets {
+		if t.Allows(x.pull) {
 			may++
 		}
 	}

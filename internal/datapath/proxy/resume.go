@@ -136,7 +136,7 @@ func (b *resumedBody) continueBody(why error) error {
 		b.next.metrics.resumed()
 		resp, err := b.next.RoundTrip(b.remainingRequest())
 		if err != nil {
-			b.tried = max(b.tried, len(x.route.targets)) // it has asked them all
+			b.tried = max(b.tried, len(x.route.Targets)) // it has asked them all
 		} else if err = b.takeOver(resp); err == nil {
 			b.mixed = b.mixed || x.served != before
 			return nil
@@ -157,7 +157,7 @@ func (b *resumedBody) blame(why error) {
 	}
 	x.broken = x.served
 	if b.away < b.next.stall || errors.Is(why, errNoAnswer) {
-		x.served.health.failed(time.Now(), b.next.probe, x.pull.Kind == oci.KindBlobs)
+		x.served.Health.Failed(time.Now(), b.next.probe, x.pull.Kind == oci.KindBlobs)
 	}
 }
 
@@ -165,11 +165,11 @@ func (b *resumedBody) blame(why error) {
 func (b *resumedBody) wrongBytes() error {
 	x := b.exchange
 	from, digest := x.served, x.pull.Reference
-	who := from.upstream.Host
+	who := from.Host()
 	if b.mixed { // whose bytes are wrong is not known, and it may be the only one that has them
 		who = "several upstreams, at last " + who
 	} else {
-		from.corrupt.note(time.Now(), digest)
+		from.Corrupt.Note(time.Now(), digest)
 		b.next.note(from, judge.WrongDigest, "gave other bytes than their digest says")
 	}
 	err := fmt.Errorf("%s: the bytes of %s have another digest", who, digest)
@@ -182,7 +182,7 @@ func (b *resumedBody) wrongBytes() error {
 // after a backoff. There is none when the backoffs are used up or the client has
 // gone.
 func (b *resumedBody) mayTryAgain() bool {
-	if b.tried < len(b.exchange.route.targets) {
+	if b.tried < len(b.exchange.route.Targets) {
 		return b.req.Context().Err() == nil
 	}
 	waits := backoffs()
@@ -230,7 +230,7 @@ func (b *resumedBody) takeOver(resp *http.Response) error {
 	}
 	if err != nil {
 		_ = resp.Body.Close()
-		return fmt.Errorf("%s: cannot continue: %w", b.exchange.served.upstream.Host, err)
+		return fmt.Errorf("%s: cannot continue: %w", b.exchange.served.Host(), err)
 	}
 	if b.part.Total < 0 {
 		b.part.Total = got.Total

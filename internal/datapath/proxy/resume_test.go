@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -119,7 +120,7 @@ func TestBackoffEndsWithTheClient(t *testing.T) {
 	leave()
 	b := &resumedBody{
 		req:      (&http.Request{}).WithContext(ctx),
-		exchange: &exchange{route: route{targets: []*target{{}}}}, tried: 1, rounds: 4,
+		exchange: &exchange{route: routes.Route{Targets: []*routes.Target{{}}}}, tried: 1, rounds: 4,
 	}
 	if begin := time.Now(); b.mayTryAgain() || time.Since(begin) > 2*time.Second {
 		t.Errorf("waited %s for nobody", time.Since(begin))
@@ -205,7 +206,7 @@ func TestOtherBytesAreNotJoined(t *testing.T) {
 		if tc.header != "" {
 			resp.Header.Set("Content-Range", tc.header)
 		}
-		b := &resumedBody{part: tc.wanted, exchange: &exchange{served: &target{}}}
+		b := &resumedBody{part: tc.wanted, exchange: &exchange{served: &routes.Target{}}}
 		if err := b.takeOver(resp); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", tc.name, err)
 		}

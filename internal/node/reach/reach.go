@@ -16,7 +16,7 @@ import (
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/datapath/judge"
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/datapath/transport"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/report"
@@ -56,7 +56,7 @@ const deadAgain = time.Minute
 // New makes a Checker. Before a new target is asked, it waits for a random part
 // of jitter, so that not all nodes ask at once.
 func New(interval, jitter time.Duration) *Checker {
-	return &Checker{interval: interval, jitter: jitter, now: time.Now, ping: ping, prove: proxy.Prove, again: proxy.ProveAgain, known: map[string]answer{}}
+	return &Checker{interval: interval, jitter: jitter, now: time.Now, ping: ping, prove: routes.Prove, again: routes.ProveAgain, known: map[string]answer{}}
 }
 
 // Fails adds to what was reported of the target that pulls from it fail, as the data
@@ -80,7 +80,7 @@ func (c *Checker) Check(ctx context.Context, r *report.Report, l layout.Layout) 
 		if a.err != nil {
 			status.Message = report.Brief(a.err)
 			if a.target {
-				ok = proxy.Stands(l, a.err)
+				ok = routes.Stands(l, a.err)
 				status.Failing = l.Active == l.Target && judge.Of(a.err).Refusal()
 				r.Problemf("target %s: %s", a.registry, status.Message)
 			}
@@ -165,7 +165,7 @@ func targetKey(l layout.Layout) string {
 	if l.Probe == "" {
 		return keyOf(l.Target)
 	}
-	return keyOf(l.Target) + "\n" + proxy.ProofOf(l)
+	return keyOf(l.Target) + "\n" + routes.ProofOf(l)
 }
 
 // keyOf tells registries apart. Credentials do not count.

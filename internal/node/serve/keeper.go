@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -20,7 +20,7 @@ import (
 // layout can pull, a node without a layout cannot.
 type keeper struct {
 	state   handoff.StateDir
-	table   *proxy.Table
+	table   *routes.Table
 	retired *retirement
 	log     *slog.Logger
 
@@ -43,7 +43,7 @@ type forgetOrder struct {
 
 // newKeeper starts from what is on disk. A file that cannot be read counts as
 // none: the API server may still have the layout.
-func newKeeper(folder handoff.StateDir, table *proxy.Table, log *slog.Logger) *keeper {
+func newKeeper(folder handoff.StateDir, table *routes.Table, log *slog.Logger) *keeper {
 	k := &keeper{state: folder, table: table, log: log, changed: make(chan struct{})}
 	k.retired = newRetirement(folder, k.route, log)
 	k.status.Revision = 1
@@ -130,7 +130,7 @@ func (k *keeper) missing(found bool) string {
 // take serves a higher generation. It is saved first, so that what was served
 // last is on disk after a reboot at any moment.
 func (k *keeper) take(l layout.Layout, published []byte) error {
-	trial := proxy.NewTable(nil)
+	trial := routes.NewTable(nil)
 	defer trial.Close()
 	if err := trial.Swap(l); err != nil {
 		k.note(false, "the published layout is kept out: "+err.Error())

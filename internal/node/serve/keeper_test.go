@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -52,7 +53,7 @@ func open(t testing.TB, dir string) handoff.StateDir {
 
 func keeperIn(t testing.TB, dir string) *keeper {
 	t.Helper()
-	table := proxy.NewTable(nil)
+	table := routes.NewTable(nil)
 	t.Cleanup(table.Close)
 	return newKeeper(open(t, dir), table, slog.New(slog.DiscardHandler))
 }
@@ -239,7 +240,7 @@ func TestStateIsClosedToOthers(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	folder := open(t, dir)
-	k := newKeeper(folder, proxy.NewTable(nil), slog.New(slog.DiscardHandler))
+	k := newKeeper(folder, routes.NewTable(nil), slog.New(slog.DiscardHandler))
 	if err := k.offer(encode(t, published(1, registryAt("a.example.com", "pw"))), true); err != nil {
 		t.Fatal(err)
 	}

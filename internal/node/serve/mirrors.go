@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/node/handoff"
 )
 
@@ -12,13 +12,13 @@ import (
 // saved them. If they cannot be used, the last good ones stay.
 type mirrors struct {
 	state handoff.StateDir
-	table *proxy.Table
+	table *routes.Table
 	log   *slog.Logger
 }
 
 // newMirrors starts from what is on disk, so that users are served before the API
 // server or the other half is there.
-func newMirrors(folder handoff.StateDir, table *proxy.Table, log *slog.Logger) *mirrors {
+func newMirrors(folder handoff.StateDir, table *routes.Table, log *slog.Logger) *mirrors {
 	m := &mirrors{state: folder, table: table, log: log}
 	if err := m.load(); err != nil {
 		log.Error("users' mirrors are not served", "err", err)

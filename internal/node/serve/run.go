@@ -13,6 +13,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/node/watchdog"
 )
@@ -48,7 +49,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("reach the API server: %w", err)
 	}
-	var table *proxy.Table
+	var table *routes.Table
 	gatherer, metrics, err := proxy.NewRegistry(func() int64 { return table.Generation() })
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	table = proxy.NewTable(metrics)
+	table = routes.NewTable(metrics)
 	defer table.Close()
 	keeper := newKeeper(folder, table, log)
 	keeper.retired.quiet = cmp.Or(cfg.Quiet, keeper.retired.quiet)

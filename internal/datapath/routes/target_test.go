@@ -1,4 +1,4 @@
-package proxy
+package routes
 
 import (
 	"net/http"
@@ -9,6 +9,11 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
+)
+
+const (
+	ns         = "ns=registry.d8-system.svc%3A5001"
+	someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )
 
 // TestAskedWhereTheRegistryIs: nothing answers at Docker Hub's name in image
@@ -31,7 +36,7 @@ func TestAskedWhereTheRegistryIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, reason := tg.rewrite(req, pull, layout.Fixed())
+		out, reason := tg.Request(req, pull, layout.Fixed())
 		if out == nil || out.URL.String() != c.want {
 			t.Errorf("%s/%s is asked by %v (%s), want %s", c.host, c.path, out, reason, c.want)
 		}
@@ -50,7 +55,7 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
-	tg := &target{upstream: upstream.Upstream{Host: "up.example.com", Scheme: upstream.HTTPS, Path: "team/a"}, paths: layoutMapping(upstream.Upstream{Path: "team/a"})}
+	tg := &Target{upstream: upstream.Upstream{Host: "up.example.com", Scheme: upstream.HTTPS, Path: "team/a"}, paths: layoutMapping(upstream.Upstream{Path: "team/a"})}
 	f.Fuzz(func(t *testing.T, path, query, host string) {
 		req := (&http.Request{Method: http.MethodGet, Host: host, Header: http.Header{}, URL: &url.URL{Path: path, RawQuery: query}}).WithContext(t.Context())
 		p, err := oci.Parse(req)
@@ -60,7 +65,7 @@ func FuzzParse(f *testing.F) {
 		if strings.ContainsAny(p.Host+p.Repository+p.Reference, "\x00\r\n %?#\\") || strings.Contains(p.Repository, "..") {
 			t.Fatalf("%+v", p)
 		}
-		out, _ := tg.rewrite(req, p, layout.Name{})
+		out, _ := tg.Request(req, p, layout.Name{})
 		if out == nil {
 			return
 		}

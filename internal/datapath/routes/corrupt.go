@@ -1,12 +1,12 @@
-package proxy
+package routes
 
 import (
 	"sync"
 	"time"
 )
 
-// corrupt remembers for which digests an upstream gave other bytes.
-type corrupt struct {
+// Corrupt remembers for which digests an upstream gave other bytes.
+type Corrupt struct {
 	mu    sync.Mutex
 	until map[string]time.Time
 }
@@ -18,7 +18,8 @@ const (
 	mostCorrupt = 256
 )
 
-func (c *corrupt) note(now time.Time, digest string) {
+// Note is that an upstream gave other bytes than this digest says.
+func (c *Corrupt) Note(now time.Time, digest string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.until == nil || len(c.until) >= mostCorrupt {
@@ -27,7 +28,8 @@ func (c *corrupt) note(now time.Time, digest string) {
 	c.until[digest] = now.Add(corruptFor)
 }
 
-func (c *corrupt) has(now time.Time, digest string) bool {
+// Has reports whether it did so a while ago.
+func (c *Corrupt) Has(now time.Time, digest string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	until, known := c.until[digest]

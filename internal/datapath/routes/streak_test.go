@@ -1,4 +1,4 @@
-package proxy
+package routes
 
 import (
 	"strings"
@@ -41,11 +41,11 @@ func TestStreak(t *testing.T) {
 		"and nobody asks any more":  {of(6, 15*time.Second, page), 11 * time.Minute, false},
 		"and kubelet asks by times": {of(6, 15*time.Second, page), 5 * time.Minute, true},
 	} {
-		var s streak
+		var s Streak
 		now := time.Now()
 		for i, a := range tc.attempts {
 			now = now.Add(a.after)
-			s.note(now, a.outcome, "read tcp 10.0.0.1:"+strings.Repeat("4", i%3+1)+"->10.0.0.2:443: reset\x1b[2J")
+			s.Note(now, a.outcome, "read tcp 10.0.0.1:"+strings.Repeat("4", i%3+1)+"->10.0.0.2:443: reset\x1b[2J")
 		}
 		got := s.failing(now.Add(tc.then))
 		if (got != "") != tc.want || strings.ContainsAny(got, "\x1b") || strings.Contains(got, "->") {

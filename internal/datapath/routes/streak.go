@@ -1,4 +1,4 @@
-package proxy
+package routes
 
 import (
 	"fmt"
@@ -19,9 +19,9 @@ const (
 	failingUntil    = 10 * time.Minute
 )
 
-// streak is what pulls from one upstream came to since the last that succeeded. It
-// decides nothing about pulls: health does.
-type streak struct {
+// Streak is what pulls from one upstream came to since the last that succeeded. It
+// decides nothing about pulls: Health does.
+type Streak struct {
 	mu          sync.Mutex
 	count       int
 	since, last time.Time
@@ -29,10 +29,10 @@ type streak struct {
 	reason      string
 }
 
-// note adds an attempt. An image that is not there, or a limit of the rate, says
+// Note adds an attempt. An image that is not there, or a limit of the rate, says
 // nothing about the registry. Nor does a refusal: many refuse what they do not have,
 // and every tenant may ask for that. Whether they refuse us at all, Prove finds out.
-func (s *streak) note(now time.Time, o judge.Outcome, reason string) {
+func (s *Streak) Note(now time.Time, o judge.Outcome, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch o {
@@ -52,7 +52,7 @@ func (s *streak) note(now time.Time, o judge.Outcome, reason string) {
 }
 
 // failing is why all pulls fail; empty when they do not, or it is not known.
-func (s *streak) failing(now time.Time) string {
+func (s *Streak) failing(now time.Time) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.count < failingAttempts || s.last.Sub(s.since) < failingFor || now.Sub(s.last) > failingUntil {
@@ -70,7 +70,7 @@ func (t *Table) Failing(u upstream.Upstream) string {
 	if known == nil {
 		return ""
 	}
-	if why := known.streak.failing(time.Now()); why != "" {
+	if why := known.Streak.failing(time.Now()); why != "" {
 		return fmt.Sprintf("pulls from it fail: %s", why)
 	}
 	return ""

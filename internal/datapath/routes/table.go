@@ -1,4 +1,4 @@
-package proxy
+package routes
 
 import (
 	"fmt"
@@ -12,38 +12,38 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
+// Metrics are told of hosts that are not routed to any more.
+type Metrics interface{ Forget(host string) }
+
 // Table is what the data path routes by: a layout and, on a node, the mirrors
 // that users set up there. Requests read an immutable snapshot; Swap and
 // SwapUsers replace it. What is known about an upstream (connections, tokens,
 // health) is kept by its ID and survives.
 type Table struct {
-	metrics  *Metrics
+	metrics  Metrics
 	snapshot atomic.Pointer[snapshot]
 
 	mu      sync.Mutex // one writer at a time
 	layout  layout.Layout
 	users   []upstream.UserHost
-	targets map[string]*target
+	targets map[string]*Target
 }
 
 type snapshot struct {
 	generation int64
-	hosts      map[string][]route // longest path first
-	users      map[string]route   // of a whole host
+	hosts      map[string][]Route // longest path first
+	users      map[string]Route   // of a whole host
 }
 
-// route is one name with its upstreams, in the order in which they are tried.
-type route struct {
-	name    layout.Name
-	targets []*target
+// Route is one name with its upstreams, in the order in which they are tried.
+type Route struct {
+	Name    layout.Name
+	Targets []*Target
 }
 
 // NewTable returns a table without routes. metrics may be nil.
-func NewTable(metrics *Metrics) *Table {
-	if metrics == nil {
-		metrics = newMetrics()
-	}
-	t := &Table{metrics: metrics, targets: map[string]*target{}}
+func NewTable(metrics Metrics) *Table {
+	t := &Table{metrics: metrics, targets: map[string]*Target{}}
 	t.snapshot.Store(&snapshot{})
 	return t
 }
@@ -76,14 +76,14 @@ func (t *Table) SwapUsers(users []upstream.UserHost) error {
 
 // build replaces the snapshot.
 func (t *Table) build(l layout.Layout, users []upstream.UserHost) error {
-	next := &snapshot{generation: l.Generation, hosts: map[string][]route{}, users: map[string]route{}}
-	used := pool{known: t.targets, used: map[string]*target{}}
+	next := &snapshot{generation: l.Generation, hosts: map[string][]Route{}, users: map[string]Route{}}
+	used := pool{known: t.targets, used: map[string]*Target{}}
 	for _, u := range users {
 		r, err := used.user(u)
 		if err != nil {
 			return fmt.Errorf("the user's host %s: %w", u.Name, err)
 		}
-		if len(r.targets) > 0 {
+		if len(r.Targets) > 0 {
 			next.users[u.Name] = r
 		}
 	}
@@ -94,12 +94,12 @@ func (t *Table) build(l layout.Layout, users []upstream.UserHost) error {
 		}
 		host := strings.ToLower(r.Name.Host)
 		if user, ok := next.users[host]; ok && host != layout.Fixed().Host {
-			found.targets = slices.Concat(user.targets, found.targets)
+			found.Targets = slices.Concat(user.Targets, found.Targets)
 		}
 		next.hosts[host] = append(next.hosts[host], found)
 	}
 	for _, routes := range next.hosts {
-		slices.SortStableFunc(routes, func(a, b route) int { return len(b.name.Path) - len(a.name.Path) })
+		slices.SortStableFunc(routes, func(a, b Route) int { return len(b.Name.Path) - len(a.Name.Path) })
 	}
 	t.snapshot.Store(next)
 	t.retire(used.used)
@@ -107,38 +107,38 @@ func (t *Table) build(l layout.Layout, users []upstream.UserHost) error {
 }
 
 // pool hands out targets: the ones that are known, and new ones.
-type pool struct{ known, used map[string]*target }
+type pool struct{ known, used map[string]*Target }
 
-func (p pool) route(r layout.Route) (route, error) {
+func (p pool) route(r layout.Route) (Route, error) {
 	if len(r.Upstreams) == 0 {
-		return route{}, fmt.Errorf("no upstream")
+		return Route{}, fmt.Errorf("no upstream")
 	}
-	found := route{name: r.Name}
+	found := Route{Name: r.Name}
 	for _, u := range r.Upstreams {
-		tg, err := p.get(u.ID(), func() (*target, error) { return newTarget(u) })
+		tg, err := p.get(u.ID(), func() (*Target, error) { return newTarget(u) })
 		if err != nil {
-			return route{}, fmt.Errorf("upstream %s: %w", u, err)
+			return Route{}, fmt.Errorf("upstream %s: %w", u, err)
 		}
-		found.targets = append(found.targets, tg)
+		found.Targets = append(found.Targets, tg)
 	}
 	return found, nil
 }
 
-func (p pool) user(u upstream.UserHost) (route, error) {
-	found := route{name: layout.Name{Host: u.Name}}
+func (p pool) user(u upstream.UserHost) (Route, error) {
+	found := Route{Name: layout.Name{Host: u.Name}}
 	for _, m := range u.Mirrors {
-		tg, err := p.get(m.ID(), func() (*target, error) { return newMirrorTarget(m) })
+		tg, err := p.get(m.ID(), func() (*Target, error) { return newMirrorTarget(m) })
 		if err != nil {
-			return route{}, fmt.Errorf("mirror %s: %w", m, err)
+			return Route{}, fmt.Errorf("mirror %s: %w", m, err)
 		}
-		if !slices.Contains(found.targets, tg) {
-			found.targets = append(found.targets, tg)
+		if !slices.Contains(found.Targets, tg) {
+			found.Targets = append(found.Targets, tg)
 		}
 	}
 	return found, nil
 }
 
-func (p pool) get(id string, create func() (*target, error)) (*target, error) {
+func (p pool) get(id string, create func() (*Target, error)) (*Target, error) {
 	if tg, ok := p.used[id]; ok {
 		return tg, nil
 	}
@@ -155,16 +155,16 @@ func (p pool) get(id string, create func() (*target, error)) (*target, error) {
 
 // retire drops the targets that are not used any more. Their requests in flight
 // end normally; connections close as they become idle.
-func (t *Table) retire(used map[string]*target) {
+func (t *Table) retire(used map[string]*Target) {
 	hosts := map[string]bool{}
 	for tg := range maps.Values(used) {
 		hosts[tg.upstream.Host] = true
 	}
 	for id, tg := range t.targets {
 		if used[id] == nil {
-			tg.transport.CloseIdleConnections()
-			if !hosts[tg.upstream.Host] {
-				t.metrics.forget(tg.upstream.Host)
+			tg.Transport.CloseIdleConnections()
+			if t.metrics != nil && !hosts[tg.upstream.Host] {
+				t.metrics.Forget(tg.upstream.Host)
 			}
 		}
 	}
@@ -180,34 +180,34 @@ func (t *Table) Close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.snapshot.Store(&snapshot{})
-	t.retire(map[string]*target{})
+	t.retire(map[string]*Target{})
 }
 
 // Match is the routed name that a pull falls under, by the host and repository
 // that Parse found.
 func (t *Table) Match(host, repository string) (layout.Name, bool) {
-	r, ok := t.lookup(host, repository)
-	return r.name, ok
+	r, ok := t.Lookup(host, repository)
+	return r.Name, ok
 }
 
-// lookup finds the route of a repository: the longest path that is a prefix of
+// Lookup finds the route of a repository: the longest path that is a prefix of
 // it on a path boundary, then what users set up for the host, or for every
 // host that has no directory of its own: those of the layout have ours.
-func (t *Table) lookup(host, repository string) (route, bool) {
+func (t *Table) Lookup(host, repository string) (Route, bool) {
 	now := t.snapshot.Load()
 	for _, r := range now.hosts[host] {
-		if r.name.Holds(host, repository) {
+		if r.Name.Holds(host, repository) {
 			return r, true
 		}
 	}
 	if host == layout.Fixed().Host {
-		return route{}, false
+		return Route{}, false
 	}
 	if r, ok := now.users[host]; ok {
 		return r, true
 	}
 	if len(now.hosts[host]) > 0 {
-		return route{}, false
+		return Route{}, false
 	}
 	r, ok := now.users[upstream.DefaultHost]
 	return r, ok

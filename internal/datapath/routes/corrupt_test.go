@@ -1,4 +1,4 @@
-package proxy
+package routes
 
 import (
 	"strconv"
@@ -8,13 +8,13 @@ import (
 
 func TestCorruptIsBoundedAndForgotten(t *testing.T) {
 	t.Parallel()
-	var c corrupt
+	var c Corrupt
 	now := time.Now()
 	for i := range 10 * mostCorrupt {
-		c.note(now, strconv.Itoa(i))
+		c.Note(now, strconv.Itoa(i))
 	}
 	last := strconv.Itoa(10*mostCorrupt - 1)
-	if len(c.until) > mostCorrupt || !c.has(now.Add(corruptFor-1), last) || c.has(now.Add(corruptFor), last) || c.has(now, last) {
+	if len(c.until) > mostCorrupt || !c.Has(now.Add(corruptFor-1), last) || c.Has(now.Add(corruptFor), last) || c.Has(now, last) {
 		t.Errorf("%d are remembered", len(c.until))
 	}
 }

@@ -1,0 +1,91 @@
+package routes
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/regauth"
+	"github.com/d8-registry/registry/internal/datapath/transport"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// Transport is how an upstream is reached: a transport.Transport, but in some tests.
+type Transport interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
+// Target is one upstream with what is known about it.
+type Target struct {
+	Transport Transport
+	Health    Health
+	Streak    Streak
+	Corrupt   Corrupt
+
+	upstream upstream.Upstream
+	paths    pathMapping
+}
+
+func newTarget(u upstream.Upstream) (*Target, error) {
+	reached, err := transport.New(u)
+	if err != nil {
+		return nil, err
+	}
+	return &Target{upstream: u, paths: layoutMapping(u), Transport: reached}, nil
+}
+
+func newMirrorTarget(m upstream.Mirror) (*Target, error) {
+	mapped, err := mirrorMapping(m)
+	if err != nil {
+		return nil, err
+	}
+	reached, err := transport.ForMirror(m)
+	if err != nil {
+		return nil, err
+	}
+	return &Target{upstream: m.Upstream, paths: mapped, Transport: reached}, nil
+}
+
+// Host is the name of the upstream's server, for logs and metrics.
+func (t *Target) Host() string { return t.upstream.Host }
+
+// Allows reports whether the upstream may be asked this.
+func (t *Target) Allows(pull oci.Pull) bool { return t.paths.allows(pull) }
+
+// Repository is how the upstream calls a repository of a name; ok is false when it has none.
+func (t *Target) Repository(name layout.Name, repository string) (string, bool) {
+	return t.paths.repositoryAt(name, repository)
+}
+
+// Request is the client's request as this upstream understands it. It is nil,
+// with a reason, if the upstream cannot have such a thing.
+func (t *Target) Request(req *http.Request, pull oci.Pull, name layout.Name) (out *http.Request, reason string) {
+	if !t.Allows(pull) {
+		return nil, "it may not be asked for this"
+	}
+	repository, ok := t.Repository(name, pull.Repository)
+	if !ok {
+		return nil, "no repository for this name"
+	}
+	ctx := regauth.WithRepository(req.Context(), t.paths.named(repository))
+	if pull.ByDigest() && pull.Kind != oci.KindReferrers { // a list is no content of a digest
+		ctx = transport.WithDigest(ctx)
+	}
+	out = req.WithContext(ctx) // whoever changes the header copies it
+	out.URL = t.upstream.Origin()
+	out.URL.Path, out.URL.RawQuery = t.paths.root+pull.Path(repository), t.query(pull)
+	out.Host = ""
+	return out, ""
+}
+
+// query tells a user's mirror, as containerd does, which registry is meant: one
+// mirror may serve many.
+func (t *Target) query(pull oci.Pull) string {
+	if !t.paths.mirror || !pull.Namespaced || t.upstream.Host == pull.Host {
+		return pull.Query
+	}
+	return strings.TrimPrefix(pull.Query+"&ns="+url.QueryEscape(pull.Host), "&")
+}
