@@ -16,7 +16,7 @@ import (
 )
 
 // This table is what an upstream's answer means, and what the data path does then
-// (failover and failures in package proxy; a test there has a registry for each row).
+// (failover and failures in package fetch; a test of package proxy has a registry for each row).
 //
 //	it answers                     outcome            another is asked        the client gets
 //	200, 206                       relayed            no                      that answer

@@ -45,7 +45,7 @@ func BenchmarkBlob(b *testing.B) {
 			b.SetBytes(size)
 			before := cpuTime(b)
 			for b.Loop() {
-				fetch(b, client, server.URL+path)
+				download(b, client, server.URL+path)
 			}
 			b.ReportMetric((cpuTime(b)-before).Seconds()/(float64(b.N)*size/(1<<30)), "cpu-s/GiB")
 		})
@@ -76,7 +76,7 @@ func BenchmarkManifest(b *testing.B) {
 	server := benchServer(b, up.Listener.Addr().String(), "x")
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			fetch(b, client, server.URL+manifestPath)
+			download(b, client, server.URL+manifestPath)
 		}
 	})
 }
@@ -101,7 +101,7 @@ func benchServer(b *testing.B, upstreamHost string, paths ...string) *httptest.S
 	return server
 }
 
-func fetch(b *testing.B, client *http.Transport, url string) {
+func download(b *testing.B, client *http.Transport, url string) {
 	req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		b.Fatal(err)

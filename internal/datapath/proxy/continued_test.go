@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,7 +11,7 @@ import (
 
 	"github.com/d8-registry/registry/test/harness/testregistry"
 
-	"github.com/d8-registry/registry/internal/datapath/answer"
+	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/routes"
 )
@@ -75,7 +74,7 @@ func TestASlowClientIsNoDeadUpstream(t *testing.T) {
 		s := start(t, Config{Stall: 500 * time.Millisecond, Probe: time.Hour}, a.Upstream("team/a"), b.Upstream("team/b"))
 		a.SetFaults(testregistry.Faults{CutAfter: 100_000, Times: 1})
 		digest, content := blob(t, img)
-		x := &exchange{record: &record{}}
+		x := &fetch.Exchange{Record: &fetch.Record{}}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+blobPath(digest), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -84,11 +83,11 @@ func TestASlowClientIsNoDeadUpstream(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x.route, _ = s.table.Lookup(fixedHost, pull.Repository)
-		x.pull = pull
-		x.pull.Host = fixedHost
-		path := resume{next: failover{budget: 8 * time.Second, stall: 500 * time.Millisecond, probe: time.Hour, metrics: s.metrics, checker: &answer.Checker{}}, pool: &buffers{}}
-		resp, err := path.RoundTrip(req.WithContext(context.WithValue(req.Context(), exchangeKey{}, x)))
+		x.Route, _ = s.table.Lookup(fixedHost, pull.Repository)
+		x.Pull = pull
+		x.Pull.Host = fixedHost
+		path := fetch.New(fetch.Config{Budget: 8 * time.Second, Stall: 500 * time.Millisecond, Probe: time.Hour, Metrics: s.metrics, Buffers: &buffers{}})
+		resp, err := path.RoundTrip(req.WithContext(fetch.With(req.Context(), x)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +103,7 @@ func TestASlowClientIsNoDeadUpstream(t *testing.T) {
 		if err != nil || !bytes.Equal(append(some, rest...), content) {
 			t.Fatalf("%d bytes, %v", len(rest), err)
 		}
-		if dead := x.route.Targets[0].Health.Ask(time.Now(), time.Hour) != routes.Healthy; dead == slow {
+		if dead := x.Route.Targets[0].Health.Ask(time.Now(), time.Hour) != routes.Healthy; dead == slow {
 			t.Errorf("slow client: %v; the upstream counts as dead: %v", slow, dead)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/answer"
+	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/foreign"
@@ -47,7 +48,9 @@ func TestAccessLogLevels(t *testing.T) {
 
 // TestNoLogIsNoCost: nothing is put together for a line that nobody reads.
 func TestNoLogIsNoCost(t *testing.T) { // alone: it counts what the process allocates
-	rec := &record{status: statusClientGone, pull: oci.Pull{Kind: oci.KindManifests}, err: io.EOF}
+	rec := &record{
+		status: statusClientGone, exchange: fetch.Exchange{Pull: oci.Pull{Kind: oci.KindManifests}}, fetched: fetch.Record{Err: io.EOF},
+	}
 	req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 	log := foreign.NewLog(io.Discard, slog.LevelInfo)
 	if n := testing.AllocsPerRun(100, func() { rec.log(log, req) }); n != 0 {

@@ -1,10 +1,14 @@
 // Package proxy owns the data path: from a client's pull to the upstream that
 // serves it and back.
 //
-// New reads top to bottom as a request travels: logged, mux, routed, ReverseProxy,
-// resume, failover, and per upstream redirected, authorized, http.Transport. A
-// Table holds names × upstreams as an immutable snapshot that Swap replaces
-// under running requests.
+// New reads top to bottom as a request travels, one package below the other:
+//
+//	proxy      logged, mux, routed, ReverseProxy: what a client sends and gets
+//	fetch      resume, failover: one pull from the upstreams of its route
+//	routes     names × upstreams, and what is known of each
+//	answer     whether an answer is what was asked for
+//	transport  redirected, authorized, http.Transport: how one upstream is reached
+//	oci        the words of a pull: names, digests, headers, links, errors
 //
 // Three rules hold everywhere. The client's credentials never reach an upstream
 // and an upstream's never a client: headers are allow-lists in both
@@ -13,5 +17,5 @@
 // them. What an upstream's answer means, 429 included, is decided in package judge.
 //
 // The package knows nothing of Kubernetes, writes nothing to disk and
-// authenticates nobody: wrap New for that. Start at New, then Table.Swap.
+// authenticates nobody: wrap New for that. Start at New, then routes.Table.Swap.
 package proxy

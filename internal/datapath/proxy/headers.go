@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 
+	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 )
@@ -22,20 +23,20 @@ func keepOnlyPullHeaders(p *httputil.ProxyRequest) {
 // keepOnlyPullResponse makes the answer that clients get, with the names that
 // they know.
 func keepOnlyPullResponse(resp *http.Response) error {
-	x := exchangeFrom(resp.Request.Context())
-	links, _ := oci.Links(resp, x.pull)
+	x := fetch.From(resp.Request.Context())
+	links, _ := oci.Links(resp, x.Pull)
 	resp.Header = oci.KeepResponse(resp.Header)
 	resp.Header.Set("Docker-Distribution-API-Version", "registry/2.0")
 	for _, link := range links {
 		resp.Header.Add("Link", link)
 	}
-	theirs, _ := x.served.Repository(x.route.Name, x.pull.Repository)
+	theirs, _ := x.Served.Repository(x.Route.Name, x.Pull.Repository)
 	if resp.StatusCode >= http.StatusBadRequest {
-		replaceErrorBody(resp, theirs, x.pull)
+		replaceErrorBody(resp, theirs, x.Pull)
 		return nil
 	}
-	if x.pull.Kind == oci.KindTags && resp.StatusCode == http.StatusOK && resp.Request.Method != http.MethodHead {
-		return replaceTagsName(resp, x.pull.Repository)
+	if x.Pull.Kind == oci.KindTags && resp.StatusCode == http.StatusOK && resp.Request.Method != http.MethodHead {
+		return replaceTagsName(resp, x.Pull.Repository)
 	}
 	return nil
 }

@@ -2,11 +2,12 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
-	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 )
 
@@ -16,23 +17,12 @@ const statusClientGone = 499
 // record is what is known of a request when it ends. Only the goroutine that
 // serves the request touches it.
 type record struct {
-	pull     oci.Pull
-	upstream string // host that served
-	attempts int
-	resumed  int
+	exchange fetch.Exchange
+	fetched  fetch.Record
 	status   int
 	bytes    int64
 	started  time.Time
 	header   time.Duration // until the header was sent
-	err      error
-}
-
-// recordFrom never returns nil.
-func recordFrom(ctx context.Context) *record {
-	if x := exchangeFrom(ctx); x != nil {
-		return x.record
-	}
-	return &record{}
 }
 
 // logged writes the access log and the metrics, also of requests whose body
@@ -40,14 +30,17 @@ func recordFrom(ctx context.Context) *record {
 func logged(log *slog.Logger, metrics *Metrics, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &record{started: time.Now()}
-		x := &exchange{record: rec} // one context for all that is below
+		rec.exchange.Record = &rec.fetched
 		metrics.inFlight.Inc()
 		defer func() {
 			metrics.inFlight.Dec()
+			if rec.status == 0 && errors.Is(r.Context().Err(), context.Canceled) {
+				rec.status = statusClientGone
+			}
 			metrics.request(rec)
 			rec.log(log, r)
 		}()
-		next.ServeHTTP(&countingWriter{ResponseWriter: w, record: rec}, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+		next.ServeHTTP(&countingWriter{ResponseWriter: w, record: rec}, r.WithContext(fetch.With(r.Context(), &rec.exchange)))
 	})
 }
 
@@ -55,11 +48,11 @@ func logged(log *slog.Logger, metrics *Metrics, next http.Handler) http.Handler 
 // ask for it. Each line would be a cost of a small request, and nobody reads them all.
 func (rec *record) level() slog.Level {
 	switch {
-	case rec.status == statusClientGone, rec.pull.Kind == "":
+	case rec.status == statusClientGone, rec.exchange.Pull.Kind == "":
 		return slog.LevelDebug // the client's own doing; pings and what was not understood
-	case rec.status == http.StatusNotFound && rec.attempts == 0:
+	case rec.status == http.StatusNotFound && rec.fetched.Attempts == 0:
 		return slog.LevelDebug // a name of somebody else, whose own registry containerd asks next
-	case rec.status >= http.StatusBadRequest, rec.err != nil:
+	case rec.status >= http.StatusBadRequest, rec.fetched.Err != nil:
 		return slog.LevelWarn
 	default:
 		return slog.LevelDebug
@@ -75,17 +68,17 @@ func (rec *record) log(log *slog.Logger, r *http.Request) {
 	}
 	attrs := []slog.Attr{
 		slog.String("method", r.Method), slog.Int("status", rec.status),
-		slog.String("name", rec.pull.Host), slog.String("repo", rec.pull.Repository),
-		slog.String("kind", string(rec.pull.Kind)), slog.String("ref", rec.pull.Reference),
+		slog.String("name", rec.exchange.Pull.Host), slog.String("repo", rec.exchange.Pull.Repository),
+		slog.String("kind", string(rec.exchange.Pull.Kind)), slog.String("ref", rec.exchange.Pull.Reference),
 		slog.Int64("bytes", rec.bytes), slog.Duration("took", time.Since(rec.started).Round(time.Microsecond)),
-		slog.String("upstream", rec.upstream), slog.Int("attempts", rec.attempts), slog.Int("resumed", rec.resumed),
+		slog.String("upstream", rec.fetched.Upstream), slog.Int("attempts", rec.fetched.Attempts), slog.Int("resumed", rec.fetched.Resumed),
 		slog.String("client", r.RemoteAddr),
 	}
 	if user, ok := regauth.UserFrom(r.Context()); ok {
 		attrs = append(attrs, slog.String("user", user.Name))
 	}
-	if rec.err != nil {
-		attrs = append(attrs, slog.String("err", rec.err.Error()))
+	if rec.fetched.Err != nil {
+		attrs = append(attrs, slog.String("err", rec.fetched.Err.Error()))
 	}
 	log.LogAttrs(r.Context(), level, "pull", attrs...)
 }

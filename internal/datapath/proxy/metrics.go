@@ -76,7 +76,7 @@ func newMetrics() *Metrics {
 }
 
 func (m *Metrics) request(rec *record) {
-	kind := string(rec.pull.Kind)
+	kind := string(rec.exchange.Pull.Kind)
 	if kind == "" {
 		kind = "other"
 	}
@@ -85,11 +85,13 @@ func (m *Metrics) request(rec *record) {
 	m.bytes.WithLabelValues(kind).Add(float64(rec.bytes))
 }
 
-func (m *Metrics) attempt(host string, o judge.Outcome) {
+// Attempt counts a request to an upstream.
+func (m *Metrics) Attempt(host string, o judge.Outcome) {
 	m.attempts.WithLabelValues(host, string(o)).Inc()
 }
 
-func (m *Metrics) resumed() { m.resumes.Inc() }
+// Resumed counts a body that broke.
+func (m *Metrics) Resumed() { m.resumes.Inc() }
 
 // Forget drops the series of an upstream that is not routed to any more.
 func (m *Metrics) Forget(host string) {

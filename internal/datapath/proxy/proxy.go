@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"cmp"
-	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -10,18 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/d8-registry/registry/internal/datapath/answer"
+	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/routes"
-)
-
-// The header comes within 20 s: some clients give up after 30 s. A body that is
-// silent for 10 s counts as stalled.
-const (
-	DefaultBudget = 18 * time.Second
-	DefaultStall  = 10 * time.Second
-	// DefaultProbe is how long an upstream that did not answer in time is asked last.
-	DefaultProbe = 10 * time.Second
 )
 
 // Config is what differs between the programs that use the data path. The zero
@@ -36,13 +25,13 @@ type Config struct {
 	// in several ways. Empty means that such requests are answered 404.
 	DefaultHost string
 	// Budget is how long a request may take to its first header, over tokens,
-	// redirects and all upstreams together. 0 means DefaultBudget.
+	// redirects and all upstreams together. 0 means fetch.DefaultBudget.
 	Budget time.Duration
 	// Stall is how long a body may be silent before it is continued from
-	// another upstream. 0 means DefaultStall.
+	// another upstream. 0 means fetch.DefaultStall.
 	Stall time.Duration
 	// Probe is how long an upstream that did not answer in time is asked last.
-	// 0 means DefaultProbe.
+	// 0 means fetch.DefaultProbe.
 	Probe time.Duration
 }
 
@@ -53,21 +42,20 @@ func (c Config) withDefaults() Config {
 	if c.Metrics == nil {
 		c.Metrics = newMetrics()
 	}
-	c.Budget, c.Stall, c.Probe = cmp.Or(c.Budget, DefaultBudget), cmp.Or(c.Stall, DefaultStall), cmp.Or(c.Probe, DefaultProbe)
 	return c
 }
 
 // New is the data path. Read it top to bottom: that is the order a request
-// meets each part. What is below failover belongs to one upstream, see
-// NewTransport.
+// meets each part. What is below fetch.New belongs to one pull, and what is below
+// routes.Target to one upstream.
 func New(table *routes.Table, cfg Config) http.Handler {
 	cfg = cfg.withDefaults()
 	pool := &buffers{}
 	forward := &httputil.ReverseProxy{
 		Rewrite: keepOnlyPullHeaders,
-		// resume is around failover: a body that breaks goes on from the next
-		// upstream.
-		Transport:      resume{next: failover{budget: cfg.Budget, stall: cfg.Stall, probe: cfg.Probe, metrics: cfg.Metrics, checker: &answer.Checker{}}, pool: pool},
+		Transport: fetch.New(fetch.Config{
+			Budget: cfg.Budget, Stall: cfg.Stall, Probe: cfg.Probe, Metrics: cfg.Metrics, Buffers: pool,
+		}),
 		ModifyResponse: keepOnlyPullResponse,
 		FlushInterval:  -1, // layers are streamed, never collected
 		BufferPool:     pool,
@@ -86,23 +74,23 @@ func New(table *routes.Table, cfg Config) http.Handler {
 // below.
 func routed(table *routes.Table, defaultHost string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := exchangeFrom(r.Context())
+		x := fetch.From(r.Context())
 		pull, err := oci.Parse(r)
 		if err != nil {
 			oci.Answer(w, r, err)
 			return
 		}
-		x.record.pull = pull
+		x.Pull = pull
 		route, ok := table.Lookup(pull.Host, pull.Repository)
 		if !ok && !pull.Namespaced && defaultHost != "" {
 			pull.Host = defaultHost
-			x.record.pull = pull
+			x.Pull = pull
 			route, ok = table.Lookup(pull.Host, pull.Repository)
 		}
 		if !ok && table.Generation() == 0 {
 			// Whether there is a route is not known yet: 503, which says nothing
 			// about the image.
-			w.Header().Set("Retry-After", strconv.Itoa(int(soon.Seconds())))
+			w.Header().Set("Retry-After", strconv.Itoa(int(fetch.Soon.Seconds())))
 			oci.WriteError(w, r, http.StatusServiceUnavailable, oci.CodeUnavailable, "no layout yet")
 			return
 		}
@@ -112,38 +100,9 @@ func routed(table *routes.Table, defaultHost string, next http.Handler) http.Han
 			oci.WriteError(w, r, http.StatusNotFound, oci.CodeNameUnknown, "no route for "+pull.Host+"/"+pull.Repository)
 			return
 		}
-		x.pull, x.route = pull, route
+		x.Route = route
 		next.ServeHTTP(w, r)
 	})
-}
-
-// exchange is one pull on its way: what is wanted and who may serve it.
-type exchange struct {
-	pull   oci.Pull
-	route  routes.Route
-	record *record
-	// served is the upstream whose answer is being read; broken is the one whose
-	// answer ended too early, which is tried last.
-	served, broken *routes.Target
-	proved         bool // the answer has the right digest
-}
-
-// others reports whether more than one upstream may be asked for the pull.
-func (x *exchange) others() bool {
-	may := 0
-	for _, t := range x.route.Targets {
-		if t.Allows(x.pull) {
-			may++
-		}
-	}
-	return may > 1
-}
-
-type exchangeKey struct{}
-
-func exchangeFrom(ctx context.Context) *exchange {
-	x, _ := ctx.Value(exchangeKey{}).(*exchange)
-	return x
 }
 
 func pong(w http.ResponseWriter, _ *http.Request) {

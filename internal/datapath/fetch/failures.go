@@ -1,13 +1,10 @@
-package proxy
+package fetch
 
 import (
 	"bytes"
 	"cmp"
-	"context"
-	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -54,16 +51,16 @@ func (all failures) decisive() judge.Outcome {
 
 // answer is what the client gets when no upstream served: the upstreams' own 404
 // or other 4xx if none said anything else, or an error that names each upstream.
-func (all failures) answer(req *http.Request, x *exchange) (*http.Response, error) {
+func (all failures) answer(req *http.Request, x *Exchange) (*http.Response, error) {
 	want := all.decisive()
 	if want != judge.NotFound && want != judge.Rejected {
-		return nil, &unservedError{failures: all}
+		return nil, &UnservedError{failures: all}
 	}
-	x.served = x.route.Targets[0]
+	x.Served = x.Route.Targets[0]
 	for _, f := range all {
 		if f.outcome == want && f.resp != nil {
-			x.served = f.target
-			x.record.upstream = f.target.Host()
+			x.Served = f.target
+			x.Record.Upstream = f.target.Host()
 			return f.resp, nil
 		}
 	}
@@ -74,66 +71,53 @@ func (all failures) answer(req *http.Request, x *exchange) (*http.Response, erro
 	}, nil
 }
 
-// unservedError says for each upstream why it did not serve.
-type unservedError struct{ failures failures }
+// UnservedError says for each upstream why it did not serve.
+type UnservedError struct{ failures failures }
 
-func (e *unservedError) Error() string {
+func (e *UnservedError) Error() string {
 	var parts []string
-	for _, f := range e.failures {
-		parts = append(parts, f.target.Host()+": "+f.reason)
+	for _, r := range e.Reasons() {
+		parts = append(parts, r.Upstream+": "+r.Reason)
 	}
 	return strings.Join(parts, "; ")
 }
 
-// soon is what the client waits for an upstream that fails and does not say how long:
-// less than a registry needs to start anew.
-const soon = 5 * time.Second
+// Reason is why one upstream did not serve.
+type Reason struct {
+	Upstream string `json:"upstream"` // its host
+	Reason   string `json:"reason"`
+}
 
-// wait is how long the client shall wait before it asks again: till the first upstream
+// Reasons are those of all upstreams that were asked.
+func (e *UnservedError) Reasons() []Reason {
+	reasons := make([]Reason, 0, len(e.failures))
+	for _, f := range e.failures {
+		reasons = append(reasons, Reason{f.target.Host(), f.reason})
+	}
+	return reasons
+}
+
+// Outcome is what the client is told; see the table in package judge.
+func (e *UnservedError) Outcome() judge.Outcome { return e.failures.decisive() }
+
+// Soon is what the client waits for an upstream that fails and does not say how long:
+// less than a registry needs to start anew.
+const Soon = 5 * time.Second
+
+// Wait is how long the client shall wait before it asks again: till the first upstream
 // may work again, and where all that could serve limit us till the last of them does.
-func (e *unservedError) wait(decisive judge.Outcome) time.Duration {
+func (e *UnservedError) Wait() time.Duration {
 	var longest, shortest time.Duration
 	for _, f := range e.failures {
 		switch {
 		case f.outcome == judge.RateLimited:
-			longest = max(longest, cmp.Or(f.wait, soon))
-		case f.outcome.Temporary() && (shortest == 0 || cmp.Or(f.wait, soon) < shortest):
-			shortest = cmp.Or(f.wait, soon)
+			longest = max(longest, cmp.Or(f.wait, Soon))
+		case f.outcome.Temporary() && (shortest == 0 || cmp.Or(f.wait, Soon) < shortest):
+			shortest = cmp.Or(f.wait, Soon)
 		}
 	}
-	if decisive.Temporary() {
+	if e.Outcome().Temporary() {
 		return shortest
 	}
 	return longest
-}
-
-// noUpstream answers when no upstream served, by the table in package judge. Never 401
-// or 403: those would blame the client.
-func noUpstream(w http.ResponseWriter, r *http.Request, err error) {
-	rec := recordFrom(r.Context())
-	rec.err = err
-	if errors.Is(r.Context().Err(), context.Canceled) {
-		rec.status = statusClientGone
-		return
-	}
-	status, code := http.StatusBadGateway, oci.CodeUnavailable
-	var detail []map[string]string
-	var unserved *unservedError
-	if errors.As(err, &unserved) {
-		decisive := unserved.failures.decisive()
-		if status = decisive.Status(); decisive == judge.RateLimited {
-			code = oci.CodeTooManyRequests
-		}
-		if wait := unserved.wait(decisive); wait > 0 {
-			w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-		}
-		for _, f := range unserved.failures {
-			detail = append(detail, map[string]string{"upstream": f.target.Host(), "reason": f.reason})
-		}
-	}
-	entry := oci.ErrorEntry{Code: code, Message: "no upstream could serve this: " + err.Error()}
-	if detail != nil { // in an interface it would be shown as null
-		entry.Detail = detail
-	}
-	oci.ErrorBody{Errors: []oci.ErrorEntry{entry}}.Write(w, r, status)
 }

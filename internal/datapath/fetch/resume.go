@@ -1,4 +1,4 @@
-package proxy
+package fetch
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httputil"
 	"strconv"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 // answer.Verified.
 type resume struct {
 	next failover
-	pool *buffers
+	pool httputil.BufferPool
 }
 
 func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -36,15 +37,15 @@ func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodGet {
 		return resp, nil
 	}
-	x := exchangeFrom(req.Context())
-	digest, known := x.pull.DigestOf(resp)
+	x := From(req.Context())
+	digest, known := x.Pull.DigestOf(resp)
 	part, ok := judge.PartOf(resp)
 	if !known || !ok {
 		return resp, nil
 	}
 	resumed := &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: resp.Body, part: part, piece: part.End}
 	resp.Body = resumed
-	if x.pull.Kind == oci.KindBlobs && resp.StatusCode == http.StatusOK && !x.proved && x.others() {
+	if x.Pull.Kind == oci.KindBlobs && resp.StatusCode == http.StatusOK && !x.proved && x.others() {
 		resp.Body = answer.Verified(resumed, part.End, digest, r.pool, resumed.wrongBytes)
 	}
 	return resp, nil
@@ -59,9 +60,9 @@ func backoffs() []time.Duration {
 
 // pinned is the exchange for the rest of a pull: the same, but by digest also
 // if the client asked for a tag.
-func pinned(x *exchange, digest string) *exchange {
+func pinned(x *Exchange, digest string) *Exchange {
 	rest := *x
-	rest.pull.Reference = digest
+	rest.Pull.Reference = digest
 	return &rest
 }
 
@@ -69,7 +70,7 @@ func pinned(x *exchange, digest string) *exchange {
 type resumedBody struct {
 	next     failover
 	req      *http.Request
-	exchange *exchange
+	exchange *Exchange
 	body     io.ReadCloser
 	part     judge.Part // what is still to come
 	piece    int64      // where the body of the moment ends, if it is whole; -1 when unknown
@@ -112,7 +113,7 @@ func (b *resumedBody) read(p []byte) (int, error) {
 			return 0, fmt.Errorf("client gone: %w", context.Cause(b.req.Context()))
 		}
 		if err := b.continueBody(err); err != nil {
-			b.exchange.record.err = err
+			b.exchange.Record.Err = err
 			return 0, err
 		}
 	}
@@ -128,23 +129,23 @@ func (b *resumedBody) continueBody(why error) error {
 	_ = b.body.Close() // it is broken already
 	b.body = http.NoBody
 	b.blame(why)
-	before := x.served
+	before := x.Served
 	var last error
 	for b.mayTryAgain() {
 		b.tried++
-		x.record.resumed++
-		b.next.metrics.resumed()
+		x.Record.Resumed++
+		b.next.metrics.Resumed()
 		resp, err := b.next.RoundTrip(b.remainingRequest())
 		if err != nil {
-			b.tried = max(b.tried, len(x.route.Targets)) // it has asked them all
+			b.tried = max(b.tried, len(x.Route.Targets)) // it has asked them all
 		} else if err = b.takeOver(resp); err == nil {
-			b.mixed = b.mixed || x.served != before
+			b.mixed = b.mixed || x.Served != before
 			return nil
 		}
 		last = err // not all: a long outage has many
-		x.broken = x.served
+		x.broken = x.Served
 	}
-	return fmt.Errorf("body of %s ended at byte %d: %w", x.pull.Reference, b.part.At, errors.Join(why, last))
+	return fmt.Errorf("body of %s ended at byte %d: %w", x.Pull.Reference, b.part.At, errors.Join(why, last))
 }
 
 // blame notes that the upstream broke the body, unless it is not to blame: it may
@@ -155,16 +156,16 @@ func (b *resumedBody) blame(why error) {
 	if errors.Is(why, io.EOF) && b.part.At == b.piece {
 		return
 	}
-	x.broken = x.served
+	x.broken = x.Served
 	if b.away < b.next.stall || errors.Is(why, errNoAnswer) {
-		x.served.Health.Failed(time.Now(), b.next.probe, x.pull.Kind == oci.KindBlobs)
+		x.Served.Health.Failed(time.Now(), b.next.probe, x.Pull.Kind == oci.KindBlobs)
 	}
 }
 
 // wrongBytes notes who gave a whole blob that has another digest.
 func (b *resumedBody) wrongBytes() error {
 	x := b.exchange
-	from, digest := x.served, x.pull.Reference
+	from, digest := x.Served, x.Pull.Reference
 	who := from.Host()
 	if b.mixed { // whose bytes are wrong is not known, and it may be the only one that has them
 		who = "several upstreams, at last " + who
@@ -173,7 +174,7 @@ func (b *resumedBody) wrongBytes() error {
 		b.next.note(from, judge.WrongDigest, "gave other bytes than their digest says")
 	}
 	err := fmt.Errorf("%s: the bytes of %s have another digest", who, digest)
-	x.record.err = err
+	x.Record.Err = err
 	return err
 }
 
@@ -182,7 +183,7 @@ func (b *resumedBody) wrongBytes() error {
 // after a backoff. There is none when the backoffs are used up or the client has
 // gone.
 func (b *resumedBody) mayTryAgain() bool {
-	if b.tried < len(b.exchange.route.Targets) {
+	if b.tried < len(b.exchange.Route.Targets) {
 		return b.req.Context().Err() == nil
 	}
 	waits := backoffs()
@@ -200,7 +201,7 @@ func (b *resumedBody) mayTryAgain() bool {
 
 // remainingRequest asks for the bytes that are missing.
 func (b *resumedBody) remainingRequest() *http.Request {
-	req := b.req.Clone(context.WithValue(b.req.Context(), exchangeKey{}, b.exchange))
+	req := b.req.Clone(With(b.req.Context(), b.exchange))
 	for _, name := range []string{"If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
 		req.Header.Del(name)
 	}
@@ -230,7 +231,7 @@ func (b *resumedBody) takeOver(resp *http.Response) error {
 	}
 	if err != nil {
 		_ = resp.Body.Close()
-		return fmt.Errorf("%s: cannot continue: %w", b.exchange.served.Host(), err)
+		return fmt.Errorf("%s: cannot continue: %w", b.exchange.Served.Host(), err)
 	}
 	if b.part.Total < 0 {
 		b.part.Total = got.Total

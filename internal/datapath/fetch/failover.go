@@ -1,4 +1,4 @@
-package proxy
+package fetch
 
 import (
 	"context"
@@ -24,7 +24,7 @@ const probeShare = 8
 // after 30 s, and 1.6 never does, so both need an answer in time.
 type failover struct {
 	budget, stall, probe time.Duration
-	metrics              *Metrics
+	metrics              Metrics
 	checker              *answer.Checker
 }
 
@@ -34,7 +34,7 @@ type try struct {
 }
 
 func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
-	x := exchangeFrom(req.Context())
+	x := From(req.Context())
 	deadline := time.Now().Add(f.budget)
 	var failed failures
 	tries := f.order(x)
@@ -44,11 +44,11 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 		if t.probed && i < len(tries)-1 {
 			limit = min(limit, f.budget/probeShare)
 		}
-		x.record.attempts++
+		x.Record.Attempts++
 		resp, failure := f.ask(req, x, t.target, limit)
 		if failure == nil {
-			x.served = t.target
-			x.record.upstream = t.target.Host()
+			x.Served = t.target
+			x.Record.Upstream = t.target.Host()
 			return resp, nil
 		}
 		if req.Context().Err() != nil {
@@ -63,14 +63,14 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 // order is the route's own, with those last that are unhealthy, after them the one that
 // just broke this very pull, and then those whose bytes were wrong a moment ago: one of
 // them may be right by now, and the only one that has them.
-func (f failover) order(x *exchange) []try {
-	if len(x.route.Targets) == 1 {
-		return []try{{target: x.route.Targets[0]}}
+func (f failover) order(x *Exchange) []try {
+	if len(x.Route.Targets) == 1 {
+		return []try{{target: x.Route.Targets[0]}}
 	}
 	now := time.Now()
 	var first, unwell, justBroken, corrupt []try
-	for _, t := range x.route.Targets {
-		if x.pull.Kind == oci.KindBlobs && t.Corrupt.Has(now, x.pull.Reference) {
+	for _, t := range x.Route.Targets {
+		if x.Pull.Kind == oci.KindBlobs && t.Corrupt.Has(now, x.Pull.Reference) {
 			corrupt = append(corrupt, try{target: t})
 			continue
 		}
@@ -90,9 +90,9 @@ func (f failover) order(x *exchange) []try {
 
 // ask sends the request to one upstream. The response that it returns is one
 // to relay, its body watched for silence.
-func (f failover) ask(req *http.Request, x *exchange, t *routes.Target, limit time.Duration) (*http.Response, *failure) {
+func (f failover) ask(req *http.Request, x *Exchange, t *routes.Target, limit time.Duration) (*http.Response, *failure) {
 	failure := &failure{target: t}
-	out, reason := t.Request(req, x.pull, x.route.Name)
+	out, reason := t.Request(req, x.Pull, x.Route.Name)
 	if out == nil {
 		failure.outcome, failure.reason = judge.NotFound, reason
 		return nil, failure
@@ -107,18 +107,18 @@ func (f failover) ask(req *http.Request, x *exchange, t *routes.Target, limit ti
 			failure.outcome, failure.reason = judge.OfError(err)
 			failure.wait = judge.WaitOf(err, time.Now())
 			if !failure.outcome.Reached() {
-				t.Health.Failed(time.Now(), f.probe, x.pull.IsLayer(req.Method))
+				t.Health.Failed(time.Now(), f.probe, x.Pull.IsLayer(req.Method))
 			}
 			f.note(t, failure.outcome, failure.reason)
 		}
 		return nil, failure
 	}
 	failure.outcome, failure.reason, x.proved = f.checker.Check(resp, answer.Asked{
-		Pull: x.pull, Sent: out.WithContext(p.ctx), Others: x.others(), Again: t.Transport, //nolint:contextcheck // p.ctx is req's, with a limit
+		Pull: x.Pull, Sent: out.WithContext(p.ctx), Others: x.others(), Again: t.Transport, //nolint:contextcheck // p.ctx is req's, with a limit
 	})
 	if failure.outcome == judge.Relayed {
 		if p.headerArrived() {
-			t.Health.Served(x.pull.IsLayer(req.Method))
+			t.Health.Served(x.Pull.IsLayer(req.Method))
 			f.note(t, judge.Relayed, "")
 			resp.Body = p.watch(resp.Body, f.stall)
 			return resp, nil
@@ -127,7 +127,7 @@ func (f failover) ask(req *http.Request, x *exchange, t *routes.Target, limit ti
 	}
 	if !failure.outcome.Reached() && req.Context().Err() == nil {
 		failure.reason = p.explain(errors.New(failure.reason)).Error()
-		t.Health.Failed(time.Now(), f.probe, x.pull.IsLayer(req.Method))
+		t.Health.Failed(time.Now(), f.probe, x.Pull.IsLayer(req.Method))
 	}
 	failure.keepAnswer(resp, out)
 	p.end()
@@ -139,5 +139,5 @@ func (f failover) ask(req *http.Request, x *exchange, t *routes.Target, limit ti
 
 func (f failover) note(t *routes.Target, o judge.Outcome, reason string) {
 	t.Streak.Note(time.Now(), o, reason)
-	f.metrics.attempt(t.Host(), o)
+	f.metrics.Attempt(t.Host(), o)
 }

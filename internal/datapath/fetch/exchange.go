@@ -1,0 +1,52 @@
+package fetch
+
+import (
+	"context"
+
+	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/routes"
+)
+
+// Exchange is one pull on its way: what is wanted, who may serve it, and who does. Only
+// the goroutine that serves the pull touches it.
+type Exchange struct {
+	Pull   oci.Pull
+	Route  routes.Route
+	Record *Record
+	Served *routes.Target // whose answer is being read
+
+	broken *routes.Target // whose answer ended too early; it is tried last
+	proved bool           // the answer has the right digest
+}
+
+// Record is what came of a pull.
+type Record struct {
+	Upstream string // host that served
+	Attempts int
+	Resumed  int
+	Err      error
+}
+
+// others reports whether more than one upstream may be asked for the pull.
+func (x *Exchange) others() bool {
+	may := 0
+	for _, t := range x.Route.Targets {
+		if t.Allows(x.Pull) {
+			may++
+		}
+	}
+	return may > 1
+}
+
+type exchangeKey struct{}
+
+// With is the context of the request for an exchange.
+func With(ctx context.Context, x *Exchange) context.Context {
+	return context.WithValue(ctx, exchangeKey{}, x)
+}
+
+// From is the exchange of a request; nil if there is none.
+func From(ctx context.Context) *Exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*Exchange)
+	return x
+}

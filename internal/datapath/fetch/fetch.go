@@ -1,0 +1,54 @@
+package fetch
+
+import (
+	"cmp"
+	"net/http"
+	"net/http/httputil"
+	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/answer"
+	"github.com/d8-registry/registry/internal/datapath/judge"
+)
+
+// The header comes within 20 s: some clients give up after 30 s. A body that is
+// silent for 10 s counts as stalled. For as long an upstream that did not answer in time
+// is asked last.
+const (
+	DefaultBudget = 18 * time.Second
+	DefaultStall  = 10 * time.Second
+	DefaultProbe  = 10 * time.Second
+)
+
+// Metrics count the requests to upstreams.
+type Metrics interface {
+	// Attempt is one request, and what became of it.
+	Attempt(host string, o judge.Outcome)
+	// Resumed is one body that broke and is continued, or tried to be.
+	Resumed()
+}
+
+// Config is what a fetch needs beside its exchange. Times that are 0 have their default.
+type Config struct {
+	// Budget is how long a pull may take to its first header, over tokens, redirects and
+	// all upstreams together.
+	Budget time.Duration
+	// Stall is how long a body may be silent before it is continued from another upstream.
+	Stall time.Duration
+	// Probe is how long an upstream that did not answer in time is asked last.
+	Probe   time.Duration
+	Metrics Metrics
+	// Buffers are what is kept in memory of bodies that are hashed.
+	Buffers httputil.BufferPool
+}
+
+// New answers requests that are the pull of an Exchange, see With. resume is around
+// failover: a body that breaks goes on from the next upstream.
+func New(cfg Config) http.RoundTripper {
+	return resume{pool: cfg.Buffers, next: failover{
+		budget:  cmp.Or(cfg.Budget, DefaultBudget),
+		stall:   cmp.Or(cfg.Stall, DefaultStall),
+		probe:   cmp.Or(cfg.Probe, DefaultProbe),
+		metrics: cfg.Metrics,
+		checker: &answer.Checker{},
+	}}
+}
