@@ -16,6 +16,20 @@ func sibling(path string) string {
 	return name
 }
 
+// dataPath is the order in which a pull meets the packages of the data path: each knows
+// only those after it.
+func dataPath() []string {
+	return []string{"gateway", "proxy", "fetch", "routes", "answer", "transport", "oci", "judge", "regauth"}
+}
+
+// upwards reports whether a package of the data path knows one that a pull meets before it.
+func upwards(from, to string) bool {
+	const wing = "internal/datapath/"
+	a := slices.Index(dataPath(), strings.TrimPrefix(from, wing))
+	b := slices.Index(dataPath(), strings.TrimPrefix(to, wing))
+	return b >= 0 && a > b
+}
+
 // forbidden says why a package may not import another, or "".
 func forbidden(from, to string) string {
 	a, b := sibling(from), sibling(to)
@@ -28,6 +42,8 @@ func forbidden(from, to string) string {
 		return "the control side and the node meet in layout and api"
 	case within(from, "internal/datapath") && (within(to, "internal/control") || within(to, "internal/node")):
 		return "the data path routes by layouts and nothing else"
+	case upwards(from, to):
+		return "the data path reads downwards"
 	case a == "" || b == "" || a == b || a == "controller":
 		return ""
 	case a == "cluster" && b != "excerpt", a == "excerpt", a == "switchover":
@@ -77,6 +93,11 @@ func TestForbidden(t *testing.T) {
 		{"internal/node/serve", "internal/datapath/proxy", false},
 		{"internal/datapath/proxy", "internal/node/handoff", true},
 		{"internal/datapath/gateway", "internal/control/state", true},
+		{"internal/datapath/proxy", "internal/datapath/fetch", false},
+		{"internal/datapath/fetch", "internal/datapath/proxy", true},
+		{"internal/datapath/transport", "internal/datapath/routes", true},
+		{"internal/datapath/transport", "internal/datapath/judge", false},
+		{"internal/datapath/regauth", "internal/datapath/transport", true},
 		{"internal/layout", "test/harness/cert", true},
 		{"cmd/registry-agent", "test/harness/cert", true},
 		{"test/rollout", "test/harness/cert", false},

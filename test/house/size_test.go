@@ -16,7 +16,7 @@ const (
 
 // whole are packages that are larger because they are one thing.
 func whole(folder string) bool {
-	return folder == "internal/control/switchover" || folder == "internal/datapath/proxy"
+	return folder == "internal/control/switchover"
 }
 
 func TestPackages(t *testing.T) {
