@@ -6,8 +6,9 @@ SHELL := bash
 
 PARTS   := $(CURDIR)/.parts/bin
 CLUSTER := etcd kube-apiserver kubectl registry containerd containerd-shim-runc-v2 ctr yq
-# What only tests run: the older containerds, and what it takes to run pods.
+# What only tests run: the older containerds, what it takes to run pods, and the OCI conformance suite.
 NODES   := containerd-1.7 containerd-1.6 runc pause kube-controller-manager kube-scheduler
+PULLS   := conformance
 # What the cluster of e2e runs besides, and tools that the documentation uses.
 E2E     := kubelet kube-proxy cni coredns nft tree helm
 PKG     ?= ./...
@@ -77,7 +78,7 @@ manifests: ## The chart as one YAML, dist/manifests.yaml: VALUES=file; PLATFORM=
 
 .PHONY: parts
 parts: ## Build the real components into .parts, once (about 40 min on 2 cores with empty Go caches)
-	@hack/parts.sh $(CLUSTER) $(NODES) helm gotestsum
+	@hack/parts.sh $(CLUSTER) $(NODES) $(PULLS) helm gotestsum
 
 .PHONY: cluster
 cluster:

@@ -67,6 +67,7 @@ nft|debian|$nft|nft||1
 tree|debian|tree=$tree|tree||1
 nginx|debian|$nginx|nginx||1
 pause|hack/parts/pause|.||-s -w|1
+conformance|hack/parts/conformance|github.com/opencontainers/distribution-spec/conformance||-s -w|1
 registry|hack/parts/distribution|github.com/distribution/distribution/v3/cmd/registry||-s -w|2
 helm|hack/parts/helm|helm.sh/helm/v4/cmd/helm||-s -w -X helm.sh/helm/v4/internal/version.version=$helm|2
 golangci-lint|tools|github.com/golangci/golangci-lint/v2/cmd/golangci-lint||-s -w|5
