@@ -41,6 +41,7 @@ func timeline() []step {
 		{"refused-in-direct", "what Direct refuses: uninstall, deletion, the legacy format", phaseToDirect, (*story).refusedInDirect},
 		{"direct-b", "Direct to Direct: another address, other credentials", phaseToB, (*story).directB},
 		{"a-off", "the registry of the installation is switched off for good", phaseWithoutA, (*story).switchAOff},
+		{"agent-hangs", "an agent that hangs is started anew", phaseWithoutA, (*story).agentHangs},
 		{"node-added", "a new node", phaseWithoutA, (*story).nodeAdded},
 		{"node-reimaged", "a node's disk is made anew", phaseWithoutA, (*story).nodeReimaged},
 		{"upgrade", "helm upgrade in Direct", phaseUpgraded, (*story).upgrade},

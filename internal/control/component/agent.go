@@ -37,6 +37,10 @@ func agent(cfg Config) Component {
 // than a restart of containerd by container node usually takes.
 const agentGrace int64 = 120
 
+// serveGrace is how long container serve may take to end after it has hung: containerd
+// waits ten seconds for it at each request meanwhile, and one that hangs drains nothing.
+const serveGrace int64 = 30
+
 // agentTemplate is the Pod of an agent. Container serve routes pulls and has no
 // rights; container node is root on the host and does not listen. Jitter is the
 // number of seconds over which all agents spread their first connections.
@@ -52,6 +56,7 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 		SecurityContext: lockedOnHost(),
 		Resources:       requests("25m", "40Mi"),
 	}
+	serve.LivenessProbe.TerminationGracePeriodSeconds = new(serveGrace)
 	// serve is not root. So root makes its folder before both start.
 	prepare := corev1.Container{
 		Name: "prepare", Image: image, Command: []string{"registry-agent", "prepare"}, Args: args,

@@ -37,6 +37,9 @@ func TestEveryContainerIsProbed(t *testing.T) {
 		}
 	}
 	serve, node := agent.Spec.Containers[0], agent.Spec.Containers[1]
+	if grace := serve.LivenessProbe.TerminationGracePeriodSeconds; grace == nil || *grace > 30 {
+		t.Errorf("a serve that hangs stays for %v", grace)
+	}
 	get := serve.LivenessProbe.HTTPGet
 	if get == nil || get.Host != "127.0.0.1" || get.Port.IntValue() != 6001 || get.Scheme != corev1.URISchemeHTTPS || get.Path != "/healthz" {
 		t.Errorf("serve: %+v", serve.LivenessProbe)
