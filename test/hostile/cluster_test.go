@@ -76,7 +76,7 @@ func (c *cluster) start() {
 	if cfg.ProxyDial = c.proxy; c.proxy != "" {
 		cfg.Settings.ProxyIdle = 0
 	}
-	installation.Background(c.t, func(ctx context.Context) error { return controller.Run(ctx, cfg, installation.Log()) })
+	installation.Background(c.t, func(ctx context.Context) error { return controller.Run(ctx, cfg, c.Log()) })
 	c.StartAgents(func(node string) client.Client {
 		c.mu.Lock()
 		defer c.mu.Unlock()

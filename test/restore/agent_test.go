@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 )
 
 // startAgent runs the agent of a node until the test ends.
-func startAgent(t *testing.T, node string, config *rest.Config) *agent {
+func startAgent(t *testing.T, node string, config *rest.Config, log *slog.Logger) *agent {
 	t.Helper()
 	kube, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -27,14 +28,14 @@ func startAgent(t *testing.T, node string, config *rest.Config) *agent {
 	}
 	a := &agent{
 		address: loopback.Address(t), wake: make(chan struct{}, 1),
-		reporter: report.New(report.Options{Kube: kube, Node: node, Identity: report.Identity{BootID: installation.BootID(node), AgentVersion: "test"}, Log: installation.Log()}),
+		reporter: report.New(report.Options{Kube: kube, Node: node, Identity: report.Identity{BootID: installation.BootID(node), AgentVersion: "test"}, Log: log}),
 	}
 	dir := t.TempDir()
 	a.state = handoff.Existing(dir)
 	installation.Background(t, func(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error {
-			return serve.Run(ctx, serve.Config{Listen: a.address, StateDir: dir, Kube: config, Namespace: v1alpha1.Namespace, Secret: v1alpha1.SecretAgent}, installation.Log())
+			return serve.Run(ctx, serve.Config{Listen: a.address, StateDir: dir, Kube: config, Namespace: v1alpha1.Namespace, Secret: v1alpha1.SecretAgent}, log)
 		})
 		group.Go(func() error { a.reporter.Follow(ctx, a.again); return nil })
 		group.Go(func() error { a.work(ctx); return nil })

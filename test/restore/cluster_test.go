@@ -43,7 +43,7 @@ func newCluster(t *testing.T, nodes ...string) *cluster {
 	t.Helper()
 	api := server.Start(t)
 	c := &cluster{t: t, Cluster: installation.New(t, api.Client(), stepTimeout), agents: map[string]*agent{}}
-	c.registry = testregistry.New(t, testregistry.Options{TLS: true, Username: "user", Password: "password"})
+	c.registry = testregistry.New(t, testregistry.Options{TLS: true, Username: "user", Password: "key-of-the-registry"})
 	image := c.registry.PushRandom(t, "installed", "v1", 1, 64)
 	for _, place := range []string{"first", "second", "third", "fourth", "fifth", "after"} {
 		c.registry.Push(t, place, "v1", image)
@@ -51,7 +51,7 @@ func newCluster(t *testing.T, nodes ...string) *cluster {
 	c.RegistrySecret(v1alpha1.Namespace, c.registry.Upstream("installed"))
 	for i, name := range nodes {
 		c.Node(name, i == 0)
-		c.agents[name] = startAgent(t, name, api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: name}))
+		c.agents[name] = startAgent(t, name, api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: name}), c.Log())
 	}
 	cfg := controller.Config{
 		REST:   api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
@@ -60,8 +60,8 @@ func newCluster(t *testing.T, nodes ...string) *cluster {
 	}
 	installation.Background(t, func(ctx context.Context) error {
 		for ctx.Err() == nil { // as the kubelet runs it
-			if err := controller.Run(ctx, cfg, installation.Log()); err != nil {
-				installation.Log().Info("the controller ended", "err", err)
+			if err := controller.Run(ctx, cfg, c.Log()); err != nil {
+				c.Log().Info("the controller ended", "err", err)
 			}
 		}
 		return nil

@@ -98,7 +98,7 @@ func newCluster(t *testing.T) *cluster {
 		Config: component.Config{Image: ":v1", AgentPort: 5001, ProxyDial: proxy}, PlatformSelector: "heritage=deckhouse", ClusterDomain: "cluster.local",
 		Settings: settings, MetricsAddress: "0", HealthAddress: "0", LeaveBroken: leaveBroken,
 	}
-	installation.Background(t, func(ctx context.Context) error { return controller.Run(ctx, cfg, installation.Log()) })
+	installation.Background(t, func(ctx context.Context) error { return controller.Run(ctx, cfg, c.Log()) })
 	return c
 }
 

@@ -197,7 +197,7 @@ func (c *testbed) start(with *rest.Config) (stop func()) {
 	if with != nil {
 		cfg.REST = with
 	}
-	return installation.Background(c.t, func(ctx context.Context) error { return Run(ctx, cfg, installation.Log()) })
+	return installation.Background(c.t, func(ctx context.Context) error { return Run(ctx, cfg, c.Log()) })
 }
 
 // begin starts a controller, and waits until it is in Unmanaged on registry A.

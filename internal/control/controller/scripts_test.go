@@ -31,11 +31,11 @@ func TestScriptsOnTheAPIServer(t *testing.T) {
 	c := &testbed{t: t, api: api, Cluster: installation.New(t, api.Client(), timeout)}
 	c.empty()
 	cfg := Config{MetricsAddress: "0", HealthAddress: "0", REST: api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"})}
-	mgr, err := newManager(cfg, cluster.NewClock(time.Now), installation.Log())
+	mgr, err := newManager(cfg, cluster.NewClock(time.Now), c.Log())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := scripts.Watch(mgr, false, installation.Log()); err != nil {
+	if err := scripts.Watch(mgr, false, c.Log()); err != nil {
 		t.Fatal(err)
 	}
 	installation.Background(t, mgr.Start)

@@ -2,13 +2,9 @@ package installation
 
 import (
 	"context"
-	"log/slog"
-	"os"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/d8-registry/registry/internal/foreign"
 )
 
 // Background runs something until the test ends or stop is called, and waits for its end
@@ -32,12 +28,4 @@ func Pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	<-timer.C
-}
-
-// Log is what programs in a test write to: nothing, unless REGISTRY_TEST_LOG is set.
-func Log() *slog.Logger {
-	if os.Getenv("REGISTRY_TEST_LOG") == "" {
-		return slog.New(slog.DiscardHandler)
-	}
-	return foreign.NewLog(os.Stderr, slog.LevelInfo)
 }

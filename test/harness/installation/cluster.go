@@ -3,6 +3,7 @@ package installation
 import (
 	"encoding/json"
 	"maps"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -27,13 +28,17 @@ type Cluster struct {
 	// Why says more where a step takes too long; it may be nil.
 	Why func() string
 
-	t *testing.T
+	t         *testing.T
+	logged    logged
+	passwords []string // of registries, as installers and users wrote them
 }
 
 // New is a cluster on an API server.
 func New(t *testing.T, c client.Client, limit time.Duration) *Cluster {
 	t.Helper()
-	return &Cluster{Client: c, Limit: limit, t: t}
+	made := &Cluster{Client: c, Limit: limit, t: t}
+	t.Cleanup(made.wantNoSecretShown) // when all that logs has ended
+	return made
 }
 
 // Make makes an object.
@@ -95,6 +100,7 @@ func BootID(node string) string { return "boot-of-" + node }
 // RegistrySecret is Secret deckhouse-registry as an installer writes it.
 func (c *Cluster) RegistrySecret(namespace string, u upstream.Upstream) {
 	c.t.Helper()
+	c.passwords = append(c.passwords, u.Credentials.Password)
 	c.Make(&corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.SecretRegistry},
 		Type:       corev1.SecretTypeDockerConfigJson,
@@ -121,12 +127,15 @@ func Direct(u upstream.Upstream) map[string]any {
 // has just started knows its policies before their parameters: it is asked again.
 func (c *Cluster) Ask(settings any) {
 	c.t.Helper()
-	enabled := true
+	enabled, asked := true, encoded(map[string]any{"registry": settings})
+	for _, found := range passwordOf.FindAllSubmatch(asked, -1) {
+		c.passwords = append(c.passwords, string(found[1]))
+	}
 	write := func() error {
 		config := &deckhousev1alpha1.ModuleConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleConfigName}}
 		err := client.IgnoreNotFound(c.Get(c.t.Context(), client.ObjectKeyFromObject(config), config))
 		config.Spec.Version, config.Spec.Enabled = 1, &enabled
-		config.Spec.Settings = &apiextensionsv1.JSON{Raw: encoded(map[string]any{"registry": settings})}
+		config.Spec.Settings = &apiextensionsv1.JSON{Raw: asked}
 		switch {
 		case err != nil:
 			return err
@@ -143,6 +152,8 @@ func (c *Cluster) Ask(settings any) {
 		c.t.Fatal(err)
 	}
 }
+
+var passwordOf = regexp.MustCompile(`"password":"([^"]*)"`)
 
 // encoded is the JSON of maps of strings, which cannot fail.
 func encoded(v any) []byte {
