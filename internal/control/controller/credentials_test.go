@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
@@ -84,6 +85,27 @@ func note(in map[string]map[string]bool, object, what string) {
 // in other namespaces are one entry.
 func (c *testbed) holders(found map[string]map[string]bool, mode string, secrets map[string]string) {
 	c.t.Helper()
+	c.everyObject(func(o *unstructured.Unstructured) {
+		text, err := json.Marshal(o.Object)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		name := o.GetKind() + " " + o.GetName()
+		if ns := o.GetNamespace(); ns != "" && ns != v1alpha1.Namespace {
+			name += ", copies"
+		}
+		opened := decoded(string(text), 3)
+		for what, secret := range secrets {
+			if strings.Contains(opened, secret) {
+				note(found, name, mode+": "+what)
+			}
+		}
+	})
+}
+
+// everyObject goes through all objects of all kinds that the API server has.
+func (c *testbed) everyObject(each func(*unstructured.Unstructured)) {
+	c.t.Helper()
 	api := c.api.Config()
 	kinds, err := discovery.NewDiscoveryClientForConfigOrDie(api).ServerPreferredResources()
 	if err != nil {
@@ -104,21 +126,7 @@ func (c *testbed) holders(found map[string]map[string]bool, mode string, secrets
 				c.t.Fatal(err)
 			}
 			for i := range list.Items {
-				o := &list.Items[i]
-				text, err := json.Marshal(o.Object)
-				if err != nil {
-					c.t.Fatal(err)
-				}
-				name := o.GetKind() + " " + o.GetName()
-				if ns := o.GetNamespace(); ns != "" && ns != v1alpha1.Namespace {
-					name += ", copies"
-				}
-				opened := decoded(string(text), 3)
-				for what, secret := range secrets {
-					if strings.Contains(opened, secret) {
-						note(found, name, mode+": "+what)
-					}
-				}
+				each(&list.Items[i])
 			}
 		}
 	}
