@@ -92,7 +92,8 @@ func TestWhoComesIsNew(t *testing.T) {
 	}
 }
 
-// TestTheTaintSaysHowANodeCame: a taint that is there keeps its value.
+// TestTheTaintSaysHowANodeCame: a taint that is there keeps its value. It keeps pods away,
+// and drives none out: those that run have their images.
 func TestTheTaintSaysHowANodeCame(t *testing.T) {
 	t.Parallel()
 	node := &corev1.Node{}
@@ -110,6 +111,11 @@ func TestTheTaintSaysHowANodeCame(t *testing.T) {
 		marks{taint: step.value, tainted: step.on}.put(node)
 		if cluster.HasTaint(node) != step.have || cluster.IsJoining(node) != step.joining {
 			t.Errorf("%+v: %+v", step, node.Spec.Taints)
+		}
+		for _, taint := range node.Spec.Taints {
+			if taint.Effect != corev1.TaintEffectNoSchedule {
+				t.Errorf("the taint's effect is %s", taint.Effect)
+			}
 		}
 	}
 }
