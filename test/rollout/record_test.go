@@ -10,9 +10,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/test/harness/installation"
 )
 
@@ -81,25 +83,83 @@ func keyOf(o client.Object) string {
 // rollout is what became of one workload from the moment it was re-pointed.
 type rollout struct {
 	began, ended uint64
-	versions     int // of its images
 	lowest       int // available
 	before       int
 	last         client.Object
 }
 
+// inOrder is what was recorded, as it happened.
+func (r *recorder) inOrder() []event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	events := slices.Clone(r.events)
+	slices.SortFunc(events, func(a, b event) int { return int(int64(a.revision) - int64(b.revision)) })
+	return events
+}
+
+// changes is how often the template of each workload was changed, and so its Pods
+// replaced, and of which something else than images was.
+func (r *recorder) changes() (changes map[string]int, others []string) {
+	changes, was := map[string]int{}, map[string]client.Object{}
+	for _, e := range r.inOrder() {
+		if before := was[e.key]; before != nil && !equality.Semantic.DeepEqual(templateOf(before), templateOf(e.object)) {
+			changes[e.key]++
+			if !equality.Semantic.DeepEqual(withoutImages(before), withoutImages(e.object)) {
+				others = append(others, e.key)
+			}
+		}
+		was[e.key] = e.object
+	}
+	return changes, others
+}
+
+// withoutImages is a template without what a switch changes.
+func withoutImages(o client.Object) *corev1.PodTemplateSpec {
+	t := templateOf(o).DeepCopy()
+	for _, containers := range [][]corev1.Container{t.Spec.InitContainers, t.Spec.Containers} {
+		for i := range containers {
+			containers[i].Image = ""
+		}
+	}
+	for i := range t.Spec.Volumes {
+		if v := t.Spec.Volumes[i].Image; v != nil {
+			v.Reference = ""
+		}
+	}
+	delete(t.Annotations, v1alpha1.AnnotationRegistryChecksum) // Deckhouse's
+	return t
+}
+
+// wantChanges: nobody's Pods are replaced but once, for other images.
+func (c *cluster) wantChanges(rows map[string]row, all map[string]*rollout, r *recorder) {
+	c.t.Helper()
+	owners := "Deployment " + platform + "/owners" // which its owner changes, too
+	changes, others := r.changes()
+	for key, row := range rows {
+		want := 0
+		if row.moved || all[key] != nil {
+			want = 1
+		}
+		if key == owners {
+			want++
+		}
+		if row.moved && all[key] == nil || changes[key] != want {
+			c.t.Errorf("%s had its template changed %d times, want %d", key, changes[key], want)
+		}
+	}
+	for _, key := range others {
+		if _, known := rows[key]; known && key != owners {
+			c.t.Errorf("%s had more changed than its images", key)
+		}
+	}
+}
+
 // history replays what was recorded: each rollout, and how many were under way
 // at most.
 func (r *recorder) history(countless func(key string) bool) (all map[string]*rollout, most int) {
-	r.mu.Lock()
-	events := slices.Clone(r.events)
-	r.mu.Unlock()
-	slices.SortFunc(events, func(a, b event) int { return int(int64(a.revision) - int64(b.revision)) })
 	all = map[string]*rollout{}
-	was := map[string]client.Object{}
-	for _, e := range events {
+	for _, e := range r.inOrder() {
 		ro := all[e.key]
-		before := was[e.key]
-		was[e.key] = e.object
 		if e.object.GetAnnotations()[annotationRepointed] == "" {
 			continue
 		}
@@ -107,9 +167,6 @@ func (r *recorder) history(countless func(key string) bool) (all map[string]*rol
 			n, _ := strconv.Atoi(e.object.GetAnnotations()[annotationAvailable])
 			ro = &rollout{began: e.revision, before: n, lowest: n}
 			all[e.key] = ro
-		}
-		if before != nil && !slices.Equal(imagesOf(&templateOf(before).Spec), imagesOf(&templateOf(e.object).Spec)) {
-			ro.versions++
 		}
 		ro.last = e.object
 		available, done := progress(e.object, ro.before)
