@@ -58,6 +58,16 @@ func (s *fakeRegistry) put(path string, answer func(http.ResponseWriter, *http.R
 	s.answers[path] = answer
 }
 
+// putMany puts that many images, and names them.
+func (s *fakeRegistry) putMany(n int) []string {
+	images := make([]string, n)
+	for i := range images {
+		images[i] = fmt.Sprintf("m%03d:v1", i)
+		s.put(fmt.Sprintf("/v2/sys/d8/m%03d/manifests/v1", i), image)
+	}
+	return images
+}
+
 func (s *fakeRegistry) refuse(all func(http.ResponseWriter, *http.Request) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,11 +199,7 @@ func TestWhatIsNoImageDoesNotPass(t *testing.T) {
 			t.Parallel()
 			s, u, c := open(t)
 			s.refuse(func(w http.ResponseWriter, r *http.Request) bool { tc.answer(w, r); return true })
-			images := make([]string, 157)
-			for i := range images {
-				images[i] = fmt.Sprintf("m%03d:v1", i)
-			}
-			report := c.Check(t.Context(), Request{Upstream: u, Images: images})
+			report := c.Check(t.Context(), Request{Upstream: u, Images: s.putMany(157)})
 			if report.Problem != tc.want || !report.At.IsZero() || report.Done != 0 {
 				t.Errorf("got %+v", report)
 			}
@@ -227,11 +233,7 @@ func TestMissingImagesAreNotBlamedOnCredentials(t *testing.T) {
 func TestARegistryThatRefusesUsIsOneProblem(t *testing.T) {
 	t.Parallel()
 	s, u, c := open(t)
-	images := make([]string, 157)
-	for i := range images {
-		images[i] = fmt.Sprintf("m%03d:v1", i)
-		s.put(fmt.Sprintf("/v2/sys/d8/m%03d/manifests/v1", i), image)
-	}
+	images := s.putMany(157)
 	for code, want := range map[int]string{401: "refused us although we had no credentials to show: 401 Unauthorized", 503: "503 Service Unavailable"} {
 		s.refuse(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(code); return true })
 		before := s.asked.Load()
@@ -255,11 +257,7 @@ func TestARegistryThatRefusesUsIsOneProblem(t *testing.T) {
 func TestARegistryThatDiesInTheMiddleIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	s, u, c := open(t)
-	images := make([]string, 50)
-	for i := range images {
-		images[i] = fmt.Sprintf("m%03d:v1", i)
-		s.put(fmt.Sprintf("/v2/sys/d8/m%03d/manifests/v1", i), image)
-	}
+	images := s.putMany(50)
 	s.refuse(func(w http.ResponseWriter, _ *http.Request) bool {
 		if s.asked.Load() < 10 {
 			return false

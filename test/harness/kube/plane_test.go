@@ -44,28 +44,13 @@ func newRun(t *testing.T) (*machine.Run, machine.Binaries, *slog.Logger) {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			printLogs(t, r)
+			t.Log(r.LogEnds(1500))
 		}
 		if err := r.Close(keep != ""); err != nil {
 			t.Error(err)
 		}
 	})
 	return r, b, log
-}
-
-func printLogs(t *testing.T, r *machine.Run) {
-	t.Helper()
-	logs, err := filepath.Glob(r.Path("logs", "*"))
-	if err != nil {
-		t.Error(err)
-	}
-	for _, path := range logs {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Error(err)
-		}
-		t.Logf("%s:\n%s", filepath.Base(path), data[max(0, len(data)-1500):])
-	}
 }
 
 // TestControllers starts the control plane alone: what its controllers make is

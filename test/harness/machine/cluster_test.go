@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -63,7 +62,7 @@ func start(t *testing.T) *machine.Cluster {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			printLogs(t, run)
+			t.Log(run.LogEnds(700))
 		}
 		if err := run.Close(false); err != nil {
 			t.Error(err)
@@ -87,19 +86,4 @@ func start(t *testing.T) *machine.Cluster {
 		t.Fatal(err)
 	}
 	return c
-}
-
-func printLogs(t *testing.T, run *machine.Run) {
-	t.Helper()
-	logs, err := filepath.Glob(run.Path("logs", "*"))
-	if err != nil {
-		t.Error(err)
-	}
-	for _, path := range logs {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Error(err)
-		}
-		t.Logf("%s:\n%s", filepath.Base(path), data[max(0, len(data)-700):])
-	}
 }

@@ -91,6 +91,23 @@ func (r *Run) Path(parts ...string) string {
 	return filepath.Join(append([]string{r.Dir}, parts...)...)
 }
 
+// LogEnds is how the log of each process ends, that many bytes of it.
+func (r *Run) LogEnds(most int) string {
+	var all strings.Builder
+	logs, err := filepath.Glob(r.Path("logs", "*"))
+	for _, path := range logs {
+		var data []byte
+		if data, err = os.ReadFile(path); err != nil {
+			break
+		}
+		fmt.Fprintf(&all, "%s:\n%s\n", filepath.Base(path), data[max(0, len(data)-most):])
+	}
+	if err != nil {
+		fmt.Fprintf(&all, "read logs: %v\n", err)
+	}
+	return all.String()
+}
+
 // OnClose has f called by Close before processes are stopped, last one first.
 func (r *Run) OnClose(f func()) {
 	r.mu.Lock()
