@@ -22,7 +22,7 @@ type record struct {
 	status   int
 	bytes    int64
 	started  time.Time
-	header   time.Duration // until the header was sent
+	first    time.Duration // until the first byte of the body was sent, or the header of an answer without one
 }
 
 // logged writes the access log and the metrics, also of requests whose body
@@ -36,6 +36,9 @@ func logged(log *slog.Logger, metrics *Metrics, next http.Handler) http.Handler 
 			metrics.inFlight.Dec()
 			if rec.status == 0 && errors.Is(r.Context().Err(), context.Canceled) {
 				rec.status = statusClientGone
+			}
+			if rec.first == 0 { // nothing came after the header, or not even that
+				rec.first = time.Since(rec.started)
 			}
 			metrics.request(rec)
 			rec.log(log, r)
@@ -102,6 +105,9 @@ func (w *countingWriter) WriteHeader(status int) {
 func (w *countingWriter) Write(p []byte) (int, error) {
 	w.note(http.StatusOK)
 	n, err := w.ResponseWriter.Write(p)
+	if w.record.bytes == 0 {
+		w.record.first = time.Since(w.record.started)
+	}
 	w.record.bytes += int64(n)
 	return n, err
 }
@@ -112,6 +118,5 @@ func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 func (w *countingWriter) note(status int) {
 	if w.record.status == 0 {
 		w.record.status = status
-		w.record.header = time.Since(w.record.started)
 	}
 }

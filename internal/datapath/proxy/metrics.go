@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"net/http"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,18 +14,19 @@ import (
 // Metrics count what the data path does. Labels are bounded: kinds, status
 // codes and the hosts of upstreams, never image names.
 type Metrics struct {
-	requests *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
-	bytes    *prometheus.CounterVec
-	inFlight prometheus.Gauge
-	attempts *prometheus.CounterVec
-	resumes  prometheus.Counter
+	requests  *prometheus.CounterVec
+	firstByte *prometheus.HistogramVec
+	bytes     *prometheus.CounterVec
+	inFlight  prometheus.Gauge
+	attempts  *prometheus.CounterVec
+	tokens    *prometheus.CounterVec
+	resumes   prometheus.Counter
 }
 
 // NewMetrics registers the metrics.
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := newMetrics()
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.bytes, m.inFlight, m.attempts, m.resumes} {
+	for _, c := range []prometheus.Collector{m.requests, m.firstByte, m.bytes, m.inFlight, m.attempts, m.tokens, m.resumes} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register the data path's metrics: %w", err)
 		}
@@ -56,10 +58,10 @@ func newMetrics() *Metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "registry_proxy_requests_total", Help: "Requests of clients, by kind and answered status.",
 		}, []string{"kind", "code"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "registry_proxy_header_seconds", Help: "Seconds until the header of the answer was sent.",
+		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "registry_proxy_first_byte_seconds", Help: "Seconds until the first byte of the body was sent, or the header of an answer without one.",
 			Buckets: []float64{.005, .025, .1, .5, 1, 2.5, 5, 10, 20},
-		}, []string{"kind"}),
+		}, []string{"kind", "outcome"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "registry_proxy_response_bytes_total", Help: "Bytes of bodies sent to clients.",
 		}, []string{"kind"}),
@@ -68,6 +70,9 @@ func newMetrics() *Metrics {
 		}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "registry_proxy_upstream_attempts_total", Help: "Requests to upstreams, by what became of them.",
+		}, []string{"upstream", "outcome"}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "registry_proxy_tokens_total", Help: "Tokens asked for, by what became of it.",
 		}, []string{"upstream", "outcome"}),
 		resumes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "registry_proxy_resumes_total", Help: "Bodies that broke and were continued, or tried to be.",
@@ -81,13 +86,43 @@ func (m *Metrics) request(rec *record) {
 		kind = "other"
 	}
 	m.requests.WithLabelValues(kind, strconv.Itoa(rec.status)).Inc()
-	m.seconds.WithLabelValues(kind).Observe(rec.header.Seconds())
+	m.firstByte.WithLabelValues(kind, rec.outcome()).Observe(rec.first.Seconds())
 	m.bytes.WithLabelValues(kind).Add(float64(rec.bytes))
+}
+
+// outcome is what the client got of it, in one word: there are a few, whatever the status.
+func (rec *record) outcome() string {
+	switch {
+	case rec.status == statusClientGone:
+		return "gone"
+	case rec.status == http.StatusNotFound:
+		return "not_found"
+	case rec.status == http.StatusTooManyRequests:
+		return "limited"
+	case rec.status >= http.StatusInternalServerError:
+		return "failed"
+	case rec.status >= http.StatusBadRequest:
+		return "refused"
+	case rec.fetched.Err != nil:
+		return "cut"
+	default:
+		return "served"
+	}
 }
 
 // Attempt counts a request to an upstream.
 func (m *Metrics) Attempt(host string, o judge.Outcome) {
 	m.attempts.WithLabelValues(host, string(o)).Inc()
+}
+
+// Token counts a token that was asked for; err is why there is none.
+func (m *Metrics) Token(host string, err error) {
+	outcome := "given"
+	if err != nil {
+		o, _ := judge.OfError(err)
+		outcome = string(o)
+	}
+	m.tokens.WithLabelValues(host, outcome).Inc()
 }
 
 // Resumed counts a body that broke.
@@ -96,4 +131,5 @@ func (m *Metrics) Resumed() { m.resumes.Inc() }
 // Forget drops the series of an upstream that is not routed to any more.
 func (m *Metrics) Forget(host string) {
 	m.attempts.DeletePartialMatch(prometheus.Labels{"upstream": host})
+	m.tokens.DeletePartialMatch(prometheus.Labels{"upstream": host})
 }

@@ -39,6 +39,7 @@ type tokenRequest struct{ realm, service, scope string }
 type tokens struct {
 	fetch func(context.Context, tokenRequest) (string, time.Duration, error)
 	now   func() time.Time
+	told  func(error) // of each fetch; may be nil
 
 	flight singleflight.Group
 	mu     sync.Mutex
@@ -63,6 +64,9 @@ func (s *tokens) get(ctx context.Context, req tokenRequest) (string, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenFetchLimit)
 		defer cancel()
 		token, life, err := s.fetch(ctx, req)
+		if s.told != nil {
+			s.told(err)
+		}
 		if err != nil {
 			return "", err
 		}

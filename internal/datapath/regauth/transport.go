@@ -100,6 +100,10 @@ func NewTransport(u upstream.Upstream, root string, next http.RoundTripper) *Tra
 	return t
 }
 
+// TellTokens has told called for each token that is asked for, with why there is none. It
+// comes before the first request.
+func (t *Transport) TellTokens(told func(error)) { t.tokens.told = told }
+
 // RoundTrip sends the request with what is known, and once more when the
 // registry asks for something else: after a first challenge, or when it refuses
 // a token before the token expires.

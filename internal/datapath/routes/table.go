@@ -12,8 +12,14 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// Metrics are told of hosts that are not routed to any more.
-type Metrics interface{ Forget(host string) }
+// Metrics are told what becomes of upstreams.
+type Metrics interface {
+	// Token is one token that an upstream's token server was asked for; err is why there
+	// is none.
+	Token(host string, err error)
+	// Forget is for hosts that are not routed to any more.
+	Forget(host string)
+}
 
 // Table is what the data path routes by: a layout and, on a node, the mirrors
 // that users set up there. Requests read an immutable snapshot; Swap and
@@ -77,7 +83,7 @@ func (t *Table) SwapUsers(users []upstream.UserHost) error {
 // build replaces the snapshot.
 func (t *Table) build(l layout.Layout, users []upstream.UserHost) error {
 	next := &snapshot{generation: l.Generation, hosts: map[string][]Route{}, users: map[string]Route{}}
-	used := pool{known: t.targets, used: map[string]*Target{}}
+	used := pool{known: t.targets, used: map[string]*Target{}, metrics: t.metrics}
 	for _, u := range users {
 		r, err := used.user(u)
 		if err != nil {
@@ -107,7 +113,10 @@ func (t *Table) build(l layout.Layout, users []upstream.UserHost) error {
 }
 
 // pool hands out targets: the ones that are known, and new ones.
-type pool struct{ known, used map[string]*Target }
+type pool struct {
+	known, used map[string]*Target
+	metrics     Metrics // may be nil
+}
 
 func (p pool) route(r layout.Route) (Route, error) {
 	if len(r.Upstreams) == 0 {
@@ -115,7 +124,7 @@ func (p pool) route(r layout.Route) (Route, error) {
 	}
 	found := Route{Name: r.Name}
 	for _, u := range r.Upstreams {
-		tg, err := p.get(u.ID(), func() (*Target, error) { return newTarget(u) })
+		tg, err := p.get(u.ID(), func() (*Target, error) { return newTarget(u, p.metrics) })
 		if err != nil {
 			return Route{}, fmt.Errorf("upstream %s: %w", u, err)
 		}
@@ -127,7 +136,7 @@ func (p pool) route(r layout.Route) (Route, error) {
 func (p pool) user(u upstream.UserHost) (Route, error) {
 	found := Route{Name: layout.Name{Host: u.Name}}
 	for _, m := range u.Mirrors {
-		tg, err := p.get(m.ID(), func() (*Target, error) { return newMirrorTarget(m) })
+		tg, err := p.get(m.ID(), func() (*Target, error) { return newMirrorTarget(m, p.metrics) })
 		if err != nil {
 			return Route{}, fmt.Errorf("mirror %s: %w", m, err)
 		}

@@ -29,15 +29,15 @@ type Target struct {
 	paths    pathMapping
 }
 
-func newTarget(u upstream.Upstream) (*Target, error) {
+func newTarget(u upstream.Upstream, metrics Metrics) (*Target, error) {
 	reached, err := transport.New(u)
 	if err != nil {
 		return nil, err
 	}
-	return &Target{upstream: u, paths: layoutMapping(u), Transport: reached}, nil
+	return &Target{upstream: u, paths: layoutMapping(u), Transport: told(reached, u, metrics)}, nil
 }
 
-func newMirrorTarget(m upstream.Mirror) (*Target, error) {
+func newMirrorTarget(m upstream.Mirror, metrics Metrics) (*Target, error) {
 	mapped, err := mirrorMapping(m)
 	if err != nil {
 		return nil, err
@@ -46,7 +46,15 @@ func newMirrorTarget(m upstream.Mirror) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Target{upstream: m.Upstream, paths: mapped, Transport: reached}, nil
+	return &Target{upstream: m.Upstream, paths: mapped, Transport: told(reached, m.Upstream, metrics)}, nil
+}
+
+// told has the metrics, if there are any, count the tokens of an upstream.
+func told(t *transport.Transport, u upstream.Upstream, metrics Metrics) *transport.Transport {
+	if metrics != nil {
+		t.TellTokens(func(err error) { metrics.Token(u.Host, err) })
+	}
+	return t
 }
 
 // Host is the name of the upstream's server, for logs and metrics.

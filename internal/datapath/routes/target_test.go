@@ -27,7 +27,7 @@ func TestAskedWhereTheRegistryIs(t *testing.T) {
 		{"docker.io.example.com", "", "https://docker.io.example.com/v2/tool/manifests/v1"},
 		{"[fd00::1]:5000", "d8", "https://[fd00::1]:5000/v2/d8/tool/manifests/v1"},
 	} {
-		tg, err := newTarget(upstream.Upstream{Host: c.host, Path: c.path, Scheme: upstream.HTTPS})
+		tg, err := newTarget(upstream.Upstream{Host: c.host, Path: c.path, Scheme: upstream.HTTPS}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

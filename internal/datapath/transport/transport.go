@@ -39,9 +39,10 @@ const (
 // There is no time limit in it but for dialing: the caller's context is the
 // limit.
 type Transport struct {
-	upstream upstream.Upstream
-	base     *http.Transport
-	chain    http.RoundTripper
+	upstream   upstream.Upstream
+	base       *http.Transport
+	authorized *regauth.Transport
+	chain      http.RoundTripper
 }
 
 // New fails when the CA holds no certificate.
@@ -80,14 +81,10 @@ func ForMirror(m upstream.Mirror) (*Transport, error) {
 	if len(m.Header) > 0 {
 		own = headed{origin: origin, header: m.Header, next: own}
 	}
+	authorized := regauth.NewTransport(u, m.Root, own)
 	return &Transport{
-		upstream: u,
-		base:     base,
-		chain: redirected{
-			origin:     origin,
-			authorized: regauth.NewTransport(u, m.Root, own),
-			others:     &strangers{base: onlyHTTP2{base}},
-		},
+		upstream: u, base: base, authorized: authorized,
+		chain: redirected{origin: origin, authorized: authorized, others: &strangers{base: onlyHTTP2{base}}},
 	}, nil
 }
 
@@ -151,6 +148,10 @@ func (h headed) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.chain.RoundTrip(req)
 }
+
+// TellTokens has told called for each token that is asked for with our credentials, and why
+// there is none. It comes before the first request.
+func (t *Transport) TellTokens(told func(error)) { t.authorized.TellTokens(told) }
 
 // CloseIdleConnections closes connections now, or as they become idle.
 func (t *Transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
