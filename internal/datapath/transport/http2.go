@@ -8,16 +8,39 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
 )
 
-// onlyHTTP2 explains that a server of an upstream hung up by asking which protocols it
-// has: one that speaks HTTP/2 only takes our connection and hangs up without a word.
-type onlyHTTP2 struct{ base *http.Transport }
+const (
+	// findingFor is how long it is believed whether a server speaks HTTP/2 only.
+	findingFor = time.Minute
+	// maxFindings bounds the servers of an upstream of which that is remembered.
+	maxFindings = 64
+)
 
-func (o onlyHTTP2) RoundTrip(req *http.Request) (*http.Response, error) {
+// onlyHTTP2 explains that a server of an upstream hung up by asking which protocols it
+// has: one that speaks HTTP/2 only takes our connection and hangs up without a word. It
+// asks once a minute: a server that hangs up on everybody must not get three connections
+// for each of their requests.
+type onlyHTTP2 struct {
+	base *http.Transport
+
+	mu    sync.Mutex
+	found map[string]*finding // by address
+}
+
+// finding is whether a server speaks HTTP/2 only.
+type finding struct {
+	until time.Time
+	known chan struct{} // closed when only is
+	only  bool
+}
+
+func (o *onlyHTTP2) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := o.base.RoundTrip(req)
 	if err == nil || req.URL.Scheme != "https" || !hungUp(err) {
 		return resp, err
@@ -25,11 +48,53 @@ func (o onlyHTTP2) RoundTrip(req *http.Request) (*http.Response, error) {
 	if via, _ := o.base.Proxy(req); via != nil {
 		return nil, err
 	}
-	address := addressOf(req.URL)
-	if o.negotiates(req.Context(), address, "h2") && !o.negotiates(req.Context(), address, "http/1.1") {
+	if o.is(req.Context(), addressOf(req.URL), time.Now()) {
 		return nil, judge.Errorf(judge.Blocked, "%s speaks HTTP/2 only, and HTTP/1.1 is needed: %w", req.URL.Host, err)
 	}
 	return nil, err
+}
+
+// is reports whether a server speaks HTTP/2 only. Of several requests at a time one asks,
+// and the others wait for it.
+func (o *onlyHTTP2) is(ctx context.Context, address string, now time.Time) bool {
+	f, mine := o.find(address, now)
+	if mine {
+		f.only = o.negotiates(ctx, address, "h2") && !o.negotiates(ctx, address, "http/1.1")
+		if ctx.Err() != nil { // it was not asked to the end
+			f.only = false
+			o.forget(address, f)
+		}
+		close(f.known)
+	}
+	select {
+	case <-f.known:
+		return f.only
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// find is what is remembered of a server; mine says that the caller has to find it out.
+func (o *onlyHTTP2) find(address string, now time.Time) (f *finding, mine bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if f = o.found[address]; f != nil && now.Before(f.until) {
+		return f, false
+	}
+	if o.found == nil || len(o.found) >= maxFindings {
+		o.found = map[string]*finding{}
+	}
+	f = &finding{until: now.Add(findingFor), known: make(chan struct{})}
+	o.found[address] = f
+	return f, true
+}
+
+func (o *onlyHTTP2) forget(address string, f *finding) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.found[address] == f {
+		delete(o.found, address)
+	}
 }
 
 // hungUp reports whether a server ended the connection without an answer. What that looks
@@ -42,7 +107,7 @@ func hungUp(err error) bool {
 
 // negotiates reports whether a server agrees to a protocol. Through an HTTP proxy it is
 // not asked.
-func (o onlyHTTP2) negotiates(ctx context.Context, address, protocol string) bool {
+func (o *onlyHTTP2) negotiates(ctx context.Context, address, protocol string) bool {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	plain, err := o.base.DialContext(ctx, "tcp", address)

@@ -77,14 +77,15 @@ func ForMirror(m upstream.Mirror) (*Transport, error) {
 
 		OnProxyConnectResponse: proxyAnswered,
 	}
-	var own http.RoundTripper = onlyHTTP2{base}
+	connected := &onlyHTTP2{base: base}
+	var own http.RoundTripper = connected
 	if len(m.Header) > 0 {
 		own = headed{origin: origin, header: m.Header, next: own}
 	}
 	authorized := regauth.NewTransport(u, m.Root, own)
 	return &Transport{
 		upstream: u, base: base, authorized: authorized,
-		chain: redirected{origin: origin, authorized: authorized, others: &strangers{base: onlyHTTP2{base}}},
+		chain: redirected{origin: origin, authorized: authorized, others: &strangers{base: connected}},
 	}, nil
 }
 
