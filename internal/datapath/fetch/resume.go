@@ -123,7 +123,9 @@ func (b *resumedBody) complete() bool { return b.part.End < 0 || b.part.At >= b.
 
 func (b *resumedBody) Close() error { return b.body.Close() }
 
-// continueBody replaces the body with one that goes on where the last one ended.
+// continueBody replaces the body with one that goes on where the last one ended. Large
+// layers outlive credentials that are given for a while: the rest is asked for with those
+// of now.
 func (b *resumedBody) continueBody(why error) error {
 	x := b.exchange
 	_ = b.body.Close() // it is broken already
@@ -132,6 +134,7 @@ func (b *resumedBody) continueBody(why error) error {
 	before := x.Served
 	var last error
 	for b.mayTryAgain() {
+		x.Route = x.Route.Current()
 		b.tried++
 		x.Record.Resumed++
 		b.next.metrics.Resumed()
@@ -139,7 +142,7 @@ func (b *resumedBody) continueBody(why error) error {
 		if err != nil {
 			b.tried = max(b.tried, len(x.Route.Targets)) // it has asked them all
 		} else if err = b.takeOver(resp); err == nil {
-			b.mixed = b.mixed || x.Served != before
+			b.mixed = b.mixed || x.Served.Server != before.Server
 			return nil
 		}
 		last = err // not all: a long outage has many

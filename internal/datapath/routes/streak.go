@@ -51,6 +51,16 @@ func (s *Streak) Note(now time.Time, o judge.Outcome, reason string) {
 	}
 }
 
+// renewed forgets what may have been an answer to the credentials of before: some token
+// servers have odd answers for those that they do not know.
+func (s *Streak) renewed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.outcome == judge.Nonsense {
+		s.count = 0
+	}
+}
+
 // failing is why all pulls fail; empty when they do not, or it is not known.
 func (s *Streak) failing(now time.Time) string {
 	s.mu.Lock()

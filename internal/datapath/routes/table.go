@@ -24,7 +24,7 @@ type Metrics interface {
 // Table is what the data path routes by: a layout and, on a node, the mirrors
 // that users set up there. Requests read an immutable snapshot; Swap and
 // SwapUsers replace it. What is known about an upstream (connections, tokens,
-// health) is kept by its ID and survives.
+// health) is kept by its ID and survives; of its server also with other credentials.
 type Table struct {
 	metrics  Metrics
 	snapshot atomic.Pointer[snapshot]
@@ -107,6 +107,7 @@ func (t *Table) build(l layout.Layout, users []upstream.UserHost) error {
 	for _, routes := range next.hosts {
 		slices.SortStableFunc(routes, func(a, b Route) int { return len(b.Name.Path) - len(a.Name.Path) })
 	}
+	t.renew(used.used)
 	t.snapshot.Store(next)
 	t.retire(used.used)
 	return nil

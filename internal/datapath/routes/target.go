@@ -20,13 +20,12 @@ type Transport interface {
 
 // Target is one upstream with what is known about it.
 type Target struct {
+	*Server
 	Transport Transport
-	Health    Health
-	Streak    Streak
-	Corrupt   Corrupt
 
 	upstream upstream.Upstream
 	paths    pathMapping
+	lasting  string // its ID but for the credentials
 }
 
 func newTarget(u upstream.Upstream, metrics Metrics) (*Target, error) {
@@ -34,7 +33,9 @@ func newTarget(u upstream.Upstream, metrics Metrics) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Target{upstream: u, paths: layoutMapping(u), Transport: told(reached, u, metrics)}, nil
+	anonymous := u
+	anonymous.Credentials = upstream.Credentials{}
+	return &Target{Server: &Server{}, upstream: u, paths: layoutMapping(u), Transport: told(reached, u, metrics), lasting: anonymous.ID()}, nil
 }
 
 func newMirrorTarget(m upstream.Mirror, metrics Metrics) (*Target, error) {
@@ -46,7 +47,9 @@ func newMirrorTarget(m upstream.Mirror, metrics Metrics) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Target{upstream: m.Upstream, paths: mapped, Transport: told(reached, m.Upstream, metrics)}, nil
+	anonymous := m
+	anonymous.Credentials = upstream.Credentials{}
+	return &Target{Server: &Server{}, upstream: m.Upstream, paths: mapped, Transport: told(reached, m.Upstream, metrics), lasting: anonymous.ID()}, nil
 }
 
 // told has the metrics, if there are any, count the tokens of an upstream.
