@@ -25,6 +25,9 @@ type Config struct {
 	// Quiet is the time without a request after which the route of a name that left
 	// the layout goes. 0 means DefaultQuiet.
 	Quiet time.Duration
+	// Renew is how often certificate and token are looked at; 0 means a minute: a clock
+	// that was put right must not cost pulls for long.
+	Renew time.Duration
 }
 
 // Defaults of a real node.

@@ -19,8 +19,7 @@ import (
 )
 
 const (
-	renewInterval = time.Minute // a clock that was put right must not cost pulls for long
-	lookInterval  = 10 * time.Second
+	lookInterval = 10 * time.Second
 	// drainFor is how long pulls under way may go on when the agent stops.
 	drainFor = 20 * time.Second
 )
@@ -78,7 +77,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	group.Go(func() error { return server.Serve(ctx, listener, inbound.Drain{Limit: drainFor}) })
 	group.Go(func() error { return serveMetrics(ctx, cfg.MetricsListen, gatherer, connections, log) })
 	upkeep(ctx, group, dog, keeper)
-	group.Go(func() error { return every(ctx, renewInterval, renewed(log, certificate.renew, known.renew)) })
+	group.Go(func() error {
+		return every(ctx, cmp.Or(cfg.Renew, time.Minute), renewed(log, certificate.renew, known.renew))
+	})
 	group.Go(func() error {
 		source{kube: kube, namespace: cfg.Namespace, secret: cfg.Secret, keeper: keeper, watchdog: dog, log: log}.run(ctx)
 		return nil
