@@ -2,6 +2,8 @@ package state
 
 import (
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -254,6 +256,59 @@ func TestPasswordsAreReplaced(t *testing.T) {
 			t.Errorf("%s: Deckhouse reads its registry again: %v", name, restarts)
 		}
 	}
+}
+
+// TestAClockThatJumpsForgetsNoUse: an old password is good until a day was looked at. An
+// API server's clock that jumps forwards, and that of the next leader, do not shorten it.
+func TestAClockThatJumpsForgetsNoUse(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	secret := UserSecretPrefix + UserClient
+	o.pass(50 * time.Minute) // what it looked at before does not count
+	o.ask(secret, "1")
+	for range 3 {
+		o.pass(0)
+	}
+	good := func(when string) {
+		t.Helper()
+		if o.phase(secret) != Given || o.user(UserClient).Previous == "" {
+			t.Fatalf("%s: the old password is refused: %q", when, o.notes)
+		}
+	}
+	o.pass(time.Hour)
+	o.store.cluster.Clock = ahead(t, func() time.Time { return o.now }, 30*24*time.Hour)
+	o.pass(time.Hour)
+	good("the API server's clock jumped")
+	o.store.cluster.Clock = nil
+	o.now = o.now.Add(48 * time.Hour)
+	o.store = NewStore(o.store.cluster, "cluster.local", DefaultRotations())
+	o.pass(0)
+	good("the next leader's clock is ahead")
+	for range 21 {
+		o.pass(time.Hour)
+	}
+	o.pass(50 * time.Minute)
+	good("a day has not passed")
+	o.pass(10 * time.Minute)
+	if o.phase(secret) != "" || o.user(UserClient).Previous != "" {
+		t.Errorf("after a day: %q, %q", o.phase(secret), o.notes)
+	}
+}
+
+// ahead is what is known of an API server whose clock is ahead of ours.
+func ahead(t *testing.T, ours func() time.Time, by time.Duration) *cluster.Clock {
+	t.Helper()
+	clock := cluster.NewClock(ours)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", ours().Add(by).UTC().Format(http.TimeFormat))
+	}))
+	defer server.Close()
+	resp, err := (&http.Client{Transport: clock.Watch(&http.Transport{DisableKeepAlives: true})}).Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return clock
 }
 
 // TestALostStateEndsItsRotation: what was accepted before the loss is accepted after

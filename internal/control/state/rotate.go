@@ -23,6 +23,10 @@ type Rotations struct {
 	Seen time.Duration
 }
 
+// looks is how often Looked is stored until an old password is refused: a restart of the
+// controller costs an hour of the day at most.
+const looks = 24
+
 // DefaultRotations are those of the documentation.
 func DefaultRotations() Rotations { return Rotations{Idle: 24 * time.Hour, Seen: time.Hour} }
 
@@ -45,11 +49,15 @@ func (s *Store) rotate(doc *Document, v *View, now time.Time) error {
 	var kept []Rotation
 	for _, of := range []string{v1alpha1.SecretPKI, UserSecretPrefix + UserNode, UserSecretPrefix + UserClient} {
 		was, f := doc.rotation(of), s.facts(*doc, v, of, now)
+		f.passed = s.passed(was, v.Observed.Now)
 		if lost { // nothing begins or ends by that: what was followed is not known, nor what is there
 			was.Asked, f.asked, f.due = f.asked, "", false
 			f.may, f.useless = false, false
 		}
 		r, task, note := was.next(f)
+		if !r.Quiet.Equal(was.Quiet) {
+			s.looked[of] = v.Observed.Now
+		}
 		if err := s.do(doc, r, task, now); err != nil {
 			return err
 		}
@@ -66,6 +74,21 @@ func (s *Store) rotate(doc *Document, v *View, now time.Time) error {
 	}
 	doc.Rotations = kept
 	return nil
+}
+
+// passed is for how long this process has looked at a rotation since it last said so, by
+// a clock that does not jump: each answer is a write of the state.
+func (s *Store) passed(r Rotation, now time.Time) time.Duration {
+	since, known := s.looked[r.Of]
+	passed := now.Sub(since)
+	if known && passed < min(s.rotations.Idle/looks, s.rotations.Idle-r.Looked) {
+		return 0
+	}
+	s.looked[r.Of] = now
+	if !known {
+		return 0
+	}
+	return passed
 }
 
 // rotation is the one of a Secret; one that was never asked for has no phase.

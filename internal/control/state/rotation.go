@@ -33,6 +33,10 @@ type Rotation struct {
 	Quiet time.Time         `json:"quiet,omitzero"`
 	Used  string            `json:"used,omitempty"`
 	Uses  map[string]string `json:"uses,omitempty"`
+	// Looked is how much of the time since Quiet controllers have looked, by clocks that
+	// do not jump. That counts, and Quiet is for people: a clock that jumps forwards, or
+	// that of the next leader, makes no day of a minute.
+	Looked time.Duration `json:"looked,omitempty"`
 }
 
 // Phase is one step of a rotation. Users are first Accepting, then Given; the CA is
@@ -60,6 +64,8 @@ const (
 type facts struct {
 	now  time.Time
 	idle time.Duration // how long the old one must have been unused
+	// passed is what Looked grows by, if nothing happened.
+	passed time.Duration
 	// may is whether rotations go on: not during a switch, whose steps are waited for
 	// one by one, and not without the in-cluster proxy.
 	may bool
@@ -118,7 +124,7 @@ func (r Rotation) given(f facts) (Rotation, task, string) {
 		if told := f.uses[pod]; told != r.Uses[pod] {
 			r.Used = told
 			if !r.Quiet.IsZero() {
-				r.Quiet = f.now
+				r.Quiet, r.Looked, f.passed = f.now, 0, 0
 			}
 		}
 	}
@@ -136,8 +142,10 @@ func (r Rotation) given(f facts) (Rotation, task, string) {
 			return r, nothing, r.waits("until all pull secrets have the new one")
 		case r.Quiet.IsZero():
 			r.Quiet = f.now
+		default:
+			r.Looked += f.passed
 		}
-		if f.now.Sub(r.Quiet) < f.idle {
+		if r.Looked < f.idle {
 			return r, nothing, r.waits(r.untilQuiet(f))
 		}
 	}
@@ -157,7 +165,7 @@ func (r Rotation) due(f facts) time.Duration {
 	if r.Phase != Given || r.Quiet.IsZero() {
 		return 0
 	}
-	return max(r.Quiet.Add(f.idle).Sub(f.now), time.Second)
+	return max(min(f.idle-r.Looked, f.idle/looks), time.Second)
 }
 
 func (r Rotation) waits(what string) string {

@@ -16,9 +16,9 @@ type rotating struct {
 	rng            *rand.Rand
 	drop           func(*facts) // leaves a rule out
 	r              Rotation
-	now            time.Time
-	asked, version int    // version is that of what is stored
-	accepted       [3]int // stored: the present one, the next, the one before
+	now, looked    time.Time // looked: by the pass before
+	asked, version int       // version is that of what is stored
+	accepted       [3]int    // stored: the present one, the next, the one before
 	proxies        [2][3]int
 	loaded         [2]int
 	secret         int // what the pull secrets say
@@ -93,7 +93,8 @@ func (c *rotating) pulls() string {
 }
 
 func (c *rotating) pass() {
-	f := facts{now: c.now, idle: 24 * time.Hour, may: !c.inSwitch, told: c.secret == c.accepted[0], uses: map[string]string{"p": c.used}, asked: fmt.Sprint(c.asked)}
+	f := facts{now: c.now, passed: c.now.Sub(c.looked), idle: 24 * time.Hour, may: !c.inSwitch, told: c.secret == c.accepted[0], uses: map[string]string{"p": c.used}, asked: fmt.Sprint(c.asked)}
+	c.looked = c.now
 	for i := range c.proxies {
 		if c.loaded[i] != c.version {
 			f.behind = append(f.behind, fmt.Sprint("proxy", i))
@@ -132,7 +133,7 @@ func (c *rotating) pass() {
 // rotates runs histories, and returns the first in which somebody was refused.
 func rotates(of string, drop func(*facts)) (seed uint64, problem string, rotated int) {
 	for seed := uint64(1); seed <= 400; seed++ {
-		c := &rotating{rng: rand.New(rand.NewPCG(seed, 1)), drop: drop, r: Rotation{Of: of}, now: noon, asked: 1, version: 1, served: 1}
+		c := &rotating{rng: rand.New(rand.NewPCG(seed, 1)), drop: drop, r: Rotation{Of: of}, now: noon, looked: noon, asked: 1, version: 1, served: 1}
 		c.accepted, c.secret, c.layout, c.client, c.read = [3]int{1}, 1, 1, 1, noon
 		for i := range c.proxies {
 			c.proxies[i], c.loaded[i] = c.accepted, 1

@@ -60,22 +60,22 @@ func TestRotationSteps(t *testing.T) {
 		{"all proxies accept both", client, Rotation{Phase: Accepting}, func(*facts) {}, Given, useNew, ""},
 		{"a switch has begun", client, Rotation{Phase: Accepting}, func(f *facts) { f.may = false }, Accepting, nothing, "Ready"},
 
-		{"not in the layout yet", node, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.published = 0 }, Given, nothing, "for the layout"},
-		{"clients have no layout", client, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.published = 0 }, "", dropOld, ""},
-		{"a node is away", node, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.unreached = away("w3") }, Given, nothing, "for node w3, which serves generation 11"},
-		{"many are away", node, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.unreached = away("a", "b", "c", "d", "e") }, Given, nothing, "node c, which serves generation 11, and 2 more"},
-		{"a node is away, and clients do not care", client, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.unreached = away("w3") }, "", dropOld, ""},
-		{"a pull secret is not written", node, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.told = false }, Given, nothing, "pull secrets"},
+		{"not in the layout yet", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.published = 0 }, Given, nothing, "for the layout"},
+		{"clients have no layout", client, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.published = 0 }, "", dropOld, ""},
+		{"a node is away", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.unreached = away("w3") }, Given, nothing, "for node w3, which serves generation 11"},
+		{"many are away", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.unreached = away("a", "b", "c", "d", "e") }, Given, nothing, "node c, which serves generation 11, and 2 more"},
+		{"a node is away, and clients do not care", client, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.unreached = away("w3") }, "", dropOld, ""},
+		{"a pull secret is not written", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.told = false }, Given, nothing, "pull secrets"},
 		{"all have it just now", node, Rotation{Phase: Given}, func(*facts) {}, Given, nothing, "until nobody has used the old password for 24h0m0s, since 2026-12-01T12:00:00Z"},
-		{"the old one was used just now", node, Rotation{Phase: Given, Quiet: long, Uses: map[string]string{"p": "x"}}, func(f *facts) { f.uses = map[string]string{"p": "2026-12-01T11:59:00Z 10.0.0.3"} }, Given, nothing, "2026-12-01T12:00:00Z (2026-12-01T11:59:00Z 10.0.0.3)"},
-		{"the old one was used long ago", node, Rotation{Phase: Given, Quiet: long, Uses: map[string]string{"p": "x"}}, func(f *facts) { f.uses = map[string]string{"p": "x"} }, "", dropOld, ""},
-		{"a Pod that told of a use is gone", node, Rotation{Phase: Given, Quiet: long, Uses: map[string]string{"p": "x"}}, func(*facts) {}, "", dropOld, ""},
-		{"used on a node whose clock is behind", node, Rotation{Phase: Given, Quiet: long, Uses: map[string]string{"p": "2099"}}, func(f *facts) { f.uses = map[string]string{"p": "2099", "q": "2026"} }, Given, nothing, "2026-12-01T12:00:00Z (2026)"},
-		{"a switch holds the end", node, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.may = false }, Given, nothing, "Ready"},
+		{"the old one was used just now", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour, Uses: map[string]string{"p": "x"}}, func(f *facts) { f.uses = map[string]string{"p": "2026-12-01T11:59:00Z 10.0.0.3"} }, Given, nothing, "2026-12-01T12:00:00Z (2026-12-01T11:59:00Z 10.0.0.3)"},
+		{"the old one was used long ago", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour, Uses: map[string]string{"p": "x"}}, func(f *facts) { f.uses = map[string]string{"p": "x"} }, "", dropOld, ""},
+		{"a Pod that told of a use is gone", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour, Uses: map[string]string{"p": "x"}}, func(*facts) {}, "", dropOld, ""},
+		{"used on a node whose clock is behind", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour, Uses: map[string]string{"p": "2099"}}, func(f *facts) { f.uses = map[string]string{"p": "2099", "q": "2026"} }, Given, nothing, "2026-12-01T12:00:00Z (2026)"},
+		{"a switch holds the end", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.may = false }, Given, nothing, "Ready"},
 
 		{"clients read both CAs", v1alpha1.SecretPKI, Rotation{Phase: Given}, func(*facts) {}, Given, nothing, "24h0m0s to read both CAs"},
-		{"clients have read both CAs", v1alpha1.SecretPKI, Rotation{Phase: Given, Quiet: long}, func(*facts) {}, Signing, useNew, ""},
-		{"a node does not know the new CA", v1alpha1.SecretPKI, Rotation{Phase: Given, Quiet: long}, func(f *facts) { f.unreached = away("w3") }, Given, nothing, "w3"},
+		{"clients have read both CAs", v1alpha1.SecretPKI, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(*facts) {}, Signing, useNew, ""},
+		{"a node does not know the new CA", v1alpha1.SecretPKI, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.unreached = away("w3") }, Given, nothing, "w3"},
 		{"nobody is waited for with an expired CA", v1alpha1.SecretPKI, Rotation{Phase: Given}, func(f *facts) {
 			f.unreached, f.useless, f.told, f.may = away("w3"), true, false, false
 		}, Signing, useNew, ""},
@@ -104,7 +104,7 @@ func TestTheOldIsQuietFromItsLastUse(t *testing.T) {
 	f.unreached = away("w3")
 	uses := 0
 	step := func(later time.Duration, used bool) (ended bool) {
-		f.now = f.now.Add(later)
+		f.now, f.passed = f.now.Add(later), later
 		if used {
 			uses++
 			f.uses = map[string]string{"p": fmt.Sprint(uses)}

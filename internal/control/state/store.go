@@ -47,16 +47,17 @@ type Store struct {
 	cluster   *cluster.Client
 	domain    string
 	rotations Rotations
-	written   time.Time // when this process last wrote
-	ends      time.Time // since when this process has seen that the CA ends
-	cut       string    // see Cut
-	refused   int       // the smallest size that the API server refused; 0: none
+	written   time.Time            // when this process last wrote
+	ends      time.Time            // since when this process has seen that the CA ends
+	looked    map[string]time.Time // see passed
+	cut       string               // see Cut
+	refused   int                  // the smallest size that the API server refused; 0: none
 }
 
 // NewStore makes a store in this cluster. Domain is the cluster's DNS domain: it
 // completes the second name on the proxy's certificate.
 func NewStore(c *cluster.Client, domain string, rotations Rotations) *Store {
-	return &Store{cluster: c, domain: domain, rotations: rotations}
+	return &Store{cluster: c, domain: domain, rotations: rotations, looked: map[string]time.Time{}}
 }
 
 // Load reads the state from the API server itself: a cache could be behind our
