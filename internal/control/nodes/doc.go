@@ -28,7 +28,8 @@ type Keeper struct {
 	heartbeats heartbeats
 }
 
-// NewKeeper makes a Keeper. Protocol says which nodes should be tainted.
+// NewKeeper makes a Keeper. Protocol says which nodes should be tainted. Agents are
+// heard by the clock of c, which is that of passes.
 func NewKeeper(c *cluster.Client, protocol switchover.Protocol) *Keeper {
-	return &Keeper{cluster: c, protocol: protocol, notReady: map[types.UID]time.Time{}, heartbeats: heartbeats{now: time.Now, heard: map[string]time.Time{}}}
+	return &Keeper{cluster: c, protocol: protocol, notReady: map[types.UID]time.Time{}, heartbeats: heartbeats{now: c.Now, heard: map[string]time.Time{}}}
 }

@@ -22,8 +22,9 @@ func TestHeartbeats(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC)
 	begin := now
-	k := NewKeeper(fleet.Client(), switchover.Standard())
-	k.heartbeats.now = func() time.Time { return now }
+	c := fleet.Client()
+	c.Now = func() time.Time { return now }
+	k := NewKeeper(c, switchover.Standard())
 	from := &informertest.FakeInformers{Scheme: clientgoscheme.Scheme}
 	if err := k.FollowHeartbeats(t.Context(), from); err != nil {
 		t.Fatal(err)
