@@ -106,8 +106,7 @@ func (c *testbed) startProcess() *process {
 	port, profiles := loopback.Address(c.t), loopback.Address(c.t)
 	p.metrics, p.heap = "http://"+port+"/metrics", "http://"+profiles+"/debug/pprof/heap"
 	p.cmd = exec.CommandContext(c.t.Context(), program, "--kubeconfig", apiserver.Kubeconfig(c.t, p.proxy(c.cfg.REST)),
-		"--image", c.cfg.Image, "--proxy-dial", c.cfg.ProxyDial, "--proxy-idle", "0s", "--metrics-address", port, "--pprof-address", profiles, "--health-address", "0", "--scripts", "off",
-		"--leader-elect=false") // on a machine that is busy with all else it would lose the lease, and end
+		"--image", c.cfg.Image, "--proxy-dial", c.cfg.ProxyDial, "--proxy-idle", "0s", "--metrics-address", port, "--pprof-address", profiles, "--health-address", "0", "--scripts", "off")
 	p.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", memory.Variable, memoryLimit))
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }

@@ -118,6 +118,9 @@ func (c *testbed) sums(n int, took time.Duration, p *process, agents *fleetAgent
 	if changed > 0 {
 		c.t.Errorf("RegistryNodes were written %d times", changed)
 	}
+	if renewed, _ := p.counted.of("/apis/coordination.k8s.io/v1/namespaces/"+v1alpha1.Namespace+"/leases/", ""); renewed == 0 {
+		c.t.Error("the controller leads without the lease")
+	}
 }
 
 // fleet makes a cluster of that many nodes beside those of the platform. What the
