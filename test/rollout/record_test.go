@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -126,7 +127,9 @@ func withoutImages(o client.Object) *corev1.PodTemplateSpec {
 			v.Reference = ""
 		}
 	}
-	delete(t.Annotations, v1alpha1.AnnotationRegistryChecksum) // Deckhouse's
+	if o.GetName() == "deckhouse" {
+		delete(t.Annotations, v1alpha1.AnnotationRegistryChecksum)
+	}
 	return t
 }
 
@@ -137,8 +140,8 @@ func (c *cluster) wantChanges(rows map[string]row, all map[string]*rollout, r *r
 	changes, others := r.changes()
 	for key, row := range rows {
 		want := 0
-		if row.moved || all[key] != nil {
-			want = 1
+		if row.moved || strings.HasSuffix(key, "/doomed") {
+			want++
 		}
 		if key == owners {
 			want++
