@@ -74,7 +74,10 @@ func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View
 	}
 	now := metav1.NewTime(r.cluster.Now().Truncate(1e9))
 	setModuleCondition(status, deckhousev1alpha1.ConditionEnabledByModuleManager, enabled, disabled, now)
-	setModuleCondition(status, deckhousev1alpha1.ConditionIsReady, ready, message, now).SettingsGeneration = v.Observed.Spec.Generation
+	isReady := setModuleCondition(status, deckhousev1alpha1.ConditionIsReady, ready, message, now)
+	if p := v.Observed.Spec.Problem; p == "" || p == settings.Disabled { // else the settings before are followed
+		isReady.SettingsGeneration = v.Observed.Spec.Generation
+	}
 }
 
 // dangers are what is allowed and often not meant, for as long as it is so.

@@ -138,7 +138,7 @@ func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document,
 // again. It is 0 when there is no such time.
 func due(v *state.View) time.Duration {
 	doc, o := v.Doc, v.Observed
-	next := state.Soonest(nodes.NextExclusion(o), nodes.NextSilence(o, doc.Generation))
+	next := state.Soonest(nodes.NextExclusion(o), nodes.NextSilence(o))
 	sooner := func(at time.Time) {
 		// This pass has handled what is past.
 		if left := at.Sub(o.Now); left > 0 {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,7 +14,7 @@ import (
 
 // TestReadySaysOfWhichSettings: right after an edit IsReady is still True, about the
 // settings before. Who waits for the generation of the edit, as docs/operations.md says, does
-// not get that answer.
+// not get that answer. Settings that are refused are never followed.
 func TestReadySaysOfWhichSettings(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -43,10 +44,23 @@ func TestReadySaysOfWhichSettings(t *testing.T) {
 		ready, of := c.isReady()
 		return ready == metav1.ConditionTrue && of == c.settingsGeneration()
 	})
+	followed := c.settingsGeneration()
+	c.ask("mode: Sideways")
+	c.eventually("they are refused", func() bool { return strings.Contains(c.ready().Message, "Sideways") })
+	if of := c.ready().SettingsGeneration; of != followed {
+		t.Errorf("what is said of refused settings, of generation %d, is said of generation %d; %d is followed", c.settingsGeneration(), of, followed)
+	}
 }
 
 // isReady is condition IsReady of Module registry, and which settings it speaks of.
 func (c *testbed) isReady() (status metav1.ConditionStatus, of int64) {
+	c.t.Helper()
+	ready := c.ready()
+	return ready.Status, ready.SettingsGeneration
+}
+
+// ready is condition IsReady of Module registry; zero if there is none.
+func (c *testbed) ready() deckhousev1alpha1.ModuleCondition {
 	c.t.Helper()
 	var m deckhousev1alpha1.Module
 	if err := c.Get(c.t.Context(), client.ObjectKey{Name: v1alpha1.ModuleName}, &m); err != nil {
@@ -54,10 +68,10 @@ func (c *testbed) isReady() (status metav1.ConditionStatus, of int64) {
 	}
 	for _, condition := range m.Status.Conditions {
 		if condition.Type == deckhousev1alpha1.ConditionIsReady {
-			return condition.Status, condition.SettingsGeneration
+			return condition
 		}
 	}
-	return "", 0
+	return deckhousev1alpha1.ModuleCondition{}
 }
 
 func (c *testbed) settingsGeneration() int64 {

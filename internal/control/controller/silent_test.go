@@ -141,10 +141,25 @@ func TestSinceWhenAnAgentIsSilent(t *testing.T) {
 		return strings.Contains(v.condition(v1alpha1.ConditionReady).Message, named) && c.tainted("worker")
 	})
 	c.sim.set(func(s *simulator) { delete(s.silent, "worker") })
-	c.beat("worker")
-	c.until("it is back, and nothing is left to say", func(v view) bool {
-		return v.condition(v1alpha1.ConditionReady).Message == "" && !c.tainted("worker") && len(v.doc.Excluded) == 0
+	back := func(what string) {
+		t.Helper()
+		c.beat("worker")
+		c.until(what, func(v view) bool {
+			return v.condition(v1alpha1.ConditionReady).Message == "" && !c.tainted("worker") && len(v.doc.Excluded) == 0
+		})
+	}
+	c.beat("master")
+	back("it is back, and nothing is left to say")
+
+	// After a switch, what it reported last is good: nobody waits, and it is named.
+	later(4 * time.Minute)
+	c.beat("master")
+	c.look()
+	c.until("it is named although it serves what it should", func(v view) bool {
+		said := v.condition(v1alpha1.ConditionReady)
+		return said.Status == metav1.ConditionTrue && strings.Contains(said.Message, "1 node(s) are not heard: worker (agent silent since ")
 	})
+	back("it is heard again")
 }
 
 // beat renews the Lease of a node's agent, or makes it.

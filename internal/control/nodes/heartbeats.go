@@ -17,7 +17,7 @@ import (
 )
 
 // heartbeats are when the agents' Leases changed last, as this process saw it:
-// clocks of nodes may be wrong. No pass follows from one.
+// clocks of nodes may be wrong. A pass follows only from that of an agent that was silent.
 type heartbeats struct {
 	now func() time.Time
 
@@ -34,8 +34,8 @@ func (k *Keeper) FollowHeartbeats(ctx context.Context, from cache.Cache) error {
 	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc: func(o any) { k.heartbeats.hear(o) },
 		UpdateFunc: func(before, o any) {
-			if versionOf(before) != versionOf(o) {
-				k.heartbeats.hear(o)
+			if versionOf(before) != versionOf(o) && k.heartbeats.hear(o) {
+				k.cluster.Wake()
 			}
 		},
 		DeleteFunc: k.heartbeats.forget,
@@ -53,12 +53,18 @@ func versionOf(o any) string {
 	return ""
 }
 
-func (h *heartbeats) hear(o any) {
-	if lease, ok := o.(client.Object); ok {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.heard[lease.GetName()] = h.now()
+// hear notes that an agent is heard now, and reports whether it was silent before.
+func (h *heartbeats) hear(o any) (wasSilent bool) {
+	lease, ok := o.(client.Object)
+	if !ok {
+		return false
 	}
+	now := h.now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before, known := h.heard[lease.GetName()]
+	h.heard[lease.GetName()] = now
+	return known && now.Sub(before) > v1alpha1.SilentAfter
 }
 
 func (h *heartbeats) forget(o any) {
@@ -80,14 +86,12 @@ func (h *heartbeats) of(node string) time.Time {
 	return h.heard[v1alpha1.LeaseOfAgent(node)]
 }
 
-// NextSilence is the time until the agent of a node that is waited for counts as
-// silent; 0 when there is no such node.
-func NextSilence(o switchover.Observed, generation int64) time.Duration {
+// NextSilence is the time until the next agent counts as silent; 0 when there is none
+// that could.
+func NextSilence(o switchover.Observed) time.Duration {
 	var next time.Duration
 	for _, n := range o.Nodes {
-		r := n.Report
-		there := r.UID == n.UID && r.BootID == n.BootID && r.Generation >= generation
-		if n.Heard.IsZero() || there || !n.Agent {
+		if n.Heard.IsZero() || !n.Agent {
 			continue
 		}
 		if left := v1alpha1.SilentAfter - o.Now.Sub(n.Heard); left >= 0 {

@@ -23,7 +23,8 @@ func TestHeartbeats(t *testing.T) {
 	now := time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC)
 	begin := now
 	c := fleet.Client()
-	c.Now = func() time.Time { return now }
+	woken := 0
+	c.Now, c.Wake = func() time.Time { return now }, func() { woken++ }
 	k := NewKeeper(c, switchover.Standard())
 	from := &informertest.FakeInformers{Scheme: clientgoscheme.Scheme}
 	if err := k.FollowHeartbeats(t.Context(), from); err != nil {
@@ -59,6 +60,15 @@ func TestHeartbeats(t *testing.T) {
 	informer.Update(lease("a", "5"), lease("a", "3")) // after a restore it is lower
 	check("renewed", "a", now)
 	check("another node", "b", time.Time{})
+	if woken > 0 {
+		t.Error("each heartbeat makes a pass")
+	}
+	now = now.Add(v1alpha1.SilentAfter + time.Second)
+	informer.Update(lease("a", "3"), lease("a", "4"))
+	check("it was silent", "a", now)
+	if woken != 1 {
+		t.Errorf("%d passes are asked for when a silent agent is heard again", woken)
+	}
 	informer.Delete(lease("a", "6"))
 	check("deleted", "a", time.Time{})
 	informer.Add(lease("a", "7"))
@@ -83,16 +93,14 @@ func TestNextSilence(t *testing.T) {
 		nodes []switchover.Node
 		want  time.Duration
 	}{
-		"nobody":                {nil, 0},
-		"one is waited for":     {[]switchover.Node{node(time.Minute)}, v1alpha1.SilentAfter - time.Minute + time.Second},
-		"the next of two":       {[]switchover.Node{node(time.Minute), node(2 * time.Minute)}, v1alpha1.SilentAfter - 2*time.Minute + time.Second},
-		"it is silent":          {[]switchover.Node{node(time.Hour)}, 0},
-		"without a heartbeat":   {[]switchover.Node{node(0)}, 0},
-		"it is there":           {[]switchover.Node{node(time.Minute, func(n *switchover.Node) { n.Report.Generation = 7 })}, 0},
-		"it was there, in time": {[]switchover.Node{node(time.Minute, func(n *switchover.Node) { n.Report.Generation, n.BootID = 7, "b2" })}, v1alpha1.SilentAfter - time.Minute + time.Second},
-		"no agent is wanted":    {[]switchover.Node{node(time.Minute, func(n *switchover.Node) { n.Agent = false })}, 0},
+		"nobody":              {nil, 0},
+		"one is heard":        {[]switchover.Node{node(time.Minute)}, v1alpha1.SilentAfter - time.Minute + time.Second},
+		"the next of two":     {[]switchover.Node{node(time.Minute), node(2 * time.Minute)}, v1alpha1.SilentAfter - 2*time.Minute + time.Second},
+		"it is silent":        {[]switchover.Node{node(time.Hour)}, 0},
+		"without a heartbeat": {[]switchover.Node{node(0)}, 0},
+		"no agent is wanted":  {[]switchover.Node{node(time.Minute, func(n *switchover.Node) { n.Agent = false })}, 0},
 	} {
-		if got := NextSilence(switchover.Observed{Now: now, Nodes: c.nodes}, 7); got != c.want {
+		if got := NextSilence(switchover.Observed{Now: now, Nodes: c.nodes}); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}

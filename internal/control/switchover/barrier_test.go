@@ -200,6 +200,28 @@ func TestWhoIsBehindIsNamed(t *testing.T) {
 		"node-05 (serves generation 1: the disk is full)")
 }
 
+// TestASilentAgentIsNamedAfterTheSwitch: what it reported last is good, so nobody waits for it.
+func TestASilentAgentIsNamedAfterTheSwitch(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 4)
+	nodes := c.seen.Nodes
+	for i := range nodes {
+		nodes[i].Heard = c.seen.Now.Add(-time.Hour)
+	}
+	nodes[0].Heard = c.seen.Now
+	nodes[2].Exclude, nodes[3].Ready = true, false
+	c.advance()
+	c.has(names.ConditionReady, "1 node(s) are not heard: node-01 (agent silent since "+nodes[1].Heard.UTC().Format(time.RFC3339)+")")
+	if !c.s.Ready() {
+		t.Errorf("who is silent after a switch takes Ready away:\n%s", c.conditions())
+	}
+	nodes[1].Heard = c.seen.Now
+	c.advance()
+	if got := c.message(names.ConditionReady); strings.Contains(got, "heard") {
+		t.Errorf("it is back, and Ready says %q", got)
+	}
+}
+
 // TestASilentNode: one that is Ready is waited for and named; once NotReady it
 // is left out and named in Ready's message.
 func TestASilentNode(t *testing.T) {

@@ -25,21 +25,30 @@ func (e *evaluation) standing(n Node) string {
 
 // behindMessage names the Ready nodes that do not serve the last union that was
 // proved: silent ones, those that came later, and those that lie. Pods are kept off
-// them, and no barrier is waiting that could say so.
+// them, and no barrier is waiting that could say so. After them it names silent ones
+// that served it when they were heard last.
 func (e *evaluation) behindMessage() string {
-	var behind []Node
+	var behind, quiet []Node
 	for _, n := range e.seen.Nodes {
-		there := e.rules.valid(n) && e.rules.open(e, n, e.s.SafeGeneration)
-		if n.Agent && n.Ready && e.s.SafeGeneration > 0 && !e.excluded(n) && !there {
+		if !n.Agent || !n.Ready || e.s.SafeGeneration == 0 || e.excluded(n) {
+			continue
+		}
+		switch there := e.rules.valid(n) && e.rules.open(e, n, e.s.SafeGeneration); {
+		case !there:
 			behind = append(behind, n)
+		case e.silence(n) != "":
+			quiet = append(quiet, n)
 		}
 	}
-	if len(behind) == 0 {
-		return ""
+	named := func(n Node) string { return n.Name + " (" + e.standing(n) + ")" }
+	var lines []string
+	if len(behind) > 0 {
+		lines = append(lines, fmt.Sprintf("%d node(s) do not serve what pods may need: %s", len(behind), nodeList(behind, named)))
 	}
-	return fmt.Sprintf("%d node(s) do not serve what pods may need: %s", len(behind), nodeList(behind, func(n Node) string {
-		return n.Name + " (" + e.standing(n) + ")"
-	}))
+	if len(quiet) > 0 {
+		lines = append(lines, fmt.Sprintf("%d node(s) are not heard: %s", len(quiet), nodeList(quiet, named)))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // believedMessage names the nodes for which a switch began anew. One that lies must

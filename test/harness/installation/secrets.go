@@ -18,11 +18,15 @@ import (
 	"github.com/d8-registry/registry/internal/foreign"
 )
 
-// logged is what programs of a test have logged. With REGISTRY_TEST_LOG people see it.
+// logged is what programs of a test have logged. With REGISTRY_TEST_LOG people see it, and
+// the end of it when the test fails.
 type logged struct {
 	mu  sync.Mutex
 	all bytes.Buffer
 }
+
+// mostShown is how much of the log a test shows that fails, in bytes.
+const mostShown = 16 << 10
 
 func (l *logged) Write(p []byte) (int, error) {
 	l.mu.Lock()
@@ -41,6 +45,10 @@ func (c *Cluster) Log() *slog.Logger { return foreign.NewLog(&c.logged, slog.Lev
 // this cluster.
 func (c *Cluster) wantNoSecretShown() {
 	c.t.Helper()
+	if c.t.Failed() {
+		all := c.logged.all.Bytes()
+		c.t.Logf("the end of the log:\n%s", all[max(0, len(all)-mostShown):])
+	}
 	ctx := context.WithoutCancel(c.t.Context())
 	var secrets corev1.SecretList
 	var events eventsv1.EventList
