@@ -6,9 +6,9 @@ SHELL := bash
 
 PARTS   := $(CURDIR)/.parts/bin
 CLUSTER := etcd kube-apiserver kubectl registry containerd containerd-shim-runc-v2 ctr yq
-# What only tests run: the older containerds, what it takes to run pods, and the OCI conformance suite.
+# What only tests run: the older containerds, what it takes to run pods, and who pulls.
 NODES   := containerd-1.7 containerd-1.6 runc pause kube-controller-manager kube-scheduler
-PULLS   := conformance
+PULLS   := conformance skopeo
 # What the cluster of e2e runs besides, and tools that the documentation uses.
 E2E     := kubelet kube-proxy cni coredns nft tree helm
 PKG     ?= ./...
@@ -99,6 +99,11 @@ bench: build ## The data path beside nginx and distribution, in a quarter of an 
 	@hack/parts.sh nginx registry
 	@go build -trimpath -o bin/bench ./test/bench
 	@bin/bench $(if $(SHORT),-short,-write docs/performance.md)
+
+.PHONY: faults
+faults: parts ## 500 pulls by containerd 1.6, 1.7, 2.x, go-containerregistry and skopeo, of a layer of 1 GiB too, while the registry fails at random (half an hour): ROUNDS=, LAYER= in MiB, SEED= of another run
+	@ROUNDS=$(or $(ROUNDS),500) LAYER=$(or $(LAYER),1024) SEED=$(SEED) KUBEBUILDER_ASSETS=$(PARTS) hack/leftovers.sh \
+		go test ./test/clients -run TestRounds -v -count=1 -timeout 3h
 
 .PHONY: scale
 scale: parts ## A switch of 1,000 and of 5,000 simulated nodes with 30 Pods each on a real API server (16 GB of memory): for each step seconds, passes, writes, and what the controller's process takes; then what a pass costs

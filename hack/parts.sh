@@ -39,6 +39,7 @@ cni_ldflags="-s -w -X github.com/containernetworking/plugins/pkg/utils/buildvers
 nft="nftables=1.0.6-2+deb12u2 libnftables1 libedit2 libgmp10 libjansson4 libmnl0 libnftnl11 libxtables12 libbsd0 libtinfo6 libmd0"
 tree=2.1.0-1
 nginx="nginx=1.22.1-9+deb12u7 libpcre2-8-0 libssl3 zlib1g libcrypt1"
+skopeo="skopeo=1.9.3+ds1-1+b10 libgpgme11 libassuan0 libgpg-error0 libdevmapper1.02.1 libselinux1 libudev1 libpcre2-8-0"
 containerd17_ldflags="-s -w -X github.com/containerd/containerd/version.Version=$containerd17"
 containerd_tags=no_btrfs,no_devmapper,no_zfs,no_aufs
 
@@ -66,6 +67,7 @@ coredns|hack/parts/coredns|.||-s -w|3
 nft|debian|$nft|nft||1
 tree|debian|tree=$tree|tree||1
 nginx|debian|$nginx|nginx||1
+skopeo|debian|$skopeo|skopeo||1
 pause|hack/parts/pause|.||-s -w|1
 conformance|hack/parts/conformance|github.com/opencontainers/distribution-spec/conformance||-s -w|1
 registry|hack/parts/distribution|github.com/distribution/distribution/v3/cmd/registry||-s -w|2
