@@ -120,7 +120,7 @@ func (c *Checker) collectManifest(resp *http.Response, asked Asked) (judge.Outco
 	}
 	var manifest judge.Manifest
 	if err == nil {
-		manifest, err = c.judged.read(body.Header, data, digest)
+		manifest, err = c.readManifest(body, pull, data, digest)
 	}
 	if err != nil {
 		return judge.OfError(err)
@@ -130,6 +130,17 @@ func (c *Checker) collectManifest(resp *http.Response, asked Asked) (judge.Outco
 		resp.Body = joined{bytes.NewReader(data), resp.Body}
 	}
 	return judge.Relayed, ""
+}
+
+// readManifest wants the digest that was asked for, and by a tag the one that the answer
+// says: clients believe what came by a tag. That of schema 1 is not of its bytes.
+func (c *Checker) readManifest(resp *http.Response, pull oci.Pull, data []byte, digest string) (judge.Manifest, error) {
+	m, err := c.judged.read(resp.Header, data, digest)
+	said, known := pull.DigestOf(resp)
+	if err == nil && known && said != digest && m.Kind != judge.Legacy && judge.DigestLike(said, data) != said {
+		return m, judge.ErrDigest
+	}
+	return m, err
 }
 
 // getInstead repeats a HEAD as a GET. The answer is nil, and says why, if it has no

@@ -47,6 +47,30 @@ func TestManifestsByDigestAreVerified(t *testing.T) {
 	}
 }
 
+// TestAManifestByTagIsWhatItsDigestSays: go-containerregistry and skopeo ask by tag, and
+// believe what comes.
+func TestAManifestByTagIsWhatItsDigestSays(t *testing.T) {
+	t.Parallel()
+	_, b, img := pair(t, testregistry.Options{})
+	want, err := img.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	liar := host(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/vnd.docker.distribution.manifest.v2+json")
+		w.Header().Set("Docker-Content-Digest", hash.String())
+		_, _ = io.WriteString(w, string(want)+"\n")
+	})
+	s := start(t, Config{}, liar, b.Upstream("team/b"))
+	wantBlob(t, s.get(manifestPath), want)
+	s.swap(2, liar)
+	wantStatus(t, s.get(manifestPath), http.StatusBadGateway)
+}
+
 // TestWhatIsNoManifestComesFromTheNext: no status makes a manifest, also under a tag,
 // where no digest says so.
 func TestWhatIsNoManifestComesFromTheNext(t *testing.T) {
