@@ -38,6 +38,7 @@ type instance struct {
 	api             kubernetes.Interface // the controller's side
 	namespace, pod  string
 	clients, health string
+	kubeconfig      string
 	stop            context.CancelFunc
 	ended           chan error
 	registry        *testregistry.Registry
@@ -60,9 +61,18 @@ func startInstance(t *testing.T, change func(*Config)) *instance {
 			t.Error(err)
 		}
 	})
+	i.kubeconfig = apiserver.Kubeconfig(t, process)
+	i.launch(change)
+	return i
+}
+
+// launch runs the process until the test ends, or stop is called.
+func (i *instance) launch(change func(*Config)) {
+	t := i.t
+	t.Helper()
 	at := make(chan [2]string, 1)
 	cfg := Config{
-		Kubeconfig: apiserver.Kubeconfig(t, process), Listen: "127.0.0.1:0", Health: "127.0.0.1:0",
+		Kubeconfig: i.kubeconfig, Listen: "127.0.0.1:0", Health: "127.0.0.1:0",
 		Namespace: i.namespace, Pod: i.pod, Secret: v1alpha1.SecretProxy, Drain: 5 * time.Second, ReportEvery: time.Minute,
 		listening: func(clients, health string) { at <- [2]string{clients, health} },
 	}
@@ -90,7 +100,6 @@ func startInstance(t *testing.T, change func(*Config)) *instance {
 			t.Error("did not end")
 		}
 	})
-	return i
 }
 
 // put writes the Secret as the controller does.

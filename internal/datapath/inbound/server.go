@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +33,8 @@ type Config struct {
 type Server struct {
 	cfg  Config
 	http *http.Server
+	// stopping is set when it was told to stop.
+	stopping atomic.Bool
 }
 
 // New makes a server. It has no limit for a whole request: layers are large and
@@ -44,8 +47,9 @@ func New(h http.Handler, cfg Config) *Server {
 	}
 	var http1 http.Protocols
 	http1.SetHTTP1(true)
-	server := &http.Server{
-		Handler:   refuseBodies(h),
+	s := &Server{cfg: cfg}
+	s.http = &http.Server{
+		Handler:   s.ending(refuseBodies(h)),
 		Protocols: &http1,
 		// No ReadTimeout: net/http ends the context of an answer that takes longer.
 		ReadHeaderTimeout: cfg.Limits.Header, // and that of a handshake
@@ -55,9 +59,20 @@ func New(h http.Handler, cfg Config) *Server {
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
 	if cfg.Certificate != nil {
-		server.TLSConfig = &tls.Config{GetCertificate: cfg.Certificate, MinVersion: tls.VersionTLS12}
+		s.http.TLSConfig = &tls.Config{GetCertificate: cfg.Certificate, MinVersion: tls.VersionTLS12}
 	}
-	return &Server{cfg: cfg, http: server}
+	return s
+}
+
+// ending has connections end with their answer once the server is to stop: closed when
+// they seem idle, some would be closed under the next request.
+func (s *Server) ending(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.stopping.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // refuseBodies answers requests that carry a body, before anybody asks for
@@ -85,8 +100,8 @@ func refuseBodies(next http.Handler) http.Handler {
 
 // Drain is how a server stops.
 type Drain struct {
-	// Delay is how long it goes on as before when told to stop, so that no
-	// client is sent here any more when it ends.
+	// Delay is how long it goes on when told to stop, so that no client is sent here
+	// any more when it ends. Connections end with their next answer from then on.
 	Delay time.Duration
 	// Limit is how long requests under way have after that.
 	Limit time.Duration
@@ -110,6 +125,7 @@ func (s *Server) Serve(ctx context.Context, on net.Listener, drain Drain) error 
 		return fmt.Errorf("serve %s: %w", s.cfg.Name, err)
 	case <-ctx.Done():
 	}
+	s.stopping.Store(true)
 	s.cfg.Log.Info("stopping", "listener", s.cfg.Name, "delay", drain.Delay, "drain", drain.Limit)
 	select {
 	case err := <-failed:

@@ -89,6 +89,33 @@ func TestServerDrains(t *testing.T) {
 	}
 }
 
+// Before a server ends its clients are asked to go: a connection that is only closed may
+// be closed under a request.
+func TestConnectionsEndWithTheirAnswer(t *testing.T) {
+	t.Parallel()
+	client, address, stop, ended := served(t, func(http.ResponseWriter, *http.Request) {}, Drain{Delay: 3 * time.Second})
+	last := func() bool {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.Close
+	}
+	if last() {
+		t.Error("a connection ends while the server goes on")
+	}
+	stop()
+	until(t, "a connection ends with its answer", last)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestServerCutsWhatTakesTooLong(t *testing.T) {
 	t.Parallel()
 	under := make(chan struct{})

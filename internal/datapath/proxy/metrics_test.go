@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strconv"
 	"testing"
 	"time"
 
@@ -65,6 +66,8 @@ func TestFirstByteIsOfTheBody(t *testing.T) {
 	const think = 300 * time.Millisecond
 	layer := string(make([]byte, 2*answer.SmallBlob))
 	up := host(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/octet-stream") // text is looked at before the header goes out
+		w.Header().Set("Content-Length", strconv.Itoa(len(layer)))
 		_ = http.NewResponseController(w).Flush()
 		<-time.After(think)
 		_, _ = io.WriteString(w, layer)

@@ -1,0 +1,237 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/test/harness/testregistry"
+)
+
+// service is the address of a Service: a connection goes to one of those that were ready
+// when somebody last looked, in turn, and stays there. A connection to one that is gone is
+// refused, as by the kernel.
+type service struct {
+	address string
+
+	mu    sync.Mutex
+	all   []*instance
+	ready []string
+	turn  int
+	used  map[string]int
+}
+
+// newService looks at readiness ten times a second: that, and not the moment of the end of
+// a process, is how others learn of it.
+func newService(t *testing.T, all ...*instance) *service {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{address: listener.Addr().String(), all: all, used: map[string]int{}}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	var both sync.WaitGroup
+	t.Cleanup(func() { stop(); _ = listener.Close(); both.Wait() })
+	s.look()
+	both.Go(func() {
+		for ctx.Err() == nil {
+			<-time.After(100 * time.Millisecond)
+			s.look()
+		}
+	})
+	both.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return // closed
+			}
+			both.Go(func() { s.carry(ctx, client.(*net.TCPConn)) })
+		}
+	})
+	return s
+}
+
+func (s *service) look() {
+	s.mu.Lock()
+	all := slices.Clone(s.all)
+	s.mu.Unlock()
+	var ready []string
+	for _, i := range all {
+		if i.readyz() == http.StatusOK {
+			ready = append(ready, i.clients)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = ready
+}
+
+// routed reports whether new connections go to an instance.
+func (s *service) routed(i *instance) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.ready, i.clients)
+}
+
+func (s *service) carry(ctx context.Context, client *net.TCPConn) {
+	defer func() { _ = client.Close() }()
+	s.mu.Lock()
+	if len(s.ready) == 0 {
+		s.mu.Unlock()
+		_ = client.SetLinger(0)
+		return
+	}
+	to := s.ready[s.turn%len(s.ready)]
+	s.turn++
+	s.used[to]++
+	s.mu.Unlock()
+	pod, err := new(net.Dialer).DialContext(ctx, "tcp", to)
+	if err != nil {
+		_ = client.SetLinger(0)
+		return
+	}
+	defer context.AfterFunc(ctx, func() { _, _ = client.Close(), pod.Close() })()
+	defer func() { _ = pod.Close() }()
+	var up sync.WaitGroup
+	up.Go(func() {
+		_, _ = io.Copy(pod, client)
+		_ = pod.(*net.TCPConn).CloseWrite()
+	})
+	_, _ = io.Copy(client, pod)
+	_ = client.CloseWrite()
+	up.Wait()
+}
+
+// puller is a client.
+type puller struct {
+	client *http.Client
+	base   string
+}
+
+// get is nil, and an error, for anything but the whole answer.
+func (p puller) get(ctx context.Context, what string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+what, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.SetBasicAuth("ro", clientPassword)
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s %w", what, resp.Status, err)
+	}
+	return body, nil
+}
+
+// pull is an image as a whole.
+func (p puller) pull(ctx context.Context) error {
+	data, err := p.get(ctx, "manifests/v1")
+	if err != nil {
+		return err
+	}
+	var manifest struct {
+		Layers []struct{ Digest string }
+	}
+	if err := json.Unmarshal(data, &manifest); err != nil || len(manifest.Layers) == 0 {
+		return fmt.Errorf("a manifest of %d layers: %w", len(manifest.Layers), err)
+	}
+	for _, layer := range manifest.Layers {
+		data, err := p.get(ctx, "blobs/"+layer.Digest)
+		if err != nil {
+			return err
+		}
+		if got := judge.DigestLike(layer.Digest, data); got != layer.Digest {
+			return fmt.Errorf("%s instead of %s", got, layer.Digest)
+		}
+	}
+	return nil
+}
+
+// TestARollingRestart: both proxies behind the Service are replaced, one after the other,
+// while 200 clients pull all the time. No pull fails.
+func TestARollingRestart(t *testing.T) {
+	const clients = 200
+	patient := func(c *Config) { c.DrainDelay, c.Drain = 2*time.Second, 20*time.Second }
+	a := startInstance(t, patient)
+	good := content(t, 1, a.registry.Upstream("team"))
+	a.put(good)
+	a.registry.PushRandom(t, "team/small", "v1", 2, 40_000)
+	a.registry.SetFaults(testregistry.Faults{Latency: 400 * time.Millisecond}) // so that many are under way at any moment
+	another := func() *instance {
+		i := *a
+		i.ended = make(chan error, 1)
+		i.launch(patient)
+		eventually(t, "ready", func() bool { return i.readyz() == http.StatusOK })
+		return &i
+	}
+	eventually(t, "ready", func() bool { return a.readyz() == http.StatusOK })
+	b := another()
+	s := newService(t, a, b)
+
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(good["tls.crt"])
+	ctx, over := context.WithCancel(t.Context())
+	var pulls, failed atomic.Int64
+	var all sync.WaitGroup
+	for n := range clients {
+		transport := &http.Transport{
+			TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			DisableKeepAlives: n%2 == 0, // half of them connect for each request, the others stay as long as they may
+		}
+		p := puller{&http.Client{Transport: transport}, "https://" + s.address + "/v2/system/deckhouse/small/"}
+		all.Go(func() {
+			defer transport.CloseIdleConnections()
+			for ctx.Err() == nil {
+				err := p.pull(context.WithoutCancel(ctx)) // the last one is to end too
+				if pulls.Add(1); err != nil && failed.Add(1) <= 5 {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	eventually(t, "all pull", func() bool { return pulls.Load() >= clients })
+	served := []*instance{a, b}
+	for n, old := range []*instance{a, b} {
+		old.stop()
+		eventually(t, "nobody is sent to the old one", func() bool { return !s.routed(old) })
+		next := another()
+		served = append(served, next)
+		s.mu.Lock()
+		s.all[n] = next
+		s.mu.Unlock()
+		eventually(t, "clients come to the new one", func() bool { return s.routed(next) })
+		if err := <-old.ended; err != nil {
+			t.Errorf("the old one ended with %v", err)
+		}
+		old.ended <- nil // for the test's end
+	}
+	before := pulls.Load()
+	eventually(t, "all pull from the new ones", func() bool { return pulls.Load() >= before+clients })
+	over()
+	all.Wait()
+	t.Logf("%d pulls, %d failed", pulls.Load(), failed.Load())
+	if failed.Load() > 0 {
+		t.Errorf("%d of %d pulls failed", failed.Load(), pulls.Load())
+	}
+	for n, i := range served {
+		if s.used[i.clients] == 0 {
+			t.Errorf("instance %d: nobody came", n)
+		}
+	}
+}
