@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -20,7 +19,7 @@ import (
 )
 
 // startAgent runs the agent of a node until the test ends.
-func startAgent(t *testing.T, node string, config *rest.Config, log *slog.Logger) *agent {
+func startAgent(t *testing.T, node string, config *rest.Config, in *installation.Cluster) *agent {
 	t.Helper()
 	kube, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -28,14 +27,21 @@ func startAgent(t *testing.T, node string, config *rest.Config, log *slog.Logger
 	}
 	a := &agent{
 		address: loopback.Address(t), wake: make(chan struct{}, 1),
-		reporter: report.New(report.Options{Kube: kube, Node: node, Identity: report.Identity{BootID: installation.BootID(node), AgentVersion: "test"}, Log: log}),
+		reporter: report.New(report.Options{Kube: kube, Node: node, Identity: report.Identity{BootID: installation.BootID(node), AgentVersion: "test"}, Log: in.Log()}),
 	}
 	dir := t.TempDir()
 	a.state = handoff.Existing(dir)
+	t.Cleanup(func() { // before the cluster looks at its log
+		token, err := a.state.Token()
+		if err != nil {
+			t.Error(err)
+		}
+		in.Hide(token)
+	})
 	installation.Background(t, func(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error {
-			return serve.Run(ctx, serve.Config{Listen: a.address, StateDir: dir, Kube: config, Namespace: v1alpha1.Namespace, Secret: v1alpha1.SecretAgent}, log)
+			return serve.Run(ctx, serve.Config{Listen: a.address, StateDir: dir, Kube: config, Namespace: v1alpha1.Namespace, Secret: v1alpha1.SecretAgent}, in.Log())
 		})
 		group.Go(func() error { a.reporter.Follow(ctx, a.again); return nil })
 		group.Go(func() error { a.work(ctx); return nil })

@@ -51,7 +51,7 @@ func newCluster(t *testing.T, nodes ...string) *cluster {
 	c.RegistrySecret(v1alpha1.Namespace, c.registry.Upstream("installed"))
 	for i, name := range nodes {
 		c.Node(name, i == 0)
-		c.agents[name] = startAgent(t, name, api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: name}), c.Log())
+		c.agents[name] = startAgent(t, name, api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: name}), c.Cluster)
 	}
 	cfg := controller.Config{
 		REST:   api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),

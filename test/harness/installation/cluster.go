@@ -28,9 +28,9 @@ type Cluster struct {
 	// Why says more where a step takes too long; it may be nil.
 	Why func() string
 
-	t         *testing.T
-	logged    logged
-	passwords []string // of registries, as installers and users wrote them
+	t      *testing.T
+	logged logged
+	hidden []string // see Hide
 }
 
 // New is a cluster on an API server.
@@ -100,7 +100,7 @@ func BootID(node string) string { return "boot-of-" + node }
 // RegistrySecret is Secret deckhouse-registry as an installer writes it.
 func (c *Cluster) RegistrySecret(namespace string, u upstream.Upstream) {
 	c.t.Helper()
-	c.passwords = append(c.passwords, u.Credentials.Password)
+	c.Hide(u.Credentials.Password)
 	c.Make(&corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.SecretRegistry},
 		Type:       corev1.SecretTypeDockerConfigJson,
@@ -129,7 +129,7 @@ func (c *Cluster) Ask(settings any) {
 	c.t.Helper()
 	enabled, asked := true, encoded(map[string]any{"registry": settings})
 	for _, found := range passwordOf.FindAllSubmatch(asked, -1) {
-		c.passwords = append(c.passwords, string(found[1]))
+		c.Hide(string(found[1]))
 	}
 	write := func() error {
 		config := &deckhousev1alpha1.ModuleConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleConfigName}}

@@ -41,6 +41,9 @@ func (l *logged) Write(p []byte) (int, error) {
 // cluster is there, see wantNoSecretShown.
 func (c *Cluster) Log() *slog.Logger { return foreign.NewLog(&c.logged, slog.LevelDebug) }
 
+// Hide adds secrets that may not be shown, beside those that the cluster's Secrets hold.
+func (c *Cluster) Hide(secrets ...string) { c.hidden = append(c.hidden, secrets...) }
+
 // wantNoSecretShown fails if a log, a condition or an Event shows a password or a key of
 // this cluster.
 func (c *Cluster) wantNoSecretShown() {
@@ -62,7 +65,7 @@ func (c *Cluster) wantNoSecretShown() {
 	for i := range events.Items {
 		shown["an Event"] += events.Items[i].Note + "\n"
 	}
-	hidden := c.passwords
+	hidden := c.hidden
 	for i := range secrets.Items {
 		s := &secrets.Items[i]
 		if s.Namespace == v1alpha1.Namespace && s.Name == v1alpha1.SecretState {
