@@ -97,6 +97,7 @@ type round struct {
 	// the middle is not asked for all the rest: each would take its time limit.
 	streak  int
 	problem error
+	saving  saving
 }
 
 // newRound begins one. Images that are believed to be there are not asked for.
@@ -120,8 +121,13 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 	r.mu.Lock()
 	r.req.Upstream = c.with(r.req.Upstream)
 	r.mu.Unlock()
+	if r.pauses(r.waiting()) {
+		progress()
+		return
+	}
 	reg, err := c.Open(r.req.Upstream)
 	if err == nil {
+		reg.Heard = r.heard
 		if idle, ok := reg.Transport.(interface{ CloseIdleConnections() }); ok {
 			defer idle.CloseIdleConnections()
 		}
@@ -149,8 +155,8 @@ func (c Checker) run(ctx context.Context, r *round, progress func()) {
 			}
 		})
 	}
-	for _, image := range todo {
-		if ctx.Err() != nil || r.refused() {
+	for i, image := range todo {
+		if ctx.Err() != nil || r.refused() || r.pauses(todo[i:]) {
 			break
 		}
 		queue <- image
@@ -248,10 +254,10 @@ func (r *round) settle(interrupted error) {
 	if r.problem != nil {
 		// Some images were perhaps not asked for. The next round asks for all.
 		r.pending, r.done, r.streak = distinct(r.req.Images), 0, 0
-		r.failed = map[string]error{}
+		r.failed, r.saving.left = map[string]error{}, nil
 		return
 	}
-	r.pending = slices.Sorted(maps.Keys(r.failed))
+	r.pending = distinct(slices.AppendSeq(slices.Clone(r.saving.left), maps.Keys(r.failed)))
 }
 
 // report is the state of the round. It is final, and has a time, when everything
@@ -267,6 +273,11 @@ func (r *round) report(now time.Time) switchover.CheckReport {
 	}
 	if r.problem != nil {
 		report.Problem = safe(r.problem, r.req.Upstream)
+		return report
+	}
+	if len(r.saving.left) > 0 {
+		report.Problem = fmt.Sprintf("%d of %d items processed; the check pauses: the registry allows %s, and those are for pulls",
+			report.Done, report.Total, r.saving.said)
 		return report
 	}
 	images := slices.Sorted(maps.Keys(r.failed))

@@ -123,6 +123,7 @@ func (r *Runner) until(ctx context.Context, wanted *Request) bool {
 		}
 	})
 	round := newRound(*wanted, r.believed())
+	round.saving.may = true
 	defer r.remember(wanted, round)
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		comparing, stop := context.WithCancel(ctx)
@@ -144,12 +145,13 @@ func (r *Runner) until(ctx context.Context, wanted *Request) bool {
 			r.log.Info("image check passed", "upstream", wanted.Upstream.String(), "items", report.Total)
 			return true
 		}
+		due := max(wait, round.pause(time.Now()))
 		r.log.Warn("image check did not pass", "upstream", wanted.Upstream.String(),
-			"found", report.Done, "items", report.Total, "err", firstError(report), "retry", wait.String())
+			"found", report.Done, "items", report.Total, "err", firstError(report), "retry", due.String())
 		select {
 		case <-ctx.Done():
 			return false
-		case <-time.After(wait):
+		case <-time.After(due):
 		}
 	}
 }

@@ -38,3 +38,30 @@ func FuzzRetryAfter(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAllowance: whatever a registry says of its limits is a number of requests and an
+// hour at most.
+func FuzzAllowance(f *testing.F) {
+	f.Add("100;w=21600", "98;w=21600", "1800000042", `"default";r=50;t=30`, "7", true)
+	f.Add("10, 10;w=1", "0", "7", `"a";r=5, "b";r=2;t=1`, "", false)
+	f.Add("many", "-1", "999999999999999999", `;r=;t=`, "99999999999999999999", true)
+	now := time.Unix(1_800_000_000, 0)
+	f.Fuzz(func(t *testing.T, of, left, reset, policies, retry string, limited bool) {
+		resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}}
+		if limited {
+			resp.StatusCode = http.StatusTooManyRequests
+		}
+		for name, said := range map[string]string{
+			"RateLimit-Limit": of, "RateLimit-Remaining": left, "RateLimit-Reset": reset, "RateLimit": policies, "Retry-After": retry,
+		} {
+			resp.Header.Set(name, said)
+		}
+		got := AllowanceOf(resp, now)
+		if got == (Allowance{}) {
+			return
+		}
+		if wait := got.Until.Sub(now); got.Left < 0 || got.Of < 0 || wait < time.Second || wait > mostWait || limited && !got.Low(now) {
+			t.Fatalf("it is %s, low %t", got, got.Low(now))
+		}
+	})
+}

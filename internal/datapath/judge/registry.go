@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/layout"
@@ -26,6 +27,8 @@ type Registry struct {
 	Upstream upstream.Upstream
 	// Transport shows the upstream's credentials and follows its redirects.
 	Transport http.RoundTripper
+	// Heard, if set, is told what each answer says that the registry still lets us ask.
+	Heard func(Allowance)
 }
 
 // Error says why a registry does not serve. Its text follows the registry's name.
@@ -233,6 +236,9 @@ func (r Registry) do(ctx context.Context, method, repository, path string) (*htt
 	if err != nil {
 		outcome, reason := OfError(err)
 		return nil, &Error{Outcome: outcome, text: reason, err: err}
+	}
+	if said := AllowanceOf(resp, time.Now()); r.Heard != nil && said != (Allowance{}) {
+		r.Heard(said)
 	}
 	return resp, nil
 }
