@@ -17,6 +17,7 @@ type Exchange struct {
 
 	broken *routes.Target // whose answer ended too early; it is tried last
 	proved bool           // the answer has the right digest
+	begun  bool           // a client has a part of it already
 }
 
 // Record is what came of a pull.

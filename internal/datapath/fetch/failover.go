@@ -37,7 +37,7 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := From(req.Context())
 	deadline := time.Now().Add(f.budget)
 	var failed failures
-	tries := f.order(x)
+	tries := f.order(req.Method, x)
 	for i, t := range tries {
 		// A silent upstream may not use up the time of the next ones.
 		limit := time.Until(deadline) / time.Duration(len(tries)-i)
@@ -45,7 +45,7 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 			limit = min(limit, f.budget/probeShare)
 		}
 		x.Record.Attempts++
-		resp, failure := f.ask(req, x, t.target, limit)
+		resp, failure := f.askInTurn(req, x, t.target, limit)
 		if failure == nil {
 			x.Served = t.target
 			x.Record.Upstream = t.target.Host()
@@ -60,15 +60,15 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 	return failed.answer(req, x)
 }
 
-// order is the route's own, with those last that are unhealthy, after them the one that
-// just broke this very pull, and then those whose bytes were wrong a moment ago: one of
-// them may be right by now, and the only one that has them.
-func (f failover) order(x *Exchange) []try {
+// order is the route's own, with those last that asked us to wait, then those that are
+// unhealthy, after them the one that just broke this very pull, and then those whose bytes
+// were wrong a moment ago: one of them may be right by now, and the only one that has them.
+func (f failover) order(method string, x *Exchange) []try {
 	if len(x.Route.Targets) == 1 {
 		return []try{{target: x.Route.Targets[0]}}
 	}
 	now := time.Now()
-	var first, unwell, justBroken, corrupt []try
+	var first, limited, unwell, justBroken, corrupt []try
 	for _, t := range x.Route.Targets {
 		if x.Pull.Kind == oci.KindBlobs && t.Corrupt.Has(now, x.Pull.Reference) {
 			corrupt = append(corrupt, try{target: t})
@@ -78,6 +78,10 @@ func (f failover) order(x *Exchange) []try {
 			justBroken = append(justBroken, try{target: t})
 			continue
 		}
+		if t.Limits.Closed(now, method, x.Pull) {
+			limited = append(limited, try{target: t})
+			continue
+		}
 		switch s := t.Health.Ask(now, f.probe); s {
 		case routes.Unhealthy:
 			unwell = append(unwell, try{target: t})
@@ -85,7 +89,7 @@ func (f failover) order(x *Exchange) []try {
 			first = append(first, try{target: t, probed: s == routes.Probing})
 		}
 	}
-	return slices.Concat(first, unwell, justBroken, corrupt)
+	return slices.Concat(first, limited, unwell, justBroken, corrupt)
 }
 
 // ask sends the request to one upstream. The response that it returns is one

@@ -23,6 +23,10 @@ const (
 type Metrics interface {
 	// Attempt is one request, and what became of it.
 	Attempt(host string, o judge.Outcome)
+	// Limited is until when an upstream asked us to wait; the zero time when it serves.
+	Limited(host string, until time.Time)
+	// Spared is one request that was not sent because of that.
+	Spared(host string)
 	// Resumed is one body that broke and is continued, or tried to be.
 	Resumed()
 }

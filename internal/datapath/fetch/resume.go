@@ -62,7 +62,7 @@ func backoffs() []time.Duration {
 // if the client asked for a tag.
 func pinned(x *Exchange, digest string) *Exchange {
 	rest := *x
-	rest.Pull.Reference = digest
+	rest.Pull.Reference, rest.begun = digest, true
 	return &rest
 }
 

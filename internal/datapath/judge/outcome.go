@@ -53,6 +53,9 @@ import (
 // all said it: containerd retries 408, 429, 500, 503 and 504, goes to its next host for
 // each of these, and reports an image as missing for 404. An upstream that may not be
 // asked, or has no repository for the name, counts as 404.
+//
+// After 429, and after 503 with Retry-After, an upstream is asked last, and for a while its
+// answer is what it said, without a request: Limits in package routes.
 
 // Outcome is what became of asking one upstream. Its values are labels of a
 // metric.

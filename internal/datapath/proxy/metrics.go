@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -21,12 +22,14 @@ type Metrics struct {
 	attempts  *prometheus.CounterVec
 	tokens    *prometheus.CounterVec
 	resumes   prometheus.Counter
+	limited   *prometheus.GaugeVec
+	spared    *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics.
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := newMetrics()
-	for _, c := range []prometheus.Collector{m.requests, m.firstByte, m.bytes, m.inFlight, m.attempts, m.tokens, m.resumes} {
+	for _, c := range []prometheus.Collector{m.requests, m.firstByte, m.bytes, m.inFlight, m.attempts, m.tokens, m.resumes, m.limited, m.spared} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register the data path's metrics: %w", err)
 		}
@@ -77,6 +80,12 @@ func newMetrics() *Metrics {
 		resumes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "registry_proxy_resumes_total", Help: "Bodies that broke and were continued, or tried to be.",
 		}),
+		limited: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "registry_proxy_upstream_limited_until_timestamp_seconds", Help: "Until when an upstream asked us to wait; 0 when it serves again.",
+		}, []string{"upstream"}),
+		spared: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "registry_proxy_upstream_spared_total", Help: "Requests that an upstream that asked us to wait was not sent.",
+		}, []string{"upstream"}),
 	}
 }
 
@@ -128,8 +137,21 @@ func (m *Metrics) Token(host string, err error) {
 // Resumed counts a body that broke.
 func (m *Metrics) Resumed() { m.resumes.Inc() }
 
+// Limited notes until when an upstream asked us to wait.
+func (m *Metrics) Limited(host string, until time.Time) {
+	at := 0.0
+	if !until.IsZero() {
+		at = float64(until.Unix())
+	}
+	m.limited.WithLabelValues(host).Set(at)
+}
+
+// Spared counts a request that was not sent.
+func (m *Metrics) Spared(host string) { m.spared.WithLabelValues(host).Inc() }
+
 // Forget drops the series of an upstream that is not routed to any more.
 func (m *Metrics) Forget(host string) {
-	m.attempts.DeletePartialMatch(prometheus.Labels{"upstream": host})
-	m.tokens.DeletePartialMatch(prometheus.Labels{"upstream": host})
+	for _, of := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.attempts, m.tokens, m.limited, m.spared} {
+		of.DeletePartialMatch(prometheus.Labels{"upstream": host})
+	}
 }

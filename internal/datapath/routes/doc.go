@@ -1,8 +1,8 @@
 // Package routes owns who serves a name: a Table holds names × upstreams as an immutable
 // snapshot that Swap replaces under running requests, and each Target is an upstream with
-// what is known about it: its connections, whether it answers in time, what pulls from it
-// came to, and for which digests it gave other bytes. What is known of a server outlives a
-// renewal of its credentials.
+// what is known about it: its connections, whether it answers in time, for what it asked us
+// to wait, what pulls from it came to, and for which digests it gave other bytes. What is
+// known of a server outlives a renewal of its credentials.
 //
 // It asks an upstream only in Prove, whether the target of a layout serves here. Which
 // target of a route is asked for a pull, and when the next one, is package fetch's. Start at

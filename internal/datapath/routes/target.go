@@ -22,6 +22,7 @@ type Transport interface {
 type Target struct {
 	*Server
 	Transport Transport
+	Limits    Limits // of the credentials too: other ones may have other limits
 
 	upstream upstream.Upstream
 	paths    pathMapping
