@@ -3,6 +3,7 @@ package pki
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,6 +26,20 @@ func (p KeyPair) Expires() time.Time {
 func (p KeyPair) Ends(now time.Time) bool {
 	cert, _, err := p.parse()
 	return err != nil || cert.NotAfter.Sub(now) < CALife/3
+}
+
+// Signed reports whether a certificate is of one of these CAs, however old all are.
+func Signed(bundle, cert string) bool {
+	block, _ := pem.Decode([]byte(cert))
+	if block == nil {
+		return false
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	return err == nil && slices.ContainsFunc(certificates(bundle), func(one string) bool {
+		block, _ := pem.Decode([]byte(one))
+		ca, err := x509.ParseCertificate(block.Bytes)
+		return err == nil && leaf.CheckSignatureFrom(ca) == nil
+	})
 }
 
 // Bundle is the certificates of several PEM texts, each once and in order. What is

@@ -22,6 +22,8 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	if v.Snapshot, err = cluster.Take(ctx, r.cluster); err != nil {
 		return nil, progress, err
 	}
+	v.TakeBack(r.cluster.Now())
+	doc = v.Doc
 	o := &v.Observed
 	o.Published = state.Published(v.Layout)
 	if err = r.specs.observe(ctx, r.cluster.Live, v); err != nil {

@@ -114,7 +114,7 @@ func (r *Reconciler) tells(doc state.Document, o switchover.Observed) bool {
 
 // decide makes the new document from the stored one and from what was observed.
 func (r *Reconciler) decide(stored state.Stored, v *state.View) (state.Document, error) {
-	doc := stored.Document
+	doc := v.Doc
 	doc.Grants = v.Grants
 	if err := r.refuseWhatCannotFit(doc, v); err != nil {
 		return doc, err

@@ -171,6 +171,11 @@ func TestASwitchWithAnExpiredCA(t *testing.T) {
 	if err := c.Update(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
+	shown := c.secret(v1alpha1.SecretPKI) // else the state is taken for an older copy
+	shown.Data["ca.crt"], shown.Data["ca.key"] = []byte(ca.Cert), []byte(ca.Key)
+	if err := c.Update(t.Context(), shown); err != nil {
+		t.Fatal(err)
+	}
 	c.ask(settingsOf(c.upstreamB()))
 	c.start(nil)
 	c.told("the CA has expired")

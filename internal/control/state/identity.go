@@ -9,9 +9,6 @@ import (
 	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
-
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
@@ -47,9 +44,7 @@ func WithHashKey(doc Document) (Document, error) {
 	return doc, nil
 }
 
-// WithIdentity completes a document with CA, leaf and users. What a lost state
-// knew is taken back from the Secrets that show it: a new CA or password would
-// cut off every client.
+// WithIdentity completes a document with CA, leaf and users.
 //
 // No certificate stops a pass, and so a switch: with a CA that has expired or is
 // damaged, and with a clock that is years off, what is there stays, and the view's
@@ -64,7 +59,7 @@ func (s *Store) WithIdentity(doc Document, v *View) (Document, error) {
 	}
 	now := v.Observed.Now.Add(skew)
 	s.authority(&doc, v, now)
-	if err := s.users(&doc, v.Snapshot, now); err != nil {
+	if err := s.users(&doc); err != nil {
 		return doc, err
 	}
 	if err := s.rotate(&doc, v, now); err != nil {
@@ -90,9 +85,8 @@ func (s *Store) leaf(doc Document, v *View, now time.Time) pki.KeyPair {
 	return leaf
 }
 
-// users completes the users of the proxy. Of a rotation whose state was lost the old
-// password stays good.
-func (s *Store) users(doc *Document, there *cluster.Snapshot, now time.Time) error {
+// users completes the users of the proxy.
+func (s *Store) users(doc *Document) error {
 	users := make([]User, 0, 2)
 	for _, role := range []struct {
 		name string
@@ -100,12 +94,6 @@ func (s *Store) users(doc *Document, there *cluster.Snapshot, now time.Time) err
 	}{{UserNode, regauth.RoleNode}, {UserClient, regauth.RoleClient}} {
 		u, _ := doc.User(role.name)
 		u.Username, u.Role = role.name, role.role
-		if secret := there.OwnSecret(UserSecretPrefix + u.Username); secret != nil && u.Password == "" {
-			u.Password = string(secret.Data[keyPassword])
-			if u.Previous = accepted(there.OwnSecret(v1alpha1.SecretProxy), u.Username, HashOf(u.Password)); u.Previous != "" {
-				doc.found(UserSecretPrefix+u.Username, Given, there, now)
-			}
-		}
 		if u.Password == "" {
 			var err error
 			if u.Password, err = pki.NewPassword(); err != nil {
@@ -118,42 +106,14 @@ func (s *Store) users(doc *Document, there *cluster.Snapshot, now time.Time) err
 	return nil
 }
 
-// accepted is the hash of another password that the proxy accepts of a user; empty
-// when there is none.
-func accepted(proxy *corev1.Secret, name, besides string) string {
-	var list []regauth.User
-	if proxy == nil || yaml.Unmarshal(proxy.Data[v1alpha1.KeyProxyUsers], &list) != nil {
-		return ""
-	}
-	for _, u := range list {
-		if u.Name == name && u.SHA256 != besides {
-			return u.SHA256
-		}
-	}
-	return ""
-}
-
-// authority is the module's CA: the stored one, or if that is lost or damaged the one
-// that is shown, and only if there is neither a new one.
+// authority is the module's CA: the stored one, or if that is damaged the one that is
+// shown, and only if there is none a new one.
 func (s *Store) authority(doc *Document, v *View, now time.Time) {
-	var shown pki.KeyPair
-	var others string
-	if secret := v.OwnSecret(v1alpha1.SecretPKI); secret != nil {
-		shown, others = pki.Pick(pki.KeyPair{Cert: string(secret.Data[keyCACert]), Key: string(secret.Data[keyCAKey])})
-	}
-	ca := doc.PKI.CA
-	if ca.IsZero() {
-		ca = shown
-		if others != "" {
-			doc.PKI.Previous = others
-			doc.found(v1alpha1.SecretPKI, Signing, v.Snapshot, now)
-		}
-	}
 	// The IP of the Service is not among them: it changes when the Service is made
 	// anew, and it can be from any network. So the CA is limited to DNS names.
 	names := pki.ServiceNames(s.domain)
-	good, fresh, err := pki.EnsureCA(now, ca, names)
-	if errors.Is(err, pki.ErrDamaged) && !shown.IsZero() && shown != ca {
+	good, fresh, err := pki.EnsureCA(now, doc.PKI.CA, names)
+	if shown, _ := shownCA(v.Snapshot); errors.Is(err, pki.ErrDamaged) && !shown.IsZero() && shown != doc.PKI.CA {
 		good, fresh, err = pki.EnsureCA(now, shown, names)
 	}
 	if err != nil {

@@ -58,7 +58,8 @@ func (o *owner) pass(later time.Duration) {
 	v.Secrets = o.secrets
 	v.Observed.Now, v.Observed.Nodes = o.now, o.nodes
 	v.Identity = Identity{Told: true, Behind: o.behind}
-	doc := o.doc
+	v.TakeBack(o.now)
+	doc := v.Doc
 	if node, ok := doc.User(UserNode); ok { // as switchover learns it
 		fallback := layout.Fallback{Host: "10.96.0.17:5001", CA: doc.PKI.Trusted(), Credentials: node.Credentials}
 		if doc.Desired.Layout.Fallback != fallback {
@@ -70,7 +71,9 @@ func (o *owner) pass(later time.Duration) {
 	if err != nil {
 		o.t.Fatalf("the pass stops: %v", err)
 	}
-	o.doc, o.notes = doc, strings.Join(v.Notes, "\n")
+	if o.doc, o.notes = doc, strings.Join(v.Notes, "\n"); len(o.secrets) > 0 {
+		o.show()
+	}
 }
 
 // show makes the Secrets that a pass makes of the document.
@@ -89,7 +92,7 @@ func (o *owner) show() {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	put(v1alpha1.SecretProxy, map[string][]byte{v1alpha1.KeyProxyUsers: users})
+	put(v1alpha1.SecretProxy, map[string][]byte{v1alpha1.KeyProxyUsers: users, corev1.TLSCertKey: []byte(o.doc.PKI.Leaf.Cert)})
 }
 
 // ask annotates a Secret.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
-	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/pki"
 )
@@ -45,7 +44,7 @@ type Identity struct {
 // rotate moves all rotations on. Whatever it changes is stored before anybody is
 // told.
 func (s *Store) rotate(doc *Document, v *View, now time.Time) error {
-	lost := len(v.Doc.Users) == 0
+	lost := v.TakenBack || len(v.Doc.Users) == 0
 	var kept []Rotation
 	for _, of := range []string{v1alpha1.SecretPKI, UserSecretPrefix + UserNode, UserSecretPrefix + UserClient} {
 		was, f := doc.rotation(of), s.facts(*doc, v, of, now)
@@ -203,13 +202,4 @@ func (d *Document) readAgain() {
 // RotationsUnderWay are the rotations that are under way.
 func (d Document) RotationsUnderWay() []Rotation {
 	return slices.DeleteFunc(slices.Clone(d.Rotations), func(r Rotation) bool { return r.Phase == "" })
-}
-
-// found is what Secrets show of a rotation whose state was lost.
-func (d *Document) found(of string, phase Phase, there *cluster.Snapshot, now time.Time) {
-	r := Rotation{Of: of, Phase: phase, Since: now}
-	if secret := there.OwnSecret(of); secret != nil {
-		r.Asked = secret.Annotations[v1alpha1.AnnotationRotate]
-	}
-	d.Rotations = append(slices.DeleteFunc(slices.Clone(d.Rotations), func(o Rotation) bool { return o.Of == of }), r)
 }

@@ -23,9 +23,6 @@ type Rotation struct {
 	Phase Phase `json:"phase,omitempty"`
 	// Since is when this rotation began.
 	Since time.Time `json:"since,omitzero"`
-	// Generation is the first layout that gives the new one to nodes; 0 before it is
-	// there.
-	Generation int64 `json:"generation,omitempty"`
 	// Quiet is since when nobody was seen using the old one; zero before everybody was
 	// given the new one. Used is the use that was told of last, as it was told, and Uses
 	// are the last ones by the UIDs of the proxy's Pods, which alone may be compared:
@@ -77,7 +74,8 @@ type facts struct {
 	// behind are Pods of the in-cluster proxy that do not serve what is stored.
 	behind []string
 	// told is whether all pull secrets say what is stored, published the generation of
-	// the layout that does; 0 when it does not. Unreached are nodes without a generation.
+	// the present layout, if it does, else 0: that an older one did says nothing, for the
+	// state may have been lost in between. Unreached are nodes without a generation.
 	told      bool
 	published int64
 	unreached func(generation int64) []switchover.Node
@@ -88,6 +86,9 @@ type facts struct {
 // next moves a rotation on. It is pure. The note says, for users, what it waits for.
 func (r Rotation) next(f facts) (Rotation, task, string) {
 	begins := f.asked != "" && f.asked != r.Asked || f.due
+	if r.Phase == Given {
+		r, f.passed = r.seeing(f) // also during a switch: a Pod that told of a use may be gone after it
+	}
 	switch {
 	case r.Phase == "" && !begins:
 		return r, nothing, ""
@@ -120,26 +121,16 @@ func (r Rotation) next(f facts) (Rotation, task, string) {
 // given waits until nobody can have the old one only: not a node either that is away,
 // and that nothing else waits for.
 func (r Rotation) given(f facts) (Rotation, task, string) {
-	for _, pod := range slices.Sorted(maps.Keys(f.uses)) {
-		if told := f.uses[pod]; told != r.Uses[pod] {
-			r.Used = told
-			if !r.Quiet.IsZero() {
-				r.Quiet, r.Looked, f.passed = f.now, 0, 0
-			}
-		}
-	}
-	r.Uses = f.uses
-	if r.Generation == 0 {
-		r.Generation = f.published
-	}
 	if !f.useless {
 		switch {
-		case r.ofNodes() && r.Generation == 0:
+		case r.ofNodes() && f.published == 0:
 			return r, nothing, r.waits("for the layout that gives the new one to nodes")
-		case r.ofNodes() && len(f.unreached(r.Generation)) > 0:
-			return r, nothing, r.waits("for " + nodes(f.unreached(r.Generation)))
+		case r.ofNodes() && len(f.unreached(f.published)) > 0:
+			return r, nothing, r.waits("for " + nodes(f.unreached(f.published)))
 		case !f.told:
 			return r, nothing, r.waits("until all pull secrets have the new one")
+		case r.Quiet.IsZero() && len(f.behind) > 0: // it would not tell of uses of the old one
+			return r, nothing, r.waits("for " + pods(f.behind))
 		case r.Quiet.IsZero():
 			r.Quiet = f.now
 		default:
@@ -154,6 +145,21 @@ func (r Rotation) given(f facts) (Rotation, task, string) {
 		return r, useNew, ""
 	}
 	return Rotation{Of: r.Of, Asked: r.Asked}, dropOld, ""
+}
+
+// seeing notes the uses that the Pods of the proxy tell of, and says how much time has
+// passed without one.
+func (r Rotation) seeing(f facts) (Rotation, time.Duration) {
+	for _, pod := range slices.Sorted(maps.Keys(f.uses)) {
+		if told := f.uses[pod]; told != r.Uses[pod] {
+			r.Used = told
+			if !r.Quiet.IsZero() {
+				r.Quiet, r.Looked, f.passed = f.now, 0, 0
+			}
+		}
+	}
+	r.Uses = f.uses
+	return r, f.passed
 }
 
 // ofCA and ofNodes say what kind it is: nodes have the CA, and a user of their own.

@@ -66,6 +66,7 @@ func TestRotationSteps(t *testing.T) {
 		{"many are away", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.unreached = away("a", "b", "c", "d", "e") }, Given, nothing, "node c, which serves generation 11, and 2 more"},
 		{"a node is away, and clients do not care", client, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.unreached = away("w3") }, "", dropOld, ""},
 		{"a pull secret is not written", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.told = false }, Given, nothing, "pull secrets"},
+		{"a proxy does not know which is old", client, Rotation{Phase: Given}, func(f *facts) { f.behind = []string{"p1"} }, Given, nothing, "for Pod p1"},
 		{"all have it just now", node, Rotation{Phase: Given}, func(*facts) {}, Given, nothing, "until nobody has used the old password for 24h0m0s, since 2026-12-01T12:00:00Z"},
 		{"the old one was used just now", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour, Uses: map[string]string{"p": "x"}}, func(f *facts) { f.uses = map[string]string{"p": "2026-12-01T11:59:00Z 10.0.0.3"} }, Given, nothing, "2026-12-01T12:00:00Z (2026-12-01T11:59:00Z 10.0.0.3)"},
 		{"the old one was used long ago", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour, Uses: map[string]string{"p": "x"}}, func(f *facts) { f.uses = map[string]string{"p": "x"} }, "", dropOld, ""},
@@ -127,6 +128,14 @@ func TestTheOldIsQuietFromItsLastUse(t *testing.T) {
 	}
 	if got := r.due(f); got != time.Hour {
 		t.Errorf("looks again in %s", got)
+	}
+	f.may = false
+	if step(0, true); !r.Quiet.Equal(f.now) {
+		t.Error("a use during a switch does not count")
+	}
+	f.may, f.uses = true, nil // its Pod is gone
+	if step(23*time.Hour, false) {
+		t.Fatal("dropped too early after a switch")
 	}
 	if !step(time.Hour, false) {
 		t.Errorf("not dropped: %+v", r)

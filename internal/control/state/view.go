@@ -24,6 +24,9 @@ type View struct {
 	// Doc is the stored document while the pass looks, and the new one once it
 	// is stored: nothing counts as done by the pass that asks for it.
 	Doc Document
+	// TakenBack is whether CA or users of Doc are what Secrets show, because the stored
+	// document did not know them.
+	TakenBack bool
 	// Reads is the highest schema in which a layout may be published: all who route by
 	// one read it. 0 is 1.
 	Reads int

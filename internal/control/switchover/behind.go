@@ -18,7 +18,7 @@ func (e *evaluation) standing(n Node) string {
 	case !e.rules.valid(n):
 		return "its agent has not reported since the node booted"
 	case e.unpublished(n):
-		return fmt.Sprintf("reports generation %d, which was never published", max(n.Report.Generation, n.Report.Ahead))
+		return fmt.Sprintf("reports generation %d, which was never published", max(n.Report.Generation, n.Report.Served, n.Report.Ahead))
 	}
 	return fmt.Sprintf("serves generation %d", max(n.Report.Generation, n.Report.Served)) + because(n)
 }

@@ -1,6 +1,7 @@
 package switchover
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -61,12 +62,13 @@ func (e *evaluation) highestReport() int64 { return e.ahead().Report.highest() }
 
 // highest is the lowest generation that a node could take, if its report is true. What
 // it serves and cannot prove, because its registry is gone, it ignores everything
-// older for, and another layout of the same generation.
+// older for, and another layout of the same generation. It may be any number, also the
+// largest.
 func (r Report) highest() int64 {
 	if r.Ahead > 0 {
-		return max(r.Generation, r.Ahead+1)
+		return max(r.Generation, r.Served, min(r.Ahead, math.MaxInt64-1)+1)
 	}
-	return r.Generation
+	return max(r.Generation, r.Served)
 }
 
 // ahead is the node with the highest report that is believed.
@@ -80,13 +82,36 @@ func (e *evaluation) ahead() Node {
 		known = max(known, published.Generation)
 	}
 	var highest Node
+	limit := known + maxJump
 	for _, n := range e.seen.Nodes {
 		again := slices.ContainsFunc(recent, func(b Belief) bool { return b.UID == n.UID })
-		if !again && !n.Exclude && n.Report.highest() <= known+maxJump && n.Report.highest() > highest.Report.highest() {
+		if again || n.Exclude || n.Report.highest() <= highest.Report.highest() {
+			continue
+		}
+		if n.Report.highest() > limit {
+			limit = max(limit, e.usual()+maxJump)
+		}
+		if n.Report.highest() <= limit {
 			highest = n
 		}
 	}
 	return highest
+}
+
+// usual is what more than half of the nodes report at least. A lie that was believed once
+// may have led all of them further than one is believed, if the state is then put back.
+func (e *evaluation) usual() int64 {
+	var all []int64
+	for _, n := range e.seen.Nodes {
+		if n.Agent {
+			all = append(all, n.Report.highest())
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return min(all[(len(all)-1)/2], math.MaxInt64/2)
 }
 
 // rememberBelief notes the node whose report is the only sign that the state was
@@ -96,5 +121,5 @@ func (e *evaluation) rememberBelief() {
 		return
 	}
 	n := e.ahead()
-	e.s.Believed = append(slices.Clone(e.s.Believed), Belief{UID: n.UID, Generation: max(n.Report.Generation, n.Report.Ahead), At: e.seen.Now})
+	e.s.Believed = append(slices.Clone(e.s.Believed), Belief{UID: n.UID, Generation: max(n.Report.Generation, n.Report.Served, n.Report.Ahead), At: e.seen.Now})
 }

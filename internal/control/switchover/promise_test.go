@@ -21,6 +21,14 @@ func (s *sim) violate(format string, args ...any) {
 }
 
 func (s *sim) watch(old, next State) {
+	// However often somebody lies, there is room to count on.
+	known := max(old.Generation, s.layout.Generation, s.proxySecret.Generation)
+	for _, n := range s.nodes {
+		known = max(known, n.mem.Generation)
+	}
+	if next.Generation < old.Generation || next.Generation-known > maxJump+3 {
+		s.violate("from generation %d to %d", known, next.Generation)
+	}
 	newly := func(step string) bool {
 		has := func(st State) bool {
 			return slices.ContainsFunc(st.Passed, func(p Passed) bool { return p.Step == step })
@@ -31,7 +39,6 @@ func (s *sim) watch(old, next State) {
 	if newly(names.ConditionTransition) && !next.Desired.Layout.IsZero() && next.Finalized == 0 {
 		s.entitled |= target
 		s.safe = next.SafeGeneration
-		s.unpromised = s.unpromised && slices.ContainsFunc(s.nodes, func(n *simNode) bool { return n.stale })
 	}
 	if newly(names.ConditionPreflight) && old.Desired.Layout.IsZero() { // else it was not asked
 		s.unseen = nil
@@ -77,13 +84,14 @@ func (s *sim) watch(old, next State) {
 //   - fresh: a kubelet makes its Node, and pods may come before anybody can taint it;
 //   - away: containerd may name an agent that the operator has sent away;
 //   - stale: only a node that speaks can show that its report is out of a backup;
-//   - unpromised: workloads of a backup name what nodes have forgotten.
+//   - forgot: workloads of a backup name what this node has forgotten;
+//   - lies: what a node does whose agent lies is its own affair.
 
 // counted: what nodes a switch must not go on without. What the product knows of
 // them, and what others do to its objects, has no part in it.
 func counted(next State, n *simNode) bool {
 	excluded := slices.ContainsFunc(next.Excluded, func(e Exclusion) bool { return e.UID == n.uid })
-	return n.ready && !n.came && !n.away && !n.stale && !excluded
+	return n.ready && !n.came && !n.away && !n.stale && !n.lies && !excluded
 }
 
 // takesAway: a node that counts must know who serves after Final.
@@ -99,9 +107,12 @@ func (s *sim) takesAway(next State) {
 // namesWhoIsBehind: who is Ready and does not have what was proved is named.
 func (s *sim) namesWhoIsBehind(next State) {
 	ready := next.condition(names.ConditionReady)
-	for _, n := range s.nodes {
-		if n.ready && !n.away && !n.fresh && !n.stale && n.mem.Generation < next.SafeGeneration && !strings.Contains(ready.Message, n.name) {
-			s.violate("Ready says nothing of %s, which serves %d: %q", n.name, n.mem.Generation, ready.Message)
+	for i, n := range s.nodes {
+		seen := s.cached[min(i, len(s.cached)-1)] // as the pass did
+		behind := !n.stale && !n.lies && n.mem.Generation < next.SafeGeneration
+		lie := seen.UID == n.uid && seen.Ready && seen.Agent && validReport(seen) && seen.Report.highest() > next.Desired.Layout.Generation && next.SafeGeneration > 0
+		if n.ready && !n.away && !n.fresh && (behind || lie) && !strings.Contains(ready.Message, n.name) {
+			s.violate("Ready says nothing of %s, which serves %d and reports %+v: %q", n.name, n.mem.Generation, seen.Report, ready.Message)
 		}
 	}
 }
@@ -130,17 +141,14 @@ func (s *sim) proxyStops(next State) {
 
 // promise is checked after every step of time.
 func (s *sim) promise() {
-	if s.unpromised {
-		return
-	}
 	for _, n := range s.nodes {
-		if n.ready && !n.away {
+		if n.ready && !n.away && !n.forgot && !n.lies {
 			s.promiseOn(n)
 		}
 	}
 	clients := s.registry.Mode == Direct || s.proxy && !s.proxyLoaded.IsZero() // some are slow to leave
 	served := s.proxy && s.proxyServes()
-	if clients && s.entitledProxy&s.aliveBits() != 0 && !served {
+	if clients && s.entitledProxy&s.aliveBits() != 0 && !served && !s.proxyForgot {
 		s.violate("deckhouse-registry names the fixed address and no proxy serves it")
 	}
 }
@@ -236,6 +244,7 @@ func (s *sim) settlesDown() {
 		}
 		s.comesBack(n)
 		n.custom, n.hangs, n.refused = false, false, false
+		n.speaksTrue()
 		n.repair()
 	}
 	// Rounds in which a node may not be believed again do not count, for an hour; see

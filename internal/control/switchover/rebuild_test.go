@@ -159,6 +159,51 @@ func TestManyThatLie(t *testing.T) {
 	}
 }
 
+// TestAnyGeneration: a node may report any number. None becomes one that counts, and for
+// none that cannot be counted on a switch begins anew.
+func TestAnyGeneration(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		lie   func(*Report)
+		meets bool
+	}{
+		{func(r *Report) { r.Generation = math.MaxInt64 }, false},
+		{func(r *Report) { r.Ahead = math.MaxInt64 }, false},
+		{func(r *Report) { r.Ahead = math.MaxInt64 - 1 }, false},
+		{func(r *Report) { r.Served = math.MaxInt64 }, false},
+		{func(r *Report) { r.Generation = math.MinInt64 }, false},
+		{func(r *Report) { r.Ahead = math.MinInt64 }, true},
+		{func(r *Report) { r.Served = math.MinInt64 }, true},
+	} {
+		s := direct(t, 3)
+		generation := s.s.Generation
+		c.lie(&s.seen.Nodes[2].Report)
+		for range 3 {
+			s.advance()
+		}
+		meets := s.p.evaluate(s.s, s.seen).barrier(s.s.SafeGeneration).done
+		if s.s.Generation != generation || s.s.Believed != nil || meets != c.meets {
+			t.Errorf("%+v: generation %d after %d, believed %v, meets a barrier: %t", s.seen.Nodes[2].Report, s.s.Generation, generation, s.s.Believed, meets)
+		}
+	}
+}
+
+// TestWhatMostNodesReportIsBelieved: somebody lied as much as is believed, all nodes were
+// led there, and a state of before that was put back.
+func TestWhatMostNodesReportIsBelieved(t *testing.T) {
+	t.Parallel()
+	c := direct(t, 3)
+	far := c.s.Generation + maxJump + 9
+	c.seen.Nodes[0].Report.Generation = far
+	if c.advance(); c.s.Generation >= far {
+		t.Fatalf("one alone is believed: generation %d", c.s.Generation)
+	}
+	c.seen.Nodes[1].Report.Generation = far - 1
+	if c.advance(); c.s.Generation <= far {
+		t.Errorf("most nodes are at %d, and the state stays at %d", far, c.s.Generation)
+	}
+}
+
 // TestTwoRestores: a backup that was made soon after a restore is restored. All nodes
 // are ahead again, and none of them may pass a barrier by what it had before.
 func TestTwoRestores(t *testing.T) {

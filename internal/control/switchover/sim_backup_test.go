@@ -29,8 +29,9 @@ func (s *sim) backsUp() {
 }
 
 // restored puts back a backup, perhaps not for the first time. Nodes keep what they
-// serve, and their agents go on. Until all of them have learnt a layout again nothing
-// is promised: an image may be named by a name that was taken out since.
+// serve, and their agents go on. On one that serves something else than at the time of the
+// backup nothing is promised until it has learnt a layout again: an image may be named by a
+// name that was taken out since. To all others is promised what was then.
 func (s *sim) restored() {
 	if len(s.backups) > 0 {
 		s.restore(s.backups[s.rng.IntN(len(s.backups))])
@@ -73,13 +74,19 @@ func (s *sim) restore(b simBackup) {
 		n.tainted, n.joining, n.away, n.came = o.tainted, o.joining, o.away, o.came
 		n.pods, n.bare = slices.Clone(o.pods), slices.Clone(o.bare)
 		n.fresh, n.freshAt, n.stale = true, s.tick, true
+		if o.lies {
+			n.report = Report{}
+		}
+		n.forgot = !isAsServed(n.mem, o.mem) && !isAsServed(n.mem, s.layout)
 		if n.restart.Phase == RestartRunning {
 			s.restartEnds(n) // it takes less time
 		}
 	}
 	s.newProcess()
-	s.entitled, s.entitledProxy, s.safe, s.unpromised = 0, 0, b.safe, true
+	s.entitled, s.entitledProxy, s.safe, s.proxyForgot = b.entitled, b.entitledProxy, b.safe, true
 }
+
+func isAsServed(a, b layout.Layout) bool { return a.Generation == b.Generation && a.SameContent(b) }
 
 // stateOfBeforeTheProof: a node is away while the platform is re-pointed. When it is
 // back, somebody restores the state of before that. It has the layout that is published,

@@ -106,7 +106,7 @@ func (s *sim) agentReads(n *simNode, l layout.Layout) {
 	case l.Generation == n.mem.Generation && l.SameContent(n.mem):
 		return
 	}
-	n.mem, n.legacy = l, false
+	n.mem, n.legacy, n.forgot = l, false, false
 	if !s.t.lateDisk {
 		n.disk = l
 	}
@@ -117,7 +117,7 @@ func (s *sim) goLegacy(n *simNode) {
 	if !n.mem.IsZero() {
 		s.logf("%s: returns to the legacy format", n.name)
 	}
-	n.mem, n.disk, n.legacy, n.proved, n.reached = layout.Layout{}, layout.Layout{}, true, 0, 0
+	n.mem, n.disk, n.legacy, n.proved, n.reached, n.forgot = layout.Layout{}, layout.Layout{}, true, 0, 0, false
 }
 
 // agentReports: first the report that is on its way arrives, then the next one
@@ -158,6 +158,9 @@ func (s *sim) agentReports(n *simNode) {
 		}
 	default:
 		r.Served = n.mem.Generation
+	}
+	if n.lies {
+		s.lie(&r, n)
 	}
 	if s.rng.IntN(3) == 0 {
 		n.inFlight = r
@@ -201,7 +204,7 @@ func (s *sim) podsReplaced(n *simNode) {
 
 func (s *sim) proxyLoads() {
 	if s.proxy && s.proxySecret.Generation > s.proxyLoaded.Generation {
-		s.proxyLoaded = s.proxySecret
+		s.proxyLoaded, s.proxyForgot = s.proxySecret, false
 		s.logf("proxy: serves layout %d", s.proxyLoaded.Generation)
 	}
 }
@@ -364,6 +367,7 @@ func (s *sim) stateLost() {
 	if s.found == nothingPublished || nothingPublished && (len(s.work) > 0 || len(st.Bases) > 1 || st.Target != st.Active || s.own != s.registry.Upstream) {
 		return // before the first switch only the state knows which registries the user has left, or is leaving
 	}
+	defer s.losesPlaces()()
 	s.stored = State{}
 	s.newProcess()
 	s.logf("STATE is lost")
@@ -373,6 +377,7 @@ func (s *sim) stateRestored() {
 	if len(s.older) == 0 || !s.found {
 		return
 	}
+	defer s.losesPlaces()()
 	s.stored, s.copied = s.older[s.rng.IntN(len(s.older))], true
 	s.newProcess()
 	s.logf("STATE is restored from an older copy: %s", describe(s.stored))

@@ -11,6 +11,7 @@ const (
 	onLegacy                // format, and nodes that are away when it is ordered
 	onSize                  // of the state, near its limit
 	onInside                // of a registry that runs in this cluster
+	onLies                  // of agents, about generations
 )
 
 // faults are those of the history.
@@ -40,6 +41,11 @@ func (f focus) faults() []event {
 		return []event{
 			{8, (*sim).userEdits}, {4, (*sim).powerFailsInTransition}, {4, (*sim).powerFails}, {4, (*sim).nodeDown}, {4, (*sim).nodeUp},
 			{4, (*sim).nodeReboots}, {2, (*sim).nodeReimaged}, {4, (*sim).nodeJoins}, {2, (*sim).crash}, {2, (*sim).agentHangsOrWakes},
+		}
+	case onLies:
+		return []event{
+			{8, (*sim).userEdits}, {10, (*sim).nodeLies}, {2, (*sim).nodeDown}, {4, (*sim).nodeUp}, {2, (*sim).crash}, {1, (*sim).stateLost},
+			{2, (*sim).backsUp}, {2, (*sim).restored}, {2, (*sim).registryDies}, {2, (*sim).registryReturns},
 		}
 	default:
 		return faultEvents()

@@ -2,6 +2,7 @@ package switchover
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/d8-registry/registry/internal/layout"
@@ -28,7 +29,34 @@ func (s *sim) registryNodesDeleted() {
 
 func (s *sim) deleteRegistryNode(n *simNode) {
 	s.logf("USER: deletes RegistryNode %s", n.name)
+	defer s.losesPlaces()()
 	n.report, n.inFlight, n.approved = Report{}, Report{}, ""
+}
+
+// nodeLies: its agent, or who has its token, begins to make up generations, or ends it.
+// Most nodes do not.
+func (s *sim) nodeLies() {
+	n, lies := s.anyNode(), false
+	for _, o := range s.nodes {
+		lies = lies || o.lies
+		o.speaksTrue()
+	}
+	if !lies {
+		n.lies, n.proved = true, 0
+	}
+	s.logf("%s: lies: %v", n.name, n.lies)
+}
+
+func (n *simNode) speaksTrue() {
+	if n.lies {
+		n.lies, n.proved, n.report, n.inFlight = false, 0, Report{}, Report{}
+	}
+}
+
+// lie makes up one of the generations that a node reports.
+func (s *sim) lie(r *Report, n *simNode) {
+	made := []int64{math.MaxInt64, math.MaxInt64 - 1, 1 << 40, maxJump, n.mem.Generation + int64(s.rng.IntN(9)), math.MinInt64}[s.rng.IntN(6)]
+	*[]*int64{&r.Generation, &r.Ahead, &r.Served}[s.rng.IntN(3)] = made
 }
 
 // nodeOptsOutOrIn: without the agent nothing is promised there, and its pods go

@@ -17,7 +17,7 @@ func (s *sim) restarted(n *simNode, wanted bool) bool {
 		return false
 	}
 	if !n.v1 || n.directory == wanted {
-		n.restart = Restart{}
+		n.restart, n.noPlace = Restart{}, false
 		return true
 	}
 	id := fmt.Sprint(n.uid, "/", n.repairs, wanted)
@@ -35,11 +35,11 @@ func (s *sim) restarted(n *simNode, wanted bool) bool {
 
 func (s *sim) restartEnds(n *simNode) {
 	if n.broken {
-		n.restart.Phase = RestartFailed
+		n.restart.Phase, n.noPlace = RestartFailed, false
 		s.logf("%s: the restart failed and was undone", n.name)
 		return
 	}
-	n.directory, n.restart = !n.directory, Restart{}
+	n.directory, n.restart, n.noPlace = !n.directory, Restart{}, false
 	s.logf("%s: restarted", n.name)
 }
 
@@ -79,13 +79,33 @@ func (s *sim) writeApprovals(next State) bool {
 	return changed
 }
 
+// losesPlaces notes, after an event, who restarts and had its place in what is gone: in
+// the state and in its RegistryNode. Nothing is left then that could tell of it.
+func (s *sim) losesPlaces() (after func()) {
+	has := func(n *simNode) bool {
+		return n.restart.Phase == RestartRunning && (n.approved == n.restart.ID || s.stored.ApprovedRestart(n.name, n.uid) == n.restart.ID)
+	}
+	var had []*simNode
+	for _, n := range s.nodes {
+		if has(n) {
+			had = append(had, n)
+		}
+	}
+	return func() {
+		for _, n := range had {
+			n.noPlace = n.noPlace || !has(n)
+		}
+	}
+}
+
 // promiseRestarts: never too many at once, and of the control plane never two. A node
 // that is opted out while it restarts is not counted: as with one that is excluded, the
-// operator says that nobody waits for it, and no report would ever free its place.
+// operator says that nobody waits for it, and no report would ever free its place. Nor is
+// one that has none, see losesPlaces.
 func (s *sim) promiseRestarts() {
 	running, controlPlane := 0, 0
 	for _, n := range s.nodes {
-		if n.restart.Phase == RestartRunning && !n.away {
+		if n.restart.Phase == RestartRunning && !n.away && !n.noPlace {
 			running++
 			if n.controlPlane {
 				controlPlane++

@@ -29,6 +29,9 @@ type simNode struct {
 	hangs        bool // its agent serves what it has, and does nothing else
 	away         bool // opted out by its label
 	stale        bool // its report came out of a backup
+	forgot       bool // what it serves is of after the backup that was restored
+	lies         bool // its agent reports generations that it makes up
+	noPlace      bool // it restarts, and nobody can know it
 	refused      bool // what the controller writes on it is refused
 	// fresh: it just joined, booted or came back, and the controller could not
 	// taint it yet.
@@ -131,7 +134,7 @@ type sim struct {
 	// What the promise is about; see promise_test.go.
 	entitled, entitledProxy, checked uint
 	safe                             int64
-	unpromised                       bool     // after a restore, until all nodes have learnt a layout again
+	proxyForgot                      bool     // after a restore, until the proxy has learnt a layout again
 	unseen                           []string // nodes that were away at the preflight
 	violation                        string
 	switches                         int // how many were ended

@@ -90,7 +90,7 @@ func (s *sim) writeSecrets(next State) bool {
 	if changed {
 		s.bootstrap = bootstrap
 	}
-	if u := next.Active.Upstream; s.entitled == 0 && !s.unpromised && u == s.registry.Upstream && slices.Contains(s.bootstrap, u) {
+	if u := next.Active.Upstream; s.entitled == 0 && u == s.registry.Upstream && slices.Contains(s.bootstrap, u) {
 		s.entitled = s.bit(next.Active.Upstream)
 		s.entitledProxy = s.entitled
 	}
