@@ -19,7 +19,7 @@ func sibling(path string) string {
 // dataPath is the order in which a pull meets the packages of the data path: each knows
 // only those after it.
 func dataPath() []string {
-	return []string{"gateway", "proxy", "fetch", "routes", "answer", "transport", "oci", "judge", "regauth"}
+	return []string{"gateway", "proxy", "fetch", "routes", "answer", "transport", "oci", "judge", "regauth", "queue"}
 }
 
 // upwards reports whether a package of the data path knows one that a pull meets before it.

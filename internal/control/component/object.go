@@ -112,7 +112,8 @@ func requests(cpu, memory string) corev1.ResourceRequirements {
 }
 
 // memoryLimit is that of what serves pulls. It holds all connections that may be
-// open, see inbound.Pulls, so it is not reached by pulls, however many there are.
+// open, see inbound.Pulls, and all downloads that may be under way, which the program
+// counts by it (proxy.Downloads): it is not reached by pulls, however many there are.
 const memoryLimit = "1Gi"
 
 // limited lets a container have memoryLimit, and tells its program.

@@ -11,9 +11,12 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/d8-registry/registry/internal/datapath/inbound"
+	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/memory"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
@@ -155,6 +158,18 @@ func checkOwn(t *testing.T, spec corev1.PodSpec) {
 		if v.HostPath != nil && (v.HostPath.Type == nil || *v.HostPath.Type == corev1.HostPathUnset) {
 			t.Errorf("volume %s: it is not said what it must be", v.Name)
 		}
+	}
+}
+
+// TestMemoryOfPulls: all connections and downloads that there may be fit below where Go's
+// collector begins to work hard (memory.Heed), with a quarter left for all else.
+func TestMemoryOfPulls(t *testing.T) {
+	t.Parallel()
+	limit := resource.MustParse(memoryLimit)
+	room := limit.Value() / 5 * 4
+	pulls := int64(proxy.Downloads(room))*proxy.DownloadTakes + int64(inbound.Pulls().Connections)*inbound.ConnectionTakes
+	if pulls > room/4*3 {
+		t.Errorf("pulls may take %d MiB of %d", pulls>>20, room>>20)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,7 +53,7 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 		usage: usage, status: loaded.status, changed: make(chan struct{}, 1), now: time.Now,
 	}
 	proofs := newProver(loaded, report.statusChanged)
-	path := proxy.New(table, proxy.Config{Log: log, Metrics: metrics, DefaultHost: layout.Fixed().Host})
+	path := proxy.New(table, proxy.Config{Log: log, Metrics: metrics, DefaultHost: layout.Fixed().Host, Client: clientOf})
 	connections, err := inbound.NewMetrics(registry)
 	if err != nil {
 		return err
@@ -89,6 +90,9 @@ func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog
 	})
 	return group.Wait()
 }
+
+// clientOf is whom a request is from: all nodes are one user, and each has an address.
+func clientOf(r *http.Request) string { return hostOf(r.RemoteAddr) }
 
 // newClient also returns what closes its connections.
 func newClient(kubeconfig string) (kubernetes.Interface, func(), error) {

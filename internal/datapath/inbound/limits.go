@@ -30,10 +30,12 @@ type Limits struct {
 	Unread time.Duration
 }
 
-// Pulls are the limits of the ports for pulls. A download takes about 200 KiB, and up
-// to as much again for its digest where there are several upstreams; a
-// connection that only waits a fifth of it, so that 2048 fit into the memory of our
-// Pods. containerd opens three connections per image and shows its credentials in
+// ConnectionTakes is the memory of a connection that only waits, in bytes. What is served
+// on it takes more, and has bounds of its own: see package queue.
+const ConnectionTakes = 40 << 10
+
+// Pulls are the limits of the ports for pulls. 2048 connections fit into the memory of
+// our Pods beside the downloads that there may be. containerd opens three connections per image and shows its credentials in
 // the first request: 512 are more than arrive within a handshake, also when a
 // hundred nodes come at once. Many Pods can have one address, that of their node:
 // 128.

@@ -3,7 +3,8 @@
 //
 // New reads top to bottom as a request travels, one package below the other:
 //
-//	proxy      logged, mux, routed, ReverseProxy: what a client sends and gets
+//	proxy      logged, mux, routed, queued, ReverseProxy: what a client sends and gets
+//	queue      whose turn it is
 //	fetch      resume, failover: one pull from the upstreams of its route
 //	routes     names × upstreams, and what is known of each
 //	answer     whether an answer is what was asked for

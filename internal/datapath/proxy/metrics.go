@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/queue"
 )
 
 // Metrics count what the data path does. Labels are bounded: kinds, status
@@ -24,12 +26,15 @@ type Metrics struct {
 	resumes   prometheus.Counter
 	limited   *prometheus.GaugeVec
 	spared    *prometheus.CounterVec
+	waiting   *prometheus.GaugeVec
+	waits     *prometheus.HistogramVec
+	refused   *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics.
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := newMetrics()
-	for _, c := range []prometheus.Collector{m.requests, m.firstByte, m.bytes, m.inFlight, m.attempts, m.tokens, m.resumes, m.limited, m.spared} {
+	for _, c := range []prometheus.Collector{m.requests, m.firstByte, m.bytes, m.inFlight, m.attempts, m.tokens, m.resumes, m.limited, m.spared, m.waiting, m.waits, m.refused} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register the data path's metrics: %w", err)
 		}
@@ -86,6 +91,16 @@ func newMetrics() *Metrics {
 		spared: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "registry_proxy_upstream_spared_total", Help: "Requests that an upstream that asked us to wait was not sent.",
 		}, []string{"upstream"}),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "registry_proxy_queue_length", Help: "Requests that wait for their turn.",
+		}, []string{"queue"}),
+		waits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "registry_proxy_queue_seconds", Help: "Seconds that those waited that had to wait for their turn, whether it came or not.",
+			Buckets: []float64{.01, .05, .25, 1, 2, 4, 8},
+		}, []string{"queue"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "registry_proxy_queue_refused_total", Help: "Requests that got no turn.",
+		}, []string{"queue", "reason"}),
 	}
 }
 
@@ -132,6 +147,23 @@ func (m *Metrics) Token(host string, err error) {
 		outcome = string(o)
 	}
 	m.tokens.WithLabelValues(host, outcome).Inc()
+}
+
+// Waiting counts who waits for a turn.
+func (m *Metrics) Waiting(name string, more int) { m.waiting.WithLabelValues(name).Add(float64(more)) }
+
+// Waited notes a wait.
+func (m *Metrics) Waited(name string, d time.Duration) {
+	m.waits.WithLabelValues(name).Observe(d.Seconds())
+}
+
+// Refused counts who got no turn.
+func (m *Metrics) Refused(name string, why error) {
+	reason := "late"
+	if errors.Is(why, queue.ErrFull) {
+		reason = "full"
+	}
+	m.refused.WithLabelValues(name, reason).Inc()
 }
 
 // Resumed counts a body that broke.

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -24,6 +26,14 @@ type Config struct {
 	// header is no routed one: in-cluster clients may spell the Service's name
 	// in several ways. Empty means that such requests are answered 404.
 	DefaultHost string
+	// Client names whom a request is from: all wait for their turn in one line of their own.
+	// nil means that there is one client.
+	Client func(*http.Request) string
+	// Downloads is how many layers may be on their way at a time. 0 means as many as the
+	// memory limit of the process holds, see Downloads.
+	Downloads int
+	// Patience is how long a request waits for its turn. 0 means 8 s.
+	Patience time.Duration
 	// Budget is how long a request may take to its first header, over tokens,
 	// redirects and all upstreams together. 0 means fetch.DefaultBudget.
 	Budget time.Duration
@@ -42,6 +52,8 @@ func (c Config) withDefaults() Config {
 	if c.Metrics == nil {
 		c.Metrics = newMetrics()
 	}
+	c.Downloads = cmp.Or(c.Downloads, Downloads(debug.SetMemoryLimit(-1))) // which only asks
+	c.Patience = cmp.Or(c.Patience, patience)
 	return c
 }
 
@@ -64,7 +76,7 @@ func New(table *routes.Table, cfg Config) http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v2/{$}", pong) // about us; must not depend on any upstream
-	mux.Handle("GET /v2/", routed(table, cfg.DefaultHost, forward))
+	mux.Handle("GET /v2/", routed(table, cfg.DefaultHost, newTurns(cfg).queued(forward)))
 	mux.HandleFunc("/v2/", notAllowed)
 	mux.HandleFunc("/", notFound)
 	return logged(cfg.Log, cfg.Metrics, mux)
