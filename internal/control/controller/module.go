@@ -75,8 +75,10 @@ func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View
 	now := metav1.NewTime(r.cluster.Now().Truncate(1e9))
 	setModuleCondition(status, deckhousev1alpha1.ConditionEnabledByModuleManager, enabled, disabled, now)
 	isReady := setModuleCondition(status, deckhousev1alpha1.ConditionIsReady, ready, message, now)
-	if p := v.Observed.Spec.Problem; p == "" || p == settings.Disabled { // else the settings before are followed
-		isReady.SettingsGeneration = v.Observed.Spec.Generation
+	spec := v.Observed.Spec
+	anew := spec.Generation < isReady.SettingsGeneration                 // it was deleted: those before have no number any more
+	if spec.Problem == "" || spec.Problem == settings.Disabled || anew { // else the settings before are followed
+		isReady.SettingsGeneration = spec.Generation
 	}
 }
 

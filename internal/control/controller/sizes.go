@@ -41,5 +41,6 @@ func (r *Reconciler) refuseWhatCannotFit(doc state.Document, v *state.View) erro
 // stopped says in Module registry that nothing can be stored, and so nothing be done.
 func (r *reports) stopped(ctx context.Context, v *state.View, why error) error {
 	r.problem, r.cut = "Nothing is changed: "+why.Error()+".", ""
+	v.Observed.Spec.Problem = why.Error() // they are not followed
 	return r.applyModule(ctx, v, "")
 }

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -20,6 +21,10 @@ type Rotations struct {
 	// replaced, or counts as expired: a clock that jumps replaces nothing, and ends no
 	// rotation.
 	Seen time.Duration
+
+	// gap is the most that counts as looked at between two passes, which are due sooner:
+	// if the API server is away, nobody sees who uses an old password. 0 is two looks.
+	gap time.Duration
 }
 
 // looks is how often Looked is stored until an old password is refused: a restart of the
@@ -87,7 +92,7 @@ func (s *Store) passed(r Rotation, now time.Time) time.Duration {
 	if !known {
 		return 0
 	}
-	return passed
+	return min(passed, cmp.Or(s.rotations.gap, 2*s.rotations.Idle/looks))
 }
 
 // rotation is the one of a Secret; one that was never asked for has no phase.

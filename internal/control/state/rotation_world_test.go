@@ -89,7 +89,7 @@ type rotatingClient struct {
 func newRotating(seed uint64, rule rotationRule) *rotating {
 	c := &rotating{
 		rng: rand.New(rand.NewPCG(seed, 1)), rule: rule, now: noon, ended: map[string]int{}, trusted: map[[2]string]bool{},
-		store: NewStore(&cluster.Client{Log: slog.New(slog.DiscardHandler)}, "cluster.local", Rotations{Idle: 24 * time.Hour, Seen: time.Hour}),
+		store: NewStore(&cluster.Client{Log: slog.New(slog.DiscardHandler)}, "cluster.local", Rotations{Idle: 24 * time.Hour, Seen: time.Hour, gap: 24 * time.Hour /* its hours are long */}),
 	}
 	if rule.impatient {
 		c.store.rotations.Idle = 0

@@ -51,7 +51,7 @@ func TestAnOlderStateKeepsIdentity(t *testing.T) {
 				}
 			}
 			for range 5 {
-				o.pass(24 * time.Hour)
+				o.hours(24)
 			}
 			if len(o.doc.RotationsUnderWay()) > 0 || len(o.doc.Accepted()) != 2 || o.doc.PKI.Trusted() != o.doc.PKI.CA.Cert {
 				t.Errorf("%d put back at %d: %v, %d passwords, %q", i, j, o.doc.RotationsUnderWay(), len(o.doc.Accepted()), o.notes)

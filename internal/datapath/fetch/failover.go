@@ -74,11 +74,11 @@ func (f failover) order(method string, x *Exchange) []try {
 			corrupt = append(corrupt, try{target: t})
 			continue
 		}
-		if t == x.broken {
+		if x.broken != nil && t.Server == x.broken.Server {
 			justBroken = append(justBroken, try{target: t})
 			continue
 		}
-		if t.Limits.Closed(now, method, x.Pull) {
+		if t.May(x.Pull, x.Route.Name) && t.Limits.Closed(now, method, x.Pull) {
 			limited = append(limited, try{target: t})
 			continue
 		}

@@ -12,6 +12,9 @@ import (
 // askInTurn is ask for an upstream that may have asked us to wait: for a while nothing is
 // sent to it, then by one pull at a time. Its failure is that of the one that it said so to.
 func (f failover) askInTurn(req *http.Request, x *Exchange, t *routes.Target, limit time.Duration) (*http.Response, *failure) {
+	if !t.May(x.Pull, x.Route.Name) {
+		return f.ask(req, x, t, limit) // which says so, and asks nobody
+	}
 	came := time.Now()
 	turn, limited := f.turn(req, x, t, limit/probeShare)
 	if limited != nil {

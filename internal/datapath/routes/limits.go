@@ -131,7 +131,7 @@ func (l *Limits) Through(t Turn, method string, p oci.Pull) {
 
 // Note is what an upstream said to a pull that was sent at a time. That it wants us to
 // wait closes; all else that it says opens, but to what was sent before it closed. news
-// says that it did, and until is the zero time if it opened.
+// says that it did; until is when the last of what is closed wants to be asked again, zero if nothing is.
 func (l *Limits) Note(sent, now time.Time, method string, p oci.Pull, said Limited) (until time.Time, news bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -150,7 +150,7 @@ func (l *Limits) Note(sent, now time.Time, method string, p oci.Pull, said Limit
 				news = true
 			}
 		}
-		return time.Time{}, news
+		return l.last(now), news
 	}
 	said.at = now
 	next := &closing{said: said, wait: min(said.Wait, pace)}
@@ -172,4 +172,14 @@ func (l *Limits) Note(sent, now time.Time, method string, p oci.Pull, said Limit
 	}
 	l.closed[rate] = next
 	return said.Until(), true
+}
+
+// last is when the last of what is closed wants to be asked again; zero if nothing is.
+func (l *Limits) last(now time.Time) (until time.Time) {
+	for _, c := range l.closed {
+		if still := c.said.Until(); still.After(now) && still.After(until) {
+			until = still
+		}
+	}
+	return until
 }

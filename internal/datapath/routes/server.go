@@ -1,8 +1,8 @@
 package routes
 
 import (
+	"maps"
 	"slices"
-	"sync/atomic"
 )
 
 // Server is what is known of who answers for a target. It outlives a renewal of the
@@ -12,32 +12,30 @@ type Server struct {
 	Health  Health
 	Streak  Streak
 	Corrupt Corrupt
-
-	renewed atomic.Pointer[Target] // who is asked now, if that is another target
 }
 
 // renew has the targets that go hand on what they know to those that come in their place,
-// the same but for their credentials.
+// the same but for their credentials. Of several that come the first takes it over, and
+// requests in flight may ask them all: what one account may not read another may.
 func (t *Table) renew(used map[string]*Target) {
-	next := map[string]*Target{}
+	next := map[string][]*Target{}
 	fresh := map[*Target]bool{}
-	for id, tg := range used {
+	for _, id := range slices.Sorted(maps.Keys(used)) {
+		tg := used[id]
 		fresh[tg] = t.targets[id] == nil
-		if next[tg.lasting] == nil || fresh[tg] {
-			next[tg.lasting] = tg
-		}
+		next[tg.lasting] = append(next[tg.lasting], tg)
 	}
 	for id, before := range t.targets {
 		after := next[before.lasting]
-		if used[id] != nil || after == nil {
+		if used[id] != nil || len(after) == 0 {
 			continue
 		}
-		if fresh[after] {
-			after.Server = before.Server
-			after.Streak.renewed()
-			fresh[after] = false // of several that go one is enough
+		if i := slices.IndexFunc(after, func(tg *Target) bool { return fresh[tg] }); i >= 0 {
+			after[i].Server = before.Server
+			after[i].Streak.renewed()
+			fresh[after[i]] = false // of several that go one is enough
 		}
-		before.renewed.Store(after)
+		before.renewed.Store(&after)
 	}
 }
 
@@ -46,13 +44,18 @@ func (t *Table) renew(used map[string]*Target) {
 func (r Route) Current() Route {
 	all := r.Targets
 	r.Targets = make([]*Target, 0, len(all))
-	for _, tg := range all {
-		for after := tg.renewed.Load(); after != nil && after != tg; after = tg.renewed.Load() {
-			tg = after
-		}
-		if !slices.Contains(r.Targets, tg) {
+	var add func(*Target)
+	add = func(tg *Target) {
+		if after := tg.renewed.Load(); after != nil {
+			for _, a := range *after {
+				add(a)
+			}
+		} else if !slices.Contains(r.Targets, tg) {
 			r.Targets = append(r.Targets, tg)
 		}
+	}
+	for _, tg := range all {
+		add(tg)
 	}
 	return r
 }

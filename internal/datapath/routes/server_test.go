@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -24,7 +25,8 @@ func TestARenewalForgetsNothingOfTheServer(t *testing.T) {
 		isCurrent bool // requests in flight go on with the last
 	}{
 		"the same":                 {[][]upstream.Upstream{{first}}, judge.ServerError, true, true, true},
-		"renewed":                  {[][]upstream.Upstream{{second}}, judge.ServerError, true, true, true},
+		"renewed":                  {[][]upstream.Upstream{{second}}, judge.NoConnection, true, true, true},
+		"its token server fails":   {[][]upstream.Upstream{{second}}, judge.ServerError, true, false, true},
 		"and renewed again":        {[][]upstream.Upstream{{elsewhere, second}, {first, elsewhere}}, judge.NoConnection, true, true, true},
 		"an answer to credentials": {[][]upstream.Upstream{{second}}, judge.Nonsense, true, false, true},
 		"beside each other":        {[][]upstream.Upstream{{second, first}}, judge.ServerError, false, false, false},
@@ -63,5 +65,34 @@ func TestARenewalForgetsNothingOfTheServer(t *testing.T) {
 		if current := before.Current(); len(current.Targets) != 1 || (current.Targets[0] == is) != tc.isCurrent {
 			t.Errorf("%s: requests in flight go on with %v", name, current.Targets)
 		}
+	}
+}
+
+// TestTwoAccountsAreRenewed: one may read what the other may not, so requests in flight ask
+// them all, and no account that went before.
+func TestTwoAccountsAreRenewed(t *testing.T) {
+	t.Parallel()
+	account := func(password string) upstream.Upstream {
+		return upstream.Upstream{Host: "r.example.com", Scheme: upstream.HTTPS, Path: "d8", Credentials: upstream.Credentials{Username: "u", Password: password}}
+	}
+	for range 20 { // the order of a map is not to matter
+		table := NewTable(nil)
+		swap := func(accounts ...upstream.Upstream) Route {
+			if err := table.Swap(layout.Layout{Generation: 1, Routes: []layout.Route{{Name: layout.Fixed(), Upstreams: accounts}}}); err != nil {
+				t.Fatal(err)
+			}
+			route, _ := table.Lookup(layout.Fixed().Host, "system/deckhouse/tool")
+			return route
+		}
+		before := swap(account("1"), account("2"))
+		between := swap(account("3"), account("4"))
+		now := swap(account("5"), account("4"))
+		for _, route := range []Route{before, between} {
+			current := route.Current().Targets
+			if len(current) != 2 || !slices.Contains(current, now.Targets[0]) || !slices.Contains(current, now.Targets[1]) {
+				t.Fatalf("requests in flight go on with %d accounts", len(current))
+			}
+		}
+		table.Close()
 	}
 }

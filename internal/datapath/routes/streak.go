@@ -56,7 +56,7 @@ func (s *Streak) Note(now time.Time, o judge.Outcome, reason string) {
 func (s *Streak) renewed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.outcome == judge.Nonsense {
+	if s.outcome.Reached() {
 		s.count = 0
 	}
 }

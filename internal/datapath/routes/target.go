@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
@@ -27,6 +28,8 @@ type Target struct {
 	upstream upstream.Upstream
 	paths    pathMapping
 	lasting  string // its ID but for the credentials
+
+	renewed atomic.Pointer[[]*Target] // who is asked now, if it is not this one any more
 }
 
 func newTarget(u upstream.Upstream, metrics Metrics) (*Target, error) {
@@ -70,6 +73,12 @@ func (t *Target) Allows(pull oci.Pull) bool { return t.paths.allows(pull) }
 // Repository is how the upstream calls a repository of a name; ok is false when it has none.
 func (t *Target) Repository(name layout.Name, repository string) (string, bool) {
 	return t.paths.repositoryAt(name, repository)
+}
+
+// May reports whether the upstream may be asked for a pull, and has a repository for it.
+func (t *Target) May(pull oci.Pull, name layout.Name) bool {
+	_, ok := t.Repository(name, pull.Repository)
+	return ok && t.Allows(pull)
 }
 
 // Request is the client's request as this upstream understands it. It is nil,

@@ -59,9 +59,12 @@ func (o *onlyHTTP2) RoundTrip(req *http.Request) (*http.Response, error) {
 func (o *onlyHTTP2) is(ctx context.Context, address string, now time.Time) bool {
 	f, mine := o.find(address, now)
 	if mine {
-		f.only = o.negotiates(ctx, address, "h2") && !o.negotiates(ctx, address, "http/1.1")
-		if ctx.Err() != nil { // it was not asked to the end
-			f.only = false
+		agreed, answered := o.negotiates(ctx, address, "h2")
+		if agreed {
+			agreed, answered = o.negotiates(ctx, address, "http/1.1")
+			f.only = answered && !agreed
+		}
+		if !answered { // it was not asked to the end, or is being restarted
 			o.forget(address, f)
 		}
 		close(f.known)
@@ -105,21 +108,31 @@ func hungUp(err error) bool {
 		strings.HasSuffix(err.Error(), "server closed idle connection")
 }
 
-// negotiates reports whether a server agrees to a protocol. Through an HTTP proxy it is
-// not asked.
-func (o *onlyHTTP2) negotiates(ctx context.Context, address, protocol string) bool {
+// negotiates reports whether a server agrees to a protocol, and whether it said so at all:
+// it took the connection and shook hands, sent an alert, or hung up as it does on us.
+// Through an HTTP proxy it is not asked.
+func (o *onlyHTTP2) negotiates(ctx context.Context, address, protocol string) (agreed, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	plain, err := o.base.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return false
+		return false, false
 	}
 	defer func() { _ = plain.Close() }()
 	cfg := o.base.TLSClientConfig.Clone()
 	cfg.NextProtos = []string{protocol}
 	if cfg.ServerName, _, err = net.SplitHostPort(address); err != nil {
-		return false
+		return false, false
 	}
 	conn := tls.Client(plain, cfg)
-	return conn.HandshakeContext(ctx) == nil && conn.ConnectionState().NegotiatedProtocol == protocol
+	err = conn.HandshakeContext(ctx)
+	var alert tls.AlertError
+	var sent *net.OpError // as crypto/tls says that an alert came
+	switch {
+	case err == nil:
+		return conn.ConnectionState().NegotiatedProtocol == protocol, true
+	case errors.As(err, &alert), errors.As(err, &sent) && sent.Op == "remote error", errors.Is(err, io.EOF):
+		return false, ctx.Err() == nil
+	}
+	return false, false
 }

@@ -59,6 +59,12 @@ func TestBehindAProxyNobodyIsAskedDirectly(t *testing.T) {
 // connection without a word. made counts its connections.
 func hangsUp(t *testing.T) (u upstream.Upstream, made *atomic.Int32) {
 	t.Helper()
+	return hangsUpAnd(t, func(net.Conn) bool { return false })
+}
+
+// hangsUpAnd is hangsUp of a server that is gone for the connections that it is asked about.
+func hangsUpAnd(t *testing.T, gone func(net.Conn) bool) (u upstream.Upstream, made *atomic.Int32) {
+	t.Helper()
 	own, ca, err := cert.SelfSigned("localhost")
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +94,9 @@ func hangsUp(t *testing.T) (u upstream.Upstream, made *atomic.Int32) {
 				return
 			}
 			made.Add(1)
+			if gone(conn) {
+				continue
+			}
 			go func() {
 				server := tls.Server(conn, cfg)
 				_ = server.HandshakeContext(t.Context())
@@ -164,5 +173,33 @@ func TestFindingsEnd(t *testing.T) {
 	}
 	if n := len(o.found); n > maxFindings {
 		t.Errorf("%d are remembered", n)
+	}
+}
+
+// TestARestartIsNotHTTP2Only: a server that is gone for one of the questions has not said
+// what it speaks, and is asked again at the next request.
+func TestARestartIsNotHTTP2Only(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	u, made := hangsUpAnd(t, func(conn net.Conn) bool {
+		if asked.Add(1) != 2 {
+			return false
+		}
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // a reset
+		}
+		_ = conn.Close()
+		return true
+	})
+	tr, err := New(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, now := &onlyHTTP2{base: tr.base}, time.Now()
+	if o.is(t.Context(), u.Host, now) {
+		t.Error("one that was being restarted speaks HTTP/2 only")
+	}
+	if !o.is(t.Context(), u.Host, now) || made.Load() != 4 {
+		t.Errorf("it is not asked again: %d connections", made.Load())
 	}
 }

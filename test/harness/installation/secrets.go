@@ -37,6 +37,13 @@ func (l *logged) Write(p []byte) (int, error) {
 	return l.all.Write(p)
 }
 
+// String is all of it. Some that log are not waited for, such as who writes Events.
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
 // Log is what programs in a test write to. At its end the test fails if a secret of this
 // cluster is there, see wantNoSecretShown.
 func (c *Cluster) Log() *slog.Logger { return foreign.NewLog(&c.logged, slog.LevelDebug) }
@@ -49,7 +56,7 @@ func (c *Cluster) Hide(secrets ...string) { c.hidden = append(c.hidden, secrets.
 func (c *Cluster) wantNoSecretShown() {
 	c.t.Helper()
 	if c.t.Failed() {
-		all := c.logged.all.Bytes()
+		all := c.logged.String()
 		c.t.Logf("the end of the log:\n%s", all[max(0, len(all)-mostShown):])
 	}
 	ctx := context.WithoutCancel(c.t.Context())
@@ -61,7 +68,7 @@ func (c *Cluster) wantNoSecretShown() {
 			return
 		}
 	}
-	shown := map[string]string{"the log": c.logged.all.String()}
+	shown := map[string]string{"the log": c.logged.String()}
 	for i := range events.Items {
 		shown["an Event"] += events.Items[i].Note + "\n"
 	}
