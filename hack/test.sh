@@ -32,7 +32,7 @@ longest='internal/control/controller test/matrix internal/control/switchover cha
 # The race detector where goroutines meet. Not where nothing runs side by side
 # (switchover, layout, upstream), and not where most of the work is a real API
 # server's: it would only make these wait (five times as long).
-plain='/(cmd/[a-z-]+|charts|deploy|demo|docs|internal/(control/(controller|switchover)|layout|upstream)|test/(e2e|harness/(machine|kube)|house|matrix|rollout))$'
+plain='/(cmd/[a-z-]+|charts|deploy|demo|docs|internal/(control/(controller|switchover)|layout|upstream)|test/(clients|conformance|e2e|harness/(machine|kube)|house|matrix|rollout))$'
 modules='test/containerd hack/image'
 
 # The packages of a lane, the longest first.

@@ -204,6 +204,35 @@ func TestWhatMostNodesReportIsBelieved(t *testing.T) {
 	}
 }
 
+// TestOurOwnImageKeepsItsName: of a state that was rebuilt before anything was published
+// our own workloads pull from the target of then. The user goes on to another one, and
+// what they pull is still served.
+func TestOurOwnImageKeepsItsName(t *testing.T) {
+	t.Parallel()
+	c := newScene(t, 3)
+	c.setSpec(Direct, registryB())
+	c.advance()
+	c.seen.Nodes[1].Report.Generation = 1 << 20 // what was never published
+	c.advance()
+	c.seen.Nodes[1].Report.Generation = 0
+	c.checked()
+	c.advance()
+	own := c.s.Desired.Own
+	if own != registryB() || !c.s.Desired.Layout.IsZero() {
+		t.Fatalf("own workloads are from %v, and %v is published", own, c.s.Desired.Layout)
+	}
+	third := registryB()
+	third.Host = "c.example.com"
+	c.setSpec(Direct, third)
+	for c.s.Desired.Layout.IsZero() {
+		c.checked()
+		c.advance()
+	}
+	if _, served := c.s.Desired.Layout.Route(layout.NameOf(own)); !served {
+		t.Errorf("nobody serves what our own workloads pull: %v", c.s.Desired.Layout.Routes)
+	}
+}
+
 // TestTwoRestores: a backup that was made soon after a restore is restored. All nodes
 // are ahead again, and none of them may pass a barrier by what it had before.
 func TestTwoRestores(t *testing.T) {

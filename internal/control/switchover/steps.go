@@ -87,6 +87,8 @@ func (e *evaluation) makeOwn() {
 	if want.Own.IsZero() {
 		want.Own = e.s.Target.Upstream
 		want.Bootstrap = including(want.Bootstrap, want.Own)
+		// The user may go on to another target before anything is published.
+		e.s.Bases = withNames(e.s.Bases, layout.NameOf(want.Own))
 	}
 }
 
