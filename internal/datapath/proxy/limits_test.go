@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -152,5 +153,30 @@ func TestABodyGoesOnInSpiteOfALimit(t *testing.T) {
 	got, cut := ask(t, fuzzed(t, limitsTheRest{honest{content}, &asked}), "/blobs/"+digest, "")
 	if got.status != http.StatusOK || cut || !bytes.Equal(got.body, content) || asked != 4 {
 		t.Errorf("%d, %d bytes, cut %t, after %d requests", got.status, len(got.body), cut, asked)
+	}
+}
+
+// TestWhoMayNotBeAskedIsNotLimited: a mirror that may not be asked for tags says nothing of
+// one, also while it wants us to wait with digests, and hears of it again when it was asked.
+func TestWhoMayNotBeAskedIsNotLimited(t *testing.T) {
+	t.Parallel()
+	a, _, img := pair(t, testregistry.Options{})
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, Config{})
+	s.users(userHost(mirrorOf(a, func(m *upstream.Mirror) { m.NoResolve = true })))
+	a.SetFaults(testregistry.Faults{Status: http.StatusTooManyRequests, RetryAfter: "3600"})
+	byDigest := "/v2/team/a/tool/manifests/" + digest.String() + userNS
+	wantStatus(t, s.get(byDigest), http.StatusTooManyRequests)
+	wantStatus(t, s.get("/v2/team/a/tool/manifests/v1"+userNS), http.StatusNotFound)
+	if testutil.ToFloat64(s.metrics.limited.WithLabelValues(a.Upstream("").Host)) == 0 {
+		t.Error("the limit is forgotten although nobody was asked")
+	}
+	before := len(a.Requests())
+	wantStatus(t, s.get(byDigest), http.StatusTooManyRequests)
+	if n := len(a.Requests()) - before; n != 0 {
+		t.Errorf("it is asked %d times more", n)
 	}
 }
