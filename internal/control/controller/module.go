@@ -76,8 +76,8 @@ func (r *reports) describe(status *deckhousev1alpha1.ModuleStatus, v *state.View
 	setModuleCondition(status, deckhousev1alpha1.ConditionEnabledByModuleManager, enabled, disabled, now)
 	isReady := setModuleCondition(status, deckhousev1alpha1.ConditionIsReady, ready, message, now)
 	spec := v.Observed.Spec
-	anew := spec.Generation < isReady.SettingsGeneration                 // it was deleted: those before have no number any more
-	if spec.Problem == "" || spec.Problem == settings.Disabled || anew { // else the settings before are followed
+	followed := spec.Problem == "" || spec.Problem == settings.Disabled
+	if anew := spec.Generation < isReady.SettingsGeneration; followed || anew { // a ModuleConfig made anew counts from 1
 		isReady.SettingsGeneration = spec.Generation
 	}
 }

@@ -3,6 +3,7 @@ package switchover
 import (
 	"math"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -82,14 +83,14 @@ func (e *evaluation) ahead() Node {
 		known = max(known, published.Generation)
 	}
 	var highest Node
-	limit := known + maxJump
+	limit, usual := known+maxJump, sync.OnceValue(e.usual) // it sorts: any number of nodes may lie
 	for _, n := range e.seen.Nodes {
 		again := slices.ContainsFunc(recent, func(b Belief) bool { return b.UID == n.UID })
 		if again || n.Exclude || n.Report.highest() <= highest.Report.highest() {
 			continue
 		}
 		if n.Report.highest() > limit {
-			limit = max(limit, e.usual()+maxJump)
+			limit = max(limit, usual()+maxJump)
 		}
 		if n.Report.highest() <= limit {
 			highest = n

@@ -35,10 +35,10 @@ type Limits struct {
 const ConnectionTakes = 40 << 10
 
 // Pulls are the limits of the ports for pulls. 2048 connections fit into the memory of
-// our Pods beside the downloads that there may be. containerd opens three connections per image and shows its credentials in
-// the first request: 512 are more than arrive within a handshake, also when a
-// hundred nodes come at once. Many Pods can have one address, that of their node:
-// 128.
+// our Pods beside the downloads that there may be. containerd opens three connections per
+// image and shows its credentials in the first request: 512 are more than arrive within a
+// handshake, also when a hundred nodes come at once. Many Pods can have one address, that
+// of their node: 128.
 func Pulls() Limits {
 	return Limits{
 		Connections: 2048, Anonymous: 512, PerAddress: 128,
