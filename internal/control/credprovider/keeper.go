@@ -171,8 +171,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 	defer running.Wait()
 	for {
 		due, next := k.due()
-		for _, u := range due {
-			running.Go(func() { k.renew(ctx, u) })
+		for u, one := range due {
+			running.Go(func() { k.renew(ctx, u, one) })
 		}
 		timer := time.NewTimer(next)
 		select {
@@ -187,10 +187,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 // due are the upstreams whose time has come, and in how long there may be another one.
-func (k *Keeper) due() (due []upstream.Upstream, next time.Duration) {
+func (k *Keeper) due() (due map[upstream.Upstream]*kept, next time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	next = latest
+	due, next = map[upstream.Upstream]*kept{}, latest
 	for u, one := range k.kept {
 		if one.running {
 			continue
@@ -200,22 +200,21 @@ func (k *Keeper) due() (due []upstream.Upstream, next time.Duration) {
 			continue
 		}
 		one.running = true
-		due = append(due, u)
+		due[u] = one
 	}
 	return due, next
 }
 
 // renew asks once for new credentials. The last good ones stay if there are none.
-func (k *Keeper) renew(ctx context.Context, u upstream.Upstream) {
+func (k *Keeper) renew(ctx context.Context, u upstream.Upstream, one *kept) {
 	grant, err := k.ask(ctx, u)
 	if ctx.Err() != nil {
 		return
 	}
 	k.mu.Lock()
-	one := k.kept[u]
-	if one == nil {
+	if k.kept[u] != one {
 		k.mu.Unlock()
-		return // nobody wants it any more
+		return // nobody wants it any more, or somebody does again, who has asked since
 	}
 	one.running = false
 	if err != nil {

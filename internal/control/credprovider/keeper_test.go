@@ -242,3 +242,39 @@ func TestAnotherCAHidesNoEnd(t *testing.T) {
 	k.Want(nil, nil)
 	shows("both are", -1)
 }
+
+// TestAnOlderAnswerIsDropped: one that comes when its upstream was forgotten and wanted
+// anew, and asked for again, changes nothing.
+func TestAnOlderAnswerIsDropped(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.registry.AddUser("second", "password-2")
+	c := b.keeper.Config
+	c.Metrics = prometheus.NewRegistry()
+	var k *Keeper
+	ask := func() {
+		k.Want([]upstream.Upstream{b.of}, nil)
+		due, _ := k.due()
+		for u, one := range due {
+			k.renew(t.Context(), u, one)
+		}
+	}
+	open := c.Open
+	c.Open = func(u upstream.Upstream) (judge.Registry, error) {
+		if u.Credentials.Password == "password-1" {
+			k.Want(nil, nil)
+			b.plugin.Gives(b.registry.Host(), "second", "password-2", time.Hour)
+			ask()
+		}
+		return open(u)
+	}
+	var err error
+	if k, err = NewKeeper(c); err != nil {
+		t.Fatal(err)
+	}
+	b.plugin.Gives(b.registry.Host(), "first", "password-1", time.Hour)
+	ask()
+	if got := k.With(b.of).Credentials.Password; got != "password-2" {
+		t.Errorf("%q is used: %s", got, k.Problem(b.of))
+	}
+}
