@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -27,6 +28,8 @@ type dialer struct {
 	proxies  sync.Map
 	reached  atomic.Value               // netip.Addr: where the upstream was reached last
 	own      func() ([]net.Addr, error) // addresses of this machine
+	secured  *tls.Config
+	herd     herd
 }
 
 func newDialer(origin *url.URL) *dialer {
@@ -40,6 +43,37 @@ func (d *dialer) proxy(req *http.Request) (*url.URL, error) {
 		d.proxies.Store(addressOf(via), true)
 	}
 	return via, err
+}
+
+// connect is dial for all requests together, see herd.
+func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	return d.herd.connect(ctx, address, func() (net.Conn, error) { return d.dial(ctx, network, address) })
+}
+
+// connectTLS is connect with a handshake: a server whose certificate is no good is no
+// better than one that is dead.
+func (d *dialer) connectTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	return d.herd.connect(ctx, address, func() (net.Conn, error) { return d.dialTLS(ctx, network, address) })
+}
+
+func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	plain, err := d.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	cfg := d.secured.Clone()
+	cfg.ServerName, _, _ = net.SplitHostPort(address) // it was dialled
+	conn := tls.Client(plain, cfg)
+	limited, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(limited); err != nil {
+		_ = plain.Close() // the other error is the one that matters
+		if limited.Err() != nil && ctx.Err() == nil {
+			return nil, fmt.Errorf("no TLS handshake within %s", dialTimeout)
+		}
+		return nil, err
+	}
+	return conn, nil
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {

@@ -59,10 +59,12 @@ func ForMirror(m upstream.Mirror) (*Transport, error) {
 	}
 	origin := u.Origin()
 	dialer := newDialer(origin)
+	dialer.secured = secured
 	base := &http.Transport{
 		Proxy:               dialer.proxy,
-		DialContext:         dialer.dial,
-		TLSClientConfig:     secured,
+		DialContext:         dialer.connect,
+		DialTLSContext:      dialer.connectTLS,
+		TLSClientConfig:     secured, // behind an HTTP proxy
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConns:        maxIdle,
 		MaxIdleConnsPerHost: maxIdle,
