@@ -44,24 +44,32 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 }
 
 // Known is put behind what checks credentials: whoever comes through is no stranger,
-// and neither is the rest of their connection.
+// and neither is the rest of their connection. Who has too many is asked to come later.
 func Known(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
-			c.know()
+		if c, ok := r.Context().Value(connKey{}).(*conn); ok && !c.know() {
+			c.late(perClient)
+			w.Header().Set("Retry-After", later)
+			refuse(w, r, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many connections of this client")
+			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-func (c *conn) know() {
-	if c.trusted.Swap(true) {
-		return
+// know is false when the client has too many connections.
+func (c *conn) know() bool {
+	if c.trusted.Load() {
+		return true
 	}
-	c.gate.known(c)
+	if !c.gate.known(c) {
+		return false
+	}
+	c.trusted.Store(true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_ = c.Conn.SetReadDeadline(c.read) // an error means that it is closed
+	return true
 }
 
 // latest is the end of an anonymous connection, for a deadline that is later or none.

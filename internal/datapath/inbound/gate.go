@@ -21,7 +21,8 @@ type gate struct {
 	mu        sync.Mutex
 	total     int
 	anonymous queue
-	addresses map[netip.Addr]*queue
+	addresses map[netip.Addr]*queue // of those that are anonymous
+	clients   map[netip.Addr]int    // how many are known
 }
 
 // queue holds connections, oldest first.
@@ -37,7 +38,7 @@ func (q *queue) oldest() *conn {
 }
 
 func newGate(name string, limits Limits, metrics *Metrics) *gate {
-	return &gate{name: name, limits: limits, metrics: metrics, room: make(chan struct{}, 1), addresses: map[netip.Addr]*queue{}}
+	return &gate{name: name, limits: limits, metrics: metrics, room: make(chan struct{}, 1), addresses: map[netip.Addr]*queue{}, clients: map[netip.Addr]int{}}
 }
 
 // listener lets connections in one by one.
@@ -126,16 +127,23 @@ func (g *gate) evict(c *conn, why reason) {
 	_ = c.Conn.Close() // its goroutine sees it and ends
 }
 
-// known is called when credentials were shown on a connection.
-func (g *gate) known(c *conn) {
+// known is called when credentials were shown on a connection. It is false when the client
+// has as many as are free already: so whoever comes next finds some, as with turns (package
+// queue).
+func (g *gate) known(c *conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c.gone || c.inAll == nil {
-		return
+		return true
+	}
+	if g.limits.PerAddress > 0 && g.clients[c.address] > g.limits.Connections-g.total {
+		return false
 	}
 	g.forget(c)
+	g.clients[c.address]++
 	g.show(true, 1)
 	g.wake()
+	return true
 }
 
 // leave is called when a connection has ended.
@@ -154,6 +162,9 @@ func (g *gate) remove(c *conn) {
 	if c.inAll != nil {
 		g.forget(c)
 	} else {
+		if g.clients[c.address]--; g.clients[c.address] == 0 {
+			delete(g.clients, c.address)
+		}
 		g.show(true, -1)
 	}
 	g.wake()

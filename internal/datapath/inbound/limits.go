@@ -14,7 +14,9 @@ type Limits struct {
 	// Anonymous is how many of them may be without credentials. For the next one the
 	// oldest is closed.
 	Anonymous int
-	// PerAddress is how many of the anonymous ones may come from one address; 0: all.
+	// PerAddress is how many of the anonymous ones may come from one address. Of those that
+	// have shown credentials an address may have as many as it leaves free. 0: all have one
+	// address, and nothing is bounded by it.
 	PerAddress int
 	// Grace is how long an anonymous connection is not closed for another one: time
 	// for a handshake and a request.

@@ -364,7 +364,7 @@ func TestAWaitingListenerCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = first.Close() })
-	first.(*conn).know() //nolint:forcetypeassert // a test
+	_ = first.(*conn).know() //nolint:forcetypeassert // a test
 	<-queue.next
 	second := p.dial()
 	ended := make(chan error, 1)

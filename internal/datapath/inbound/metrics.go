@@ -40,7 +40,8 @@ type reason string
 
 const (
 	crowded    reason = "crowded"   // the oldest anonymous one, for another
-	perAddress reason = "address"   // too many of one address
+	perAddress reason = "address"   // too many anonymous ones of one address
+	perClient  reason = "client"    // too many of one address that have shown credentials
 	anonymous  reason = "anonymous" // no handshake, request or credentials in time
 	unread     reason = "unread"    // the client takes nothing
 	withBody   reason = "body"      // a request with a body

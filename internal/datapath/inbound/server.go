@@ -89,13 +89,22 @@ func refuseBodies(next http.Handler) http.Handler {
 		}
 		// Else net/http would read on after the answer.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // an error means that nobody is there
-		w.Header().Set("Connection", "close")
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
-		if r.Method != http.MethodHead {
-			_, _ = w.Write([]byte(`{"errors":[{"code":"UNSUPPORTED","message":"requests with a body are not served here"}]}` + "\n")) // the client may be gone
-		}
+		refuse(w, r, http.StatusRequestEntityTooLarge, "UNSUPPORTED", "requests with a body are not served here")
 	})
+}
+
+// later is the Retry-After of who has too many connections, in seconds, as for who gets no
+// turn.
+const later = "5"
+
+// refuse answers with an OCI error, and ends the connection.
+func refuse(w http.ResponseWriter, r *http.Request, status int, code, message string) {
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = fmt.Fprintf(w, `{"errors":[{"code":%q,"message":%q}]}`+"\n", code, message) // the client may be gone
+	}
 }
 
 // Drain is how a server stops.
