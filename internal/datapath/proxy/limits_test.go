@@ -45,6 +45,12 @@ func TestALimitIsSaidOnce(t *testing.T) {
 			alone := start(t, Config{}, a.Upstream("team/a"))
 			both := start(t, Config{}, a.Upstream("team/a"), b.Upstream("team/b"))
 			digest, content := blob(t, img)
+			for _, s := range []*system{alone, both} {
+				wantStatus(t, s.get(manifestPath), http.StatusOK)
+				if testutil.CollectAndCount(s.metrics.limited) != 0 {
+					t.Error("a limit is shown although none was ever met")
+				}
+			}
 			a.SetFaults(testregistry.Faults{Status: status, RetryAfter: "3600", Match: func(r *http.Request) bool { return r.URL.Path == "/v2/team/a/tool/manifests/v1" }})
 			for _, s := range []*system{alone, both} {
 				s.get(manifestPath)

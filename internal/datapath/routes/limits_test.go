@@ -128,6 +128,35 @@ func TestAnOldAnswerDoesNotOpen(t *testing.T) {
 	l.want("served since", manifest("v1"), 5)
 }
 
+// Of all that is limited it is said when the last ends: of what is over nothing is.
+func TestUntilWhenOfAll(t *testing.T) {
+	t.Parallel()
+	l := newLimits(t)
+	other, third := manifest("v1"), manifest("v1")
+	other.Repository, third.Repository = "a/c", "a/d"
+	opens := func(p oci.Pull) time.Duration {
+		l.now = l.now.Add(time.Millisecond)
+		until, news := l.Note(l.now, l.now, "GET", p, Limited{Outcome: judge.Relayed})
+		if !news {
+			t.Errorf("%s: no news", p.Repository)
+		}
+		if until.IsZero() {
+			return 0
+		}
+		return until.Sub(l.now).Round(time.Second)
+	}
+	l.says(manifest("v1"), judge.RateLimited, time.Minute)
+	l.says(other, judge.RateLimited, 10*time.Minute)
+	l.says(third, judge.RateLimited, 20*time.Minute)
+	if left := opens(manifest("v1")); left != 20*time.Minute {
+		t.Errorf("with two left it is limited for %v", left)
+	}
+	l.now = l.now.Add(time.Hour)
+	if left := opens(other); left != 0 {
+		t.Errorf("when all are over it is limited for %v", left)
+	}
+}
+
 // Whoever waits for the one that asks hears that it is through, also when it did not find
 // out.
 func TestWaitersHear(t *testing.T) {

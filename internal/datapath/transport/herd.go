@@ -30,6 +30,7 @@ type herd struct {
 type server struct {
 	may     int // dial at a time
 	dialing int
+	made    int // connections, ever
 	next    *dialled
 }
 
@@ -42,10 +43,10 @@ type dialled struct {
 // connect is dial when it is its turn, or the error of another one's.
 func (h *herd) connect(ctx context.Context, address string, dial func() (net.Conn, error)) (net.Conn, error) {
 	for {
-		s, next := h.enter(address)
+		s, made, next := h.enter(address)
 		if next == nil {
 			conn, err := dial()
-			h.leave(s, err, ctx.Err() != nil)
+			h.leave(s, made, err, ctx.Err() != nil)
 			return conn, err
 		}
 		select {
@@ -59,8 +60,9 @@ func (h *herd) connect(ctx context.Context, address string, dial func() (net.Con
 	}
 }
 
-// enter is the server if it may be dialled now, or what to wait for.
-func (h *herd) enter(address string) (*server, *dialled) {
+// enter is the server if it may be dialled now, with the connections that were made to it
+// before, or what to wait for.
+func (h *herd) enter(address string) (_ *server, made int, _ *dialled) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.servers[address]
@@ -75,15 +77,16 @@ func (h *herd) enter(address string) (*server, *dialled) {
 		h.servers[address] = s
 	}
 	if s.dialing >= s.may {
-		return nil, s.next
+		return nil, 0, s.next
 	}
 	s.dialing++
-	return s, nil
+	return s, s.made, nil
 }
 
-// leave tells those who wait. An error is theirs too if the server was doubted before; and
-// never if it is of the request: gone says that its client went.
-func (h *herd) leave(s *server, err error, gone bool) {
+// leave tells those who wait. An error is theirs too if the server was doubted before. It
+// says nothing if its client has gone, or if others got through meanwhile: then the server
+// is slow, or one of several.
+func (h *herd) leave(s *server, made int, err error, gone bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.dialing--
@@ -91,8 +94,9 @@ func (h *herd) leave(s *server, err error, gone bool) {
 	s.next = &dialled{known: make(chan struct{})}
 	switch {
 	case err == nil:
+		s.made++
 		s.may = min(s.may+growth, freely)
-	case !gone:
+	case !gone && s.made == made:
 		if s.may == 1 {
 			ended.err = err
 		}

@@ -108,6 +108,29 @@ func TestWhoWaitsIsNotHeld(t *testing.T) {
 	})
 }
 
+// TestOneOfManyFails: where others get through, a failure is that of one request.
+func TestOneOfManyFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, made := &herd{}, &dials{}
+		_ = h.all(t.Context(), func() (net.Conn, error) { return made.dial(time.Second, nil) })
+		began := time.Now()
+		var first atomic.Bool
+		got := h.all(t.Context(), func() (net.Conn, error) {
+			if first.CompareAndSwap(false, true) {
+				return made.dial(5*time.Second, errRefused)
+			}
+			return made.dial(time.Second, nil)
+		})
+		if got[nil] != clients-1 || got[errRefused] != 1 {
+			t.Error(got)
+		}
+		if got = h.all(t.Context(), func() (net.Conn, error) { return made.dial(time.Second, nil) }); got[nil] != clients || time.Since(began) != 6*time.Second {
+			t.Errorf("then %v after %v", got, time.Since(began))
+		}
+	})
+}
+
 // TestServersThatAreRememberedAreBounded.
 func TestServersThatAreRememberedAreBounded(t *testing.T) {
 	t.Parallel()
