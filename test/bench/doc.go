@@ -9,6 +9,8 @@
 // those of one round. The client is written for this and does less than any of the
 // programs; the upstream alone is a column, to show that neither is what limits.
 //
+// "bench memory" is about memory alone: parallel downloads, see memory.go.
+//
 // It is run by make bench, and never by a test: times on a busy machine say nothing.
 // Start at main.go, then rows.go.
 package main

@@ -22,6 +22,8 @@ func main() {
 	args := os.Args[1:]
 	if len(args) > 0 && args[0] == "serve" {
 		run, args = serve, args[1:]
+	} else if len(args) > 0 && args[0] == "memory" {
+		run, args = downloads, args[1:]
 	}
 	if err := run(ctx, args); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "bench:", err)

@@ -148,13 +148,16 @@ func load(ctx context.Context, p *place, s *system, clients int, request []byte,
 }
 
 // connect opens connections and asks once on each, so that handshakes and first
-// requests are not measured.
+// requests are not measured. More than 64 at a time would be closed as strangers.
 func connect(ctx context.Context, p *place, s *system, clients int) ([]*client, error) {
 	all := make([]*client, clients)
 	failed := make([]error, clients)
 	var group sync.WaitGroup
+	turns := make(chan struct{}, 64)
 	for i := range all {
 		group.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
 			if all[i], failed[i] = dial(ctx, s.address, s.tls); failed[i] == nil {
 				_, failed[i] = all[i].get(p.manifestOf(s), func(int) bool { return true })
 			}

@@ -60,6 +60,7 @@ type place struct {
 	content content
 	tools   tools
 	secured bool
+	twice   bool // the upstream stands behind the name twice, so that layers are hashed
 	ca      *cert.Authority
 	up      *system
 	all     []*system
@@ -78,22 +79,28 @@ func open(ctx context.Context, dir string, secured bool, c content, t tools) (*p
 		return nil, err
 	}
 	p := &place{dir: dir, content: c, tools: t, secured: secured, ca: ca}
-	for _, startOne := range []func(context.Context) (*system, error){p.upstream, p.nginx, p.distribution, p.ours} {
+	return p, p.start(ctx, p.upstream, p.nginx, p.distribution, p.ours)
+}
+
+// start starts programs, and measures them while they are idle.
+func (p *place) start(ctx context.Context, all ...func(context.Context) (*system, error)) error {
+	for _, startOne := range all {
 		s, err := startOne(ctx)
 		if err != nil {
 			p.close()
-			return nil, err
+			return err
 		}
 		p.all = append(p.all, s)
 	}
 	<-time.After(settle)
 	for _, s := range p.all {
+		var err error
 		if s.idle, err = s.process.memory("VmRSS"); err != nil {
 			p.close()
-			return nil, err
+			return err
 		}
 	}
-	return p, nil
+	return nil
 }
 
 func (p *place) close() {
@@ -192,9 +199,14 @@ func (p *place) layout() layout.Layout {
 	if p.secured {
 		u.Scheme, u.CA = upstream.HTTPS, p.ca.PEM
 	}
+	route := layout.Route{Name: layout.Fixed(), Upstreams: []upstream.Upstream{u}}
+	if other := u; p.twice {
+		other.Credentials = upstream.Credentials{Username: "other", Password: "other"}
+		route.Upstreams = append(route.Upstreams, other)
+	}
 	return layout.Layout{
 		Schema: layout.Schema, Generation: 1, Mode: "Direct", ActiveMode: "Direct", Active: u, Target: u,
-		Routes: []layout.Route{{Name: layout.Fixed(), Upstreams: []upstream.Upstream{u}}},
+		Routes: []layout.Route{route},
 	}
 }
 

@@ -46,6 +46,14 @@ type instance struct {
 
 func startInstance(t *testing.T, change func(*Config)) *instance {
 	t.Helper()
+	i := newInstance(t)
+	i.launch(change)
+	return i
+}
+
+// newInstance is one that does not run yet.
+func newInstance(t *testing.T) *instance {
+	t.Helper()
 	api := server.Start(t)
 	admin, err := kubernetes.NewForConfig(api.Config())
 	if err != nil {
@@ -62,7 +70,6 @@ func startInstance(t *testing.T, change func(*Config)) *instance {
 		}
 	})
 	i.kubeconfig = apiserver.Kubeconfig(t, process)
-	i.launch(change)
 	return i
 }
 

@@ -9,13 +9,17 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/test/harness/loopback"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -163,12 +167,52 @@ func (p puller) pull(ctx context.Context) error {
 	return nil
 }
 
+// build is the program that is in our image.
+func build(t *testing.T) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "registry-proxy")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", to, "github.com/d8-registry/registry/cmd/registry-proxy")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return to
+}
+
+// exec is launch with the program, which is told to stop as the kubelet does.
+func (i *instance) exec(program string) {
+	t := i.t
+	t.Helper()
+	i.clients, i.health = loopback.Address(t), loopback.Address(t)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, "-kubeconfig", i.kubeconfig, "-listen", i.clients,
+		"-health-listen", i.health, "-namespace", i.namespace, "-pod", i.pod, "-drain-delay", "2s", "-drain", "20s")
+	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	i.stop = func() { _ = cmd.Process.Signal(syscall.SIGTERM) } // an error means that it has ended
+	go func() { i.ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		i.stop()
+		select {
+		case err := <-i.ended:
+			if err != nil {
+				t.Errorf("ended with %v", err)
+			}
+		case <-time.After(30 * time.Second):
+			_ = cmd.Process.Kill()
+			t.Error("did not end")
+		}
+	})
+}
+
 // TestARollingRestart: both proxies behind the Service are replaced, one after the other,
-// while 200 clients pull all the time. No pull fails.
+// while 200 clients pull all the time. They are the real program, and get SIGTERM. No pull
+// fails.
 func TestARollingRestart(t *testing.T) {
 	const clients = 200
-	patient := func(c *Config) { c.DrainDelay, c.Drain = 2*time.Second, 20*time.Second }
-	a := startInstance(t, patient)
+	program := build(t)
+	a := newInstance(t)
+	a.exec(program)
 	good := content(t, 1, a.registry.Upstream("team"))
 	a.put(good)
 	a.registry.PushRandom(t, "team/small", "v1", 2, 40_000)
@@ -176,7 +220,7 @@ func TestARollingRestart(t *testing.T) {
 	another := func() *instance {
 		i := *a
 		i.ended = make(chan error, 1)
-		i.launch(patient)
+		i.exec(program)
 		eventually(t, "ready", func() bool { return i.readyz() == http.StatusOK })
 		return &i
 	}

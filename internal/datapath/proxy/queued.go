@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	// DownloadTakes is the memory of a layer on its way, in bytes: the buffers of both
-	// connections, and as much again for its digest where there are several upstreams.
-	DownloadTakes = 400 << 10
+	// DownloadTakes is the memory of a layer on its way, in bytes, as measured with up to
+	// 1,024 of them: the buffers of both connections, those of its digest where there are
+	// several upstreams, and what the garbage collector lets grow. See docs/performance.md.
+	DownloadTakes = 256 << 10
 	// mostDownloads is more than two processors have use for.
 	mostDownloads = 1024
 	// fewestDownloads are there however little memory there is.
