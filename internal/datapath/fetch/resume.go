@@ -43,7 +43,7 @@ func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !known || !ok {
 		return resp, nil
 	}
-	resumed := &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: resp.Body, part: part, piece: part.End}
+	resumed := &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: limited(resp.Body, part), part: part, piece: part.End}
 	resp.Body = resumed
 	if x.Pull.Kind == oci.KindBlobs && resp.StatusCode == http.StatusOK && !x.proved && x.others() {
 		resp.Body = answer.Verified(resumed, part.End, digest, r.pool, resumed.wrongBytes)
@@ -242,14 +242,19 @@ func (b *resumedBody) takeOver(resp *http.Response) error {
 	if b.part.End < 0 {
 		b.part.End = b.part.Total
 	}
-	b.body, b.piece, b.away = resp.Body, got.End, 0
-	if b.part.End >= 0 {
-		b.body = limitedBody{io.LimitReader(resp.Body, b.part.End-b.part.At), resp.Body}
-	}
+	b.body, b.piece, b.away = limited(resp.Body, b.part), got.End, 0
 	return nil
 }
 
-// limitedBody keeps a whole body from overrunning the part that was asked for.
+// limited is a body that does not run over the end of its part: registries answer with the
+// whole, and with more than they say.
+func limited(body io.ReadCloser, part judge.Part) io.ReadCloser {
+	if part.End < 0 {
+		return body
+	}
+	return limitedBody{io.LimitReader(body, part.End-part.At), body}
+}
+
 type limitedBody struct {
 	io.Reader
 	io.Closer
