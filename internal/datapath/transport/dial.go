@@ -63,7 +63,7 @@ func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn
 	}
 	cfg := d.secured.Clone()
 	cfg.ServerName, _, _ = net.SplitHostPort(address) // it was dialled
-	conn := tls.Client(plain, cfg)
+	conn := tls.Client(newSocket(plain), cfg)
 	limited, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if err := conn.HandshakeContext(limited); err != nil {
@@ -137,7 +137,14 @@ func (d *dialer) isOwn(ip netip.Addr) bool {
 func addressOf(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
-		port = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
+		switch u.Scheme {
+		case "http":
+			port = "80"
+		case "https":
+			port = "443"
+		case "socks5", "socks5h":
+			port = "1080"
+		}
 	}
 	return net.JoinHostPort(u.Hostname(), port)
 }

@@ -3,7 +3,7 @@
 // kept.
 //
 // A Transport is an http.RoundTripper for requests to that upstream. New reads top to
-// bottom as a request travels: redirected, authorized, headed, onlyHTTP2, http.Transport.
+// bottom as a request travels: redirected, authorized, headed, onlyHTTP2, straight.
 // Credentials never leave the upstream's own server. It knows of one upstream only, and
 // tries nothing again: which is asked, and what an answer means, is decided above.
 package transport

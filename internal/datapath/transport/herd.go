@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"sync"
+	"time"
 )
 
 const (
@@ -46,7 +47,8 @@ func (h *herd) connect(ctx context.Context, address string, dial func() (net.Con
 		s, made, next := h.enter(address)
 		if next == nil {
 			conn, err := dial()
-			h.leave(s, made, err, ctx.Err() != nil)
+			limit, limited := ctx.Deadline() // of which a dial may know before the context does
+			h.leave(s, made, err, ctx.Err() != nil || limited && !time.Now().Before(limit))
 			return conn, err
 		}
 		select {

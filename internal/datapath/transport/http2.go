@@ -27,7 +27,7 @@ const (
 // asks once a minute: a server that hangs up on everybody must not get three connections
 // for each of their requests.
 type onlyHTTP2 struct {
-	base *http.Transport
+	base *straight
 
 	mu    sync.Mutex
 	found map[string]*finding // by address

@@ -46,7 +46,7 @@ func TestBehindAProxyNobodyIsAskedDirectly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := (&onlyHTTP2{base: base}).RoundTrip(req)
+	resp, err := (&onlyHTTP2{base: &straight{Transport: base}}).RoundTrip(req)
 	if err == nil {
 		_ = resp.Body.Close()
 	}

@@ -19,6 +19,7 @@ import (
 const (
 	dialTimeout = 5 * time.Second
 	maxRedirect = 10 // as containerd
+	idleTimeout = 90 * time.Second
 
 	// maxIdle is how many connections to an upstream, and to those that it sends us to,
 	// wait for the next request. A handshake costs more than a small request: with fewer
@@ -40,7 +41,7 @@ const (
 // limit.
 type Transport struct {
 	upstream   upstream.Upstream
-	base       *http.Transport
+	base       *straight
 	authorized *regauth.Transport
 	chain      http.RoundTripper
 }
@@ -60,7 +61,7 @@ func ForMirror(m upstream.Mirror) (*Transport, error) {
 	origin := u.Origin()
 	dialer := newDialer(origin)
 	dialer.secured = secured
-	base := &http.Transport{
+	base := &straight{Transport: &http.Transport{
 		Proxy:               dialer.proxy,
 		DialContext:         dialer.connect,
 		DialTLSContext:      dialer.connectTLS,
@@ -68,7 +69,7 @@ func ForMirror(m upstream.Mirror) (*Transport, error) {
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConns:        maxIdle,
 		MaxIdleConnsPerHost: maxIdle,
-		IdleConnTimeout:     90 * time.Second,
+		IdleConnTimeout:     idleTimeout,
 		// The limit for trailers is net/http's own, 4 KiB.
 		MaxResponseHeaderBytes: MaxHeader,
 		// Else Go asks for gzip by itself and drops Content-Length.
@@ -78,7 +79,7 @@ func ForMirror(m upstream.Mirror) (*Transport, error) {
 		ForceAttemptHTTP2: false,
 
 		OnProxyConnectResponse: proxyAnswered,
-	}
+	}}
 	connected := &onlyHTTP2{base: base}
 	var own http.RoundTripper = connected
 	if len(m.Header) > 0 {
@@ -157,7 +158,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) TellTokens(told func(error)) { t.authorized.TellTokens(told) }
 
 // CloseIdleConnections closes connections now, or as they become idle.
-func (t *Transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
+func (t *Transport) CloseIdleConnections() {
+	t.base.kept.retire()
+	t.base.CloseIdleConnections()
+}
 
 // Ping is nil when the upstream answered GET /v2/ as a registry that works does.
 // Any status below 500 will do, also a refusal.

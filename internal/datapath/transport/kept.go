@@ -1,0 +1,91 @@
+package transport
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// sweepEvery is how often connections that wait are looked at: nobody reads from them.
+const sweepEvery = 30 * time.Second
+
+// kept are the connections that wait for their next request, the longest first.
+type kept struct {
+	mu      sync.Mutex
+	waiting []*wire
+	retired bool // none is to wait until there is a next request
+	sweeper *time.Timer
+}
+
+// take is the connection to a server that waited for the shortest time, if it is still good.
+func (k *kept) take(to peer) *wire {
+	for {
+		w := k.last(to)
+		if w == nil || w.quiet() {
+			return w
+		}
+		_ = w.conn.Close()
+	}
+}
+
+func (k *kept) last(to peer) *wire {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.retired = false
+	for i, w := range slices.Backward(k.waiting) {
+		if w.to == to {
+			k.waiting = slices.Delete(k.waiting, i, i+1)
+			return w
+		}
+	}
+	return nil
+}
+
+func (k *kept) put(w *wire) {
+	w.since = time.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.retired {
+		_ = w.conn.Close()
+		return
+	}
+	k.waiting = append(k.waiting, w)
+	if len(k.waiting) > maxIdle {
+		_ = k.waiting[0].conn.Close()
+		k.waiting = slices.Delete(k.waiting, 0, 1)
+	}
+	if k.sweeper == nil {
+		k.sweeper = time.AfterFunc(sweepEvery, k.sweep)
+	}
+}
+
+// sweep closes what waited for too long, and what the other side has closed.
+func (k *kept) sweep() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.waiting = slices.DeleteFunc(k.waiting, func(w *wire) bool {
+		gone := time.Since(w.since) > idleTimeout-sweepEvery || !w.quiet()
+		if gone {
+			_ = w.conn.Close()
+		}
+		return gone
+	})
+	if k.sweeper = nil; len(k.waiting) > 0 {
+		k.sweeper = time.AfterFunc(sweepEvery, k.sweep)
+	}
+}
+
+// retire closes all that wait, and what would wait next.
+func (k *kept) retire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.retired = true
+	for _, w := range k.waiting {
+		_ = w.conn.Close()
+	}
+	k.waiting = nil
+	if k.sweeper != nil {
+		k.sweeper.Stop()
+		k.sweeper = nil
+	}
+}

@@ -1,0 +1,273 @@
+package transport
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// straight writes a request and reads its answer in the goroutine of the caller, with the
+// framing of net/http. http.Transport hands each request to one goroutine of the connection
+// and gets the answer from another one, which is most of what a small request costs. All
+// that it is set up with holds here too, and what is seldom is left to it: requests with a
+// body, and those that go through an HTTP proxy.
+type straight struct {
+	*http.Transport
+
+	kept kept
+}
+
+// peer is whom a connection leads to.
+type peer struct {
+	scheme, address string
+}
+
+func (s *straight) RoundTrip(req *http.Request) (*http.Response, error) {
+	via, err := s.Proxy(req)
+	if err != nil || via != nil || !simple(req) {
+		return s.Transport.RoundTrip(req)
+	}
+	to := peer{req.URL.Scheme, addressOf(req.URL)}
+	if w := s.kept.take(to); w != nil {
+		resp, err := w.exchange(req)
+		// A server may end a connection that waits just when it is used again: the request
+		// has not been answered, and is one that may be sent twice.
+		if !errors.Is(err, errUnused) || req.Context().Err() != nil {
+			return resp, err
+		}
+	}
+	w, err := s.connect(req.Context(), to)
+	if err != nil {
+		return nil, err
+	}
+	return w.exchange(req)
+}
+
+// simple reports whether a request is what nearly all are: net/http refuses what is wrong,
+// and encodes names.
+func simple(req *http.Request) bool {
+	if req.Method != http.MethodGet && req.Method != http.MethodHead || req.Body != nil && req.Body != http.NoBody {
+		return false
+	}
+	for name, values := range req.Header {
+		if !httpguts.ValidHeaderFieldName(name) || slices.ContainsFunc(values, invalid) {
+			return false
+		}
+	}
+	foreign := func(c rune) bool { return c <= ' ' || c > '~' }
+	return (req.URL.Scheme == "https" || req.URL.Scheme == "http") && req.URL.Host != "" && !strings.ContainsFunc(req.URL.Host+req.Host, foreign)
+}
+
+func invalid(value string) bool { return !httpguts.ValidHeaderFieldValue(value) }
+
+func (s *straight) connect(ctx context.Context, to peer) (*wire, error) {
+	dial := s.DialContext
+	if to.scheme == "https" {
+		dial = s.DialTLSContext
+	}
+	conn, err := dial(ctx, "tcp", to.address)
+	if err != nil {
+		return nil, because(ctx, err)
+	}
+	w := &wire{to: to, conn: conn, kept: &s.kept}
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	below, ok := conn.(*socket)
+	if !ok {
+		below = newSocket(conn)
+		w.conn = below
+	}
+	w.below = below
+	w.limited.R = w.conn
+	w.in, w.out = bufio.NewReader(&w.limited), bufio.NewWriter(w.conn)
+	w.interrupt = func() { _ = below.SetDeadline(time.Unix(1, 0)) } // an error means that it is closed
+	return w, nil
+}
+
+// because is why a context ended, if that is why something failed.
+func because(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// errUnused is a connection that was used before, and ended before anything of an answer
+// came.
+var errUnused = errors.New("the server closed the idle connection")
+
+// wire is one connection. One request at a time has it.
+type wire struct {
+	to        peer
+	conn      net.Conn
+	below     *socket
+	kept      *kept
+	limited   io.LimitedReader
+	in        *bufio.Reader
+	out       *bufio.Writer
+	used      bool
+	since     time.Time // it waits
+	interrupt func()
+}
+
+// exchange sends a request and returns its answer; with its body the connection goes back
+// to those that are kept.
+func (w *wire) exchange(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	b := &body{wire: w, ctx: ctx, stop: context.AfterFunc(ctx, w.interrupt)}
+	resp, err := w.ask(req)
+	if err != nil {
+		b.end(false)
+		return nil, because(ctx, err)
+	}
+	b.keep = !resp.Close && !req.Close && resp.StatusCode != http.StatusSwitchingProtocols
+	if b.ReadCloser = resp.Body; resp.Body == http.NoBody {
+		b.end(true)
+		return resp, nil
+	}
+	resp.Body = b
+	return resp, nil
+}
+
+func (w *wire) ask(req *http.Request) (*http.Response, error) {
+	used := w.used
+	w.used = true
+	err := req.Write(w.out)
+	if err == nil {
+		err = w.out.Flush()
+	}
+	w.limited.N = MaxHeader
+	if err == nil {
+		_, err = w.in.Peek(1)
+	}
+	if err != nil && used {
+		return nil, fmt.Errorf("%w: %w", errUnused, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for {
+		resp, err := http.ReadResponse(w.in, req)
+		switch {
+		case err != nil && w.limited.N <= 0:
+			return nil, fmt.Errorf("the header of the answer is larger than %d bytes", MaxHeader)
+		case err != nil:
+			return nil, err
+		case resp.StatusCode >= http.StatusOK || resp.StatusCode == http.StatusSwitchingProtocols:
+			w.limited.N = math.MaxInt64
+			return resp, nil
+		}
+	}
+}
+
+// quiet reports whether nothing came on a connection that waits, not even its end.
+func (w *wire) quiet() bool {
+	w.below.waits, w.limited.N = true, 1<<10
+	_, err := w.in.Peek(1)
+	w.below.waits = false
+	return errors.Is(err, errNothing)
+}
+
+// errNothing is for crypto/tls an error after which it can go on.
+var errNothing error = context.DeadlineExceeded
+
+// socket is what a connection stands on. While that waits, nobody waits for its Read.
+type socket struct {
+	net.Conn
+
+	sys   syscall.RawConn
+	waits bool
+}
+
+func newSocket(conn net.Conn) *socket {
+	s := &socket{Conn: conn}
+	if of, ok := conn.(syscall.Conn); ok {
+		s.sys, _ = of.SyscallConn() // it fails with what comes next
+	}
+	return s
+}
+
+func (s *socket) Read(p []byte) (n int, err error) {
+	if !s.waits {
+		return s.Conn.Read(p)
+	}
+	if s.sys == nil {
+		return 0, errNothing // it is believed
+	}
+	failed := s.sys.Read(func(fd uintptr) bool {
+		n, err = syscall.Read(int(fd), p)
+		return true
+	})
+	switch {
+	case failed != nil:
+		return 0, failed
+	case errors.Is(err, syscall.EAGAIN):
+		return 0, errNothing
+	case err == nil && n == 0:
+		return 0, io.EOF
+	}
+	return max(n, 0), err
+}
+
+// body is that of an answer. With its end the connection can be used again, unless the
+// reader went before.
+type body struct {
+	io.ReadCloser
+
+	wire *wire
+	ctx  context.Context //nolint:containedctx // the request's
+	stop func() bool
+	keep bool
+	over atomic.Bool
+	eof  bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	switch {
+	case b.eof:
+		return 0, io.EOF
+	case b.over.Load():
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.eof = errors.Is(err, io.EOF)
+		b.end(b.eof)
+		if !b.eof {
+			err = because(b.ctx, err)
+		}
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	b.end(false)
+	return nil
+}
+
+// end gives the connection back, or closes it.
+func (b *body) end(whole bool) {
+	if b.over.Swap(true) {
+		return
+	}
+	w := b.wire
+	if b.stop() && whole && b.keep {
+		w.kept.put(w)
+		return
+	}
+	_ = w.conn.Close()
+}
