@@ -101,8 +101,9 @@ func (f failover) ask(req *http.Request, x *Exchange, t *routes.Target, limit ti
 		failure.outcome, failure.reason = judge.NotFound, reason
 		return nil, failure
 	}
-	p := newAttemptTimeout(out.Context(), limit)               //nolint:contextcheck // it is that of req, with the name of the repository there
-	resp, err := t.Transport.RoundTrip(out.WithContext(p.ctx)) //nolint:contextcheck // p.ctx is req's, with a limit
+	p := newAttemptTimeout(out.Context(), limit) //nolint:contextcheck // it is that of req, with the name of the repository there
+	out = out.WithContext(p.ctx)                 //nolint:contextcheck // p.ctx is req's, with a limit
+	resp, err := t.Transport.RoundTrip(out)
 	if err != nil {
 		err = p.explain(err)
 		p.end()
@@ -118,7 +119,7 @@ func (f failover) ask(req *http.Request, x *Exchange, t *routes.Target, limit ti
 		return nil, failure
 	}
 	failure.outcome, failure.reason, x.proved = f.checker.Check(resp, answer.Asked{
-		Pull: x.Pull, Sent: out.WithContext(p.ctx), Others: x.others(), Again: t.Transport, //nolint:contextcheck // p.ctx is req's, with a limit
+		Pull: x.Pull, Sent: out, Others: x.others(), Again: t.Transport,
 	})
 	if failure.outcome == judge.Relayed {
 		if p.headerArrived() {

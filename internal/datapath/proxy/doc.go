@@ -3,12 +3,12 @@
 //
 // New reads top to bottom as a request travels, one package below the other:
 //
-//	proxy      logged, mux, routed, queued, ReverseProxy: what a client sends and gets
+//	proxy      logged, mux, routed, queued, relay: what a client sends and gets
 //	queue      whose turn it is
 //	fetch      resume, failover: one pull from the upstreams of its route
 //	routes     names × upstreams, and what is known of each
 //	answer     whether an answer is what was asked for
-//	transport  redirected, authorized, http.Transport: how one upstream is reached
+//	transport  redirected, authorized, straight: how one upstream is reached
 //	oci        the words of a pull: names, digests, headers, links, errors
 //
 // Three rules hold everywhere. The client's credentials never reach an upstream

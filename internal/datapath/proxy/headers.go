@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/http"
-	"net/http/httputil"
 
 	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/judge"
@@ -11,19 +10,20 @@ import (
 
 // keepOnlyPullHeaders makes the request that upstreams get: nothing of the
 // client's but what a pull needs, and no body.
-func keepOnlyPullHeaders(p *httputil.ProxyRequest) {
-	header := oci.KeepRequest(p.In.Header)
+func keepOnlyPullHeaders(r *http.Request) *http.Request {
+	header := oci.KeepRequest(r.Header)
 	header.Set("User-Agent", judge.UserAgent)
 	// A body that is encoded on the way could not be continued by Range.
 	header.Set("Accept-Encoding", "identity")
-	p.Out.Header = header
-	p.Out.Body, p.Out.ContentLength, p.Out.TransferEncoding, p.Out.Trailer = http.NoBody, 0, nil, nil
+	out := r.WithContext(r.Context())
+	out.Header, out.Close = header, false
+	out.Body, out.ContentLength, out.TransferEncoding, out.Trailer = http.NoBody, 0, nil, nil
+	return out
 }
 
 // keepOnlyPullResponse makes the answer that clients get, with the names that
 // they know.
-func keepOnlyPullResponse(resp *http.Response) error {
-	x := fetch.From(resp.Request.Context())
+func keepOnlyPullResponse(x *fetch.Exchange, resp *http.Response) error {
 	links, _ := oci.Links(resp, x.Pull)
 	resp.Header = oci.KeepResponse(resp.Header)
 	resp.Header.Set("Docker-Distribution-API-Version", "registry/2.0")

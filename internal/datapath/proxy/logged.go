@@ -26,7 +26,7 @@ type record struct {
 }
 
 // logged writes the access log and the metrics, also of requests whose body
-// was cut, which ReverseProxy ends with a panic.
+// was cut, which relay ends with a panic.
 func logged(log *slog.Logger, metrics *Metrics, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &record{started: time.Now()}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"log/slog"
 	"net/http"
-	"net/http/httputil"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -63,20 +62,12 @@ func (c Config) withDefaults() Config {
 func New(table *routes.Table, cfg Config) http.Handler {
 	cfg = cfg.withDefaults()
 	pool := &buffers{}
-	forward := &httputil.ReverseProxy{
-		Rewrite: keepOnlyPullHeaders,
-		Transport: fetch.New(fetch.Config{
-			Budget: cfg.Budget, Stall: cfg.Stall, Probe: cfg.Probe, Metrics: cfg.Metrics, Buffers: pool,
-		}),
-		ModifyResponse: keepOnlyPullResponse,
-		FlushInterval:  -1, // layers are streamed, never collected
-		BufferPool:     pool,
-		ErrorHandler:   noUpstream,
-		ErrorLog:       slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
-	}
+	relayed := relay{pool: pool, upstreams: fetch.New(fetch.Config{
+		Budget: cfg.Budget, Stall: cfg.Stall, Probe: cfg.Probe, Metrics: cfg.Metrics, Buffers: pool,
+	})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v2/{$}", pong) // about us; must not depend on any upstream
-	mux.Handle("GET /v2/", routed(table, cfg.DefaultHost, newTurns(cfg).queued(forward)))
+	mux.Handle("GET /v2/", routed(table, cfg.DefaultHost, newTurns(cfg).queued(relayed)))
 	mux.HandleFunc("/v2/", notAllowed)
 	mux.HandleFunc("/", notFound)
 	return logged(cfg.Log, cfg.Metrics, mux)
