@@ -97,3 +97,18 @@ func TestOneAddressMayBeAll(t *testing.T) {
 		}
 	}
 }
+
+// TestStrangersTakeNothingOfClients: they are closed for whoever comes next, and whoever has
+// credentials gets as many connections beside them as without.
+func TestStrangersTakeNothingOfClients(t *testing.T) {
+	t.Parallel()
+	p := listen(t, Limits{Connections: 12, Anonymous: 6, PerAddress: 12}, nothing, nil)
+	for range 5 {
+		_ = p.dial()
+	}
+	until(t, "they have come", func() bool { return p.open("false") == 5 })
+	client := &client{port: p, ip: 2}
+	if got := client.takesAll(); got != 6 {
+		t.Errorf("it has %d of 12", got)
+	}
+}

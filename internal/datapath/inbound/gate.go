@@ -129,14 +129,14 @@ func (g *gate) evict(c *conn, why reason) {
 
 // known is called when credentials were shown on a connection. It is false when the client
 // has as many as are free already: so whoever comes next finds some, as with turns (package
-// queue).
+// queue). Strangers take none of those: they are closed for who comes next.
 func (g *gate) known(c *conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c.gone || c.inAll == nil {
 		return true
 	}
-	if g.limits.PerAddress > 0 && g.clients[c.address] > g.limits.Connections-g.total {
+	if g.limits.PerAddress > 0 && g.clients[c.address] >= g.limits.Connections-(g.total-g.anonymous.Len()) {
 		return false
 	}
 	g.forget(c)
