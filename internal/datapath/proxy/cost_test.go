@@ -113,3 +113,35 @@ func whatComesIsSent(t *testing.T, upstreams, length, first int) {
 		t.Errorf("%d and %d bytes, %v", len(some), len(rest), err)
 	}
 }
+
+// TestTheHeaderIsSent: a client has its header in time also where the body comes later.
+func TestTheHeaderIsSent(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan struct{})
+	body := strings.Repeat("x", 2*answer.SmallBlob)
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.Header().Set("Content-Type", "application/octet-stream") // what may be a page is looked at before
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-arrived:
+		case <-r.Context().Done():
+		}
+		_, _ = io.WriteString(w, body)
+	}))
+	t.Cleanup(up.Close)
+	s := start(t, Config{}, upstream.Upstream{Host: up.Listener.Addr().String(), Scheme: upstream.HTTP, Path: "x"})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+blobPath(judge.DigestLike("", []byte(body))), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Transport{ResponseHeaderTimeout: 5 * time.Second}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	close(arrived)
+	if n, err := io.Copy(io.Discard, resp.Body); n != int64(len(body)) || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}

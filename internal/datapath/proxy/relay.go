@@ -28,6 +28,9 @@ func (p relay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	maps.Copy(w.Header(), resp.Header)
 	w.WriteHeader(resp.StatusCode)
+	if fetch.From(r.Context()).Pull.IsLayer(r.Method) { // its body may come late, and clients wait for a header so long only
+		_ = http.NewResponseController(w).Flush() // an error comes again with the copy
+	}
 	if err := p.copy(w, resp); err != nil {
 		panic(http.ErrAbortHandler) // the client must not take it for the whole
 	}
