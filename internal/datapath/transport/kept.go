@@ -24,7 +24,7 @@ func (k *kept) take(to peer) *wire {
 		if w == nil || w.quiet() {
 			return w
 		}
-		_ = w.conn.Close()
+		w.close()
 	}
 }
 
@@ -46,12 +46,12 @@ func (k *kept) put(w *wire) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.retired {
-		_ = w.conn.Close()
+		w.close()
 		return
 	}
 	k.waiting = append(k.waiting, w)
 	if len(k.waiting) > maxIdle {
-		_ = k.waiting[0].conn.Close()
+		k.waiting[0].close()
 		k.waiting = slices.Delete(k.waiting, 0, 1)
 	}
 	if k.sweeper == nil {
@@ -66,7 +66,7 @@ func (k *kept) sweep() {
 	k.waiting = slices.DeleteFunc(k.waiting, func(w *wire) bool {
 		gone := time.Since(w.since) > idleTimeout-sweepEvery || !w.quiet()
 		if gone {
-			_ = w.conn.Close()
+			w.close()
 		}
 		return gone
 	})
@@ -81,7 +81,7 @@ func (k *kept) retire() {
 	defer k.mu.Unlock()
 	k.retired = true
 	for _, w := range k.waiting {
-		_ = w.conn.Close()
+		w.close()
 	}
 	k.waiting = nil
 	if k.sweeper != nil {

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -176,21 +177,29 @@ func (w *wire) ask(req *http.Request) (*http.Response, error) {
 
 // quiet reports whether nothing came on a connection that waits, not even its end.
 func (w *wire) quiet() bool {
-	w.below.waits, w.limited.N = true, 1<<10
+	w.limited.N = 1 << 10
+	w.below.waits.Store(true)
 	_, err := w.in.Peek(1)
-	w.below.waits = false
+	w.below.waits.Store(false)
 	return errors.Is(err, errNothing)
+}
+
+// close never takes long: TLS says goodbye if there is room for it.
+func (w *wire) close() {
+	w.below.waits.Store(true)
+	_ = w.conn.Close()
 }
 
 // errNothing is for crypto/tls an error after which it can go on.
 var errNothing error = context.DeadlineExceeded
 
-// socket is what a connection stands on. While that waits, nobody waits for its Read.
+// socket is what a connection stands on. While that waits, nobody waits for its Read, nor for
+// its Write: TLS answers a server by itself, which may take nothing.
 type socket struct {
 	net.Conn
 
 	sys   syscall.RawConn
-	waits bool
+	waits atomic.Bool
 }
 
 func newSocket(conn net.Conn) *socket {
@@ -202,7 +211,7 @@ func newSocket(conn net.Conn) *socket {
 }
 
 func (s *socket) Read(p []byte) (n int, err error) {
-	if !s.waits {
+	if !s.waits.Load() {
 		return s.Conn.Read(p)
 	}
 	if s.sys == nil {
@@ -221,6 +230,23 @@ func (s *socket) Read(p []byte) (n int, err error) {
 		return 0, io.EOF
 	}
 	return max(n, 0), err
+}
+
+func (s *socket) Write(p []byte) (n int, err error) {
+	if !s.waits.Load() {
+		return s.Conn.Write(p)
+	}
+	if s.sys == nil {
+		return 0, errNothing
+	}
+	failed := s.sys.Write(func(fd uintptr) bool {
+		n, err = syscall.Write(int(fd), p)
+		return true
+	})
+	if n = max(n, 0); failed == nil && err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	return n, cmp.Or(failed, err)
 }
 
 // body is that of an answer. With its end the connection can be used again, unless the
@@ -269,5 +295,5 @@ func (b *body) end(whole bool) {
 		w.kept.put(w)
 		return
 	}
-	_ = w.conn.Close()
+	w.close()
 }

@@ -1,0 +1,83 @@
+package transport
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/d8-registry/registry/internal/upstream"
+	"github.com/d8-registry/registry/test/harness/cert"
+)
+
+// TestAServerThatTakesNothing holds up nobody: connections to it are closed with the lock of
+// all that wait.
+func TestAServerThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	pair, ca, err := cert.SelfSigned("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := New(upstream.Upstream{Scheme: upstream.HTTPS, Host: "127.0.0.1:1", CA: ca})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.base.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		ours, theirs := net.Pipe() // it has no buffer
+		t.Cleanup(func() { _ = theirs.Close() })
+		go func() {
+			c := tls.Server(theirs, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true})
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				_, _ = io.WriteString(c, good)
+			}
+		}()
+		cfg := tr.base.TLSClientConfig.Clone()
+		cfg.ServerName = "127.0.0.1"
+		conn := tls.Client(newSocket(ours), cfg)
+		return conn, conn.HandshakeContext(ctx)
+	}
+	readAll(t, held(t, tr.base, &scripted{upstream: tr.upstream}, 2))
+	began := time.Now()
+	tr.CloseIdleConnections()
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("closed after %v", took)
+	}
+}
+
+// TestWhatWaitsWritesNothingForLong: a server may have TLS answer it, and take nothing.
+func TestWhatWaitsWritesNothingForLong(t *testing.T) {
+	t.Parallel()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	s := newSocket(conn)
+	s.waits.Store(true)
+	if n, err := s.Write([]byte("a")); n != 1 || err != nil {
+		t.Errorf("with room: %d, %v", n, err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		for some := make([]byte, 1<<16); ; {
+			if _, err := s.Write(some); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for room")
+	}
+}
