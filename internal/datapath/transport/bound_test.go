@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,5 +80,40 @@ func TestWhatWaitsWritesNothingForLong(t *testing.T) {
 	case <-ended:
 	case <-time.After(10 * time.Second):
 		t.Error("it waits for room")
+	}
+}
+
+// TestWhoDialsTakesWhatBecomesFree: a server may have a bound of connections, as net/http
+// knows.
+func TestWhoDialsTakesWhatBecomesFree(t *testing.T) {
+	t.Parallel()
+	for by, through := range peers() {
+		t.Run(by, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, false, echo)
+			tr := transportTo(t, s)
+			var dials atomic.Int32
+			dial := tr.base.DialContext
+			tr.base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if dials.Add(1) > 1 {
+					select {
+					case <-ctx.Done():
+					case <-t.Context().Done():
+					}
+					return nil, context.Canceled
+				}
+				return dial(ctx, network, address)
+			}
+			client := through(tr)
+			first := held(t, client, s, 1)
+			time.AfterFunc(100*time.Millisecond, func() { readAll(t, first) })
+			for range 3 {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				if got, err := get(client, request(ctx, t, s, "/second"), false); err != nil {
+					t.Errorf("%v, %.10q", err, got)
+				}
+			}
+		})
 	}
 }

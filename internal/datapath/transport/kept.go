@@ -13,8 +13,15 @@ const sweepEvery = 30 * time.Second
 type kept struct {
 	mu      sync.Mutex
 	waiting []*wire
+	wanted  []*wanted
 	retired bool // none is to wait until there is a next request
 	sweeper *time.Timer
+}
+
+// wanted is a connection for somebody who dials: the next that is given back will do.
+type wanted struct {
+	to  peer
+	got chan *wire
 }
 
 // take is the connection to a server that waited for the shortest time, if it is still good.
@@ -31,6 +38,10 @@ func (k *kept) take(to peer) *wire {
 func (k *kept) last(to peer) *wire {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.pop(to)
+}
+
+func (k *kept) pop(to peer) *wire {
 	k.retired = false
 	for i, w := range slices.Backward(k.waiting) {
 		if w.to == to {
@@ -41,10 +52,39 @@ func (k *kept) last(to peer) *wire {
 	return nil
 }
 
+// want asks for a connection that was just given back, or that is next.
+func (k *kept) want(to peer) *wanted {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	it := &wanted{to: to, got: make(chan *wire, 1)}
+	if w := k.pop(to); w != nil {
+		it.got <- w
+	} else {
+		k.wanted = append(k.wanted, it)
+	}
+	return it
+}
+
+func (k *kept) withdraw(it *wanted) {
+	k.mu.Lock()
+	k.wanted = slices.DeleteFunc(k.wanted, func(w *wanted) bool { return w == it })
+	k.mu.Unlock()
+	select {
+	case w := <-it.got:
+		k.put(w)
+	default:
+	}
+}
+
 func (k *kept) put(w *wire) {
 	w.since = time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if i := slices.IndexFunc(k.wanted, func(it *wanted) bool { return it.to == w.to }); i >= 0 {
+		k.wanted[i].got <- w // it has room for one
+		k.wanted = slices.Delete(k.wanted, i, i+1)
+		return
+	}
 	if k.retired {
 		w.close()
 		return

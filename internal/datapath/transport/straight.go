@@ -28,8 +28,12 @@ import (
 type straight struct {
 	*http.Transport
 
-	kept kept
+	kept  kept
+	spare atomic.Int32 // connections that are made although their request has another one
 }
+
+// maxSpare bounds those.
+const maxSpare = 16
 
 // peer is whom a connection leads to.
 type peer struct {
@@ -42,16 +46,19 @@ func (s *straight) RoundTrip(req *http.Request) (*http.Response, error) {
 		return s.Transport.RoundTrip(req)
 	}
 	to := peer{req.URL.Scheme, addressOf(req.URL)}
-	if w := s.kept.take(to); w != nil {
-		resp, err := w.exchange(req)
-		// A server may end a connection that waits just when it is used again: the request
-		// has not been answered, and is one that may be sent twice.
-		if !errors.Is(err, errUnused) || req.Context().Err() != nil {
-			return resp, err
+	w := s.kept.take(to)
+	if w == nil {
+		if w, err = s.first(req.Context(), to); err != nil {
+			return nil, err
 		}
 	}
-	w, err := s.connect(req.Context(), to)
-	if err != nil {
+	resp, err := w.exchange(req)
+	// A server may end a connection that waits just when it is used again: the request has
+	// not been answered, and is one that may be sent twice.
+	if !errors.Is(err, errUnused) || req.Context().Err() != nil {
+		return resp, err
+	}
+	if w, err = s.connect(req.Context(), to); err != nil {
 		return nil, err
 	}
 	return w.exchange(req)
@@ -73,6 +80,47 @@ func simple(req *http.Request) bool {
 }
 
 func invalid(value string) bool { return !httpguts.ValidHeaderFieldValue(value) }
+
+// first is a new connection, or one that somebody gives back before that is made: a server
+// may have a bound of them. Then the new one will wait for others, as with net/http.
+func (s *straight) first(ctx context.Context, to peer) (*wire, error) {
+	wanted := s.kept.want(to)
+	defer s.kept.withdraw(wanted)
+	dialing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	made, served := make(chan func() (*wire, error)), make(chan struct{})
+	go func() {
+		defer cancel()
+		w, err := s.connect(dialing, to)
+		select {
+		case made <- func() (*wire, error) { return w, err }:
+		case <-served:
+			if s.spare.Add(-1); err == nil {
+				w.used = true // it has waited: a server may end it meanwhile
+				s.kept.put(w)
+			}
+		}
+	}()
+	for {
+		select {
+		case made := <-made:
+			return made()
+		case w := <-wanted.got:
+			if !w.quiet() {
+				w.close()
+				continue
+			}
+			if close(served); s.spare.Add(1) > maxSpare {
+				cancel()
+			}
+			return w, nil
+		case <-ctx.Done():
+			s.spare.Add(1)
+			close(served)
+			cancel()
+			return nil, context.Cause(ctx)
+		}
+	}
+}
 
 func (s *straight) connect(ctx context.Context, to peer) (*wire, error) {
 	dial := s.DialContext
