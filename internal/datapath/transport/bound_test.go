@@ -77,7 +77,8 @@ func TestWhatWaitsWritesNothingForLong(t *testing.T) {
 		}
 	}()
 	select {
-	case <-ended:
+	case err := <-ended:
+		t.Log(err)
 	case <-time.After(10 * time.Second):
 		t.Error("it waits for room")
 	}
@@ -115,5 +116,23 @@ func TestWhoDialsTakesWhatBecomesFree(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWhatBecomesFreeIsClean: what came after an answer is nobody's, also of a connection that
+// goes from one to the next at once.
+func TestWhatBecomesFreeIsClean(t *testing.T) {
+	t.Parallel()
+	s := serve(t, false, script([]says{one(good + "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")}))
+	tr := transportTo(t, s)
+	first := held(t, tr.base, s, 1)
+	dial := tr.base.DialContext
+	tr.base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		readAll(t, first)
+		<-time.After(100 * time.Millisecond) // it has been handed over
+		return dial(ctx, network, address)
+	}
+	if got := ask(t, tr.base, s, http.MethodGet); got != "200 good" {
+		t.Error(got)
 	}
 }
