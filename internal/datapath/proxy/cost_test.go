@@ -65,6 +65,7 @@ func TestWhatComesIsSent(t *testing.T) {
 	for name, tc := range map[string]struct{ upstreams, length, first int }{
 		"one upstream":        {1, 2 * answer.SmallBlob, answer.SmallBlob},
 		"two":                 {2, 2 * answer.SmallBlob, answer.SmallBlob},
+		"one, little":         {1, 200, 100},
 		"one, without length": {1, -1, answer.SmallBlob},
 		"two, without length": {2, -1, answer.SmallBlob - 1},
 	} {
@@ -79,6 +80,9 @@ func TestWhatComesIsSent(t *testing.T) {
 func whatComesIsSent(t *testing.T, upstreams, length, first int) {
 	t.Helper()
 	half := strings.Repeat("x", answer.SmallBlob)
+	if length >= 0 {
+		half = half[:length/2]
+	}
 	arrived := make(chan struct{})
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if length >= 0 {

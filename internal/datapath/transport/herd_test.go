@@ -131,6 +131,26 @@ func TestOneOfManyFails(t *testing.T) {
 	})
 }
 
+// late is a context whose limit has come, and that does not know it yet.
+type late struct{ context.Context }
+
+func (late) Deadline() (time.Time, bool) { return time.Now(), true }
+
+// TestALimitOfOneIsNoError of the server: those who wait try it themselves.
+func TestALimitOfOneIsNoError(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, made := &herd{}, &dials{}
+		go func() {
+			_, _ = h.connect(late{t.Context()}, "a", func() (net.Conn, error) { return made.dial(time.Second, errRefused) })
+		}()
+		synctest.Wait()
+		if got := h.all(t.Context(), func() (net.Conn, error) { return made.dial(time.Second, nil) }); got[nil] != clients {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
 // TestServersThatAreRememberedAreBounded.
 func TestServersThatAreRememberedAreBounded(t *testing.T) {
 	t.Parallel()

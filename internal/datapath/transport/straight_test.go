@@ -255,7 +255,7 @@ func ask(t *testing.T, client http.RoundTripper, s *scripted, method string) str
 func TestAReaderThatGoes(t *testing.T) {
 	t.Parallel()
 	for by, through := range peers() {
-		s := serve(t, false, script([]says{{pieces: []string{good[:len(good)-2], good[len(good)-2:]}}}))
+		s := serve(t, false, script([]says{{pieces: []string{good[:len(good)-4], good[len(good)-4:]}}}))
 		client := through(transportTo(t, s))
 		resp, err := client.RoundTrip(request(t.Context(), t, s, "/"))
 		if err != nil {
