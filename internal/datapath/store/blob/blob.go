@@ -49,7 +49,8 @@ func (s *Store) Open(digest string) (*Blob, error)  // ReadAt, Size, Close
 func (s *Store) Begin(digest string, size int64) (*Partial, error)
 // Partials are the ones that are on disk, for what counts the space.
 func (s *Store) Partials() []Info
-// Remove takes a whole blob out; who reads it reads on.
+// Remove takes a blob out, a whole one or the partial of one that nobody has open; who reads
+// it reads on. There being neither is no error.
 func (s *Store) Remove(digest string) error
 // Scrub reads a whole blob again, and takes it out with ErrDigest if its bytes changed.
 func (s *Store) Scrub(ctx, digest, pace func(n int)) error

@@ -32,8 +32,12 @@ type Answer struct {
 /*
 type Config struct {
 	Blobs *blob.Store
-	// Reserve asks for room for that many bytes; done is called with whether they were kept.
-	Reserve func(size int64) (done func(kept bool), err error)
+	// Reserve asks for room for a blob that will come, also for one of which a partial is there
+	// (space.Keeper.Reserve). done is called once, when nothing is written any more, with whether
+	// anything of it stays on disk: the whole blob, or a partial.
+	Reserve func(digest string, size int64) (done func(kept bool), err error)
+	// Pace waits until so many bytes may be written (space.Guard.Pace); nil never waits.
+	Pace func(ctx context.Context, n int) error
 	Pumps int            // parallel fetches of one blob, default 4
 	Near  int64          // a fetch that is as near before a place is waited for, default 8 MiB
 	Alone time.Duration  // how long a fill without readers goes on that is below half, default 60 s
