@@ -49,13 +49,18 @@ func (s *Store) Open(digest string) (*Blob, error)  // ReadAt, Size, Close
 func (s *Store) Begin(digest string, size int64) (*Partial, error)
 // Partials are the ones that are on disk, for what counts the space.
 func (s *Store) Partials() []Info
+// Kept is the size of the partial that an earlier fill left, from memory: Begin with that size
+// goes on with it. ok=false: there is none.
+func (s *Store) Kept(digest string) (size int64, ok bool)
 // Remove takes a blob out, a whole one or the partial of one that nobody has open; who reads
 // it reads on. There being neither is no error.
 func (s *Store) Remove(digest string) error
 // Scrub reads a whole blob again, and takes it out with ErrDigest if its bytes changed.
 func (s *Store) Scrub(ctx, digest, pace func(n int)) error
 
-// Partial: all methods may be called at once, but for Commit, Discard and Close, of which one is called, at the end.
+// Partial: all methods may be called at once. Commit, Discard and Close only when nothing is written
+// any more; who reads reads on through Commit and Discard, until Close. Close is always the last one,
+// by whoever leaves last; ReadAt after it is fs.ErrClosed, and never other bytes.
 func (p *Partial) Size() int64
 // WriteAt takes bytes to their place. Bytes that are there already are not written again: first come.
 func (p *Partial) WriteAt(b []byte, at int64) (int, error)
@@ -68,10 +73,11 @@ func (p *Partial) Missing(at int64) (Span, bool)
 func (p *Partial) Verify() error
 // Keep makes what is there now survive kill -9, with its spans.
 func (p *Partial) Keep() error
-// Commit makes it whole, after Verify: on return it survives a power cut.
+// Commit makes it whole, after Verify: on return it survives a power cut, and Store.Open has it. When it
+// fails the bytes are still there to be read, and Close leaves them for later.
 func (p *Partial) Commit() error
-// Close leaves it for later, with Keep.
-func (p *Partial) Close() error
-// Discard removes it.
+// Discard removes it from the disk.
 func (p *Partial) Discard() error
+// Close ends it: with neither Commit nor Discard before, it is left for later, with Keep.
+func (p *Partial) Close() error
 */
