@@ -19,7 +19,10 @@ func sibling(path string) string {
 // dataPath is the order in which a pull meets the packages of the data path: each knows
 // only those after it.
 func dataPath() []string {
-	return []string{"gateway", "proxy", "fetch", "routes", "answer", "transport", "oci", "judge", "regauth", "queue"}
+	return []string{
+		"gateway", "proxy", "store/cache", "fetch", "routes", "answer", "transport",
+		"store/fill", "store/tags", "store/space", "store/blob", "store/disk", "oci", "judge", "regauth", "queue",
+	}
 }
 
 // upwards reports whether a package of the data path knows one that a pull meets before it.
@@ -29,6 +32,9 @@ func upwards(from, to string) bool {
 	b := slices.Index(dataPath(), strings.TrimPrefix(to, wing))
 	return b >= 0 && a > b
 }
+
+// store is what a store keeps; its cache is a part of the data path.
+const store = "internal/datapath/store"
 
 // forbidden says why a package may not import another, or "".
 func forbidden(from, to string) string {
@@ -44,6 +50,8 @@ func forbidden(from, to string) string {
 		return "the data path routes by layouts and nothing else"
 	case upwards(from, to):
 		return "the data path reads downwards"
+	case within(from, store) && from != store+"/cache" && within(to, "internal") && !within(to, store) && to != "internal/datapath/oci":
+		return "what is on disk knows nothing of registries"
 	case a == "" || b == "" || a == b || a == "controller":
 		return ""
 	case a == "cluster" && b != "excerpt", a == "excerpt", a == "switchover":
@@ -98,6 +106,12 @@ func TestForbidden(t *testing.T) {
 		{"internal/datapath/transport", "internal/datapath/routes", true},
 		{"internal/datapath/transport", "internal/datapath/judge", false},
 		{"internal/datapath/regauth", "internal/datapath/transport", true},
+		{"internal/datapath/store/cache", "internal/datapath/fetch", false},
+		{"internal/datapath/fetch", "internal/datapath/store/cache", true},
+		{"internal/datapath/store/fill", "internal/datapath/store/blob", false},
+		{"internal/datapath/store/blob", "internal/datapath/store/fill", true},
+		{"internal/datapath/store/blob", "internal/datapath/oci", false},
+		{"internal/datapath/store/fill", "internal/datapath/regauth", true},
 		{"internal/layout", "test/harness/cert", true},
 		{"cmd/registry-agent", "test/harness/cert", true},
 		{"test/rollout", "test/harness/cert", false},

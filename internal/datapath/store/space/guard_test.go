@@ -1,0 +1,96 @@
+package space
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const every = 5 * time.Second
+
+// A disk that is slow for etcd halves what is written, to 10 MB/s at the least, and a
+// minute of quick probes gives a quarter more.
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g, ctx := &Guard{}, t.Context()
+		second := func(took time.Duration, n int) { // of a window of 5 s
+			if err := g.Pace(ctx, n); err != nil {
+				t.Fatal(err)
+			}
+			g.judge(took, every)
+		}
+		want := func(mib float64) {
+			t.Helper()
+			if pace, _ := g.Limit(); pace != mib*(1<<20) {
+				t.Errorf("%.1f MiB/s, want %.1f", pace/(1<<20), mib)
+			}
+		}
+		second(10*time.Millisecond, 1000<<20)
+		want(0)
+		second(60*time.Millisecond, 1000<<20)
+		want(100)
+		begin := time.Now()
+		second(60*time.Millisecond, 250<<20)
+		if took := time.Since(begin); took < 2*time.Second || took > 3*time.Second {
+			t.Errorf("250 MiB at 100 MiB/s took %s", took)
+		}
+		want(25)
+		second(time.Second, 20<<20)
+		want(10)
+		for range probes {
+			second(time.Millisecond, 0)
+		}
+		want(12.5)
+		for range 30 * probes {
+			second(time.Millisecond, 0)
+		}
+		want(0)
+	})
+}
+
+// A probe that fails is a disk that is not well, and who waits leaves with its context.
+func TestGuardRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithCancel(t.Context())
+		g, ticks, ended := &Guard{}, make(chan time.Time), make(chan struct{})
+		go func() {
+			g.Run(ctx, every, ticks, func() (time.Duration, error) { return 0, errors.New("input/output error") })
+			close(ended)
+		}()
+		ticks <- time.Time{}
+		synctest.Wait()
+		if pace, lowered := g.Limit(); pace != SlowestPace || lowered != 1 {
+			t.Errorf("%f, %d", pace, lowered)
+		}
+		waits := make(chan error)
+		go func() { waits <- g.Pace(ctx, 1<<30) }()
+		end()
+		if err := <-waits; !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		<-ended
+	})
+	if err := (*Guard)(nil).Pace(t.Context(), 1<<30); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		total              int64
+		etcd               bool
+		quotaGiB, floorGiB int64
+	}{
+		{1000, false, 600, 100}, {40, false, 24, 10}, {20, false, 10, 10}, {8, false, 0, 10},
+		{1000, true, 200, 250}, {100, true, 20, 25}, {21, true, 1, 20},
+	} {
+		if quota, floor := Defaults(c.total*gib, c.etcd); quota != c.quotaGiB*gib || floor != c.floorGiB*gib {
+			t.Errorf("%d GiB, etcd %t: quota %d GiB, floor %d GiB", c.total, c.etcd, quota/gib, floor/gib)
+		}
+	}
+}
