@@ -6,12 +6,17 @@
 package disk
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 )
 
+// ErrInUse says that another process has the lock.
+var ErrInUse = errors.New("another process has the lock")
+
 // FS are the operations. Names are relative to the folder, with slashes.
 type FS interface {
+	// ReadDir is what is in a folder, in no order. An Info does not follow links.
 	ReadDir(name string) ([]fs.DirEntry, error)
 	// Open opens a file that is there, to be read.
 	Open(name string) (File, error)
@@ -33,6 +38,9 @@ type FS interface {
 	// SyncDir returns when the entries of a folder are on disk.
 	SyncDir(name string) error
 
+	// Lock takes the lock of that name until it is closed, or fails with ErrInUse. The
+	// system gives it back when the process ends, even after kill -9.
+	Lock(name string) (io.Closer, error)
 	// Space is what the file system has in all and what is free for us, in bytes.
 	Space() (total, free int64, err error)
 }
@@ -44,9 +52,12 @@ type File interface {
 	io.Closer
 	// Size is that of the moment, in bytes.
 	Size() (int64, error)
-	// Sync returns when the bytes, and the size, are on disk.
+	// Sync returns when the bytes, and the size, are on disk. After an error nobody knows
+	// which are, and the next Sync may succeed without them.
 	Sync() error
-	// WriteBack tells the system that bytes may be written to the disk now, so that a later
-	// Sync has little to do. It promises nothing.
-	WriteBack(at, size int64)
+	// Seal makes it a file that nobody opens to write any more.
+	Seal() error
+	// WriteBack tells the system that the bytes may be written to the disk now, so that a
+	// later Sync has little to do. It promises nothing.
+	WriteBack()
 }

@@ -1,0 +1,164 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Folder is a folder of the machine. Nothing outside of it can be reached through it, not
+// even by symbolic links.
+type Folder struct{ root *os.Root }
+
+// OpenFolder opens a folder that is there.
+func OpenFolder(path string) (*Folder, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Folder{root}, nil
+}
+
+// Close lets go of the folder.
+func (d *Folder) Close() error { return d.root.Close() }
+
+// ReadDir implements FS.
+func (d *Folder) ReadDir(name string) ([]fs.DirEntry, error) {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return f.ReadDir(-1)
+}
+
+// Open implements FS.
+func (d *Folder) Open(name string) (File, error) { return d.open(name, os.O_RDONLY) }
+
+// Edit implements FS.
+func (d *Folder) Edit(name string) (File, error) { return d.open(name, os.O_RDWR) }
+
+// Create implements FS.
+func (d *Folder) Create(name string) (File, error) {
+	return d.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+}
+
+func (d *Folder) open(name string, flag int) (File, error) {
+	f, err := d.root.OpenFile(name, flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return file{f}, nil
+}
+
+// Mkdir implements FS.
+func (d *Folder) Mkdir(name string) error {
+	err := d.root.Mkdir(name, 0o750)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := d.root.Lstat(name)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "mkdir", Path: name, Err: unix.ENOTDIR}
+	}
+	return err
+}
+
+// Rename implements FS.
+func (d *Folder) Rename(from, to string) error { return d.root.Rename(from, to) }
+
+// Remove implements FS.
+func (d *Folder) Remove(name string) error { return d.root.Remove(name) }
+
+// SyncDir implements FS.
+func (d *Folder) SyncDir(name string) error {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Lock implements FS.
+func (d *Folder) Lock(name string) (io.Closer, error) {
+	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = control(f, "lock", func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrInUse
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Space implements FS.
+func (d *Folder) Space() (total, free int64, err error) {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { _ = f.Close() }()
+	var s unix.Statfs_t
+	if err := control(f, "statfs", func(fd int) error { return unix.Fstatfs(fd, &s) }); err != nil {
+		return 0, 0, err
+	}
+	return int64(s.Blocks) * s.Bsize, int64(s.Bavail) * s.Bsize, nil
+}
+
+// file is one of the machine.
+type file struct{ *os.File }
+
+func (f file) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// Sync leaves out what is not needed to find the bytes again, such as when they were written.
+func (f file) Sync() error { return control(f.File, "fdatasync", unix.Fdatasync) }
+
+func (f file) Seal() error { return f.Chmod(0o444) }
+
+func (f file) WriteBack() {
+	_ = control(f.File, "write back", func(fd int) error { // it is no promise
+		return unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	})
+}
+
+// control calls the system with the number of a file that is not closed meanwhile.
+func control(f *os.File, op string, call func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = conn.Control(func(fd uintptr) {
+		for failed = unix.EINTR; errors.Is(failed, unix.EINTR); {
+			failed = call(int(fd))
+		}
+	})
+	if err == nil && failed != nil {
+		err = &fs.PathError{Op: op, Path: f.Name(), Err: failed}
+	}
+	return err
+}
+
+// BootID names the run of the machine's kernel.
+func BootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("reading which run of the kernel this is: %w", err)
+	}
+	return strings.TrimSpace(string(id)), nil
+}
