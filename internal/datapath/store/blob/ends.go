@@ -127,11 +127,11 @@ func (p *Partial) Commit() error {
 // before anybody hears of it.
 func (p *Partial) commit() error {
 	s, name := p.store, blobName(p.info.Digest)
-	if err := p.file.Seal(); err != nil {
-		return err
-	}
 	if err := p.file.Sync(); err != nil {
 		return p.spoil(err)
+	}
+	if err := p.file.Seal(); err != nil {
+		return err
 	}
 	s.moving.Lock()
 	err := s.fsys.Rename(partialName(p.info.Digest), name)

@@ -69,8 +69,11 @@ func (s *Store) Begin(digest string, size int64) (*Partial, error) {
 	p := &Partial{store: s, info: Info{digest, size}, have: have, hashing: hashing{sum: newHash(digest)}}
 	p.settled.L = &p.mu
 	if have != nil {
-		p.file, err = s.fsys.Edit(partialName(digest))
-	} else {
+		if p.file, err = s.fsys.Edit(partialName(digest)); err != nil { // killed in Commit: it is sealed
+			p.have = nil
+		}
+	}
+	if p.have == nil {
 		p.file, err = s.create(digest)
 	}
 	if err != nil {
