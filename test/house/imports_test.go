@@ -20,7 +20,7 @@ func sibling(path string) string {
 // only those after it.
 func dataPath() []string {
 	return []string{
-		"gateway", "proxy", "store/cache", "fetch", "routes", "answer", "transport",
+		"gateway", "front", "proxy", "store/cache", "fetch", "routes", "answer", "transport",
 		"store/fill", "store/tags", "store/space", "store/blob", "store/disk", "oci", "judge", "regauth", "queue",
 	}
 }
@@ -101,6 +101,8 @@ func TestForbidden(t *testing.T) {
 		{"internal/node/serve", "internal/datapath/proxy", false},
 		{"internal/datapath/proxy", "internal/node/handoff", true},
 		{"internal/datapath/gateway", "internal/control/state", true},
+		{"internal/datapath/gateway", "internal/datapath/front", false},
+		{"internal/datapath/proxy", "internal/datapath/front", true},
 		{"internal/datapath/proxy", "internal/datapath/fetch", false},
 		{"internal/datapath/fetch", "internal/datapath/proxy", true},
 		{"internal/datapath/transport", "internal/datapath/routes", true},

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/front/fronttest"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -39,7 +40,7 @@ func (n *nodes) get(ctx context.Context, from byte, path string) int {
 		n.t.Error(err)
 		return 0
 	}
-	req.SetBasicAuth("node", nodePassword)
+	req.SetBasicAuth("node", fronttest.NodePassword)
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return 0
@@ -107,7 +108,7 @@ func TestANodeWaitsForItself(t *testing.T) {
 		}
 	}))
 	t.Cleanup(slow.Close)
-	good := content(t, 1, upstream.Upstream{Host: strings.TrimPrefix(slow.URL, "http://"), Scheme: upstream.HTTP, Path: "team"})
+	good := fronttest.Content(t, 1, upstream.Upstream{Host: strings.TrimPrefix(slow.URL, "http://"), Scheme: upstream.HTTP, Path: "team"})
 	n.roots.AppendCertsFromPEM(good["tls.crt"])
 	i.put(good)
 	eventually(t, "ready", func() bool { return i.readyz() == http.StatusOK })

@@ -24,6 +24,7 @@ import (
 	"github.com/d8-registry/registry/test/harness/testregistry"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/datapath/front/fronttest"
 	"github.com/d8-registry/registry/internal/layout"
 )
 
@@ -195,7 +196,7 @@ func TestProxyFromTheSecretToThePull(t *testing.T) {
 	if code := i.readyz(); code != http.StatusServiceUnavailable {
 		t.Fatalf("ready before there is a Secret: %d", code)
 	}
-	good := content(t, 3, i.registry.Upstream("team"))
+	good := fronttest.Content(t, 3, i.registry.Upstream("team"))
 	ca := string(good["tls.crt"]) // leaf and CA
 	i.put(good)
 	eventually(t, "ready", func() bool { return i.readyz() == http.StatusOK })
@@ -204,12 +205,12 @@ func TestProxyFromTheSecretToThePull(t *testing.T) {
 		user, password, path string
 		want                 int
 	}{
-		{"ro", clientPassword, manifest, 200},
-		{"node", nodePassword, manifest + "?ns=registry.d8-system.svc%3A5001", 200},
-		{"ro", clientPassword, "/v2/", 200},
-		{"", "", "/v2/", 401}, {"", "", manifest, 401}, {"ro", nodePassword, manifest, 401},
-		{"ro", clientPassword, "/v2/other/tool/manifests/v1", 404},
-		{"ro", clientPassword, manifest + "?ns=registry.example.com", 404},
+		{"ro", fronttest.ClientPassword, manifest, 200},
+		{"node", fronttest.NodePassword, manifest + "?ns=registry.d8-system.svc%3A5001", 200},
+		{"ro", fronttest.ClientPassword, "/v2/", 200},
+		{"", "", "/v2/", 401}, {"", "", manifest, 401}, {"ro", fronttest.NodePassword, manifest, 401},
+		{"ro", fronttest.ClientPassword, "/v2/other/tool/manifests/v1", 404},
+		{"ro", fronttest.ClientPassword, manifest + "?ns=registry.example.com", 404},
 	} {
 		if got, body := i.pull(ca, tc.user, tc.password, tc.path); got != tc.want {
 			t.Errorf("%s %s: %d, want %d: %s", tc.user, tc.path, got, tc.want, body)
@@ -225,18 +226,18 @@ func TestProxyFromTheSecretToThePull(t *testing.T) {
 	}
 
 	// A new layout, another certificate and other users, without a restart.
-	next := content(t, 4, i.registry.Upstream("nowhere"))
+	next := fronttest.Content(t, 4, i.registry.Upstream("nowhere"))
 	i.put(next)
 	eventually(t, "generation 4", func() bool { return i.annotation(v1alpha1.AnnotationGeneration) == "4" })
-	if got, body := i.pull(string(next["tls.crt"]), "ro", clientPassword, manifest); got != http.StatusNotFound {
+	if got, body := i.pull(string(next["tls.crt"]), "ro", fronttest.ClientPassword, manifest); got != http.StatusNotFound {
 		t.Errorf("after the new layout: %d %s", got, body)
 	}
-	if got, _ := i.pull(ca, "ro", clientPassword, manifest); got != 0 {
+	if got, _ := i.pull(ca, "ro", fronttest.ClientPassword, manifest); got != 0 {
 		t.Error("the old certificate is still used")
 	}
 
 	// An older one changes nothing and is told of; deletion changes nothing.
-	i.put(with(next, v1alpha1.KeyProxyLayout, string(good[v1alpha1.KeyProxyLayout])))
+	i.put(fronttest.With(next, v1alpha1.KeyProxyLayout, string(good[v1alpha1.KeyProxyLayout])))
 	eventually(t, "the problem on our Pod", func() bool { return strings.Contains(i.annotation(v1alpha1.AnnotationMessage), "older than 4") })
 	if g := i.annotation(v1alpha1.AnnotationGeneration); g != "4" {
 		t.Errorf("generation %s", g)
@@ -244,10 +245,10 @@ func TestProxyFromTheSecretToThePull(t *testing.T) {
 	if err := i.api.CoreV1().Secrets(i.namespace).Delete(t.Context(), v1alpha1.SecretProxy, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := i.pull(string(next["tls.crt"]), "ro", clientPassword, manifest); got != http.StatusNotFound || i.readyz() != http.StatusOK {
+	if got, _ := i.pull(string(next["tls.crt"]), "ro", fronttest.ClientPassword, manifest); got != http.StatusNotFound || i.readyz() != http.StatusOK {
 		t.Errorf("after deletion: %d", got)
 	}
-	i.put(content(t, 5, i.registry.Upstream("team")))
+	i.put(fronttest.Content(t, 5, i.registry.Upstream("team")))
 	eventually(t, "no problem on our Pod", func() bool {
 		return i.annotation(v1alpha1.AnnotationMessage) == "" && i.annotation(v1alpha1.AnnotationGeneration) == "5"
 	})
@@ -260,7 +261,7 @@ func TestTheTargetAloneIsProved(t *testing.T) {
 	target := testregistry.New(t, testregistry.Options{})
 	target.PushRandom(t, "mirror", "module", 1, 10)
 	target.SetFaults(testregistry.Faults{Answer: testregistry.WebPage})
-	good := content(t, 1, i.registry.Upstream("team"), target.Upstream("mirror"))
+	good := fronttest.Content(t, 1, i.registry.Upstream("team"), target.Upstream("mirror"))
 	next, err := layout.Decode(good[v1alpha1.KeyProxyLayout])
 	if err != nil {
 		t.Fatal(err)
@@ -270,14 +271,14 @@ func TestTheTargetAloneIsProved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i.put(with(good, v1alpha1.KeyProxyLayout, string(encoded)))
+	i.put(fronttest.With(good, v1alpha1.KeyProxyLayout, string(encoded)))
 	eventually(t, "the reason on our Pod", func() bool {
 		return strings.Contains(i.annotation(v1alpha1.AnnotationMessage), "answered with a web page")
 	})
 	if g := i.annotation(v1alpha1.AnnotationGeneration); g != "" {
 		t.Errorf("reports that it serves generation %s", g)
 	}
-	if got, body := i.pull(string(good["tls.crt"]), "ro", clientPassword, "/v2/system/deckhouse/tool/manifests/v1"); got != http.StatusOK {
+	if got, body := i.pull(string(good["tls.crt"]), "ro", fronttest.ClientPassword, "/v2/system/deckhouse/tool/manifests/v1"); got != http.StatusOK {
 		t.Errorf("clients of the other registry: %d %s", got, body)
 	}
 	target.SetFaults(testregistry.Faults{})
@@ -290,19 +291,19 @@ func TestTheTargetAloneIsProved(t *testing.T) {
 // pull that is under way end.
 func TestDrain(t *testing.T) {
 	i := startInstance(t, func(c *Config) { c.DrainDelay, c.Drain = 3*time.Second, 20*time.Second })
-	good := content(t, 1, i.registry.Upstream("team"))
+	good := fronttest.Content(t, 1, i.registry.Upstream("team"))
 	i.put(good)
 	eventually(t, "ready", func() bool { return i.readyz() == http.StatusOK })
 	i.registry.SetFaults(testregistry.Faults{Latency: 5 * time.Second})
 	done := make(chan int, 1)
 	go func() {
-		code, _ := i.pull(string(good["tls.crt"]), "ro", clientPassword, manifest)
+		code, _ := i.pull(string(good["tls.crt"]), "ro", fronttest.ClientPassword, manifest)
 		done <- code
 	}()
 	eventually(t, "the pull under way", func() bool { return len(i.registry.Requests()) > 0 })
 	i.stop()
 	eventually(t, "not ready", func() bool { return i.readyz() == http.StatusServiceUnavailable })
-	if code, _ := i.pull(string(good["tls.crt"]), "ro", clientPassword, "/v2/"); code != http.StatusOK {
+	if code, _ := i.pull(string(good["tls.crt"]), "ro", fronttest.ClientPassword, "/v2/"); code != http.StatusOK {
 		t.Errorf("a request during the delay: %d", code)
 	}
 	if code := <-done; code != http.StatusOK {
@@ -323,10 +324,10 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 
 func life(t *testing.T) {
 	i := startInstance(t, nil)
-	good := content(t, 1, i.registry.Upstream("team"))
+	good := fronttest.Content(t, 1, i.registry.Upstream("team"))
 	i.put(good)
 	eventually(t, "ready", func() bool { return i.readyz() == http.StatusOK })
-	if code, body := i.pull(string(good["tls.crt"]), "ro", clientPassword, manifest); code != http.StatusOK {
+	if code, body := i.pull(string(good["tls.crt"]), "ro", fronttest.ClientPassword, manifest); code != http.StatusOK {
 		t.Errorf("%d %s", code, body)
 	}
 }

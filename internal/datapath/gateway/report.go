@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/datapath/front"
 	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/layout"
 )
@@ -30,8 +31,8 @@ type reporter struct {
 	namespace, pod string
 	every          time.Duration
 	log            *slog.Logger
-	usage          *usage
-	status         func() status
+	usage          *front.Usage
+	status         func() front.Status
 	changed        chan struct{} // gets a token when the status has changed
 	now            func() time.Time
 }
@@ -60,7 +61,7 @@ func (r *reporter) run(ctx context.Context) {
 			return
 		case <-r.changed:
 		case <-due:
-		case <-r.usage.used:
+		case <-r.usage.Used:
 			if wait := r.every - r.now().Sub(use); wait > 0 || retry > 0 {
 				if due == nil {
 					due = time.After(wait)
@@ -69,7 +70,7 @@ func (r *reporter) run(ctx context.Context) {
 			}
 		}
 		due = nil
-		if r.usage.busy() {
+		if r.usage.Busy() {
 			due = time.After(r.every) // a long download sends no other signal
 		}
 		want := r.annotations()
@@ -100,25 +101,25 @@ func (r *reporter) annotations() map[string]any {
 		v1alpha1.AnnotationMessage: nil, v1alpha1.AnnotationTargetFails: nil, v1alpha1.AnnotationIdentity: nil,
 		v1alpha1.AnnotationLayoutSchema: strconv.Itoa(layout.Newest),
 	}
-	if s.identity != "" {
-		want[v1alpha1.AnnotationIdentity] = s.identity
+	if s.Identity != "" {
+		want[v1alpha1.AnnotationIdentity] = s.Identity
 	}
-	if old := r.usage.old(); old != "" {
+	if old := r.usage.Old(); old != "" {
 		want[v1alpha1.AnnotationOldUse] = old
 	}
-	if s.proven > 0 {
-		want[v1alpha1.AnnotationGeneration] = strconv.FormatInt(s.proven, 10)
+	if s.Proven > 0 {
+		want[v1alpha1.AnnotationGeneration] = strconv.FormatInt(s.Proven, 10)
 	}
-	if s.proven > 0 && s.proven == s.generation {
-		want[v1alpha1.AnnotationVersion] = s.version
+	if s.Proven > 0 && s.Proven == s.Generation {
+		want[v1alpha1.AnnotationVersion] = s.Version
 	}
-	if s.targetFails != "" {
-		want[v1alpha1.AnnotationTargetFails] = s.targetFails
+	if s.TargetFails != "" {
+		want[v1alpha1.AnnotationTargetFails] = s.TargetFails
 	}
-	if s.problem != nil {
-		want[v1alpha1.AnnotationMessage] = foreign.Line(foreign.Stable(s.problem.Error()), 4*foreign.Sentence)
+	if s.Problem != nil {
+		want[v1alpha1.AnnotationMessage] = foreign.Line(foreign.Stable(s.Problem.Error()), 4*foreign.Sentence)
 	}
-	if at, clients := r.usage.latest(); !at.IsZero() {
+	if at, clients := r.usage.Latest(); !at.IsZero() {
 		want[v1alpha1.AnnotationLastUse] = at.UTC().Format(time.RFC3339)
 		want[v1alpha1.AnnotationLastClient] = clients
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,9 +18,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/datapath/front"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
-	"github.com/d8-registry/registry/internal/datapath/routes"
-	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // A download that goes on is reported again and again, at most once a minute:
@@ -30,10 +28,10 @@ func TestLongDownloadsStayReported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}})
-		u := newUsage(time.Now)
+		u := front.NewUsage(time.Now)
 		r := &reporter{
 			client: client, namespace: "n", pod: "p", every: time.Minute, log: slog.New(slog.DiscardHandler),
-			usage: u, status: func() status { return status{} }, changed: make(chan struct{}, 1), now: time.Now,
+			usage: u, status: func() front.Status { return front.Status{} }, changed: make(chan struct{}, 1), now: time.Now,
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		defer synctest.Wait()
@@ -52,7 +50,7 @@ func TestLongDownloadsStayReported(t *testing.T) {
 			}
 			return time.Since(at)
 		}
-		ended := u.note("10.0.0.1:1")
+		ended := u.Note("10.0.0.1:1")
 		before := len(client.Actions())
 		<-time.After(30*time.Minute + time.Second)
 		if age := reported(); age > time.Minute+time.Second {
@@ -80,8 +78,8 @@ func TestLongDownloadsStayReported(t *testing.T) {
 func TestAReportIsTheSameAtEachTry(t *testing.T) {
 	t.Parallel()
 	message := func(port string) any {
-		s := status{problem: errors.New("target https://a/b: read tcp 10.0.0.6:" + port + "->10.0.0.1:443: reset\x1b[2J")}
-		r := &reporter{status: func() status { return s }, usage: newUsage(time.Now)}
+		s := front.Status{Problem: errors.New("target https://a/b: read tcp 10.0.0.6:" + port + "->10.0.0.1:443: reset\x1b[2J")}
+		r := &reporter{status: func() front.Status { return s }, usage: front.NewUsage(time.Now)}
 		return r.annotations()[v1alpha1.AnnotationMessage]
 	}
 	if a, b := message("1001"), message("1002"); a != b || a != "target https://a/b: read tcp 10.0.0.1:443: reset\ufffd[2J" {
@@ -95,10 +93,10 @@ func TestOldPasswordsAreReported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}})
-		u := newUsage(time.Now)
+		u := front.NewUsage(time.Now)
 		r := &reporter{
 			client: client, namespace: "n", pod: "p", every: time.Minute, log: slog.New(slog.DiscardHandler),
-			usage: u, status: func() status { return status{identity: "i"} }, changed: make(chan struct{}, 1), now: time.Now,
+			usage: u, status: func() front.Status { return front.Status{Identity: "i"} }, changed: make(chan struct{}, 1), now: time.Now,
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		defer synctest.Wait()
@@ -111,7 +109,7 @@ func TestOldPasswordsAreReported(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := regauth.Require(func() *regauth.Users { return users }, u.counted(http.NotFoundHandler()))
+		h := regauth.Require(func() *regauth.Users { return users }, u.Counted(http.NotFoundHandler()))
 		ask := func(password string) {
 			req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
 			req.RemoteAddr = "10.0.0.7:1234"
@@ -152,36 +150,11 @@ func hashOf(password string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// TestIdentityIsWhatIsInUse: users and certificate of the Secret, and nothing while one
-// of them was not taken.
-func TestIdentityIsWhatIsInUse(t *testing.T) {
-	t.Parallel()
-	l := newLoaded(routes.NewTable(nil), slog.New(slog.DiscardHandler))
-	if got := l.status().identity; got != "" {
-		t.Errorf("%q before there is a Secret", got)
-	}
-	data := content(t, 1, upstream.Upstream{Host: "r.io", Path: "team", Scheme: upstream.HTTPS})
-	want := regauth.Fingerprint(data[v1alpha1.KeyProxyUsers], data[corev1.TLSCertKey])
-	if got := l.apply(data).identity; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-	for _, key := range []string{v1alpha1.KeyProxyUsers, corev1.TLSCertKey} {
-		broken := maps.Clone(data)
-		broken[key] = []byte("x")
-		if got := l.apply(broken).identity; got != "" {
-			t.Errorf("with %s broken: %q", key, got)
-		}
-		if got := l.apply(data).identity; got != want {
-			t.Errorf("after %s was put right: %q", key, got)
-		}
-	}
-}
-
 // TestAProxySaysWhatItReads with whatever else it says, so that the controller never
 // publishes what it cannot read.
 func TestAProxySaysWhatItReads(t *testing.T) {
 	t.Parallel()
-	r := &reporter{status: func() status { return status{} }, usage: newUsage(time.Now)}
+	r := &reporter{status: func() front.Status { return front.Status{} }, usage: front.NewUsage(time.Now)}
 	if got := r.annotations()[v1alpha1.AnnotationLayoutSchema]; got != "2" {
 		t.Errorf("it says %v", got)
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/front/fronttest"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/test/harness/loopback"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -130,7 +131,7 @@ func (p puller) get(ctx context.Context, what string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	req.SetBasicAuth("ro", clientPassword)
+	req.SetBasicAuth("ro", fronttest.ClientPassword)
 	resp, err := p.client.Do(req)
 	if err != nil {
 		return nil, err
@@ -213,7 +214,7 @@ func TestARollingRestart(t *testing.T) {
 	program := build(t)
 	a := newInstance(t)
 	a.exec(program)
-	good := content(t, 1, a.registry.Upstream("team"))
+	good := fronttest.Content(t, 1, a.registry.Upstream("team"))
 	a.put(good)
 	a.registry.PushRandom(t, "team/small", "v1", 2, 40_000)
 	a.registry.SetFaults(testregistry.Faults{Latency: 400 * time.Millisecond}) // so that many are under way at any moment

@@ -1,4 +1,4 @@
-package gateway
+package front
 
 import (
 	"maps"
@@ -19,12 +19,12 @@ const (
 	clientWindow = 10 * time.Minute
 )
 
-// usage remembers when in-cluster clients last used the proxy, and which ones.
-// The proxy is stopped only when none did for a while. Nodes do not count: for
+// Usage remembers when in-cluster clients last used the process, and which ones.
+// The in-cluster proxy is stopped only when none did for a while. Nodes do not count: for
 // them it is only a fallback.
-type usage struct {
+type Usage struct {
 	now  func() time.Time
-	used chan struct{} // gets a token when there is something new
+	Used chan struct{} // gets a token when there is something new
 
 	mu      sync.Mutex
 	last    time.Time
@@ -33,34 +33,35 @@ type usage struct {
 	olds    map[string]string // last use of an old password, by user
 }
 
-func newUsage(now func() time.Time) *usage {
-	return &usage{now: now, used: make(chan struct{}, 1), clients: map[string]time.Time{}, flight: map[string]int{}, olds: map[string]string{}}
+// NewUsage has seen nobody.
+func NewUsage(now func() time.Time) *Usage {
+	return &Usage{now: now, Used: make(chan struct{}, 1), clients: map[string]time.Time{}, flight: map[string]int{}, olds: map[string]string{}}
 }
 
-// counted notes the caller that regauth.Require found, and serves.
-func (u *usage) counted(next http.Handler) http.Handler {
+// Counted notes the caller that regauth.Require found, and serves.
+func (u *Usage) Counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, ok := regauth.UserFrom(r.Context())
 		if ok && user.Old {
 			u.noteOld(user.Name, r.RemoteAddr)
 		}
 		if ok && user.Role == regauth.RoleClient {
-			defer u.note(r.RemoteAddr)()
+			defer u.Note(r.RemoteAddr)()
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
 // noteOld notes the use of a password that is being replaced: by nodes too.
-func (u *usage) noteOld(name, remote string) {
+func (u *Usage) noteOld(name, remote string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.olds[name] = u.now().UTC().Format(time.RFC3339) + " " + hostOf(remote)
 	u.wake()
 }
 
-// old is the last use of old passwords by user, comma-separated.
-func (u *usage) old() string {
+// Old is the last use of old passwords by user, comma-separated.
+func (u *Usage) Old() string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var all []string
@@ -78,16 +79,16 @@ func hostOf(remote string) string {
 	return host
 }
 
-// note is called when a request begins, and what it returns when it ends: a
+// Note is called when a request begins, and what it returns when it ends: a
 // download counts as use for as long as it takes.
-func (u *usage) note(remote string) (ended func()) {
+func (u *Usage) Note(remote string) (ended func()) {
 	host := hostOf(remote)
 	u.count(host, 1)
 	return func() { u.count(host, -1) }
 }
 
 // count changes the number of requests under way.
-func (u *usage) count(host string, by int) {
+func (u *Usage) count(host string, by int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.flight[host] += by; u.flight[host] == 0 {
@@ -98,7 +99,7 @@ func (u *usage) count(host string, by int) {
 }
 
 // seen is called with the lock held.
-func (u *usage) seen(host string) {
+func (u *Usage) seen(host string) {
 	u.last = u.now()
 	u.clients[host] = u.last
 	if len(u.clients) > maxClients {
@@ -112,24 +113,24 @@ func (u *usage) seen(host string) {
 	}
 }
 
-func (u *usage) wake() {
+func (u *Usage) wake() {
 	select {
-	case u.used <- struct{}{}:
+	case u.Used <- struct{}{}:
 	default: // one is waiting already
 	}
 }
 
-// busy reports whether there is a request under way.
-func (u *usage) busy() bool {
+// Busy reports whether there is a request under way.
+func (u *Usage) Busy() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return len(u.flight) > 0
 }
 
-// latest is the time of the last use, which is now while a request is under
+// Latest is the time of the last use, which is now while a request is under
 // way, zero if there was none, and the addresses of the latest clients,
 // comma-separated.
-func (u *usage) latest() (time.Time, string) {
+func (u *Usage) Latest() (time.Time, string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for host := range u.flight {

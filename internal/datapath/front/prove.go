@@ -1,4 +1,4 @@
-package gateway
+package front
 
 import (
 	"context"
@@ -11,16 +11,22 @@ import (
 // proofTimeout is how long a target may take for the image that it must have.
 const proofTimeout = 15 * time.Second
 
+// It is tried again after the first of these, and then after twice as long each time.
+const (
+	retryFirst = time.Second
+	retryMost  = 30 * time.Second
+)
+
 // prover fetches an image from a layout's target alone. Clients are served in any
 // case: during a switch another registry may serve them, so that only this shows
 // whether the target can.
 type prover struct {
-	loaded  *loaded
+	loaded  *Loaded
 	changed chan struct{} // gets a token when there may be something to prove
 	proved  func()        // is called when the status may have changed
 }
 
-func newProver(l *loaded, proved func()) *prover {
+func newProver(l *Loaded, proved func()) *prover {
 	return &prover{loaded: l, changed: make(chan struct{}, 1), proved: proved}
 }
 
@@ -58,25 +64,25 @@ func (p *prover) run(ctx context.Context) {
 		p.loaded.noteProof(l, err)
 		p.proved()
 		if err != nil {
-			retry = min(max(2*retry, retryFirst), retryMost/2)
+			retry = min(max(2*retry, retryFirst), retryMost)
 			due = time.After(retry)
 		}
 	}
 }
 
 // unproved is the layout that is served, if its target was not proved yet.
-func (l *loaded) unproved() (layout.Layout, bool) {
+func (l *Loaded) unproved() (layout.Layout, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.layout, l.layout.Generation > 0 && !l.provedLocked()
 }
 
-func (l *loaded) provedLocked() bool {
+func (l *Loaded) provedLocked() bool {
 	return l.layout.Probe == "" || l.proof.of == routes.ProofOf(l.layout) && routes.Stands(l.layout, l.proof.err)
 }
 
 // noteProof notes what became of a proof of the target of a layout.
-func (l *loaded) noteProof(of layout.Layout, err error) {
+func (l *Loaded) noteProof(of layout.Layout, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil && (l.proof.err == nil || l.proof.err.Error() != err.Error()) {
@@ -95,7 +101,7 @@ type targetProof struct {
 const lookInterval = 10 * time.Second
 
 // lookAtTarget calls changed when pulls from the target begin to fail, or end to.
-func lookAtTarget(ctx context.Context, l *loaded, changed func()) {
+func lookAtTarget(ctx context.Context, l *Loaded, changed func()) {
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
 	last := ""
@@ -105,7 +111,7 @@ func lookAtTarget(ctx context.Context, l *loaded, changed func()) {
 			return
 		case <-ticker.C:
 		}
-		if now := l.status().targetFails; now != last {
+		if now := l.Status().TargetFails; now != last {
 			last = now
 			changed()
 		}

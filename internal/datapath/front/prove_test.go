@@ -1,4 +1,4 @@
-package gateway
+package front
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/front/fronttest"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/upstream"
 )
@@ -22,7 +23,7 @@ func TestTheTargetIsLookedAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newTestLoaded(t)
 		target := upstream.Upstream{Host: "127.0.0.1:1", Path: "team", Scheme: upstream.HTTP}
-		l.apply(content(t, 1, target))
+		l.Apply(Content{Data: fronttest.Content(t, 1, target)})
 		ctx, stop := context.WithCancel(t.Context())
 		var mu sync.Mutex
 		var all []string
@@ -38,7 +39,7 @@ func TestTheTargetIsLookedAt(t *testing.T) {
 			lookAtTarget(ctx, l, func() {
 				mu.Lock()
 				defer mu.Unlock()
-				all = append(all, l.status().targetFails)
+				all = append(all, l.Status().TargetFails)
 			})
 		}()
 		pulls := proxy.New(l.table, proxy.Config{})

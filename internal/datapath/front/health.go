@@ -1,4 +1,4 @@
-package gateway
+package front
 
 import (
 	"errors"
@@ -17,7 +17,8 @@ type health struct {
 	draining atomic.Bool
 }
 
-func (h *health) handler(metrics prometheus.Gatherer) http.Handler {
+// handler answers more paths too, by pattern.
+func (h *health) handler(metrics prometheus.Gatherer, more map[string]http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -28,6 +29,9 @@ func (h *health) handler(metrics prometheus.Gatherer) http.Handler {
 		answer(w, h.ready())
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	for pattern, handler := range more {
+		mux.Handle(pattern, handler)
+	}
 	return mux
 }
 
