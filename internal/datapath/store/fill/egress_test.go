@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 )
 
 const large = 1<<20 + 12345
@@ -110,5 +111,33 @@ func (b *bench) comeAndGo(s *script, rnd *rand.Rand) {
 			_ = r.Close()
 		}
 		leave()
+	}
+}
+
+// TestAnswersEndWhereOthersBegan. The control lets them run into each other.
+func TestAnswersEndWhereOthersBegan(t *testing.T) {
+	t.Parallel()
+	for _, off := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			b, s := newBench(t, func(c *Config) { c.overlap = off }), newScript(t, large)
+			s.hold = newGate()
+			var all sync.WaitGroup
+			for _, from := range []int64{0, 600_000} {
+				all.Go(func() {
+					if got, err := b.read(t.Context(), s, from, -1); err != nil || !bytes.Equal(got, s.data[from:]) {
+						t.Errorf("%d bytes from %d, %v", len(got), from, err)
+					}
+				})
+				synctest.Wait()
+			}
+			s.hold.let(1000)
+			all.Wait()
+			b.settled()
+			if !off {
+				s.once(t, 2)
+			} else if s.given() == large {
+				t.Error("the control finds nothing")
+			}
+		})
 	}
 }

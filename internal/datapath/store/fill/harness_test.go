@@ -30,6 +30,7 @@ type script struct {
 	single bool  // it has no ranges
 	piece  int   // the most that one Read gives
 	hold   *gate // each Read has to pass
+	before func()
 
 	mu       sync.Mutex
 	requests []string
@@ -89,12 +90,16 @@ type scriptBody struct {
 	s            *script
 	at, to, left int64
 	more         int64 // bytes that follow the last one
+	wrong        bool  // its first byte is another one
 	closed       bool
 }
 
 func (b *scriptBody) Read(p []byte) (int, error) {
 	if err := b.s.hold.pass(b.ctx); err != nil {
 		return 0, err
+	}
+	if b.s.before != nil {
+		b.s.before()
 	}
 	if b.left == 0 {
 		return 0, errBroke
@@ -114,6 +119,10 @@ func (b *scriptBody) Read(p []byte) (int, error) {
 		most = min(most, int64(b.s.piece))
 	}
 	n := copy(p[:most], b.s.data[b.at:])
+	if b.wrong {
+		p[0]++
+		b.wrong = false
+	}
 	b.s.mu.Lock()
 	for i := range n {
 		b.s.times[b.at+int64(i)]++
