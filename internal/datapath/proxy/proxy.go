@@ -42,6 +42,8 @@ type Config struct {
 	// Probe is how long an upstream that did not answer in time is asked last.
 	// 0 means fetch.DefaultProbe.
 	Probe time.Duration
+	// Cache puts what it knows in front of the upstreams; nil means nothing.
+	Cache func(upstreams http.RoundTripper) http.RoundTripper
 }
 
 func (c Config) withDefaults() Config {
@@ -62,9 +64,13 @@ func (c Config) withDefaults() Config {
 func New(table *routes.Table, cfg Config) http.Handler {
 	cfg = cfg.withDefaults()
 	pool := &buffers{}
-	relayed := relay{pool: pool, upstreams: fetch.New(fetch.Config{
+	upstreams := fetch.New(fetch.Config{
 		Budget: cfg.Budget, Stall: cfg.Stall, Probe: cfg.Probe, Metrics: cfg.Metrics, Buffers: pool,
-	})}
+	})
+	if cfg.Cache != nil {
+		upstreams = cfg.Cache(upstreams)
+	}
+	relayed := relay{pool: pool, upstreams: upstreams}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v2/{$}", pong) // about us; must not depend on any upstream
 	mux.Handle("GET /v2/", routed(table, cfg.DefaultHost, newTurns(cfg).queued(relayed)))

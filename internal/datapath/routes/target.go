@@ -28,6 +28,7 @@ type Target struct {
 	upstream upstream.Upstream
 	paths    pathMapping
 	lasting  string // its ID but for the credentials
+	place    string
 
 	renewed atomic.Pointer[[]*Target] // who is asked now, if it is not this one any more
 }
@@ -39,7 +40,7 @@ func newTarget(u upstream.Upstream, metrics Metrics) (*Target, error) {
 	}
 	anonymous := u
 	anonymous.Credentials = upstream.Credentials{}
-	return &Target{Server: &Server{}, upstream: u, paths: layoutMapping(u), Transport: told(reached, u, metrics), lasting: anonymous.ID()}, nil
+	return &Target{Server: &Server{}, upstream: u, paths: layoutMapping(u), Transport: told(reached, u, metrics), lasting: anonymous.ID(), place: placeOf(u)}, nil
 }
 
 func newMirrorTarget(m upstream.Mirror, metrics Metrics) (*Target, error) {
@@ -53,7 +54,7 @@ func newMirrorTarget(m upstream.Mirror, metrics Metrics) (*Target, error) {
 	}
 	anonymous := m
 	anonymous.Credentials = upstream.Credentials{}
-	return &Target{Server: &Server{}, upstream: m.Upstream, paths: mapped, Transport: told(reached, m.Upstream, metrics), lasting: anonymous.ID()}, nil
+	return &Target{Server: &Server{}, upstream: m.Upstream, paths: mapped, Transport: told(reached, m.Upstream, metrics), lasting: anonymous.ID(), place: placeOf(m.Upstream)}, nil
 }
 
 // told has the metrics, if there are any, count the tokens of an upstream.
@@ -66,6 +67,17 @@ func told(t *transport.Transport, u upstream.Upstream, metrics Metrics) *transpo
 
 // Host is the name of the upstream's server, for logs and metrics.
 func (t *Target) Host() string { return t.upstream.Host }
+
+// OfUser reports whether users set the upstream up, and no layout.
+func (t *Target) OfUser() bool { return t.paths.mirror }
+
+// Place names where the upstream's images are, whoever asks for them: it is the same with
+// other credentials and another CA.
+func (t *Target) Place() string { return t.place }
+
+func placeOf(u upstream.Upstream) string {
+	return upstream.Digest([]string{string(u.Scheme), u.Host, u.Path})[:16]
+}
 
 // Allows reports whether the upstream may be asked this.
 func (t *Target) Allows(pull oci.Pull) bool { return t.paths.allows(pull) }

@@ -177,6 +177,22 @@ func (f *Filler) Open(ctx context.Context, digest string, from int64, src Source
 	}
 }
 
+// Size is that of a blob that is there, or that comes and is readable already.
+func (f *Filler) Size(digest string) (size int64, known bool) {
+	if info, whole := f.cfg.Blobs.Stat(digest); whole {
+		return info.Size, true
+	}
+	f.mu.Lock()
+	x := f.coming[digest]
+	f.mu.Unlock()
+	if x == nil {
+		return 0, false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.size, x.part != nil && x.err == nil
+}
+
 // The next try of Open finds something else.
 var (
 	errEnding = errors.New("the fill ends")
