@@ -24,12 +24,25 @@ func (s *Store) Open(digest string) (*Blob, error) {
 	}
 	f, err := s.fsys.Open(blobName(digest))
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // removed meanwhile
+	case errors.Is(err, fs.ErrNotExist): // removed meanwhile, or by hand
+		s.missed(digest)
 		return nil, err
 	case err != nil:
 		return nil, fmt.Errorf("opening %s: %w: %w", digest, ErrDamaged, err)
 	}
 	return &Blob{info, f}, nil
+}
+
+// missed forgets a blob whose file is gone, so that it can come again.
+func (s *Store) missed(digest string) {
+	s.moving.Lock()
+	defer s.moving.Unlock()
+	f, err := s.fsys.Open(blobName(digest))
+	if err == nil {
+		_ = f.Close() // it has come again
+	} else if errors.Is(err, fs.ErrNotExist) {
+		s.forget(digest)
+	}
 }
 
 // Size is that of the blob, in bytes.
