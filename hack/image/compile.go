@@ -12,7 +12,9 @@ import (
 const module = "github.com/d8-registry/registry"
 
 // programs are what the image holds.
-func programs() []string { return []string{"registry-agent", "registry-controller", "registry-proxy"} }
+func programs() []string {
+	return []string{"registry-agent", "registry-controller", "registry-proxy", "registry-store"}
+}
 
 // compile builds our programs into a folder. Nothing of the machine gets into
 // them: no paths, no state of the work tree, no environment of the builder's.

@@ -152,7 +152,8 @@ func checkImage(t *testing.T, img v1.Image, platform *v1.Platform) {
 	}
 	// No shell, no file that is not ours.
 	want := []string{"usr/", "usr/local/", "usr/local/bin/",
-		"usr/local/bin/registry-agent", "usr/local/bin/registry-controller", "usr/local/bin/registry-proxy"}
+		"usr/local/bin/registry-agent", "usr/local/bin/registry-controller", "usr/local/bin/registry-proxy",
+		"usr/local/bin/registry-store"}
 	if !slices.Equal(names, want) {
 		t.Errorf("the image holds %q", names)
 	}

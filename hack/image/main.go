@@ -1,4 +1,4 @@
-// Command image builds the module's one image without Docker: the three server
+// Command image builds the module's one image without Docker: the four server
 // programs, static, for amd64 and arm64, with a list of what is in them (SBOM).
 // Built twice from one commit it is the same to the last byte.
 //

@@ -1,6 +1,7 @@
 package house
 
 import (
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ func sibling(path string) string {
 // only those after it.
 func dataPath() []string {
 	return []string{
-		"gateway", "front", "proxy", "store/cache", "fetch", "routes", "answer", "transport",
+		"gateway", "store", "front", "proxy", "store/cache", "fetch", "routes", "answer", "transport",
 		"store/fill", "store/tags", "store/space", "store/blob", "store/disk", "oci", "judge", "regauth", "queue",
 	}
 }
@@ -33,7 +34,8 @@ func upwards(from, to string) bool {
 	return b >= 0 && a > b
 }
 
-// store is what a store keeps; its cache is a part of the data path.
+// store is the process of a store; below it is what is kept. Its cache is a part of the data
+// path.
 const store = "internal/datapath/store"
 
 // forbidden says why a package may not import another, or "".
@@ -50,7 +52,9 @@ func forbidden(from, to string) string {
 		return "the data path routes by layouts and nothing else"
 	case upwards(from, to):
 		return "the data path reads downwards"
-	case within(from, store) && from != store+"/cache" && within(to, "internal") && !within(to, store) && to != "internal/datapath/oci":
+	case (to == store || to == "internal/datapath/gateway") && within(from, "internal"):
+		return "a process is no part of another"
+	case within(from, store) && from != store && from != store+"/cache" && within(to, "internal") && !within(to, store) && to != "internal/datapath/oci":
 		return "what is on disk knows nothing of registries"
 	case a == "" || b == "" || a == b || a == "controller":
 		return ""
@@ -69,6 +73,22 @@ func TestImports(t *testing.T) {
 			if why := forbidden(from, to); why != "" {
 				t.Errorf("%s imports %s: %s", from, to, why)
 			}
+		}
+	}
+}
+
+// TestAStoreKnowsNoAPIServer: it reads files, and has no rights in the cluster.
+func TestAStoreKnowsNoAPIServer(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/registry-store")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for _, path := range strings.Fields(string(out)) {
+		if strings.HasPrefix(path, "k8s.io/client-go") || strings.HasPrefix(path, "sigs.k8s.io/controller-runtime") {
+			t.Errorf("registry-store has %s in it", path)
 		}
 	}
 }
@@ -110,6 +130,11 @@ func TestForbidden(t *testing.T) {
 		{"internal/datapath/regauth", "internal/datapath/transport", true},
 		{"internal/datapath/store/cache", "internal/datapath/fetch", false},
 		{"internal/datapath/fetch", "internal/datapath/store/cache", true},
+		{"internal/datapath/store", "internal/datapath/store/cache", false},
+		{"internal/datapath/store", "internal/datapath/front", false},
+		{"internal/datapath/store", "internal/datapath/gateway", true},
+		{"internal/datapath/front", "internal/datapath/store", true},
+		{"internal/node/agent", "internal/datapath/store", true},
 		{"internal/datapath/store/fill", "internal/datapath/store/blob", false},
 		{"internal/datapath/store/blob", "internal/datapath/store/fill", true},
 		{"internal/datapath/store/blob", "internal/datapath/oci", false},

@@ -1,4 +1,5 @@
 // Package fronts starts what clients pull from: the half of the agent that serves a
-// node, and the in-cluster proxy, each as its program does, with a layout that a real
-// API server has. Start at Agent and Proxy.
+// node, the in-cluster proxy, and a store, each as its program does. The layouts of the
+// first two are what a real API server has; a store has files. Start at Agent, Proxy and
+// Store.
 package fronts

@@ -32,10 +32,11 @@ import (
 type Front struct {
 	Address string // IP and port
 	CA      string // that signed its certificate
-	// Username and Password are what clients of the in-cluster proxy have; an agent's
+	// Username and Password are what clients of the in-cluster proxy and of a store have; an agent's
 	// have the node's token instead.
 	Username, Password string
 	token              string
+	serverName         string // in the certificate, if it is not the address
 }
 
 const startTimeout = 20 * time.Second
@@ -176,7 +177,7 @@ func until(t testing.TB, what string, ok func() bool) {
 func (f *Front) TLS() *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(f.CA))
-	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return &tls.Config{RootCAs: roots, ServerName: f.serverName, MinVersion: tls.VersionTLS12}
 }
 
 // Transport asks the front as its own clients do: containerd shows an agent the node's

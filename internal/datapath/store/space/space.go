@@ -72,6 +72,7 @@ type Evicted struct{ Blobs, Bytes int64 }
 type Usage struct {
 	Kept, Coming, Pinned, Quota, Floor int64
 	Blobs                              int
+	Pins, PinsHere                     int // digests that are pinned, and those of them that are kept
 	Evicted                            Evicted
 	// PinsOver says that what is in use alone leaves no room: nothing else is stored.
 	PinsOver bool
@@ -237,7 +238,12 @@ func (k *Keeper) Usage() Usage {
 	defer k.mu.Unlock()
 	u := Usage{
 		Kept: k.bytes.kept, Coming: k.bytes.coming, Pinned: k.pinnedBytes(), Quota: k.cfg.Quota, Floor: k.cfg.Floor,
-		Blobs: len(k.kept), Evicted: k.evicted,
+		Blobs: len(k.kept), Evicted: k.evicted, Pins: len(k.pinned),
+	}
+	for digest := range k.pinned {
+		if k.kept[digest] != nil {
+			u.PinsHere++
+		}
 	}
 	u.PinsOver = u.Pinned >= percent(u.Quota, highPercent)
 	return u
