@@ -66,7 +66,7 @@ func TestNeverStale(t *testing.T) {
 	s := start(t, Config{Fresh: soon, neverStale: true}, r.Upstream("team"))
 	s.get(manifestPath("v1"))
 	r.Stop()
-	time.Sleep(2 * soon)
+	wait(t, 2*soon)
 	if m := s.get(manifestPath("v1")); m.status != http.StatusServiceUnavailable {
 		t.Errorf("%d", m.status)
 	}
@@ -87,7 +87,7 @@ func TestWhatIsNoAnswer(t *testing.T) {
 			r, img := one(t, 1000)
 			s := start(t, Config{Fresh: soon}, r.Upstream("team"))
 			s.get(manifestPath("v1"))
-			time.Sleep(2 * soon)
+			wait(t, 2*soon)
 			r.SetFaults(f)
 			asked := 0
 			for i := range 3 {
@@ -118,7 +118,7 @@ func TestASlowRegistry(t *testing.T) {
 	next := image(t, 1, 1000)
 	r.Push(t, "team/tool", "v1", next)
 	r.SetFaults(testregistry.Faults{Latency: time.Second})
-	time.Sleep(2 * soon)
+	wait(t, 2*soon)
 	if m := s.get(manifestPath("v1")); m.header.Get("Docker-Content-Digest") != digestOf(t, img) || m.took > 800*time.Millisecond {
 		t.Errorf("after %s: %v", m.took, m.header)
 	}
@@ -131,7 +131,7 @@ func TestASlowRegistry(t *testing.T) {
 		if time.Since(begin) > 10*time.Second {
 			t.Fatal("the new answer never came")
 		}
-		time.Sleep(100 * time.Millisecond)
+		wait(t, 100*time.Millisecond)
 	}
 }
 
@@ -150,9 +150,9 @@ func TestTagsChange(t *testing.T) {
 	next := image(t, 1, 1000)
 	r.Push(t, "team/tool", "v1", next)
 	want(digestOf(t, img)) // it is fresh
-	time.Sleep(300 * time.Millisecond)
+	wait(t, 300*time.Millisecond)
 	want(digestOf(t, next))
-	time.Sleep(300 * time.Millisecond)
+	wait(t, 300*time.Millisecond)
 	r.SetFaults(testregistry.Faults{Status: http.StatusNotFound})
 	want("")
 	before := len(r.Requests())
@@ -171,7 +171,7 @@ func TestFewRequestsLeft(t *testing.T) {
 	r.SetFaults(testregistry.Faults{Header: http.Header{"Ratelimit-Limit": {"100;w=21600"}, "Ratelimit-Remaining": {"5;w=21600"}}})
 	s := start(t, Config{Fresh: 100 * time.Millisecond}, r.Upstream("team"))
 	s.get(manifestPath("v1"))
-	time.Sleep(200 * time.Millisecond)
+	wait(t, 200*time.Millisecond)
 	before := len(r.Requests())
 	if s.get(manifestPath("v1")); len(r.Requests()) != before {
 		t.Error("it was asked again")

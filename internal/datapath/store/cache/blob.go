@@ -47,7 +47,7 @@ func (f *front) blob(req *http.Request, x *fetch.Exchange) (*http.Response, erro
 	from, to, ok := span.of(r.Size())
 	if !ok {
 		_ = r.Close() // of what was only looked at
-		resp := newResponse(req, x, src.server(), http.StatusRequestedRangeNotSatisfiable, http.Header{})
+		resp := newResponse(req, x, src.server(), http.StatusRequestedRangeNotSatisfiable, blobHeader(digest))
 		resp.Header.Set("Content-Range", "bytes */"+strconv.FormatInt(r.Size(), 10))
 		return resp, nil
 	}

@@ -35,7 +35,7 @@ const (
 	DefaultFresh = time.Minute
 	// DefaultPatience is how long a client waits for that when there is an old answer.
 	DefaultPatience = 2 * time.Second
-	// A Minute of running is a tick of package space.
+	// Minute of running: a tick of package space.
 	Minute = time.Minute
 	// fullFor is how long nothing new is tried to be stored when there was no room.
 	fullFor = 10 * time.Second

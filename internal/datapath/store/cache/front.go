@@ -47,8 +47,8 @@ func (f *front) past(req *http.Request, reason string) (*http.Response, error) {
 	return f.next.RoundTrip(req)
 }
 
-// oneRange is what is served from a store. What ends before it begins is the upstream's to judge.
-var oneRange = regexp.MustCompile(`^bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))$`)
+// oneRange is what is served from a store. What is malformed is the upstream's to judge.
+var oneRange = regexp.MustCompile(`^bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([1-9][0-9]{0,17}))$`)
 
 // notOurs says why a pull passes by the cache, "" if it does not. Users' mirrors are theirs:
 // what they give is for those who may ask them.
@@ -106,6 +106,6 @@ func (i inquiry) request(ctx context.Context, method, span string) (*http.Reques
 // ask asks the upstreams for what is small.
 func (f *front) ask(i inquiry, method string) *answer {
 	req, x := i.request(f.ctx, method, "")
-	resp, err := f.next.RoundTrip(req)
+	resp, err := f.next.RoundTrip(req) //nolint:bodyclose // collect closes it
 	return collect(resp, err, x)
 }

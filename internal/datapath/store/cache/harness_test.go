@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -42,7 +41,6 @@ type system struct {
 	server *httptest.Server
 	client *http.Client
 	reg    *prometheus.Registry
-	log    *bytes.Buffer
 }
 
 func start(t testing.TB, cfg Config, upstreams ...upstream.Upstream) *system {
@@ -183,9 +181,8 @@ func (s *system) metric(name, label string) (sum float64) {
 	return sum
 }
 
-func blobPath(digest string) string     { return "/v2/" + repo + "/blobs/" + digest + "?" + ns }
-func manifestPath(ref string) string    { return "/v2/" + repo + "/manifests/" + ref + "?" + ns }
-func isGet(r testregistry.Request) bool { return r.Method == http.MethodGet }
+func blobPath(digest string) string  { return "/v2/" + repo + "/blobs/" + digest + "?" + ns }
+func manifestPath(ref string) string { return "/v2/" + repo + "/manifests/" + ref + "?" + ns }
 
 // image has layers of random bytes.
 func image(t testing.TB, layers, size int) v1.Image {
@@ -245,6 +242,13 @@ func one(t testing.TB, size int) (*testregistry.Registry, v1.Image) {
 	return r, img
 }
 
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
 func bytesOf(from, to int) string { return fmt.Sprintf("bytes=%d-%d", from, to) }
+
+// wait is for what only time brings.
+func wait(t testing.TB, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}

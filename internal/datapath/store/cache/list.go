@@ -65,15 +65,15 @@ func (f *front) list(req *http.Request, x *fetch.Exchange) (*http.Response, erro
 		f.cfg.Metrics.answered(x.Pull.Kind, "stale")
 		return was.response(req, x)
 	}
-	switch {
-	case resp.StatusCode == http.StatusOK:
+	switch resp.StatusCode {
+	case http.StatusOK:
 		a := collect(resp, nil, x)
 		if a.err != nil {
 			return nil, a.err
 		}
 		f.lists.put(key, a)
 		resp.Body = io.NopCloser(bytes.NewReader(a.body))
-	case resp.StatusCode == http.StatusNotFound:
+	case http.StatusNotFound:
 		f.lists.drop(key)
 	}
 	f.cfg.Metrics.answered(x.Pull.Kind, "asked")

@@ -38,7 +38,7 @@ type source struct {
 // Fetch implements fill.Source.
 func (s *source) Fetch(ctx context.Context, from, to int64) (fill.Answer, error) {
 	req, x := s.inquiry.request(ctx, http.MethodGet, spanHeader(from, to))
-	resp, err := s.next.RoundTrip(req)
+	resp, err := s.next.RoundTrip(req) //nolint:bodyclose // the fill closes it, or collect does
 	s.note(x)
 	if err != nil {
 		return fill.Answer{}, fmt.Errorf("fetch %s: %w", s.inquiry.pull.Reference, err)

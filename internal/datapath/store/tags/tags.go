@@ -49,7 +49,8 @@ type Tags struct {
 
 	mu    sync.RWMutex
 	known map[Key]Meaning
-	write sync.Mutex // one change on disk at a time
+	write sync.Mutex      // one change on disk at a time
+	made  map[string]bool // folders that survive a power cut
 }
 
 var (
@@ -78,8 +79,8 @@ func (k Key) file() string {
 
 // Open reads what is there. What is strange is removed, or left alone where it cannot be.
 func Open(fsys disk.FS) (*Tags, error) {
-	t := &Tags{fsys: fsys, known: map[Key]Meaning{}}
-	if err := fsys.Mkdir(folder); err != nil {
+	t := &Tags{fsys: fsys, known: map[Key]Meaning{}, made: map[string]bool{}}
+	if err := t.folders(folder); err != nil {
 		return nil, fmt.Errorf("make the folder of tags: %w", err)
 	}
 	if err := t.read(folder, 0); err != nil {
@@ -187,21 +188,25 @@ func (t *Tags) remember(k Key, m Meaning) error {
 	return nil
 }
 
-// folders makes a folder and those above it, so that they survive.
+// folders makes a folder and those above it, so that they survive. One that is there may be
+// of a process that died before it was synced.
 func (t *Tags) folders(name string) error {
-	if name == folder {
+	if t.made[name] {
 		return nil
 	}
-	err := t.fsys.Mkdir(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = t.folders(path.Dir(name)); err == nil {
-			err = t.fsys.Mkdir(name)
+	if name != folder {
+		if err := t.folders(path.Dir(name)); err != nil {
+			return err
 		}
 	}
-	if err != nil {
+	if err := t.fsys.Mkdir(name); err != nil {
 		return err
 	}
-	return t.fsys.SyncDir(path.Dir(name))
+	if err := t.fsys.SyncDir(path.Dir(name)); err != nil {
+		return err
+	}
+	t.made[name] = true
+	return nil
 }
 
 // Forget is for a tag that is gone. On return it is gone for the next process too.
