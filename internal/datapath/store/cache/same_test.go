@@ -110,14 +110,14 @@ func TestAnotherRegistry(t *testing.T) {
 	a, img := one(t, 1000)
 	b := testregistry.New(t, testregistry.Options{})
 	other := image(t, 1, 1000)
-	b.Push(t, "new/tool", "v1", other)
+	b.Push(t, "team/tool", "v1", other)
 	s := start(t, Config{}, a.Upstream("team"))
 	tag := func() string { return s.get(manifestPath("v1")).header.Get("Docker-Content-Digest") }
 	digest, data := content(t, img, 0)
 	if s.wantBlob(s.get(blobPath(digest)), data); tag() != digestOf(t, img) {
 		t.Error("not that of the first")
 	}
-	s.swap(2, b.Upstream("new"))
+	s.swap(2, b.Upstream("team"))
 	if tag() != digestOf(t, other) {
 		t.Error("not that of the second")
 	}
