@@ -2,6 +2,7 @@ package cache
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -175,5 +176,21 @@ func TestFewRequestsLeft(t *testing.T) {
 	before := len(r.Requests())
 	if s.get(manifestPath("v1")); len(r.Requests()) != before {
 		t.Error("it was asked again")
+	}
+}
+
+// A registry that says what a tag means, and does not have it, has not said it.
+func TestATagOfNothing(t *testing.T) {
+	t.Parallel()
+	r, img := one(t, 1000)
+	s := start(t, Config{Fresh: soon}, r.Upstream("team"))
+	s.get(manifestPath("v1"))
+	r.Push(t, "team/tool", "v1", image(t, 1, 1000))
+	r.SetFaults(testregistry.Faults{Match: func(q *http.Request) bool { return strings.Contains(q.URL.Path, "/manifests/sha256:") }, Status: 404})
+	wait(t, 2*soon)
+	for range 2 {
+		if m := s.get(manifestPath("v1")); m.status != http.StatusOK || m.header.Get("Docker-Content-Digest") != digestOf(t, img) {
+			t.Errorf("%d %.200q", m.status, m.body)
+		}
 	}
 }

@@ -23,7 +23,7 @@ func (f *front) blobHead(req *http.Request, x *fetch.Exchange) (*http.Response, 
 	}
 	resp, err := f.past(req, "head")
 	if err == nil && resp.StatusCode == http.StatusNotFound {
-		f.noteAbsent(x.Pull)
+		f.noteAbsent(x.Pull, x.Route)
 	}
 	return resp, err
 }
@@ -81,7 +81,7 @@ func (f *front) unopened(req *http.Request, x *fetch.Exchange, err error) (*http
 		return nil, err
 	case errors.As(err, &said) && said.status != http.StatusRequestedRangeNotSatisfiable: // which is about another's range
 		if said.status == http.StatusNotFound {
-			f.noteAbsent(x.Pull)
+			f.noteAbsent(x.Pull, x.Route)
 		}
 		f.cfg.Metrics.answered(x.Pull.Kind, "refused")
 		return said.response(req, x)

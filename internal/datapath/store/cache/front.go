@@ -23,7 +23,7 @@ func (f *front) RoundTrip(req *http.Request) (*http.Response, error) {
 	if reason := notOurs(req, x); reason != "" {
 		return f.past(req, reason)
 	}
-	if f.absent.has(absentKey(x.Pull)) {
+	if f.absent.has(keyOf(x.Pull, x.Route)) {
 		f.cfg.Metrics.answered(x.Pull.Kind, "absent")
 		return (&answer{status: http.StatusNotFound, header: http.Header{}}).response(req, x)
 	}

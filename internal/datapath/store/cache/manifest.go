@@ -65,7 +65,7 @@ func (f *front) manifest(req *http.Request, x *fetch.Exchange) (*http.Response, 
 		return m.response(req, x, nil)
 	}
 	i := inquiryOf(req, x)
-	a := f.fly(absentKey(x.Pull), func() *answer { return f.fetch(i) }).wait(req.Context())
+	a := f.fly(keyOf(x.Pull, x.Route), func() *answer { return f.fetch(i) }).wait(req.Context())
 	f.cfg.Metrics.answered(x.Pull.Kind, a.how())
 	if a.manifest != nil {
 		x.Record.Upstream, x.Record.Attempts = a.record.Upstream, a.record.Attempts
@@ -97,7 +97,7 @@ func (f *front) fetch(i inquiry) *answer {
 	a := f.ask(i, http.MethodGet)
 	if a.err != nil || a.status != http.StatusOK {
 		if a.err == nil && a.status == http.StatusNotFound {
-			f.noteAbsent(i.pull)
+			f.noteAbsent(i.pull, i.route)
 		}
 		return a
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 )
 
 const (
@@ -22,12 +23,14 @@ type recent struct {
 	until map[string]time.Time
 }
 
-// absentKey is of a repository: a digest may be in another one.
-func absentKey(p oci.Pull) string {
-	if p.Kind != oci.KindBlobs && p.Kind != oci.KindManifests {
-		return ""
+// keyOf is a pull from the upstreams of a route: what one repository, or one registry, does not
+// have another one may.
+func keyOf(p oci.Pull, r routes.Route) string {
+	key := p.Host + "/" + p.Repository + "/" + string(p.Kind) + "/" + p.Reference
+	for _, t := range r.Targets {
+		key += " " + t.Place()
 	}
-	return p.Host + "/" + p.Repository + "/" + string(p.Kind) + "/" + p.Reference
+	return key
 }
 
 func (a *recent) has(key string) bool {
@@ -52,10 +55,10 @@ func (a *recent) note(key string, lasts time.Duration) {
 }
 
 // noteAbsent is that no upstream had it.
-func (f *front) noteAbsent(p oci.Pull) {
+func (f *front) noteAbsent(p oci.Pull, r routes.Route) {
 	lasts := absentTag
 	if p.ByDigest() {
 		lasts = absentDigest
 	}
-	f.absent.note(absentKey(p), lasts)
+	f.absent.note(keyOf(p, r), lasts)
 }

@@ -121,6 +121,13 @@ func TestAnotherRegistry(t *testing.T) {
 	if tag() != digestOf(t, other) {
 		t.Error("not that of the second")
 	}
+	missing, onlyThere := content(t, other, 0)
+	s.swap(1, a.Upstream("team"))
+	if got := s.get(blobPath(missing)); got.status != http.StatusNotFound {
+		t.Errorf("%d", got.status)
+	}
+	s.swap(2, b.Upstream("team"))
+	s.wantBlob(s.get(blobPath(missing)), onlyThere)
 	s.wantBlob(s.get(blobPath(digest)), data)
 	if b.Bytes(digest) != 0 {
 		t.Error("the second was asked for what is there")

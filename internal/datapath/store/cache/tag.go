@@ -2,6 +2,7 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -82,7 +83,7 @@ func (f *front) tag(req *http.Request, x *fetch.Exchange) (*http.Response, error
 	case was != nil && now.Before(was.until):
 		return f.old(req, x, was, was.stale)
 	}
-	asked := f.fly(absentKey(x.Pull), func() *answer { return f.resolve(i, was) })
+	asked := f.fly(keyOf(x.Pull, x.Route), func() *answer { return f.resolve(i, was) })
 	if was == nil {
 		return f.told(req, x, asked.wait(req.Context()))
 	}
@@ -142,7 +143,7 @@ func (f *front) resolve(i inquiry, was *old) *answer {
 	case a.err != nil:
 		f.postpone(i, a.err)
 	case a.status == http.StatusNotFound:
-		f.noteAbsent(i.pull)
+		f.noteAbsent(i.pull, i.route)
 		for _, key := range keysOf(i) {
 			f.log("forget a tag", f.tags.Forget(key))
 		}
@@ -171,7 +172,9 @@ func (f *front) inquire(i inquiry, was *old) *answer {
 		return a
 	}
 	got := f.fetch(i.of(said))
-	got.record.Attempts += a.record.Attempts
+	if got.record.Attempts += a.record.Attempts; got.err == nil && got.manifest == nil {
+		got.err = fmt.Errorf("tag %s means %s, it says, and answers %d for that", i.pull.Reference, said, got.status)
+	}
 	return got
 }
 
