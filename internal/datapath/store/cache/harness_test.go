@@ -252,3 +252,16 @@ func wait(t testing.TB, d time.Duration) {
 	case <-t.Context().Done():
 	}
 }
+
+// stored waits until a blob is on disk: nobody else does.
+func (s *system) stored(digest string) {
+	s.t.Helper()
+	for begin := time.Now(); ; wait(s.t, time.Millisecond) {
+		if _, whole := s.cache.blobs.Stat(digest); whole {
+			return
+		}
+		if time.Since(begin) > 20*time.Second {
+			s.t.Fatalf("%s was never stored", digest)
+		}
+	}
+}

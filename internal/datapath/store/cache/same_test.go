@@ -152,11 +152,13 @@ func TestPinsStay(t *testing.T) {
 	s.cache.Pin([]string{digest, digestOf(t, used)})
 	s.get(manifestPath("v1"))
 	s.wantBlob(s.get(blobPath(digest)), data)
+	s.stored(digest)
 	for range 8 {
 		img := image(t, 1, 100_000)
 		r.Push(t, "team/tool", "other", img)
 		d, bytesOfIt := content(t, img, 0)
 		s.wantBlob(s.get(blobPath(d)), bytesOfIt)
+		s.stored(d)
 	}
 	if u := s.cache.Usage(); u.Kept+u.Coming > 500_000 || u.Evicted.Blobs == 0 {
 		t.Errorf("%+v", u)
