@@ -240,6 +240,29 @@ func TestStoppedInMidFill(t *testing.T) {
 	}
 }
 
+// TestDrain: told to stop, it has a layer that was asked for fetched and served to its end.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil)
+	layer := p.push("v1", 1, 1<<20).layers[0]
+	p.registry.SetFaults(testregistry.Faults{Latency: time.Second})
+	c := p.client(1)
+	got := make(chan error, 1)
+	go func() {
+		data, err := c.get(context.WithoutCancel(t.Context()), tool+"/blobs/"+layer.digest, "")
+		if err == nil && int64(len(data)) != layer.size {
+			err = fmt.Errorf("%d bytes of %d", len(data), layer.size)
+		}
+		got <- err
+	}()
+	eventually(t, "it is asked for", func() bool { return len(p.registry.Requests()) > 0 })
+	p.stop()
+	eventually(t, "not ready", func() bool { code, _ := p.ask("/readyz"); return code != http.StatusOK })
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPins(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
