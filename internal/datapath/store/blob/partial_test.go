@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -164,6 +166,48 @@ func TestFirstBytesWin(t *testing.T) {
 	}
 }
 
+// TestOneWriterOfAPlace: who comes with bytes that another is writing waits, and writes only
+// what the other does not.
+func TestOneWriterOfAPlace(t *testing.T) {
+	t.Parallel()
+	slow := &slowFS{at: make(chan struct{}), on: make(chan struct{})}
+	s := onDisk(t, disktest.New(), func(f disk.FS) disk.FS { slow.FS = f; return slow })
+	p := begin(t, s, digestOf(nil), 300)
+	defer func() { _ = p.Close() }()
+	write := func(letter string, at, n int) chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := p.WriteAt(bytes.Repeat([]byte(letter), n), int64(at))
+			done <- err
+		}()
+		return done
+	}
+	slow.hangs.Store(new("write"))
+	first := write("a", 100, 100)
+	<-slow.at
+	slow.hangs.Store(new(string))
+	if to := p.Covered(100); to != 100 {
+		t.Errorf("bytes up to %d are there before they are written", to)
+	}
+	second := write("b", 0, 300)
+	select {
+	case err := <-second:
+		t.Errorf("the second did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(slow.on)
+	if err := errors.Join(<-first, <-second); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 300)
+	if _, err := p.ReadAt(got, 0); err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.Repeat("b", 100) + strings.Repeat("a", 100) + strings.Repeat("b", 100); string(got) != want {
+		t.Errorf("%q is there", got)
+	}
+}
+
 // TestWrongBytes: what has another digest is never whole, and a new one can begin.
 func TestWrongBytes(t *testing.T) {
 	t.Parallel()
@@ -246,12 +290,12 @@ func TestRefused(t *testing.T) {
 // TestReadersDoNotWait: while a hash, a Sync or a write hangs, others read what is there.
 func TestReadersDoNotWait(t *testing.T) {
 	t.Parallel()
-	data := content(400_000)
-	for _, hangs := range []string{"read", "sync", "write"} {
+	data := content(800_000)
+	for _, hangs := range []string{"read", "verify", "sync", "write"} {
 		slow := &slowFS{at: make(chan struct{}), on: make(chan struct{})}
 		s := onDisk(t, disktest.New(), func(f disk.FS) disk.FS { slow.FS = f; return slow })
 		p := begin(t, s, digestOf(data), len(data))
-		for _, at := range []int{300_000, 200_000, 100_000} { // to be hashed later
+		for at := 700_000; at > 0; at -= 100_000 { // to be hashed later, the last of it by Verify
 			if _, err := p.WriteAt(data[at:at+100_000], int64(at)); err != nil {
 				t.Fatal(err)
 			}
@@ -260,6 +304,9 @@ func TestReadersDoNotWait(t *testing.T) {
 		done := make(chan error)
 		go func() {
 			_, err := p.WriteAt(data[:100_000], 0)
+			if hangs == "verify" {
+				slow.hangs.Store(new("read"))
+			}
 			if err == nil {
 				err = errors.Join(p.Verify(), p.Commit())
 			}

@@ -169,6 +169,7 @@ func TestKept(t *testing.T) {
 		"nothing":         {func(*disktest.Disk) {}, "a", true},
 		"another boot":    {func(*disktest.Disk) {}, "b", false},
 		"an unknown boot": {func(*disktest.Disk) {}, "", false},
+		"no boot at all":  {note(fmt.Sprintf(`{"digest":%q,"size":1000,"spans":[]}`, digest)), "", false},
 		"fewer spans":     {spans(`{"From":0,"To":500}`), "a", true},
 		"no spans":        {spans(``), "a", true},
 		"out of order":    {spans(`{"From":500,"To":600},{"From":0,"To":500}`), "a", false},
