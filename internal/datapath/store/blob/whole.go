@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"syscall"
 
 	"github.com/d8-registry/registry/internal/datapath/store/disk"
 )
@@ -27,11 +29,16 @@ func (s *Store) Open(digest string) (*Blob, error) {
 	case errors.Is(err, fs.ErrNotExist): // removed meanwhile, or by hand
 		s.missed(digest)
 		return nil, err
+	case slices.ContainsFunc(ofTheProcess(), func(why error) bool { return errors.Is(err, why) }):
+		return nil, fmt.Errorf("opening %s: %w", digest, err)
 	case err != nil:
 		return nil, fmt.Errorf("opening %s: %w: %w", digest, ErrDamaged, err)
 	}
 	return &Blob{info, f}, nil
 }
+
+// ofTheProcess are failures to open a file that say nothing about it.
+func ofTheProcess() []error { return []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} }
 
 // missed forgets a blob whose file is gone, so that it can come again.
 func (s *Store) missed(digest string) {
