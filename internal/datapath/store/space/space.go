@@ -100,7 +100,7 @@ func New(cfg Config, have []blob.Info, uses Uses) *Keeper {
 // anything of it stays on disk. The error is ErrFull: nothing is to be written then.
 func (k *Keeper) Reserve(digest string, size int64) (done func(kept bool), err error) {
 	var failed error
-	for range mostRounds {
+	for rounds := 0; rounds < mostRounds; {
 		_, free, err := k.cfg.Free()
 		if err != nil {
 			return nil, fmt.Errorf("%w for %s: ask the file system what is free: %w", ErrFull, digest, err)
@@ -112,6 +112,9 @@ func (k *Keeper) Reserve(digest string, size int64) (done func(kept bool), err e
 		failed = errors.Join(failed, k.remove(victims))
 		if booked {
 			return k.done(digest, size), nil
+		}
+		if len(victims) > 0 { // else it has waited for those of others, however many they are
+			rounds++
 		}
 	}
 	return nil, errors.Join(fmt.Errorf("%w for %s: what was removed did not free the disk", ErrFull, digest), failed)
