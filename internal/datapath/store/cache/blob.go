@@ -10,6 +10,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/store/blob"
 	"github.com/d8-registry/registry/internal/datapath/store/fill"
+	"github.com/d8-registry/registry/internal/datapath/store/space"
 )
 
 // blobHead answers what is here; of what is not the upstreams know.
@@ -31,7 +32,7 @@ func (f *front) blobHead(req *http.Request, x *fetch.Exchange) (*http.Response, 
 // blob answers from the store, and has it filled.
 func (f *front) blob(req *http.Request, x *fetch.Exchange) (*http.Response, error) {
 	digest, span := x.Pull.Reference, spanOf(req.Header.Get("Range"))
-	if _, whole := f.blobs.Stat(digest); !whole && f.isFull() {
+	if _, whole := f.blobs.Stat(digest); !whole && (f.isFull() || f.unfit.has(digest)) {
 		return f.past(req, "full")
 	} else if !whole && f.mixed.has(digest) {
 		return f.past(req, "digest")
@@ -76,9 +77,12 @@ func (f *front) open(ctx context.Context, digest string, s span, src fill.Source
 func (f *front) unopened(req *http.Request, x *fetch.Exchange, err error) (*http.Response, error) {
 	var said *answer
 	var unserved *fetch.UnservedError
+	var whose *refusal
 	switch {
 	case req.Context().Err() != nil:
 		return nil, err
+	case errors.As(err, &whose) && whose.key != keyOf(x.Pull, x.Route):
+		return f.past(req, "other")
 	case errors.As(err, &said) && said.status != http.StatusRequestedRangeNotSatisfiable: // which is about another's range
 		if said.status == http.StatusNotFound {
 			f.noteAbsent(x.Pull, x.Route)
@@ -104,7 +108,11 @@ func (f *front) broke(digest string, err error) (reason string) {
 		f.room.Gone(digest)
 		return "damaged"
 	case errors.Is(err, fill.ErrNoStore):
-		f.noteFull()
+		if errors.Is(err, space.ErrFull) {
+			f.unfit.note(digest, unfitFor)
+		} else {
+			f.noteFull()
+		}
 		f.cfg.Log.Warn("a blob is not stored", "digest", digest, "err", err)
 		return "full"
 	case errors.Is(err, fill.ErrNoSize):

@@ -37,8 +37,11 @@ const (
 	DefaultPatience = 2 * time.Second
 	// Minute of running: a tick of package space.
 	Minute = time.Minute
-	// fullFor is how long nothing new is tried to be stored when there was no room.
+	// fullFor is how long nothing new is tried to be stored when the disk failed or was full.
 	fullFor = 10 * time.Second
+	// unfitFor is how long one blob is not tried to be stored for which there was no room, of a
+	// size that its registry says: for others there may be.
+	unfitFor = time.Minute
 	// usesFile is when what was used, see package space.
 	usesFile = "uses.log"
 )
@@ -76,11 +79,13 @@ type Cache struct {
 	absent    recent // no upstream has it
 	mixed     recent // several upstreams gave of it, and it was not right
 	lists     lists
+	unfit     recent                    // there was no room for it
 	full      atomic.Pointer[time.Time] // until when nothing new is stored
 
 	mu    sync.Mutex
 	fresh map[tags.Key]freshness
 	given map[string][]*routes.Target // who gave of a digest that comes
+	left  map[string]bool             // of which an earlier process left a part: nobody knows who gave it
 }
 
 // Open takes a folder, or makes it one, see blob.Open. The context is that of the process.
@@ -106,7 +111,10 @@ func Open(ctx context.Context, cfg Config) (*Cache, error) {
 	}
 	c := &Cache{
 		cfg: cfg, blobs: blobs, tags: known,
-		fresh: map[tags.Key]freshness{}, given: map[string][]*routes.Target{},
+		fresh: map[tags.Key]freshness{}, given: map[string][]*routes.Target{}, left: map[string]bool{},
+	}
+	for _, part := range blobs.Partials() {
+		c.left[part.Digest] = true
 	}
 	c.ctx, c.end = context.WithCancel(ctx)
 	c.room = space.New(space.Config{

@@ -20,6 +20,18 @@ type lists struct {
 	bytes int
 }
 
+// weight is what one has in memory, about: clients may ask for any number that are empty.
+func weight(key string, a *answer) int {
+	n := 512 + len(key) + len(a.body)
+	for name, values := range a.header {
+		n += len(name)
+		for _, value := range values {
+			n += len(value)
+		}
+	}
+	return n
+}
+
 func (l *lists) get(key string) *answer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -30,20 +42,20 @@ func (l *lists) put(key string, a *answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if known := l.known[key]; known != nil {
-		l.bytes -= len(known.body)
+		l.bytes -= weight(key, known)
 	}
-	if l.known == nil || l.bytes+len(a.body) > mostLists {
+	if l.known == nil || l.bytes+weight(key, a) > mostLists {
 		l.known, l.bytes = map[string]*answer{}, 0
 	}
 	l.known[key] = a
-	l.bytes += len(a.body)
+	l.bytes += weight(key, a)
 }
 
 func (l *lists) drop(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if known := l.known[key]; known != nil {
-		l.bytes -= len(known.body)
+		l.bytes -= weight(key, known)
 		delete(l.known, key)
 	}
 }
@@ -72,6 +84,7 @@ func (f *front) list(req *http.Request, x *fetch.Exchange) (*http.Response, erro
 			return nil, a.err
 		}
 		f.lists.put(key, a)
+		resp.Header = a.header.Clone() // what becomes of it on its way is this client's
 		resp.Body = io.NopCloser(bytes.NewReader(a.body))
 	case http.StatusNotFound:
 		f.lists.drop(key)

@@ -117,7 +117,7 @@ func (f *front) fetch(i inquiry) *answer {
 
 // keep has a manifest written. Nobody waits for the disk: it is in memory.
 func (f *front) keep(m *manifest) {
-	if _, whole := f.blobs.Stat(m.digest); whole || f.isFull() {
+	if _, whole := f.blobs.Stat(m.digest); whole || f.isFull() || f.unfit.has(m.digest) {
 		return
 	}
 	r, err := f.fills.Open(f.ctx, m.digest, 0, inMemory(m.data))

@@ -41,7 +41,7 @@ func (s *source) Fetch(ctx context.Context, from, to int64) (fill.Answer, error)
 	resp, err := s.next.RoundTrip(req) //nolint:bodyclose // the fill closes it, or collect does
 	s.note(x)
 	if err != nil {
-		return fill.Answer{}, fmt.Errorf("fetch %s: %w", s.inquiry.pull.Reference, err)
+		return fill.Answer{}, s.refused(fmt.Errorf("fetch %s: %w", s.inquiry.pull.Reference, err))
 	}
 	part, ok := judge.PartOf(resp)
 	if ok {
@@ -51,7 +51,20 @@ func (s *source) Fetch(ctx context.Context, from, to int64) (fill.Answer, error)
 	if said.err != nil || said.status < http.StatusBadRequest {
 		return fill.Answer{}, fmt.Errorf("fetch %s: %d: %w", s.inquiry.pull.Reference, said.status, cmp.Or(said.err, errEncoded))
 	}
-	return fill.Answer{}, said
+	return fill.Answer{}, s.refused(said)
+}
+
+// refusal is why there is no blob for a pull from the upstreams of one route. It says nothing
+// about other repositories and registries: who waits for the same blob of another one asks there.
+type refusal struct {
+	key string // see keyOf
+	error
+}
+
+func (r *refusal) Unwrap() error { return r.error }
+
+func (s *source) refused(err error) error {
+	return &refusal{keyOf(s.inquiry.pull, s.inquiry.route), err}
 }
 
 // spanHeader is a Range from one place to before another; "" for all: some servers know none.
@@ -105,15 +118,16 @@ func (s *source) server() *routes.Target {
 // where it comes from one upstream and is verified on its way.
 func (f *front) blame(digest string) {
 	f.mu.Lock()
-	who := f.given[digest]
+	who, left := f.given[digest], f.left[digest]
 	delete(f.given, digest)
+	delete(f.left, digest)
 	f.mu.Unlock()
 	known := func(t *routes.Target) bool { return t.Corrupt.Has(time.Now(), digest) } // see package fetch
 	switch {
-	case len(who) == 0: // somebody else has noted it
+	case len(who) == 0: // somebody else has noted it, or what an earlier process left was all
 		return
 	case slices.ContainsFunc(who, known):
-	case len(who) == 1:
+	case len(who) == 1 && !left:
 		who[0].Corrupt.Note(time.Now(), digest)
 		who[0].Streak.Note(time.Now(), judge.WrongDigest, "gave other bytes than their digest says")
 	default:
