@@ -135,8 +135,11 @@ func (c *Cache) Close() error {
 	return errors.Join(err, c.saveUses(), c.blobs.Close())
 }
 
-// Run has the minutes counted until the context ends.
+// Run has the minutes counted, and what is kept looked at, until the context ends.
 func (c *Cache) Run(ctx context.Context) {
+	var scrubs sync.WaitGroup
+	defer scrubs.Wait()
+	scrubs.Go(func() { c.scrub(ctx) })
 	ticker := time.NewTicker(Minute)
 	defer ticker.Stop()
 	for {
