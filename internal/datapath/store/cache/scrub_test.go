@@ -54,11 +54,11 @@ func TestScrubInTime(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan struct{})
 		go func() { defer close(ran); c.Run(ctx) }()
-		time.Sleep(scrubFirst - time.Second)
+		wait(t, scrubFirst-time.Second)
 		if !c.has(digest) {
 			t.Error("at once")
 		}
-		time.Sleep(2 * time.Second)
+		wait(t, 2*time.Second)
 		synctest.Wait()
 		if c.has(digest) {
 			t.Error("it is kept")

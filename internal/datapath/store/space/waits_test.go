@@ -20,7 +20,7 @@ func TestRoomThatOthersMake(t *testing.T) {
 		}
 		k := keeper(d, Config{Quota: 1000}, have...)
 		k.cfg.Remove = func(digest string) error {
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 			return d.remove(digest)
 		}
 		var other sync.WaitGroup
