@@ -22,9 +22,9 @@ func (p *Partial) hashAlong(b []byte, at int64) {
 		return
 	}
 	defer h.Unlock()
-	if h.upTo >= at && h.upTo < at+int64(len(b)) {
-		n, _ := h.sum.Write(b[h.upTo-at:]) // a hash never fails
-		h.upTo += int64(n)
+	if h.upTo == at {
+		_, _ = h.sum.Write(b) // a hash never fails
+		h.upTo += int64(len(b))
 	}
 	_ = p.hashOn(h.upTo + behind*int64(len(b))) // Verify meets the error again
 }
@@ -194,14 +194,10 @@ func (p *Partial) Discard() error {
 // by Keep, unless its bytes may be wrong.
 func (p *Partial) Close() error {
 	p.mu.Lock()
-	end, spoilt, have := p.end, p.err != nil, p.have
+	end, have := p.end, p.have
 	p.mu.Unlock()
 	var err error
-	switch {
-	case end != coming:
-	case spoilt:
-		err = p.Discard()
-	default:
+	if end == coming {
 		if err = p.Keep(); err == nil {
 			p.store.leave(p.info.Digest, have)
 		} else {

@@ -187,12 +187,12 @@ func TestOneWriterOfAPlace(t *testing.T) {
 	<-slow.at
 	slow.hangs.Store(new(string))
 	if to := p.Covered(100); to != 100 {
-		t.Errorf("bytes up to %d are there before they are written", to)
+		t.Fatalf("bytes up to %d are there before they are written", to)
 	}
 	second := write("b", 0, 300)
 	select {
 	case err := <-second:
-		t.Errorf("the second did not wait: %v", err)
+		t.Fatalf("the second did not wait: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(slow.on)

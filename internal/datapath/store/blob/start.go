@@ -52,11 +52,13 @@ func (s *Store) prepare() error {
 			return fmt.Errorf("making the folder %s: %w", name, err)
 		}
 	}
+	for _, name := range []string{blobsFolder, "."} { // somebody may have removed a folder
+		if err := s.fsys.SyncDir(name); err != nil {
+			return fmt.Errorf("keeping the folders: %w", err)
+		}
+	}
 	if a.Format == format {
 		return nil
-	}
-	if err := s.fsys.SyncDir(blobsFolder); err != nil {
-		return err
 	}
 	// store.json is the last, so that without it all is made again.
 	for _, f := range []struct{ name, text string }{

@@ -217,6 +217,45 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// TestOldNote: a note that could not be removed is not taken for one of a later partial.
+func TestOldNote(t *testing.T) {
+	t.Parallel()
+	data := content(1000)
+	digest := digestOf(data)
+	d := disktest.New()
+	fails := false
+	process := d.Process(func(s disktest.Step) disktest.Fault {
+		if fails && s.Op == disktest.Remove && strings.HasSuffix(s.Name, ".json") {
+			return disktest.Fault{Err: syscall.EIO}
+		}
+		return disktest.Fault{}
+	})
+	s, err := blob.Open(t.Context(), process, blob.Options{Boot: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := begin(t, s, digest, len(data))
+	_, err = p.WriteAt(lie(data), 0)
+	if err := errors.Join(err, p.Keep()); err != nil {
+		t.Fatal(err)
+	}
+	fails = true
+	if err := p.Discard(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("discarded: %v", err)
+	}
+	fails = false
+	p = begin(t, s, digest, len(data))
+	if _, err := p.WriteAt(data[999:], 999); err != nil {
+		t.Fatal(err)
+	}
+	process.Kill()
+	s = onDisk(t, d, nil)
+	if _, ok := s.Kept(digest); ok {
+		t.Error("it is taken for the note of another one")
+	}
+	put(t, s, digest, data)
+}
+
 // TestOCILayout: the folder is one for others too, with images that they note in its index.
 func TestOCILayout(t *testing.T) {
 	t.Parallel()
@@ -265,6 +304,9 @@ func TestOCILayout(t *testing.T) {
 	digest, err := img.Digest()
 	keep(digest, err, raw(img.RawManifest()))
 
+	if mark, err := os.ReadFile(filepath.Join(path, "oci-layout")); err != nil || string(mark) != `{"imageLayoutVersion":"1.0.0"}` {
+		t.Errorf("oci-layout: %s, %v", mark, err)
+	}
 	l, err := layout.FromPath(path)
 	if err != nil {
 		t.Fatal(err)

@@ -79,8 +79,8 @@ type Process struct {
 	steps []Step
 }
 
-// Process begins one. Fault is asked before each step; nil lets all be done. ErrKilled ends
-// the process.
+// Process begins one. Fault is asked before each step, while nothing else is done on the
+// disk; nil lets all be done. ErrKilled ends the process.
 func (d *Disk) Process(fault func(Step) Fault) *Process {
 	if fault == nil {
 		fault = func(Step) Fault { return Fault{} }
