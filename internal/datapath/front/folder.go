@@ -87,9 +87,10 @@ func (f folder) wait(ctx context.Context, w *fsnotify.Watcher, look <-chan time.
 }
 
 // follow watches a folder, and the one that it is in. The watch is made anew: the old one may
-// be that of a folder that was moved away.
+// be that of a folder that was moved away. The one that it is in comes first: else a folder
+// that is made in between would be in no watch.
 func follow(w *fsnotify.Watcher, path string) {
-	for _, dir := range []string{path, filepath.Dir(path)} {
+	for _, dir := range []string{filepath.Dir(path), path} {
 		_ = w.Remove(dir) // it may not have been there
 		_ = w.Add(dir)    // it may not be there yet
 	}

@@ -105,9 +105,12 @@ func TestAFolderIsFollowed(t *testing.T) {
 	f.is(3, "") // the new one is followed too
 
 	// Without it all stays as it is.
-	must(t, os.RemoveAll(f.path))
+	must(t, os.Rename(f.path, f.path+".gone")) // at once: file by file they would be missing
 	f.is(3, "no such file or directory")
 	must(t, f.loaded.Ready())
+	if s := f.loaded.Status(); s.Identity == "" || strings.Contains(s.Problem.Error(), "missing") {
+		t.Errorf("users and certificate are in use as before: %+v", s)
+	}
 	must(t, os.WriteFile(f.path, nil, 0o600))
 	f.is(3, "not a directory")
 	must(t, os.Remove(f.path))

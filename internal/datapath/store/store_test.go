@@ -261,6 +261,11 @@ func TestDrain(t *testing.T) {
 	if err := <-got; err != nil {
 		t.Error(err)
 	}
+	if n := p.registry.Count(func(r testregistry.Request) bool {
+		return r.Digest == layer.digest && r.Status != http.StatusUnauthorized
+	}); n != 1 {
+		t.Errorf("the layer was asked for %d times: not by the store", n)
+	}
 }
 
 func TestPins(t *testing.T) {
