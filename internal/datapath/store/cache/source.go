@@ -51,6 +51,9 @@ func (s *source) Fetch(ctx context.Context, from, to int64) (fill.Answer, error)
 	if said.err != nil || said.status < http.StatusBadRequest {
 		return fill.Answer{}, fmt.Errorf("fetch %s: %d: %w", s.inquiry.pull.Reference, said.status, cmp.Or(said.err, errEncoded))
 	}
+	if said.status == http.StatusRequestedRangeNotSatisfiable {
+		return fill.Answer{}, s.refused(fmt.Errorf("%w: %w", fill.ErrRange, said))
+	}
 	return fill.Answer{}, s.refused(said)
 }
 

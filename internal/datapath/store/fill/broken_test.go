@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,7 +81,7 @@ func TestFirstAnswerFails(t *testing.T) {
 	b, s := newBench(t), newScript(t, large)
 	gone := errors.New("404 Not Found")
 	s.fault = func(int, int64) error { return gone }
-	if _, err := b.Open(t.Context(), s.digest, 0, s); !errors.Is(err, gone) || len(s.asked()) != 1 {
+	if _, err := b.Open(t.Context(), s.digest, 5, s); !errors.Is(err, gone) || len(s.asked()) != 1 {
 		t.Errorf("%v, %v", err, s.asked())
 	}
 	b.settled()
@@ -89,21 +90,49 @@ func TestFirstAnswerFails(t *testing.T) {
 	}
 }
 
+// TestPlaceBehindTheEnd ends that reader, at once and without an error, and nobody else.
+func TestPlaceBehindTheEnd(t *testing.T) {
+	t.Parallel()
+	b, s := newBench(t), newScript(t, large)
+	r, err := b.Open(t.Context(), s.digest, large+1, s)
+	if err != nil || r.Size() != large {
+		t.Fatal(err)
+	}
+	if n, err := r.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	_ = r.Close()
+	b.whole(s)
+	b.settled()
+	s.once(t, 2)
+}
+
 // TestOneAnswerAtATime: a source that refuses a second answer is not asked for it again and again.
 func TestOneAnswerAtATime(t *testing.T) {
 	t.Parallel()
-	b, s := newBench(t), newScript(t, large)
-	s.fault = func(int, int64) error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.open > 0 {
-			return errors.New("429 Too Many Requests")
+	bubble(t, func(t *testing.T) {
+		b, s := newBench(t), newScript(t, large)
+		s.hold = newGate()
+		s.fault = func(int, int64) error {
+			<-time.After(time.Millisecond)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.open > 0 {
+				return errors.New("429 Too Many Requests")
+			}
+			return nil
 		}
-		return nil
-	}
-	b.clients(s, 8)
-	b.settled()
-	s.once(t, 6) // the first, up to three that were refused, and the other gap
+		var all sync.WaitGroup
+		all.Go(func() { b.clients(s, 8) })
+		<-time.After(time.Second)
+		if n := len(s.asked()); n > 4 {
+			t.Errorf("asked %d times while one answer comes", n)
+		}
+		s.hold.let(1000)
+		all.Wait()
+		b.settled()
+		s.once(t, 6) // the first, up to three that were refused, and the other gap
+	})
 }
 
 // TestWithoutRanges: one answer from the first byte on, wherever the first reader is.

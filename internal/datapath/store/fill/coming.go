@@ -34,6 +34,7 @@ type coming struct {
 	keeping bool
 	readers int
 	waiting []*Reader
+	early   []int64 // places of those who came before the size was known
 	alone   *time.Timer
 	missed  int64 // what was missing when nobody was there the last time
 	told    bool  // sized is closed
@@ -45,7 +46,7 @@ type coming struct {
 
 func newComing(f *Filler, r *Reader, src Source) *coming {
 	x := &coming{
-		filler: f, digest: r.digest, source: src, readers: 1, spare: f.cfg.Pumps,
+		filler: f, digest: r.digest, source: src, readers: 1, early: []int64{r.at}, spare: f.cfg.Pumps,
 		sized: make(chan struct{}), ended: make(chan struct{}), done: func(bool) {},
 	}
 	parent := f.ctx
@@ -68,15 +69,7 @@ func (x *coming) begin(from int64) {
 	}
 	first := &pump{gone: true} // brings nothing, and keeps others from being the last
 	x.pumps = append(x.pumps, first)
-	err := x.settle(size)
-	if err == nil && from < size {
-		x.mu.Lock()
-		if x.part.Covered(from) == from {
-			x.want(from)
-		}
-		x.mu.Unlock()
-	}
-	x.leave(first, err)
+	x.leave(first, x.settle(size))
 }
 
 // settle has room and a file for a blob of that size.
@@ -93,6 +86,12 @@ func (x *coming) settle(size int64) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.part, x.size, x.done = part, size, done
+	for _, at := range x.early { // all at once: so each is asked for up to where the next one begins
+		if at < size && part.Covered(at) == at {
+			x.want(at)
+		}
+	}
+	x.early = nil
 	x.tell()
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/d8-registry/registry/internal/datapath/store/blob"
 )
@@ -90,33 +91,32 @@ func TestSmallBlobs(t *testing.T) {
 func TestLastByteIsHeldBack(t *testing.T) {
 	t.Parallel()
 	for _, off := range []bool{false, true} {
-		b, s := newBench(t, func(c *Config) { c.holdNothing = off }), newScript(t, large)
-		s.data[0]++
-		s.hold = newGate()
-		s.hold.let((large + chunk - 1) / chunk) // all bytes, but not the end: nothing is verified
-		r, err := b.Open(t.Context(), s.digest, 0, s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err = io.ReadFull(r, make([]byte, large-1)); err != nil {
-			t.Fatal(err)
-		}
-		last := make(chan error)
-		go func() {
-			_, err := r.Read(make([]byte, 1))
-			last <- err
-		}()
-		if off {
-			if err := <-last; err != nil {
-				t.Errorf("the control finds nothing: %v", err)
+		bubble(t, func(t *testing.T) {
+			b, s := newBench(t, func(c *Config) { c.holdNothing = off }), newScript(t, large)
+			s.data[0]++
+			s.hold = newGate()
+			s.hold.let((large + chunk - 1) / chunk) // all bytes, but not the end: nothing is verified
+			r, err := b.Open(t.Context(), s.digest, 0, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = io.ReadFull(r, make([]byte, large-1)); err != nil {
+				t.Fatal(err)
+			}
+			last := make(chan error, 1)
+			go func() {
+				_, err := r.Read(make([]byte, 1))
+				last <- err
+			}()
+			synctest.Wait()
+			if given := len(last) == 1; given != off {
+				t.Errorf("the last byte was given: %v", given)
 			}
 			s.hold.let(1)
-		} else {
-			s.hold.let(1)
-			if err := <-last; !errors.Is(err, blob.ErrDigest) {
-				t.Errorf("the last byte was given: %v", err)
+			if err := <-last; !off && !errors.Is(err, blob.ErrDigest) {
+				t.Errorf("in the end: %v", err)
 			}
-		}
-		_ = r.Close()
+			_ = r.Close()
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -112,6 +113,33 @@ func (b *bench) comeAndGo(s *script, rnd *rand.Rand) {
 		}
 		leave()
 	}
+}
+
+// TestRangesAreAskedForUpToTheNext: what is on its way when an answer is cut was sent for
+// nothing, so only the first one, of which the size is not known yet, is asked for without an end.
+func TestRangesAreAskedForUpToTheNext(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		b, s := newBench(t), newScript(t, large)
+		first := make(chan struct{})
+		s.fault = func(int, int64) error { <-first; return nil }
+		var all sync.WaitGroup
+		all.Go(func() { b.clients(s, 8) })
+		synctest.Wait()
+		close(first)
+		all.Wait()
+		b.settled()
+		s.once(t, 4)
+		open := 0
+		for _, asked := range s.asked() {
+			if strings.HasSuffix(asked, "--1") {
+				open++
+			}
+		}
+		if open > 2 { // and the one that ends at the end
+			t.Errorf("asked for %v", s.asked())
+		}
+	})
 }
 
 // TestAnswersEndWhereOthersBegan. The control lets them run into each other.

@@ -39,6 +39,10 @@ var (
 	ErrClosed = errors.New("the store ends")
 )
 
+// ErrRange is what a source says of a place behind the end. It is asked for the whole blob
+// then: one client's mistake is not to end what others wait for.
+var ErrRange = errors.New("there is no such place in it")
+
 // Source is where the bytes of one blob come from.
 type Source interface {
 	// Fetch asks for the bytes from one place to before another; to is below 0 for all
@@ -225,7 +229,7 @@ func (f *Filler) enter(r *Reader, src Source) error {
 	}
 	if x := f.coming[r.digest]; x != nil {
 		r.coming, r.how = x, Joined
-		return x.join()
+		return x.join(r)
 	}
 	if _, whole := f.cfg.Blobs.Stat(r.digest); whole {
 		return errWhole // since find looked

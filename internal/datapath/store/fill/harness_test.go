@@ -64,7 +64,7 @@ func (s *script) Fetch(ctx context.Context, from, to int64) (Answer, error) {
 		a.From, to = 0, -1
 	}
 	if a.From > a.Size {
-		return Answer{}, errors.New("416 Range Not Satisfiable")
+		return Answer{}, fmt.Errorf("416: %w", ErrRange)
 	}
 	b := &scriptBody{ctx: ctx, s: s, at: a.From, to: a.Size, left: -1}
 	if to >= 0 {
@@ -320,14 +320,14 @@ func (b *bench) whole(s *script) {
 }
 
 // settled waits until no blob comes any more.
-func (b *bench) settled() {
+func (f *Filler) settled() {
 	for {
-		b.mu.Lock()
+		f.mu.Lock()
 		var ended chan struct{}
-		for _, x := range b.coming {
+		for _, x := range f.coming {
 			ended = x.ended
 		}
-		b.mu.Unlock()
+		f.mu.Unlock()
 		if ended == nil {
 			return
 		}

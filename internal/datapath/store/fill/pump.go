@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 )
@@ -13,6 +14,7 @@ import (
 type pump struct {
 	at       int64 // the next byte to be written; those behind are there
 	claimed  int64 // where what is being read ends
+	to       int64 // where what was asked for ends
 	high     int64 // the furthest that it was
 	answered bool  // bytes come
 	through  bool  // also over bytes that are there: its source has no ranges
@@ -35,6 +37,9 @@ func (x *coming) bring(p *pump) error {
 			return nil
 		case x.ctx.Err() != nil:
 			return context.Cause(x.ctx)
+		case x.part == nil && p.at > 0 && errors.Is(err, ErrRange): // others want what there is
+			p.at = 0
+			continue
 		case x.part == nil, isFinal(err):
 			return err
 		case errors.Is(err, errMore):
@@ -89,21 +94,26 @@ func (x *coming) answer(p *pump) error {
 	if ok, err := x.accept(p, a); !ok {
 		return err
 	}
-	return x.take(p, a.Body, to)
+	return x.take(p, a.Body)
 }
 
 // ask is what is missing from the place of a pump on; nothing if others brought it meanwhile.
 func (x *coming) ask(p *pump) (from, to int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.part == nil {
+	if p.to = math.MaxInt64; x.part == nil {
 		return p.at, -1
 	}
 	to = x.limit(p)
 	if p.gone = to <= p.at || x.err != nil; p.gone {
 		return p.at, p.at
 	}
-	if to == x.size {
+	for _, q := range x.pumps { // also where no bytes come yet: what is on its way when an answer is cut is lost
+		if q != p && !q.gone && q.at > p.at {
+			to = min(to, q.at)
+		}
+	}
+	if p.to = to; to == x.size {
 		to = -1
 	}
 	return p.at, to
@@ -118,6 +128,7 @@ func (x *coming) accept(p *pump, a Answer) (bool, error) {
 		return false, fmt.Errorf("%w: byte %d of %d, and not %d", ErrPlace, a.From, a.Size, p.at)
 	}
 	if x.part == nil {
+		x.single = a.From < p.at // before others are sent elsewhere
 		if err := x.settle(a.Size); err != nil {
 			return false, err
 		}
@@ -132,8 +143,9 @@ func (x *coming) accept(p *pump, a Answer) (bool, error) {
 	}
 	if a.From < p.at {
 		x.single, p.through = true, true
-		p.gone = others(func(*pump) bool { return true }) // it is not interrupted: it comes by
-		p.at = a.From
+		_, missing := x.part.Missing(0)
+		p.gone = !missing || others(func(*pump) bool { return true }) // that one is not interrupted: it comes by
+		p.at, p.to = a.From, x.size
 	} else { // others may have come by
 		p.gone = x.limit(p) <= p.at || others(func(q *pump) bool { return q.at <= p.at && p.at < q.claimed })
 	}
@@ -142,13 +154,13 @@ func (x *coming) accept(p *pump, a Answer) (bool, error) {
 }
 
 // take writes what comes to its place, as far as it is the pump's.
-func (x *coming) take(p *pump, body io.Reader, to int64) error {
+func (x *coming) take(p *pump, body io.Reader) error {
 	buf, _ := x.filler.buffers.Get().(*[chunk]byte)
 	defer x.filler.buffers.Put(buf)
 	for {
-		n := x.claim(p)
+		n, err := x.claim(p)
 		if n == 0 {
-			return x.surplus(p, body, buf[:1])
+			return errors.Join(err, x.surplus(p, body, buf[:1]))
 		}
 		got, err := body.Read(buf[:n])
 		if got > 0 {
@@ -156,31 +168,36 @@ func (x *coming) take(p *pump, body io.Reader, to int64) error {
 				return err
 			}
 		}
-		switch {
-		case err == nil:
-		case !errors.Is(err, io.EOF):
+		if errors.Is(err, io.EOF) {
+			if n, err = x.claim(p); n == 0 {
+				return err
+			}
+			err = fmt.Errorf("%w: at byte %d of %d", io.ErrUnexpectedEOF, p.at, x.size)
+		}
+		if err != nil {
 			return err
-		case x.claim(p) == 0:
-			return nil
-		case to >= 0 && p.at >= to:
-			return errMore // whoever was to bring the rest has left
-		default:
-			return fmt.Errorf("%w: at byte %d of %d", io.ErrUnexpectedEOF, p.at, x.size)
 		}
 	}
 }
 
-// claim is how many bytes a pump is to read next. None ends it.
-func (x *coming) claim(p *pump) int64 {
+// claim is how many bytes a pump is to read next. None ends it, or is errMore.
+func (x *coming) claim(p *pump) (int64, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	n := min(chunk, x.limit(p)-p.at)
-	if n <= 0 || x.err != nil {
-		p.gone = true
-		return 0
+	limit := x.limit(p)
+	if p.gone = limit <= p.at || x.err != nil; p.gone {
+		return 0, nil
+	}
+	n := min(chunk, limit-p.at, p.to-p.at)
+	if n <= 0 { // another one is about to begin here, or has left before it did
+		p.gone = slices.ContainsFunc(x.pumps, func(q *pump) bool { return q != p && !q.gone && q.at == p.at })
+		if p.gone {
+			return 0, nil
+		}
+		return 0, errMore
 	}
 	p.claimed = p.at + n
-	return n
+	return n, nil
 }
 
 // limit is where the way of a pump ends: before bytes that are there, or that come.

@@ -11,13 +11,16 @@ import (
 const progress = 1 << 20
 
 // join counts a reader in, or tells it to wait for the end.
-func (x *coming) join() error {
+func (x *coming) join(r *Reader) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.err != nil || x.resting && x.readers == 0 {
 		return errEnding
 	}
 	x.readers++
+	if x.part == nil {
+		x.early = append(x.early, r.at)
+	}
 	if x.alone != nil {
 		x.alone.Stop()
 	}
