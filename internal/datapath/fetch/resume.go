@@ -148,7 +148,7 @@ func (b *resumedBody) continueBody(why error) error {
 		last = err // not all: a long outage has many
 		x.broken = x.Served
 	}
-	return fmt.Errorf("body of %s ended at byte %d: %w", x.Pull.Reference, b.part.At, errors.Join(why, last))
+	return fmt.Errorf("body of %s ended at byte %d: %w", x.Pull.Reference, b.part.At, oci.NotTheEnd(errors.Join(why, last)))
 }
 
 // blame notes that the upstream broke the body, unless it is not to blame: it may

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -96,4 +97,13 @@ func FirstError(data []byte) string {
 		return ""
 	}
 	return foreign.Line(strings.TrimSuffix(body.Errors[0].Code+": "+body.Errors[0].Message, ": "), foreign.Word)
+}
+
+// NotTheEnd is an error of a body that breaks off, which nobody who looks for io.EOF takes
+// for its end: what servers do to their connections is often an io.EOF too.
+func NotTheEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: %s", io.ErrUnexpectedEOF, err.Error())
+	}
+	return err
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/judge"
@@ -235,6 +236,20 @@ func FuzzRetryAfter(f *testing.F) {
 			if seconds, err := strconv.ParseUint(said, 10, 31); err != nil || seconds > 24*60*60 {
 				t.Errorf("%q became %q", after, said)
 			}
+		}
+	})
+}
+
+// TestACutBodyIsNoWholeOne: also where nobody says how long it is, and although what became of
+// the connection is an io.EOF too: the client must not take it for the end.
+func TestACutBodyIsNoWholeOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		content := []byte("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-")
+		path := fuzzed(t, said{206, http.Header{"Content-Range": {"bytes 5-7/10"}}, []byte("5"), -1}, honest{content})
+		got, cut := ask(t, path, "/blobs/"+judge.DigestLike("", content), "bytes=5-9")
+		if !cut {
+			t.Errorf("%q is the whole of %s", got.body, got.header.Get("Content-Range"))
 		}
 	})
 }

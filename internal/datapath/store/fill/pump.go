@@ -8,6 +8,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/oci"
 )
 
 // pump is one answer of the source, and those that go on where it broke.
@@ -88,7 +90,7 @@ func (x *coming) answer(p *pump) error {
 	}
 	a, err := x.source.Fetch(x.ctx, from, to)
 	if err != nil {
-		return notTheEnd(err)
+		return oci.NotTheEnd(err)
 	}
 	defer func() { _ = a.Body.Close() }() // all that was needed is there, or it broke
 	if ok, err := x.accept(p, a); !ok {

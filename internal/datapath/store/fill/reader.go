@@ -2,9 +2,10 @@ package fill
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+
+	"github.com/d8-registry/registry/internal/datapath/oci"
 )
 
 // How is what a reader found.
@@ -65,7 +66,7 @@ func (r *Reader) Read(b []byte) (int, error) {
 	if r.coming != nil && r.coming.failure() != nil {
 		err = r.coming.failure() // it closed the file
 	} else {
-		err = fmt.Errorf("%w: %w", ErrNoStore, notTheEnd(err))
+		err = fmt.Errorf("%w: %w", ErrNoStore, oci.NotTheEnd(err))
 	}
 	return 0, r.failed(err)
 }
@@ -81,12 +82,4 @@ func (r *Reader) Close() error {
 
 func (r *Reader) failed(err error) error {
 	return fmt.Errorf("blob %s at byte %d: %w", r.digest, r.at, err)
-}
-
-// notTheEnd is an error that nobody takes for the end of a blob.
-func notTheEnd(err error) error {
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %s", io.ErrUnexpectedEOF, err.Error())
-	}
-	return err
 }
