@@ -95,7 +95,7 @@ verify: ## What is generated is up to date, and every go.mod is tidy
 	@hack/verify.sh
 
 .PHONY: bench
-bench: build ## The data path beside nginx and distribution, in a quarter of an hour: tables, also in docs/performance.md; SHORT=1 the same rows in two minutes, printed only
+bench: build ## The data path beside nginx and distribution, in under half an hour: tables, also in docs/performance.md; SHORT=1 the same rows in two minutes, printed only
 	@hack/parts.sh nginx registry
 	@go build -trimpath -o bin/bench ./test/bench
 	@bin/bench $(if $(SHORT),-short,-write docs/performance.md)

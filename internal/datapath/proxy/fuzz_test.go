@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -252,4 +253,31 @@ func TestACutBodyIsNoWholeOne(t *testing.T) {
 			t.Errorf("%q is the whole of %s", got.body, got.header.Get("Content-Range"))
 		}
 	})
+}
+
+// breaks ends with an error that has the io.EOF in it.
+type breaks struct{ rest io.Reader }
+
+func (b breaks) Read(p []byte) (int, error) {
+	n, err := b.rest.Read(p)
+	if err != nil {
+		err = fmt.Errorf("the connection: %w", err)
+	}
+	return n, err
+}
+
+// TestOnlyTheEndIsTheEnd: an error that has an io.EOF in it, wherever it comes from, is none.
+func TestOnlyTheEndIsTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, wrapped := range []bool{false, true} {
+		var body io.Reader = strings.NewReader("01234")
+		if wrapped {
+			body = breaks{body}
+		}
+		rec := httptest.NewRecorder()
+		err := relay{pool: &buffers{}}.copy(rec, &http.Response{ContentLength: -1, Body: io.NopCloser(body)})
+		if rec.Body.String() != "01234" || wrapped == (err == nil) {
+			t.Errorf("wrapped %v: %q, %v", wrapped, rec.Body, err)
+		}
+	}
 }

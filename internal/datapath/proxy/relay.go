@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -55,7 +54,7 @@ func (p relay) copy(w http.ResponseWriter, resp *http.Response) error {
 			}
 		}
 		switch {
-		case errors.Is(err, io.EOF):
+		case err == io.EOF: // what only has one in it is a body that broke off
 			return nil
 		case err != nil:
 			return err
