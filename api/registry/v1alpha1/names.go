@@ -17,6 +17,10 @@ const (
 	SecretBootstrap = "registry-bootstrap"
 	// SecretProxy is the one Secret that the in-cluster proxy reads: its layout, users and leaf.
 	SecretProxy = "registry-incluster-proxy-config"
+	// SecretStore is what stores serve by. The agents of nodes with a store read it.
+	SecretStore = "registry-store"
+	// RoleStore is the Role to read that, and its RoleBinding.
+	RoleStore = "registry-agent-store"
 	// SecretAgent is the one Secret that agents read: layout key of SecretLayout.
 	SecretAgent = SecretLayout
 
@@ -24,7 +28,9 @@ const (
 	DeploymentProxy      = "registry-incluster-proxy"
 	DeploymentController = "registry-controller"
 	DaemonSetAgent       = "registry-agent"
-	DeploymentDeckhouse  = "deckhouse"
+	// PodStore is the static pod of a store on a node, and the DaemonSet of stores.
+	PodStore            = "registry-nodeservices"
+	DeploymentDeckhouse = "deckhouse"
 	// PodUninstall takes the module out of the cluster: the chart's hook.
 	PodUninstall          = "registry-uninstall"
 	ConfigMapImageAddress = "registry-image-address"
@@ -56,6 +62,11 @@ const (
 	// users of the in-cluster proxy.
 	KeyProxyLayout = "layout"
 	KeyProxyUsers  = "users"
+	// Keys of SecretStore beside those two: what is never evicted, the other stores, as a
+	// JSON list of addresses and ports, and the CA by which stores and clients know them.
+	KeyStorePins      = "pins"
+	KeyStoreEndpoints = "stores-endpoints"
+	KeyStoreCA        = "ca.crt"
 )
 
 // Labels, annotations and taints.
@@ -103,8 +114,11 @@ const (
 	// available before that.
 	AnnotationRepointed = "registry.deckhouse.io/repointed"
 	AnnotationAvailable = "registry.deckhouse.io/available-before"
-	// AnnotationConfigHash on SecretState repeats its key hash.
-	AnnotationConfigHash = "registry.deckhouse.io/config-hash"
+	// AnnotationConfigHash on SecretState repeats its key hash. On the pod of a store it is
+	// the hash of what only a new process takes over, and AnnotationConfigVersion the version
+	// that the controller gave that.
+	AnnotationConfigHash    = "registry.deckhouse.io/config-hash"
+	AnnotationConfigVersion = "registry.deckhouse.io/config-version"
 	// AnnotationHosts on a pull secret lists the hosts whose entries are ours;
 	// others are the user's and stay.
 	AnnotationHosts = "registry.deckhouse.io/hosts"
@@ -121,6 +135,8 @@ const (
 	// not there, and what an uninstallation may therefore take away.
 	AnnotationMadeBy = "registry.deckhouse.io/made-by"
 	MadeByChart      = "chart"
+	// LabelStore on a Node has it run a store in mode Proxy, as nodes of the control plane do.
+	LabelStore = "registry.deckhouse.io/store"
 	// LabelRequiredImages on a ConfigMap, with "true", adds its
 	// images_digests.json to the image check.
 	LabelRequiredImages = "registry.deckhouse.io/required-images"
@@ -131,6 +147,12 @@ const (
 	LabelNodeGroup = "node.deckhouse.io/group"
 	// LabelApp tells the objects of our own workloads apart.
 	LabelApp = "app"
+	// LabelComponent and LabelType are by what Service registry knows the pods behind it.
+	LabelComponent   = "component"
+	ComponentService = "registry-service"
+	LabelType        = "type"
+	TypeProxy        = "incluster-proxy"
+	TypeStore        = "node-services"
 	// LabelManagedBy with ManagedBy marks every object that is ours.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	ManagedBy      = "registry-controller"
@@ -148,17 +170,22 @@ const (
 
 // Conditions, in the order of the plans; Ready is always last.
 const (
-	ConditionImages     = "RegistryContainsRequiredImages"
-	ConditionPreflight  = "ContainerdConfigPreflightReady"
-	ConditionTransition = "TransitionContainerdConfigReady"
-	ConditionProxy      = "InClusterProxyReady"
-	ConditionSwitch     = "DeckhouseRegistrySwitchReady"
-	ConditionFinal      = "FinalContainerdConfigReady"
-	ConditionCleanup    = "CleanupInClusterProxy"
-	ConditionReady      = "Ready"
+	ConditionImages        = "RegistryContainsRequiredImages"
+	ConditionPreflight     = "ContainerdConfigPreflightReady"
+	ConditionStores        = "NodeServicesReady"
+	ConditionTransition    = "TransitionContainerdConfigReady"
+	ConditionProxy         = "InClusterProxyReady"
+	ConditionSwitch        = "DeckhouseRegistrySwitchReady"
+	ConditionFinal         = "FinalContainerdConfigReady"
+	ConditionCleanup       = "CleanupInClusterProxy"
+	ConditionCleanupStores = "CleanupNodeServices"
+	// ConditionNotSupported is True as long as what is asked for is refused.
+	ConditionNotSupported = "ErrTransitionNotSupported"
+	ConditionReady        = "Ready"
 
 	ReasonReady      = "Ready"
 	ReasonProcessing = "Processing"
+	ReasonError      = "Error" // of ConditionNotSupported
 	// ReasonTargetFails of Ready: the switch has ended, and pulls fail.
 	ReasonTargetFails = "TargetFails"
 )

@@ -52,6 +52,58 @@ type RegistryNodeSpec struct {
 	// no layout and nothing of ours in containerd's configuration.
 	// +optional
 	Leave bool `json:"leave,omitempty"`
+	// Store is the store that the node is to run. Absent, it is to run none.
+	// +optional
+	Store *StoreSpec `json:"store,omitempty"`
+}
+
+// StoreSpec is a store on a node, as far as only a new process takes it over. What it
+// serves by is in Secret registry-store.
+type StoreSpec struct {
+	// Image is the module's image, at an address where this node can pull it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	Image string `json:"image"`
+	// Version is what the controller calls this configuration.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Version string `json:"version"`
+	// Approved is the version that the node may run now. While it is another one than
+	// version, what runs goes on: stores are replaced one after the other.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Approved string `json:"approved,omitempty"`
+	// Port is where clients and other stores come, on the node's own address.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port"`
+	// Path is the folder of the node in which images are kept.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	Path string `json:"path"`
+	// Quota is what may be kept, and Floor what is left free on the disk, in bytes; absent,
+	// they follow from the size of the disk.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Quota int64 `json:"quota,omitempty"`
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Floor int64 `json:"floor,omitempty"`
+	// TTL is how long something is kept after its last use, as 168h; absent, a week.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	TTL string `json:"ttl,omitempty"`
+	// Addresses are the node's own, of its Node object. The store listens on the first.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=64
+	Addresses []string `json:"addresses,omitempty"`
+	// Certificate is what was signed for the key of status.store.request, PEM, with its
+	// chain.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16384
+	Certificate string `json:"certificate,omitempty"`
 }
 
 // Sizes that the API server takes of a report, in characters, and of its lists. It
@@ -143,6 +195,9 @@ type RegistryNodeStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxItems=1000
 	Scripts []ScriptStatus `json:"scripts,omitempty"`
+	// Store is the store of this node; absent if it is to run none, and none is left.
+	// +optional
+	Store *StoreStatus `json:"store,omitempty"`
 	// Warnings are things that work now and may hurt later, a sentence each.
 	// +optional
 	// +kubebuilder:validation:MaxItems=20
@@ -218,6 +273,49 @@ type ScriptStatus struct {
 	// +kubebuilder:validation:Enum=Pending;Running;Done;Failed
 	Phase string `json:"phase"`
 	// Message says how it failed; never what the script printed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=8192
+	Message string `json:"message,omitempty"`
+}
+
+// States of a store on a node.
+const (
+	StoreNothing = "Nothing" // none runs, and none is about to
+	StoreWaiting = "Waiting" // for its certificate, approval, the kubelet or the process
+	StoreServing = "Serving" // the version that runs was seen serving
+	StoreFailing = "Failing" // it does not get on by itself
+)
+
+// StoreStatus is the store of a node, as the node's agent sees it.
+type StoreStatus struct {
+	// Endpoint is where it serves: IP and port.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Endpoint string `json:"endpoint,omitempty"`
+	// Request asks for a certificate for the key, which stays on the node, PEM. What is
+	// signed is decided by the controller.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16384
+	Request string `json:"request,omitempty"`
+	// Version is that of the pod on the node that was seen serving.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Version string `json:"version,omitempty"`
+	// State is in every report. It is not required, so that what somebody else wrote into this
+	// status keeps no agent from reporting.
+	// +optional
+	// +kubebuilder:validation:Enum=Nothing;Waiting;Serving;Failing
+	State string `json:"state,omitempty"`
+	// Generation is that of the layout that it serves.
+	// +optional
+	Generation int64 `json:"generation,omitempty"`
+	// Cached is how many of the images in use, by digest, it has of those that it is to
+	// have, which are Wanted.
+	// +optional
+	Cached int64 `json:"cached,omitempty"`
+	// +optional
+	Wanted int64 `json:"wanted,omitempty"`
+	// Message says what it waits for or what is wrong; empty when all is well.
 	// +optional
 	// +kubebuilder:validation:MaxLength=8192
 	Message string `json:"message,omitempty"`
