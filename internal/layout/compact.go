@@ -29,19 +29,22 @@ func EncodeFor(l Layout, reads int) ([]byte, error) {
 	return l.encode(doc)
 }
 
-// mirrors calls with every mirror of the document, always in the same order.
-func (d *document) mirrors(with func(*mirror)) {
+// accesses calls with every access of the document, always in the same order.
+func (d *document) accesses(with func(*access)) {
 	for _, r := range []*registry{d.Active, d.Target} {
 		if r != nil {
-			with(&r.mirror)
+			with(&r.access)
 		}
 	}
 	if d.SecondWay != nil {
-		with(d.SecondWay)
+		with(&d.SecondWay.access)
+	}
+	if d.Stores != nil {
+		with(d.Stores)
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Hosts)) {
 		for i := range d.Hosts[name].Mirrors {
-			with(&d.Hosts[name].Mirrors[i])
+			with(&d.Hosts[name].Mirrors[i].access)
 		}
 	}
 }
@@ -50,7 +53,7 @@ func (d *document) mirrors(with func(*mirror)) {
 func (d *document) repeats() int {
 	bytes := 0
 	cas, auths := map[string]bool{}, map[auth]bool{}
-	d.mirrors(func(m *mirror) {
+	d.accesses(func(m *access) {
 		if cas[m.CA] {
 			bytes += len(m.CA)
 		}
@@ -68,7 +71,7 @@ func (d *document) repeats() int {
 // fold makes a document of schema 2 of one of schema 1.
 func (d *document) fold() {
 	d.Schema, d.CAs, d.Auths = Newest, map[string]string{}, map[string]auth{}
-	d.mirrors(func(m *mirror) {
+	d.accesses(func(m *access) {
 		if m.CA != "" {
 			m.CARef = upstream.Digest(m.CA)[:refLength]
 			d.CAs[m.CARef], m.CA = m.CA, ""
@@ -84,17 +87,17 @@ func (d *document) fold() {
 // the name of credentials is made of a password.
 func (d *document) unfold() error {
 	var wrong error
-	d.mirrors(func(m *mirror) {
+	d.accesses(func(m *access) {
 		if m.CARef != "" {
 			ca, ok := d.CAs[m.CARef]
 			if m.CA = ca; !ok {
-				wrong = errors.New("a mirror refers to a CA that is not there")
+				wrong = errors.New("something refers to a CA that is not there")
 			}
 		}
 		if m.AuthRef != "" {
 			a, ok := d.Auths[m.AuthRef]
 			if m.Auth = &a; !ok {
-				wrong = errors.New("a mirror refers to credentials that are not there")
+				wrong = errors.New("something refers to credentials that are not there")
 			}
 		}
 	})

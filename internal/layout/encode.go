@@ -13,9 +13,9 @@ import (
 )
 
 // document is the encoding: the documented keys of the node configuration, and
-// ours (schema, generation, active, target, probe, secondWay, mirrors[].path,
+// ours (schema, generation, active, target, probe, secondWay, stores, mirrors[].path,
 // mirrors[].provided). Those
-// of schema 2 are cas, auths, and caRef and authRef in mirrors.
+// of schema 2 are cas, auths, and caRef and authRef beside hosts.
 type document struct {
 	Schema     int             `json:"schema"`
 	Generation int64           `json:"generation"`
@@ -27,6 +27,10 @@ type document struct {
 	Probe      string          `json:"probe,omitempty"`
 	SecondWay  *mirror         `json:"secondWay,omitempty"`
 	Hosts      map[string]host `json:"hosts"`
+	// ProxyEndpoints are the addresses of Stores, which says how they are reached. Without
+	// it they are somebody else's.
+	ProxyEndpoints []string `json:"proxyEndpoints,omitempty"`
+	Stores         *access  `json:"stores,omitempty"`
 
 	CAs   map[string]string `json:"cas,omitempty"`
 	Auths map[string]auth   `json:"auths,omitempty"`
@@ -41,20 +45,25 @@ type host struct {
 	Mirrors []mirror `json:"mirrors"`
 }
 
+// access is how a server is believed, and what it is shown.
+type access struct {
+	CA   string `json:"ca,omitempty"`
+	Auth *auth  `json:"auth,omitempty"`
+	// CARef and AuthRef name an entry of cas and of auths.
+	CARef   string `json:"caRef,omitempty"`
+	AuthRef string `json:"authRef,omitempty"`
+}
+
 type mirror struct {
 	Host   string `json:"host"`
 	Scheme string `json:"scheme,omitempty"`
-	CA     string `json:"ca,omitempty"`
-	Auth   *auth  `json:"auth,omitempty"`
+	access `json:",inline"`
 	// Provided is whether Auth is for a while: another one may follow without a
 	// generation.
 	Provided bool `json:"provided,omitempty"`
 	// Path is the repository prefix, on both sides, where nothing is rewritten.
 	Path     string    `json:"path,omitempty"`
 	Rewrites []rewrite `json:"rewrites,omitempty"`
-	// CARef and AuthRef name an entry of cas and of auths.
-	CARef   string `json:"caRef,omitempty"`
-	AuthRef string `json:"authRef,omitempty"`
 }
 
 type auth struct {
@@ -115,6 +124,12 @@ func Decode(data []byte) (Layout, error) {
 	if w := doc.SecondWay; w != nil {
 		l.Fallback = Fallback{Host: w.Host, CA: w.CA, Credentials: w.Auth.credentials()}
 	}
+	if of := doc.Stores; of != nil {
+		l.Stores = Stores{Endpoints: doc.ProxyEndpoints, CA: of.CA, Credentials: of.Auth.credentials()}
+		if l.Stores.IsZero() {
+			l.Stores = Stores{}
+		}
+	}
 	routes, err := decodeRoutes(doc.Hosts)
 	if err != nil {
 		return Layout{}, fmt.Errorf("decode layout: %w: %w", ErrInvalid, err)
@@ -135,7 +150,7 @@ func (l Layout) Version() string {
 		u.Credentials.Password = ""
 		return u
 	})
-	l.Fallback.Credentials.Password = ""
+	l.Fallback.Credentials.Password, l.Stores.Credentials.Password = "", ""
 	return upstream.Digest(l.document())
 }
 
@@ -155,7 +170,11 @@ func (l Layout) document() document {
 		doc.Target = &registry{mirror: mirrorOf(l.Target, l.Target.Path)}
 	}
 	if w := l.Fallback; w != (Fallback{}) {
-		doc.SecondWay = &mirror{Host: w.Host, CA: w.CA, Auth: authOf(w.Credentials)}
+		doc.SecondWay = &mirror{Host: w.Host, access: accessOf(w.CA, w.Credentials)}
+	}
+	if s := l.Stores; !s.IsZero() {
+		of := accessOf(s.CA, s.Credentials)
+		doc.ProxyEndpoints, doc.Stores = s.Endpoints, &of
 	}
 	for _, r := range l.Routes {
 		h := doc.Hosts[r.Name.Host]
@@ -168,7 +187,7 @@ func (l Layout) document() document {
 }
 
 func mirrorOf(u upstream.Upstream, namePath string) mirror {
-	m := mirror{Host: u.Host, Scheme: string(u.Scheme), CA: u.CA, Auth: authOf(u.Credentials), Provided: u.Provided}
+	m := mirror{Host: u.Host, Scheme: string(u.Scheme), access: accessOf(u.CA, u.Credentials), Provided: u.Provided}
 	if namePath == u.Path {
 		m.Path = u.Path
 	} else {
@@ -176,6 +195,8 @@ func mirrorOf(u upstream.Upstream, namePath string) mirror {
 	}
 	return m
 }
+
+func accessOf(ca string, c upstream.Credentials) access { return access{CA: ca, Auth: authOf(c)} }
 
 func authOf(c upstream.Credentials) *auth {
 	if c.IsZero() {

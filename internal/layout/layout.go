@@ -53,6 +53,8 @@ type Layout struct {
 	// Fallback is how nodes reach the in-cluster proxy when their own agent is
 	// down; zero while there is none.
 	Fallback Fallback `json:"secondWay,omitzero"`
+	// Stores are asked first, where there are any.
+	Stores Stores `json:"stores,omitzero"`
 	// Routes are sorted by name, each name once.
 	Routes []Route `json:"routes,omitempty"`
 }

@@ -114,6 +114,9 @@ func TestEncodingRoundTrips(t *testing.T) {
 		}
 		l := layout.Layout{Schema: layout.Schema, Generation: rapid.Int64Range(1, 1<<40).Draw(t, "generation"), Mode: "Direct",
 			ActiveMode: "Direct", Active: ups[0], Target: ups[len(ups)-1], Routes: layout.Cross(names, ups)}
+		if rapid.Bool().Draw(t, "stores") {
+			l.Stores = layout.Stores{Endpoints: []string{"10.0.0.1:5001"}, CA: cas[1], Credentials: ups[0].Credentials}
+		}
 		for reads := layout.Schema; reads <= layout.Newest; reads++ {
 			data, err := layout.EncodeFor(l, reads)
 			if err != nil {
@@ -294,6 +297,8 @@ func FuzzDecode(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add(encodeFor(f, withCA(f), layout.Newest))
+	f.Add(encodeFor(f, withStores(f), layout.Schema))
+	f.Add(encodeFor(f, withStores(f), layout.Newest))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, err := layout.Decode(data)
 		if err != nil {

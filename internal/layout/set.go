@@ -45,7 +45,7 @@ func (l Layout) Route(n Name) (Route, bool) {
 func (l Layout) SameContent(o Layout) bool {
 	same := func(a, b upstream.Upstream) bool { return a.Lasting() == b.Lasting() }
 	return l.Schema == o.Schema && l.Mode == o.Mode && l.ActiveMode == o.ActiveMode &&
-		same(l.Active, o.Active) && same(l.Target, o.Target) && l.Probe == o.Probe && l.Fallback == o.Fallback &&
+		same(l.Active, o.Active) && same(l.Target, o.Target) && l.Probe == o.Probe && l.Fallback == o.Fallback && l.Stores.same(o.Stores) &&
 		slices.EqualFunc(l.Routes, o.Routes, func(a, b Route) bool {
 			return a.Name == b.Name && slices.EqualFunc(a.Upstreams, b.Upstreams, same)
 		})
@@ -134,6 +134,9 @@ func (l Layout) Validate() error {
 		return fmt.Errorf("%w: no mode", ErrInvalid)
 	case len(l.Routes) == 0:
 		return fmt.Errorf("%w: no hosts", ErrInvalid)
+	}
+	if err := l.Stores.validate(); err != nil {
+		return fmt.Errorf("%w: stores: %w", ErrInvalid, err)
 	}
 	valid := validOnce()
 	if err := valid(l.Target); err != nil {

@@ -188,9 +188,16 @@ func EnsureLeaf(now time.Time, ca, leaf KeyPair, names []string) (KeyPair, bool,
 	if err != nil {
 		return leaf, false, fmt.Errorf("make leaf key: %w", err)
 	}
+	template := leafFor(now, caCert, names, x509.ExtKeyUsageServerAuth)
+	fresh, err := sign(template, caCert, key, caKey)
+	return fresh, true, err
+}
+
+// leafFor is a leaf for names, without a key. It ends with its CA, if that ends sooner.
+func leafFor(now time.Time, ca *x509.Certificate, names []string, usages ...x509.ExtKeyUsage) *x509.Certificate {
 	end := now.Add(LeafLife)
-	if end.After(caCert.NotAfter) && caCert.NotAfter.After(now) {
-		end = caCert.NotAfter
+	if end.After(ca.NotAfter) && ca.NotAfter.After(now) {
+		end = ca.NotAfter
 	}
 	template := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: leafName},
@@ -198,7 +205,7 @@ func EnsureLeaf(now time.Time, ca, leaf KeyPair, names []string) (KeyPair, bool,
 		NotAfter:              end,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage:           usages,
 	}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
@@ -207,8 +214,7 @@ func EnsureLeaf(now time.Time, ca, leaf KeyPair, names []string) (KeyPair, bool,
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
-	fresh, err := sign(template, caCert, key, caKey)
-	return fresh, true, err
+	return template
 }
 
 // NewPassword is 256 random bits, in characters that need no quoting in TOML,
@@ -227,13 +233,13 @@ func (p KeyPair) serves(now time.Time, ca KeyPair, names []string) bool {
 		return false
 	}
 	caCert, _, err := ca.parse()
-	if err != nil {
-		return false
-	}
+	return err == nil && serves(now, cert, caCert, names)
+}
+
+func serves(now time.Time, cert, caCert *x509.Certificate, names []string) bool {
 	roots := x509.NewCertPool()
 	roots.AddCert(caCert)
-	_, err = cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	if err != nil {
+	if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
 		return false
 	}
 	// A leaf that ends with its CA cannot live longer.
@@ -267,37 +273,53 @@ func (p KeyPair) parse() (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("parse certificate: %w", err)
 	}
-	block, _ = pem.Decode([]byte(p.Key))
-	if block == nil {
-		return nil, nil, errors.New("the key is no PEM")
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := parseKey(p.Key)
 	if err != nil {
-		return nil, nil, errors.New("the key is no PKCS #8 key") // the cause may quote the key
+		return nil, nil, err
 	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok || !key.PublicKey.Equal(cert.PublicKey) {
+	if !key.PublicKey.Equal(cert.PublicKey) {
 		return nil, nil, errors.New("certificate and key do not belong together")
 	}
 	return cert, key, nil
 }
 
-func sign(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) (KeyPair, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return KeyPair{}, fmt.Errorf("make a serial number: %w", err)
+func parseKey(text string) (*ecdsa.PrivateKey, error) {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return nil, errors.New("the key is no PEM")
 	}
-	template.SerialNumber = serial
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return KeyPair{}, fmt.Errorf("sign %s: %w", template.Subject.CommonName, err)
+		return nil, errors.New("the key is no PKCS #8 key") // the cause may quote the key
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("the key is of another kind")
+	}
+	return key, nil
+}
+
+func sign(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) (KeyPair, error) {
+	cert, err := certify(template, parent, &key.PublicKey, signer)
+	if err != nil {
+		return KeyPair{}, err
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return KeyPair{}, fmt.Errorf("encode key of %s: %w", template.Subject.CommonName, err)
 	}
-	return KeyPair{
-		Cert: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
-		Key:  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})),
-	}, nil
+	return KeyPair{Cert: cert, Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))}, nil
+}
+
+func certify(template, parent *x509.Certificate, key *ecdsa.PublicKey, signer *ecdsa.PrivateKey) (string, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return "", fmt.Errorf("make a serial number: %w", err)
+	}
+	template.SerialNumber = serial
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key, signer)
+	if err != nil {
+		return "", fmt.Errorf("sign %s: %w", template.Subject.CommonName, err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), nil
 }
