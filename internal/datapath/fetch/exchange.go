@@ -15,6 +15,10 @@ type Exchange struct {
 	Record *Record
 	Served *routes.Target // whose answer is being read
 
+	// Joined is told of who goes on with a body that another one began; nil is nobody. It is called
+	// where the body is read.
+	Joined func(*routes.Target)
+
 	broken *routes.Target // whose answer ended too early; it is tried last
 	proved bool           // the answer has the right digest
 	begun  bool           // a client has a part of it already
@@ -37,6 +41,12 @@ func (x *Exchange) others() bool {
 		}
 	}
 	return may > 1
+}
+
+func (x *Exchange) joins() {
+	if x.Joined != nil {
+		x.Joined(x.Served)
+	}
 }
 
 type exchangeKey struct{}

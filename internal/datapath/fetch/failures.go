@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,16 @@ func (f *failure) keepAnswer(resp *http.Response, req *http.Request) {
 	resp.Body = io.NopCloser(bytes.NewReader(data))
 	resp.Request = req
 	f.resp, f.wait = resp, judge.Wait(resp.Header, time.Now())
+}
+
+// isOfAll reports whether a store says that none of the upstreams has it, and has asked each one
+// that we could: nothing else that a store says is about anybody but itself.
+func (f *failure) isOfAll(x *Exchange) bool {
+	if f.outcome != judge.NotFound || f.resp == nil {
+		return false
+	}
+	asked := strings.Fields(f.resp.Header.Get(oci.HeaderAsked))
+	return !slices.ContainsFunc(x.Route.Targets, func(t *routes.Target) bool { return !t.IsStore() && !slices.Contains(asked, t.Place()) })
 }
 
 type failures []failure

@@ -12,11 +12,14 @@ import (
 
 // The header comes within 20 s: some clients give up after 30 s. A body that is
 // silent for 10 s counts as stalled. For as long an upstream that did not answer in time
-// is asked last.
+// is asked last. A store has to be alive within 2 s, and then may wait for a registry in a body, but
+// for less than the minute after which containerd gives up a pull.
 const (
 	DefaultBudget = 18 * time.Second
 	DefaultStall  = 10 * time.Second
 	DefaultProbe  = 10 * time.Second
+	DefaultHop    = 2 * time.Second
+	DefaultSilent = 30 * time.Second
 )
 
 // Metrics count the requests to upstreams.
@@ -38,6 +41,11 @@ type Config struct {
 	Budget time.Duration
 	// Stall is how long a body may be silent before it is continued from another upstream.
 	Stall time.Duration
+	// Hop is how long a store has to show that it is alive: by a header, or by answering at all
+	// while it waits for one itself.
+	Hop time.Duration
+	// Silent is how long a store that is alive may be silent in a body: it waits itself.
+	Silent time.Duration
 	// Probe is how long an upstream that did not answer in time is asked last.
 	Probe   time.Duration
 	Metrics Metrics
@@ -52,6 +60,8 @@ func New(cfg Config) http.RoundTripper {
 		budget:  cmp.Or(cfg.Budget, DefaultBudget),
 		stall:   cmp.Or(cfg.Stall, DefaultStall),
 		probe:   cmp.Or(cfg.Probe, DefaultProbe),
+		hop:     cmp.Or(cfg.Hop, DefaultHop),
+		silent:  cmp.Or(cfg.Silent, DefaultSilent),
 		metrics: cfg.Metrics,
 		checker: &answer.Checker{},
 	}}

@@ -13,6 +13,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/answer"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/routes"
 )
 
 // resume continues a body that broke or went silent, with Range, from the next
@@ -72,11 +73,12 @@ type resumedBody struct {
 	req      *http.Request
 	exchange *Exchange
 	body     io.ReadCloser
-	part     judge.Part // what is still to come
-	piece    int64      // where the body of the moment ends, if it is whole; -1 when unknown
-	tried    int        // continuations since the last byte
-	rounds   int        // how often since then all upstreams were asked
-	mixed    bool       // more than one upstream gave of it
+	part     judge.Part       // what is still to come
+	piece    int64            // where the body of the moment ends, if it is whole; -1 when unknown
+	tried    int              // continuations since the last byte
+	rounds   int              // how often since then all upstreams were asked
+	mixed    bool             // more than one upstream gave of it
+	stores   []*routes.Target // that gave of it
 
 	// left is when the last Read returned, and away how long the client took between
 	// the Reads of this piece.
@@ -132,6 +134,9 @@ func (b *resumedBody) continueBody(why error) error {
 	b.body = http.NoBody
 	b.blame(why)
 	before := x.Served
+	if before.IsStore() {
+		b.stores = append(b.stores, before)
+	}
 	var last error
 	for b.mayTryAgain() {
 		x.Route = x.Route.Current()
@@ -142,7 +147,10 @@ func (b *resumedBody) continueBody(why error) error {
 		if err != nil {
 			b.tried = max(b.tried, len(x.Route.Targets)) // it has asked them all
 		} else if err = b.takeOver(resp); err == nil {
-			b.mixed = b.mixed || x.Served.Server != before.Server
+			if x.Served.Server != before.Server {
+				b.mixed = true
+				x.joins()
+			}
 			return nil
 		}
 		last = err // not all: a long outage has many
@@ -170,15 +178,22 @@ func (b *resumedBody) wrongBytes() error {
 	x := b.exchange
 	from, digest := x.Served, x.Pull.Reference
 	who := from.Host()
-	if b.mixed { // whose bytes are wrong is not known, and it may be the only one that has them
+	if b.mixed { // whose bytes are wrong is not known, and it may be the only one that has them; a store never is
 		who = "several upstreams, at last " + who
+		b.distrust()
 	} else {
 		from.Corrupt.Note(time.Now(), digest)
 		b.next.note(from, judge.WrongDigest, "gave other bytes than their digest says")
 	}
-	err := fmt.Errorf("%s: the bytes of %s have another digest", who, digest)
+	err := judge.Errorf(judge.WrongDigest, "%s: the bytes of %s have another digest", who, digest)
 	x.Record.Err = err
 	return err
+}
+
+// distrust notes the stores that gave of it: the next pulls ask others first, and it shows whose the
+// fault is.
+func (b *resumedBody) distrust() {
+	routes.NoteStores(append(b.stores, b.exchange.Served), time.Now(), b.exchange.Pull.Reference)
 }
 
 // mayTryAgain waits until the next try is due, and reports whether there is one.
@@ -222,9 +237,13 @@ func (b *resumedBody) takeOver(resp *http.Response) error {
 	got, ok := judge.PartOf(resp)
 	var err error
 	switch {
+	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+		b.distrust() // one of them has said a size that is not true
+		err = errors.New(resp.Status)
 	case !ok:
 		err = errors.New(resp.Status)
 	case got.At > b.part.At, got.Total >= 0 && b.part.Total >= 0 && got.Total != b.part.Total:
+		b.distrust()
 		err = errors.New("it has other bytes")
 	case b.part.End < 0 && got.Total < 0 && resp.StatusCode == http.StatusPartialContent:
 		err = errors.New("it does not say how many bytes there are")

@@ -50,8 +50,9 @@ import (
 // The last column is for a pull that nobody serves. Where upstreams differ, the row that
 // stands first counts: as long as one of them may serve a pull that is tried again, the
 // client is told to try again. So a limit beside a 404 is 429, and 404 is said only if
-// all said it: containerd retries 408, 429, 500, 503 and 504, goes to its next host for
-// each of these, and reports an image as missing for 404. An upstream that may not be
+// all said it: containerd goes to its next host for each of these, and reports an image as
+// missing for 404. The same host it asks again for 408 and 429, and from 2.x on, where it is
+// the last one, for 500, 503 and 504. An upstream that may not be
 // asked, or has no repository for the name, counts as 404.
 //
 // After 429, and after 503 with Retry-After, an upstream is asked last, and for a while its

@@ -5,6 +5,17 @@ import (
 	"slices"
 )
 
+// Between stores, and to whoever asks one.
+const (
+	// HeaderHop says that another store asks, for a client of its own: what it asks for is not
+	// asked of a third one. It counts from a store only.
+	HeaderHop = "Registry-Hop"
+	// HeaderAsked names, with a store's 404, the upstreams that have it not, by Target.Place.
+	HeaderAsked = "Registry-Asked"
+	// OnlyKept is the Cache-Control (RFC 9111) of a store that asks another one for what it has.
+	OnlyKept = "only-if-cached"
+)
+
 // The allow-lists. What is not here does not pass: in the first no
 // Authorization and no Cookie, in the second no WWW-Authenticate, no
 // Set-Cookie and no Location.

@@ -28,6 +28,7 @@ type Pull struct {
 	Reference  string // tag or digest; empty for tags
 
 	Namespaced bool   // Host came from ?ns=
+	Hop        bool   // another store asks, see HeaderHop
 	Query      string // the rest of the query, encoded
 }
 
@@ -44,7 +45,7 @@ const (
 // Parse understands a pull request. Its errors carry the status and OCI code to
 // answer with.
 func Parse(r *http.Request) (Pull, error) {
-	p := Pull{Host: strings.ToLower(r.Host)}
+	p := Pull{Host: strings.ToLower(r.Host), Hop: r.Header.Get(HeaderHop) != ""}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil || len(r.URL.RawQuery) > MaxQuery {
 		return Pull{}, &Error{http.StatusBadRequest, CodeNameInvalid, "malformed query"}

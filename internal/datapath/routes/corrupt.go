@@ -1,15 +1,9 @@
 package routes
 
-import (
-	"sync"
-	"time"
-)
+import "time"
 
 // Corrupt remembers for which digests an upstream gave other bytes.
-type Corrupt struct {
-	mu    sync.Mutex
-	until map[string]time.Time
-}
+type Corrupt struct{ Recent }
 
 const (
 	// corruptFor is longer than the pause of kubelet between two tries.
@@ -20,21 +14,18 @@ const (
 
 // Note is that an upstream gave other bytes than this digest says.
 func (c *Corrupt) Note(now time.Time, digest string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.until == nil || len(c.until) >= mostCorrupt {
-		c.until = map[string]time.Time{}
+	c.Recent.Note(now, digest, corruptFor, mostCorrupt)
+}
+
+// NoteStores is Note for the stores among several that gave of it, where nobody knows whose fault it is:
+// nobody needs stores, and without them it shows whether a registry is to blame.
+func NoteStores(among []*Target, now time.Time, digest string) {
+	for _, t := range among {
+		if t.IsStore() {
+			t.Corrupt.Note(now, digest)
+		}
 	}
-	c.until[digest] = now.Add(corruptFor)
 }
 
 // Has reports whether it did so a while ago.
-func (c *Corrupt) Has(now time.Time, digest string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	until, known := c.until[digest]
-	if known && !now.Before(until) {
-		delete(c.until, digest)
-	}
-	return known && now.Before(until)
-}
+func (c *Corrupt) Has(now time.Time, digest string) bool { return c.Recent.Has(now, digest) }

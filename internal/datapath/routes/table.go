@@ -21,12 +21,13 @@ type Metrics interface {
 	Forget(host string)
 }
 
-// Table is what the data path routes by: a layout and, on a node, the mirrors
-// that users set up there. Requests read an immutable snapshot; Swap and
+// Table is what the data path routes by: a layout, with its stores in front where they
+// are asked, and, on a node, the mirrors that users set up there. Requests read an immutable snapshot; Swap and
 // SwapUsers replace it. What is known about an upstream (connections, tokens,
 // health) is kept by its ID and survives; of its server also with other credentials.
 type Table struct {
 	metrics  Metrics
+	asking   string // see AskStores
 	snapshot atomic.Pointer[snapshot]
 
 	mu      sync.Mutex // one writer at a time
@@ -93,11 +94,16 @@ func (t *Table) build(l layout.Layout, users []upstream.UserHost) error {
 			next.users[u.Name] = r
 		}
 	}
+	stores, err := used.stores(l.Stores, t.asking)
+	if err != nil {
+		return err
+	}
 	for _, r := range l.Routes {
 		found, err := used.route(r)
 		if err != nil {
 			return fmt.Errorf("route %s: %w", r.Name, err)
 		}
+		found.Targets = slices.Concat(stores, found.Targets)
 		host := strings.ToLower(r.Name.Host)
 		if user, ok := next.users[host]; ok && host != layout.Fixed().Host {
 			found.Targets = slices.Concat(user.Targets, found.Targets)

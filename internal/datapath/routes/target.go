@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -29,6 +30,7 @@ type Target struct {
 	paths    pathMapping
 	lasting  string // its ID but for the credentials
 	place    string
+	ping     func(context.Context) error // of a store, see newStore
 
 	renewed atomic.Pointer[[]*Target] // who is asked now, if it is not this one any more
 }
@@ -69,7 +71,13 @@ func told(t *transport.Transport, u upstream.Upstream, metrics Metrics) *transpo
 func (t *Target) Host() string { return t.upstream.Host }
 
 // OfUser reports whether users set the upstream up, and no layout.
-func (t *Target) OfUser() bool { return t.paths.mirror }
+func (t *Target) OfUser() bool { return t.paths.mirror && !t.IsStore() }
+
+// IsStore reports whether it has no more than the upstreams of the layout do.
+func (t *Target) IsStore() bool { return t.ping != nil }
+
+// Ping is nil for a store that answers, whatever it waits for itself.
+func (t *Target) Ping(ctx context.Context) error { return t.ping(ctx) }
 
 // Place names where the upstream's images are, whoever asks for them: it is the same with
 // other credentials and another CA.
@@ -115,9 +123,9 @@ func (t *Target) Request(req *http.Request, pull oci.Pull, name layout.Name) (ou
 }
 
 // query tells a user's mirror, as containerd does, which registry is meant: one
-// mirror may serve many.
+// mirror may serve many. A store is told in any case.
 func (t *Target) query(pull oci.Pull) string {
-	if !t.paths.mirror || !pull.Namespaced || t.upstream.Host == pull.Host {
+	if !t.paths.mirror || !pull.Namespaced && !t.IsStore() || t.upstream.Host == pull.Host {
 		return pull.Query
 	}
 	return strings.TrimPrefix(pull.Query+"&ns="+url.QueryEscape(pull.Host), "&")

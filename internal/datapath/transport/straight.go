@@ -2,7 +2,6 @@ package transport
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,8 +12,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -29,6 +28,7 @@ type straight struct {
 	*http.Transport
 
 	kept  kept
+	ahead sync.Pool    // of *[readAhead]byte
 	spare atomic.Int32 // connections that are made although their request has another one
 }
 
@@ -131,7 +131,7 @@ func (s *straight) connect(ctx context.Context, to peer) (*wire, error) {
 	if err != nil {
 		return nil, because(ctx, err)
 	}
-	w := &wire{to: to, conn: conn, kept: &s.kept}
+	w := &wire{to: to, conn: conn, of: s}
 	if secured, ok := conn.(*tls.Conn); ok {
 		conn = secured.NetConn()
 	}
@@ -141,7 +141,9 @@ func (s *straight) connect(ctx context.Context, to peer) (*wire, error) {
 		w.conn = below
 	}
 	w.below = below
-	w.limited.R = w.conn
+	if w.limited.R = w.conn; below != w.conn {
+		w.limited.R = records{w.conn, below, &s.ahead}
+	}
 	w.in, w.out = bufio.NewReader(&w.limited), bufio.NewWriter(w.conn)
 	w.interrupt = func() { _ = below.SetDeadline(time.Unix(1, 0)) } // an error means that it is closed
 	return w, nil
@@ -164,7 +166,7 @@ type wire struct {
 	to        peer
 	conn      net.Conn
 	below     *socket
-	kept      *kept
+	of        *straight
 	limited   io.LimitedReader
 	in        *bufio.Reader
 	out       *bufio.Writer
@@ -238,65 +240,6 @@ func (w *wire) close() {
 	_ = w.conn.Close()
 }
 
-// errNothing is for crypto/tls an error after which it can go on.
-var errNothing error = context.DeadlineExceeded
-
-// socket is what a connection stands on. While that waits, nobody waits for its Read, nor for
-// its Write: TLS answers a server by itself, which may take nothing.
-type socket struct {
-	net.Conn
-
-	sys   syscall.RawConn
-	waits atomic.Bool
-}
-
-func newSocket(conn net.Conn) *socket {
-	s := &socket{Conn: conn}
-	if of, ok := conn.(syscall.Conn); ok {
-		s.sys, _ = of.SyscallConn() // it fails with what comes next
-	}
-	return s
-}
-
-func (s *socket) Read(p []byte) (n int, err error) {
-	if !s.waits.Load() {
-		return s.Conn.Read(p)
-	}
-	if s.sys == nil {
-		return 0, errNothing // it is believed
-	}
-	failed := s.sys.Read(func(fd uintptr) bool {
-		n, err = syscall.Read(int(fd), p)
-		return true
-	})
-	switch {
-	case failed != nil:
-		return 0, failed
-	case errors.Is(err, syscall.EAGAIN):
-		return 0, errNothing
-	case err == nil && n == 0:
-		return 0, io.EOF
-	}
-	return max(n, 0), err
-}
-
-func (s *socket) Write(p []byte) (n int, err error) {
-	if !s.waits.Load() {
-		return s.Conn.Write(p)
-	}
-	if s.sys == nil {
-		return 0, errNothing
-	}
-	failed := s.sys.Write(func(fd uintptr) bool {
-		n, err = syscall.Write(int(fd), p)
-		return true
-	})
-	if n = max(n, 0); failed == nil && err == nil && n < len(p) {
-		err = io.ErrShortWrite
-	}
-	return n, cmp.Or(failed, err)
-}
-
 // body is that of an answer. With its end the connection can be used again, unless the
 // reader went before.
 type body struct {
@@ -339,8 +282,8 @@ func (b *body) end(whole bool) {
 		return
 	}
 	w := b.wire
-	if b.stop() && whole && b.keep {
-		w.kept.put(w)
+	if b.stop() && whole && w.below.readNothingAhead(&w.of.ahead) && b.keep {
+		w.of.kept.put(w)
 		return
 	}
 	w.close()

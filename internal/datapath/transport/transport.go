@@ -92,6 +92,16 @@ func ForMirror(m upstream.Mirror) (*Transport, error) {
 	}, nil
 }
 
+// ForStore is ForMirror for a store of the cluster: to what is as near no HTTP proxy is on the way, which
+// may not even reach it.
+func ForStore(m upstream.Mirror) (*Transport, error) {
+	t, err := ForMirror(m)
+	if err == nil {
+		t.base.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil } //nolint:nilnil // how net/http spells none
+	}
+	return t, err
+}
+
 // proxyAnswered names the HTTP proxy where net/http would only say what it answered.
 func proxyAnswered(_ context.Context, via *url.URL, _ *http.Request, resp *http.Response) error {
 	switch {

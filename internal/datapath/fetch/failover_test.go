@@ -1,0 +1,51 @@
+package fetch
+
+import (
+	"testing"
+	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/routes"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
+)
+
+// TestStoresLeaveTime: a store that waits for a slow registry has more than its share, and whatever
+// stores do, the registries behind them have time to answer. Without stores each has its share.
+func TestStoresLeaveTime(t *testing.T) {
+	t.Parallel()
+	table := routes.NewTable(nil)
+	t.Cleanup(table.Close)
+	table.AskStores("node")
+	if err := table.Swap(layout.Layout{
+		Stores: layout.Stores{Endpoints: []string{"10.0.0.1:5001"}},
+		Routes: []layout.Route{{Name: layout.Fixed(), Upstreams: []upstream.Upstream{{Host: "r.example.com", Scheme: upstream.HTTPS}}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := table.Lookup(layout.Fixed().Host, "system/deckhouse/tool")
+	s, u, probed := try{target: r.Targets[0]}, try{target: r.Targets[1]}, try{target: r.Targets[1], probed: true}
+	f := failover{budget: 18 * time.Second, hop: 2 * time.Second}
+	for name, tc := range map[string]struct {
+		left  time.Duration
+		tries []try
+		want  time.Duration
+	}{
+		"one registry":                  {18 * time.Second, []try{u}, 18 * time.Second},
+		"three registries":              {18 * time.Second, []try{u, u, u}, 6 * time.Second},
+		"a probe":                       {18 * time.Second, []try{probed, u}, 18 * time.Second / probeShare},
+		"a last probe":                  {18 * time.Second, []try{probed}, 18 * time.Second},
+		"a store":                       {18 * time.Second, []try{s, u}, 12 * time.Second},
+		"the first of three stores":     {18 * time.Second, []try{s, s, s, u, u}, 12 * time.Second},
+		"the next, after a moment":      {16 * time.Second, []try{s, s, u, u}, 10 * time.Second},
+		"the next, after all that time": {6 * time.Second, []try{s, s, u, u}, 0},
+		"and then the registries":       {6 * time.Second, []try{u, u}, 3 * time.Second},
+		"a store that was not well":     {6 * time.Second, []try{s, s}, 3 * time.Second},
+		"a registry, then dead stores":  {18 * time.Second, []try{u, s, s, s}, 16 * time.Second},
+		"a mirror, stores, a registry":  {18 * time.Second, []try{u, s, s, u}, 8 * time.Second},
+		"a registry, late":              {2 * time.Second, []try{u, s, s}, time.Second},
+	} {
+		if got := f.share(tc.left, tc.tries); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+}
