@@ -26,15 +26,24 @@ type Config struct {
 	// Listen is for clients, with TLS. Health is for /healthz, /readyz and /metrics,
 	// without.
 	Listen, Health string
-	// Drain is how it goes on when told to stop, not ready any more, so that nobody is
-	// sent here, and how long requests under way then have.
+	// Profiles is the address of pprof; "" or "0" means none.
+	Profiles string
+	// Drain is how it goes on as before when told to stop, ready too: kube-proxy sends clients
+	// to a Pod that is ending and ready where there is no other one. Then it is not ready, and
+	// requests under way have a time.
 	Drain inbound.Drain
 	Log   *slog.Logger
 	// Proxy is the data path; log, metrics and what clients are told apart by are set here.
 	Proxy proxy.Config
+	// AskStores is the name under which the stores of a layout are asked first, see
+	// routes.Table; empty: they are not asked.
+	AskStores string
 	// Ready is what has to be there besides what it serves by; nil is nothing. Until then
 	// clients are answered 503 at once.
 	Ready func() error
+	// Around, if set, is asked first: it has others of our kind come to the pulls by the
+	// certificate that they show, and everybody else by their credentials.
+	Around func(pulls, asked http.Handler) http.Handler
 	// Pages are more paths on the port for health, by pattern.
 	Pages map[string]http.Handler
 	// Listening, if set, is called with the addresses listened on: tests listen on port 0.
@@ -49,6 +58,7 @@ type Front struct {
 	Metrics *prometheus.Registry
 
 	cfg             Config
+	connections     *inbound.Metrics
 	table           *routes.Table
 	health          *health
 	clients, probes *inbound.Server
@@ -65,13 +75,18 @@ func New(cfg Config) (*Front, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Metrics = registry
+	f.Metrics, f.connections = registry, connections
 	f.table = routes.NewTable(metrics)
+	f.table.AskStores(cfg.AskStores)
 	f.Loaded = NewLoaded(f.table, cfg.Log)
 	cfg.Proxy.Log, cfg.Proxy.Metrics, cfg.Proxy.DefaultHost, cfg.Proxy.Client = cfg.Log, metrics, layout.Fixed().Host, clientOf
-	path := f.require(inbound.Known(f.Usage.Counted(f.gated(proxy.New(f.table, cfg.Proxy)))))
+	pulls := inbound.Known(f.Usage.Counted(f.gated(proxy.New(f.table, cfg.Proxy))))
+	path := f.require(pulls)
+	if cfg.Around != nil {
+		path = cfg.Around(pulls, path)
+	}
 	f.clients = inbound.New(path, inbound.Config{
-		Name: "pulls", Certificate: f.cert.GetCertificate, Limits: inbound.Pulls(), Metrics: connections, Log: cfg.Log,
+		Name: "pulls", Certificate: f.cert.GetCertificate, Shown: cfg.Around != nil, Limits: inbound.Pulls(), Metrics: connections, Log: cfg.Log,
 	})
 	f.health = &health{ready: f.Ready}
 	f.probes = inbound.New(f.health.handler(registry, cfg.Pages), inbound.Config{
@@ -110,11 +125,20 @@ func (f *Front) Serve(ctx context.Context, source Source, changed func()) error 
 		return nil
 	})
 	group.Go(func() error { proofs.run(ctx); return nil })
+	group.Go(func() error { return inbound.ServeProfiles(ctx, f.cfg.Profiles, f.connections, f.cfg.Log) })
 	group.Go(func() error { lookAtTarget(ctx, f.Loaded, changed); return nil })
 	// Probes go on until the last pull has ended.
 	pulled, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { return f.probes.Serve(pulled, healthAt, inbound.Drain{}) })
-	group.Go(func() error { <-ctx.Done(); f.health.draining.Store(true); return nil })
+	group.Go(func() error { // as before until then: whoever is the only one is still sent clients
+		<-ctx.Done()
+		select {
+		case <-time.After(f.cfg.Drain.Delay):
+		case <-pulled.Done():
+		}
+		f.health.draining.Store(true)
+		return nil
+	})
 	group.Go(func() error {
 		defer stopProbes()
 		return f.clients.Serve(ctx, clientsAt, f.cfg.Drain)

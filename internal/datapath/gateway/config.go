@@ -7,6 +7,7 @@ import (
 	"time"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/datapath/inbound"
 )
 
 // Config is what the process is started with.
@@ -20,10 +21,12 @@ type Config struct {
 	Namespace, Pod string
 	// Secret is the one that is read.
 	Secret string
-	// DrainDelay is how long it goes on as before when told to stop, not ready
-	// any more, so that nobody is sent here; Drain is how long requests in
-	// flight then have.
+	// DrainDelay is how long it goes on as before when told to stop: until nobody is
+	// sent here any more, and, if it was the only one, until its successor serves.
+	// Drain is how long requests in flight then have.
 	DrainDelay, Drain time.Duration
+	// ProfilesAddress is where pprof listens; "0" or "" means nowhere.
+	ProfilesAddress string
 	// Verbose logs every pull, not only those that failed.
 	Verbose bool
 	// ReportEvery is how often the last use is reported, at most.
@@ -43,8 +46,9 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), v1alpha1.Namespace), "namespace of the Secret and of our Pod (default $POD_NAMESPACE)")
 	fs.StringVar(&c.Pod, "pod", os.Getenv("POD_NAME"), "name of our Pod (default $POD_NAME)")
 	fs.StringVar(&c.Secret, "secret", v1alpha1.SecretProxy, "name of the Secret that is read")
-	fs.DurationVar(&c.DrainDelay, "drain-delay", 3*time.Second, "how long to serve on after being told to stop")
+	fs.DurationVar(&c.DrainDelay, "drain-delay", 20*time.Second, "how long to serve on after being told to stop")
 	fs.DurationVar(&c.Drain, "drain", 25*time.Second, "how long requests in flight have after that")
+	fs.StringVar(&c.ProfilesAddress, "pprof-address", "0", inbound.ProfilesFlag)
 	fs.BoolVar(&c.Verbose, "verbose", false, "log every pull, not only those that failed")
 	fs.DurationVar(&c.ReportEvery, "report-every", time.Minute, "how often the last use is reported at most")
 }

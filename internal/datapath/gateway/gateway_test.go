@@ -302,10 +302,10 @@ func TestDrain(t *testing.T) {
 	}()
 	eventually(t, "the pull under way", func() bool { return len(i.registry.Requests()) > 0 })
 	i.stop()
-	eventually(t, "not ready", func() bool { return i.readyz() == http.StatusServiceUnavailable })
-	if code, _ := i.pull(string(good["tls.crt"]), "ro", fronttest.ClientPassword, "/v2/"); code != http.StatusOK {
-		t.Errorf("a request during the delay: %d", code)
+	if code, _ := i.pull(string(good["tls.crt"]), "ro", fronttest.ClientPassword, "/v2/"); code != http.StatusOK || i.readyz() != http.StatusOK {
+		t.Errorf("a request during the delay: %d, ready %d", code, i.readyz())
 	}
+	eventually(t, "not ready", func() bool { return i.readyz() == http.StatusServiceUnavailable })
 	if code := <-done; code != http.StatusOK {
 		t.Errorf("the pull under way: %d", code)
 	}

@@ -25,13 +25,15 @@ import (
 )
 
 // service is the address of a Service: a connection goes to one of those that were ready
-// when somebody last looked, in turn, and stays there. A connection to one that is gone is
-// refused, as by the kernel.
+// when somebody last looked, in turn, and stays there. A Pod that was deleted is ready no more,
+// whatever it says; if there is no other one, those are taken that say so (the condition "serving"
+// of an EndpointSlice, Kubernetes 1.28). A connection to one that is gone is refused, as by the kernel.
 type service struct {
 	address string
 
 	mu    sync.Mutex
 	all   []*instance
+	gone  []*instance // deleted; some still serve
 	ready []string
 	turn  int
 	used  map[string]int
@@ -70,17 +72,39 @@ func newService(t *testing.T, all ...*instance) *service {
 
 func (s *service) look() {
 	s.mu.Lock()
-	all := slices.Clone(s.all)
+	all, gone := slices.Clone(s.all), slices.Clone(s.gone)
 	s.mu.Unlock()
-	var ready []string
+	var ready, serving []string
 	for _, i := range all {
-		if i.readyz() == http.StatusOK {
+		switch deleted := slices.Contains(gone, i); {
+		case i.readyz() != http.StatusOK:
+		case deleted:
+			serving = append(serving, i.clients)
+		default:
 			ready = append(ready, i.clients)
 		}
+	}
+	if len(ready) == 0 {
+		ready = serving
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ready = ready
+}
+
+// remove deletes a Pod.
+func (s *service) remove(i *instance) {
+	s.mu.Lock()
+	s.gone = append(s.gone, i)
+	s.mu.Unlock()
+	i.stop()
+}
+
+// add has one more Pod.
+func (s *service) add(i *instance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, i)
 }
 
 // routed reports whether new connections go to an instance.
@@ -88,6 +112,13 @@ func (s *service) routed(i *instance) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Contains(s.ready, i.clients)
+}
+
+// came is how many connections went to an instance.
+func (s *service) came(i *instance) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used[i.clients]
 }
 
 func (s *service) carry(ctx context.Context, client *net.TCPConn) {
@@ -100,9 +131,11 @@ func (s *service) carry(ctx context.Context, client *net.TCPConn) {
 	}
 	to := s.ready[s.turn%len(s.ready)]
 	s.turn++
+	// Clients are on many nodes: of one address a proxy lets no more than inbound.Pulls in.
+	from := &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(1+s.turn%200))}
 	s.used[to]++
 	s.mu.Unlock()
-	pod, err := new(net.Dialer).DialContext(ctx, "tcp", to)
+	pod, err := (&net.Dialer{LocalAddr: from}).DialContext(ctx, "tcp", to)
 	if err != nil {
 		_ = client.SetLinger(0)
 		return
@@ -180,12 +213,12 @@ func build(t *testing.T) string {
 }
 
 // exec is launch with the program, which is told to stop as the kubelet does.
-func (i *instance) exec(program string) {
+func (i *instance) exec(program string, delay time.Duration) {
 	t := i.t
 	t.Helper()
 	i.clients, i.health = loopback.Address(t), loopback.Address(t)
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, "-kubeconfig", i.kubeconfig, "-listen", i.clients,
-		"-health-listen", i.health, "-namespace", i.namespace, "-pod", i.pod, "-drain-delay", "2s", "-drain", "20s")
+		"-health-listen", i.health, "-namespace", i.namespace, "-pod", i.pod, "-drain-delay", delay.String(), "-drain", "20s")
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -210,10 +243,10 @@ func (i *instance) exec(program string) {
 // while 200 clients pull all the time. They are the real program, and get SIGTERM. No pull
 // fails.
 func TestARollingRestart(t *testing.T) {
-	const clients = 200
+	const clients, rolling = 200, 6 * time.Second
 	program := build(t)
 	a := newInstance(t)
-	a.exec(program)
+	a.exec(program, rolling)
 	good := fronttest.Content(t, 1, a.registry.Upstream("team"))
 	a.put(good)
 	a.registry.PushRandom(t, "team/small", "v1", 2, 40_000)
@@ -221,7 +254,7 @@ func TestARollingRestart(t *testing.T) {
 	another := func() *instance {
 		i := *a
 		i.ended = make(chan error, 1)
-		i.exec(program)
+		i.exec(program, rolling)
 		eventually(t, "ready", func() bool { return i.readyz() == http.StatusOK })
 		return &i
 	}
@@ -252,14 +285,12 @@ func TestARollingRestart(t *testing.T) {
 	}
 	eventually(t, "all pull", func() bool { return pulls.Load() >= clients })
 	served := []*instance{a, b}
-	for n, old := range []*instance{a, b} {
-		old.stop()
+	for _, old := range []*instance{a, b} {
+		s.remove(old)
 		eventually(t, "nobody is sent to the old one", func() bool { return !s.routed(old) })
 		next := another()
 		served = append(served, next)
-		s.mu.Lock()
-		s.all[n] = next
-		s.mu.Unlock()
+		s.add(next)
 		eventually(t, "clients come to the new one", func() bool { return s.routed(next) })
 		if err := <-old.ended; err != nil {
 			t.Errorf("the old one ended with %v", err)
@@ -275,8 +306,47 @@ func TestARollingRestart(t *testing.T) {
 		t.Errorf("%d of %d pulls failed", failed.Load(), pulls.Load())
 	}
 	for n, i := range served {
-		if s.used[i.clients] == 0 {
+		if s.came(i) == 0 {
 			t.Errorf("instance %d: nobody came", n)
 		}
 	}
+}
+
+// TestTheOnlyOneIsReplaced: the node of the only proxy is drained. Its successor needs longer than
+// others need to learn that it ends, and until then it is sent clients.
+func TestTheOnlyOneIsReplaced(t *testing.T) {
+	t.Parallel()
+	const delay, successor = 8 * time.Second, 5 * time.Second
+	program := build(t)
+	a := newInstance(t)
+	a.exec(program, delay)
+	good := fronttest.Content(t, 1, a.registry.Upstream("team"))
+	a.put(good)
+	a.registry.PushRandom(t, "team/small", "v1", 1, 10_000)
+	eventually(t, "ready", func() bool { return a.readyz() == http.StatusOK })
+	s := newService(t, a)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(good["tls.crt"])
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
+	client := puller{&http.Client{Transport: transport}, "https://" + s.address + "/v2/system/deckhouse/small/"}
+	b := *a
+	b.ended = make(chan error, 1)
+	pulls := 0
+	s.remove(a)
+	for began, started := time.Now(), false; !started || s.came(&b) < 5; pulls++ {
+		if !started && time.Since(began) > successor {
+			started = true
+			b.exec(program, delay)
+			s.add(&b)
+		}
+		if err := client.pull(t.Context()); err != nil {
+			t.Fatalf("after %s, and %d pulls: %v", time.Since(began), pulls, err)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	if err := <-a.ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	a.ended <- nil // for the test's end
+	t.Logf("%d pulls, %d of the old one", pulls, s.came(a))
 }

@@ -35,8 +35,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 // run is the wiring: what serves, then who reports on it.
 func run(ctx context.Context, cfg Config, client kubernetes.Interface, log *slog.Logger) error {
 	f, err := front.New(front.Config{
-		Listen: cfg.Listen, Health: cfg.Health, Drain: inbound.Drain{Delay: cfg.DrainDelay, Limit: cfg.Drain},
-		Log: log, Listening: cfg.listening,
+		Listen: cfg.Listen, Health: cfg.Health, Profiles: cfg.ProfilesAddress, Drain: inbound.Drain{Delay: cfg.DrainDelay, Limit: cfg.Drain},
+		Log: log, Listening: cfg.listening, AskStores: cfg.Pod,
 	})
 	if err != nil {
 		return err

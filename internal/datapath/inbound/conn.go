@@ -21,12 +21,18 @@ type conn struct {
 	gate    *gate
 	since   time.Time
 	address netip.Addr
+	secured bool // TLS is over it
 	trusted atomic.Bool
 	counted atomic.Bool
 
 	// Of the gate, with its lock held.
 	inAll, ofAddress *list.Element
 	gone             bool
+
+	spared func() bool // it is not cut any more
+
+	out      sync.Mutex // held by who writes
+	together *[]byte    // what waits for the rest of what belongs together
 
 	mu    sync.Mutex
 	read  time.Time // what the server wants
@@ -37,8 +43,11 @@ type connKey struct{}
 
 // withConn puts the connection of a request into its context.
 func withConn(ctx context.Context, c net.Conn) context.Context {
-	if secured, ok := c.(*tls.Conn); ok {
-		c = secured.NetConn()
+	if over, ok := c.(*tls.Conn); ok {
+		c = over.NetConn()
+		if of, ok := c.(*conn); ok {
+			of.secured = true
+		}
 	}
 	return context.WithValue(ctx, connKey{}, c)
 }
@@ -115,20 +124,38 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write has a limit of its own unless the server has set one: at most one record of
-// TLS is written at once, so that any progress is progress enough.
+// Write keeps what belongs together until all of it is there, see Together.
 func (c *conn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	own := c.write.IsZero()
-	if own {
-		_ = c.Conn.SetWriteDeadline(c.latest(time.Now().Add(c.gate.limits.Unread))) // an error is that of Write too
+	c.out.Lock()
+	defer c.out.Unlock()
+	if c.together != nil {
+		*c.together = append(*c.together, p...)
+		return len(p), nil
 	}
-	c.mu.Unlock()
-	n, err := c.Conn.Write(p)
-	if own && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.late(unread)
+	return c.send(p)
+}
+
+// send has a limit of its own unless the server has set one: for each record of TLS, however
+// many go out at once.
+func (c *conn) send(p []byte) (sent int, err error) {
+	for {
+		c.mu.Lock()
+		own := c.write.IsZero()
+		if own {
+			_ = c.Conn.SetWriteDeadline(c.latest(time.Now().Add(c.gate.limits.Unread))) // an error is that of Write too
+		}
+		c.mu.Unlock()
+		n, err := c.Conn.Write(p[sent:])
+		sent += n
+		late := own && errors.Is(err, os.ErrDeadlineExceeded)
+		if late && n >= record {
+			continue
+		}
+		if late {
+			c.late(unread)
+		}
+		return sent, err
 	}
-	return n, err
 }
 
 // late counts a connection that ends for a limit, once.
@@ -139,6 +166,7 @@ func (c *conn) late(why reason) {
 }
 
 func (c *conn) Close() error {
+	c.spared()
 	c.gate.leave(c)
 	return c.Conn.Close()
 }

@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"container/list"
+	"context"
 	"net"
 	"net/netip"
 	"strconv"
@@ -17,6 +18,7 @@ type gate struct {
 	metrics *Metrics
 	// room gets a token when a connection has gone or become known.
 	room chan struct{}
+	kept sync.Pool // of *[]byte with room, see Together
 
 	mu        sync.Mutex
 	total     int
@@ -38,7 +40,10 @@ func (q *queue) oldest() *conn {
 }
 
 func newGate(name string, limits Limits, metrics *Metrics) *gate {
-	return &gate{name: name, limits: limits, metrics: metrics, room: make(chan struct{}, 1), addresses: map[netip.Addr]*queue{}, clients: map[netip.Addr]int{}}
+	return &gate{
+		name: name, limits: limits, metrics: metrics, room: make(chan struct{}, 1), addresses: map[netip.Addr]*queue{}, clients: map[netip.Addr]int{},
+		kept: sync.Pool{New: func() any { p := make([]byte, 0, room); return &p }},
+	}
 }
 
 // listener lets connections in one by one.
@@ -47,6 +52,7 @@ type listener struct {
 	gate   *gate
 	closed chan struct{}
 	once   sync.Once
+	uncut  context.Context //nolint:containedctx // with its end all connections are closed
 }
 
 // Accept returns the next connection that may come in. While there is no room it
@@ -61,6 +67,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		for {
 			wait, in := l.gate.enter(c)
 			if in {
+				c.spared = context.AfterFunc(l.uncut, func() { _ = raw.Close() })
 				return c, nil
 			}
 			if wait == 0 {

@@ -357,7 +357,7 @@ func TestAWaitingListenerCloses(t *testing.T) {
 	}
 	p := port{t: t, address: on.Addr().String()}
 	queue := taken{on, make(chan struct{}, 2)}
-	l := &listener{Listener: queue, gate: newGate("pulls", Limits{Connections: 1}.withDefaults(), newMetrics()), closed: make(chan struct{})}
+	l := &listener{Listener: queue, gate: newGate("pulls", Limits{Connections: 1}.withDefaults(), newMetrics()), closed: make(chan struct{}), uncut: t.Context()}
 	p.dial()
 	first, err := l.Accept()
 	if err != nil {

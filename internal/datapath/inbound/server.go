@@ -22,7 +22,9 @@ type Config struct {
 	Name string
 	// Certificate is nil for a port without TLS.
 	Certificate GetCertificate
-	Limits      Limits
+	// Shown has clients asked for a certificate, which nothing here looks at.
+	Shown  bool
+	Limits Limits
 	// Metrics may be nil.
 	Metrics *Metrics
 	// Log gets handshakes that others break off, at debug.
@@ -60,6 +62,9 @@ func New(h http.Handler, cfg Config) *Server {
 	}
 	if cfg.Certificate != nil {
 		s.http.TLSConfig = &tls.Config{GetCertificate: cfg.Certificate, MinVersion: tls.VersionTLS12}
+		if cfg.Shown {
+			s.http.TLSConfig.ClientAuth = tls.RequestClientCert
+		}
 	}
 	return s
 }
@@ -120,7 +125,9 @@ type Drain struct {
 // cut when they take too long. An error means that it could not serve; it closes
 // the listener in any case. It is called once.
 func (s *Server) Serve(ctx context.Context, on net.Listener, drain Drain) error {
-	gated := &listener{Listener: on, gate: newGate(s.cfg.Name, s.cfg.Limits, s.cfg.Metrics), closed: make(chan struct{})}
+	uncut, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	gated := &listener{Listener: on, gate: newGate(s.cfg.Name, s.cfg.Limits, s.cfg.Metrics), closed: make(chan struct{}), uncut: uncut}
 	failed := make(chan error, 1)
 	go func() {
 		if s.http.TLSConfig == nil {
@@ -147,6 +154,7 @@ func (s *Server) Serve(ctx context.Context, on net.Listener, drain Drain) error 
 	err := s.http.Shutdown(limited)
 	if err != nil {
 		s.cfg.Log.Warn("requests under way were cut", "listener", s.cfg.Name, "err", err)
+		cut() // net/http closes one after the other, and says goodbye to each
 		err = s.http.Close()
 	}
 	if stopped := <-failed; !errors.Is(stopped, http.ErrServerClosed) {

@@ -179,7 +179,7 @@ func FuzzPart(f *testing.F) {
 		case got.status == http.StatusPartialContent && !part:
 			t.Error("a part, and the whole was asked for")
 		case got.status == http.StatusPartialContent:
-			m := regexp.MustCompile(`^bytes 5-([0-9])/(\d+|\*)$`).FindStringSubmatch(got.header.Get("Content-Range"))
+			m := regexp.MustCompile(`^bytes 0*5-0*([0-9])/(\d+|\*)$`).FindStringSubmatch(got.header.Get("Content-Range"))
 			if m == nil || strconv.Itoa(len(got.body)+4) != m[1] {
 				t.Errorf("%d bytes as %s", len(got.body), got.header.Get("Content-Range"))
 			}
@@ -275,7 +275,7 @@ func TestOnlyTheEndIsTheEnd(t *testing.T) {
 			body = breaks{body}
 		}
 		rec := httptest.NewRecorder()
-		err := relay{pool: &buffers{}}.copy(rec, &http.Response{ContentLength: -1, Body: io.NopCloser(body)})
+		err := relay{pool: &buffers{}}.copy(rec, httptest.NewRequest(http.MethodGet, "/", nil), &http.Response{ContentLength: -1, Body: io.NopCloser(body)})
 		if rec.Body.String() != "01234" || wrapped == (err == nil) {
 			t.Errorf("wrapped %v: %q, %v", wrapped, rec.Body, err)
 		}

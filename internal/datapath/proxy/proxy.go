@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/fetch"
@@ -42,6 +41,14 @@ type Config struct {
 	// Probe is how long an upstream that did not answer in time is asked last.
 	// 0 means fetch.DefaultProbe.
 	Probe time.Duration
+	// Hop is how long a store that is asked first may take to its header. 0 means
+	// fetch.DefaultHop.
+	Hop time.Duration
+	// Silent is how long a store that is alive may be silent in a body. 0 means
+	// fetch.DefaultSilent.
+	Silent time.Duration
+	// Asked has each 404 say which upstreams have it not, see oci.HeaderAsked.
+	Asked bool
 	// Cache puts what it knows in front of the upstreams; nil means nothing.
 	Cache func(upstreams http.RoundTripper) http.RoundTripper
 }
@@ -65,12 +72,12 @@ func New(table *routes.Table, cfg Config) http.Handler {
 	cfg = cfg.withDefaults()
 	pool := &buffers{}
 	upstreams := fetch.New(fetch.Config{
-		Budget: cfg.Budget, Stall: cfg.Stall, Probe: cfg.Probe, Metrics: cfg.Metrics, Buffers: pool,
+		Budget: cfg.Budget, Stall: cfg.Stall, Probe: cfg.Probe, Hop: cfg.Hop, Silent: cfg.Silent, Metrics: cfg.Metrics, Buffers: pool,
 	})
 	if cfg.Cache != nil {
 		upstreams = cfg.Cache(upstreams)
 	}
-	relayed := relay{pool: pool, upstreams: upstreams}
+	relayed := relay{pool: pool, upstreams: upstreams, asked: cfg.Asked}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v2/{$}", pong) // about us; must not depend on any upstream
 	mux.Handle("GET /v2/", routed(table, cfg.DefaultHost, newTurns(cfg).queued(relayed)))
@@ -127,15 +134,3 @@ func notAllowed(w http.ResponseWriter, r *http.Request) {
 func notFound(w http.ResponseWriter, r *http.Request) {
 	oci.WriteError(w, r, http.StatusNotFound, oci.CodeUnsupported, "only /v2/ is served here")
 }
-
-// buffers are reused between copies of bodies. 32 KiB: TLS gives 16 at a time.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() []byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
-		return *p
-	}
-	return make([]byte, 32<<10)
-}
-
-func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
