@@ -111,7 +111,7 @@ func TestWhatIsMissingIsSaidAtOnce(t *testing.T) {
 	}
 	s := p.status()
 	want := regauth.Fingerprint(p.content[v1alpha1.KeyProxyUsers], p.content["tls.crt"])
-	if !s.Ready || s.Problem != "" || s.Identity != want || len(s.Version) != 64 || s.Proven != 1 || s.LayoutSchema != 2 {
+	if !s.Ready || s.Problem != "" || s.Identity != want || len(s.Version) != 64 || s.Proven != 1 || s.LayoutSchema != 2 || s.ConfigVersion != "v1" {
 		t.Errorf("with all: %+v", s)
 	}
 }
@@ -265,29 +265,5 @@ func TestDrain(t *testing.T) {
 		return r.Digest == layer.digest && r.Status != http.StatusUnauthorized
 	}); n != 1 {
 		t.Errorf("the layer was asked for %d times: not by the store", n)
-	}
-}
-
-func TestPins(t *testing.T) {
-	t.Parallel()
-	p := start(t, nil)
-	image := p.push("v1", 1, 10_000)
-	if err := p.client(1).pull(t.Context(), tool, "v1"); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		text       string
-		pins, here int
-		problem    string
-	}{
-		{image.digest + "\nsha256:" + strings.Repeat("0", 64) + "\n", 2, 1, ""},
-		{"../../etc/passwd\n", 2, 1, "entry 1 is no digest"}, // the last good ones stay
-		{image.digest + "\n", 1, 1, ""},
-	} {
-		fronttest.WriteFiles(t, p.cfg.ConfigDir, map[string][]byte{keyPins: []byte(c.text)})
-		eventually(t, c.text, func() bool {
-			s := p.status()
-			return s.Stored.Pins == c.pins && s.Stored.PinsHere == c.here && strings.Contains(s.Problem, c.problem) && (s.Problem == "") == (c.problem == "")
-		})
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/store/cache"
 	"github.com/d8-registry/registry/internal/datapath/store/disk"
+	"github.com/d8-registry/registry/internal/datapath/store/images"
+	"github.com/d8-registry/registry/internal/datapath/store/peer"
 	"github.com/d8-registry/registry/internal/datapath/store/space"
 )
 
@@ -24,19 +26,20 @@ type volume struct {
 	cfg       Config
 	log       *slog.Logger
 	metrics   *cache.Metrics
+	others    *peer.Peers
+	images    *images.Images
 	upstreams http.RoundTripper
 	transport atomic.Pointer[http.RoundTripper] // nil until it is open
 
 	mu      sync.Mutex
 	folder  *disk.Folder
 	cache   *cache.Cache // nil until it is open
-	pinned  []string
-	problem error // why it is not
+	problem error        // why it is not
 }
 
 // around is for proxy.Config.Cache.
 func (v *volume) around(upstreams http.RoundTripper) http.RoundTripper {
-	v.upstreams = upstreams
+	v.upstreams = v.others.Transport(upstreams)
 	return v
 }
 
@@ -108,7 +111,6 @@ func (v *volume) open(ctx context.Context) (*cache.Cache, *space.Guard, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.folder, v.cache, v.problem = folder, c, nil
-	c.Pin(v.pinned)
 	transport := c.Transport(v.upstreams)
 	v.transport.Store(&transport)
 	return c, guard, nil
@@ -137,7 +139,7 @@ func (v *volume) openIn(ctx context.Context, folder *disk.Folder) (*cache.Cache,
 	}
 	c, err := cache.Open(ctx, cache.Config{
 		FS: folder, Boot: boot, Quota: quota, Floor: floor, Idle: int64(v.cfg.TTL / cache.Minute),
-		Guard: guard, Fresh: v.cfg.TagFresh, Log: v.log, Metrics: v.metrics,
+		Second: v.others.Second, Stored: v.stored, Guard: guard, Fresh: v.cfg.TagFresh, Log: v.log, Metrics: v.metrics,
 	})
 	if err == nil {
 		v.log.Info("the disk is open", "data", v.cfg.Data, "quota", quota, "floor", floor, "besideEtcd", beside, "blobs", c.Usage().Blobs)
@@ -145,14 +147,27 @@ func (v *volume) openIn(ctx context.Context, folder *disk.Folder) (*cache.Cache,
 	return c, guard, err
 }
 
-// pin replaces what is never evicted.
-func (v *volume) pin(digests []string) {
+// stored is told of all that came.
+func (v *volume) stored(digest string) {
+	v.others.Stored(digest)
+	v.images.Stored()
+}
+
+// disk is nil before it is open.
+func (v *volume) disk() images.Disk {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.pinned = digests
-	if v.cache != nil {
-		v.cache.Pin(digests)
+	if v.cache == nil {
+		return nil
 	}
+	return v.cache
+}
+
+// has reports whether a blob is on the disk.
+func (v *volume) has(digest string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.cache != nil && v.cache.Has(digest)
 }
 
 // usage is false before the disk is open.

@@ -75,16 +75,16 @@ func partialName(digest string) string {
 
 func metaName(digest string) string { return partialName(digest) + metaSuffix }
 
-// newHash is for a digest that was checked.
-func newHash(digest string) hash.Hash {
+// NewHash is for a digest that was checked.
+func NewHash(digest string) hash.Hash {
 	if strings.HasPrefix(digest, "sha512:") {
 		return sha512.New()
 	}
 	return sha256.New()
 }
 
-// hasDigest reports whether a hash is that of a digest.
-func hasDigest(sum hash.Hash, digest string) bool {
+// HasDigest reports whether a hash is that of a digest.
+func HasDigest(sum hash.Hash, digest string) bool {
 	_, want, _ := strings.Cut(digest, ":")
 	return fmt.Sprintf("%x", sum.Sum(nil)) == want
 }

@@ -61,7 +61,7 @@ func (p *Partial) Verify() error {
 	if err := p.hashOn(p.info.Size); err != nil {
 		return fmt.Errorf("verifying %s: %w", p.info.Digest, err)
 	}
-	if h.done = hasDigest(h.sum, p.info.Digest); !h.done {
+	if h.done = HasDigest(h.sum, p.info.Digest); !h.done {
 		return fmt.Errorf("verifying %s: %w", p.info.Digest, ErrDigest)
 	}
 	return nil
@@ -118,7 +118,10 @@ func (p *Partial) Commit() error {
 	if err := s.fsys.Remove(metaName(p.info.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("a note on a blob that is whole stays until the next start", "digest", p.info.Digest, "error", err)
 	}
-	s.index(p.info)
+	turn := s.index(p.info.Digest, p.info.Size)
+	p.mu.Lock()
+	p.turn = turn
+	p.mu.Unlock()
 	s.release(p.info.Digest)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,10 +18,10 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/store/disk/disktest"
 )
 
-// TestFailures: one operation of the disk fails, whichever: the same process gets to the end
-// when it is asked again, and what it promised is there after a kill and a power cut. A Sync
+// TestFailingOperations: one operation of the disk fails, whichever: the same process gets to
+// the end when it is asked again, and what it promised is there after a kill and a power cut. A Sync
 // that failed has lost bytes, of which the next one knows nothing.
-func TestFailures(t *testing.T) {
+func TestFailingOperations(t *testing.T) {
 	t.Parallel()
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
@@ -131,7 +132,7 @@ func TestDamaged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.ReadAt(make([]byte, len(data)), 0); !errors.Is(err, row.read) {
+		if _, err := b.ReadAt(make([]byte, len(data)), 0); !errors.Is(err, row.read) || row.read != nil && errors.Is(err, io.EOF) {
 			t.Errorf("%s: read: %v", what, err)
 		}
 		if _, ok := s.Stat(digest); !ok {
@@ -157,6 +158,53 @@ func TestDamaged(t *testing.T) {
 		}
 		if err := b.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestSeveralMeetTheDamage: whoever meets it first has the blob taken out, also who reads on from
+// what it came by; the others leave what came in its place.
+func TestSeveralMeetTheDamage(t *testing.T) {
+	t.Parallel()
+	for first := range 3 {
+		d := disktest.New()
+		s := onDisk(t, d, nil)
+		data := content(1000)
+		digest := digestOf(data)
+		p := begin(t, s, digest, len(data))
+		if _, err := p.WriteAt(data, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(p.Verify(), p.Commit()); err != nil {
+			t.Fatal(err)
+		}
+		one, err := s.Open(digest)
+		another, err2 := s.Open(digest)
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		d.Damage("blobs/" + strings.Replace(digest, ":", "/", 1))
+		readers := []io.ReaderAt{p, one, another}
+		for i := range readers {
+			_, err := readers[(first+i)%len(readers)].ReadAt(make([]byte, 10), 0)
+			if !errors.Is(err, blob.ErrDamaged) || errors.Is(err, io.EOF) {
+				t.Errorf("%d, %d: %v", first, i, err)
+			}
+			if err := s.RemoveDamaged(err); err != nil {
+				t.Error(err)
+			}
+			if _, there := s.Stat(digest); there == (i == 0) {
+				t.Errorf("%d, after %d: it is there: %t", first, i, there)
+			}
+			if i == 0 {
+				put(t, s, digest, data)
+			}
+		}
+		if err := errors.Join(one.Close(), another.Close(), p.Close()); err != nil {
+			t.Error(err)
+		}
+		if got := get(t, s, digest); string(got) != string(data) {
+			t.Error("other bytes")
 		}
 	}
 }

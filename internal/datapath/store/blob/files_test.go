@@ -17,11 +17,14 @@ type fewFiles struct {
 	err atomic.Pointer[error]
 }
 
-func (d *fewFiles) Open(name string) (disk.File, error) {
+func (d *fewFiles) Open(name string) (disk.File, error) { return d.open(name, d.FS.Open) }
+func (d *fewFiles) Edit(name string) (disk.File, error) { return d.open(name, d.FS.Edit) }
+
+func (d *fewFiles) open(name string, open func(string) (disk.File, error)) (disk.File, error) {
 	if err := d.err.Load(); err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: *err}
 	}
-	return d.FS.Open(name)
+	return open(name)
 }
 
 // TestTooManyFiles: that no more files can be opened is nobody's damage, and loses nothing.
@@ -45,7 +48,17 @@ func TestTooManyFiles(t *testing.T) {
 		if err := errors.Join(p.Verify(), p.Commit(), p.Close()); err != nil {
 			t.Fatal(err)
 		}
+		part := begin(t, s, digestOf(nil), 1000)
+		if _, err := part.WriteAt(data[:300], 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := part.Close(); err != nil {
+			t.Fatal(err)
+		}
 		d.err.Store(&why)
+		if _, err := s.Begin(digestOf(nil), 1000); !errors.Is(err, why) {
+			t.Errorf("%v", err)
+		}
 		if _, err := s.Open(digestOf(data)); err == nil || errors.Is(err, blob.ErrDamaged) {
 			t.Errorf("%v", err)
 		}
@@ -55,6 +68,9 @@ func TestTooManyFiles(t *testing.T) {
 		d.err.Store(nil)
 		if _, err := s.Open(digestOf(data)); err != nil {
 			t.Errorf("it is lost: %v", err)
+		}
+		if part := begin(t, s, digestOf(nil), 1000); part.Covered(0) != 300 {
+			t.Errorf("of what was kept there is left %d", part.Covered(0))
 		}
 	}
 }

@@ -33,7 +33,8 @@ type Partial struct {
 	writing []Span // claimed: nobody else writes there
 	fresh   int64  // bytes since the disk was told
 	end     end
-	err     error // a Sync failed: nobody knows what is on disk
+	err     error  // a Sync failed: nobody knows what is on disk
+	turn    uint64 // of what it was made; 0 before
 }
 
 // end is what became of a partial.
@@ -66,10 +67,15 @@ func (s *Store) Begin(digest string, size int64) (*Partial, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Partial{store: s, info: Info{digest, size}, have: have, hashing: hashing{sum: newHash(digest)}}
+	p := &Partial{store: s, info: Info{digest, size}, have: have, hashing: hashing{sum: NewHash(digest)}}
 	p.settled.L = &p.mu
 	if have != nil {
-		if p.file, err = s.fsys.Edit(partialName(digest)); err != nil { // killed in Commit: it is sealed
+		p.file, err = s.fsys.Edit(partialName(digest))
+		switch {
+		case ofTheProcess(err):
+			s.leave(digest, have)
+			return nil, fmt.Errorf("beginning %s: %w", digest, err)
+		case err != nil: // killed in Commit: it is sealed
 			p.have = nil
 		}
 	}
@@ -155,7 +161,9 @@ func (p *Partial) ReadAt(b []byte, at int64) (int, error) {
 	case errors.Is(err, fs.ErrClosed):
 		return n, err
 	case int64(n) < min(int64(len(b)), there):
-		return n, fmt.Errorf("reading %s at %d: %w: %w", p.info.Digest, at+int64(n), ErrDamaged, err)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return n, damaged(p.info.Digest, p.turn, fmt.Errorf("reading it at %d: %w", at+int64(n), err))
 	case n == len(b):
 		return n, nil
 	case at+int64(n) >= p.info.Size:

@@ -330,3 +330,23 @@ func TestReadersDoNotWait(t *testing.T) {
 		}
 	}
 }
+
+// TestSpace: a partial takes what is there of it, whatever its size is to be.
+func TestSpace(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	s := open(t, path, "a")
+	data := content(1000)
+	p := begin(t, s, digestOf(data), 1<<30)
+	_, err := p.WriteAt(data[:300], 500)
+	_, more := p.WriteAt(data[:20], 1<<29)
+	if err := errors.Join(err, more, p.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, "a")
+	put(t, s, digestOf(nil), nil)
+	all := s.Space()
+	if len(all) != 2 || all[0].Size+all[1].Size != 320 {
+		t.Errorf("%v", all)
+	}
+}

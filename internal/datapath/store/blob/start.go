@@ -143,7 +143,7 @@ func (s *Store) findBlobs(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("reading the size of %s: %w", digest, err)
 			}
-			s.blobs[digest] = info.Size()
+			s.index(digest, info.Size())
 		}
 	}
 	return nil

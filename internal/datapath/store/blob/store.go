@@ -38,8 +38,15 @@ type Store struct {
 	moving  sync.Mutex // held while names under blobs/ change
 
 	mu       sync.RWMutex
-	blobs    map[string]int64 // sizes
+	blobs    map[string]whole
+	turns    uint64 // how many became whole
 	partials map[string]*left
+}
+
+// whole is a blob on disk. The turn tells it from one that was there before it.
+type whole struct {
+	size int64
+	turn uint64
 }
 
 // left is a partial on disk. While somebody has it, what is there of it is in the Partial.
@@ -60,7 +67,7 @@ func Open(ctx context.Context, fsys disk.FS, o Options) (*Store, error) {
 		fsys: fsys, lock: lock, boot: o.Boot, log: o.Log,
 		chunks:  sync.Pool{New: func() any { return new(make([]byte, chunk)) }},
 		commits: make(chan struct{}, together),
-		blobs:   map[string]int64{}, partials: map[string]*left{},
+		blobs:   map[string]whole{}, partials: map[string]*left{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -85,13 +92,29 @@ func (s *Store) Blobs() []Info {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	all := make([]Info, 0, len(s.blobs))
-	for digest, size := range s.blobs {
-		all = append(all, Info{digest, size})
+	for digest, w := range s.blobs {
+		all = append(all, Info{digest, w.size})
 	}
 	return all
 }
 
-// Partials are the ones that are on disk, in no order, for what counts the space.
+// Space is what each whole blob takes on disk, and what is left of each partial, before anything
+// more comes.
+func (s *Store) Space() []Info {
+	all := s.Blobs()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for digest, p := range s.partials {
+		there := int64(0)
+		for _, span := range p.have {
+			there += span.To - span.From
+		}
+		all = append(all, Info{digest, there})
+	}
+	return all
+}
+
+// Partials are the ones that are on disk, in no order.
 func (s *Store) Partials() []Info {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -106,8 +129,8 @@ func (s *Store) Partials() []Info {
 func (s *Store) Stat(digest string) (Info, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	size, ok := s.blobs[digest]
-	return Info{digest, size}, ok
+	w, ok := s.blobs[digest]
+	return Info{digest, w.size}, ok
 }
 
 // Kept is the size of the partial that an earlier one left, from memory: Begin with that
@@ -135,7 +158,22 @@ func (s *Store) Remove(digest string) error {
 		}
 		return errors.Join(p.Discard(), p.Close())
 	}
-	trash, err := s.take(digest)
+	return s.remove(digest, 0)
+}
+
+// RemoveDamaged takes out the whole blob that an error with ErrDamaged is of, but no other one
+// that has come in its place since.
+func (s *Store) RemoveDamaged(why error) error {
+	var of *damagedError
+	if !errors.As(why, &of) || of.turn == 0 {
+		return nil
+	}
+	return s.remove(of.digest, of.turn)
+}
+
+// remove takes out a whole blob, of that turn if it is not 0.
+func (s *Store) remove(digest string, turn uint64) error {
+	trash, err := s.take(digest, turn)
 	if err != nil {
 		return fmt.Errorf("taking %s out of the store: %w", digest, err)
 	}
@@ -149,11 +187,11 @@ func (s *Store) Remove(digest string) error {
 }
 
 // take moves a whole blob to the trash, if there is one. One that comes meanwhile is named after it.
-func (s *Store) take(digest string) (trash string, err error) {
+func (s *Store) take(digest string, turn uint64) (trash string, err error) {
 	s.moving.Lock()
 	defer s.moving.Unlock()
-	info, ok := s.Stat(digest)
-	if !ok {
+	w, ok := s.look(digest)
+	if !ok || turn != 0 && turn != w.turn {
 		return "", nil
 	}
 	s.forget(digest)
@@ -162,16 +200,26 @@ func (s *Store) take(digest string) (trash string, err error) {
 		if errors.Is(err, fs.ErrNotExist) { // somebody removed the file by hand
 			return "", nil
 		}
-		s.index(info)
+		s.index(digest, w.size)
 		return "", err
 	}
 	return trash, nil
 }
 
-func (s *Store) index(i Info) {
+func (s *Store) look(digest string) (whole, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	w, ok := s.blobs[digest]
+	return w, ok
+}
+
+// index has a blob found from now on, and is its turn.
+func (s *Store) index(digest string, size int64) (turn uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.blobs[i.Digest] = i.Size
+	s.turns++
+	s.blobs[digest] = whole{size, s.turns}
+	return s.turns
 }
 
 func (s *Store) forget(digest string) {

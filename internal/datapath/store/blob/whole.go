@@ -6,21 +6,36 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 	"syscall"
 
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/store/disk"
 )
 
 // Blob is a whole one that is read. It can be removed meanwhile.
 type Blob struct {
 	info Info
+	turn uint64
 	file disk.File
 }
 
+// damagedError is ErrDamaged, with which of the blobs of a digest that came one after the other it is.
+type damagedError struct {
+	digest string
+	turn   uint64 // 0 where it was not whole
+	why    error
+}
+
+func damaged(digest string, turn uint64, why error) error {
+	return &damagedError{digest, turn, fmt.Errorf("%s: %w: %w", digest, ErrDamaged, oci.NotTheEnd(why))} // of a file that is too short
+}
+
+func (e *damagedError) Error() string { return e.why.Error() }
+func (e *damagedError) Unwrap() error { return e.why }
+
 // Open opens a whole blob. fs.ErrNotExist: there is none.
 func (s *Store) Open(digest string) (*Blob, error) {
-	info, ok := s.Stat(digest)
+	w, ok := s.look(digest)
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
@@ -29,16 +44,18 @@ func (s *Store) Open(digest string) (*Blob, error) {
 	case errors.Is(err, fs.ErrNotExist): // removed meanwhile, or by hand
 		s.missed(digest)
 		return nil, err
-	case slices.ContainsFunc(ofTheProcess(), func(why error) bool { return errors.Is(err, why) }):
+	case ofTheProcess(err):
 		return nil, fmt.Errorf("opening %s: %w", digest, err)
 	case err != nil:
-		return nil, fmt.Errorf("opening %s: %w: %w", digest, ErrDamaged, err)
+		return nil, damaged(digest, w.turn, fmt.Errorf("opening it: %w", err))
 	}
-	return &Blob{info, f}, nil
+	return &Blob{Info{digest, w.size}, w.turn, f}, nil
 }
 
-// ofTheProcess are failures to open a file that say nothing about it.
-func ofTheProcess() []error { return []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} }
+// ofTheProcess reports whether a failure to open a file says nothing about it.
+func ofTheProcess(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
 
 // missed forgets a blob whose file is gone, so that it can come again.
 func (s *Store) missed(digest string) {
@@ -64,7 +81,7 @@ func (b *Blob) ReadAt(p []byte, at int64) (int, error) {
 	if err == nil || errors.Is(err, fs.ErrClosed) || errors.Is(err, io.EOF) && at+int64(n) >= b.info.Size {
 		return n, err
 	}
-	return n, fmt.Errorf("reading %s at %d: %w: %w", b.info.Digest, at+int64(n), ErrDamaged, err)
+	return n, damaged(b.info.Digest, b.turn, fmt.Errorf("reading it at %d: %w", at+int64(n), err))
 }
 
 // Scrub reads a whole blob again. If it has another digest, or cannot be read, it is taken
@@ -76,17 +93,22 @@ func (s *Store) Scrub(ctx context.Context, digest string, pace func(ctx context.
 		err = s.scrub(ctx, b, pace)
 		_ = b.Close() // it was only read
 	}
-	if errors.Is(err, ErrDigest) || errors.Is(err, ErrDamaged) {
-		s.log.Error("a blob is damaged and is taken out", "digest", digest, "error", err)
-		err = errors.Join(err, s.Remove(digest))
+	switch {
+	case errors.Is(err, ErrDigest):
+		err = errors.Join(err, s.remove(digest, b.turn))
+	case errors.Is(err, ErrDamaged):
+		err = errors.Join(err, s.RemoveDamaged(err))
+	default:
+		return err
 	}
+	s.log.Error("a blob is damaged and is taken out", "digest", digest, "error", err)
 	return err
 }
 
 func (s *Store) scrub(ctx context.Context, b *Blob, pace func(ctx context.Context, n int) error) error {
 	buffer := s.chunks.Get().(*[]byte)
 	defer s.chunks.Put(buffer)
-	sum := newHash(b.info.Digest)
+	sum := NewHash(b.info.Digest)
 	for at := int64(0); at < b.info.Size; {
 		part := (*buffer)[:min(int64(len(*buffer)), b.info.Size-at)]
 		if err := errors.Join(ctx.Err(), pace(ctx, len(part))); err != nil {
@@ -99,7 +121,7 @@ func (s *Store) scrub(ctx context.Context, b *Blob, pace func(ctx context.Contex
 		_, _ = sum.Write(part) // a hash never fails
 		at += int64(n)
 	}
-	if !hasDigest(sum, b.info.Digest) {
+	if !HasDigest(sum, b.info.Digest) {
 		return fmt.Errorf("scrubbing %s: %w", b.info.Digest, ErrDigest)
 	}
 	return nil

@@ -3,9 +3,11 @@ package cache
 import (
 	"context"
 	"errors"
+	"hash"
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/store/blob"
@@ -32,15 +34,17 @@ func (f *front) blobHead(req *http.Request, x *fetch.Exchange) (*http.Response, 
 // blob answers from the store, and has it filled.
 func (f *front) blob(req *http.Request, x *fetch.Exchange) (*http.Response, error) {
 	digest, span := x.Pull.Reference, spanOf(req.Header.Get("Range"))
-	if _, whole := f.blobs.Stat(digest); !whole && (f.isFull() || f.unfit.has(digest)) {
+	if _, whole := f.blobs.Stat(digest); !whole && (f.isFull() || f.unfit.Has(time.Now(), digest)) {
 		return f.past(req, "full")
-	} else if !whole && f.mixed.has(digest) {
+	} else if !whole && f.mixed.Has(time.Now(), digest) {
 		return f.past(req, "digest")
+	} else if !whole && f.unsized.Has(time.Now(), digest) {
+		return f.past(req, "size")
 	}
 	src := &source{front: f, inquiry: inquiryOf(req, x)}
 	r, err := f.open(req.Context(), digest, span, src)
 	if err != nil {
-		return f.unopened(req, x, err)
+		return f.unopened(req, x, src, err)
 	}
 	src.tell(x, r.How())
 	f.room.Used(digest)
@@ -58,7 +62,11 @@ func (f *front) blob(req *http.Request, x *fetch.Exchange) (*http.Response, erro
 		resp.StatusCode, resp.Status = http.StatusPartialContent, "206 Partial Content"
 		resp.Header.Set("Content-Range", "bytes "+strconv.FormatInt(from, 10)+"-"+strconv.FormatInt(to-1, 10)+"/"+strconv.FormatInt(r.Size(), 10))
 	}
-	resp.Body = &body{front: f, req: req, x: x, r: r, to: to}
+	b := &body{front: f, req: req, x: x, r: r, to: to}
+	if from == 0 && to == r.Size() && f.mayMix(x, r) {
+		b.sum = blob.NewHash(digest)
+	}
+	resp.Body = b
 	return withLength(resp, to-from), nil
 }
 
@@ -74,7 +82,7 @@ func (f *front) open(ctx context.Context, digest string, s span, src fill.Source
 
 // unopened is for a blob that the store does not give: what an upstream said is said to
 // everybody who waited for it, and all else goes past the store.
-func (f *front) unopened(req *http.Request, x *fetch.Exchange, err error) (*http.Response, error) {
+func (f *front) unopened(req *http.Request, x *fetch.Exchange, src fill.Source, err error) (*http.Response, error) {
 	var said *answer
 	var unserved *fetch.UnservedError
 	var whose *refusal
@@ -93,30 +101,30 @@ func (f *front) unopened(req *http.Request, x *fetch.Exchange, err error) (*http
 		f.cfg.Metrics.answered(x.Pull.Kind, "refused")
 		return nil, unserved
 	}
-	return f.past(req, f.broke(x.Pull.Reference, err))
+	return f.past(req, f.broke(src, x.Pull.Reference, err))
 }
 
 // broke notes why the store does not give a blob, and says it in a word.
-func (f *front) broke(digest string, err error) (reason string) {
+func (f *front) broke(src fill.Source, digest string, err error) (reason string) {
 	switch {
-	case errors.Is(err, blob.ErrDigest):
-		f.blame(digest)
-		return "digest"
 	case errors.Is(err, blob.ErrDamaged):
 		f.cfg.Metrics.corrupt.Inc()
-		f.cfg.Log.Error("a blob cannot be read from the disk, and is taken out", "digest", digest, "err", errors.Join(err, f.blobs.Remove(digest)))
-		f.room.Gone(digest)
+		f.cfg.Log.Error("a blob cannot be read from the disk, and is taken out", "digest", digest, "err", errors.Join(err, f.blobs.RemoveDamaged(err)))
+		f.gone(digest)
 		return "damaged"
 	case errors.Is(err, fill.ErrNoStore):
 		if errors.Is(err, space.ErrFull) {
-			f.unfit.note(digest, unfitFor)
+			f.unfit.Note(time.Now(), digest, unfitFor, mostRecent)
 		} else {
 			f.noteFull()
 		}
 		f.cfg.Log.Warn("a blob is not stored", "digest", digest, "err", err)
 		return "full"
-	case errors.Is(err, fill.ErrNoSize):
+	case errors.Is(err, fill.ErrNoSize): // else it would be asked for twice at each pull
+		f.unsized.Note(time.Now(), digest, unfitFor, mostRecent)
 		return "size"
+	case fill.Contradicts(err):
+		f.blame(src, digest, err)
 	}
 	return "fill"
 }
@@ -176,6 +184,7 @@ type body struct {
 	r      *fill.Reader
 	to     int64
 	rest   io.ReadCloser // what comes past the store
+	sum    hash.Hash     // of a whole one that several upstreams may give; else nil
 	failed error
 }
 
@@ -188,6 +197,9 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		n, err := b.r.Read(p)
 		b.cfg.Metrics.served(string(b.r.How()), n)
+		if b.sum != nil {
+			_, _ = b.sum.Write(p[:n]) // a hash never fails
+		}
 		if err == nil || errors.Is(err, io.EOF) {
 			return n, err
 		}

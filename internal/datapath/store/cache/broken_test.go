@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/store/disk"
 	"github.com/d8-registry/registry/test/harness/testregistry"
@@ -17,6 +18,17 @@ import (
 type smallDisk struct {
 	disk.FS
 	left atomic.Int64
+}
+
+func newSmallDisk(t *testing.T, left int64) *smallDisk {
+	t.Helper()
+	folder, err := disk.OpenFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &smallDisk{FS: folder}
+	d.left.Store(left)
+	return d
 }
 
 func (d *smallDisk) Create(name string) (disk.File, error) {
@@ -40,12 +52,7 @@ func (f smallFile) WriteAt(p []byte, at int64) (int, error) {
 func TestTheDiskIsFull(t *testing.T) {
 	t.Parallel()
 	r, img := one(t, 4<<20)
-	folder, err := disk.OpenFolder(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &smallDisk{FS: folder}
-	d.left.Store(1 << 20)
+	d := newSmallDisk(t, 1<<20)
 	s := start(t, Config{FS: d}, r.Upstream("team"))
 	digest, data := content(t, img, 0)
 	together(8, func(i int) {
@@ -72,6 +79,48 @@ func TestTheDiskIsFull(t *testing.T) {
 	if r.Bytes(digest) != before {
 		t.Error("it is not stored, and there is room again")
 	}
+}
+
+// Where several may give of a blob, also its rest past the store is no whole one of wrong bytes.
+// The next pulls have it from one of them.
+func TestTheDiskIsFullOfWrongBytes(t *testing.T) {
+	t.Parallel()
+	a, b := testregistry.New(t, testregistry.Options{}), testregistry.New(t, testregistry.Options{})
+	img := image(t, 1, 4<<20)
+	a.Push(t, "team/tool", "v1", img)
+	b.Push(t, "team/tool", "v1", img)
+	a.SetFaults(testregistry.Faults{Match: blobs, WrongBytes: true})
+	digest, data := content(t, img, 0)
+	another := start(t, Config{FS: newSmallDisk(t, 1<<20), Second: func(string) bool { return true }}, a.Upstream("team"))
+	d := newSmallDisk(t, 1<<20)
+	s := start(t, Config{FS: d}, a.Upstream("team"), b.Upstream("team"))
+	for name, s := range map[string]*system{"registry": s, "store": another} {
+		if got := s.get(blobPath(digest)); got.err == nil {
+			t.Errorf("another %s: wrong bytes as a whole blob", name)
+		}
+		if s.metric("registry_store_bypass_total", "full") == 0 {
+			t.Errorf("another %s: nobody went on past the store", name)
+		}
+		s.cfg.FS.(*smallDisk).left.Store(1 << 30)
+	}
+	for got := s.get(blobPath(digest)); got.err != nil; got = s.get(blobPath(digest)) {
+		if t.Context().Err() != nil || a.Bytes(digest) > 100<<20 {
+			t.Fatal("the one with the right bytes is never asked")
+		}
+	}
+	s.wantBlob(s.get(blobPath(digest)), data)
+
+	s.cache.full.Store(nil) // as after ten seconds
+	d.left.Store(1 << 20)
+	img = image(t, 1, 4<<20)
+	b.Push(t, "team/tool", "v2", img)
+	digest, data = content(t, img, 0)
+	before := s.metric("registry_store_bypass_total", "full")
+	s.wantBlob(s.get(blobPath(digest)), data)
+	if s.metric("registry_store_bypass_total", "full") == before {
+		t.Error("right bytes did not go on past the store")
+	}
+	d.left.Store(1 << 30)
 }
 
 // A store that was full when the pull began is not in the way.
@@ -203,4 +252,53 @@ func TestWhatIsNoBlob(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhatIsFoundOnTheWayIsTheEnd: where the data path finds that the bytes of one registry are wrong, nothing
+// of another one is put behind them, and it is known who is to blame.
+func TestWhatIsFoundOnTheWayIsTheEnd(t *testing.T) {
+	t.Parallel()
+	a, img := one(t, 1<<20)
+	b := testregistry.New(t, testregistry.Options{})
+	b.Push(t, "team/tool", "v1", img)
+	digest, data := content(t, img, 0)
+	a.SetFaults(testregistry.Faults{Match: blobs, WrongBytes: true})
+	s := start(t, Config{}, a.Upstream("team"), b.Upstream("team"))
+	if got := s.get(blobPath(digest)); got.err == nil {
+		t.Errorf("%d, %d bytes", got.status, len(got.body))
+	}
+	if n := b.Bytes(digest); n > 0 {
+		t.Errorf("%d bytes of the other one are behind them", n)
+	}
+	before := a.Bytes(digest)
+	s.wantBlob(s.get(blobPath(digest)), data)
+	if a.Bytes(digest) != before || b.Bytes(digest) != int64(len(data)) {
+		t.Errorf("the next one came of %d and %d bytes", a.Bytes(digest)-before, b.Bytes(digest))
+	}
+	s.stored(digest)
+}
+
+// TestWhoGoesOnIsKnown: where the data path went on with the body of one registry at another, whose bytes
+// are wrong, none of them is blamed for the other's.
+func TestWhoGoesOnIsKnown(t *testing.T) {
+	t.Parallel()
+	a, img := one(t, 1<<20)
+	b := testregistry.New(t, testregistry.Options{})
+	b.Push(t, "team/tool", "v1", img)
+	digest, data := content(t, img, 0)
+	a.SetFaults(testregistry.Faults{Match: blobs, CutAfter: 100_000})
+	b.SetFaults(testregistry.Faults{Match: blobs, WrongBytes: true})
+	s := start(t, Config{}, a.Upstream("team"), b.Upstream("team"))
+	if got := s.get(blobPath(digest)); got.err == nil || b.Bytes(digest) == 0 {
+		t.Errorf("%d, %d bytes, %d of the other one", got.status, len(got.body), b.Bytes(digest))
+	}
+	route, _ := s.table.Lookup("registry.d8-system.svc:5001", repo)
+	for _, r := range route.Targets {
+		if r.Corrupt.Has(time.Now(), digest) {
+			t.Errorf("%s is blamed", r.Host())
+		}
+	}
+	a.SetFaults(testregistry.Faults{})
+	b.SetFaults(testregistry.Faults{})
+	s.wantBlob(s.get(blobPath(digest)), data)
 }

@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/datapath/store/blob"
 	"github.com/d8-registry/registry/internal/datapath/store/disk"
@@ -40,7 +41,7 @@ const (
 	// fullFor is how long nothing new is tried to be stored when the disk failed or was full.
 	fullFor = 10 * time.Second
 	// unfitFor is how long one blob is not tried to be stored for which there was no room, of a
-	// size that its registry says: for others there may be.
+	// size that its registry says, or which has no size: for others there may be.
 	unfitFor = time.Minute
 	// usesFile is when what was used, see package space.
 	usesFile = "uses.log"
@@ -55,6 +56,8 @@ type Config struct {
 	// Second is that of space.Config; Guard may be nil.
 	Second func(digest string) bool
 	Guard  *space.Guard
+	// Stored, if set, is told of each blob that is on the disk from now on. It does not wait.
+	Stored func(digest string)
 	// Fresh and Patience are 0 for their defaults.
 	Fresh, Patience time.Duration
 	Log             *slog.Logger // nil means none
@@ -66,26 +69,29 @@ type Config struct {
 
 // Cache is a folder of what was pulled. All methods may be called at once.
 type Cache struct {
-	cfg   Config
-	ctx   context.Context // of what is asked for all; no client's
-	end   context.CancelFunc
-	blobs *blob.Store
-	fills *fill.Filler
-	room  *space.Keeper
-	tags  *tags.Tags
+	cfg     Config
+	ctx     context.Context // of what is asked for all; no client's
+	end     context.CancelFunc
+	process context.Context // of what is in memory and is to be written: Close waits for it
+	blobs   *blob.Store
+	fills   *fill.Filler
+	room    *space.Keeper
+	tags    *tags.Tags
 
 	flights   flights
 	manifests manifests
-	absent    recent // no upstream has it
-	mixed     recent // several upstreams gave of it, and it was not right
+	unwritten atomic.Int64  // bytes of manifests that wait for the disk
+	absent    routes.Recent // no upstream has it
+	mixed     routes.Recent // several upstreams gave of it, and it was not right
 	lists     lists
-	unfit     recent                    // there was no room for it
+	unfit     routes.Recent             // there was no room for it
+	unsized   routes.Recent             // nobody said how large it is
 	full      atomic.Pointer[time.Time] // until when nothing new is stored
+	low       atomic.Pointer[time.Time] // see Low
 
 	mu    sync.Mutex
 	fresh map[tags.Key]freshness
-	given map[string][]*routes.Target // who gave of a digest that comes
-	left  map[string]bool             // of which an earlier process left a part: nobody knows who gave it
+	given map[string]*givers // of what comes, and of what was left of it
 }
 
 // Open takes a folder, or makes it one, see blob.Open. The context is that of the process.
@@ -111,17 +117,18 @@ func Open(ctx context.Context, cfg Config) (*Cache, error) {
 	}
 	c := &Cache{
 		cfg: cfg, blobs: blobs, tags: known,
-		fresh: map[tags.Key]freshness{}, given: map[string][]*routes.Target{}, left: map[string]bool{},
+		fresh: map[tags.Key]freshness{}, given: map[string]*givers{},
 	}
 	for _, part := range blobs.Partials() {
-		c.left[part.Digest] = true
+		c.given[part.Digest] = &givers{unknown: true}
 	}
+	c.process = ctx
 	c.ctx, c.end = context.WithCancel(ctx)
 	c.room = space.New(space.Config{
 		Quota: cfg.Quota, Floor: cfg.Floor, Idle: cfg.Idle, Free: cfg.FS.Space, Remove: c.remove, Second: cfg.Second,
-	}, append(blobs.Blobs(), blobs.Partials()...), space.ParseUses(uses))
+	}, blobs.Space(), space.ParseUses(uses))
 	c.fills = fill.New(ctx, fill.Config{
-		Blobs: blobs, Reserve: c.room.Reserve, Pace: cfg.Guard.Pace, Log: cfg.Log, Metrics: cfg.Metrics,
+		Blobs: blobs, Reserve: c.room.Reserve, Over: c.over, Pace: cfg.Guard.Pace, Log: cfg.Log, Metrics: cfg.Metrics,
 	})
 	cfg.Metrics.watch(c.room, cfg.Guard)
 	return c, nil
@@ -132,7 +139,7 @@ func (c *Cache) Close() error {
 	c.end()
 	c.flights.close()
 	err := c.fills.Close()
-	return errors.Join(err, c.saveUses(), c.blobs.Close())
+	return errors.Join(err, c.tags.Write(), c.saveUses(), c.blobs.Close())
 }
 
 // Run has the minutes counted, and what is kept looked at, until the context ends.
@@ -175,14 +182,60 @@ func (c *Cache) Pin(digests []string) { c.room.Pin(digests) }
 // Usage is the state of the space.
 func (c *Cache) Usage() space.Usage { return c.room.Usage() }
 
-func (c *Cache) has(digest string) bool {
+// Has reports whether a blob is on the disk.
+func (c *Cache) Has(digest string) bool {
 	_, whole := c.blobs.Stat(digest)
-	return whole || c.manifests.get(digest) != nil
+	return whole
+}
+
+// Manifest is one that is here; nil if it is not, or is no image and no index.
+func (c *Cache) Manifest(digest string) []byte {
+	if m := (&front{Cache: c}).have(digest); m != nil {
+		return m.data
+	}
+	return nil
+}
+
+// heard notes that a registry says that it answers few more requests.
+func (c *Cache) heard(resp *http.Response) {
+	now := time.Now()
+	if said := judge.AllowanceOf(resp, now); said.Low(now) {
+		c.low.Store(&said.Until)
+	}
+}
+
+// Low is until when a registry has few more answers to give: what can wait is to wait.
+func (c *Cache) Low() time.Time {
+	if until := c.low.Load(); until != nil {
+		return *until
+	}
+	return time.Time{}
+}
+
+// gone has the space of what was taken out counted no more, if it has not come again.
+func (c *Cache) gone(digest string) {
+	if !c.Has(digest) {
+		c.room.Gone(digest)
+	}
+}
+
+// over is that a fill has ended.
+func (c *Cache) over(digest string) {
+	c.forget(digest)
+	if c.cfg.Stored != nil && c.Has(digest) {
+		c.cfg.Stored(digest)
+	}
+}
+
+func (c *Cache) has(digest string) bool {
+	return c.Has(digest) || c.manifests.get(digest) != nil
 }
 
 func (c *Cache) remove(digest string) error {
 	c.manifests.drop(digest)
-	return c.blobs.Remove(digest)
+	err := c.blobs.Remove(digest)
+	c.forget(digest)
+	return err
 }
 
 // saveUses need not survive a power cut: what is lost was used just now.

@@ -45,6 +45,15 @@ func (f *flights) join(key string, do func() *answer) *flight {
 	return one
 }
 
+// behind has something done for which nobody waits, but close.
+func (f *flights) behind(do func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.all.Go(do)
+	}
+}
+
 // close waits until all have landed.
 func (f *flights) close() {
 	f.mu.Lock()

@@ -5,11 +5,13 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/routes"
+	"github.com/d8-registry/registry/internal/datapath/store/images"
 )
 
 // front answers the pulls of exchanges, see fetch.With.
@@ -23,7 +25,7 @@ func (f *front) RoundTrip(req *http.Request) (*http.Response, error) {
 	if reason := notOurs(req, x); reason != "" {
 		return f.past(req, reason)
 	}
-	if f.absent.has(keyOf(x.Pull, x.Route)) {
+	if f.absent.Has(time.Now(), keyOf(x.Pull, x.Route)) {
 		f.cfg.Metrics.answered(x.Pull.Kind, "absent")
 		return (&answer{status: http.StatusNotFound, header: http.Header{}}).response(req, x)
 	}
@@ -43,6 +45,10 @@ func (f *front) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // past asks the upstreams as if there were no cache.
 func (f *front) past(req *http.Request, reason string) (*http.Response, error) {
+	if a := images.AsideOf(req.Context()); a != nil {
+		a.Why = reason
+		return (&answer{status: http.StatusServiceUnavailable, header: http.Header{}}).response(req, fetch.From(req.Context()))
+	}
 	f.cfg.Metrics.past(reason)
 	return f.next.RoundTrip(req)
 }
@@ -69,15 +75,16 @@ func notOurs(req *http.Request, x *fetch.Exchange) (reason string) {
 }
 
 // inquiry is a pull that is made for all who want the same. It outlives the client that was
-// the first: nothing of its context is in it.
+// the first: nothing of its context is in it, but whether nobody waits.
 type inquiry struct {
 	pull   oci.Pull
 	route  routes.Route
 	sample *http.Request // as the first client asked
+	aside  *images.Aside // nil for clients
 }
 
 func inquiryOf(req *http.Request, x *fetch.Exchange) inquiry {
-	return inquiry{x.Pull, x.Route, req}
+	return inquiry{x.Pull, x.Route, req, images.AsideOf(req.Context())}
 }
 
 // of is the same for another reference.
@@ -86,9 +93,12 @@ func (i inquiry) of(reference string) inquiry {
 	return i
 }
 
-// request is one to the upstreams with an exchange of its own.
+// request is one to the upstreams with an exchange of its own. Whether a client waits goes along.
 func (i inquiry) request(ctx context.Context, method, span string) (*http.Request, *fetch.Exchange) {
 	x := &fetch.Exchange{Pull: i.pull, Route: i.route.Current(), Record: &fetch.Record{}}
+	if i.aside != nil {
+		ctx = i.aside.With(ctx)
+	}
 	req := i.sample.Clone(fetch.With(ctx, x))
 	req.Method, req.Header = method, http.Header{}
 	for _, name := range []string{"User-Agent", "Accept-Encoding"} {
@@ -107,5 +117,8 @@ func (i inquiry) request(ctx context.Context, method, span string) (*http.Reques
 func (f *front) ask(i inquiry, method string) *answer {
 	req, x := i.request(f.ctx, method, "")
 	resp, err := f.next.RoundTrip(req) //nolint:bodyclose // collect closes it
+	if err == nil {
+		f.heard(resp)
+	}
 	return collect(resp, err, x)
 }

@@ -6,12 +6,14 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/datapath/store/fill"
+	"github.com/d8-registry/registry/internal/datapath/store/images"
 )
 
 // mostInMemory is what manifests may have in memory, in bytes: all of a platform.
@@ -61,6 +63,9 @@ func (m *manifests) drop(digest string) {
 // manifest answers one by digest. Whatever the client accepts: a digest is of these bytes.
 func (f *front) manifest(req *http.Request, x *fetch.Exchange) (*http.Response, error) {
 	if m := f.have(x.Pull.Reference); m != nil {
+		if images.AsideOf(req.Context()) != nil {
+			f.keep(m) // it may be in memory alone
+		}
 		f.cfg.Metrics.answered(x.Pull.Kind, string(fill.Hit))
 		return m.response(req, x, nil)
 	}
@@ -115,17 +120,24 @@ func (f *front) fetch(i inquiry) *answer {
 	return a
 }
 
-// keep has a manifest written. Nobody waits for the disk: it is in memory.
+// keep has a manifest written. Nobody waits for the disk: it is in memory. Where the disk hangs
+// many are not kept.
 func (f *front) keep(m *manifest) {
-	if _, whole := f.blobs.Stat(m.digest); whole || f.isFull() || f.unfit.has(m.digest) {
+	if f.Has(m.digest) || f.isFull() || f.unfit.Has(time.Now(), m.digest) || f.unwritten.Load() > mostInMemory {
 		return
 	}
-	r, err := f.fills.Open(f.ctx, m.digest, 0, inMemory(m.data))
-	if err != nil {
-		f.broke(m.digest, err)
-		return
-	}
-	_ = r.Close() // it is written all the same
+	f.unwritten.Add(int64(len(m.data)))
+	f.flights.behind(func() {
+		defer f.unwritten.Add(-int64(len(m.data)))
+		r, err := f.fills.Open(f.process, m.digest, 0, inMemory(m.data))
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+			_ = r.Close() // of what is whole, or is not to be
+		}
+		if err != nil {
+			f.broke(nil, m.digest, err)
+		}
+	})
 }
 
 // inMemory is a source of what is there already.
@@ -136,13 +148,26 @@ func (b inMemory) Fetch(_ context.Context, from, _ int64) (fill.Answer, error) {
 	return fill.Answer{Body: io.NopCloser(bytes.NewReader(b[from:])), From: from, Size: int64(len(b))}, nil
 }
 
-// have is a manifest that is here. What is on disk is judged again: the disk may have given
-// other bytes, and the digest may be that of a layer.
+// have is a manifest that is here. One that a disk which hangs does not give counts as not here.
 func (f *front) have(digest string) *manifest {
 	f.room.Used(digest)
-	if m := f.manifests.get(digest); m != nil {
+	if m := f.manifests.get(digest); m != nil || !f.Has(digest) {
 		return m
 	}
+	patience := time.NewTimer(f.cfg.Patience)
+	defer patience.Stop()
+	read := f.fly("read "+digest, func() *answer { return &answer{manifest: f.read(digest)} })
+	select {
+	case <-read.landed:
+		return read.answer.manifest
+	case <-patience.C:
+		return nil
+	}
+}
+
+// read is one on disk. It is judged again: the disk may have given other bytes, and the digest may
+// be that of a layer.
+func (f *front) read(digest string) *manifest {
 	info, whole := f.blobs.Stat(digest)
 	if !whole || info.Size > judge.Limit || !oci.IsDigest(digest) {
 		return nil
@@ -154,7 +179,7 @@ func (f *front) have(digest string) *manifest {
 	defer func() { _ = b.Close() }() // it was only read
 	data := make([]byte, info.Size)
 	if n, err := b.ReadAt(data, 0); n < len(data) {
-		f.broke(digest, err)
+		f.broke(nil, digest, err)
 		return nil
 	}
 	m, err := judge.Read(http.Header{}, data, digest)

@@ -173,7 +173,7 @@ func TestPinsStay(t *testing.T) {
 		t.Errorf("%d", m.status)
 	}
 	place := tags.Key{Place: strings.Repeat("0", 16), Repository: "a", Tag: "b"}
-	if err := s.cache.tags.Put(place, tags.Meaning{Digest: "sha256:" + someHex}); err != nil {
+	if err := s.cache.tags.Note(place, tags.Meaning{Digest: "sha256:" + someHex}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.cache.Tick(); err != nil {

@@ -41,7 +41,7 @@ func (c *Cache) scrubAll(ctx context.Context, pace func(ctx context.Context, n i
 		err := c.blobs.Scrub(ctx, b.Digest, pace)
 		if errors.Is(err, blob.ErrDigest) || errors.Is(err, blob.ErrDamaged) { // it is logged, and taken out
 			c.cfg.Metrics.corrupt.Inc()
-			c.room.Gone(b.Digest)
+			c.gone(b.Digest)
 		}
 	}
 }

@@ -34,6 +34,26 @@ func TestScrub(t *testing.T) {
 	s.wantBlob(s.get(blobPath(digest)), data)
 }
 
+// What the disk does not give back is known for what it is, also a file that was cut: it is taken
+// out, and comes again.
+func TestWhatIsReadIsDamaged(t *testing.T) {
+	t.Parallel()
+	r, img := one(t, 100_000)
+	s := start(t, Config{}, r.Upstream("team"))
+	digest, data := content(t, img, 0)
+	s.wantBlob(s.get(blobPath(digest)), data)
+	s.stored(digest)
+	if err := os.Truncate(filepath.Join(s.folder, "blobs", strings.Replace(digest, ":", "/", 1)), 50_000); err != nil {
+		t.Fatal(err)
+	}
+	s.wantBlob(s.get(blobPath(digest)), data)
+	if n := s.metric("registry_store_bypass_total", "damaged"); n != 1 || s.cache.has(digest) || s.cache.Usage().Kept != 0 {
+		t.Errorf("%f times, %+v", n, s.cache.Usage())
+	}
+	s.wantBlob(s.get(blobPath(digest)), data)
+	s.stored(digest)
+}
+
 // It is looked for as long as the process runs, and not at once.
 func TestScrubInTime(t *testing.T) {
 	t.Parallel()

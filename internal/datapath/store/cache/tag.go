@@ -12,6 +12,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/store/fill"
+	"github.com/d8-registry/registry/internal/datapath/store/images"
 	"github.com/d8-registry/registry/internal/datapath/store/tags"
 )
 
@@ -77,6 +78,12 @@ func (f *front) known(i inquiry, now time.Time) (best *old) {
 func (f *front) tag(req *http.Request, x *fetch.Exchange) (*http.Response, error) {
 	i, now := inquiryOf(req, x), time.Now()
 	was := f.known(i, now)
+	if a := images.AsideOf(req.Context()); a != nil && a.Known {
+		if was == nil {
+			return (&answer{status: http.StatusNoContent, header: http.Header{}}).response(req, x)
+		}
+		return was.response(req, x, nil)
+	}
 	switch {
 	case was != nil && !accepts(req.Header, was.mediaType), was == nil && !accepts(req.Header, judge.Accept()...):
 		return f.past(req, "accept") // the registry may have another form for this client
@@ -145,8 +152,9 @@ func (f *front) resolve(i inquiry, was *old) *answer {
 	case a.status == http.StatusNotFound:
 		f.noteAbsent(i.pull, i.route)
 		for _, key := range keysOf(i) {
-			f.log("forget a tag", f.tags.Forget(key))
+			f.tags.Forget(key)
 		}
+		f.writeTags()
 	case a.manifest != nil && a.served != nil:
 		f.learn(i, a)
 	}
@@ -172,6 +180,7 @@ func (f *front) inquire(i inquiry, was *old) *answer {
 		return a
 	}
 	got := f.fetch(i.of(said))
+	got.served = a.served // who says what it means, whoever has that
 	if got.record.Attempts += a.record.Attempts; got.err == nil && got.manifest == nil {
 		got.err = fmt.Errorf("tag %s means %s, it says, and answers %d for that", i.pull.Reference, said, got.status)
 	}
@@ -189,11 +198,19 @@ func (f *front) learn(i inquiry, a *answer) {
 	if judge.AllowanceOf(&http.Response{StatusCode: a.status, Header: a.header}, now).Low(now) {
 		lasts *= longerWhenLow
 	}
-	err := f.tags.Put(key, tags.Meaning{Digest: a.manifest.digest, MediaType: a.manifest.mediaType})
-	f.log("note what a tag means", err)
+	if err := f.tags.Note(key, tags.Meaning{Digest: a.manifest.digest, MediaType: a.manifest.mediaType}); err != nil {
+		f.log("note what a tag means", err)
+		return // what is known is what it meant before
+	}
+	f.writeTags()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fresh[key] = freshness{until: now.Add(lasts)}
+}
+
+// writeTags has what was noted survive. Nobody waits for it: a disk that hangs holds up no pull.
+func (f *front) writeTags() {
+	f.flights.behind(func() { f.log("write what tags mean", f.tags.Write()) })
 }
 
 // postpone notes that it is not known what a tag means now: what it meant stands meanwhile, so

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/d8-registry/registry/internal/datapath/store/disk"
 	"github.com/d8-registry/registry/internal/datapath/store/disk/disktest"
 )
@@ -133,6 +135,39 @@ func TestFS(t *testing.T) {
 			none("lock after that", err)
 			none("unlock", lock.Close())
 		})
+	}
+}
+
+// TestALockEndsWithItsHolder: also while a process is being started, which has our files until
+// it runs.
+func TestALockEndsWithItsHolder(t *testing.T) {
+	t.Parallel()
+	folder, err := disk.OpenFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = folder.Close() }()
+	lock, err := folder.Lock("lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, ok := lock.(interface{ Fd() uintptr })
+	if !ok {
+		t.Fatalf("the lock is a %T, and no file", lock)
+	}
+	theirs, err := unix.Dup(int(held.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(theirs) }()
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if lock, err = folder.Lock("lock"); err != nil {
+		t.Fatalf("lock after it was closed: %v", err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -97,7 +97,15 @@ func (d *Folder) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return f, nil
+	return locked{f}, nil
+}
+
+// locked is a file with the lock. A process that is being started has every file of ours for
+// a moment, and a lock lives as long as any of them: so it is given up, not only closed.
+type locked struct{ *os.File }
+
+func (l locked) Close() error {
+	return errors.Join(control(l.File, "unlock", func(fd int) error { return unix.Flock(fd, unix.LOCK_UN) }), l.File.Close())
 }
 
 // Space implements FS.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/d8-registry/registry/internal/datapath/store/blob"
 )
 
 // TestBrokenAnswerGoesOn at its byte, with the same source, and no byte comes twice.
@@ -58,6 +60,40 @@ func TestBrokenSourceEndsTheFill(t *testing.T) {
 		b.settled()
 		s.once(t, 4)
 	})
+}
+
+// TestNothingIsKeptThatWasDenied: what came of a size that was a lie, or of bytes that are denied, is not
+// what the next Open goes on with: it would be told the same for ever.
+func TestNothingIsKeptThatWasDenied(t *testing.T) {
+	t.Parallel()
+	for name, why := range map[string]error{"place": ErrRange, "another place": ErrPlace, "size": ErrSize, "digest": blob.ErrDigest} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				b, s := newBench(t), newScript(t, 100_000)
+				s.cut = func(n int, _ int64) int64 { return []int64{50_000, -1}[min(n, 1)] }
+				s.lie = func(n int, a *Answer) {
+					if n == 0 {
+						a.Size = large
+					}
+				}
+				s.fault = func(n int, _ int64) error {
+					if n == 1 {
+						return fmt.Errorf("denied: %w", why)
+					}
+					return nil
+				}
+				if got, err := b.read(t.Context(), s, 0, -1); !errors.Is(err, why) || len(s.asked()) != 2 {
+					t.Errorf("%d bytes, %v; asked for %v", len(got), err, s.asked())
+				}
+				b.settled()
+				if size, ok := b.blobs.Kept(s.digest); ok {
+					t.Errorf("something of %d bytes is kept", size)
+				}
+				b.whole(s)
+			})
+		})
+	}
 }
 
 // TestSourceThatBreaksOnAndOn is given up: a byte each time is no progress.

@@ -26,7 +26,8 @@ type coming struct {
 	mu      sync.Mutex
 	part    *blob.Partial // nil until the size is known; never replaced
 	size    int64
-	done    func(kept bool) // gives back the room that was reserved
+	room    func(n int) error // has it made before so many bytes are written
+	done    func(kept bool)   // gives it back
 	pumps   []*pump
 	spare   int  // how many more answers may be asked for
 	single  bool // the source has no ranges, or gives one answer at a time
@@ -74,18 +75,19 @@ func (x *coming) begin(from int64) {
 
 // settle has room and a file for a blob of that size.
 func (x *coming) settle(size int64) error {
-	done, err := x.filler.cfg.Reserve(x.digest, size)
+	room, done, err := x.filler.cfg.Reserve(x.digest, size)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoStore, err)
 	}
 	part, err := x.filler.cfg.Blobs.Begin(x.digest, size)
 	if err != nil {
-		done(false)
+		_, kept := x.filler.cfg.Blobs.Kept(x.digest)
+		done(kept)
 		return fmt.Errorf("%w: %w", ErrNoStore, err)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.part, x.size, x.done = part, size, done
+	x.part, x.size, x.room, x.done = part, size, room, done
 	for _, at := range x.early { // all at once: so each is asked for up to where the next one begins
 		if at < size && part.Covered(at) == at {
 			x.want(at)
@@ -181,6 +183,7 @@ func (x *coming) over() {
 	_, whole := x.filler.cfg.Blobs.Stat(x.digest)
 	_, kept := x.filler.cfg.Blobs.Kept(x.digest)
 	x.done(whole || kept)
+	x.filler.cfg.Over(x.digest)
 	x.filler.leave(x)
 }
 
@@ -204,12 +207,12 @@ func (x *coming) verify() error {
 	return nil
 }
 
-// useful reports whether what came is to be kept for the next Open. What may be wrong is not,
-// and where the disk is full others need the room.
+// useful reports whether what came is to be kept for the next Open. What may be wrong is not: the next
+// one would be told the same. Where the disk is full others need the room.
 func (x *coming) useful(why error) bool {
 	gap, missing := x.part.Missing(0)
 	nothing := missing && gap.From == 0 && gap.To == x.size
-	return !nothing && !errors.Is(why, blob.ErrDigest) && !errors.Is(why, ErrSize) && !errors.Is(why, ErrNoStore)
+	return !nothing && !errors.Is(why, blob.ErrDigest) && !Contradicts(why) && !errors.Is(why, ErrNoStore)
 }
 
 // commit makes a blob of it that is served from disk from then on. Readers have the last

@@ -71,7 +71,7 @@ func oneProcess(t *testing.T, fsys disk.FS, boot string, each int64, s *script) 
 		return err
 	}
 	f := New(t.Context(), Config{
-		Blobs: blobs, Reserve: func(string, int64) (func(bool), error) { return func(bool) {}, nil }, Keep: each,
+		Blobs: blobs, Reserve: (&room{coming: map[string]int64{}, kept: map[string]bool{}}).reserve, Keep: each,
 		Metrics: &told{opened: map[How]int{}}, Log: slog.New(slog.DiscardHandler),
 	})
 	r, err := f.Open(t.Context(), s.digest, 0, s)

@@ -43,11 +43,18 @@ var (
 // then: one client's mistake is not to end what others wait for.
 var ErrRange = errors.New("there is no such place in it")
 
+// Contradicts reports whether a source said something that does not go with what came before: either
+// may be wrong, the size too.
+func Contradicts(why error) bool {
+	return errors.Is(why, ErrSize) || errors.Is(why, ErrPlace) || errors.Is(why, ErrRange)
+}
+
 // Source is where the bytes of one blob come from.
 type Source interface {
 	// Fetch asks for the bytes from one place to before another; to is below 0 for all
 	// that follow. The context is that of the fill and no client's: it ends body and request.
-	// A source without ranges answers from 0. Whoever makes one ends bodies that are silent.
+	// A source without ranges answers from 0. Whoever makes one ends bodies that are silent, and
+	// those that it finds to be of another digest with blob.ErrDigest.
 	Fetch(ctx context.Context, from, to int64) (Answer, error)
 }
 
@@ -75,9 +82,13 @@ type Metrics interface {
 type Config struct {
 	Blobs *blob.Store
 	// Reserve asks for room for a blob that will come, also for one of which a partial is there
-	// (space.Keeper.Reserve). done is called once, when nothing is written any more, with whether
-	// anything of it stays on disk: the whole blob, or a partial.
-	Reserve func(digest string, size int64) (done func(kept bool), err error)
+	// (space.Keeper.Reserve). take is called before so many bytes are written, and may make room for
+	// them. done is called once, when nothing is written any more, with whether anything of it stays
+	// on disk: the whole blob, or a partial.
+	Reserve func(digest string, size int64) (take func(n int) error, done func(kept bool), err error)
+	// Over is told of the digest of each fill that has ended, before another one may begin; nil
+	// is nobody.
+	Over func(digest string)
 	// Pace waits until so many bytes may be written (space.Guard.Pace); nil never waits.
 	Pace func(ctx context.Context, n int) error
 	// Pumps is how many answers of one source come at a time, and how many are asked for in
@@ -111,6 +122,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Keep <= 0 {
 		c.Keep = 64 << 20
+	}
+	if c.Over == nil {
+		c.Over = func(string) {}
 	}
 	if c.Pace == nil {
 		c.Pace = func(context.Context, int) error { return nil }

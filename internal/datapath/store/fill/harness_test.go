@@ -224,35 +224,6 @@ func (m *told) ends() []error {
 	return append([]error(nil), m.ended...)
 }
 
-// room counts what is reserved.
-type room struct {
-	mu     sync.Mutex
-	coming map[string]int64
-	kept   map[string]bool
-	full   bool
-}
-
-func (m *room) reserve(digest string, size int64) (func(bool), error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.full {
-		return nil, errors.New("no room")
-	}
-	if _, twice := m.coming[digest]; twice {
-		panic("reserved twice: " + digest)
-	}
-	m.coming[digest] = size
-	return func(kept bool) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if _, ok := m.coming[digest]; !ok {
-			panic("given back twice: " + digest)
-		}
-		delete(m.coming, digest)
-		m.kept[digest] = kept
-	}, nil
-}
-
 // bench is a Filler on a real folder, and what it is told by.
 type bench struct {
 	t     testing.TB

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/oci"
+	"github.com/d8-registry/registry/internal/datapath/store/blob"
 )
 
 // pump is one answer of the source, and those that go on where it broke.
@@ -66,7 +67,7 @@ func (x *coming) bring(p *pump) error {
 
 // isFinal reports whether asking again is of no use.
 func isFinal(err error) bool {
-	return errors.Is(err, ErrNoStore) || errors.Is(err, ErrNoSize) || errors.Is(err, ErrSize) || errors.Is(err, ErrPlace)
+	return errors.Is(err, ErrNoStore) || errors.Is(err, ErrNoSize) || errors.Is(err, blob.ErrDigest) || Contradicts(err)
 }
 
 // replaced ends a pump that never came to bring anything, if there are others: a source that
@@ -224,7 +225,11 @@ func (x *coming) write(p *pump, b []byte) error {
 	if err := x.filler.cfg.Pace(x.ctx, len(b)); err != nil {
 		return fmt.Errorf("wait until the disk may be written: %w", err)
 	}
-	if _, err := x.part.WriteAt(b, p.at); err != nil {
+	err := x.room(len(b))
+	if err == nil {
+		_, err = x.part.WriteAt(b, p.at)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoStore, err)
 	}
 	x.mu.Lock()

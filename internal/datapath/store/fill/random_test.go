@@ -199,7 +199,9 @@ func (l *life) check() {
 	if l.s.open > 0 {
 		l.t.Errorf("seed %d: %d bodies are open", l.seed, l.s.open)
 	}
-	lost := l.evicts || l.lies || l.s.single && (l.breaks || l.refuses)
+	// One that asks before another has heard that all of it is sent, whatever is asked for, has it
+	// again.
+	lost := l.evicts || l.lies || l.s.single && (l.breaks || l.refuses || l.cfg.Pumps > 1)
 	for _, err := range l.told.ends() {
 		lost = lost || errors.Is(err, ErrNoStore)
 	}

@@ -39,6 +39,14 @@ func (r *Reader) How() How { return r.how }
 // Size is that of the whole blob, in bytes.
 func (r *Reader) Size() int64 { return r.size }
 
+// Source is where what comes is from; nil for a whole blob.
+func (r *Reader) Source() Source {
+	if r.coming == nil {
+		return nil
+	}
+	return r.coming.source
+}
+
 // At is the byte that is next. After an error the caller goes on from there elsewhere.
 func (r *Reader) At() int64 { return r.at }
 

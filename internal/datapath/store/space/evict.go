@@ -32,17 +32,17 @@ func (k *Keeper) due(free int64) (victims []string) {
 	}
 	k.leave(victims)
 	_, want := k.lacking(0, free)
-	return append(victims, k.pick(want, "")...)
+	return append(victims, k.pick(want)...)
 }
 
 func (k *Keeper) mayGo(digest string, e *entry) bool {
 	return !k.pinned[digest] && !e.leaving && e.stuck <= k.now
 }
 
-// removable is how much could go without one of them.
-func (k *Keeper) removable(without string) (n int64) {
+// removable is how much could go.
+func (k *Keeper) removable() (n int64) {
 	for digest, e := range k.kept {
-		if digest != without && (e.leaving || k.mayGo(digest, e)) {
+		if e.leaving || k.mayGo(digest, e) {
 			n += e.size
 		}
 	}
@@ -57,14 +57,14 @@ type candidate struct {
 }
 
 // pick chooses what goes so that so many bytes do, beside what is on its way out: copies
-// that another store is there for first, then what was not used for longest. One stays.
-func (k *Keeper) pick(want int64, without string) (victims []string) {
+// that another store is there for first, then what was not used for longest.
+func (k *Keeper) pick(want int64) (victims []string) {
 	if want -= k.bytes.leaving; want <= 0 {
 		return nil
 	}
 	var all []candidate
 	for digest, e := range k.kept {
-		if digest != without && k.mayGo(digest, e) {
+		if k.mayGo(digest, e) {
 			all = append(all, candidate{digest, k.cfg.Second != nil && k.cfg.Second(digest), e})
 		}
 	}

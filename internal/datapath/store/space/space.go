@@ -7,6 +7,7 @@
 package space
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -24,6 +25,9 @@ const (
 	// mostRounds is how often room is made for one blob: what is read while it is removed
 	// gives its room back later, and must not take all others with it.
 	mostRounds = 8
+	// step is how much room is made for a blob at a time, in bytes: what goes for it is about what
+	// has come of it, since its size may be a lie.
+	step = 8 << 20
 )
 
 // Config is what a Keeper goes by.
@@ -39,6 +43,8 @@ type Config struct {
 	// Second reports whether a blob is a copy that another store is there for: these go
 	// first. nil is none.
 	Second func(digest string) bool
+
+	step int64 // 0 is the default
 }
 
 // Keeper knows what is on disk and what is to come, and makes room.
@@ -48,11 +54,16 @@ type Keeper struct {
 	mu      sync.Mutex
 	changed *sync.Cond // something has left, or has not
 	kept    map[string]*entry
-	coming  map[string]int64
+	coming  map[string]*arrival
 	pinned  map[string]bool
 	now     int64  // ticks of running
 	turn    uint64 // of use: within a tick too, the order is known
-	bytes   struct{ kept, coming, leaving int64 }
+	bytes   struct {
+		kept, leaving int64
+		// Of what comes: all that was promised, that for which room was made, and what of that is not
+		// on disk yet.
+		promised, coming, ahead int64
+	}
 	evicted Evicted
 }
 
@@ -65,6 +76,12 @@ type entry struct {
 	stuck   int64 // not tried again in this tick: it could not be removed
 }
 
+// arrival is a blob that comes.
+type arrival struct {
+	size         int64
+	given, taken int64 // for so many bytes room was made, and so many of them were written
+}
+
 // Evicted is what was removed so far.
 type Evicted struct{ Blobs, Bytes int64 }
 
@@ -72,7 +89,6 @@ type Evicted struct{ Blobs, Bytes int64 }
 type Usage struct {
 	Kept, Coming, Pinned, Quota, Floor int64
 	Blobs                              int
-	Pins, PinsHere                     int // digests that are pinned, and those of them that are kept
 	Evicted                            Evicted
 	// PinsOver says that what is in use alone leaves no room: nothing else is stored.
 	PinsOver bool
@@ -81,7 +97,8 @@ type Usage struct {
 // New is a Keeper of what is on disk: whole blobs, and partials that nobody works at. What
 // uses does not know was used just now, so that a list that is lost evicts nothing.
 func New(cfg Config, have []blob.Info, uses Uses) *Keeper {
-	k := &Keeper{cfg: cfg, kept: map[string]*entry{}, coming: map[string]int64{}, now: uses.now, turn: uint64(len(uses.of))}
+	cfg.step = cmp.Or(cfg.step, step)
+	k := &Keeper{cfg: cfg, kept: map[string]*entry{}, coming: map[string]*arrival{}, now: uses.now, turn: uint64(len(uses.of))}
 	k.changed = sync.NewCond(&k.mu)
 	for _, b := range have {
 		e := &entry{size: b.Size, used: k.now, turn: k.turn + 1}
@@ -95,64 +112,136 @@ func New(cfg Config, have []blob.Info, uses Uses) *Keeper {
 	return k
 }
 
-// Reserve is room for a blob that will come, of which a partial may be there; others may
-// have to go for it. done is called once, when nothing is written any more, with whether
-// anything of it stays on disk. The error is ErrFull: nothing is to be written then.
-func (k *Keeper) Reserve(digest string, size int64) (done func(kept bool), err error) {
-	var failed error
-	for rounds := 0; rounds < mostRounds; {
-		_, free, err := k.cfg.Free()
-		if err != nil {
-			return nil, fmt.Errorf("%w for %s: ask the file system what is free: %w", ErrFull, digest, err)
-		}
-		booked, victims, err := k.book(digest, size, free)
-		if err != nil {
-			return nil, errors.Join(err, failed)
-		}
-		failed = errors.Join(failed, k.remove(victims))
-		if booked {
-			return k.done(digest, size), nil
-		}
-		if len(victims) > 0 { // else it has waited for those of others, however many they are
-			rounds++
-		}
+// Reserve promises room for a blob that will come, of which a partial may be there. take makes
+// it: it is called before so many bytes are written, and others may have to go for them. done is
+// called once, when nothing is written any more, with whether anything of it stays on disk. The
+// errors are ErrFull: nothing is to be written then.
+func (k *Keeper) Reserve(digest string, size int64) (take func(n int) error, done func(kept bool), err error) {
+	free, err := k.free(digest)
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil, errors.Join(fmt.Errorf("%w for %s: what was removed did not free the disk", ErrFull, digest), failed)
+	a, had, err := k.promise(digest, size, free)
+	if err != nil {
+		return nil, nil, err
+	}
+	var once sync.Once
+	done = func(kept bool) {
+		once.Do(func() {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.over(digest, a, kept)
+		})
+	}
+	if err := k.grow(digest, a); err != nil {
+		done(had)
+		return nil, nil, err
+	}
+	return func(n int) error { return k.take(digest, a, int64(n)) }, done, nil
 }
 
-// book takes the room if it is there; victims are to be removed in any case.
-func (k *Keeper) book(digest string, size, free int64) (booked bool, victims []string, err error) {
+func (k *Keeper) free(digest string) (int64, error) {
+	_, free, err := k.cfg.Free()
+	if err != nil {
+		err = fmt.Errorf("%w for %s: ask the file system what is free: %w", ErrFull, digest, err)
+	}
+	return free, err
+}
+
+// promise is that there will be room, if all that may go does: whoever is given the last of it
+// needs all. had is whether a partial is there.
+func (k *Keeper) promise(digest string, size, free int64) (a *arrival, had bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for k.kept[digest] != nil && k.kept[digest].leaving {
 		k.changed.Wait() // else its removal would meet the new one
 	}
-	if _, twice := k.coming[digest]; twice || size < 0 {
-		return false, nil, fmt.Errorf("reserve %d bytes for %s: it is coming already, or has no size", size, digest)
+	if k.coming[digest] != nil || size < 0 {
+		return nil, false, fmt.Errorf("reserve %d bytes for %s: it is coming already, or has no size", size, digest)
 	}
 	if size > k.cfg.Quota {
-		return false, nil, k.full(digest, size, free)
+		return nil, false, k.full(digest, size, free)
 	}
-	more, part := size, k.kept[digest]
-	if part != nil {
-		more -= part.size // what is there of it counts as coming from now on
+	a = &arrival{size: size}
+	part := k.kept[digest]
+	if part != nil { // what is there of it counts as coming from now on
+		k.drop(digest, part)
+		a.given, a.taken = min(part.size, size), min(part.size, size)
 	}
+	k.coming[digest] = a
+	k.bytes.promised += size
+	k.bytes.coming += a.given
+	if must, _ := k.lacking(k.bytes.promised-k.bytes.coming, free); must > k.removable() {
+		err = k.full(digest, size, free)
+		k.over(digest, a, part != nil)
+	}
+	return a, part != nil, err
+}
+
+// take counts what is about to be written, of the room that there is or is made.
+func (k *Keeper) take(digest string, a *arrival, n int64) error {
+	for !k.taken(a, n) {
+		if err := k.grow(digest, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *Keeper) taken(a *arrival, n int64) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if a.given < a.size && a.given-a.taken < n {
+		return false
+	}
+	n = min(n, a.given-a.taken) // some are written twice
+	a.taken += n
+	k.bytes.ahead -= n
+	return true
+}
+
+// grow makes room for a step more of a blob.
+func (k *Keeper) grow(digest string, a *arrival) error {
+	var failed error
+	for rounds := 0; rounds < mostRounds; {
+		free, err := k.free(digest)
+		if err != nil {
+			return err
+		}
+		given, victims, err := k.give(digest, a, free)
+		if err != nil {
+			return errors.Join(err, failed)
+		}
+		failed = errors.Join(failed, k.remove(victims))
+		if given {
+			return nil
+		}
+		if len(victims) > 0 { // else it has waited for those of others, however many they are
+			rounds++
+		}
+	}
+	return errors.Join(fmt.Errorf("%w for %s: what was removed did not free the disk", ErrFull, digest), failed)
+}
+
+// give takes the room if it is there; victims are to be removed in any case.
+func (k *Keeper) give(digest string, a *arrival, free int64) (given bool, victims []string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	more := min(k.cfg.step, a.size-a.given)
 	must, want := k.lacking(more, free)
 	switch {
 	case must <= 0:
-		if part != nil {
-			k.drop(digest, part)
-		}
-		k.coming[digest] = size
-		k.bytes.coming += size
-		return true, k.pick(want, digest), nil
-	case must > k.removable(digest):
-		return false, nil, k.full(digest, size, free)
+		a.given += more
+		k.bytes.coming += more
+		k.bytes.ahead += more
+		return true, k.pick(want), nil
+	case must > k.removable():
+		return false, nil, k.full(digest, a.size, free)
 	case must <= k.bytes.leaving:
 		k.changed.Wait() // others make room already
 		return false, nil, nil
 	}
-	return false, k.pick(want, digest), nil
+	return false, k.pick(want), nil
 }
 
 // lacking is how many bytes have to go before so many more may come, and how many should.
@@ -165,8 +254,7 @@ func (k *Keeper) lacking(more, free int64) (must, want int64) {
 		low := max(percent(k.cfg.Quota, lowPercent), (k.pinnedBytes()+high)/2)
 		want = used - low
 	}
-	// What is to come is not on disk yet, as far as anybody knows.
-	floor := k.cfg.Floor - (free - k.bytes.coming - more)
+	floor := k.cfg.Floor - (free - k.bytes.ahead - more)
 	return max(must, floor), max(want, floor)
 }
 
@@ -183,20 +271,16 @@ func (k *Keeper) full(digest string, size, free int64) error {
 		ErrFull, size, digest, k.bytes.kept, k.bytes.coming, k.cfg.Quota, free, k.cfg.Floor)
 }
 
-func (k *Keeper) done(digest string, size int64) func(bool) {
-	var once sync.Once
-	return func(kept bool) {
-		once.Do(func() {
-			k.mu.Lock()
-			defer k.mu.Unlock()
-			delete(k.coming, digest)
-			k.bytes.coming -= size
-			if kept {
-				k.turn++
-				k.kept[digest] = &entry{size: size, used: k.now, turn: k.turn}
-				k.bytes.kept += size
-			}
-		})
+// over is that nothing more of a blob is written.
+func (k *Keeper) over(digest string, a *arrival, kept bool) {
+	delete(k.coming, digest)
+	k.bytes.promised -= a.size
+	k.bytes.coming -= a.given
+	k.bytes.ahead -= a.given - a.taken
+	if kept {
+		k.turn++
+		k.kept[digest] = &entry{size: a.given, used: k.now, turn: k.turn}
+		k.bytes.kept += a.given
 	}
 }
 
@@ -241,12 +325,7 @@ func (k *Keeper) Usage() Usage {
 	defer k.mu.Unlock()
 	u := Usage{
 		Kept: k.bytes.kept, Coming: k.bytes.coming, Pinned: k.pinnedBytes(), Quota: k.cfg.Quota, Floor: k.cfg.Floor,
-		Blobs: len(k.kept), Evicted: k.evicted, Pins: len(k.pinned),
-	}
-	for digest := range k.pinned {
-		if k.kept[digest] != nil {
-			u.PinsHere++
-		}
+		Blobs: len(k.kept), Evicted: k.evicted,
 	}
 	u.PinsOver = u.Pinned >= percent(u.Quota, highPercent)
 	return u

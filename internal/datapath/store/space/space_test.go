@@ -76,7 +76,10 @@ func keeper(d *disk, cfg Config, have ...blob.Info) *Keeper {
 
 func store(t *testing.T, d *disk, k *Keeper, n int, size int64) {
 	t.Helper()
-	done, err := k.Reserve(digest(n), size)
+	take, done, err := k.Reserve(digest(n), size)
+	if err == nil {
+		err = take(int(size))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,12 +112,77 @@ func TestWhatCannotFitEvictsNothing(t *testing.T) {
 	}
 	k.Pin([]string{digest(0), digest(1)})
 	for _, size := range []int64{801, 1001, math.MaxInt64, -1} {
-		if _, err := k.Reserve(digest(99), size); err == nil {
+		if _, _, err := k.Reserve(digest(99), size); err == nil {
 			t.Errorf("%d bytes have room", size)
 		}
 	}
 	if got := d.took(); got != nil {
 		t.Errorf("%v went", got)
+	}
+}
+
+// What goes for a blob is about what came of it: what its registry says of its size may be a lie.
+func TestASizeThatIsALie(t *testing.T) {
+	t.Parallel()
+	const size, step = 950, 20
+	d := newDisk(10_000)
+	k := keeper(d, Config{Quota: 1000, step: step})
+	for n := range 8 {
+		store(t, d, k, n, 100)
+	}
+	take, done, err := k.Reserve(digest(9), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for came := range int64(size / 10) {
+		came *= 10
+		// Others of 100 bytes go as a whole, and from 90 % on down to 80 %.
+		if u := k.Usage(); u.Evicted.Bytes > max(came+step-100, 0)+200 || came == 0 && u.Evicted.Bytes > 0 || u.Kept+u.Coming > 1000 {
+			t.Errorf("%d bytes came: %+v", came, u)
+		}
+		if came == 50 { // it breaks off, and what came of it is kept
+			if done(true); k.Usage().Kept > 800+50+step {
+				t.Errorf("%+v", k.Usage())
+			}
+			if take, done, err = k.Reserve(digest(9), size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := take(10); err != nil {
+			t.Fatal(err)
+		}
+		d.write(digest(9), came+10)
+	}
+	done(true)
+	if u := k.Usage(); u.Kept > 1000 || u.Coming != 0 || k.kept[digest(9)].size != size || k.bytes.promised != 0 || k.bytes.ahead != 0 {
+		t.Errorf("%+v, %+v", u, k.bytes)
+	}
+}
+
+// Who begins first gets all that he was promised; the disk's floor holds while bytes come.
+func TestRoomIsPromised(t *testing.T) {
+	t.Parallel()
+	d := newDisk(10_000)
+	k := keeper(d, Config{Quota: 1000, Floor: 100, step: 10})
+	take, done, err := k.Reserve(digest(0), 600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := k.Reserve(digest(1), 600); !errors.Is(err, ErrFull) {
+		t.Errorf("promised twice: %v", err)
+	}
+	d.others = 9500 // 400 are left for us
+	for came := int64(0); err == nil && came < 600; came += 10 {
+		if err = take(10); err == nil {
+			d.write(digest(0), came+10)
+		}
+	}
+	if _, free, _ := d.free(); !errors.Is(err, ErrFull) || free < 100 || free > 130 {
+		t.Errorf("%d are free: %v", free, err)
+	}
+	done(false)
+	if k.bytes.promised != 0 || k.bytes.coming != 0 || k.bytes.ahead != 0 {
+		t.Errorf("%+v", k.bytes)
 	}
 }
 
@@ -128,7 +196,7 @@ func TestPinsFillTheQuota(t *testing.T) {
 		pins = append(pins, digest(n))
 		k.Pin(pins)
 	}
-	_, err := k.Reserve(digest(10), 100)
+	_, _, err := k.Reserve(digest(10), 100)
 	if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "images in use") || !k.Usage().PinsOver {
 		t.Errorf("%v, %+v: want that it says so", err, k.Usage())
 	}
@@ -150,11 +218,11 @@ func TestOthersFillTheDisk(t *testing.T) {
 	if err := k.Tick(); err != nil || len(d.took()) != 1 {
 		t.Errorf("the tick left it there: %v", err)
 	}
-	if _, err := k.Reserve(digest(3), 1); !errors.Is(err, ErrFull) {
+	if _, _, err := k.Reserve(digest(3), 1); !errors.Is(err, ErrFull) {
 		t.Errorf("below the floor: %v", err)
 	}
 	d.others, d.broken = 0, errors.New("stale handle")
-	if _, err := k.Reserve(digest(3), 1); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "stale handle") {
+	if _, _, err := k.Reserve(digest(3), 1); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "stale handle") {
 		t.Errorf("nobody knows what is free: %v", err)
 	}
 }
@@ -187,7 +255,7 @@ func TestStuck(t *testing.T) {
 	d := newDisk(10_000)
 	k := keeper(d, Config{Quota: 100}, blob.Info{Digest: digest(0), Size: 60})
 	d.stuck[digest(0)] = true
-	if _, err := k.Reserve(digest(1), 60); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "input/output error") {
+	if _, _, err := k.Reserve(digest(1), 60); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "input/output error") {
 		t.Errorf("%v", err)
 	}
 	if d.tries != 1 {
@@ -205,14 +273,14 @@ func TestPartials(t *testing.T) {
 	t.Parallel()
 	d := newDisk(10_000)
 	k := keeper(d, Config{Quota: 100}, blob.Info{Digest: digest(0), Size: 60})
-	done, err := k.Reserve(digest(0), 60)
+	_, done, err := k.Reserve(digest(0), 60)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Reserve(digest(1), 60); !errors.Is(err, ErrFull) {
+	if _, _, err := k.Reserve(digest(1), 60); !errors.Is(err, ErrFull) {
 		t.Errorf("room was taken from a fill: %v", err)
 	}
-	if _, err := k.Reserve(digest(0), 10); err == nil {
+	if _, _, err := k.Reserve(digest(0), 10); err == nil {
 		t.Error("two fills of one digest")
 	}
 	done(true)
@@ -238,7 +306,7 @@ func TestReserveAtOnce(t *testing.T) {
 		all.Go(func() {
 			for i := range 200 {
 				n := (w*7 + i*13) % 64
-				done, err := k.Reserve(digest(n), int64(10+n))
+				_, done, err := k.Reserve(digest(n), int64(10+n))
 				if u := k.Usage(); u.Kept+u.Coming > cfg.Quota {
 					t.Errorf("%d and %d bytes of %d", u.Kept, u.Coming, cfg.Quota)
 				}

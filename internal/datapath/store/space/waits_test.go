@@ -26,12 +26,12 @@ func TestRoomThatOthersMake(t *testing.T) {
 		var other sync.WaitGroup
 		defer other.Wait()
 		other.Go(func() {
-			if _, err := k.Reserve(digest(100), 300); err != nil {
+			if _, _, err := k.Reserve(digest(100), 300); err != nil {
 				t.Error(err)
 			}
 		})
 		synctest.Wait() // it removes
-		if _, err := k.Reserve(digest(101), 200); err != nil {
+		if _, _, err := k.Reserve(digest(101), 200); err != nil {
 			t.Error(err)
 		}
 	})

@@ -7,6 +7,8 @@ type Store struct {
 	// Program is the version of the module, and LayoutSchema the newest one that it reads.
 	Program      string `json:"program"`
 	LayoutSchema int    `json:"layoutSchema"`
+	// ConfigVersion is what its arguments are called, see pod.Store.
+	ConfigVersion string `json:"configVersion,omitempty"`
 	// Ready is whether pulls are served; Missing is why not.
 	Ready   bool   `json:"ready"`
 	Missing string `json:"missing,omitempty"`
@@ -37,7 +39,8 @@ type Disk struct {
 	Coming int64 `json:"coming"`
 	Quota  int64 `json:"quota"`
 	Floor  int64 `json:"floor"`
-	// Pins are never evicted; PinsHere of them are there.
+	// Pins are images in use, of which nothing is evicted. Of PinsHere all is here that is to be: of
+	// several stores each has its part.
 	Pins        int   `json:"pins"`
 	PinsHere    int   `json:"pinsHere"`
 	PinnedBytes int64 `json:"pinnedBytes"`

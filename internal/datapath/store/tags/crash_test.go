@@ -28,9 +28,10 @@ func do(fsys disk.FS) int {
 		switch {
 		case err != nil:
 		case c.digest == "":
-			err = tags.Forget(c.key)
+			tags.Forget(c.key)
+			err = tags.Write()
 		default:
-			err = tags.Put(c.key, Meaning{Digest: c.digest})
+			err = put(tags, c.key, Meaning{Digest: c.digest})
 		}
 		if err != nil {
 			return n

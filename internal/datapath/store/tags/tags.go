@@ -5,7 +5,7 @@
 //
 // "_tags" cannot be a part of a repository's name, so that a tag is never where a
 // repository is. Nothing here says how old an answer is: after a start all of them are to
-// be asked for again. Start at Open, then (*Tags).Put.
+// be asked for again. Start at Open, then (*Tags).Note.
 package tags
 
 import (
@@ -47,10 +47,12 @@ type Meaning struct {
 type Tags struct {
 	fsys disk.FS
 
-	mu    sync.RWMutex
-	known map[Key]Meaning
-	write sync.Mutex      // one change on disk at a time
-	made  map[string]bool // folders that survive a power cut
+	mu      sync.RWMutex
+	known   map[Key]Meaning
+	changed map[Key]bool // since they were written
+	writing bool         // somebody is at it; nobody else changes the disk
+
+	made map[string]bool // folders that survive a power cut
 }
 
 var (
@@ -79,7 +81,7 @@ func (k Key) file() string {
 
 // Open reads what is there. What is strange is removed, or left alone where it cannot be.
 func Open(fsys disk.FS) (*Tags, error) {
-	t := &Tags{fsys: fsys, known: map[Key]Meaning{}, made: map[string]bool{}}
+	t := &Tags{fsys: fsys, known: map[Key]Meaning{}, changed: map[Key]bool{}, made: map[string]bool{}}
 	if err := t.folders(folder); err != nil {
 		return nil, fmt.Errorf("make the folder of tags: %w", err)
 	}
@@ -151,40 +153,100 @@ func (t *Tags) Get(k Key) (Meaning, bool) {
 	return m, ok
 }
 
-// Put notes what a tag means. On return it survives a power cut. With an error it is known
-// until the process ends, if it is a tag at all.
-func (t *Tags) Put(k Key, m Meaning) error {
+// Note is what a tag means from now on. Nobody waits for the disk: Write has it survive.
+func (t *Tags) Note(k Key, m Meaning) error {
 	if !k.ok() || !oci.IsDigest(m.Digest) {
 		return fmt.Errorf("note what tag %.200q of %.300q means: %.100q: this is no tag, or no digest", k.Tag, k.Repository, m.Digest)
 	}
-	data, err := json.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("encode what a tag means: %w", err)
-	}
-	t.write.Lock()
-	defer t.write.Unlock()
-	if old, known := t.Get(k); known && old == m {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old, known := t.known[k]
+	switch {
+	case known && old == m:
 		return nil
+	case !known && len(t.known) >= most, !t.changed[k] && len(t.changed) >= most:
+		return fmt.Errorf("note what tag %s of %s means: %d are known, and no more are kept", k.Tag, k.Repository, most)
 	}
-	if err := t.remember(k, m); err != nil {
-		return err
-	}
-	if err := t.folders(path.Dir(k.file())); err != nil {
-		return fmt.Errorf("make the folder of tag %s of %s: %w", k.Tag, k.Repository, err)
-	}
-	if err := disk.Replace(t.fsys, k.file(), data); err != nil {
-		return fmt.Errorf("write what tag %s of %s means: %w", k.Tag, k.Repository, err)
-	}
+	t.known[k], t.changed[k] = m, true
 	return nil
 }
 
-func (t *Tags) remember(k Key, m Meaning) error {
+// Forget is for a tag that is gone. Write has it gone for the next process too.
+func (t *Tags) Forget(k Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, known := t.known[k]; !known && len(t.known) >= most {
-		return fmt.Errorf("note what tag %s of %s means: %d are known, and no more are kept", k.Tag, k.Repository, most)
+	if _, known := t.known[k]; known {
+		delete(t.known, k)
+		t.changed[k] = true
 	}
-	t.known[k] = m
+}
+
+// Write has the disk say what is known: on return it survives a power cut, unless somebody else is
+// at it, who does it then. What it cannot write the next one tries again.
+func (t *Tags) Write() error {
+	t.mu.Lock()
+	busy := t.writing
+	t.writing = true
+	t.mu.Unlock()
+	if busy {
+		return nil
+	}
+	for {
+		k, m, ok := t.next()
+		if !ok {
+			return nil
+		}
+		if err := t.write(k, m); err != nil {
+			t.again(k)
+			return err
+		}
+	}
+}
+
+// again is for a tag that could not be written.
+func (t *Tags) again(k Key) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.changed[k], t.writing = true, false
+}
+
+// next is a tag that the disk does not know as it is; its digest is "" if it is gone. Without one
+// the writing ends.
+func (t *Tags) next() (k Key, m Meaning, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k := range t.changed {
+		delete(t.changed, k)
+		return k, t.known[k], true
+	}
+	t.writing = false
+	return Key{}, Meaning{}, false
+}
+
+func (t *Tags) write(k Key, m Meaning) error {
+	if m.Digest == "" {
+		err := t.fsys.Remove(k.file())
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			err = t.fsys.SyncDir(path.Dir(k.file()))
+		}
+		if err != nil {
+			return fmt.Errorf("forget tag %s of %s: %w", k.Tag, k.Repository, err)
+		}
+		return nil
+	}
+	data, err := json.Marshal(m)
+	if err == nil {
+		err = t.folders(path.Dir(k.file()))
+	}
+	if err == nil {
+		err = disk.Replace(t.fsys, k.file(), data)
+	}
+	if err != nil {
+		return fmt.Errorf("write what tag %s of %s means: %w", k.Tag, k.Repository, err)
+	}
 	return nil
 }
 
@@ -209,26 +271,6 @@ func (t *Tags) folders(name string) error {
 	return nil
 }
 
-// Forget is for a tag that is gone. On return it is gone for the next process too.
-func (t *Tags) Forget(k Key) error {
-	t.write.Lock()
-	defer t.write.Unlock()
-	t.mu.Lock()
-	_, known := t.known[k]
-	delete(t.known, k)
-	t.mu.Unlock()
-	if !known {
-		return nil
-	}
-	if err := t.fsys.Remove(k.file()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget tag %s of %s: %w", k.Tag, k.Repository, err)
-	}
-	if err := t.fsys.SyncDir(path.Dir(k.file())); err != nil {
-		return fmt.Errorf("forget tag %s of %s: %w", k.Tag, k.Repository, err)
-	}
-	return nil
-}
-
 // Keep forgets all whose digest nobody has any more: they could not be served.
 func (t *Tags) Keep(has func(digest string) bool) error {
 	var gone []Key
@@ -239,9 +281,8 @@ func (t *Tags) Keep(has func(digest string) bool) error {
 		}
 	}
 	t.mu.RUnlock()
-	var failed error
 	for _, k := range gone {
-		failed = errors.Join(failed, t.Forget(k))
+		t.Forget(k)
 	}
-	return failed
+	return t.Write()
 }

@@ -27,6 +27,11 @@ func open(t *testing.T, folder string) *Tags {
 	return tags
 }
 
+// put has a tag survive.
+func put(tags *Tags, k Key, m Meaning) error {
+	return errors.Join(tags.Note(k, m), tags.Write())
+}
+
 const place = "0123456789abcdef"
 
 func TestTagsOutliveTheProcess(t *testing.T) {
@@ -39,7 +44,7 @@ func TestTagsOutliveTheProcess(t *testing.T) {
 		{"fedcba9876543210", "a", "b"}, {place, strings.Repeat("a/", 127) + "a", strings.Repeat("t", 128)},
 	}
 	for i, k := range keys {
-		if err := errors.Join(tags.Put(k, Meaning{Digest: digest(99)}), tags.Put(k, Meaning{Digest: digest(i)})); err != nil {
+		if err := errors.Join(put(tags, k, Meaning{Digest: digest(99)}), put(tags, k, Meaning{Digest: digest(i)})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -51,9 +56,7 @@ func TestTagsOutliveTheProcess(t *testing.T) {
 		}
 		tags = open(t, at)
 	}
-	if err := tags.Forget(keys[1]); err != nil {
-		t.Fatal(err)
-	}
+	tags.Forget(keys[1])
 	if err := tags.Keep(func(d string) bool { return d != digest(3) }); err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +68,29 @@ func TestTagsOutliveTheProcess(t *testing.T) {
 	}
 }
 
+// TestOnlyMoreTagsAreRefused: what waits for a disk that hangs is bounded, and what a tag that waits
+// means can change.
+func TestOnlyMoreTagsAreRefused(t *testing.T) {
+	t.Parallel()
+	tags := open(t, t.TempDir())
+	key := func(n int) Key { return Key{place, "a", fmt.Sprint(n)} }
+	for i := range most {
+		if err := tags.Note(key(i), Meaning{Digest: digest(1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tags.Note(key(0), Meaning{Digest: digest(2)}); err != nil {
+		t.Error(err)
+	}
+	if m, _ := tags.Get(key(0)); m.Digest != digest(2) {
+		t.Errorf("it means %s still", m.Digest)
+	}
+	tags.Forget(key(1))
+	if err := tags.Note(key(most), Meaning{Digest: digest(1)}); err == nil || len(tags.changed) > most {
+		t.Errorf("%d wait, %v", len(tags.changed), err)
+	}
+}
+
 func TestStrangeNamesAreNoFiles(t *testing.T) {
 	t.Parallel()
 	at := t.TempDir()
@@ -73,11 +99,11 @@ func TestStrangeNamesAreNoFiles(t *testing.T) {
 		{"../..", "a", "b"}, {place, "../a", "b"}, {place, "a//b", "c"}, {place, "a", "../b"}, {place, "a", ""}, {place, "", "b"},
 		{place, "a/_tags", "b"}, {place, "a", "b/c"}, {place, "a\x00", "b"}, {place, strings.Repeat("a", 256), "b"},
 	} {
-		if err := tags.Put(k, Meaning{Digest: digest(1)}); err == nil {
+		if err := tags.Note(k, Meaning{Digest: digest(1)}); err == nil {
 			t.Errorf("%+v was written", k)
 		}
 	}
-	if err := tags.Put(Key{place, "a", "b"}, Meaning{Digest: "sha256:no"}); err == nil {
+	if err := tags.Note(Key{place, "a", "b"}, Meaning{Digest: "sha256:no"}); err == nil {
 		t.Error("no digest was written")
 	}
 }
@@ -86,7 +112,7 @@ func TestStrangeFilesAreDropped(t *testing.T) {
 	t.Parallel()
 	at := t.TempDir()
 	good := Key{place, "a", "b"}
-	if err := open(t, at).Put(good, Meaning{Digest: digest(1), MediaType: "x/y"}); err != nil {
+	if err := put(open(t, at), good, Meaning{Digest: digest(1), MediaType: "x/y"}); err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(at, filepath.Dir(good.file()))
