@@ -106,6 +106,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	}
 	s.Kube, n.Kube = kube, kube
 	n.Listen, n.StateDir, n.Version = s.Listen, s.StateDir, version.Version()
+	s.Name = n.NodeName
 	level := slog.LevelInfo
 	if *verbose {
 		level = slog.LevelDebug

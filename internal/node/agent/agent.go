@@ -12,6 +12,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/node/hosts"
 	"github.com/d8-registry/registry/internal/node/nodescript"
+	"github.com/d8-registry/registry/internal/node/nodestore"
 	"github.com/d8-registry/registry/internal/node/proof"
 	"github.com/d8-registry/registry/internal/node/reach"
 	"github.com/d8-registry/registry/internal/node/reconfigure"
@@ -31,6 +32,7 @@ type Agent struct {
 	reach      *reach.Checker        // registries answer
 	change     *configchange.Changer // containerd's main file, and its restart
 	scripts    *scripts              // NodeGroupConfigurations
+	store      *nodestore.Part       // the store of this node, if it is to run one
 	cleanup    *cleanup              // the module leaves the node
 	memory     *memory               // what must not be forgotten when the agent restarts
 	watchdog   *watchdog.Watchdog    // whether passes come to their end
@@ -80,6 +82,7 @@ func newAgent(cfg Config, folder *handoff.Hold, log *slog.Logger, wake func()) (
 	if a.scripts, err = newScripts(cfg, kube, host, log, wake); err != nil {
 		return nil, err
 	}
+	a.store = newStore(cfg, kube, host, a, log, wake)
 	a.cleanup = &cleanup{
 		state: folder, dir: cfg.StateDir, outside: filepath.Join(host.Root, cfg.StateDir), scripts: a.scripts, log: log,
 	}

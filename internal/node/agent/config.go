@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 	"time"
 
@@ -54,6 +55,9 @@ type Config struct {
 	RestartCommand string
 	// Service restarts containerd; the host's systemd by default.
 	Service reconfigure.Service
+	// StaticPods finds the folder in which the kubelet looks for static pods, as the host
+	// sees it; by default it is found out. It goes into no other process.
+	StaticPods func() (string, error) `json:"-"`
 	// Limits are the times that a restart of containerd may take.
 	Limits reconfigure.Limits
 	// AliveFile is stamped while this half makes progress; empty for none.
@@ -88,6 +92,13 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	})
 	fs.StringVar(&c.ScriptsDir, "scripts-dir", nodescript.DefaultStateDir, "`folder` on the host in which NodeGroupConfigurations keep their state")
 	fs.StringVar(&c.RestartCommand, "restart-command", "", "`program` of the host that restarts containerd and waits for it, without arguments; systemd by default")
+	fs.Func("static-pods", "`folder` of the host in which the kubelet looks for static pods; found out from the kubelet by default", func(value string) error {
+		if !path.IsAbs(value) {
+			return errors.New("must be an absolute path on the host")
+		}
+		c.StaticPods = func() (string, error) { return value, nil }
+		return nil
+	})
 	fs.StringVar(&c.AliveFile, "alive-file", "", "`file` that says that the half that touches the node makes progress; none by default")
 	fs.DurationVar(&c.ProofInterval, "proof-interval", DefaultProofInterval, "how often what was proved is proved again")
 	fs.DurationVar(&c.Jitter, "jitter", 0, "longest random wait before a new registry is asked whether it is there")

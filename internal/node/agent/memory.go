@@ -6,6 +6,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/configchange"
 	"github.com/d8-registry/registry/internal/node/handoff"
 	"github.com/d8-registry/registry/internal/node/hosts"
+	"github.com/d8-registry/registry/internal/node/nodestore"
 )
 
 // memory is what this half must still know after a restart of its own. It is one
@@ -13,7 +14,8 @@ import (
 type memory struct {
 	Main configchange.MainFile `json:"main"`
 	hosts.Places
-	Reached reached `json:"reached,omitzero"`
+	Reached reached         `json:"reached,omitzero"`
+	Store   nodestore.Place `json:"store,omitzero"`
 
 	state handoff.StateDir
 	log   *slog.Logger
@@ -50,6 +52,11 @@ func (m *memory) saveReached(r reached) {
 		return
 	}
 	m.Reached = r
+	m.save()
+}
+
+func (m *memory) saveStore(p nodestore.Place) {
+	m.Store = p
 	m.save()
 }
 

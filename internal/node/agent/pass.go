@@ -28,6 +28,7 @@ func (a *Agent) work(ctx context.Context, r *report.Report) (generation int64) {
 		return 0
 	}
 	a.scripts.report(r)
+	a.store.Converge(ctx, r)
 	facts := a.containerd.look(ctx, r)
 	l, s := a.serving.look(r)
 	switch {

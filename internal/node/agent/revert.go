@@ -61,8 +61,8 @@ func (a *Agent) withoutLayout(ctx context.Context, r *report.Report, s *served, 
 	r.Status.Legacy = a.untouched(facts)
 	a.hosts.Rest()
 	// The journal of a change that was cut off is in the folder that a cleanup
-	// clears: that waits.
-	if leaveOrdered(r.Own) && settled && r.Status.Legacy && s.status.Absent {
+	// clears, and where the store is: that waits.
+	if leaveOrdered(r.Own) && settled && r.Status.Legacy && s.status.Absent && r.Status.Store == nil {
 		a.cleanup.run(ctx, r)
 	}
 }

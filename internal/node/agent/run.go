@@ -57,6 +57,7 @@ func (a *Agent) runAlone(ctx context.Context, loop *loop) error {
 	follow(a.heartbeat.Run)
 	follow(a.containerd.followFiles)
 	follow(a.containerd.followRestarts)
+	follow(a.store.Run)
 	a.scripts.start(ctx, group)
 	group.Go(func() error {
 		return loop.run(ctx, a.pass, func() error { return a.cleanup.recalled(a.report.Latest()) })

@@ -3,6 +3,7 @@ package report
 import (
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/foreign"
+	"github.com/d8-registry/registry/internal/pki"
 )
 
 // What is in lists is many, and all of a report must fit into one object, in which
@@ -19,6 +20,10 @@ const (
 // Much of it others said: registries, containerd, users' files and scripts.
 func bounded(s registryv1alpha1.RegistryNodeStatus) registryv1alpha1.RegistryNodeStatus {
 	s = *s.DeepCopy()
+	request := ""
+	if s.Store != nil {
+		request = s.Store.Request
+	}
 	s.Redirects = s.Redirects[:min(len(s.Redirects), mostNames)]
 	s.Upstreams = s.Upstreams[:min(len(s.Upstreams), mostHosts)]
 	s.Scripts = s.Scripts[:min(len(s.Scripts), mostScripts)]
@@ -27,6 +32,9 @@ func bounded(s registryv1alpha1.RegistryNodeStatus) registryv1alpha1.RegistryNod
 	foreign.Fields(&s.Upstreams, inList)
 	foreign.Fields(&s.Scripts, func(string) int { return registryv1alpha1.MostWord })
 	foreign.Fields(&s, longest)
+	if s.Store != nil {
+		s.Store.Request = pki.CleanRequest(request) // it has several lines
+	}
 	return s
 }
 

@@ -7,6 +7,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/datapath/inbound"
 )
 
 // Config is what the serving half needs.
@@ -16,12 +17,17 @@ type Config struct {
 	// MetricsListen is where /metrics is served, without TLS; nowhere if it is empty.
 	// Nothing in it is secret.
 	MetricsListen string
+	// ProfilesAddress is where pprof listens; "0" or "" means nowhere.
+	ProfilesAddress string
 	// StateDir is the directory shared with the other half.
 	StateDir string
 	// Kube reaches the API server. It is only used for the layout.
 	Kube *rest.Config
 	// Namespace and Secret are where the layout is published.
 	Namespace, Secret string
+	// Name is which of the stores is asked first: each node begins with its own. Empty is the
+	// name of the machine.
+	Name string
 	// Quiet is the time without a request after which the route of a name that left
 	// the layout goes. 0 means DefaultQuiet.
 	Quiet time.Duration
@@ -41,6 +47,7 @@ const (
 func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	c.Namespace, c.Secret = registryv1alpha1.Namespace, registryv1alpha1.SecretAgent
 	fs.StringVar(&c.Listen, "listen", DefaultListen, "`address` on loopback on which containerd is served")
+	fs.StringVar(&c.ProfilesAddress, "pprof-address", "0", inbound.ProfilesFlag)
 	fs.StringVar(&c.MetricsListen, "metrics-listen", "", "`address` for /metrics, without TLS; empty for none")
 	fs.StringVar(&c.StateDir, "state-dir", DefaultStateDir, "`folder` of the agent's own state")
 	fs.DurationVar(&c.Quiet, "quiet", DefaultQuiet, "how long a removed name must be idle before its route goes")

@@ -131,6 +131,7 @@ func (k *keeper) missing(found bool) string {
 // last is on disk after a reboot at any moment.
 func (k *keeper) take(l layout.Layout, published []byte) error {
 	trial := routes.NewTable(nil)
+	trial.AskStores("trial")
 	defer trial.Close()
 	if err := trial.Swap(l); err != nil {
 		k.note(false, "the published layout is kept out: "+err.Error())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -57,7 +58,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	table = routes.NewTable(metrics)
+	table = newTable(cfg, metrics)
 	defer table.Close()
 	keeper := newKeeper(folder, table, log)
 	keeper.retired.quiet = cmp.Or(cfg.Quiet, keeper.retired.quiet)
@@ -76,6 +77,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	// No delay before the end: only this node's containerd comes here; it has a fallback.
 	group.Go(func() error { return server.Serve(ctx, listener, inbound.Drain{Limit: drainFor}) })
 	group.Go(func() error { return serveMetrics(ctx, cfg.MetricsListen, gatherer, connections, log) })
+	group.Go(func() error { return inbound.ServeProfiles(ctx, cfg.ProfilesAddress, connections, log) })
 	upkeep(ctx, group, dog, keeper)
 	group.Go(func() error {
 		return every(ctx, cmp.Or(cfg.Renew, time.Minute), renewed(log, certificate.renew, known.renew))
@@ -95,6 +97,14 @@ func upkeep(ctx context.Context, group *errgroup.Group, dog *watchdog.Watchdog, 
 	group.Go(func() error {
 		return every(ctx, lookInterval, func() error { dog.Do("the look at the target", k.lookAtTarget); return nil })
 	})
+}
+
+// newTable has stores asked first, each node in an order of its own.
+func newTable(cfg Config, metrics *proxy.Metrics) *routes.Table {
+	table := routes.NewTable(metrics)
+	machine, _ := os.Hostname() // without a name it begins with the same store as others that have none
+	table.AskStores(cmp.Or(cfg.Name, machine, "node"))
+	return table
 }
 
 // loopback is the host of the address to listen on.

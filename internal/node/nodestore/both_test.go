@@ -1,0 +1,94 @@
+package nodestore
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/stores"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/datapath/front/fronttest"
+	"github.com/d8-registry/registry/internal/pki"
+	"github.com/d8-registry/registry/internal/pod"
+	"github.com/d8-registry/registry/test/harness/apiserver"
+	"github.com/d8-registry/registry/test/harness/testregistry"
+)
+
+// controller applies a Wish until what it sees is as wanted.
+func (n *realNode) controller(c client.Client, w stores.Wish, good func(switchover.Stores) bool) switchover.Stores {
+	n.t.Helper()
+	keeper := stores.New(&cluster.Client{Client: c, Live: c, Log: slog.New(slog.DiscardHandler)})
+	var seen switchover.Stores
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(100 * time.Millisecond) {
+		own := n.own()
+		there := &cluster.Snapshot{
+			RegistryNodes: map[string]*v1alpha1.RegistryNode{"node": own}, Secrets: map[client.ObjectKey]*corev1.Secret{},
+			Nodes: []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "node", UID: own.OwnerReferences[0].UID}, Status: corev1.NodeStatus{
+				NodeInfo:   corev1.NodeSystemInfo{BootID: "boot"},
+				Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+				Addresses:  []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}},
+			}}},
+		}
+		secret, err := cluster.Get[corev1.Secret](n.t.Context(), n.api.Client(), cluster.Here(v1alpha1.SecretStore))
+		n.must(err)
+		if secret != nil {
+			there.Secrets[cluster.Here(v1alpha1.SecretStore)] = secret
+		}
+		seen = keeper.Seen(there, w)
+		refused, err := keeper.Apply(n.t.Context(), there, w, time.Now())
+		n.must(errors.Join(err, refused["node"]))
+		if good(seen) {
+			return seen
+		}
+	}
+	n.t.Fatalf("timed out; last seen %+v", seen)
+	return seen
+}
+
+// TestBothHalves: what the controller asks for is what the node understands, each with the rights
+// that it has, from nothing to nothing.
+func TestBothHalves(t *testing.T) {
+	r := testregistry.New(t, testregistry.Options{TLS: true, Username: "up", Password: "secret"})
+	r.PushRandom(t, "team/app", "v1", 1, 256)
+	n := newRealNode(t)
+	n.order(func(o *v1alpha1.RegistryNode) {
+		o.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "node", UID: "a-node"}}
+	})
+	c := n.api.ClientFor(t, n.api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "node"}))
+	n.kube = n.api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: "node"})
+	n.startAgent()
+	defer func() { n.stop() }()
+
+	data := fronttest.Content(t, 3, r.Upstream("team"))
+	wish := stores.Wish{
+		Nodes:  []string{"node"},
+		Pod:    pod.Store{Port: 5001, Path: "/opt/deckhouse/registry", Quota: 1 << 30, Floor: 1, TTL: time.Hour},
+		Images: map[string]string{"node": "registry.example.com/d8/registry:v1"},
+		Layout: data["layout"], Users: data["users"], Names: pki.ServiceNames("cluster.local"), CA: n.ca,
+	}
+	seen := n.controller(c, wish, func(s switchover.Stores) bool { return s.Ready == 1 && s.Generation == 3 && s.Message == "" })
+	if len(seen.Endpoints) != 1 || seen.Endpoints[0] != ip+":5001" || !seen.Exists {
+		t.Errorf("%+v", seen)
+	}
+	first := n.pid.Load()
+	if code, _ := n.pull(); code != http.StatusOK {
+		t.Errorf("a pull: %d", code)
+	}
+	wish.Pod.Quota = 2 << 30
+	n.controller(c, wish, func(s switchover.Stores) bool { return s.Ready == 1 && n.pid.Load() != first && n.pid.Load() != 0 })
+	n.controller(c, stores.Wish{None: true}, func(s switchover.Stores) bool { return !s.Exists })
+	n.controller(c, stores.Wish{None: true}, func(switchover.Stores) bool { return true })
+	n.ended()
+	secret, err := cluster.Get[corev1.Secret](t.Context(), n.api.Client(), cluster.Here(v1alpha1.SecretStore))
+	if err != nil || secret != nil || n.pid.Load() != 0 || n.own().Spec.Store != nil || n.own().Status.Store != nil {
+		t.Errorf("left: %v, %v, process %d, %+v", secret != nil, err, n.pid.Load(), n.own())
+	}
+}
