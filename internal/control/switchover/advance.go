@@ -58,13 +58,16 @@ func (p Protocol) Advance(s State, seen Observed) State {
 		e.reportUnknown()
 		return e.s
 	}
+	refused := e.refuse()
 	e.chooseTarget()
 	e.keepApprovals()
 	e.exclude()
 	e.approveRestarts()
 	e.learnFallback()
+	e.learnStores()
 	e.learnDifferences()
 	e.run()
+	e.reportRefused(refused)
 	return e.s
 }
 
@@ -133,12 +136,12 @@ func (e *evaluation) mayRepoint(plan []step, reached int) bool {
 		e.s.Desired.Workloads == e.nameOf(e.s.Target) && e.rules.safeNow(e).done
 }
 
-// learnFallback puts the in-cluster proxy's address into the layout as soon as
+// learnFallback puts the address of Service registry into the layout as soon as
 // it is known. A pass that does not see the address keeps it. While Cleanup
 // takes it out, it is not put back.
 func (e *evaluation) learnFallback() {
 	l, fallback := e.s.Desired.Layout, e.seen.Proxy.Fallback
-	if !e.s.Desired.Proxy || e.s.FallbackRemoved > 0 || fallback == (layout.Fallback{}) || fallback == l.Fallback {
+	if !e.s.Desired.Proxy && e.s.Desired.Store.IsZero() || e.s.FallbackRemoved > 0 || fallback == (layout.Fallback{}) || fallback == l.Fallback {
 		return
 	}
 	if _, ok := l.Route(layout.Fixed()); ok {

@@ -27,6 +27,8 @@ type rules struct {
 	recent func(*evaluation, Belief) bool
 	// union is the layout of a switch under way.
 	union func(*evaluation) layout.Layout
+	// stores is the layout that stores need beside one of the agents.
+	stores func(*evaluation, layout.Layout) layout.Layout
 	// gates reports whether a reference may hold a switch up.
 	gates func(*evaluation, Reference) bool
 	// keep are the names that Final must leave.
@@ -52,6 +54,7 @@ func standardRules() rules {
 		joins:           joins,
 		recent:          isRecent,
 		union:           union,
+		stores:          storeLayout,
 		gates:           gates,
 		keep:            namesInUse,
 		safeNow:         func(e *evaluation) verdict { return e.barrier(e.s.SafeGeneration) },

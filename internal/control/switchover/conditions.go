@@ -19,6 +19,8 @@ func (e *evaluation) report(plan []step, verdicts []verdict, reached int) {
 	for i, step := range plan {
 		stored := e.s.condition(step.name)
 		switch {
+		case step.silent && stored == nil && i <= reached && verdicts[i].done:
+			continue // there was nothing to do
 		case i <= reached:
 			conditions = append(conditions, e.conditionOf(step.name, verdicts[i]))
 		case stored == nil:

@@ -20,7 +20,9 @@ func TestPlans(t *testing.T) {
 			"InClusterProxyReady DeckhouseRegistrySwitchReady FinalContainerdConfigReady",
 		Unmanaged: "RegistryContainsRequiredImages TransitionContainerdConfigReady DeckhouseRegistrySwitchReady " +
 			"FinalContainerdConfigReady CleanupInClusterProxy",
-		"Proxy": "",
+		ModeProxy: "RegistryContainsRequiredImages ContainerdConfigPreflightReady NodeServicesReady TransitionContainerdConfigReady " +
+			"DeckhouseRegistrySwitchReady FinalContainerdConfigReady CleanupInClusterProxy",
+		"Local": "",
 	} {
 		if got := strings.Join(Plan(mode), " "); got != want {
 			t.Errorf("%s: %s, want %s", mode, got, want)

@@ -193,7 +193,7 @@ func expect(t *testing.T, r rule, p Protocol) {
 	t.Helper()
 	n, bad := *dropHistories, uint64(0)
 	if r.harmless != "" {
-		n = *histories / 3
+		n = *histories / 5
 		bad = search(t, n, p, r.t)
 	} else {
 		bad = caughtBefore(t, r, p)
@@ -255,8 +255,13 @@ func TestSwappedStepsAreCaught(t *testing.T) {
 	harmless := map[string]string{
 		"Unmanaged: FinalContainerdConfigReady and CleanupInClusterProxy":           "Switch has moved the proxy's clients, and nodes need it only when their agent is down",
 		"Direct: RegistryContainsRequiredImages and ContainerdConfigPreflightReady": "neither asks anything of the cluster",
+		"Direct: FinalContainerdConfigReady and CleanupNodeServices":                "stores are asked first and never needed, and the in-cluster proxy stands behind the Service",
+		"Proxy: RegistryContainsRequiredImages and ContainerdConfigPreflightReady":  "neither asks anything of the cluster",
+		"Proxy: ContainerdConfigPreflightReady and NodeServicesReady":               "stores need nothing of containerd's configuration, and nodes hear nothing of them yet",
+		"Proxy: FinalContainerdConfigReady and CleanupInClusterProxy":               "stores stand alone behind the Service since Switch",
+		"Unmanaged: CleanupInClusterProxy and CleanupNodeServices":                  "each takes nodes' way to the Service away, and waits for its own clients",
 	}
-	for _, mode := range []Mode{Direct, Unmanaged} {
+	for _, mode := range []Mode{Direct, ModeProxy, Unmanaged} {
 		plan := Standard().modes[mode].plan
 		for i := range len(plan) - 1 {
 			swapped := slices.Clone(plan)
@@ -265,7 +270,8 @@ func TestSwappedStepsAreCaught(t *testing.T) {
 			p.setPlan(mode, swapped)
 			name := string(mode) + ": " + plan[i].name + " and " + plan[i+1].name
 			t.Run(name, func(t *testing.T) {
-				expect(t, rule{name: name, harmless: harmless[name]}, p)
+				stores := mode == ModeProxy || plan[i+1].name == names.ConditionCleanupStores
+				expect(t, rule{name: name, harmless: harmless[name], t: tamper{stores: stores}}, p)
 			})
 		}
 	}

@@ -47,7 +47,7 @@ func mayShrink(e *evaluation) verdict {
 // rolled back to, bare pods. They go on working, served by the target.
 func namesInUse(e *evaluation) []layout.Name {
 	kept := e.ownNames(e.s.Target)
-	if e.s.Desired.Proxy {
+	if e.s.Desired.Proxy || !e.s.Desired.Store.IsZero() {
 		kept = withNames(kept, layout.Fixed()) // its clients may still use it
 	}
 	for _, r := range e.seen.Census.References {
@@ -95,9 +95,12 @@ func (p Protocol) nearsShrink(s State, seen Observed) bool {
 		switch {
 		case step.name == names.ConditionFinal && s.Finalized == 0:
 			return true
-		case step.name == names.ConditionCleanup && !s.Desired.Proxy && !seen.Proxy.Exists:
-			return e.namesAreDue()
-		case !e.s.passed(step.name):
+		case e.s.passed(step.name):
+		case step.name == names.ConditionCleanup:
+			return !s.Desired.Proxy && !seen.Proxy.Exists && e.namesAreDue()
+		case step.name == names.ConditionCleanupStores:
+			return s.Desired.Store.IsZero() && !seen.Store.Exists && e.namesAreDue()
+		default:
 			return false
 		}
 	}

@@ -216,11 +216,12 @@ func proxyMessage(p Proxy) string {
 	return message
 }
 
-func proxyInUseMessage(p Proxy) string {
-	if len(p.Clients) == 0 {
-		return "Waiting until nobody has used incluster-proxy for a while"
+func inUseMessage(what string, clients []string) string {
+	message := "Waiting until nobody has used " + what + " for a while"
+	if len(clients) == 0 {
+		return message
 	}
-	return "Waiting until nobody has used incluster-proxy for a while. Last clients: " + strings.Join(capped(p.Clients, mostUsers), ", ")
+	return message + ". Last clients: " + strings.Join(capped(clients, mostUsers), ", ")
 }
 
 func misplacedMessage(want layout.Name, misplaced []Reference) string {

@@ -17,11 +17,11 @@ func withPretend() Protocol {
 	p.modes[pretend] = modeRow{
 		fixedAddress: true,
 		plan: []step{
-			{names.ConditionImages, haveImages},
-			{names.ConditionTransition, nodesKnowOldAndNew},
-			{names.ConditionSwitch, platformUsesNew},
-			{names.ConditionFinal, nodesKnowOnlyNew},
-			{names.ConditionCleanup, proxyIsGone},
+			{name: names.ConditionImages, do: haveImages},
+			{name: names.ConditionTransition, do: nodesKnowOldAndNew},
+			{name: names.ConditionSwitch, do: platformUsesNew},
+			{name: names.ConditionFinal, do: nodesKnowOnlyNew},
+			{name: names.ConditionCleanup, do: proxyIsGone},
 		},
 	}
 	return p

@@ -22,9 +22,10 @@ type Observed struct {
 	Installation        upstream.Upstream
 	InstallationProblem string
 	// Published is the agents' layout as published, ProxyPublished that of the
-	// in-cluster proxy.
+	// in-cluster proxy, StorePublished that of the stores.
 	Published      Published
 	ProxyPublished Published
+	StorePublished Published
 	Nodes          []Node
 	// Probe is an image that every registry must have, our own: what nodes and proxy
 	// fetch from the target alone before they report.
@@ -35,6 +36,7 @@ type Observed struct {
 	Compared Comparison
 	Census   Census
 	Proxy    Proxy
+	Store    Stores
 	Platform Platform
 }
 

@@ -11,6 +11,8 @@ import (
 type step struct {
 	name string
 	do   func(*evaluation) verdict
+	// silent is whether users do not see it while there was nothing to do for it.
+	silent bool
 }
 
 // modeRow is all that modes differ in: plans and rules read it and do not ask for
@@ -23,6 +25,11 @@ type modeRow struct {
 	// proxy is whether the in-cluster proxy should be there when the mode is
 	// reached. The plan's steps start and stop it.
 	proxy bool
+	// store is whether nodes should run stores when the mode is reached, which readers
+	// of a layout ask first.
+	store bool
+	// notFrom are modes from which there is no way to this one.
+	notFrom []Mode
 	// inSecret is whether the registry behind the mode is named in Secret
 	// deckhouse-registry, which is then the user's. Otherwise ModuleConfig names it.
 	inSecret bool
@@ -53,12 +60,26 @@ func Standard() Protocol {
 				proxy:        true,
 				inSecret:     false,
 				plan: []step{
-					{names.ConditionImages, haveImages},
-					{names.ConditionPreflight, nodesHaveNoCustomConfig},
-					{names.ConditionTransition, nodesKnowOldAndNew},
-					{names.ConditionProxy, proxyRuns},
-					{names.ConditionSwitch, platformUsesNew},
-					{names.ConditionFinal, nodesKnowOnlyNew},
+					{name: names.ConditionImages, do: haveImages},
+					{name: names.ConditionPreflight, do: nodesHaveNoCustomConfig},
+					{name: names.ConditionTransition, do: nodesKnowOldAndNew},
+					{name: names.ConditionProxy, do: proxyRuns},
+					{name: names.ConditionSwitch, do: platformUsesNew},
+					{name: names.ConditionFinal, do: nodesKnowOnlyNew},
+					{name: names.ConditionCleanupStores, do: nodeServicesAreGone, silent: true},
+				},
+			},
+			ModeProxy: {
+				fixedAddress: true,
+				store:        true,
+				plan: []step{
+					{name: names.ConditionImages, do: haveImages},
+					{name: names.ConditionPreflight, do: nodesHaveNoCustomConfig},
+					{name: names.ConditionStores, do: nodeServicesRun},
+					{name: names.ConditionTransition, do: nodesKnowOldAndNew},
+					{name: names.ConditionSwitch, do: platformUsesNew},
+					{name: names.ConditionFinal, do: nodesKnowOnlyNew},
+					{name: names.ConditionCleanup, do: proxyIsGone},
 				},
 			},
 			Unmanaged: {
@@ -66,11 +87,12 @@ func Standard() Protocol {
 				proxy:        false,
 				inSecret:     true,
 				plan: []step{
-					{names.ConditionImages, haveImages},
-					{names.ConditionTransition, nodesKnowOldAndNew},
-					{names.ConditionSwitch, platformUsesNew},
-					{names.ConditionFinal, nodesKnowOnlyNew},
-					{names.ConditionCleanup, proxyIsGone},
+					{name: names.ConditionImages, do: haveImages},
+					{name: names.ConditionTransition, do: nodesKnowOldAndNew},
+					{name: names.ConditionSwitch, do: platformUsesNew},
+					{name: names.ConditionFinal, do: nodesKnowOnlyNew},
+					{name: names.ConditionCleanup, do: proxyIsGone},
+					{name: names.ConditionCleanupStores, do: nodeServicesAreGone, silent: true},
 				},
 			},
 		},
@@ -78,12 +100,14 @@ func Standard() Protocol {
 	}
 }
 
-// Plan lists the steps of a mode as conditions, for documentation and tools.
-// It is empty for an unknown mode.
+// Plan lists the steps of a mode as conditions that users always see, for
+// documentation and tools. It is empty for an unknown mode.
 func Plan(mode Mode) []string {
 	var steps []string
 	for _, s := range Standard().modes[mode].plan {
-		steps = append(steps, s.name)
+		if !s.silent {
+			steps = append(steps, s.name)
+		}
 	}
 	return steps
 }

@@ -40,7 +40,7 @@ func (s *sim) watch(old, next State) {
 		s.entitled |= target
 		s.safe = next.SafeGeneration
 	}
-	if newly(names.ConditionPreflight) && old.Desired.Layout.IsZero() { // else it was not asked
+	if newly(names.ConditionPreflight) && old.Desired.Layout.IsZero() && !s.found { // else it was not asked
 		s.unseen = nil
 		for _, n := range s.nodes {
 			if !n.ready || n.away {
@@ -48,9 +48,11 @@ func (s *sim) watch(old, next State) {
 			}
 		}
 	}
-	if newly(names.ConditionProxy) {
+	stores := !old.Desired.Store.IsZero() // then the Service leads to who has waited only from Switch on
+	if newly(names.ConditionProxy) && !stores || newly(names.ConditionSwitch) && stores && s.p.hasFixedAddress(next.Target.Mode) {
 		s.entitledProxy |= target
 	}
+	s.watchStores(old, next)
 	if next.Finalized != 0 && old.Finalized == 0 && s.isAlive(next.Target.Upstream) {
 		s.entitled, s.entitledProxy = target, target
 	}
@@ -133,7 +135,7 @@ func (s *sim) proxyStops(next State) {
 	for _, n := range s.nodes {
 		excluded := slices.ContainsFunc(next.Excluded, func(e Exclusion) bool { return e.UID == n.uid })
 		valid := n.report.UID == n.uid && n.report.BootID == fmt.Sprint(n.boot)
-		if n.ready && valid && !excluded && !n.away && n.mem.Fallback != (layout.Fallback{}) {
+		if n.ready && valid && !excluded && !n.away && n.mem.Fallback != (layout.Fallback{}) && !s.stores.wanted {
 			s.violate("the proxy stops, and %s is still sent there", n.name)
 		}
 	}
@@ -146,9 +148,8 @@ func (s *sim) promise() {
 			s.promiseOn(n)
 		}
 	}
-	clients := s.registry.Mode == Direct || s.proxy && !s.proxyLoaded.IsZero() // some are slow to leave
-	served := s.proxy && s.proxyServes()
-	if clients && s.entitledProxy&s.aliveBits() != 0 && !served && !s.proxyForgot {
+	clients := s.p.hasFixedAddress(s.registry.Mode) || s.proxy && !s.proxyLoaded.IsZero() || s.stores.served // some are slow to leave
+	if clients && s.entitledProxy&s.aliveBits() != 0 && !s.serviceServes() && !s.proxyForgot {
 		s.violate("deckhouse-registry names the fixed address and no proxy serves it")
 	}
 }
@@ -218,7 +219,9 @@ func (s *sim) upstreamsOf(l layout.Layout) (bits uint) {
 
 // pulls: through the agent, or from the real host with the pod's own secret.
 func (s *sim) pulls(n *simNode, name layout.Name, own bool) bool {
-	if r, ok := n.mem.Route(name); ok && slices.ContainsFunc(r.Upstreams, s.isAlive) {
+	if r, ok := n.mem.Route(name); ok && s.t.noFallThrough && !n.mem.Stores.IsZero() {
+		return s.storesPull(n.mem.Stores.Endpoints, name)
+	} else if ok && slices.ContainsFunc(r.Upstreams, s.isAlive) {
 		return true
 	}
 	for i, u := range s.ups {
@@ -239,13 +242,14 @@ func (s *sim) settlesDown() {
 	s.late = nil
 	for _, n := range s.nodes {
 		if !n.ready {
-			n.ready, n.fresh, n.freshAt = true, true, s.tick
+			n.ready, n.fresh, n.freshAt, n.store.late = true, true, s.tick, true
 			s.boot(n)
 		}
 		s.comesBack(n)
 		n.custom, n.hangs, n.refused = false, false, false
 		n.speaksTrue()
 		n.repair()
+		n.store.dead = false
 	}
 	// Rounds in which a node may not be believed again do not count, for an hour; see
 	// believe.go.
@@ -304,6 +308,7 @@ func (s *sim) round() {
 	}
 	s.registryStarts()
 	s.proxyLoads()
+	s.storesLoad()
 	s.checks()
 	s.caches()
 	s.now = s.now.Add(61e9)
@@ -319,10 +324,12 @@ func (s *sim) unsettled() string {
 		return fmt.Sprint("not Ready: ", st.Conditions)
 	case st.Active != target:
 		return "Ready, and the target is not active"
-	case s.spec.Mode == Direct && target != Target(Target{Mode: Direct, Upstream: s.spec.Upstream}):
+	case s.spec.Mode != "" && s.spec.Mode != Unmanaged && target != Target{Mode: s.spec.Mode, Upstream: s.spec.Upstream}:
 		return "the target is not what the user wants"
 	case s.spec.Mode == Unmanaged && target.Mode != Unmanaged:
 		return "the mode is not what the user wants"
+	case s.storesLeft() != "":
+		return s.storesLeft()
 	case st.Desired.Layout.IsZero() && st.Desired.Legacy:
 		for _, n := range s.nodes {
 			if !n.mem.IsZero() {
@@ -338,7 +345,7 @@ func (s *sim) unsettled() string {
 		return "deckhouse-registry is something else"
 	case s.own != target.Upstream && !s.t.noOwn:
 		return "own workloads are elsewhere"
-	case s.proxy != (target.Mode == Direct):
+	case s.proxy != s.p.modes[target.Mode].proxy:
 		return fmt.Sprint("proxy ", s.proxy)
 	case !s.found || s.layout.Generation != st.Desired.Layout.Generation:
 		return "the layout is not published"

@@ -44,9 +44,16 @@ func history(seed uint64, p Protocol, t tamper, trail *[]string) string {
 		}
 	}
 	work := workEvents()
+	if s.focus == onStores {
+		work = append(work, storeWork()...)
+	}
 	// Half of them start after a switch, or after a switch and back.
 	if start := rng.IntN(4); start > 1 {
-		s.setSpec(Spec{Mode: Direct, Upstream: s.ups[rng.IntN(len(s.ups))]})
+		mode := Direct
+		if s.focus == onStores && seed%3 > 0 {
+			mode = ModeProxy
+		}
+		s.setSpec(Spec{Mode: mode, Upstream: s.ups[rng.IntN(len(s.ups))]})
 		s.settlesDown()
 		if start > 2 {
 			s.setSpec(Spec{Mode: Unmanaged})
@@ -125,6 +132,19 @@ func TestRandomUsersWithALayoutPerRole(t *testing.T) {
 	}
 	if bad := search(t, *histories/4, cached(), tamper{}); bad != 0 {
 		fail(t, bad, cached(), tamper{})
+	}
+}
+
+// TestRandomUsersWithStores: the same holds with a mode Proxy among the wishes, and
+// stores that die, lag, lose their disks and come back.
+func TestRandomUsersWithStores(t *testing.T) {
+	t.Parallel()
+	if *seed != 0 {
+		fail(t, *seed, Standard(), tamper{stores: true})
+		return
+	}
+	if bad := search(t, *histories/4, Standard(), tamper{stores: true}); bad != 0 {
+		fail(t, bad, Standard(), tamper{stores: true})
 	}
 }
 

@@ -64,6 +64,8 @@ func (e *evaluation) lostBy(reported int64) bool {
 	stored := e.s.Desired.Layout
 	_, found := e.published()
 	switch {
+	case e.storesAreUnknown():
+		return true
 	case e.s.Active.IsZero() && e.s.Target.IsZero():
 		return found || reported > e.s.Generation
 	case e.publishedIsUnknown():
@@ -110,10 +112,13 @@ func rebuild(e *evaluation) {
 	if proxy, found := e.seen.ProxyPublished.read(); found {
 		generation = max(generation, proxy.Generation)
 	}
+	if stores, found := e.seen.StorePublished.read(); found {
+		generation = max(generation, stores.Generation)
+	}
 	e.rememberBelief()
 	s.Generation = generation + 1
 	s.Passed, s.Finalized, s.Checked, s.SpecHash = nil, 0, nil, ""
-	s.CleaningSince, s.FallbackRemoved = time.Time{}, 0
+	s.CleaningSince, s.FallbackRemoved, s.StoresRemoved = time.Time{}, 0, 0
 	s.Bases = withNames(withNames(s.Bases, layout.Fixed()), stored.Names()...)
 
 	newer := stored
@@ -142,6 +147,7 @@ func rebuild(e *evaluation) {
 		want.Layout.Routes = layout.Cross(s.Bases, first(newer.Active, ups))
 		want.setProxy(e.rebuiltProxy(want.Layout), s.Desired.shrunkOf(InClusterProxy))
 	}
+	e.rebuildStores(&want)
 	want.Bootstrap = including(want.Bootstrap, want.Layout.Upstreams()...)
 	for _, u := range want.Layout.Upstreams() {
 		// Under both names: what workloads name now is not known.

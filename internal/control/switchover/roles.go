@@ -5,19 +5,23 @@ import "github.com/d8-registry/registry/internal/layout"
 // Role is who routes by a layout. Each role has a layout of its own: it is
 // wanted, published and waited for by itself.
 //
-// In Direct and Unmanaged both have the same content. With a cache they do
-// not: agents then route to the cache, and the cache to the registry.
+// The in-cluster proxy has the content of the agents' layout, if no row says
+// otherwise. Stores have it without the stores, and learn a union before nodes do.
 type Role int
 
 // The roles.
 const (
 	Agents         Role = iota // on the nodes; Secret registry-bashible-config
 	InClusterProxy             // behind Service registry; Secret registry-incluster-proxy-config
+	NodeServices               // stores on nodes, also behind Service registry; Secret registry-store
 )
 
 // LayoutOf is what a role should route by.
 func (d Desired) LayoutOf(role Role) layout.Layout {
-	if role == InClusterProxy && !d.ProxyLayout.IsZero() {
+	switch {
+	case role == NodeServices:
+		return d.StoreLayout
+	case role == InClusterProxy && !d.ProxyLayout.IsZero():
 		return d.ProxyLayout
 	}
 	return d.Layout
@@ -26,7 +30,10 @@ func (d Desired) LayoutOf(role Role) layout.Layout {
 // shrunkOf is the generation of the role's last layout that lacks something of
 // the one before it.
 func (d Desired) shrunkOf(role Role) int64 {
-	if role == InClusterProxy && d.ProxyShrunk != 0 {
+	switch {
+	case role == NodeServices:
+		return d.StoreShrunk
+	case role == InClusterProxy && d.ProxyShrunk != 0:
 		return d.ProxyShrunk
 	}
 	return d.Shrunk
@@ -53,9 +60,10 @@ func (e *evaluation) proxyLayout(agents layout.Layout) layout.Layout {
 }
 
 // publish makes a layout the one that agents should have, and adds to the
-// proxy's what follows from it.
+// proxy's and the stores' what follows from it.
 func (e *evaluation) publish(agents layout.Layout) {
 	e.setLayouts(agents, e.proxyLayout(agents).Plus(e.s.Desired.LayoutOf(InClusterProxy)))
+	e.setStoreLayout(e.rules.stores(e, agents).Plus(e.s.Desired.StoreLayout))
 }
 
 // setLayouts makes these the layouts that are wanted. Those that change take

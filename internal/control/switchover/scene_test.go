@@ -90,15 +90,19 @@ func (c *scene) report() {
 	}
 }
 
-// proxyFollows lets the in-cluster proxy be as it is wanted.
+// proxyFollows lets the in-cluster proxy be as it is wanted, and stores.
 func (c *scene) proxyFollows() {
-	g := c.s.Desired.LayoutOf(InClusterProxy).Generation
-	if !c.s.Desired.Proxy {
-		c.seen.Proxy = Proxy{}
-		return
+	c.seen.Proxy, c.seen.Store, c.seen.StorePublished = Proxy{}, Stores{}, Published{}
+	way := layout.Fallback{Host: "10.96.0.17:5001", CA: "ca"}
+	if g := c.s.Desired.LayoutOf(InClusterProxy).Generation; c.s.Desired.Proxy {
+		c.seen.Proxy = Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g, Pulled: g, Fallback: way}
 	}
-	c.seen.Proxy = Proxy{Exists: true, Wanted: 1, Ready: 1, Generation: g, Pulled: g,
-		Fallback: layout.Fallback{Host: "10.96.0.17:5001", CA: "ca"}}
+	if g := c.s.Desired.StoreLayout.Generation; !c.s.Desired.Store.IsZero() {
+		c.seen.Proxy.Fallback = way
+		c.seen.StorePublished = Published{Layout: c.s.Desired.StoreLayout, Found: true}
+		c.seen.Store = Stores{Exists: true, Wanted: 2, Ready: 2, Generation: g, Pulled: g, Endpoints: []string{"10.0.0.1:5001", "10.0.0.2:5001"},
+			Reach: layout.Stores{CA: "ca", Credentials: upstream.Credentials{Username: "node", Password: "p"}}}
+	}
 }
 
 // platformFollows lets the platform be where it is wanted.

@@ -10,7 +10,7 @@ import (
 func sameDesired(a, b Desired) bool {
 	same := func(a, b layout.Layout) bool { return a.Generation == b.Generation && a.SameContent(b) }
 	return same(a.Layout, b.Layout) && same(a.ProxyLayout, b.ProxyLayout) &&
-		a.Proxy == b.Proxy && a.Registry == b.Registry && slices.Equal(a.PullSecrets, b.PullSecrets) &&
+		same(a.StoreLayout, b.StoreLayout) && a.Store == b.Store && a.Proxy == b.Proxy && a.Registry == b.Registry && slices.Equal(a.PullSecrets, b.PullSecrets) &&
 		a.Workloads == b.Workloads && a.Own == b.Own && slices.Equal(a.Bootstrap, b.Bootstrap) && a.Legacy == b.Legacy
 }
 

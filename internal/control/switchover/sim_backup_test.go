@@ -68,12 +68,14 @@ func (s *sim) restore(b simBackup) {
 	s.registry, s.secrets, s.bootstrap, s.own = b.registry, b.secrets, b.bootstrap, b.own
 	s.deployment, s.foreign, s.tenant = b.deployment, b.foreign, b.tenant
 	s.proxy, s.proxySecret, s.proxyLoaded = b.proxy, b.proxySecret, layout.Layout{}
+	s.stores, s.stores.unsure = b.stores, true
 	for i, n := range s.nodes {
 		o := b.nodes[i]
 		n.report, n.inFlight, n.approved, n.legacyOrder = o.report, Report{}, o.approved, o.legacyOrder
 		n.tainted, n.joining, n.away, n.came = o.tainted, o.joining, o.away, o.came
 		n.pods, n.bare = slices.Clone(o.pods), slices.Clone(o.bare)
 		n.fresh, n.freshAt, n.stale = true, s.tick, true
+		n.store.asked, n.store.loaded = o.store.asked, layout.Layout{}
 		if o.lies {
 			n.report = Report{}
 		}

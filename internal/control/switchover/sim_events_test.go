@@ -90,7 +90,7 @@ func (s *sim) agentReads(n *simNode, l layout.Layout) {
 	if !n.ready || n.custom || n.hangs || n.away {
 		return
 	}
-	ordered := n.legacyOrder > 0 && (n.mem.Mode != string(Direct) || n.mem.Generation < n.legacyOrder && !s.t.onlyUnmanaged)
+	ordered := n.legacyOrder > 0 && (n.mem.IsZero() || n.mem.WithoutFixedAddress() || n.mem.Generation < n.legacyOrder && !s.t.onlyUnmanaged)
 	switch {
 	case ordered, !s.found && s.t.absentIsOrder:
 		if s.restarted(n, false) {
@@ -203,7 +203,8 @@ func (s *sim) podsReplaced(n *simNode) {
 }
 
 func (s *sim) proxyLoads() {
-	if s.proxy && s.proxySecret.Generation > s.proxyLoaded.Generation {
+	lags := s.stores.lags == InClusterProxy && !s.proxyLoaded.IsZero()
+	if s.proxy && !lags && s.proxySecret.Generation > s.proxyLoaded.Generation {
 		s.proxyLoaded, s.proxyForgot = s.proxySecret, false
 		s.logf("proxy: serves layout %d", s.proxyLoaded.Generation)
 	}
@@ -213,6 +214,9 @@ func (s *sim) userEdits() {
 	specs := []Spec{{Mode: Unmanaged}}
 	for _, u := range s.ups {
 		specs = append(specs, Spec{Mode: Direct, Upstream: u})
+		if s.focus == onStores {
+			specs = append(specs, Spec{Mode: ModeProxy, Upstream: u})
+		}
 	}
 	s.setSpec(specs[s.rng.IntN(len(specs))])
 }
@@ -368,7 +372,7 @@ func (s *sim) stateLost() {
 		return // before the first switch only the state knows which registries the user has left, or is leaving
 	}
 	defer s.losesPlaces()()
-	s.stored = State{}
+	s.stored, s.stores.unsure = State{}, true
 	s.newProcess()
 	s.logf("STATE is lost")
 }
@@ -378,7 +382,7 @@ func (s *sim) stateRestored() {
 		return
 	}
 	defer s.losesPlaces()()
-	s.stored, s.copied = s.older[s.rng.IntN(len(s.older))], true
+	s.stored, s.copied, s.stores.unsure = s.older[s.rng.IntN(len(s.older))], true, true
 	s.newProcess()
 	s.logf("STATE is restored from an older copy: %s", describe(s.stored))
 }

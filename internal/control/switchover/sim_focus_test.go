@@ -12,6 +12,9 @@ const (
 	onSize                  // of the state, near its limit
 	onInside                // of a registry that runs in this cluster
 	onLies                  // of agents, about generations
+	// onStores: mode Proxy is among the wishes, and stores die, lag and lose their disks.
+	// No history is so by chance; see tamper.
+	onStores focus = 12
 )
 
 // faults are those of the history.
@@ -47,6 +50,8 @@ func (f focus) faults() []event {
 			{8, (*sim).userEdits}, {10, (*sim).nodeLies}, {2, (*sim).nodeDown}, {4, (*sim).nodeUp}, {2, (*sim).crash}, {1, (*sim).stateLost},
 			{2, (*sim).backsUp}, {2, (*sim).restored}, {2, (*sim).registryDies}, {2, (*sim).registryReturns},
 		}
+	case onStores:
+		return storeFaults()
 	default:
 		return faultEvents()
 	}

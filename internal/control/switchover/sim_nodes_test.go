@@ -105,7 +105,7 @@ func (s *sim) nodeDown() {
 
 func (s *sim) nodeUp() {
 	if n := s.anyNode(); !n.ready {
-		n.ready, n.fresh, n.freshAt = true, true, s.tick
+		n.ready, n.fresh, n.freshAt, n.store.late = true, true, s.tick, true
 		if s.rng.IntN(2) == 0 {
 			s.boot(n)
 		}
@@ -131,6 +131,7 @@ func (s *sim) nodeReimaged() {
 		n.disk, n.pods, n.bare, n.custom, n.legacy, n.proved = layout.Layout{}, nil, nil, false, false, 0
 		n.directory, n.restart, n.repairs = false, Restart{}, n.repairs+1
 		n.reached, n.image = 0, false
+		n.store = simStore{asked: n.store.asked}
 		s.boot(n)
 		s.registryStops(n, true)
 		s.logf("%s: re-imaged under the same name", n.name)
@@ -144,7 +145,7 @@ func (s *sim) nodeJoins() {
 		s.logf("%s: joins", fresh.name)
 	} else {
 		gone := s.nodes[last]
-		fresh.name, fresh.report, fresh.approved = gone.name, gone.report, gone.approved // the old RegistryNode is not collected yet
+		fresh.name, fresh.report, fresh.approved, fresh.store.asked = gone.name, gone.report, gone.approved, gone.store.asked // the old RegistryNode is not collected yet
 		s.nodes[last] = fresh
 		s.registryStops(gone, true)
 		s.logf("%s: replaced by a new one", gone.name)

@@ -74,6 +74,7 @@ func (s *sim) observe() (w Observed, version int) {
 	s.observeWhoCame(w.Nodes)
 	w.Census.References = s.under(s.census, s.stored.Bases)
 	s.observeProgress(&w)
+	s.observeStores(&w)
 	s.observeChecks(&w)
 	return w, version
 }

@@ -117,7 +117,8 @@ func (s *sim) promiseRestarts() {
 	}
 }
 
-// watchApprovals: nobody is approved once it is known that one failed.
+// watchApprovals: nobody is approved once it is known that one failed, and while that one
+// is not opted out.
 func (s *sim) watchApprovals(old, next State) {
 	for _, a := range next.Desired.Restarts {
 		known := slices.ContainsFunc(s.nodes, func(n *simNode) bool { return n.uid == a.UID && n.approved == a.ID })
@@ -126,7 +127,7 @@ func (s *sim) watchApprovals(old, next State) {
 		}
 		for _, n := range s.cached { // as the pass saw them
 			given := n.ApprovedRestart == n.Report.Restart.ID || next.ApprovedRestart(n.Name, n.UID) == n.Report.Restart.ID
-			if n.Report.UID == n.UID && n.Report.Restart.Phase == RestartFailed && given {
+			if n.Agent && n.Report.UID == n.UID && n.Report.Restart.Phase == RestartFailed && given {
 				s.violate("%s may restart, although %s failed", a.Node, n.Name)
 			}
 		}

@@ -2,6 +2,7 @@ package switchover
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -48,6 +49,7 @@ type simNode struct {
 	// v1 is a containerd that takes the host directory only after a restart.
 	v1, directory, broken bool
 	repairs               int
+	store                 simStore
 	restart               Restart
 	approved              string // RegistryNode.spec.approvedRestart
 }
@@ -79,6 +81,8 @@ type tamper struct {
 	noSizes       bool                  // a wish is followed whatever its size
 	fullTexts     bool                  // a state that is too large is not tried with less text
 	onlyReached   bool                  // agents report when the target answers, whatever it answers
+	stores        bool                  // all histories are about stores
+	noFallThrough bool                  // agents with stores ask nobody else
 }
 
 type sim struct {
@@ -113,6 +117,7 @@ type sim struct {
 	proxy       bool
 	proxySecret layout.Layout
 	proxyLoaded layout.Layout
+	stores      simStores
 	lastUse     time.Time
 	nodes       []*simNode
 	census      []Reference // as cached
@@ -155,7 +160,11 @@ func newSim(seed uint64, p Protocol, t tamper) *sim {
 		alive: []bool{true, true, true, true}, hashes: map[int64]string{},
 		focus: focus(rand.New(rand.NewPCG(seed, 4)).IntN(12)),
 	}
+	if t.stores {
+		s.focus = onStores
+	}
 	if t.protocol != nil {
+		s.p.modes = maps.Clone(p.modes) // others use it at the same time
 		t.protocol(s, &s.p)
 	}
 	if b := s.ups[2]; s.focus == onInside {
@@ -252,6 +261,7 @@ func (s *sim) pass() {
 		func() bool { return s.writeLayout(next, w.Published, version) },
 		func() bool { return s.writeApprovals(next) },
 		func() bool { return s.writeProxy(next, w.ProxyPublished) },
+		func() bool { return s.writeStores(next, w.StorePublished) },
 		func() bool { return s.writeRegistry(next) },
 		func() bool { return s.writeDeployment(next) },
 		func() bool { return s.writeOwn(next) },

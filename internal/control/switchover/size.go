@@ -30,6 +30,9 @@ func (p Protocol) Grown(s State, seen Observed) (State, bool) {
 	e.chooseTarget()
 	wish := e.s.Target
 	e.s.Desired.Proxy = true // it will be there, and its layout may hold more
+	if e.modes[wish.Mode].store {
+		e.startStores()
+	}
 	if slices.Contains(known, wish.Upstream) {
 		return s, false
 	}

@@ -19,6 +19,9 @@ type Spec struct {
 	// Upstream is zero for Unmanaged, which takes the registry of the active
 	// target.
 	Upstream upstream.Upstream
+	// TTL is how long a store keeps what nobody uses; 0 is the default. It is no part
+	// of a target: a change of it is no switch.
+	TTL time.Duration
 	// Problem is empty when Mode is set.
 	Problem string
 	// Generation is that of the ModuleConfig that this was read from; 0 without one.
@@ -103,7 +106,7 @@ func (e *evaluation) setTarget(t Target) {
 	}
 	e.fresh = true
 	e.s.Target, e.s.Passed, e.s.Finalized = t, nil, 0
-	e.s.CleaningSince, e.s.FallbackRemoved = time.Time{}, 0
+	e.s.CleaningSince, e.s.FallbackRemoved, e.s.StoresRemoved = time.Time{}, 0, 0
 	e.s.Generation++
 	if e.isActive(t) {
 		for _, step := range e.modes[t.Mode].plan {
@@ -125,9 +128,9 @@ func (e *evaluation) isActive(t Target) bool {
 	case want.Workloads != (layout.Name{}) && want.Workloads != e.nameOf(t):
 		return false
 	case want.Layout.IsZero():
-		return !e.hasFixedAddress(t.Mode) && !want.Proxy
+		return !e.hasFixedAddress(t.Mode) && !want.Proxy && want.Store.IsZero()
 	}
-	return want.Proxy == e.modes[t.Mode].proxy && slices.Equal(want.PullSecrets, []Target{t}) && isFinal(want.Layout, t) &&
+	return want.Proxy == e.modes[t.Mode].proxy && e.storesAreAs(t) && slices.Equal(want.PullSecrets, []Target{t}) && isFinal(want.Layout, t) &&
 		want.LayoutOf(InClusterProxy).SameContent(e.proxyLayout(want.Layout))
 }
 

@@ -56,6 +56,9 @@ type State struct {
 	// FallbackRemoved is the generation in which Cleanup took the fallback to
 	// the in-cluster proxy out of the layout; 0 before that.
 	FallbackRemoved int64 `json:"oneWay,omitempty"`
+	// StoresRemoved is the generation in which Cleanup took the stores out of the
+	// layout; 0 before that.
+	StoresRemoved int64 `json:"storesRemoved,omitempty"`
 	// Conditions are what the user sees, in the plan's order, Ready last.
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
@@ -90,14 +93,19 @@ type Exclusion struct {
 type Desired struct {
 	// Layout is what agents route by. Generation 0: nothing is published and no
 	// node is touched. ProxyLayout is what the in-cluster proxy routes by; zero
-	// when it is the same. LayoutOf reads them.
+	// when it is the same. StoreLayout is what stores route by; zero without stores.
+	// LayoutOf reads them.
 	Layout      layout.Layout `json:"layout,omitzero"`
 	ProxyLayout layout.Layout `json:"proxyLayout,omitzero"`
+	StoreLayout layout.Layout `json:"storeLayout,omitzero"`
 	// Shrunk is the generation of the agents' last layout that lacks a name or
 	// an upstream of the one before it, ProxyShrunk that of the proxy's; zero
-	// when it is the same. See State.MayPublish.
+	// when it is the same. StoreShrunk is that of the stores'. See State.MayPublish.
 	Shrunk      int64 `json:"shrunk,omitempty"`
 	ProxyShrunk int64 `json:"proxyShrunk,omitempty"`
+	StoreShrunk int64 `json:"storeShrunk,omitempty"`
+	// Store is whether nodes should run stores. On which nodes follows from Observed.
+	Store Store `json:"store,omitzero"`
 	// Proxy is whether the in-cluster proxy and Service registry should exist.
 	Proxy bool `json:"proxy,omitempty"`
 	// Registry is what Secret deckhouse-registry should say. Zero: it is left

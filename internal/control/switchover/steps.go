@@ -134,6 +134,7 @@ func platformUsesNew(e *evaluation) verdict {
 	if v := e.rules.safeNow(e); !v.done {
 		return v
 	}
+	e.chooseService()
 	want.Registry, want.Workloads, want.Own = target, e.nameOf(target), target.Upstream
 	want.PullSecrets = including([]Target{target}, want.PullSecrets...)
 	seen := e.seen.Platform
@@ -176,25 +177,21 @@ func nodesKnowOnlyNew(e *evaluation) verdict {
 }
 
 // proxyIsGone stops the in-cluster proxy once no client uses it any more. Nodes
-// drop their fallback to it first: no node may be sent where nothing listens.
+// drop their fallback to it first: no node may be sent where nothing listens. Where
+// stores stand in for the proxy the fallback stays, and leads to them.
 func proxyIsGone(e *evaluation) verdict {
 	want, proxy := &e.s.Desired, e.seen.Proxy
+	stores := e.modes[e.s.Target.Mode].store
 	if want.Proxy && proxy.Exists {
-		if e.s.CleaningSince.IsZero() {
-			e.s.CleaningSince = e.seen.Now
+		if stores && e.seen.Store.Ready == 0 {
+			return wait(storesMessage(e.seen.Store, want.StoreLayout.Version()))
 		}
-		used := proxy.LastUse
-		if used.IsZero() {
-			used = e.s.CleaningSince
-		}
-		if e.seen.Now.Sub(used) < e.seen.Settings.ProxyIdle && e.seen.Now.Sub(e.s.CleaningSince) < e.seen.Settings.ProxyIdleMax {
-			return wait(proxyInUseMessage(proxy))
+		if e.isUsed(proxy.LastUse) {
+			return wait(inUseMessage("incluster-proxy", proxy.Clients))
 		}
 	}
-	if next := want.Layout; next.Fallback != (layout.Fallback{}) {
-		next.Fallback = layout.Fallback{}
-		e.publish(next)
-		e.s.FallbackRemoved = want.Layout.Generation
+	if !stores {
+		e.dropFallback()
 	}
 	if v := e.barrier(e.s.FallbackRemoved); e.s.FallbackRemoved > 0 && !v.done {
 		return v
@@ -207,6 +204,26 @@ func proxyIsGone(e *evaluation) verdict {
 		return wait("Stopping incluster-proxy...")
 	}
 	return e.nameIsGone()
+}
+
+// isUsed reports whether what is to be stopped is still used, or may be.
+func (e *evaluation) isUsed(last time.Time) bool {
+	if e.s.CleaningSince.IsZero() {
+		e.s.CleaningSince = e.seen.Now
+	}
+	if last.IsZero() {
+		last = e.s.CleaningSince
+	}
+	return e.seen.Now.Sub(last) < e.seen.Settings.ProxyIdle && e.seen.Now.Sub(e.s.CleaningSince) < e.seen.Settings.ProxyIdleMax
+}
+
+// dropFallback takes nodes' second way out of the layout.
+func (e *evaluation) dropFallback() {
+	if next := e.s.Desired.Layout; next.Fallback != (layout.Fallback{}) {
+		next.Fallback = layout.Fallback{}
+		e.publish(next)
+		e.s.FallbackRemoved = e.s.Desired.Layout.Generation
+	}
 }
 
 // nameIsGone takes out the fixed name, if nothing refers to it. It waits for
@@ -239,6 +256,12 @@ func union(e *evaluation) layout.Layout {
 		l.Probe = e.seen.Probe // once for a target: an upgrade of the module changes no layout
 	}
 	l.Mode, l.Target = string(s.Target.Mode), s.Target.Upstream
+	if l.Stores.IsZero() && e.modes[s.Target.Mode].store && s.passed(names.ConditionStores) {
+		l.Stores = e.endpoints()
+		if l.Fallback == (layout.Fallback{}) {
+			l.Fallback = e.seen.Proxy.Fallback // with the stores, and not as another layout for every node
+		}
+	}
 	known := withNames(s.Bases, e.ownNames(s.Target)...)
 	for _, u := range ups {
 		known = withNames(known, layout.NameOf(u))
@@ -259,12 +282,14 @@ func (e *evaluation) shrink(keep []layout.Name) {
 		Active:     target.Upstream,
 		Target:     target.Upstream,
 		Probe:      e.s.Desired.Layout.Probe,
+		Stores:     e.s.Desired.Layout.Stores,
 		Routes:     layout.Cross(keep, []upstream.Upstream{target.Upstream}),
 	}
 	if slices.Contains(keep, layout.Fixed()) {
 		next.Fallback = e.s.Desired.Layout.Fallback
 	}
 	e.setLayouts(next, e.proxyLayout(next))
+	e.setStoreLayout(e.rules.stores(e, next))
 	e.s.Desired.PullSecrets = []Target{target}
 	e.s.Desired.Bootstrap = []upstream.Upstream{target.Upstream}
 	e.s.Bases = next.Names()

@@ -11,6 +11,7 @@ type Mode string
 // The modes that exist; plans.go says what each of them is.
 const (
 	Direct    Mode = "Direct"
+	ModeProxy Mode = "Proxy"
 	Unmanaged Mode = layout.Unmanaged
 )
 
