@@ -109,6 +109,7 @@ func TestSchema(t *testing.T) {
 		"registry.scheme=https", "registry.imagesRepo=[fd00::1]/x", "registry.username=a:b", "registry.ca=no certificate",
 		"registry.scheme=HTTP,registry.ca=-----BEGIN CERTIFICATE-----", "registry.mode=Direct",
 		"image=registry", "image=:", "image=/registry:v1", "agent.port=80", "controller=null", "controller.replicas=0", "agent.port=70000", "agent.upgradeAtOnce=-1", "platformWorkloads=yes", "taints=true",
+		"store.port=80", "store.port=5002", "store.path=/data", "store.quota=5", "store.quota=-1Gi", "store.floor=5GB", "store.folder=/opt/x",
 		"scripts=on", "restartsAtOnce=0", "uninstall.deadlineSeconds=5", "uninstall.timeout=5m",
 		"credentialProviders.providers[0].name=ecr", "credentialProviders.providers=ecr", "credentialProviders.volume=/etc/eks",
 	} {
@@ -139,6 +140,13 @@ func TestSchemaSaysWhatIsRight(t *testing.T) {
 		"platformNamespaces={d8-*}":                                                                  "'/platformNamespaces/0': value must be 'the whole name of a namespace",
 		"platformNamespaces={Kube}":                                                                  "'/platformNamespaces/0': value must be 'the whole name of a namespace",
 		"clusterDomain=.local":                                                                       "'/clusterDomain': value must be 'a DNS name in small letters",
+		"store.port=5002":                                                                            "'/store/port': value must be 'another one than 5002",
+		"store.path=opt/x":                                                                           "'/store/path': value must be 'an absolute path",
+		"store.path=/var/lib":                                                                        "'/store/path': value must be 'a folder of its own",
+		"store.path=/etc/registry":                                                                   "'/store/path': value must be 'a folder of its own",
+		"store.path=/opt/../etc":                                                                     "'/store/path': value must be 'a folder of its own",
+		"store.path=/var/lib/kubelet/x":                                                              "'/store/path': value must be 'a folder of its own",
+		"store.quota=200":                                                                            "'/store/quota': got number, want string",
 		providerOf("name=../sh"):                                                                     "'/credentialProviders/providers/0/name': value must be 'the file name of a plugin",
 		providerOf("apiVersion=v1"):                                                                  "'/credentialProviders/providers/0/apiVersion': value must be 'credentialprovider.kubelet.k8s.io/v1'",
 		providerOf("matchImages={https://x.io}"):                                                     "'/credentialProviders/providers/0/matchImages/0': value must be 'host[:port][/path], with * in the host only",
@@ -153,6 +161,7 @@ func TestSchemaSaysWhatIsRight(t *testing.T) {
 		}
 	}
 	for _, good := range []string{
+		"store.path=/var/lib/etc,store.port=5001", "store.path=/opt/etc.d/..store",
 		"image=", "image=:v1", "image=modules/reg.istry:v1", "image=my.registry:v1",
 		"registry.ca=# of 2026\n-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n# end",
 		"registry.imagesRepo=registry:5000/x", "registry.imagesRepo=[fd00::1]:5000/x", "registry.imagesRepo=registry.example.test", "registry.imagesRepo=10.0.0.1:5000/a_b/c",

@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	control "github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 	"github.com/d8-registry/registry/test/harness/parts"
@@ -240,6 +242,11 @@ func (c cluster) switchOver(t *testing.T) {
 	if err := c.Patch(t.Context(), secret, patch, client.FieldOwner("registry-controller")); err != nil {
 		t.Fatal(err)
 	}
+	binding := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: v1alpha1.RoleStore}}
+	patch = client.RawPatch(types.MergePatchType, []byte(`{"subjects":[{"kind":"ServiceAccount","namespace":"d8-system","name":"registry-agent"}]}`))
+	if err := c.Patch(t.Context(), binding, patch, client.FieldOwner("registry-controller")); err != nil {
+		t.Fatal(err)
+	}
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "d8-system", Name: "registry-controller"}}
 	patch = client.RawPatch(types.JSONPatchType, []byte(`[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"b.example.test/mirror/registry@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}]`))
 	if err := c.Patch(t.Context(), d, patch, client.FieldOwner("registry-controller")); err != nil {
@@ -265,6 +272,11 @@ func (c cluster) checkSwitched(t *testing.T, replicas int32, base string) {
 	c.get(t, "d8-system", "deckhouse-registry", secret)
 	if got := string(secret.Data["address"]); got != "b.example.test" {
 		t.Errorf("deckhouse-registry is put back to %s", got)
+	}
+	// The chart takes nothing from agents that run stores.
+	binding := &rbacv1.RoleBinding{}
+	if c.get(t, "d8-system", v1alpha1.RoleStore, binding); len(binding.Subjects) != 1 {
+		t.Errorf("what stores serve by may be read by %v", binding.Subjects)
 	}
 	c.get(t, "d8-system", "registry-controller", d)
 	if image := d.Spec.Template.Spec.Containers[0].Image; *d.Spec.Replicas != replicas || !strings.HasPrefix(image, base+"/registry@") && image != base+":v2" {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -143,6 +145,50 @@ func TestOneSecretEach(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStoreRights: what comes with stores is to read one Secret, and to say who may. Until the
+// controller says so, and after it says nobody, agents have nothing of it.
+func TestStoreRights(t *testing.T) {
+	t.Parallel()
+	api := server.Start(t)
+	agent := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-agent", Node: "rights"}))
+	controller := api.ClientFor(t, api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "rights"}))
+	now := func(c client.Client, want bool, questions ...string) {
+		t.Helper()
+		for _, question := range questions {
+			for deadline := time.Now().Add(20 * time.Second); can(t.Context(), t, c, question) != want; <-time.After(20 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("%s: %v, want %v", question, !want, want)
+				}
+			}
+		}
+	}
+	const read, bind = "get -/secrets d8-system/registry-store", "patch rbac.authorization.k8s.io/rolebindings d8-system/registry-agent-store"
+	now(controller, true, read, bind, "delete -/secrets d8-system/registry-store")
+	now(agent, false, read)
+	for _, verb := range []string{"escalate", "bind"} {
+		now(controller, false, verb+" rbac.authorization.k8s.io/roles d8-system/registry-agent-store")
+	}
+	now(controller, false, "create rbac.authorization.k8s.io/rolebindings d8-system/", "update rbac.authorization.k8s.io/roles d8-system/registry-agent-store",
+		"patch rbac.authorization.k8s.io/rolebindings d8-system/registry-agent", "delete -/secrets d8-system/registry-pki")
+	binding := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.RoleStore}}
+	give := client.RawPatch(types.MergePatchType, []byte(`{"subjects":[{"kind":"ServiceAccount","namespace":"d8-system","name":"registry-agent"}]}`))
+	if err := controller.Patch(t.Context(), binding, give); err != nil {
+		t.Fatal(err)
+	}
+	now(agent, true, read)
+	now(agent, false, "list -/secrets d8-system/registry-store", "watch -/secrets d8-system/registry-store", "update -/secrets d8-system/registry-store",
+		"patch -/secrets d8-system/registry-store", "delete -/secrets d8-system/registry-store", "get -/secrets d8-system/registry-state", bind)
+	admin := client.RawPatch(types.MergePatchType, []byte(`{"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"cluster-admin"}}`))
+	if err := controller.Patch(t.Context(), binding, admin); err == nil {
+		t.Error("the binding is of another role")
+	}
+	nobody := client.RawPatch(types.MergePatchType, []byte(`{"subjects":null}`))
+	if err := controller.Patch(t.Context(), binding, nobody); err != nil {
+		t.Fatal(err)
+	}
+	now(agent, false, read)
 }
 
 // bindClusterAdmin gives a ServiceAccount, whose client c is, every right for

@@ -17,6 +17,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/pod"
 )
 
 // nodesPerSecond is how many agents may connect to a new registry within a second.
@@ -46,15 +47,15 @@ const serveGrace int64 = 30
 // number of seconds over which all agents spread their first connections.
 func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec {
 	args := append([]string{"--listen=127.0.0.1:" + strconv.Itoa(cfg.AgentPort)}, cfg.AgentArgs...)
-	env := []corev1.EnvVar{fieldEnv("NODE_NAME", "spec.nodeName"), fieldEnv("POD_NAME", "metadata.name"), fieldEnv("POD_NAMESPACE", "metadata.namespace"), fieldEnv("POD_UID", "metadata.uid")}
+	env := []corev1.EnvVar{pod.FieldEnv("NODE_NAME", "spec.nodeName"), pod.FieldEnv("POD_NAME", "metadata.name"), pod.FieldEnv("POD_NAMESPACE", "metadata.namespace"), pod.FieldEnv("POD_UID", "metadata.uid")}
 	state := corev1.VolumeMount{Name: "state", MountPath: "/var/lib/registry-agent"}
 	serve := corev1.Container{
 		Name: "serve", Image: image, Command: []string{"registry-agent", "serve"}, Args: args, Env: env,
 		VolumeMounts:    []corev1.VolumeMount{state},
-		StartupProbe:    probed(serving(args), 5, 120),
-		LivenessProbe:   probed(serving(args), 20, 3),
-		SecurityContext: lockedOnHost(),
-		Resources:       requests("25m", "40Mi"),
+		StartupProbe:    pod.Probed(serving(args), 5, 120),
+		LivenessProbe:   pod.Probed(serving(args), 20, 3),
+		SecurityContext: pod.LockedOnHost(),
+		Resources:       pod.Requests("25m", "40Mi"),
 	}
 	serve.LivenessProbe.TerminationGracePeriodSeconds = new(serveGrace)
 	// serve is not root. So root makes its folder before both start.
@@ -62,7 +63,7 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 		Name: "prepare", Image: image, Command: []string{"registry-agent", "prepare"}, Args: args,
 		VolumeMounts:    []corev1.VolumeMount{state},
 		SecurityContext: preparing(),
-		Resources:       requests("10m", "20Mi"),
+		Resources:       pod.Requests("10m", "20Mi"),
 	}
 	nodeArgs := append([]string{fmt.Sprintf("--jitter=%ds", jitter), "--scripts=" + cmp.Or(cfg.Scripts, "on"), "--alive-file=" + aliveFile}, args...)
 	node := corev1.Container{
@@ -74,10 +75,10 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 		// D-Bus and the shell for scripts. A mount of /etc is not enough: only
 		// containerd knows where its main file is, and it is replaced by a rename.
 		VolumeMounts:    []corev1.VolumeMount{state, {Name: "containerd", MountPath: "/run/containerd"}, {Name: "alive", MountPath: path.Dir(aliveFile)}},
-		StartupProbe:    probed(stamped(), 5, 120),
-		LivenessProbe:   probed(stamped(), 60, 3),
+		StartupProbe:    pod.Probed(stamped(), 5, 120),
+		LivenessProbe:   pod.Probed(stamped(), 60, 3),
 		SecurityContext: onHost(),
-		Resources:       requests("10m", "20Mi"),
+		Resources:       pod.Requests("10m", "20Mi"),
 	}
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labelsOf(v1alpha1.DaemonSetAgent, nil)},
@@ -94,7 +95,7 @@ func agentTemplate(cfg Config, image string, jitter int) corev1.PodTemplateSpec 
 
 			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
 			InitContainers:   []corev1.Container{prepare},
-			Containers:       []corev1.Container{limited(serve), node},
+			Containers:       []corev1.Container{pod.Limited(serve), node},
 			Tolerations:      []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			Affinity:         agentAffinity(),
 			Volumes: []corev1.Volume{
@@ -126,13 +127,6 @@ func serving(args []string) corev1.ProbeHandler {
 // stamped asks container node. Each question is a process, so it is asked seldom.
 func stamped() corev1.ProbeHandler {
 	return corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"registry-agent", "alive", "--alive-file=" + aliveFile}}}
-}
-
-// probed is a probe that fails after a number of failures in a row, every few
-// seconds. A slow node has ten minutes to start. All numbers are set, so that same
-// can compare them.
-func probed(by corev1.ProbeHandler, seconds, failures int32) *corev1.Probe {
-	return &corev1.Probe{ProbeHandler: by, PeriodSeconds: seconds, TimeoutSeconds: 5, SuccessThreshold: 1, FailureThreshold: failures}
 }
 
 // agentAffinity keeps the agent off the nodes for which cluster.WantsAgent is

@@ -20,6 +20,10 @@ import (
 // removes what is not wanted.
 func (k *Keeper) ApplyFirst(ctx context.Context, v *state.View) error {
 	for _, c := range k.list {
+		// Others may come to stand behind a Service, before its own pods go.
+		if err := k.applyService(ctx, v, c); err != nil {
+			return err
+		}
 		if !c.Wanted(v.Doc) {
 			if err := k.remove(ctx, v, c); err != nil {
 				return err
@@ -27,9 +31,6 @@ func (k *Keeper) ApplyFirst(ctx context.Context, v *state.View) error {
 			continue
 		}
 		if err := k.applySecret(ctx, v, c); err != nil {
-			return err
-		}
-		if err := k.applyService(ctx, v, c); err != nil {
 			return err
 		}
 		if !c.First || v.Doc.Desired.Own.IsZero() {
@@ -110,10 +111,10 @@ func (k *Keeper) applySecret(ctx context.Context, v *state.View, c Component) er
 
 // applyService makes a ClusterIP, which stays the same when pods restart.
 func (k *Keeper) applyService(ctx context.Context, v *state.View, c Component) error {
-	if c.Service == (Service{}) {
+	selector := c.selector(v.Doc)
+	if selector == nil {
 		return nil
 	}
-	selector := map[string]string{v1alpha1.LabelApp: c.Name}
 	have := v.OwnService(c.Service.Name)
 	if have != nil && maps.Equal(have.Spec.Selector, selector) && cluster.Contains(have.Labels, cluster.Ours()) {
 		return nil
@@ -132,7 +133,7 @@ func (k *Keeper) remove(ctx context.Context, v *state.View, c Component) error {
 	if have := c.there(v.Snapshot); have != nil {
 		objects = append(objects, have.Object)
 	}
-	if service := v.OwnService(c.Service.Name); service != nil {
+	if service := v.OwnService(c.Service.Name); service != nil && c.selector(v.Doc) == nil {
 		objects = append(objects, service)
 	}
 	if secret := v.OwnSecret(c.Secret.Name); secret != nil {

@@ -51,6 +51,21 @@ type Secret struct {
 type Service struct {
 	Name, PortName string
 	Port           int32
+	// Selector is who is behind it, while anybody is; nil for the component's own pods.
+	Selector func(state.Document) map[string]string
+}
+
+// selector is who should be behind the Service of a component; nil when there should be none.
+func (c Component) selector(doc state.Document) map[string]string {
+	switch {
+	case c.Service.Name == "":
+		return nil
+	case c.Service.Selector != nil:
+		return c.Service.Selector(doc)
+	case c.Wanted(doc):
+		return map[string]string{v1alpha1.LabelApp: c.Name}
+	}
+	return nil
 }
 
 // Config is the configuration that own workloads depend on.

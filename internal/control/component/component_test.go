@@ -1,6 +1,7 @@
 package component
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/datapath/gateway"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/fleet"
 )
@@ -97,6 +99,16 @@ func TestAnErrorStandsStill(t *testing.T) {
 	}
 	if a, b := withoutSource(reset(40312)), withoutSource(reset(40313)); a.Error() != b.Error() || !strings.Contains(a.Error(), "10.9.0.1:5001") {
 		t.Errorf("%v, %v", a, b)
+	}
+}
+
+// TestAProxyMayEnd: the kubelet waits for as long as the program serves on.
+func TestAProxyMayEnd(t *testing.T) {
+	t.Parallel()
+	var c gateway.Config
+	c.RegisterFlags(flag.NewFlagSet("", flag.ContinueOnError))
+	if grace := time.Duration(proxyGrace) * time.Second; grace < c.DrainDelay+c.Drain+10*time.Second {
+		t.Errorf("killed after %s, and it needs %s and %s", grace, c.DrainDelay, c.Drain)
 	}
 }
 

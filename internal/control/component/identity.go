@@ -15,7 +15,7 @@ import (
 // A pod that has not started will read what is there then; one that is not Ready may
 // be so again before it has heard anything.
 func observeIdentity(v *state.View) {
-	users, err := proxyUsers(v.Doc)
+	users, err := Users(v.Doc)
 	wanted := regauth.Fingerprint(users, []byte(v.Doc.PKI.Leaf.Cert))
 	v.Identity.Behind, v.Identity.Uses = nil, map[string]map[string]string{}
 	running := 0

@@ -7,14 +7,12 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/layout"
-	"github.com/d8-registry/registry/internal/memory"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -99,28 +97,4 @@ func labelsOf(name string, more map[string]string) map[string]string {
 	labels[v1alpha1.LabelApp] = name
 	maps.Copy(labels, more)
 	return labels
-}
-
-func fieldEnv(name, path string) corev1.EnvVar {
-	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
-}
-
-func requests(cpu, memory string) corev1.ResourceRequirements {
-	return corev1.ResourceRequirements{Requests: corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory),
-	}}
-}
-
-// memoryLimit is that of what serves pulls. It holds all connections that may be
-// open, see inbound.Pulls, and all downloads that may be under way, which the program
-// counts by it (proxy.Downloads): it is not reached by pulls, however many there are.
-const memoryLimit = "1Gi"
-
-// limited lets a container have memoryLimit, and tells its program.
-func limited(c corev1.Container) corev1.Container {
-	c.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(memoryLimit)}
-	c.Env = append(slices.Clone(c.Env), corev1.EnvVar{Name: memory.Variable, ValueFrom: &corev1.EnvVarSource{
-		ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory"},
-	}})
-	return c
 }

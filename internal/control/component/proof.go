@@ -38,7 +38,8 @@ func (k *Keeper) ObserveProxy(ctx context.Context, v *state.View) {
 	p := &v.Observed.Proxy
 	proxy := inClusterProxy(k.cfg)
 	have, service := proxy.there(v.Snapshot), v.OwnService(v1alpha1.ServiceRegistry)
-	p.Exists = have != nil || service != nil
+	// With stores the Service may lead to them.
+	p.Exists = have != nil || service != nil && v.Doc.Desired.Store.IsZero()
 	p.Wanted, p.Missing = proxiesWanted(v.Observed.Nodes)
 	k.observeProxyPods(v)
 	observeIdentity(v)
@@ -146,7 +147,7 @@ func (k *Keeper) prove(ctx context.Context, v *state.View) {
 		return
 	}
 	if p.Generation > k.proved {
-		if err := k.pullThrough(ctx, p.Fallback.Host, v.Doc); err != nil {
+		if err := k.Pull(ctx, v.Doc, p.Fallback.Host, k.cfg.ProxyDial); err != nil {
 			p.Message = "pull through Service registry: " + err.Error()
 			v.Again = true
 			return
@@ -156,7 +157,9 @@ func (k *Keeper) prove(ctx context.Context, v *state.View) {
 	p.Pulled = k.proved
 }
 
-func (k *Keeper) pullThrough(ctx context.Context, host string, doc state.Document) error {
+// Pull pulls the manifest of our own image as an in-cluster client does: through a Service or
+// a store, with the read-only user and the published CA. Dial, if set, is where host is.
+func (k *Keeper) Pull(ctx context.Context, doc state.Document, host, dial string) error {
 	client, ok := doc.User(state.UserClient)
 	if !ok {
 		return errors.New("there is no read-only user yet")
@@ -171,9 +174,9 @@ func (k *Keeper) pullThrough(ctx context.Context, host string, doc state.Documen
 		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		DisableKeepAlives: true, MaxResponseHeaderBytes: transport.MaxHeader,
 	}
-	if k.cfg.ProxyDial != "" {
+	if dial != "" {
 		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, k.cfg.ProxyDial)
+			return new(net.Dialer).DialContext(ctx, network, dial)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)

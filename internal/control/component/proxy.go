@@ -12,6 +12,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/pod"
 )
 
 const (
@@ -30,13 +31,28 @@ func inClusterProxy(cfg Config) Component {
 		Template: func(image string, _ int) corev1.PodTemplateSpec { return proxyTemplate(cfg, image) },
 		Replicas: func(o switchover.Observed) int { return o.Proxy.Wanted },
 		Secret:   Secret{Name: v1alpha1.SecretProxy, Type: typeProxy, Data: proxyConfig},
-		Service:  Service{Name: v1alpha1.ServiceRegistry, PortName: portName, Port: proxyPort},
+		Service:  Service{Name: v1alpha1.ServiceRegistry, PortName: portName, Port: proxyPort, Selector: behindRegistry},
 	}
+}
+
+// behindRegistry is who stands behind Service registry: the proxy, stores, or while one takes the
+// place of the other, both.
+func behindRegistry(doc state.Document) map[string]string {
+	want := doc.Desired
+	switch {
+	case want.Store.IsZero() && !want.Proxy:
+		return nil
+	case want.Store.IsZero(), want.Proxy && want.Store.Alone == switchover.InClusterProxy:
+		return map[string]string{v1alpha1.LabelApp: v1alpha1.DeploymentProxy}
+	case !want.Proxy, want.Store.Alone == switchover.NodeServices:
+		return map[string]string{v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelType: v1alpha1.TypeStore}
+	}
+	return map[string]string{v1alpha1.LabelComponent: v1alpha1.ComponentService}
 }
 
 // proxyConfig is all that the proxy reads: layout, users and certificate.
 func proxyConfig(v *state.View) (map[string][]byte, error) {
-	users, err := proxyUsers(v.Doc)
+	users, err := Users(v.Doc)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +68,8 @@ func proxyConfig(v *state.View) (map[string][]byte, error) {
 	}, nil
 }
 
-func proxyUsers(doc state.Document) ([]byte, error) {
+// Users is what the in-cluster proxy, and stores of nodes, know of their users.
+func Users(doc state.Document) ([]byte, error) {
 	encoded, err := yaml.Marshal(doc.Accepted())
 	if err != nil {
 		return nil, fmt.Errorf("encode users of the proxy: %w", err)
@@ -60,16 +77,20 @@ func proxyUsers(doc state.Document) ([]byte, error) {
 	return encoded, nil
 }
 
+// proxyGrace, in seconds, is longer than a proxy serves on when told to stop: 20 s as before,
+// 25 s for what is under way.
+const proxyGrace int64 = 60
+
 // proxyTemplate is the Pod of the in-cluster proxy.
 func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
 	selector := map[string]string{v1alpha1.LabelApp: v1alpha1.DeploymentProxy}
-	labels := labelsOf(v1alpha1.DeploymentProxy, map[string]string{"component": "registry-service", "type": "incluster-proxy"})
+	labels := labelsOf(v1alpha1.DeploymentProxy, map[string]string{v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelType: v1alpha1.TypeProxy})
 	container := corev1.Container{
 		Name:    "proxy",
 		Image:   image,
 		Command: []string{"registry-proxy"},
 		Args:    append([]string{fmt.Sprintf("--listen=:%d", proxyPort)}, cfg.ProxyArgs...),
-		Env:     []corev1.EnvVar{fieldEnv("POD_NAME", "metadata.name"), fieldEnv("POD_NAMESPACE", "metadata.namespace")},
+		Env:     []corev1.EnvVar{pod.FieldEnv("POD_NAME", "metadata.name"), pod.FieldEnv("POD_NAMESPACE", "metadata.namespace")},
 		Ports: []corev1.ContainerPort{
 			{Name: portName, ContainerPort: proxyPort, Protocol: corev1.ProtocolTCP},
 			{Name: "metrics", ContainerPort: 5002, Protocol: corev1.ProtocolTCP},
@@ -83,8 +104,8 @@ func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
 			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString("metrics")}},
 			PeriodSeconds: 10, TimeoutSeconds: 5, SuccessThreshold: 1, FailureThreshold: 6,
 		},
-		SecurityContext: locked(),
-		Resources:       requests("25m", "40Mi"),
+		SecurityContext: pod.Locked(),
+		Resources:       pod.Requests("25m", "40Mi"),
 	}
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels},
@@ -93,10 +114,10 @@ func proxyTemplate(cfg Config, image string) corev1.PodTemplateSpec {
 			AutomountServiceAccountToken: new(true),
 			PriorityClassName:            "system-cluster-critical",
 
-			TerminationGracePeriodSeconds: new(int64(45)), // draining takes almost half a minute
+			TerminationGracePeriodSeconds: new(proxyGrace),
 
 			ImagePullSecrets: []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}},
-			Containers:       []corev1.Container{limited(container)},
+			Containers:       []corev1.Container{pod.Limited(container)},
 			Tolerations:      proxyTolerations(),
 			Affinity:         proxyAffinity(selector),
 		},

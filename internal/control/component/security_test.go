@@ -18,6 +18,7 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/memory"
+	"github.com/d8-registry/registry/internal/pod"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 )
 
@@ -50,12 +51,12 @@ func admitted(t *testing.T, api *apiserver.API, labels map[string]string, templa
 	if len(template.Labels) == 0 {
 		template.Labels = map[string]string{"app": "a"}
 	}
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "a", Labels: template.Labels}, Spec: template.Spec}
+	alone := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "a", Labels: template.Labels}, Spec: template.Spec}
 	deployment := &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "a"},
 		Spec:       appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: template.Labels}, Template: template},
 	}
-	for _, o := range []client.Object{pod, deployment} {
+	for _, o := range []client.Object{alone, deployment} {
 		if err := c.Create(t.Context(), o, client.DryRunAll); err != nil {
 			said.HandleWarningHeader(0, "", err.Error())
 		}
@@ -135,6 +136,30 @@ func TestAgentIsAdmitted(t *testing.T) {
 	checkOwn(t, template.Spec)
 }
 
+// TestAStoreIsRestrictedButForTheHost: what refuses it are folders of the node, with the
+// SELinux type that they need, the node's network, and the address at which the kubelet asks.
+func TestAStoreIsRestrictedButForTheHost(t *testing.T) {
+	api := server.Start(t)
+	template := pod.Store{Image: someImage, Address: "10.0.0.1", Port: 5001, Path: "/opt/deckhouse/registry"}.Template()
+	if said := admitted(t, api, d8System(t), template); said != "" {
+		t.Error(said)
+	}
+	if said := admitted(t, api, restricted(), template); !strings.Contains(said, "hostPath") || !strings.Contains(said, "host namespaces") {
+		t.Errorf("%q: is it looked at?", said)
+	}
+	alone := *template.DeepCopy()
+	alone.Spec.Volumes, alone.Spec.HostNetwork = nil, false
+	c := &alone.Spec.Containers[0]
+	c.VolumeMounts, c.SecurityContext.SELinuxOptions, c.ReadinessProbe, c.LivenessProbe = nil, nil, nil, nil
+	for i := range c.Ports {
+		c.Ports[i].HostPort, c.Ports[i].HostIP = 0, ""
+	}
+	if said := admitted(t, api, restricted(), alone); said != "" {
+		t.Error(said)
+	}
+	checkOwn(t, template.Spec)
+}
+
 // checkOwn checks what no standard asks for.
 func checkOwn(t *testing.T, spec corev1.PodSpec) {
 	t.Helper()
@@ -165,7 +190,7 @@ func checkOwn(t *testing.T, spec corev1.PodSpec) {
 // collector begins to work hard (memory.Heed), with a quarter left for all else.
 func TestMemoryOfPulls(t *testing.T) {
 	t.Parallel()
-	limit := resource.MustParse(memoryLimit)
+	limit := resource.MustParse(pod.MemoryLimit)
 	room := limit.Value() / 5 * 4
 	pulls := int64(proxy.Downloads(room))*proxy.DownloadTakes + int64(inbound.Pulls().Connections)*inbound.ConnectionTakes
 	if pulls > room/4*3 {

@@ -30,6 +30,7 @@ func (r *Reconciler) apply(ctx context.Context, v *state.View) error {
 		r.store.Publish,
 		r.nodes.ApplyRegistryNodes,
 		r.nodes.ApplyNodes,
+		r.own.stores.apply,
 		r.own.ApplyFirst,
 		func(ctx context.Context, v *state.View) error {
 			progress = r.mover.Measure(v)

@@ -16,7 +16,9 @@ import (
 	"github.com/d8-registry/registry/internal/control/platform"
 	"github.com/d8-registry/registry/internal/control/precheck"
 	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/stores"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/datapath/inbound"
 )
 
 // Config is the configuration of one controller process.
@@ -43,6 +45,8 @@ type Config struct {
 	LeaveBroken time.Duration
 	// Rotations are the settings of rotations.
 	Rotations state.Rotations
+	// Stores is how stores of nodes are run.
+	Stores stores.Config
 	// LeaderElect makes the controller wait for the lease.
 	LeaderElect bool
 	// MetricsAddress and HealthAddress are addresses to listen on; "0" means none.
@@ -59,12 +63,17 @@ type Config struct {
 	Transport precheck.Transport
 	// Now is the controller's clock; nil means the real one.
 	Now func() time.Time
+
+	// StoresAt are the addresses of stores by endpoint, in a test's cluster without a network.
+	// They let users ask for mode Proxy too: not all that it needs is there yet.
+	StoresAt map[string]string
 }
 
 // RegisterFlags binds the configuration to command line flags and sets the
 // defaults.
 func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	c.Settings, c.Rotations = switchover.DefaultSettings(), state.DefaultRotations()
+	c.Stores.RegisterFlags(flags)
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "path of a kubeconfig; empty: the pod's ServiceAccount")
 	flags.StringVar(&c.Image, "image", "", `the module's own image below the registry's base: ":v1" or "registry@sha256:..."`)
 	flags.StringVar(&c.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
@@ -84,7 +93,7 @@ func (c *Config) RegisterFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "wait for the lease before doing anything")
 	flags.StringVar(&c.MetricsAddress, "metrics-address", ":4280", `address of metrics; "0": none`)
 	flags.StringVar(&c.HealthAddress, "health-address", ":4281", `address of health probes; "0": none`)
-	flags.StringVar(&c.ProfilesAddress, "pprof-address", "0", `address of profiles for "go tool pprof"; "0": none. Whoever reaches it may ask, so name one of loopback`)
+	flags.StringVar(&c.ProfilesAddress, "pprof-address", "0", inbound.ProfilesFlag)
 	flags.StringVar(&c.ProxyDial, "proxy-dial", "", "host:port that replaces the Service's address for our own proof")
 	flags.StringVar(&c.Scripts, "scripts", "on", `whether agents run NodeGroupConfigurations on their nodes: "on" or "off"`)
 	flags.StringVar(&c.CredentialProviders, "image-credential-provider-config", "", "file of kind CredentialProviderConfig, as the kubelet has: whose credentials registries get that settings name none for; empty: nobody's")
@@ -111,7 +120,7 @@ func (c *Config) validate() (cluster.Selection, error) {
 	case err != nil:
 		return whose, err //nolint:wrapcheck // it names the flag
 	}
-	return whose, nil
+	return whose, c.Stores.Validate() //nolint:wrapcheck // it names the flag
 }
 
 // selection reads the values of --platform-selector and --platform-namespaces.

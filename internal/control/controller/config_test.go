@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/d8-registry/registry/internal/control/component"
+	"github.com/d8-registry/registry/internal/control/stores"
 )
 
 // TestConfigIsRefused: a wrong value is refused at the start, with flag and value.
@@ -21,8 +22,9 @@ func TestConfigIsRefused(t *testing.T) {
 		`--platform-selector "a=b=c"`:    func(c *Config) { c.PlatformSelector = "a=b=c" },
 		`--platform-namespaces (value platformNamespaces): "d8-*" `: func(c *Config) { c.PlatformNamespaces = "kube-system,d8-*" },
 		`--platform-namespaces (value platformNamespaces): "" is`:   func(c *Config) { c.PlatformNamespaces = "kube-system," },
+		"--store-port is 80, and must":                              func(c *Config) { c.Stores.Port = 80 },
 	} {
-		c := Config{Config: component.Config{Image: ":v1", AgentPort: 5001}, PlatformSelector: "heritage=deckhouse"}
+		c := Config{Config: component.Config{Image: ":v1", AgentPort: 5001}, PlatformSelector: "heritage=deckhouse", Stores: stores.DefaultConfig()}
 		c.Settings.RestartsAtOnce = 1
 		change(&c)
 		_, err := c.validate()

@@ -24,6 +24,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
 	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/stores"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -66,7 +67,7 @@ func newClusterOn(t *testing.T, api *apiserver.API) *testbed {
 		c.b.Push(t, pathB, name, c.images[name])
 	}
 	c.cfg.Image = ":module"
-	c.cfg.PlatformSelector = "heritage=deckhouse"
+	c.cfg.PlatformSelector, c.cfg.Stores = "heritage=deckhouse", stores.DefaultConfig()
 	c.cfg.ClusterDomain = "cluster.local"
 	c.cfg.AgentPort = 5001
 	c.cfg.Settings = switchover.DefaultSettings()

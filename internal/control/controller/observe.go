@@ -38,6 +38,7 @@ func (r *Reconciler) observe(ctx context.Context, doc state.Document) (*state.Vi
 	r.cluster.Names.Set(names)
 	o.Census = r.mover.Census(v.Inventory, names, doc.Switch, r.images.own)
 	r.own.ObserveProxy(ctx, v)
+	r.own.stores.observe(ctx, v)
 	progress = r.measure(v)
 	others := r.others(v)
 	o.Platform, v.Identity.Told = progress.Platform(doc, others), !others.Registry

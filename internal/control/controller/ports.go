@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -39,13 +38,11 @@ func (p ports) serve(ctx context.Context, group *errgroup.Group) error {
 	}
 	collected := http.NewServeMux()
 	collected.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{metrics.Registry, p.own}, promhttp.HandlerOpts{}))
-	profiled := http.NewServeMux()
-	profiled.HandleFunc("GET /debug/pprof/", pprof.Index)
-	profiled.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	group.Go(func() error { return inbound.ServeProfiles(ctx, p.profiles, connections, p.log) })
 	for _, port := range []struct {
 		name, address string
 		handler       http.Handler
-	}{{"health", p.health, probes}, {"metrics", p.metrics, collected}, {"profiles", p.profiles, profiled}} {
+	}{{"health", p.health, probes}, {"metrics", p.metrics, collected}} {
 		if port.address == "0" || port.address == "" {
 			continue
 		}

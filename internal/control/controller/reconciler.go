@@ -33,9 +33,15 @@ type Reconciler struct {
 	nodes    *nodes.Keeper
 	secrets  *pullsecret.Keeper
 	mover    *platform.Mover
-	own      *component.Keeper
+	own      own
 	images   *images
 	reports  *reports
+}
+
+// own is what runs of ours: workloads, and the stores of nodes.
+type own struct {
+	*component.Keeper
+	stores *nodeStores
 }
 
 // Reconcile makes one pass. The result says when the next one is due if no event
@@ -146,8 +152,12 @@ func due(v *state.View) time.Duration {
 		}
 	}
 	sooner(doc.BelievesAgain())
-	if !doc.CleaningSince.IsZero() && doc.Desired.Proxy && o.Proxy.Exists {
+	stops := doc.Desired.Proxy && o.Proxy.Exists || !doc.Desired.Store.IsZero() && o.Store.Exists
+	if !doc.CleaningSince.IsZero() && stops {
 		used := o.Proxy.LastUse
+		if o.Store.LastUse.After(used) {
+			used = o.Store.LastUse
+		}
 		if used.IsZero() {
 			used = doc.CleaningSince
 		}

@@ -46,6 +46,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/pullsecret"
 	"github.com/d8-registry/registry/internal/control/scripts"
 	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/stores"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/judge"
 	"github.com/d8-registry/registry/internal/datapath/transport"
@@ -176,7 +177,7 @@ func synced(c interface {
 	}
 }
 
-func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selection, mgr ctrl.Manager, woken chan event.GenericEvent, own prometheus.Registerer, log *slog.Logger) (*Reconciler, error) {
+func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selection, mgr ctrl.Manager, woken chan event.GenericEvent, metrics prometheus.Registerer, log *slog.Logger) (*Reconciler, error) {
 	list := component.List(cfg.Config)
 	whose.Own = component.Names(list)
 	c := &cluster.Client{
@@ -195,23 +196,26 @@ func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selec
 		},
 	}
 	check := precheck.Checker{Transport: cfg.transport()}
-	given, err := cfg.credentials(own, check.Open, c, log)
+	given, err := cfg.credentials(metrics, check.Open, c, log)
 	if err != nil {
 		return nil, err
 	}
 	check.With = given.With
 	asked := &images{own: cfg.Image, check: check, runner: precheck.NewRunner(check, cfg.Now, c.Wake, log)}
+	keeper := component.NewKeeper(c, cfg.Config, list, func(ctx context.Context, v *state.View, req switchover.CheckRequest) switchover.CheckReport {
+		return asked.check.Check(ctx, asked.request(req, v))
+	})
 	return &Reconciler{
 		protocol: protocol,
-		specs:    &specs{settings: cfg.Settings, given: given},
+		specs:    &specs{settings: cfg.Settings, proxy: cfg.StoresAt != nil, given: given},
 		cluster:  c,
 		store:    state.NewStore(c, cfg.ClusterDomain, cfg.Rotations),
 		nodes:    nodes.NewKeeper(c, protocol),
 		secrets:  pullsecret.NewKeeper(c),
 		mover:    platform.NewMover(c, cfg.LeaveBroken),
-		own: component.NewKeeper(c, cfg.Config, list, func(ctx context.Context, v *state.View, req switchover.CheckRequest) switchover.CheckReport {
-			return asked.check.Check(ctx, asked.request(req, v))
-		}),
+		own: own{keeper, &nodeStores{
+			cfg: &cfg, cluster: c, keeper: stores.New(c), pull: keeper.Pull, proved: map[string]int64{},
+		}},
 		images:  asked,
 		reports: &reports{cluster: c},
 	}, nil

@@ -20,6 +20,7 @@ import (
 // in objects, with the credentials that a provider gives for that.
 type specs struct {
 	settings switchover.Settings
+	proxy    bool // whether mode Proxy may be asked for
 	given    *credprovider.Keeper
 }
 
@@ -27,7 +28,7 @@ type specs struct {
 func (s *specs) observe(ctx context.Context, live client.Reader, v *state.View) error {
 	o := &v.Observed
 	var err error
-	if o.Spec, err = settings.Read(ctx, live); err != nil {
+	if o.Spec, err = settings.Read(ctx, live, s.proxy); err != nil {
 		return err //nolint:wrapcheck // it says what it read
 	}
 	o.Settings = s.settings

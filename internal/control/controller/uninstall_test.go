@@ -27,20 +27,20 @@ import (
 
 // output is what an uninstallation writes for users.
 type output struct {
-	mu sync.Mutex
-	b  strings.Builder
-	// then is called once, when text has been written; nil for nothing.
-	text string
-	then func()
+	mu   sync.Mutex
+	b    strings.Builder
+	then map[string]func() // each is called once, when its text has been written
 }
 
 func (w *output) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n, err := w.b.Write(p)
-	if w.then != nil && strings.Contains(w.b.String(), w.text) {
-		w.then()
-		w.then = nil
+	for text, do := range w.then {
+		if strings.Contains(w.b.String(), text) {
+			delete(w.then, text)
+			do()
+		}
 	}
 	return n, err
 }
@@ -118,15 +118,26 @@ func TestUninstall(t *testing.T) {
 	// is done, and the next run goes on.
 	c.silence("worker")
 	ctx, end := context.WithCancel(t.Context())
-	told, err := c.uninstallTo(ctx, &output{text: "1/2 node(s) ready. Waiting:\n- worker: ", then: end}, nil)
+	told, err := c.uninstallTo(ctx, &output{then: map[string]func(){"1/2 node(s) ready. Waiting:\n- worker: ": end}}, nil)
 	if end(); err == nil || !strings.Contains(told, "1/2 node(s) ready. Waiting:\n- worker: ") {
 		t.Errorf("a slow node: %v\n%s", err, told)
 	}
 	if c.secret(v1alpha1.SecretState) == nil || c.daemonSet("d8-system", "registry-agent") == nil {
 		t.Fatal("something was removed before nodes were back")
 	}
-	report := func() { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) }
-	if told, err = c.uninstallTo(t.Context(), &output{text: "Waiting for nodes.", then: report}, nil); err != nil || !strings.Contains(told, "All nodes are back in the legacy containerd format.") {
+	then := map[string]func(){
+		"Waiting for nodes.": func() { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) },
+		// A controller that ended in the middle leaves what stores served by.
+		"Deployment d8-system/registry-controller is scaled to 0.": func() {
+			stop()
+			s := &corev1.Secret{ObjectMeta: cluster.HereMeta(v1alpha1.SecretStore)}
+			s.Labels = map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}
+			if err := c.Create(t.Context(), s); err != nil {
+				t.Error(err)
+			}
+		},
+	}
+	if told, err = c.uninstallTo(t.Context(), &output{then: then}, nil); err != nil || !strings.Contains(told, "All nodes are back in the legacy containerd format.") {
 		t.Fatalf("%v\n%s", err, told)
 	}
 	c.wantAsBefore(before)

@@ -1,6 +1,7 @@
 package excerpt
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -102,13 +103,28 @@ func reduceLease(lease *coordinationv1.Lease) {
 func reduceNode(node *corev1.Node) {
 	node.ManagedFields, node.Labels, node.Annotations = nil, sameWords(node.Labels), ofOurs(node.Annotations)
 	foreign.Fields(&node.Status.NodeInfo, func(string) int { return foreign.Word }) // the kubelet says so
-	status := corev1.NodeStatus{NodeInfo: node.Status.NodeInfo}
+	status := corev1.NodeStatus{NodeInfo: node.Status.NodeInfo, Addresses: internalIPs(node.Status.Addresses)}
 	for _, c := range node.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			status.Conditions = []corev1.NodeCondition{{Type: c.Type, Status: c.Status}}
 		}
 	}
 	node.Status = status
+}
+
+// mostAddresses is more than a node has in its network: one of each family.
+const mostAddresses = 8
+
+// internalIPs are the addresses by which other nodes reach this one, as they are usually
+// written. The kubelet says so.
+func internalIPs(all []corev1.NodeAddress) (own []corev1.NodeAddress) {
+	for _, a := range all {
+		ip, err := netip.ParseAddr(a.Address)
+		if err == nil && a.Type == corev1.NodeInternalIP && ip.Zone() == "" && ip.IsGlobalUnicast() && len(own) < mostAddresses {
+			own = append(own, corev1.NodeAddress{Type: a.Type, Address: ip.Unmap().String()})
+		}
+	}
+	return own
 }
 
 // ofOurs are the annotations with a name of ours; nil if there is none.

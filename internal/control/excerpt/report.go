@@ -3,6 +3,7 @@ package excerpt
 import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/foreign"
+	"github.com/d8-registry/registry/internal/pki"
 )
 
 const (
@@ -23,6 +24,10 @@ func reduceReport(rn *v1alpha1.RegistryNode) {
 	s.Upstreams = s.Upstreams[:min(len(s.Upstreams), mostReported)]
 	s.Scripts = s.Scripts[:min(len(s.Scripts), mostReported)]
 	s.Warnings = s.Warnings[:min(len(s.Warnings), v1alpha1.MostWarnings)]
+	request := ""
+	if s.Store != nil {
+		request = s.Store.Request
+	}
 	foreign.Fields(s, func(field string) int {
 		switch field {
 		case "Message", "Warnings":
@@ -32,4 +37,7 @@ func reduceReport(rn *v1alpha1.RegistryNode) {
 		}
 		return foreign.Word
 	})
+	if s.Store != nil {
+		s.Store.Request = pki.CleanRequest(request) // it has several lines
+	}
 }

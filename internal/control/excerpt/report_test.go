@@ -90,3 +90,27 @@ func TestARegistryIsNotCut(t *testing.T) {
 		t.Errorf("%d bytes of %d are left", len(got), len(longest))
 	}
 }
+
+// The addresses of a node by which others reach it are kept, and nothing else that its kubelet
+// says they are.
+func TestAddressesOfNodes(t *testing.T) {
+	t.Parallel()
+	node := &corev1.Node{}
+	for _, a := range []string{"10.0.0.1", "\x1b[2J", "127.0.0.1", "fd00:0::1", "fe80::1%eth0", "::ffff:10.0.0.2", "evil.example.com", "0.0.0.0"} {
+		node.Status.Addresses = append(node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a}, corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "203.0.113.1"})
+	}
+	held, ok := inCaches(t, node).(*corev1.Node)
+	var got []string
+	for _, a := range held.Status.Addresses {
+		got = append(got, string(a.Type)+" "+a.Address)
+	}
+	if want := []string{"InternalIP 10.0.0.1", "InternalIP fd00::1", "InternalIP 10.0.0.2"}; !ok || !reflect.DeepEqual(got, want) {
+		t.Errorf("%q", got)
+	}
+	for range 100 {
+		node.Status.Addresses = append(node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "10.0.0.1"})
+	}
+	if held, _ := inCaches(t, node).(*corev1.Node); len(held.Status.Addresses) > 8 {
+		t.Errorf("%d addresses", len(held.Status.Addresses))
+	}
+}

@@ -37,6 +37,9 @@ func (k *Keeper) ApplyRegistryNodes(ctx context.Context, v *state.View) error {
 			spec.Generation = v.Doc.Generation
 		}
 		have := v.RegistryNodes[node.Name]
+		if have != nil {
+			spec.Store = have.Spec.Store // package stores writes that
+		}
 		if have != nil && have.Spec == spec && ownedBy(have, node) {
 			continue
 		}

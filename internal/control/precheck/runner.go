@@ -35,11 +35,19 @@ type Runner struct {
 	changed chan struct{}
 	report  switchover.CheckReport
 
-	tags comparisons
-	// found are images of the registry that is asked, with when each was found. They
-	// are forgotten when another one is wanted, or none, or it fails.
-	found map[string]time.Time
+	tags  comparisons
+	found memory
 }
+
+// memory is which images of the registry that is asked were found, and when. It is
+// forgotten when another registry is wanted, or none, or it fails. Forgotten is how
+// often: a round that began before adds nothing.
+type memory struct {
+	images    map[string]time.Time
+	forgotten int
+}
+
+func (m *memory) forget() { *m = memory{forgotten: m.forgotten + 1} }
 
 // NewRunner makes a Runner that calls wake whenever its report has changed
 // enough to matter. It does nothing until Run.
@@ -58,12 +66,13 @@ func (r *Runner) Want(req Request) {
 		if r.wanted == nil {
 			return
 		}
-		r.wanted, r.report, r.found = nil, switchover.CheckReport{}, nil
+		r.wanted, r.report = nil, switchover.CheckReport{}
+		r.found.forget()
 	case r.wanted != nil && r.wanted.same(req) && (r.report.At.IsZero() || r.report.OwnDiffers != "" || r.now().Sub(r.report.At).Abs() < believedFor/2):
 		return
 	default:
 		if r.wanted == nil || !r.wanted.sameRegistry(req) {
-			r.found = nil
+			r.found.forget()
 		}
 		r.wanted = &req
 		r.report = switchover.CheckReport{Fingerprint: req.Fingerprint, Total: len(distinct(req.Images))}
@@ -98,33 +107,36 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-r.changed:
 		}
 		r.mu.Lock()
-		wanted := r.wanted
+		wanted, forgotten := r.wanted, r.found.forgotten
 		r.mu.Unlock()
-		if wanted != nil && r.until(ctx, wanted) {
+		if wanted != nil && r.until(ctx, wanted, forgotten) {
 			r.tags.begin(ctx, r.checker, *wanted, r.wake)
 		}
 	}
 }
 
 // until works on one request until all is found, or another request is wanted. It
-// reports whether all was found.
-func (r *Runner) until(ctx context.Context, wanted *Request) bool {
+// reports whether all was found. Forgotten is for remember.
+func (r *Runner) until(ctx context.Context, wanted *Request, forgotten int) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	// Another request ends this one at once.
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer cancel()
 	watch.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-r.changed:
-			r.signal() // for Run
-			cancel()
+		for r.wants(wanted) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.changed: // perhaps by what brought Run here
+			}
 		}
+		r.signal() // for Run
+		cancel()
 	})
 	round := newRound(*wanted, r.believed())
 	round.saving.may = true
-	defer r.remember(wanted, round)
+	defer r.remember(round, forgotten)
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		comparing, stop := context.WithCancel(ctx)
 		own := r.checker.compareOwn(comparing, *wanted)
@@ -185,35 +197,41 @@ func (r *Runner) publish(wanted *Request, report switchover.CheckReport) {
 	}
 }
 
+func (r *Runner) wants(wanted *Request) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wanted == wanted
+}
+
 // believed are the images that need not be asked for again.
 func (r *Runner) believed() map[string]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	believed := map[string]bool{}
-	for image, at := range r.found {
+	for image, at := range r.found.images {
 		believed[image] = r.now().Sub(at).Abs() < believedFor
 	}
 	return believed
 }
 
-// remember keeps what a round found, for the next request. What is believed is not
-// believed for longer by that.
-func (r *Runner) remember(of *Request, round *round) {
+// remember keeps what a round found, for the next request, unless all was forgotten
+// since its request was read. What is believed is not believed for longer by that.
+func (r *Runner) remember(round *round, forgotten int) {
 	found := round.answered()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.wanted == nil || !r.wanted.sameRegistry(*of) {
+	if r.found.forgotten != forgotten {
 		return
 	}
 	if found == nil {
-		r.found = nil // the registry failed: all is asked for again
+		r.found.forget() // the registry failed: all is asked for again
 		return
 	}
-	if r.found == nil {
-		r.found = map[string]time.Time{}
+	if r.found.images == nil {
+		r.found.images = map[string]time.Time{}
 	}
 	for _, image := range found {
-		r.found[image] = r.now()
+		r.found.images[image] = r.now()
 	}
 }
 

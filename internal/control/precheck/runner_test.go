@@ -108,3 +108,40 @@ func TestRunnerAsksForWhatIsNew(t *testing.T) {
 		t.Errorf("what was found for another step is believed: %d requests", asked)
 	}
 }
+
+// TestRunnerHearsOfARequestOnce: what brings a request to Run may be said again. The
+// check of that very request is not begun anew by it.
+func TestRunnerHearsOfARequestOnce(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	s.put("/v2/sys/d8/manifests/1", image)
+	r := NewRunner(c, time.Now, func() {}, slog.New(slog.DiscardHandler))
+	r.Want(Request{Fingerprint: "one", Upstream: u, Images: []string{":1"}})
+	for range 20 {
+		r.signal()
+		if !r.until(t.Context(), r.wanted, r.found.forgotten) {
+			t.Fatal("a check was ended by its own request")
+		}
+	}
+}
+
+// TestRunnerForgetsWhatEndsLate: a request is withdrawn, and another one made, after a
+// round has told its end and before it is remembered.
+func TestRunnerForgetsWhatEndsLate(t *testing.T) {
+	t.Parallel()
+	s, u, c := open(t)
+	s.put("/v2/sys/d8/manifests/1", image)
+	req := Request{Fingerprint: "one", Upstream: u, Images: []string{":1"}}
+	var r *Runner
+	r = NewRunner(c, time.Now, func() {
+		if !r.Report().At.IsZero() {
+			r.Want(Request{})
+			r.Want(Request{Fingerprint: "two", Upstream: u, Images: req.Images})
+		}
+	}, slog.New(slog.DiscardHandler))
+	r.Want(req)
+	r.until(t.Context(), r.wanted, r.found.forgotten)
+	if found := r.believed(); len(found) > 0 {
+		t.Errorf("what was found for another step is believed: %v", found)
+	}
+}

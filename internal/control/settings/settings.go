@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,6 +32,12 @@ type registrySettings struct {
 	Proxy     json.RawMessage  `json:"proxy"`
 }
 
+// proxySettings are a section of Proxy: Direct's, and TTL.
+type proxySettings struct {
+	sectionSettings
+	TTL *string `json:"ttl"`
+}
+
 type sectionSettings struct {
 	ImagesRepo string `json:"imagesRepo"`
 	Scheme     string `json:"scheme"`
@@ -39,13 +47,17 @@ type sectionSettings struct {
 	Password   string `json:"password"`
 }
 
+// ttlFormat is that of the documentation.
+var ttlFormat = regexp.MustCompile(`^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$`)
+
 // Disabled is the Problem of a spec while the module is switched off.
 const Disabled = "Module registry is disabled by ModuleConfig registry."
 
 // Read reads what users ask for from the API server, past every cache. What is
 // wrong with it is in the spec's Problem. Admission has checked the same, but its
-// policy can be deleted, and it does not check objects that are older.
-func Read(ctx context.Context, live client.Reader) (switchover.Spec, error) {
+// policy can be deleted, and it does not check objects that are older. Proxy says whether
+// mode Proxy may be asked for; otherwise it is refused by name.
+func Read(ctx context.Context, live client.Reader, proxy bool) (switchover.Spec, error) {
 	module, err := moduleConfig(ctx, live, v1alpha1.ModuleName)
 	if err != nil {
 		return switchover.Spec{}, err
@@ -64,7 +76,7 @@ func Read(ctx context.Context, live client.Reader) (switchover.Spec, error) {
 	if config.Spec.Settings != nil {
 		raw = config.Spec.Settings.Raw
 	}
-	spec := Parse(raw)
+	spec := parse(raw, proxy)
 	spec.Generation = config.Generation
 	return spec, nil
 }
@@ -80,8 +92,11 @@ func moduleConfig(ctx context.Context, live client.Reader, name string) (*deckho
 }
 
 // Parse turns spec.settings of ModuleConfig deckhouse, as JSON, into what is asked
-// for.
-func Parse(settings []byte) switchover.Spec {
+// for. It refuses mode Proxy by name: not all that it needs is there.
+func Parse(settings []byte) switchover.Spec { return parse(settings, false) }
+
+// parse does it, with mode Proxy or without.
+func parse(settings []byte, proxy bool) switchover.Spec {
 	var all struct {
 		Registry json.RawMessage `json:"registry"`
 	}
@@ -100,71 +115,123 @@ func Parse(settings []byte) switchover.Spec {
 	if field := unknownField(all.Registry); field != "" {
 		return problem("spec.settings.registry: unknown field %q.", field)
 	}
-	if wrong := section.conflict(); wrong.Problem != "" {
+	if wrong := section.conflict(proxy); wrong.Problem != "" {
 		return wrong
 	}
-	if section.Direct == nil {
-		return switchover.Spec{Mode: switchover.Unmanaged}
+	switch {
+	case section.Direct != nil:
+		return spec(switchover.Direct, "direct", *section.Direct)
+	case present(section.Proxy):
+		return parseProxy(section.Proxy)
 	}
-	return direct(*section.Direct)
+	return switchover.Spec{Mode: switchover.Unmanaged}
 }
 
 // conflict says which sections do not fit the mode; zero when all do.
-func (section registrySettings) conflict() switchover.Spec {
+func (section registrySettings) conflict(proxy bool) switchover.Spec {
 	mode := string(switchover.Unmanaged)
 	if section.Mode != nil {
 		mode = *section.Mode
 	}
-	switch mode {
-	case string(switchover.Unmanaged):
-		if section.Direct != nil {
-			return problem("registry: when mode is not 'Direct', 'direct' section must be omitted.")
-		}
-		if present(section.Unmanaged) {
-			return problem("registry: section 'unmanaged' is not supported, the parameters of the previously active mode are used.")
-		}
-	case string(switchover.Direct):
-		if section.Direct == nil {
-			return problem("registry: when mode is 'Direct', 'direct' section must be specified.")
-		}
-		if present(section.Unmanaged) {
-			return problem("registry: when mode is not 'Unmanaged', 'unmanaged' section must be omitted.")
-		}
-	default:
+	isProxy := proxy && mode == string(switchover.ModeProxy)
+	isDirect := mode == string(switchover.Direct)
+	isUnmanaged := mode == string(switchover.Unmanaged)
+	if !isProxy && !isDirect && !isUnmanaged {
 		return problem("Unknown registry mode: %q.", mode)
 	}
-	if present(section.Proxy) {
-		return problem("registry: when mode is not 'Proxy', 'proxy' section must be omitted.")
+	if text := fits("Direct", "direct", isDirect, section.Direct != nil); text != "" {
+		return problem("%s", text)
+	}
+	if present(section.Unmanaged) {
+		if isUnmanaged {
+			return problem("registry: section 'unmanaged' is not supported, the parameters of the previously active mode are used.")
+		}
+		return problem("registry: when mode is not 'Unmanaged', 'unmanaged' section must be omitted.")
+	}
+	if text := fits("Proxy", "proxy", isProxy, present(section.Proxy)); text != "" {
+		return problem("%s", text)
 	}
 	return switchover.Spec{}
+}
+
+// fits says whether a section has to be there or not, and is otherwise.
+func fits(mode, section string, wanted, there bool) string {
+	switch {
+	case wanted && !there:
+		return fmt.Sprintf("registry: when mode is '%s', '%s' section must be specified.", mode, section)
+	case !wanted && there:
+		return fmt.Sprintf("registry: when mode is not '%s', '%s' section must be omitted.", mode, section)
+	}
+	return ""
 }
 
 // unknownField is a field that is not in the schema; empty when there is none.
 // Go's decoder ignores such fields, and the case of letters.
 func unknownField(registry []byte) string {
-	var section, direct map[string]json.RawMessage
-	if json.Unmarshal(registry, &section) != nil || len(section["direct"]) > 0 && json.Unmarshal(section["direct"], &direct) != nil {
+	var section struct {
+		Direct json.RawMessage `json:"direct"`
+	}
+	if json.Unmarshal(registry, &section) != nil {
 		return "direct" // not reached: it was decoded before
 	}
-	for _, known := range []string{"mode", "direct", "unmanaged", "proxy"} {
-		delete(section, known)
+	unknown := unknownIn(registry, "mode", "direct", "unmanaged", "proxy")
+	if unknown = append(unknown, unknownIn(section.Direct, accountFields()...)...); len(unknown) > 0 {
+		return slices.Min(unknown)
 	}
-	for _, known := range []string{"imagesRepo", "scheme", "ca", "license", "username", "password"} {
-		delete(direct, known)
-	}
-	unknown := slices.Concat(slices.Collect(maps.Keys(section)), slices.Collect(maps.Keys(direct)))
-	if len(unknown) == 0 {
-		return ""
-	}
-	return slices.Min(unknown)
+	return ""
 }
 
-func direct(s sectionSettings) switchover.Spec {
+func accountFields() []string {
+	return []string{"imagesRepo", "scheme", "ca", "license", "username", "password"}
+}
+
+// unknownIn are the fields of an object beside those that are known.
+func unknownIn(object json.RawMessage, known ...string) []string {
+	var fields map[string]json.RawMessage
+	if len(object) > 0 && json.Unmarshal(object, &fields) != nil {
+		return nil // not reached: it was decoded before
+	}
+	for _, name := range known {
+		delete(fields, name)
+	}
+	return slices.Collect(maps.Keys(fields))
+}
+
+func spec(mode switchover.Mode, section string, s sectionSettings) switchover.Spec {
 	u, err := upstream.Parse(upstream.Settings(s))
 	if err != nil {
-		return problem("registry.direct: %v.", err) // the error names no secret
+		return problem("registry.%s: %v.", section, err) // the error names no secret
 	}
-	return switchover.Spec{Mode: switchover.Direct, Upstream: u}
+	return switchover.Spec{Mode: mode, Upstream: u}
+}
+
+// leastTTL keeps what a cache has for less than a rollout from being of any use.
+const leastTTL = 5 * time.Minute
+
+func parseProxy(section json.RawMessage) switchover.Spec {
+	var s proxySettings
+	if err := json.Unmarshal(section, &s); err != nil {
+		return problem("spec.settings.registry.proxy: %s.", formatError(err))
+	}
+	if unknown := unknownIn(section, append(accountFields(), "ttl")...); len(unknown) > 0 {
+		return problem("spec.settings.registry: unknown field %q.", slices.Min(unknown))
+	}
+	asked := spec(switchover.ModeProxy, "proxy", s.sectionSettings)
+	if asked.Problem != "" || s.TTL == nil {
+		return asked
+	}
+	if !ttlFormat.MatchString(*s.TTL) || *s.TTL == "" {
+		return problem("registry.proxy: invalid ttl format %.40q: expected hours, minutes and seconds, as in '1h30m10s'.", *s.TTL)
+	}
+	ttl, err := time.ParseDuration(*s.TTL)
+	switch {
+	case err != nil: // it is longer than a Duration
+		return problem("registry.proxy: 'ttl' is too long.")
+	case ttl < leastTTL:
+		return problem("registry.proxy: 'ttl' should be at least 5 minutes.")
+	}
+	asked.TTL = ttl
+	return asked
 }
 
 func problem(format string, args ...any) switchover.Spec {

@@ -3,6 +3,7 @@ package settings
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/upstream"
@@ -38,6 +39,8 @@ func TestParse(t *testing.T) {
 		{name: "local", settings: `{"registry":{"mode":"Unmanaged","local":null}}`, problem: `unknown field "local"`},
 		{name: "an empty mode", settings: `{"registry":{"mode":""}}`, problem: `Unknown registry mode: ""`},
 		{name: "no mode, with Direct's section", settings: `{"registry":{"direct":{"imagesRepo":"a/b"}}}`, problem: "'direct' section must be omitted"},
+		{name: "whatever is in it", settings: `{"registry":{"mode":"Proxy","proxy":{"other":1}}}`, problem: `Unknown registry mode: "Proxy"`},
+		{name: "Proxy's section, of any type", settings: `{"registry":{"mode":"Unmanaged","proxy":"x"}}`, problem: "'proxy' section must be omitted"},
 		{name: "Proxy's section", settings: `{"registry":{"mode":"Unmanaged","proxy":{}}}`, problem: "'proxy' section must be omitted"},
 		{name: "wrong type", settings: `{"registry":{"mode":"Direct","direct":{"imagesRepo":"a/b","password":12345}}}`, problem: "password: a string is expected"},
 		{name: "a bad address", settings: `{"registry":{"mode":"Direct","direct":{"imagesRepo":"https://a/b"}}}`, problem: "registry.direct: imagesRepo"},
@@ -55,6 +58,60 @@ func TestParse(t *testing.T) {
 		}
 		if strings.Contains(got.Problem, "SECRET") || strings.Contains(got.Problem, "12345") {
 			t.Errorf("%s: the problem quotes a secret: %q", c.name, got.Problem)
+		}
+	}
+}
+
+// TestParseProxy: what will be asked for once mode Proxy may be; until then Parse
+// refuses it by name.
+func TestParseProxy(t *testing.T) {
+	t.Parallel()
+	a := upstream.Upstream{Host: "a.io", Path: "b", Scheme: upstream.HTTPS}
+	licensed := a
+	licensed.Credentials = upstream.Credentials{Username: "license-token", Password: "KEY"}
+	proxy := func(fields string) string {
+		return `{"registry":{"mode":"Proxy","proxy":{"imagesRepo":"a.io/b"` + fields + `}}}`
+	}
+	for _, c := range []struct {
+		name, settings string
+		want           switchover.Spec
+		problem        string
+	}{
+		{name: "least", settings: proxy(``), want: switchover.Spec{Mode: switchover.ModeProxy, Upstream: a}},
+		{name: "license and ttl", settings: proxy(`,"license":"KEY","ttl":"1h30m10s"`),
+			want: switchover.Spec{Mode: switchover.ModeProxy, Upstream: licensed, TTL: time.Hour + 30*time.Minute + 10*time.Second}},
+		{name: "least ttl", settings: proxy(`,"ttl":"5m"`), want: switchover.Spec{Mode: switchover.ModeProxy, Upstream: a, TTL: 5 * time.Minute}},
+		{name: "short ttl", settings: proxy(`,"ttl":"4m59s"`), problem: "registry.proxy: 'ttl' should be at least 5 minutes."},
+		{name: "no ttl", settings: proxy(`,"ttl":"0s"`), problem: "registry.proxy: 'ttl' should be at least 5 minutes."},
+		{name: "empty ttl", settings: proxy(`,"ttl":""`), problem: `registry.proxy: invalid ttl format ""`},
+		{name: "days", settings: proxy(`,"ttl":"7d"`), problem: `registry.proxy: invalid ttl format "7d"`},
+		{name: "a fraction", settings: proxy(`,"ttl":"1.5h"`), problem: "invalid ttl format"},
+		{name: "a long ttl", settings: proxy(`,"ttl":"99999999999999h"`), problem: "registry.proxy: 'ttl' is too long."},
+		{name: "a number", settings: proxy(`,"ttl":300`), problem: "ttl: a string is expected"},
+		{name: "without its section", settings: `{"registry":{"mode":"Proxy"}}`, problem: "registry: when mode is 'Proxy', 'proxy' section must be specified."},
+		{name: "null", settings: `{"registry":{"mode":"Proxy","proxy":null}}`, problem: "registry: when mode is 'Proxy', 'proxy' section must be specified."},
+		{name: "without a registry", settings: `{"registry":{"mode":"Proxy","proxy":{}}}`, problem: "registry.proxy: imagesRepo: 'imagesRepo' is required."},
+		{name: "in another mode", settings: `{"registry":{"mode":"Direct","direct":{"imagesRepo":"a.io/b"},"proxy":{}}}`, problem: "registry: when mode is not 'Proxy', 'proxy' section must be omitted."},
+		{name: "with Direct's", settings: `{"registry":{"mode":"Proxy","direct":{},"proxy":{}}}`, problem: "registry: when mode is not 'Direct', 'direct' section must be omitted."},
+		{name: "with Unmanaged's", settings: `{"registry":{"mode":"Proxy","unmanaged":{},"proxy":{}}}`, problem: "registry: when mode is not 'Unmanaged', 'unmanaged' section must be omitted."},
+		{name: "a ttl in Direct", settings: `{"registry":{"mode":"Direct","direct":{"imagesRepo":"a.io/b","ttl":"1h"}}}`, problem: `unknown field "ttl"`},
+		{name: "checkMode", settings: proxy(`,"checkMode":"Relax"`), problem: `unknown field "checkMode"`},
+		{name: "half an account", settings: proxy(`,"username":"u"`), problem: "registry.proxy: "},
+		{name: "both", settings: proxy(`,"license":"SECRET","username":"u","password":"SECRET"`), problem: "registry.proxy: "},
+		{name: "Local", settings: `{"registry":{"mode":"Local"}}`, problem: `Unknown registry mode: "Local".`},
+	} {
+		got := parse([]byte(c.settings), true)
+		if c.problem == "" {
+			if got != c.want {
+				t.Errorf("%s: got %+v", c.name, got)
+			}
+			if refused := Parse([]byte(c.settings)); refused.Mode != "" || !strings.Contains(refused.Problem, `Unknown registry mode: "Proxy"`) {
+				t.Errorf("%s: users may ask for it: %+v", c.name, refused)
+			}
+			continue
+		}
+		if got.Mode != "" || !strings.HasPrefix(got.Problem, "ModuleConfig deckhouse: ") || !strings.Contains(got.Problem, c.problem) || strings.Contains(got.Problem, "SECRET") {
+			t.Errorf("%s: got %+v, want %q", c.name, got, c.problem)
 		}
 	}
 }

@@ -55,6 +55,7 @@ func (d Document) filled(l layout.Layout) layout.Layout {
 // Provided are the upstreams that a document needs credentials of from a provider.
 func (d Document) Provided() []upstream.Upstream {
 	all := append(d.Desired.Layout.Upstreams(), d.Desired.ProxyLayout.Upstreams()...)
+	all = append(all, d.Desired.StoreLayout.Upstreams()...)
 	all = append(all, d.Desired.Bootstrap...)
 	all = append(all, d.Active.Upstream, d.Target.Upstream, d.Desired.Own, d.Desired.Layout.Active, d.Desired.Layout.Target)
 	for _, t := range append([]switchover.Target{d.Desired.Registry}, d.Desired.PullSecrets...) {

@@ -50,7 +50,7 @@ func WithHashKey(doc Document) (Document, error) {
 // damaged, and with a clock that is years off, what is there stays, and the view's
 // Notes say so.
 func (s *Store) WithIdentity(doc Document, v *View) (Document, error) {
-	if !doc.Desired.Proxy && doc.PKI.CA.IsZero() {
+	if !doc.Desired.Proxy && doc.Desired.Store.IsZero() && doc.PKI.CA.IsZero() {
 		return doc, nil
 	}
 	skew := s.cluster.Clock.Skew()

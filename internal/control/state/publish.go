@@ -48,6 +48,15 @@ func ProxyLayout(v *View) ([]byte, error) {
 	return v.encodeLayout(own)
 }
 
+// StoreLayout is what stores of nodes may be given to route by, with the guard of Publish.
+func StoreLayout(v *View) ([]byte, error) {
+	own := v.Doc.Desired.StoreLayout
+	if err := v.Doc.MayPublish(switchover.NodeServices, v.Observed.StorePublished); err != nil {
+		return nil, fmt.Errorf("publish the stores' layout of generation %d: %w", own.Generation, err)
+	}
+	return v.encodeLayout(own)
+}
+
 // Publish writes what agents route by. The write is conditional on what this pass
 // saw, and MayPublish is the last word on whether it may lower or shrink anything:
 // whatever went wrong before, a layout that nodes need is not replaced by a smaller

@@ -117,10 +117,10 @@ func (s *Store) facts(doc Document, v *View, of string, now time.Time) facts {
 		f.asked = secret.Annotations[v1alpha1.AnnotationRotate]
 	}
 	node, _ := doc.User(UserNode)
-	fallback := doc.Desired.Layout.Fallback
-	has := fallback.Credentials == node.Credentials
+	fallback, stores := doc.Desired.Layout.Fallback, doc.Desired.Layout.Stores
+	has := fallback.Credentials == node.Credentials && (stores.IsZero() || stores.Credentials == node.Credentials)
 	if of == v1alpha1.SecretPKI {
-		has = fallback.CA == doc.PKI.Trusted()
+		has = fallback.CA == doc.PKI.Trusted() && (stores.IsZero() || stores.CA == doc.PKI.Trusted())
 		f.due = s.endsSoon(doc, v, now)
 		f.useless = f.due && now.After(doc.PKI.CA.Expires()) && !doc.PKI.CA.Expires().IsZero()
 	} else {

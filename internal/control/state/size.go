@@ -32,7 +32,7 @@ func TooLarge(doc Document, reads int) (string, error) {
 	if problem := noRoom(v1alpha1.SecretState, len(data)+roomForTexts); problem != "" {
 		return problem, nil
 	}
-	for role, secret := range []string{switchover.Agents: v1alpha1.SecretLayout, switchover.InClusterProxy: v1alpha1.SecretProxy} {
+	for role, secret := range []string{switchover.Agents: v1alpha1.SecretLayout, switchover.InClusterProxy: v1alpha1.SecretProxy, switchover.NodeServices: v1alpha1.SecretStore} {
 		l := doc.Desired.LayoutOf(switchover.Role(role))
 		if l.IsZero() {
 			continue

@@ -1,0 +1,148 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/component"
+	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/stores"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/pki"
+	"github.com/d8-registry/registry/internal/pod"
+)
+
+// nodeStores joins the stores of nodes with the rest of a pass.
+type nodeStores struct {
+	cfg     *Config
+	cluster *cluster.Client
+	keeper  *stores.Keeper
+	// pull is (*component.Keeper).Pull.
+	pull func(ctx context.Context, doc state.Document, host, dial string) error
+
+	// proved is the last generation with a successful pull, by endpoint. After a restart it is
+	// found out again.
+	proved map[string]int64
+}
+
+// wish is what follows from the document and the cluster for how the stores are seen: without
+// what all serve by.
+func (n *nodeStores) wish(v *state.View) stores.Wish {
+	cfg := n.cfg.Stores
+	w := stores.Wish{
+		Nodes: stores.Nodes(v.Snapshot), None: v.Doc.Desired.Store.IsZero(),
+		Pod:    pod.Store{Port: cfg.Port, Path: cfg.Path, Quota: cfg.Quota, Floor: cfg.Floor, TTL: v.Doc.Desired.Store.TTL},
+		Images: map[string]string{},
+	}
+	if w.None {
+		return w
+	}
+	for pod := range v.Inventory.OwnPods() {
+		if pod.IsAgent() && pod.Running && pod.GetDeletionTimestamp() == nil && len(pod.Images) > 0 {
+			w.Images[pod.Node] = pod.Images[0]
+		}
+	}
+	return w
+}
+
+// pins are the images in use: the platform's before those of others.
+func pins(census switchover.Census) []string {
+	var platform, others []string
+	for _, r := range census.References {
+		if r.Foreign || r.Ignored {
+			others = append(others, r.Image)
+		} else {
+			platform = append(platform, r.Image)
+		}
+	}
+	return stores.Pins(census.Required, platform, others)
+}
+
+// observe says how the stores are, against the stored document. It may pull through them, which
+// can take a few seconds.
+func (n *nodeStores) observe(ctx context.Context, v *state.View) {
+	o := &v.Observed
+	o.StorePublished = state.LayoutIn(v.OwnSecret(v1alpha1.SecretStore), v1alpha1.KeyProxyLayout)
+	o.Store = n.keeper.Seen(v.Snapshot, n.wish(v))
+	if node, ok := v.Doc.User(state.UserNode); ok {
+		o.Store.Reach = layout.Stores{CA: v.Doc.PKI.Trusted(), Credentials: node.Credentials}
+	}
+	n.prove(ctx, v)
+}
+
+// prove pulls our own image through each store that serves, and through Service registry while
+// it leads to them, once for each generation that all have.
+func (n *nodeStores) prove(ctx context.Context, v *state.View) {
+	s, want := &v.Observed.Store, v.Doc.Desired
+	maps.DeleteFunc(n.proved, func(at string, _ int64) bool {
+		return !slices.Contains(s.Endpoints, at) && at != v.Observed.Proxy.Fallback.Host
+	})
+	if want.Store.IsZero() || s.Ready == 0 || s.Generation < want.StoreLayout.Generation {
+		return
+	}
+	dial := map[string]string{}
+	for _, at := range s.Endpoints {
+		dial[at] = n.cfg.StoresAt[at]
+	}
+	if service := v.Observed.Proxy.Fallback.Host; service != "" && (!want.Proxy || want.Store.Alone == switchover.NodeServices) {
+		dial[service] = n.cfg.ProxyDial
+	}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	var failed []string
+	for at, by := range dial {
+		if n.proved[at] == s.Generation {
+			continue
+		}
+		all.Go(func() {
+			err := n.pull(ctx, v.Doc, at, by)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed = append(failed, fmt.Sprintf("pull through %s: %v", at, err))
+				return
+			}
+			n.proved[at] = s.Generation
+		})
+	}
+	all.Wait()
+	if len(failed) > 0 {
+		slices.Sort(failed)
+		s.Message, v.Again = cmp.Or(s.Message, strings.Join(failed, "; ")), true
+		return
+	}
+	s.Pulled = s.Generation
+}
+
+// apply asks nodes for what the document says.
+func (n *nodeStores) apply(ctx context.Context, v *state.View) error {
+	w := n.wish(v)
+	if !w.None {
+		var err error
+		if w.Layout, err = state.StoreLayout(v); err != nil {
+			return err //nolint:wrapcheck // it says what it was doing
+		}
+		if w.Users, err = component.Users(v.Doc); err != nil {
+			return err //nolint:wrapcheck // likewise
+		}
+		w.Pins = pins(v.Observed.Census)
+		w.CA, w.Trusted = v.Doc.PKI.CA, v.Doc.PKI.Trusted()
+		w.Names = pki.ServiceNames(n.cfg.ClusterDomain)
+		if service := v.OwnService(v1alpha1.ServiceRegistry); service != nil {
+			w.Names = pki.ServiceNames(n.cfg.ClusterDomain, service.Spec.ClusterIPs...)
+		}
+	}
+	refused, err := n.keeper.Apply(ctx, v.Snapshot, w, v.Observed.Now.Add(n.cluster.Clock.Skew()))
+	for node, err := range refused {
+		v.Refuse(node, err)
+	}
+	return err //nolint:wrapcheck // likewise
+}

@@ -1,0 +1,150 @@
+package stores
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/foreign"
+)
+
+// mostNamed is how many nodes a message names.
+const mostNamed = 3
+
+// Seen is how the stores are. Problems are those of Specs. What was pulled through them, how
+// they are reached, and who used them, others know. Of a Wish for none it is what is left.
+func (w Wish) Seen(there *cluster.Snapshot, problems map[string]error) switchover.Stores {
+	reached, lost := left(there)
+	s := switchover.Stores{Exists: len(reached) > 0}
+	if w.None {
+		s.Missing = lost
+	}
+	pins := pinsIn(there)
+	var why []string
+	for _, c := range w.candidates(there) {
+		if !c.up {
+			if !w.None {
+				s.Missing = append(s.Missing, c.node.Name)
+			}
+			continue
+		}
+		s.Wanted++
+		endpoint := c.endpoint(w.Pod.Port)
+		// One of an older version serves as well: stores are replaced one after the other.
+		if _, ok := c.serves(); !ok || endpoint == "" || w.isBehind(c) {
+			s.Waiting = append(s.Waiting, c.node.Name)
+			why = append(why, c.node.Name+": "+w.why(c, problems[c.node.Name]))
+			continue
+		}
+		r := c.report()
+		s.Ready++
+		s.Endpoints = append(s.Endpoints, endpoint)
+		if s.Ready == 1 || r.Generation < s.Generation {
+			s.Generation = r.Generation
+		}
+		// An image is there if each store has its part of it. One that counts others has not
+		// read the list of now.
+		cached := 0
+		if count(r.Wanted) == pins {
+			cached = min(count(r.Cached), pins)
+		}
+		if s.Ready == 1 || cached < s.Cached {
+			s.Cached = cached
+		}
+		s.Used = pins
+	}
+	slices.Sort(s.Endpoints)
+	if len(why) > mostNamed {
+		why = append(why[:mostNamed], fmt.Sprintf("and %d more", len(why)-mostNamed))
+	}
+	s.Message = strings.Join(why, "; ")
+	return s
+}
+
+// isBehind reports whether a store may run the wanted version and does not yet.
+func (w Wish) isBehind(c candidate) bool {
+	version, _ := c.serves()
+	s := c.spec()
+	return s == nil || s.Approved == w.version(w.image(c)) && version != s.Approved
+}
+
+// why is what one that is not ready waits for.
+func (w Wish) why(c candidate, problem error) string {
+	said := ""
+	if r := c.report(); r != nil {
+		said = foreign.Line(r.Message, foreign.Word)
+	}
+	switch {
+	case problem != nil:
+		return problem.Error()
+	case c.spec() == nil:
+		return "it has not been asked yet"
+	case c.report() == nil:
+		return "its agent has not reported yet"
+	}
+	return cmp.Or(said, "it does not serve yet")
+}
+
+// left are the nodes that run a store, or may: those that can be reached, and the others.
+func left(there *cluster.Snapshot) (reached, lost []string) {
+	for i := range there.Nodes {
+		node := &there.Nodes[i]
+		rn := there.RegistryNodes[node.Name]
+		switch {
+		case rn == nil || rn.Spec.Store == nil && rn.Status.Store == nil:
+		case cluster.IsReady(node):
+			reached = append(reached, node.Name)
+		default:
+			lost = append(lost, node.Name)
+		}
+	}
+	return reached, lost
+}
+
+// pinsIn is how many images stores are told of.
+func pinsIn(there *cluster.Snapshot) int {
+	secret := there.OwnSecret(v1alpha1.SecretStore)
+	if secret == nil {
+		return 0
+	}
+	return bytes.Count(secret.Data[v1alpha1.KeyStorePins], []byte("\n"))
+}
+
+// count is a number that a node reports.
+func count(n int64) int { return int(min(max(n, 0), 1<<30)) }
+
+// content is what all stores serve by. The others of each are those that may run, whether they
+// do now or not: a store that is restarted changes no owner.
+func (w Wish) content(there *cluster.Snapshot, specs map[string]*v1alpha1.StoreSpec) (map[string][]byte, error) {
+	endpoints := []string{}
+	for _, c := range w.candidates(there) {
+		if s := specs[c.node.Name]; s != nil && s.Approved != "" && c.endpoint(w.Pod.Port) != "" {
+			endpoints = append(endpoints, c.endpoint(w.Pod.Port))
+		}
+	}
+	slices.Sort(endpoints)
+	list, err := json.Marshal(endpoints)
+	if err != nil {
+		return nil, fmt.Errorf("encode the list of stores: %w", err)
+	}
+	data := map[string][]byte{
+		v1alpha1.KeyProxyLayout: w.Layout, v1alpha1.KeyProxyUsers: w.Users,
+		v1alpha1.KeyStoreEndpoints: list, v1alpha1.KeyStoreCA: []byte(cmp.Or(w.Trusted, w.CA.Cert)),
+	}
+	room := corev1.MaxSecretSize - roomForRest
+	for _, value := range data {
+		room -= len(value)
+	}
+	if w.Pins = fit(w.Pins, room); len(w.Pins) > 0 {
+		data[v1alpha1.KeyStorePins] = []byte(strings.Join(w.Pins, "\n") + "\n")
+	}
+	return data, nil
+}
