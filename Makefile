@@ -100,6 +100,12 @@ bench: build ## The data path beside nginx and distribution, in under half an ho
 	@go build -trimpath -o bin/bench ./test/bench
 	@bin/bench $(if $(SHORT),-short,-write docs/performance.md)
 
+.PHONY: bench-store
+bench-store: build ## The store of Proxy mode beside caches of nginx and distribution, in 20 minutes: tables, also in docs/performance.md; SHORT=1 with less of each in 4 minutes, printed only
+	@hack/parts.sh nginx registry
+	@go build -trimpath -o bin/bench ./test/bench
+	@bin/bench store $(if $(SHORT),-short,-write docs/performance.md)
+
 .PHONY: faults
 faults: parts ## 500 pulls by containerd 1.6, 1.7, 2.x, go-containerregistry and skopeo, of a layer of 1 GiB too, while the registry fails at random (half an hour): ROUNDS=, LAYER= in MiB, SEED= of another run
 	@ROUNDS=$(or $(ROUNDS),500) LAYER=$(or $(LAYER),1024) SEED=$(SEED) KUBEBUILDER_ASSETS=$(PARTS) hack/leftovers.sh \

@@ -216,7 +216,7 @@ func (d *demo) programs(ours string) map[string]machine.Program {
 		// The node's own paths: its namespaces are the host of this agent.
 		"daemonset.d8-system.registry-agent": {
 			Path: "/run/ours/registry-agent", OnNode: true,
-			Args: []string{"all", "--host-root=/", "--restart-command=" + machine.RestartCommand},
+			Args: []string{"all", "--host-root=/", "--restart-command=" + machine.RestartCommand, "--static-pods=" + machine.StaticPodFolder},
 		},
 		"deployment.d8-system.registry-incluster-proxy": {
 			Path: filepath.Join(ours, "registry-proxy"),

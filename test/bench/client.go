@@ -27,7 +27,11 @@ const (
 )
 
 func dial(ctx context.Context, address string, secured *tls.Config) (*client, error) {
-	raw, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", address)
+	return dialWith(ctx, &net.Dialer{Timeout: dialTimeout}, address, secured)
+}
+
+func dialWith(ctx context.Context, dialer *net.Dialer, address string, secured *tls.Config) (*client, error) {
+	raw, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}

@@ -9,6 +9,9 @@
 // those of one round. The client is written for this and does less than any of the
 // programs; the upstream alone is a column, to show that neither is what limits.
 //
+// "bench store" measures a cache in the same way: registry-store, alone and three of them, beside
+// nginx with proxy_cache and distribution. What the registry sent is counted at the registry.
+//
 // "bench memory" is about memory alone: parallel downloads, see memory.go.
 //
 // It is run by make bench, and never by a test: times on a busy machine say nothing.

@@ -24,6 +24,8 @@ func main() {
 		run, args = serve, args[1:]
 	} else if len(args) > 0 && args[0] == "memory" {
 		run, args = downloads, args[1:]
+	} else if len(args) > 0 && args[0] == "store" {
+		run, args = storeBench, args[1:]
 	}
 	if err := run(ctx, args); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "bench:", err)
@@ -50,6 +52,7 @@ func bench(ctx context.Context, args []string) error {
 	flags.StringVar(&o.tools.nginx, "nginx", ".parts/nginx/nginx", "`path`")
 	flags.StringVar(&o.tools.registry, "registry", ".parts/bin/registry", "`path`")
 	flags.StringVar(&o.tools.agent, "agent", "bin/registry-agent", "`path`")
+	o.tools.store = "bin/registry-store"
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -74,7 +77,7 @@ func bench(ctx context.Context, args []string) error {
 
 // find makes the paths absolute; each program has a working folder of its own.
 func (t *tools) find() (err error) {
-	for _, path := range []*string{&t.nginx, &t.registry, &t.agent} {
+	for _, path := range []*string{&t.nginx, &t.registry, &t.agent, &t.store} {
 		if *path, err = filepath.Abs(*path); err == nil {
 			_, err = exec.LookPath(*path)
 		}
@@ -119,7 +122,7 @@ func (o options) run(ctx context.Context) error {
 	if _, err := io.WriteString(o.out, text); err != nil || o.write == "" {
 		return err
 	}
-	return replace(o.write, text)
+	return replace(o.write, "make bench", text)
 }
 
 // wanted reports whether -only leaves a measurement.

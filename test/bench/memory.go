@@ -20,7 +20,7 @@ import (
 func downloads(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("memory", flag.ContinueOnError)
 	window := flags.Duration("window", 10*time.Second, "how long all of them go on")
-	t := tools{nginx: ".parts/nginx/nginx", registry: ".parts/bin/registry", agent: "bin/registry-agent"}
+	t := tools{nginx: ".parts/nginx/nginx", registry: ".parts/bin/registry", agent: "bin/registry-agent", store: "bin/registry-store"}
 	if err := errors.Join(flags.Parse(args), t.find()); err != nil {
 		return err
 	}
@@ -74,6 +74,11 @@ func hold(ctx context.Context, p *place, s *system, n int, window time.Duration)
 	if err != nil {
 		return err
 	}
+	return holdAll(p, s, all, window)
+}
+
+func holdAll(p *place, s *system, all []*client, window time.Duration) error {
+	n := len(all)
 	var over atomic.Bool
 	var begun, ended sync.WaitGroup
 	begun.Add(n)

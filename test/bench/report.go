@@ -166,13 +166,10 @@ func metrics() []string {
 	return []string{speed1, cpuGiB1, speed16, cpuGiB16, rate64, mid64, late64, cpuThousand, mid1, first, above}
 }
 
-// The tables are between these lines of the document; the rest is written by hand.
-const (
-	begins = "<!-- make bench: from here -->\n"
-	ends   = "<!-- make bench: to here -->\n"
-)
-
-func replace(file, text string) error {
+// replace writes the tables that a target of make brings between two lines of a document; the rest is
+// written by hand.
+func replace(file, target, text string) error {
+	begins, ends := "<!-- "+target+": from here -->\n", "<!-- "+target+": to here -->\n"
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("write the tables: %w", err)

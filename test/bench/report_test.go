@@ -41,27 +41,55 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// TestOnlyTheTablesAreReplaced: what is written by hand stays.
+// TestOnlyTheTablesAreReplaced: what is written by hand stays, and so do the tables of another target.
 func TestOnlyTheTablesAreReplaced(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "performance.md")
-	for _, old := range []string{"old", "older\n"} {
-		if err := os.WriteFile(file, []byte("before\n"+begins+old+"\n"+ends+"after\n"), 0o600); err != nil {
+	page := func(one, other string) string {
+		return "before\n<!-- make one: from here -->\n" + one + "<!-- make one: to here -->\nbetween\n<!-- make other: from here -->\n" + other + "<!-- make other: to here -->\nafter\n"
+	}
+	for _, old := range []string{"old\n", "older\n"} {
+		if err := os.WriteFile(file, []byte(page(old, "\nother\n")), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := replace(file, "new\n"); err != nil {
+		if err := replace(file, "make one", "new\n"); err != nil {
 			t.Fatal(err)
 		}
-		got, err := os.ReadFile(file)
-		if want := "before\n" + begins + "\nnew\n\n" + ends + "after\n"; err != nil || string(got) != want {
+		if got, err := os.ReadFile(file); err != nil || string(got) != page("\nnew\n\n", "\nother\n") {
 			t.Errorf("%q %v", got, err)
 		}
 	}
-	if err := os.WriteFile(file, []byte("no place"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if replace(file, "new") == nil {
+	if replace(file, "make third", "new") == nil {
 		t.Error("a document without a place was written")
+	}
+}
+
+// TestStoreVerdicts: what must be reached of a store is said to be or not, by its own values and beside
+// others of the same round; what was not measured is left out.
+func TestStoreVerdicts(t *testing.T) {
+	t.Parallel()
+	r := results{
+		{"8 clients: " + egress, ourStore, secured}:  {1, 1.5, 2},
+		{"8 clients: " + answers, ourStore, secured}: {1, 4, 5},
+		{first, bare, secured}:                       {2},
+		{joined, ourStore, secured}:                  {6.9, 7.1, 50},
+		{warm16, ourStore, secured}:                  {200},
+		{warm16, cacheLock, secured}:                 {100},
+	}
+	text := r.storeText(shortStores(), time.Minute)
+	for _, want := range []string{
+		"| registry-store, 8 clients: bytes from the registry, times the layer | 1.5 (1–2) | ≤ 1 | **not reached** |",
+		"| registry-store, 8 clients: answers of the registry | 4 (1–5) | ≤ 4 | reached |",
+		"beyond the upstream's | 5.1 (4.9–48.0) | ≤ 5 | **not reached** |",
+		"| " + warm16 + ": ours / nginx, with lock | 2 (2–2) | ≥ 1 | reached |",
+		"| " + warm16 + " | – | 100 (100–100) | – | – | 200 (200–200) | – |",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %s", want, text)
+		}
+	}
+	if strings.Contains(text, killed) {
+		t.Errorf("it speaks of what was not measured: %s", text)
 	}
 }
 

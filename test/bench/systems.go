@@ -8,6 +8,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -40,6 +41,7 @@ const upstreamName = "upstream.bench"
 // system is one of the programs that are compared, ready to be asked.
 type system struct {
 	name    string
+	dir     string // of nginx
 	address string
 	tls     *tls.Config // nil without
 	path    string      // of the repository
@@ -60,6 +62,7 @@ type place struct {
 	content content
 	tools   tools
 	secured bool
+	counted bool // the upstream notes what it sends
 	twice   bool // the upstream stands behind the name twice, so that layers are hashed
 	ca      *cert.Authority
 	up      *system
@@ -67,7 +70,7 @@ type place struct {
 }
 
 // tools are paths of programs.
-type tools struct{ nginx, registry, agent, self string }
+type tools struct{ nginx, registry, agent, store, self string }
 
 // settle is the time until what a program needed to start is through.
 const settle = 3 * time.Second
@@ -136,7 +139,7 @@ func free() (string, error) {
 }
 
 // configure writes a configuration of conf.
-func (p *place) configure(file, dir, address string) (string, error) {
+func (p *place) configure(file, dir, address string, more map[string]any) (string, error) {
 	text, err := template.ParseFS(conf, "conf/"+file)
 	if err != nil {
 		return "", fmt.Errorf("configuration %s: %w", file, err)
@@ -149,7 +152,9 @@ func (p *place) configure(file, dir, address string) (string, error) {
 	values := map[string]any{
 		"Dir": dir, "Listen": address, "TLS": p.secured,
 		"Root": p.content.root, "Manifest": p.content.manifest, "UpstreamName": upstreamName,
+		"Count": p.counted,
 	}
+	maps.Copy(values, more)
 	if p.up != nil {
 		values["Upstream"] = p.up.address
 	}
@@ -157,34 +162,38 @@ func (p *place) configure(file, dir, address string) (string, error) {
 }
 
 func (p *place) upstream(ctx context.Context) (*system, error) {
-	s, err := p.nginxWith(ctx, bare, "upstream.conf")
+	s, err := p.nginxWith(ctx, bare, "upstream.conf", nil)
 	p.up = s
 	return s, err
 }
 
 func (p *place) nginx(ctx context.Context) (*system, error) {
-	return p.nginxWith(ctx, nginx, "nginx.conf")
+	return p.nginxWith(ctx, nginx, "nginx.conf", nil)
 }
 
-func (p *place) nginxWith(ctx context.Context, name, file string) (*system, error) {
-	dir, address, err := p.folder(strings.TrimSuffix(file, ".conf"))
+func (p *place) nginxWith(ctx context.Context, name, file string, more map[string]any) (*system, error) {
+	dir, address, err := p.folder(strings.ReplaceAll(name, " ", "-"))
 	if err != nil {
 		return nil, err
 	}
-	at, err := p.configure(file, dir, address)
+	at, err := p.configure(file, dir, address, more)
 	if err != nil {
 		return nil, err
 	}
 	run, err := start(ctx, name, address, nil, p.tools.nginx, "-e", "stderr", "-p", dir, "-c", at)
-	return &system{name: name, address: address, tls: p.clientTLS(address, p.ca.PEM), path: repository, process: run}, err
+	return &system{name: name, dir: dir, address: address, tls: p.clientTLS(address, p.ca.PEM), path: repository, process: run}, err
 }
 
 func (p *place) distribution(ctx context.Context) (*system, error) {
-	dir, address, err := p.folder("distribution")
+	return p.distributionIn(ctx, "distribution")
+}
+
+func (p *place) distributionIn(ctx context.Context, folder string) (*system, error) {
+	dir, address, err := p.folder(folder)
 	if err != nil {
 		return nil, err
 	}
-	at, err := p.configure("distribution.yml", dir, address)
+	at, err := p.configure("distribution.yml", dir, address, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/component"
 	"github.com/d8-registry/registry/internal/control/controller"
 	"github.com/d8-registry/registry/internal/control/state"
+	"github.com/d8-registry/registry/internal/control/stores"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 	"github.com/d8-registry/registry/test/harness/installation"
@@ -68,7 +69,7 @@ func (c *cluster) start() {
 	cfg := controller.Config{
 		REST:   c.api.As(c.t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
 		Config: component.Config{Image: ":v1", AgentPort: 5001}, PlatformSelector: "heritage=deckhouse", ClusterDomain: "cluster.local",
-		Settings: switchover.DefaultSettings(), Rotations: c.rotations, MetricsAddress: "0", HealthAddress: "0",
+		Settings: switchover.DefaultSettings(), Rotations: c.rotations, Stores: stores.DefaultConfig(), MetricsAddress: "0", HealthAddress: "0",
 	}
 	if c.selector != nil {
 		cfg.PlatformSelector = *c.selector

@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -166,6 +167,8 @@ func TestTheLargestReportIsTaken(t *testing.T) {
 	r := reporter.Begin()
 	fillUp(reflect.ValueOf(&r.Status).Elem(), 0)
 	r.Status.Preflight, r.Status.Restart.Phase = "Ready", v1alpha1.RestartWaiting
+	r.Status.Store.State = v1alpha1.StoreFailing
+	r.Status.Store.Request = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: make([]byte, 5000)}))
 	for i := range r.Status.Scripts {
 		r.Status.Scripts[i].Phase = v1alpha1.ScriptFailed
 	}
@@ -175,6 +178,9 @@ func TestTheLargestReportIsTaken(t *testing.T) {
 	var got v1alpha1.RegistryNode
 	if err := c.Get(t.Context(), client.ObjectKey{Name: "master"}, &got); err != nil {
 		t.Fatal(err)
+	}
+	if got.Status.Store == nil || len(got.Status.Store.Request) < 5000 {
+		t.Error("the request for a certificate is lost")
 	}
 	if equality.Semantic.DeepEqual(got.Status, v1alpha1.RegistryNodeStatus{}) || len(got.Status.Scripts) < 100 {
 		t.Errorf("%d scripts were reported", len(got.Status.Scripts))

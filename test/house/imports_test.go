@@ -22,7 +22,7 @@ func sibling(path string) string {
 func dataPath() []string {
 	return []string{
 		"gateway", "store", "front", "proxy", "store/cache", "fetch", "routes", "answer", "transport",
-		"store/fill", "store/tags", "store/space", "store/blob", "store/disk", "oci", "judge", "regauth", "queue",
+		"store/images", "store/fill", "store/tags", "store/space", "store/blob", "store/disk", "oci", "judge", "regauth", "queue",
 	}
 }
 
@@ -35,7 +35,7 @@ func upwards(from, to string) bool {
 }
 
 // store is the process of a store; below it is what is kept. Its cache is a part of the data
-// path.
+// path, and so is who asks other stores.
 const store = "internal/datapath/store"
 
 // forbidden says why a package may not import another, or "".
@@ -46,6 +46,8 @@ func forbidden(from, to string) string {
 		return "the harness is for tests and the demo"
 	case within(from, "api") && within(to, "internal"):
 		return "the API is what others import; it imports nothing of ours"
+	case within(from, "internal/pod") && within(to, "internal") && to != "internal/memory" && to != "internal/upstream":
+		return "what a pod is made of is known below who makes it"
 	case within(from, "internal/node") && within(to, "internal/control"), within(from, "internal/control") && within(to, "internal/node"):
 		return "the control side and the node meet in layout and api"
 	case within(from, "internal/datapath") && (within(to, "internal/control") || within(to, "internal/node")):
@@ -54,7 +56,9 @@ func forbidden(from, to string) string {
 		return "the data path reads downwards"
 	case (to == store || to == "internal/datapath/gateway") && within(from, "internal"):
 		return "a process is no part of another"
-	case within(from, store) && from != store && from != store+"/cache" && within(to, "internal") && !within(to, store) && to != "internal/datapath/oci":
+	case within(from, store) && from != store && to == store+"/peer", from == store+"/peer" && within(to, store) && to != store+"/owner":
+		return "what is kept here and who else has it are two things"
+	case within(from, store) && from != store && from != store+"/cache" && from != store+"/peer" && within(to, "internal") && !within(to, store) && to != "internal/datapath/oci":
 		return "what is on disk knows nothing of registries"
 	case a == "" || b == "" || a == b || a == "controller":
 		return ""
@@ -100,6 +104,11 @@ func TestForbidden(t *testing.T) {
 		from, to string
 		want     bool
 	}{
+		{store + "/peer", store + "/owner", false},
+		{store + "/peer", "internal/datapath/fetch", false},
+		{store + "/peer", store + "/cache", true},
+		{store + "/fill", store + "/peer", true},
+		{store + "/cache", store + "/peer", true},
 		{"internal/control/platform", "internal/control/cluster", false},
 		{"internal/control/platform", "internal/control/state", false},
 		{"internal/control/platform", "internal/control/switchover", false},
@@ -120,6 +129,10 @@ func TestForbidden(t *testing.T) {
 		{"internal/node/serve", "internal/control/cluster", true},
 		{"internal/node/serve", "internal/datapath/proxy", false},
 		{"internal/datapath/proxy", "internal/node/handoff", true},
+		{"internal/control/component", "internal/pod", false},
+		{"internal/node/nodeservices", "internal/pod", false},
+		{"internal/pod", "internal/memory", false},
+		{"internal/pod", "internal/control/cluster", true},
 		{"internal/datapath/gateway", "internal/control/state", true},
 		{"internal/datapath/gateway", "internal/datapath/front", false},
 		{"internal/datapath/proxy", "internal/datapath/front", true},

@@ -18,6 +18,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/component"
 	"github.com/d8-registry/registry/internal/control/controller"
+	"github.com/d8-registry/registry/internal/control/stores"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/test/harness/apiserver"
@@ -56,7 +57,7 @@ func newCluster(t *testing.T, nodes ...string) *cluster {
 	cfg := controller.Config{
 		REST:   api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
 		Config: component.Config{Image: ":v1", AgentPort: 5001}, PlatformSelector: "heritage=deckhouse", ClusterDomain: "cluster.local",
-		Settings: switchover.DefaultSettings(), MetricsAddress: "0", HealthAddress: "0",
+		Settings: switchover.DefaultSettings(), Stores: stores.DefaultConfig(), MetricsAddress: "0", HealthAddress: "0",
 	}
 	installation.Background(t, func(ctx context.Context) error {
 		for ctx.Err() == nil { // as the kubelet runs it

@@ -17,6 +17,7 @@ import (
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/component"
 	"github.com/d8-registry/registry/internal/control/controller"
+	"github.com/d8-registry/registry/internal/control/stores"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/test/harness/apiserver"
@@ -96,7 +97,7 @@ func newCluster(t *testing.T) *cluster {
 	cfg := controller.Config{
 		REST:   api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "master"}),
 		Config: component.Config{Image: ":v1", AgentPort: 5001, ProxyDial: proxy}, PlatformSelector: "heritage=deckhouse", ClusterDomain: "cluster.local",
-		Settings: settings, MetricsAddress: "0", HealthAddress: "0", LeaveBroken: leaveBroken,
+		Settings: settings, Stores: stores.DefaultConfig(), MetricsAddress: "0", HealthAddress: "0", LeaveBroken: leaveBroken,
 	}
 	installation.Background(t, func(ctx context.Context) error { return controller.Run(ctx, cfg, c.Log()) })
 	return c

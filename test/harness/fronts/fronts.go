@@ -52,10 +52,16 @@ func Layout(upstreams ...upstream.Upstream) layout.Layout {
 // Agent runs registry-agent's serving half until the end of the test.
 func Agent(t testing.TB, api *apiserver.API, upstreams ...upstream.Upstream) *Front {
 	t.Helper()
+	return AgentOf(t, api, "", Layout(upstreams...))
+}
+
+// AgentOf is Agent on a node with a name, by a layout.
+func AgentOf(t testing.TB, api *apiserver.API, node string, l layout.Layout) *Front {
+	t.Helper()
 	f := &Front{Address: loopback.Address(t)}
 	dir := t.TempDir()
-	cfg := serve.Config{Listen: f.Address, StateDir: dir, Kube: api.Config(), Secret: v1alpha1.SecretAgent}
-	cfg.Namespace = publish(t, api, cfg.Secret, map[string][]byte{v1alpha1.KeyLayout: encoded(t, upstreams)})
+	cfg := serve.Config{Listen: f.Address, StateDir: dir, Kube: api.Config(), Secret: v1alpha1.SecretAgent, Name: node}
+	cfg.Namespace = publish(t, api, cfg.Secret, map[string][]byte{v1alpha1.KeyLayout: encoded(t, l)})
 	run(t, func(ctx context.Context, log *slog.Logger) error { return serve.Run(ctx, cfg, log) })
 	listens(t, f.Address)
 	folder := handoff.Existing(dir)
@@ -73,6 +79,12 @@ func Agent(t testing.TB, api *apiserver.API, upstreams ...upstream.Upstream) *Fr
 
 // Proxy runs registry-proxy until the end of the test.
 func Proxy(t testing.TB, api *apiserver.API, upstreams ...upstream.Upstream) *Front {
+	t.Helper()
+	return ProxyOf(t, api, Layout(upstreams...))
+}
+
+// ProxyOf is Proxy by a layout.
+func ProxyOf(t testing.TB, api *apiserver.API, l layout.Layout) *Front {
 	t.Helper()
 	f := &Front{Address: loopback.Address(t), Username: "ro", Password: "a password: of clients"}
 	host, _, err := net.SplitHostPort(f.Address)
@@ -94,7 +106,7 @@ func Proxy(t testing.TB, api *apiserver.API, upstreams ...upstream.Upstream) *Fr
 		Pod: "registry-proxy", Secret: v1alpha1.SecretProxy, Drain: startTimeout, ReportEvery: time.Minute,
 	}
 	cfg.Namespace = publish(t, api, cfg.Secret, map[string][]byte{
-		v1alpha1.KeyProxyLayout: encoded(t, upstreams),
+		v1alpha1.KeyProxyLayout: encoded(t, l),
 		v1alpha1.KeyProxyUsers:  fmt.Appendf(nil, "- {name: %s, sha256: %s, role: client}\n", f.Username, hex.EncodeToString(sum[:])),
 		corev1.TLSCertKey:       []byte(leaf.Cert), corev1.TLSPrivateKeyKey: []byte(leaf.Key),
 	})
@@ -103,9 +115,9 @@ func Proxy(t testing.TB, api *apiserver.API, upstreams ...upstream.Upstream) *Fr
 	return f
 }
 
-func encoded(t testing.TB, upstreams []upstream.Upstream) []byte {
+func encoded(t testing.TB, l layout.Layout) []byte {
 	t.Helper()
-	data, err := layout.Encode(Layout(upstreams...))
+	data, err := layout.Encode(l)
 	if err != nil {
 		t.Fatal(err)
 	}

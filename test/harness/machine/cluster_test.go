@@ -15,7 +15,7 @@ import (
 // TestEveryNodePullsFromBothRegistries starts the whole harness without the
 // product: real API server, registries and containerds.
 func TestEveryNodePullsFromBothRegistries(t *testing.T) {
-	c := start(t)
+	c := start(t, "")
 	const basic, bearer = 0, 1
 	image, err := c.Platform.Image("module/image-1")
 	if err != nil {
@@ -45,7 +45,8 @@ func TestEveryNodePullsFromBothRegistries(t *testing.T) {
 	}
 }
 
-func start(t *testing.T) *machine.Cluster {
+// start starts a cluster; ours is the folder of the product's programs, if any.
+func start(t *testing.T, ours string) *machine.Cluster {
 	t.Helper()
 	parts.Need(t)
 	if missing := machine.Missing(); len(missing) > 0 {
@@ -69,7 +70,7 @@ func start(t *testing.T) *machine.Cluster {
 		}
 	})
 	options := machine.Options{
-		Binaries: binaries,
+		Binaries: binaries, Ours: ours,
 		Registries: []machine.RegistryOptions{
 			{Host: "registry-a.example.test", Path: "deckhouse/ee", Users: map[string]string{"puller": "secret"}},
 			{Host: "registry-b.example.test:5000", Path: "mirror/dh", Bearer: true, Users: map[string]string{"puller": "secret"}},

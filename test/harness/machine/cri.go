@@ -76,6 +76,15 @@ func (c *CRI) Pull(ctx context.Context, reference string, auth Login) error {
 	return err
 }
 
+// Has reports whether the node has an image: the kubelet pulls no such one.
+func (c *CRI) Has(ctx context.Context, reference string) (bool, error) {
+	found, err := c.images.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: reference}})
+	if err != nil {
+		return false, fmt.Errorf("look for %s on %s: %w", reference, c.node, err)
+	}
+	return found.Image != nil, nil
+}
+
 // Interrupted reports whether a pull failed because containerd went away.
 func Interrupted(err error) bool {
 	// For a moment after its start containerd answers before its CRI can.

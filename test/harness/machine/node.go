@@ -14,6 +14,8 @@ import (
 const (
 	nodeParts = "/run/parts" // the real parts
 	nodeOurs  = "/run/ours"  // the product's binaries
+	// StaticPodFolder is where the kubelet that is played looks for static pods.
+	StaticPodFolder = "/etc/kubernetes/manifests"
 )
 
 // containerdConfig says where things are; what containerd does with host
@@ -63,7 +65,7 @@ func newNode(ctx context.Context, r *Run, n *Network, b Binaries, setup NodeSetu
 	if err != nil {
 		return nil, fmt.Errorf("make node %s: %w", name, err)
 	}
-	for _, sub := range []string{"run/parts", "run/ours", "run/containerd", "var/lib/containerd", "var/log", "var/tmp", "etc/containerd/registry.d"} {
+	for _, sub := range []string{"run/parts", "run/ours", "run/containerd", "var/lib/containerd", "var/log", "var/tmp", "opt", "etc/containerd/registry.d"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("make node %s: %w", name, err)
 		}
@@ -80,7 +82,7 @@ func newNode(ctx context.Context, r *Run, n *Network, b Binaries, setup NodeSetu
 	if err := setup.write(dir); err != nil {
 		return nil, err
 	}
-	folders := []Folder{{parts, "./run/parts"}, {"./var", "/var"}, {"./run", "/run"}}
+	folders := []Folder{{parts, "./run/parts"}, {"./var", "/var"}, {"./opt", "/opt"}, {"./run", "/run"}}
 	if ours != "" {
 		folders = append([]Folder{{ours, "./run/ours"}}, folders...)
 	}

@@ -68,7 +68,7 @@ func (r *podRunner) sync(ctx context.Context, pods []corev1.Pod) {
 	for i := range pods {
 		pod := pods[i].DeepCopy()
 		exists[pod.UID] = true
-		if pod.Spec.NodeName == "" {
+		if pod.Spec.NodeName == "" || isMirror(pod) {
 			continue
 		}
 		if pod.DeletionTimestamp != nil {
@@ -343,6 +343,13 @@ func (r *podRunner) startsByNode() map[string]int {
 
 // space is where a pod of ours has its address.
 func (r *podRunner) space(pod *corev1.Pod) *Space {
+	if isMirror(pod) {
+		node, err := r.cluster.Node(pod.Spec.NodeName)
+		if err != nil {
+			return nil
+		}
+		return node.Space
+	}
 	r.mu.Lock()
 	run := r.runs[pod.UID]
 	r.mu.Unlock()

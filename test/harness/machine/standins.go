@@ -23,7 +23,7 @@ import (
 
 // StandinsNote names what is played, for the output of programs.
 const StandinsNote = "played by test/harness/machine/standins.go: Node readiness, pods and status of Deployments, ReplicaSets, DaemonSets and StatefulSets " +
-	"(a pod runs after a real CRI pull of its images by its node's containerd; ours run as real processes), the address of Service registry"
+	"(a pod runs after a real CRI pull of its images by its node's containerd; ours run as real processes, also those of static pods), the address of Service registry"
 
 const (
 	hashLabel  = "pod-template-hash"
@@ -38,8 +38,8 @@ const (
 
 // Standins play kubelet, scheduler, the workload controllers and kube-proxy, as
 // far as a switch of the registry depends on them. All that is played is in this
-// file; workloads.go reads what to play, pods.go does the real part of it, service.go
-// has the addresses of Services.
+// file; workloads.go reads what to play, pods.go does the real part of it, staticpods.go
+// runs what nodes are told by a file, service.go has the addresses of Services.
 type Standins struct {
 	cluster *Cluster
 	client  client.Client
@@ -81,6 +81,7 @@ func (s *Standins) StartAgent(node string) { s.pods.pause(node, false) }
 // stay up.
 func (s *Standins) Run(ctx context.Context) error {
 	defer s.pods.stopAll()
+	defer s.startStaticPods(ctx)()
 	for stuck := 0; ; {
 		select {
 		case err := <-s.pods.broken:
