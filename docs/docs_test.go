@@ -25,26 +25,33 @@ func read(t *testing.T, file string) string {
 	return string(data)
 }
 
-// The table of switching.md has a row per step, numbered as the plans run.
+// The tables of switching.md and proxy.md have a row per step, numbered as the plans run.
 func TestSwitchingShowsThePlans(t *testing.T) {
 	t.Parallel()
-	row := regexp.MustCompile(`(?m)^\| (\w+) \| (\d*) ?\| (\d*) ?\|`)
-	documented := map[switchover.Mode][]string{}
-	for _, m := range row.FindAllStringSubmatch(read(t, "switching.md"), -1) {
-		for mode, number := range map[switchover.Mode]string{switchover.Direct: m[2], switchover.Unmanaged: m[3]} {
-			if number == "" {
-				continue
+	for _, page := range []struct {
+		name, row string
+		modes     []switchover.Mode // by column of numbers
+	}{
+		{"switching.md", `(?m)^\| (\w+) \| (\d*) ?\| (\d*) ?\|`, []switchover.Mode{switchover.Direct, switchover.Unmanaged}},
+		{"proxy.md", `(?m)^\| (\w+) \| (\d+) \|`, []switchover.Mode{switchover.ModeProxy}},
+	} {
+		rows := regexp.MustCompile(page.row).FindAllStringSubmatch(read(t, page.name), -1)
+		for i, mode := range page.modes {
+			var documented []string
+			for _, m := range rows {
+				number := m[2+i]
+				if number == "" {
+					continue
+				}
+				documented = append(documented, m[1])
+				if want := string(rune('0' + len(documented))); number != want {
+					t.Errorf("%s has number %s for %s, its row is number %s", m[1], number, mode, want)
+				}
 			}
-			documented[mode] = append(documented[mode], m[1])
-			if want := string(rune('0' + len(documented[mode]))); number != want {
-				t.Errorf("%s has number %s for %s, its row is number %s", m[1], number, mode, want)
+			want := append(switchover.Plan(mode), names.ConditionReady)
+			if got := strings.Join(documented, " "); got != strings.Join(want, " ") {
+				t.Errorf("%s says for %s:\n%s\nthe plan is:\n%s", page.name, mode, got, strings.Join(want, " "))
 			}
-		}
-	}
-	for _, mode := range []switchover.Mode{switchover.Direct, switchover.Unmanaged} {
-		want := append(switchover.Plan(mode), names.ConditionReady)
-		if got := strings.Join(documented[mode], " "); got != strings.Join(want, " ") {
-			t.Errorf("switching.md says for %s:\n%s\nthe plan is:\n%s", mode, got, strings.Join(want, " "))
 		}
 	}
 }
@@ -66,8 +73,11 @@ func TestDecisionsAreNumbered(t *testing.T) {
 // Whoever meets a condition finds a page about it.
 func TestEveryConditionHasARunbook(t *testing.T) {
 	t.Parallel()
-	conditions := append(switchover.Plan(switchover.Direct), switchover.Plan(switchover.Unmanaged)...)
-	for _, condition := range append(conditions, names.ConditionReady) {
+	conditions := []string{names.ConditionCleanupStores, names.ConditionReady}
+	for _, mode := range []switchover.Mode{switchover.Direct, switchover.ModeProxy, switchover.Unmanaged} {
+		conditions = append(conditions, switchover.Plan(mode)...)
+	}
+	for _, condition := range conditions {
 		if page := read(t, "runbook/"+condition+".md"); !strings.HasPrefix(page, "# "+condition+"\n") {
 			t.Errorf("runbook/%s.md does not begin with its condition's name", condition)
 		}
