@@ -23,6 +23,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/front/fronttest"
 	"github.com/d8-registry/registry/internal/datapath/store/status"
+	"github.com/d8-registry/registry/test/harness/loopback"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
 
@@ -207,7 +208,7 @@ func newClient(address string, parts int64, certificates ...[]byte) *client {
 	for _, certificate := range certificates {
 		roots.AppendCertsFromPEM(certificate)
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: "registry.d8-system.svc"}}
+	transport := &http.Transport{DialContext: loopback.Client().DialContext, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: "registry.d8-system.svc"}}
 	return &client{
 		http: &http.Client{Transport: transport}, base: "https://" + address + "/v2/",
 		password: func() string { return fronttest.NodePassword }, parts: parts,

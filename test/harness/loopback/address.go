@@ -1,4 +1,5 @@
-// Package loopback has addresses for what a test starts later. Start at Address.
+// Package loopback has addresses for what a test starts later, and for its clients. Start at
+// Address.
 package loopback
 
 import (
@@ -23,15 +24,24 @@ func Address(t testing.TB) string {
 
 // Free is Address for what outlives a test.
 func Free(ctx context.Context) (string, error) {
-	ip := make(net.IP, net.IPv4len)
-	if _, err := rand.Read(ip); err != nil {
-		return "", fmt.Errorf("an address of our own: %w", err)
-	}
-	ip[0], ip[1], ip[3] = 127, ip[1]|1, ip[3]|1 // not 127.0.0.0/16, nor the address of a network
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(ip.String(), "0"))
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(own().String(), "0"))
 	if err != nil {
 		return "", fmt.Errorf("an address of our own: %w", err)
 	}
 	defer func() { _ = l.Close() }()
 	return l.Addr().String(), nil
+}
+
+// Client dials from an address of its own, as a node or a Pod does: what a server allows one
+// address (inbound.Limits) is then each client's own.
+func Client() *net.Dialer {
+	return &net.Dialer{LocalAddr: &net.TCPAddr{IP: own()}}
+}
+
+// own is an IP that nobody else has.
+func own() net.IP {
+	ip := make(net.IP, net.IPv4len)
+	_, _ = rand.Read(ip)                        // it never fails
+	ip[0], ip[1], ip[3] = 127, ip[1]|1, ip[3]|1 // not 127.0.0.0/16, nor the address of a network
+	return ip
 }

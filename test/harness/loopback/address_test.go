@@ -25,3 +25,30 @@ func TestAddress(t *testing.T) {
 		_ = l.Close()
 	}
 }
+
+// TestClient: a server sees another address of each.
+func TestClient(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", loopback.Address(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	seen := map[string]bool{}
+	for range 20 {
+		c, err := loopback.Client().DialContext(t.Context(), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		host, _, err := net.SplitHostPort(s.RemoteAddr().String())
+		if ip := net.ParseIP(host); err != nil || !ip.IsLoopback() || host == "127.0.0.1" || seen[host] {
+			t.Errorf("%s: %v", host, err)
+		}
+		seen[host] = true
+		_, _ = c.Close(), s.Close()
+	}
+}
