@@ -84,6 +84,8 @@ func (p *process) end(stop context.CancelFunc, ended chan error) {
 		p.t.Error("it does not end")
 	}
 	ended <- nil // for the test's end
+	loopback.Freed(p.clients)
+	loopback.Freed(p.health)
 }
 
 func start(t *testing.T, change func(*Config)) *process {

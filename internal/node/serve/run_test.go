@@ -62,6 +62,7 @@ func start(t *testing.T, kube *rest.Config, namespace, dir string, changes ...fu
 			t.Errorf("serve: %v", err)
 		}
 		done <- nil
+		loopback.Freed(a.cfg.Listen)
 	}
 	t.Cleanup(a.stop)
 	folder, err := handoff.Open(dir)

@@ -77,7 +77,11 @@ func (n *Node) Start() (stop func()) {
 	n.t.Helper()
 	stopServe := Background(n.t, "serve", func(ctx context.Context, log *slog.Logger) error { return serve.Run(ctx, n.Serving, log) })
 	stopNode := Background(n.t, "node", func(ctx context.Context, log *slog.Logger) error { return agent.Run(ctx, n.Config, log) })
-	return func() { stopNode(); stopServe() }
+	return func() {
+		stopNode()
+		stopServe()
+		loopback.Freed(n.Serving.Listen)
+	}
 }
 
 // Background runs one half until the test ends or stop is called. It logs to the

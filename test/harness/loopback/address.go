@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 )
 
 // Address is a host and port on which nobody else listens, now or later: the IP is
@@ -28,8 +29,25 @@ func Free(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("an address of our own: %w", err)
 	}
-	defer func() { _ = l.Close() }()
+	_ = l.Close() // nothing was accepted
+	Freed(l.Addr().String())
 	return l.Addr().String(), nil
+}
+
+// patience is for Freed: what is started runs its program long before.
+const patience = 10 * time.Second
+
+// Freed waits until nobody listens on an address on which this process has just stopped: whoever
+// is to listen there again would be told that it is in use. A child that is being started has all
+// sockets of its parent until it runs its program.
+func Freed(address string) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		c, err := new(net.Dialer).Dial("tcp", address)
+		if err != nil {
+			return
+		}
+		_ = c.Close()
+	}
 }
 
 // Client dials from an address of its own, as a node or a Pod does: what a server allows one

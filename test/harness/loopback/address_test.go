@@ -1,8 +1,12 @@
 package loopback_test
 
 import (
+	"context"
 	"net"
+	"os/exec"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/d8-registry/registry/test/harness/loopback"
 )
@@ -50,5 +54,29 @@ func TestClient(t *testing.T) {
 		}
 		seen[host] = true
 		_, _ = c.Close(), s.Close()
+	}
+}
+
+// TestFreed: an address can be listened on again at once, also while others start processes.
+func TestFreed(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				_ = exec.Command("true").Run() // it is the starting that counts
+			}
+		})
+	}
+	defer all.Wait()
+	defer stop()
+	address := loopback.Address(t)
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); loopback.Freed(address) {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = l.Close()
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/cert"
+	"github.com/d8-registry/registry/test/harness/loopback"
 )
 
 // Options are what a registry is for its whole life; see Faults for what
@@ -105,6 +106,7 @@ func New(t testing.TB, o Options) *Registry {
 // Start listens, again on the same port after Stop.
 func (r *Registry) Start(t testing.TB) {
 	t.Helper()
+	loopback.Freed(r.addr)
 	s := r.serve(t, r.addr, http.HandlerFunc(r.serveRegistry))
 	r.mu.Lock()
 	defer r.mu.Unlock()
