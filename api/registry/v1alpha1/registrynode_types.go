@@ -315,6 +315,22 @@ type StoreStatus struct {
 	Cached int64 `json:"cached,omitempty"`
 	// +optional
 	Wanted int64 `json:"wanted,omitempty"`
+	// Identity stands for the users and the certificate that it serves by.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Identity string `json:"identity,omitempty"`
+	// LastUse is when a client that is no node came last, to the minute and by the node's clock;
+	// LastClients who came lately, comma-separated.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	LastUse string `json:"lastUse,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	LastClients string `json:"lastClients,omitempty"`
+	// OldUse is the last use of each password that is being replaced, by user, comma-separated.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	OldUse string `json:"oldUse,omitempty"`
 	// Message says what it waits for or what is wrong; empty when all is well.
 	// +optional
 	// +kubebuilder:validation:MaxLength=8192

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -33,9 +34,9 @@ type nodeStores struct {
 	proved map[string]int64
 }
 
-// wish is what follows from the document and the cluster for how the stores are seen: without
-// what all serve by.
-func (n *nodeStores) wish(v *state.View) stores.Wish {
+// wish is what follows from the document and the cluster: without layout and pins. With an error
+// it is without users too.
+func (n *nodeStores) wish(v *state.View) (stores.Wish, error) {
 	cfg := n.cfg.Stores
 	w := stores.Wish{
 		Nodes: stores.Nodes(v.Snapshot), None: v.Doc.Desired.Store.IsZero(),
@@ -43,14 +44,21 @@ func (n *nodeStores) wish(v *state.View) stores.Wish {
 		Images: map[string]string{},
 	}
 	if w.None {
-		return w
+		return w, nil
 	}
 	for pod := range v.Inventory.OwnPods() {
 		if pod.IsAgent() && pod.Running && pod.GetDeletionTimestamp() == nil && len(pod.Images) > 0 {
 			w.Images[pod.Node] = pod.Images[0]
 		}
 	}
-	return w
+	w.CA, w.Trusted = v.Doc.PKI.CA, v.Doc.PKI.Trusted()
+	w.Names = pki.ServiceNames(n.cfg.ClusterDomain)
+	if service := v.OwnService(v1alpha1.ServiceRegistry); service != nil {
+		w.Names = pki.ServiceNames(n.cfg.ClusterDomain, service.Spec.ClusterIPs...)
+	}
+	var err error
+	w.Users, err = component.Users(v.Doc)
+	return w, err //nolint:wrapcheck // it says what it was doing
 }
 
 // pins are the images in use: the platform's before those of others.
@@ -71,7 +79,14 @@ func pins(census switchover.Census) []string {
 func (n *nodeStores) observe(ctx context.Context, v *state.View) {
 	o := &v.Observed
 	o.StorePublished = state.LayoutIn(v.OwnSecret(v1alpha1.SecretStore), v1alpha1.KeyProxyLayout)
-	o.Store = n.keeper.Seen(v.Snapshot, n.wish(v))
+	w, err := n.wish(v)
+	if o.Store = n.keeper.Seen(v.Snapshot, w, o.Now); err != nil {
+		o.Store.Message = cmp.Or(o.Store.Message, err.Error())
+	}
+	v.Identity.Behind = append(v.Identity.Behind, w.Behind(v.Snapshot, n.now(v))...)
+	for node, uses := range stores.OldUses(v.Snapshot) {
+		v.Identity.AddUses(node, uses)
+	}
 	if node, ok := v.Doc.User(state.UserNode); ok {
 		o.Store.Reach = layout.Stores{CA: v.Doc.PKI.Trusted(), Credentials: node.Credentials}
 	}
@@ -124,25 +139,22 @@ func (n *nodeStores) prove(ctx context.Context, v *state.View) {
 
 // apply asks nodes for what the document says.
 func (n *nodeStores) apply(ctx context.Context, v *state.View) error {
-	w := n.wish(v)
+	w, err := n.wish(v)
+	if err != nil {
+		return err
+	}
 	if !w.None {
-		var err error
 		if w.Layout, err = state.StoreLayout(v); err != nil {
 			return err //nolint:wrapcheck // it says what it was doing
 		}
-		if w.Users, err = component.Users(v.Doc); err != nil {
-			return err //nolint:wrapcheck // likewise
-		}
 		w.Pins = pins(v.Observed.Census)
-		w.CA, w.Trusted = v.Doc.PKI.CA, v.Doc.PKI.Trusted()
-		w.Names = pki.ServiceNames(n.cfg.ClusterDomain)
-		if service := v.OwnService(v1alpha1.ServiceRegistry); service != nil {
-			w.Names = pki.ServiceNames(n.cfg.ClusterDomain, service.Spec.ClusterIPs...)
-		}
 	}
-	refused, err := n.keeper.Apply(ctx, v.Snapshot, w, v.Observed.Now.Add(n.cluster.Clock.Skew()))
+	refused, err := n.keeper.Apply(ctx, v.Snapshot, w, n.now(v))
 	for node, err := range refused {
 		v.Refuse(node, err)
 	}
 	return err //nolint:wrapcheck // likewise
 }
+
+// now is the API server's time, by which certificates are judged.
+func (n *nodeStores) now(v *state.View) time.Time { return v.Observed.Now.Add(n.cluster.Clock.Skew()) }

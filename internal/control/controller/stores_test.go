@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/state"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/proxy"
 	"github.com/d8-registry/registry/internal/datapath/regauth"
@@ -41,7 +42,8 @@ type simStore struct {
 	table     *routes.Table
 	leaf      pki.Reloader
 	users     atomic.Pointer[regauth.Users]
-	started   int // processes
+	started   int         // processes
+	holds     atomic.Bool // it learns nothing new
 	version   string
 }
 
@@ -159,6 +161,7 @@ func (s *simStore) work(ctx context.Context, c *testbed) error {
 			return err
 		}
 		want.Status.Store = &v1alpha1.StoreStatus{State: v1alpha1.StoreWaiting, Request: request}
+	case s.holds.Load():
 	case spec.Certificate != "" && (spec.Approved == spec.Version || s.version != ""):
 		if err := s.serve(ctx, c, want); err != nil {
 			return err
@@ -201,6 +204,7 @@ func (s *simStore) serve(ctx context.Context, c *testbed, rn *v1alpha1.RegistryN
 	}
 	pins := int64(strings.Count(string(secret.Data[v1alpha1.KeyStorePins]), "\n"))
 	status := rn.Status.Store
+	status.Identity = regauth.Fingerprint(secret.Data[v1alpha1.KeyProxyUsers], []byte(rn.Spec.Store.Certificate))
 	status.State, status.Version, status.Generation, status.Cached, status.Wanted = v1alpha1.StoreServing, s.version, l.Generation, pins, pins
 	return nil
 }
@@ -257,6 +261,43 @@ func TestModeProxy(t *testing.T) {
 	c.ask(unmanaged)
 	c.reaches(switchover.Unmanaged, b)
 	c.eventually("the Service is gone", func() bool { return c.gone(&corev1.Service{}, v1alpha1.ServiceRegistry) })
+}
+
+// TestRotationInProxy: CA and passwords are replaced where stores serve, and nothing is started
+// anew for it but who reads its registry at the start. One that is behind is waited for by name.
+func TestRotationInProxy(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.cfg.Rotations = state.Rotations{Idle: 300 * time.Millisecond, Seen: time.Hour}
+	c.withKubelets()
+	stores := c.withStores()
+	c.begin()
+	c.ask(proxySettings(c.upstreamA()))
+	before := c.reaches(switchover.ModeProxy, c.upstreamA())
+	stores["store-b"].holds.Store(true)
+	c.rotate("1", v1alpha1.SecretPKI, state.UserSecretPrefix+state.UserClient, state.UserSecretPrefix+state.UserNode)
+	c.told("Rotation of Secret registry-user-ro waits for the store of node store-b, which does not serve what is stored")
+	stores["store-b"].holds.Store(false)
+	after := c.until("all rotations have ended", func(v view) bool {
+		return v.doc.PKI.CA != before.doc.PKI.CA && len(v.doc.RotationsUnderWay()) == 0
+	})
+	for _, user := range []string{state.UserClient, state.UserNode} {
+		was, _ := before.doc.User(user)
+		if is, _ := after.doc.User(user); is.Password == was.Password || is.Previous != "" {
+			t.Errorf("user %s: the password is the same: %v, and the old one is good: %v", user, is.Password == was.Password, is.Previous != "")
+		}
+	}
+	c.eventually("nodes trust the new CA alone, and stores serve with it", func() bool {
+		return c.layout().Stores.CA == after.doc.PKI.CA.Cert && string(c.secret(v1alpha1.SecretStore).Data[v1alpha1.KeyStoreCA]) == after.doc.PKI.CA.Cert
+	})
+	for name, s := range stores {
+		if s.started != 1 {
+			t.Errorf("the store of %s was started %d times", name, s.started)
+		}
+	}
+	if !c.state().ready(switchover.ModeProxy) {
+		t.Error("a rotation makes Ready False")
+	}
 }
 
 // TestFromProxyToUnmanaged: there is no in-cluster proxy that could stand in for the stores.

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/switchover"
+	"github.com/d8-registry/registry/internal/foreign"
 	"github.com/d8-registry/registry/internal/pki"
 )
 
@@ -34,16 +36,31 @@ const looks = 24
 // DefaultRotations are those of the documentation.
 func DefaultRotations() Rotations { return Rotations{Idle: 24 * time.Hour, Seen: time.Hour} }
 
-// Identity is what the in-cluster proxy and the pull secrets say of CA, certificate
-// and users, measured against the stored document.
+// Identity is what the in-cluster proxy, the stores and the pull secrets say of CA,
+// certificate and users, measured against the stored document.
 type Identity struct {
-	// Behind are the Pods of the proxy that do not serve what is stored.
+	// Behind are those Pods of the proxy and those stores that do not serve what is stored.
 	Behind []string
-	// Uses are by user and by the proxy's Pod the last uses of an old password, as the
-	// Pods tell them.
+	// Uses are by user and by the UID of the proxy's Pod, or of the store's Node, the last uses
+	// of an old password, as they tell them.
 	Uses map[string]map[string]string
 	// Told is whether all pull secrets say what is stored.
 	Told bool
+}
+
+// AddUses adds what one says of old passwords, for each user "NAME TIME ADDRESS", comma-separated.
+// The times are of its node's clock, which may be wrong: they are not compared.
+func (i *Identity) AddUses(by, all string) {
+	for use := range strings.SplitSeq(all, ",") {
+		name, told, ok := strings.Cut(foreign.Line(use, foreign.Word), " ")
+		if !ok {
+			continue
+		}
+		if i.Uses[name] == nil {
+			i.Uses[name] = map[string]string{}
+		}
+		i.Uses[name][by] = told
+	}
 }
 
 // rotate moves all rotations on. Whatever it changes is stored before anybody is
@@ -106,7 +123,7 @@ func (d Document) rotation(of string) Rotation {
 func (s *Store) facts(doc Document, v *View, of string, now time.Time) facts {
 	f := facts{
 		now: now, idle: s.rotations.Idle,
-		may:    v.Doc.Reached() && doc.Reached() && doc.Target.HasFixedAddress() && doc.Desired.Proxy,
+		may:    v.Doc.Reached() && doc.Reached() && doc.Target.HasFixedAddress() && (doc.Desired.Proxy || !doc.Desired.Store.IsZero()),
 		behind: v.Identity.Behind,
 		told:   v.Identity.Told,
 		unreached: func(generation int64) []switchover.Node {

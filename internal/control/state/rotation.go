@@ -25,7 +25,7 @@ type Rotation struct {
 	Since time.Time `json:"since,omitzero"`
 	// Quiet is since when nobody was seen using the old one; zero before everybody was
 	// given the new one. Used is the use that was told of last, as it was told, and Uses
-	// are the last ones by the UIDs of the proxy's Pods, which alone may be compared:
+	// are the last ones by the UIDs of who told them, which alone may be compared:
 	// clocks of nodes may be wrong.
 	Quiet time.Time         `json:"quiet,omitzero"`
 	Used  string            `json:"used,omitempty"`
@@ -64,14 +64,14 @@ type facts struct {
 	// passed is what Looked grows by, if nothing happened.
 	passed time.Duration
 	// may is whether rotations go on: not during a switch, whose steps are waited for
-	// one by one, and not without the in-cluster proxy.
+	// one by one, and not without the in-cluster proxy or stores.
 	may bool
 	// asked is the value of the annotation; due is why it begins without one.
 	asked string
 	due   bool
 	// useless is whether the old one is of no use to anybody: then nobody is waited for.
 	useless bool
-	// behind are Pods of the in-cluster proxy that do not serve what is stored.
+	// behind are Pods of the in-cluster proxy and stores that do not serve what is stored.
 	behind []string
 	// told is whether all pull secrets say what is stored, published the generation of
 	// the present layout, if it does, else 0: that an older one did says nothing, for the
@@ -79,7 +79,7 @@ type facts struct {
 	told      bool
 	published int64
 	unreached func(generation int64) []switchover.Node
-	// uses are the last uses of the old one, as each Pod of the proxy tells them.
+	// uses are the last uses of the old one, as each Pod of the proxy and each store tells them.
 	uses map[string]string
 }
 
@@ -93,12 +93,12 @@ func (r Rotation) next(f facts) (Rotation, task, string) {
 	case r.Phase == "" && !begins:
 		return r, nothing, ""
 	case !f.may && !f.useless:
-		return r, nothing, r.waits("until mode Direct is Ready")
+		return r, nothing, r.waits("until mode Direct or Proxy is Ready")
 	}
 	switch r.Phase {
 	case Accepting:
 		if len(f.behind) > 0 {
-			return r, nothing, r.waits("for " + pods(f.behind))
+			return r, nothing, r.waits("for " + servers(f.behind))
 		}
 		r.Phase = Given
 		return r, useNew, ""
@@ -106,7 +106,7 @@ func (r Rotation) next(f facts) (Rotation, task, string) {
 		return r.given(f)
 	case Signing:
 		if len(f.behind) > 0 {
-			return r, nothing, r.waits("for " + pods(f.behind))
+			return r, nothing, r.waits("for " + servers(f.behind))
 		}
 		return Rotation{Of: r.Of, Asked: r.Asked}, dropOld, ""
 	default:
@@ -130,7 +130,7 @@ func (r Rotation) given(f facts) (Rotation, task, string) {
 		case !f.told:
 			return r, nothing, r.waits("until all pull secrets have the new one")
 		case r.Quiet.IsZero() && len(f.behind) > 0: // it would not tell of uses of the old one
-			return r, nothing, r.waits("for " + pods(f.behind))
+			return r, nothing, r.waits("for " + servers(f.behind))
 		case r.Quiet.IsZero():
 			r.Quiet = f.now
 		default:
@@ -192,8 +192,8 @@ func (r Rotation) untilQuiet(f facts) string {
 // mostNamed is how many nodes or Pods a note names.
 const mostNamed = 3
 
-func pods(all []string) string {
-	text := "Pod " + foreign.Line(all[0], foreign.Word) + ", which does not serve what is stored"
+func servers(all []string) string {
+	text := foreign.Line(all[0], foreign.Word) + ", which does not serve what is stored"
 	return more(text, len(all)-1)
 }
 

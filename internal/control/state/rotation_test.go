@@ -51,12 +51,12 @@ func TestRotationSteps(t *testing.T) {
 		{"asked once, and followed", client, Rotation{Asked: "1"}, func(f *facts) { f.asked = "1" }, "", nothing, ""},
 		{"asked again", client, Rotation{Asked: "1"}, func(f *facts) { f.asked = "2" }, Accepting, makeNew, ""},
 		{"the annotation is gone", client, Rotation{Asked: "1"}, func(*facts) {}, "", nothing, ""},
-		{"asked during a switch", client, Rotation{}, func(f *facts) { f.asked, f.may = "1", false }, "", nothing, "until mode Direct is Ready"},
+		{"asked during a switch", client, Rotation{}, func(f *facts) { f.asked, f.may = "1", false }, "", nothing, "until mode Direct or Proxy is Ready"},
 		{"a CA that ends", v1alpha1.SecretPKI, Rotation{}, func(f *facts) { f.due = true }, Given, makeNew, ""},
 		{"a CA that ends, during a switch", v1alpha1.SecretPKI, Rotation{}, func(f *facts) { f.due, f.may = true, false }, "", nothing, "waits"},
 		{"a CA that has expired, during a switch", v1alpha1.SecretPKI, Rotation{}, func(f *facts) { f.due, f.may, f.useless = true, false, true }, Given, makeNew, ""},
 
-		{"a proxy is behind", client, Rotation{Phase: Accepting}, func(f *facts) { f.behind = []string{"p1", "p2"} }, Accepting, nothing, "for Pod p1, which does not serve what is stored, and 1 more"},
+		{"a proxy is behind", client, Rotation{Phase: Accepting}, func(f *facts) { f.behind = []string{"Pod p1", "the store of node a"} }, Accepting, nothing, "for Pod p1, which does not serve what is stored, and 1 more"},
 		{"all proxies accept both", client, Rotation{Phase: Accepting}, func(*facts) {}, Given, useNew, ""},
 		{"a switch has begun", client, Rotation{Phase: Accepting}, func(f *facts) { f.may = false }, Accepting, nothing, "Ready"},
 
@@ -66,7 +66,7 @@ func TestRotationSteps(t *testing.T) {
 		{"many are away", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.unreached = away("a", "b", "c", "d", "e") }, Given, nothing, "node c, which serves generation 11, and 2 more"},
 		{"a node is away, and clients do not care", client, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.unreached = away("w3") }, "", dropOld, ""},
 		{"a pull secret is not written", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour}, func(f *facts) { f.told = false }, Given, nothing, "pull secrets"},
-		{"a proxy does not know which is old", client, Rotation{Phase: Given}, func(f *facts) { f.behind = []string{"p1"} }, Given, nothing, "for Pod p1"},
+		{"a proxy does not know which is old", client, Rotation{Phase: Given}, func(f *facts) { f.behind = []string{"Pod p1"} }, Given, nothing, "for Pod p1"},
 		{"all have it just now", node, Rotation{Phase: Given}, func(*facts) {}, Given, nothing, "until nobody has used the old password for 24h0m0s, since 2026-12-01T12:00:00Z"},
 		{"the old one was used just now", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour, Uses: map[string]string{"p": "x"}}, func(f *facts) { f.uses = map[string]string{"p": "2026-12-01T11:59:00Z 10.0.0.3"} }, Given, nothing, "2026-12-01T12:00:00Z (2026-12-01T11:59:00Z 10.0.0.3)"},
 		{"the old one was used long ago", node, Rotation{Phase: Given, Quiet: long, Looked: 25 * time.Hour, Uses: map[string]string{"p": "x"}}, func(f *facts) { f.uses = map[string]string{"p": "x"} }, "", dropOld, ""},
@@ -80,7 +80,7 @@ func TestRotationSteps(t *testing.T) {
 		{"nobody is waited for with an expired CA", v1alpha1.SecretPKI, Rotation{Phase: Given}, func(f *facts) {
 			f.unreached, f.useless, f.told, f.may = away("w3"), true, false, false
 		}, Signing, useNew, ""},
-		{"a proxy has the old certificate", v1alpha1.SecretPKI, Rotation{Phase: Signing}, func(f *facts) { f.behind = []string{"p1"} }, Signing, nothing, "for Pod p1"},
+		{"a proxy has the old certificate", v1alpha1.SecretPKI, Rotation{Phase: Signing}, func(f *facts) { f.behind = []string{"Pod p1"} }, Signing, nothing, "for Pod p1"},
 		{"all proxies have the new certificate", v1alpha1.SecretPKI, Rotation{Phase: Signing}, func(*facts) {}, "", dropOld, ""},
 	} {
 		f := calm()
@@ -139,5 +139,18 @@ func TestTheOldIsQuietFromItsLastUse(t *testing.T) {
 	}
 	if !step(time.Hour, false) {
 		t.Errorf("not dropped: %+v", r)
+	}
+}
+
+// TestUsesAreKeptByWhoTells: the clock of one node hides no use that another one tells of.
+func TestUsesAreKeptByWhoTells(t *testing.T) {
+	t.Parallel()
+	i := Identity{Uses: map[string]map[string]string{}}
+	for by, all := range map[string]string{"a": "ro 2099 10.0.0.1,node 2026 10.0.0.2", "b": "ro 2026 10.0.0.3", "c": "", "d": "?"} {
+		i.AddUses(by, all)
+	}
+	want := map[string]map[string]string{"ro": {"a": "2099 10.0.0.1", "b": "2026 10.0.0.3"}, "node": {"a": "2026 10.0.0.2"}}
+	if !reflect.DeepEqual(i.Uses, want) {
+		t.Errorf("%v", i.Uses)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
@@ -26,14 +28,38 @@ const secretType corev1.SecretType = "registry.deckhouse.io/store"
 type Keeper struct {
 	cluster  *cluster.Client
 	problems map[string]error // of the last Apply
+	uses     map[types.UID]use
+}
+
+// use is when a store says that it was used last, and when we first saw that. Only the second
+// is compared with our clock: those of nodes may be wrong.
+type use struct {
+	told string
+	at   time.Time
 }
 
 // New makes a Keeper.
 func New(c *cluster.Client) *Keeper { return &Keeper{cluster: c} }
 
-// Seen is Wish.Seen, with the problems that the last Apply met.
-func (k *Keeper) Seen(there *cluster.Snapshot, w Wish) switchover.Stores {
-	return w.Seen(there, k.problems)
+// Seen is Wish.Seen, with the problems that the last Apply met, and with who used the stores.
+func (k *Keeper) Seen(there *cluster.Snapshot, w Wish, now time.Time) switchover.Stores {
+	s := w.Seen(there, k.problems)
+	still := map[types.UID]use{}
+	for node, r := range reports(there) {
+		if r.LastUse == "" {
+			continue
+		}
+		u := use{r.LastUse, now}
+		if seen := k.uses[node.UID]; seen.told == r.LastUse {
+			u = seen
+		}
+		if still[node.UID] = u; u.at.After(s.LastUse) {
+			s.LastUse = u.at
+			s.Clients = strings.FieldsFunc(r.LastClients, func(c rune) bool { return c == ',' || c == ' ' })
+		}
+	}
+	k.uses = still
+	return s
 }
 
 // Apply writes what a Wish asks for. First the right to read what they serve by, then that,

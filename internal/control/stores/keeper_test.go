@@ -62,7 +62,7 @@ func (w *world) apply() switchover.Stores {
 	for _, err := range refused {
 		w.must(err)
 	}
-	seen := k.Seen(w.there, w.wish)
+	seen := k.Seen(w.there, w.wish, today())
 	w.read()
 	return seen
 }

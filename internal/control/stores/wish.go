@@ -93,12 +93,15 @@ func (w Wish) candidates(there *cluster.Snapshot) []candidate {
 	return all[:min(len(all), Most)]
 }
 
-// report is what the node's agent said of its store in this boot of this node; nil for nothing.
-func (c candidate) report() *v1alpha1.StoreStatus {
-	if c.have == nil || c.have.Status.NodeUID != string(c.node.UID) || c.have.Status.BootID != c.node.Status.NodeInfo.BootID {
+// report is what the node's agent said of its store; nil for nothing.
+func (c candidate) report() *v1alpha1.StoreStatus { return reportOf(c.node, c.have) }
+
+// reportOf is what was said in this boot of this node.
+func reportOf(node *corev1.Node, have *v1alpha1.RegistryNode) *v1alpha1.StoreStatus {
+	if have == nil || have.Status.NodeUID != string(node.UID) || have.Status.BootID != node.Status.NodeInfo.BootID {
 		return nil
 	}
-	return c.have.Status.Store
+	return have.Status.Store
 }
 
 // spec is what it is asked for; nil for nothing.

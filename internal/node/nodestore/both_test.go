@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/stores"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/datapath/front/fronttest"
+	"github.com/d8-registry/registry/internal/datapath/regauth"
 	"github.com/d8-registry/registry/internal/pki"
 	"github.com/d8-registry/registry/internal/pod"
 	"github.com/d8-registry/registry/test/harness/apiserver"
@@ -42,7 +44,7 @@ func (n *realNode) controller(c client.Client, w stores.Wish, good func(switchov
 		if secret != nil {
 			there.Secrets[cluster.Here(v1alpha1.SecretStore)] = secret
 		}
-		seen = keeper.Seen(there, w)
+		seen = keeper.Seen(there, w, time.Now())
 		refused, err := keeper.Apply(n.t.Context(), there, w, time.Now())
 		n.must(errors.Join(err, refused["node"]))
 		if good(seen) {
@@ -82,6 +84,17 @@ func TestBothHalves(t *testing.T) {
 	if code, _ := n.pull(); code != http.StatusOK {
 		t.Errorf("a pull: %d", code)
 	}
+	seen = n.controller(c, wish, func(switchover.Stores) bool {
+		own := n.own()
+		return own.Status.Store.Identity == regauth.Fingerprint(wish.Users, []byte(own.Spec.Store.Certificate))
+	})
+	if !seen.LastUse.IsZero() {
+		t.Errorf("a node is taken for a client: %+v", seen)
+	}
+	if code, _ := n.pullAs("ro", fronttest.ClientPassword); code != http.StatusOK {
+		t.Errorf("a pull: %d", code)
+	}
+	n.controller(c, wish, func(s switchover.Stores) bool { return !s.LastUse.IsZero() && slices.Equal(s.Clients, []string{ip}) })
 	wish.Pod.Quota = 2 << 30
 	n.controller(c, wish, func(s switchover.Stores) bool { return s.Ready == 1 && n.pid.Load() != first && n.pid.Load() != 0 })
 	n.controller(c, stores.Wish{None: true}, func(s switchover.Stores) bool { return !s.Exists })

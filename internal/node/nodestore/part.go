@@ -232,6 +232,7 @@ func (p *Part) Run(ctx context.Context) {
 		}
 		content, err := p.read(ctx)
 		now := seen{content.version, p.process.ask(ctx)}
+		now.LastClients = p.last().LastClients // they alternate, and are told of with the use
 		if before := p.last(); now != before && (err == nil || now.Answer != before.Answer) {
 			p.Wake()
 		}

@@ -248,6 +248,15 @@ func TestAnswersAreBounded(t *testing.T) {
 		"none":    {`<html>`, Answer{}},
 		"endless": {`{"missing":"` + strings.Repeat("x", mostAnswer) + `"}`, Answer{}},
 		"below":   {`{"stored":{"pins":-3,"pinsHere":-9}}`, Answer{Answers: true}},
+		"uses": {
+			`{"identity":"ab","lastUse":"2026-12-01T12:34:56Z","lastClients":"10.0.0.1,10.0.0.2","oldUse":"node 2026-12-01T12:34:56Z 10.0.0.3,ro 2026-12-01T12:35:01Z 10.0.0.4"}`,
+			Answer{Answers: true, Uses: Uses{"ab", "2026-12-01T12:34:00Z", "10.0.0.1,10.0.0.2", "node 2026-12-01T12:34:00Z 10.0.0.3,ro 2026-12-01T12:35:00Z 10.0.0.4"}},
+		},
+		"many clients": {
+			`{"lastClients":"` + strings.Repeat("10.0.0.1,", 100) + `"}`,
+			Answer{Answers: true, Uses: Uses{LastClients: strings.TrimSuffix(strings.Repeat("10.0.0.1,", 28), ",")}},
+		},
+		"a long client": {`{"lastClients":"` + strings.Repeat("1", 300) + `"}`, Answer{Answers: true}},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(row.body)) }))
 		if got := (process{server.URL}).ask(t.Context()); got != row.want {
@@ -255,13 +264,13 @@ func TestAnswersAreBounded(t *testing.T) {
 		}
 		server.Close()
 	}
-	text, err := json.Marshal(status.Store{Missing: huge, Problem: huge, ConfigVersion: huge})
+	text, err := json.Marshal(status.Store{Missing: huge, Problem: huge, ConfigVersion: huge, Identity: huge, LastUse: huge, LastClients: huge, OldUse: huge})
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) }))
 	defer server.Close()
-	if a := (process{server.URL}).ask(t.Context()); len(a.Missing)+len(a.Problem)+len(a.Version) > 1200 || strings.Contains(a.Missing, "\x1b") || !a.Answers {
+	if a := (process{server.URL}).ask(t.Context()); len(a.Missing)+len(a.Problem)+len(a.Version)+len(a.Identity)+len(a.LastUse)+len(a.LastClients)+len(a.OldUse) > 1600 || strings.Contains(a.Missing, "\x1b") || !a.Answers {
 		t.Errorf("%d bytes", len(a.Missing))
 	}
 	away := httptest.NewServer(http.RedirectHandler(server.URL, http.StatusFound))

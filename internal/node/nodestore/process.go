@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -29,7 +30,11 @@ type Answer struct {
 	Generation       int64
 	Cached, Wanted   int64
 	Missing, Problem string
+	Uses
 }
+
+// Uses is who serves by what, and who came.
+type Uses struct{ Identity, LastUse, LastClients, OldUse string }
 
 // process is the store that runs on this machine. Whoever has the port can be it: on the
 // node's network only pods with hostNetwork can, and they are told nothing.
@@ -56,6 +61,7 @@ func (p process) ask(ctx context.Context) Answer {
 	a := Answer{
 		Answers: true, Ready: s.Ready, Version: foreign.Line(s.ConfigVersion, foreign.Word), Generation: max(s.Generation, 0),
 		Missing: foreign.Line(s.Missing, foreign.Sentence), Problem: foreign.Line(s.Problem, foreign.Sentence),
+		Uses: Uses{foreign.Line(s.Identity, foreign.Word), byMinute(s.LastUse), whole(s.LastClients), byMinute(s.OldUse)},
 	}
 	if d := s.Stored; d != nil {
 		a.Wanted = int64(max(d.Pins, 0))
@@ -65,6 +71,20 @@ func (p process) ask(ctx context.Context) Answer {
 		}
 	}
 	return a
+}
+
+// seconds are those of a time that a store tells.
+var seconds = regexp.MustCompile(`(T[0-9]{2}:[0-9]{2}):[0-9]{2}Z`)
+
+// byMinute has a use be told of once in a minute at most: each is a write of the report.
+func byMinute(uses string) string { return whole(seconds.ReplaceAllString(uses, "$1:00Z")) }
+
+// whole leaves out of a list what is too much for a report, and cuts nothing in two.
+func whole(list string) string {
+	if len(list) > foreign.Word {
+		list = list[:max(strings.LastIndexByte(list[:foreign.Word], ','), 0)]
+	}
+	return foreign.Line(list, foreign.Word)
 }
 
 // told is all that a report is made of.
@@ -82,6 +102,7 @@ func (t told) status() *v1alpha1.StoreStatus {
 	s := &v1alpha1.StoreStatus{
 		Endpoint: endpointOf(t.config.Pod), Request: t.found.Request, State: v1alpha1.StoreWaiting,
 		Generation: t.Generation, Cached: t.Cached, Wanted: t.Wanted,
+		Identity: t.Identity, LastUse: t.LastUse, LastClients: t.LastClients, OldUse: t.OldUse,
 	}
 	var says []string
 	switch {

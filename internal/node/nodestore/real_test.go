@@ -204,12 +204,17 @@ func (n *realNode) sign(request string) string {
 // pull is a manifest by way of the store, and the certificate that it showed.
 func (n *realNode) pull() (status int, certificate *x509.Certificate) {
 	n.t.Helper()
+	return n.pullAs("node", fronttest.NodePassword)
+}
+
+func (n *realNode) pullAs(user, password string) (status int, certificate *x509.Certificate) {
+	n.t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(n.ca.Cert))
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
 	req, err := http.NewRequestWithContext(n.t.Context(), http.MethodGet, "https://"+ip+":5001/v2/system/deckhouse/app/manifests/v1", nil)
 	n.must(err)
-	req.SetBasicAuth("node", fronttest.NodePassword)
+	req.SetBasicAuth(user, password)
 	resp, err := transport.RoundTrip(req)
 	n.must(err)
 	n.must(resp.Body.Close())

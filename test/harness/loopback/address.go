@@ -41,7 +41,7 @@ const patience = 10 * time.Second
 // is to listen there again would be told that it is in use. A child that is being started has all
 // sockets of its parent until it runs its program.
 func Freed(address string) {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(time.Millisecond) {
 		c, err := new(net.Dialer).Dial("tcp", address)
 		if err != nil {
 			return
