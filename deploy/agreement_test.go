@@ -2,11 +2,13 @@ package deploy
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	asked "github.com/d8-registry/registry/internal/control/settings"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -65,6 +67,26 @@ func TestPolicyAndParserAgreeOnTheTable(t *testing.T) {
 	}
 	if compared < 100 {
 		t.Errorf("only %d rows were compared", compared)
+	}
+}
+
+// TestPolicyAndSettingsAgreeOnModes: what is about modes, their sections and ttl the controller
+// refuses too, of ttl with the same words.
+func TestPolicyAndSettingsAgreeOnModes(t *testing.T) {
+	t.Parallel()
+	for _, r := range slices.Concat(modeRows(), ttlRows()) {
+		problem := asked.Parse([]byte(toJSON(t, map[string]any{"registry": parseYAML(t, r.registry)}))).Problem
+		if strings.Contains(r.registry, ": null") || strings.Contains(r.registry, `\n`) {
+			continue // a null is nothing to the controller, and a line break shows in its words only
+		}
+		if (problem == "") != (r.want == "") {
+			t.Errorf("%s: the policy says %q, the controller %q", r.name, r.want, problem)
+		}
+		same := strings.Contains(r.want, "ttl format") || strings.Contains(r.want, "'ttl' \"") || strings.Contains(r.want, "at least 5") ||
+			strings.Contains(r.want, "registry: when mode") || strings.Contains(r.want, "not supported yet")
+		if same && problem != "ModuleConfig deckhouse: "+r.want {
+			t.Errorf("%s: the policy says %q, the controller %q", r.name, r.want, problem)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,28 +24,32 @@ func withRepo(fields string) string {
 func repo(imagesRepo string) string { return inDirect("imagesRepo: " + imagesRepo) }
 
 const (
-	wantSpecified  = "registry: when mode is 'Direct', 'direct' section must be specified."
-	wantOmitted    = "registry: when mode is not 'Direct', 'direct' section must be omitted."
-	wantRepo       = "registry.direct: 'imagesRepo' is required."
-	wantPassword   = "registry.direct: 'password' is required when 'username' is provided."
-	wantUsername   = "registry.direct: 'username' is required when 'password' is provided."
-	wantExclusive  = "registry.direct: 'license' and 'username'/'password' are mutually exclusive."
-	wantObject     = "registry: must be an object with 'mode'."
-	wantForm       = "registry.direct: 'imagesRepo' must be host[:port][/path], without scheme, credentials, tag and digest."
-	wantPort       = "registry.direct: the port in 'imagesRepo' must be a number from 1 to 65535."
-	wantHost       = "registry.direct: the host in 'imagesRepo' must be a DNS name or an IP address."
-	wantBrackets   = "registry.direct: an IPv6 address in 'imagesRepo' must be in brackets and with a port, such as [fd00::1]:5000."
-	wantHex        = "registry.direct: what is in brackets in 'imagesRepo' must be an IPv6 address in hexadecimal digits."
-	wantZone       = "registry.direct: 'imagesRepo' has a link-local address or a zone, which image references cannot have; expected another address."
-	wantControls   = "registry.direct: 'password' must not contain control characters, line breaks and tabs excepted."
-	wantOneLine    = "registry.direct: 'password' is one line with a line break or a tab before or after it; remove that (printf '%s' instead of echo)."
-	wantSegment    = "registry.direct: each segment of the path in 'imagesRepo' must consist of letters, digits, '.', '_' and '-', and be neither '.' nor '..'."
-	wantSpace      = "registry.direct: 'imagesRepo' must be without white space and without a slash at its end."
-	wantReserved   = "registry.direct: 'imagesRepo' names the module's own address registry.d8-system.svc; expected the address of the real registry."
-	wantPEM        = "registry.direct: 'ca' must be certificates in PEM form, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, and nothing else in PEM form."
-	wantUnmanaged  = "registry: 'unmanaged' section must be omitted: in mode 'Unmanaged' the registry cannot be changed. Switch to 'Direct', change it there, and switch back to 'Unmanaged'."
-	wantNoDots     = "registry.direct: the host in 'imagesRepo' has no dot and therefore needs a port."
-	wantUnknownKey = "'; expected 'imagesRepo', 'scheme', 'license', 'username', 'password' and 'ca'."
+	wantSpecified      = "registry: when mode is 'Direct', 'direct' section must be specified."
+	wantOmitted        = "registry: when mode is not 'Direct', 'direct' section must be omitted."
+	wantModes          = "; expected 'Direct', 'Proxy' or 'Unmanaged'."
+	wantLocal          = "registry: mode 'Local' is not supported yet" + wantModes
+	wantRepo           = "registry.direct: 'imagesRepo' is required."
+	wantPassword       = "registry.direct: 'password' is required when 'username' is provided."
+	wantUsername       = "registry.direct: 'username' is required when 'password' is provided."
+	wantExclusive      = "registry.direct: 'license' and 'username'/'password' are mutually exclusive."
+	wantObject         = "registry: must be an object with 'mode'."
+	wantForm           = "registry.direct: 'imagesRepo' must be host[:port][/path], without scheme, credentials, tag and digest."
+	wantPort           = "registry.direct: the port in 'imagesRepo' must be a number from 1 to 65535."
+	wantHost           = "registry.direct: the host in 'imagesRepo' must be a DNS name or an IP address."
+	wantBrackets       = "registry.direct: an IPv6 address in 'imagesRepo' must be in brackets and with a port, such as [fd00::1]:5000."
+	wantHex            = "registry.direct: what is in brackets in 'imagesRepo' must be an IPv6 address in hexadecimal digits."
+	wantZone           = "registry.direct: 'imagesRepo' has a link-local address or a zone, which image references cannot have; expected another address."
+	wantControls       = "registry.direct: 'password' must not contain control characters, line breaks and tabs excepted."
+	wantOneLine        = "registry.direct: 'password' is one line with a line break or a tab before or after it; remove that (printf '%s' instead of echo)."
+	wantSegment        = "registry.direct: each segment of the path in 'imagesRepo' must consist of letters, digits, '.', '_' and '-', and be neither '.' nor '..'."
+	wantSpace          = "registry.direct: 'imagesRepo' must be without white space and without a slash at its end."
+	wantReserved       = "registry.direct: 'imagesRepo' names the module's own address registry.d8-system.svc; expected the address of the real registry."
+	wantPEM            = "registry.direct: 'ca' must be certificates in PEM form, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, and nothing else in PEM form."
+	wantUnmanaged      = "registry: 'unmanaged' section must be omitted: in mode 'Unmanaged' the registry cannot be changed. Switch to 'Direct', change it there, and switch back to 'Unmanaged'."
+	wantNoDots         = "registry.direct: the host in 'imagesRepo' has no dot and therefore needs a port."
+	wantProxySpecified = "registry: when mode is 'Proxy', 'proxy' section must be specified."
+	wantProxyOmitted   = "registry: when mode is not 'Proxy', 'proxy' section must be omitted."
+	wantUnknownKey     = "'; expected 'imagesRepo', 'scheme', 'license', 'username', 'password' and 'ca'."
 )
 
 func wantControl(field string) string {
@@ -68,12 +73,51 @@ func wantString(field string) string { return "registry.direct: '" + field + "' 
 // rows are all that is known to be right and wrong about the section.
 func rows(t *testing.T) []row {
 	t.Helper()
-	all := [][]row{modeRows(), typeRows(), repoRows(), credentialRows(), caRows(t)}
-	var flat []row
-	for _, r := range all {
-		flat = append(flat, r...)
+	of := slices.Concat(typeRows(), repoRows(), credentialRows(), caRows(t))
+	return slices.Concat(modeRows(), ttlRows(), of, inProxy(of))
+}
+
+// inProxy has the rows about Direct's section once more for Proxy's: it has the same fields, with
+// the same limits, and is refused with the same words.
+func inProxy(rows []row) []row {
+	var all []row
+	section := strings.NewReplacer("mode: Direct, direct: ", "mode: Proxy, proxy: ")
+	for _, r := range rows {
+		registry := section.Replace(r.registry)
+		if registry == r.registry {
+			continue
+		}
+		want := strings.ReplaceAll(r.want, "registry.direct: ", "registry.proxy: ")
+		all = append(all, row{r.name + " in Proxy", registry, want})
 	}
-	return flat
+	return all
+}
+
+// ttlRows are about the one field that is Proxy's alone.
+func ttlRows() []row {
+	const least = "registry.proxy: 'ttl' should be at least 5 minutes."
+	format := func(shown string) string {
+		return "registry.proxy: invalid ttl format \"" + shown + "\": expected hours, minutes and seconds, as in '1h30m10s'."
+	}
+	long := func(shown string) string {
+		return "registry.proxy: 'ttl' \"" + shown + "\" is too long: expected at most six digits in each of its numbers."
+	}
+	all := []row{{"number for ttl", ttl("300"), "registry.proxy: 'ttl' must be a string."}, {"null for ttl", ttl("null"), "registry.proxy: 'ttl' must be a string."}}
+	for value, want := range map[string]string{
+		"1h30m10s": "", "5m": "", "300s": "", "0h4m60s": "", "999999h": "", "999999h999999m999999s": "", "000005m": "",
+		"4m59s": least, "0s": least, "299s": least,
+		"": format(""), "7d": format("7d"), "1.5h": format("1.5h"), "5": format("5"), "-5m": format("-5m"), "5m1h": format("5m1h"), "5 m": format("5 m"), "5M": format("5M"), "٥m": format("٥m"),
+		"1000000h": long("1000000h"), "99999999999999h": long("99999999999999h"), "0000005m": long("0000005m"),
+		strings.Repeat("1", 63) + "h": long(strings.Repeat("1", 63) + "h"), strings.Repeat("1", 64) + "h": format(strings.Repeat("1", 40)),
+		strings.Repeat("1", 1<<20) + "h": format(strings.Repeat("1", 40)),
+	} {
+		all = append(all, row{"ttl " + value[:min(len(value), 70)], ttl("'" + value + "'"), want})
+	}
+	return append(all, row{"ttl of two lines", ttl(`"5m\n"`), "registry.proxy: invalid ttl format: expected hours, minutes and seconds, as in '1h30m10s'."})
+}
+
+func ttl(value string) string {
+	return "{mode: Proxy, proxy: {imagesRepo: registry.example.com/deckhouse, ttl: " + value + "}}"
 }
 
 func modeRows() []row {
@@ -99,22 +143,34 @@ direct:
 		{"Unmanaged with unmanaged", "{mode: Unmanaged, unmanaged: {imagesRepo: a.b/c}}", wantUnmanaged},
 		{"no mode with unmanaged", "{unmanaged: {imagesRepo: a.b/c}}", wantUnmanaged},
 		{"Direct with proxy", "{mode: Direct, direct: {imagesRepo: a.b/c}, proxy: {imagesRepo: a.b/c}}",
-			"registry: when mode is not 'Proxy', 'proxy' section must be omitted."},
+			wantProxyOmitted},
 		{"Unmanaged with proxy", "{mode: Unmanaged, proxy: {ttl: 5m}}",
-			"registry: when mode is not 'Proxy', 'proxy' section must be omitted."},
-		{"Proxy", "{mode: Proxy, proxy: {imagesRepo: a.b/c}}",
-			"registry: mode 'Proxy' is not supported yet; expected 'Direct' or 'Unmanaged'."},
-		{"Local", "{mode: Local}",
-			"registry: mode 'Local' is not supported yet; expected 'Direct' or 'Unmanaged'."},
-		{"unknown mode", "{mode: Managed}", "Unknown registry mode: Managed; expected 'Direct' or 'Unmanaged'."},
+			wantProxyOmitted},
+		{"Proxy", "{mode: Proxy, proxy: {imagesRepo: a.b/c}}", ""},
+		{"Proxy with all of its fields", "{mode: Proxy, proxy: {imagesRepo: a.b/c, scheme: HTTP, username: u, password: p, ca: '', license: '', ttl: 24h}}", ""},
+		{"Proxy without section", "{mode: Proxy}", wantProxySpecified},
+		{"Proxy with null section", "{mode: Proxy, proxy: null}", wantProxySpecified},
+		{"Proxy with empty section", "{mode: Proxy, proxy: {}}", "registry.proxy: 'imagesRepo' is required."},
+		{"Proxy with direct", "{mode: Proxy, direct: {imagesRepo: a.b/c}, proxy: {imagesRepo: a.b/c}}", wantOmitted},
+		{"Proxy with unmanaged", "{mode: Proxy, proxy: {imagesRepo: a.b/c}, unmanaged: {}}",
+			"registry: when mode is not 'Unmanaged', 'unmanaged' section must be omitted."},
+		{"Unmanaged with null proxy", "{mode: Unmanaged, proxy: null}", wantProxyOmitted},
+		{"no mode with proxy", "{proxy: {imagesRepo: a.b/c}}", wantProxyOmitted},
+		{"unknown key in proxy", "{mode: Proxy, proxy: {imagesRepo: a.b/c, checkMode: Relax}}",
+			"registry.proxy: unknown field 'checkMode'; expected 'imagesRepo', 'scheme', 'license', 'username', 'password', 'ca' and 'ttl'."},
+		{"Proxy in lower case", "{mode: proxy, proxy: {imagesRepo: a.b/c}}",
+			"Unknown registry mode: proxy" + wantModes},
+		{"Local with a section", "{mode: Local, local: {}}", wantLocal},
+		{"Local", "{mode: Local}", wantLocal},
+		{"unknown mode", "{mode: Managed}", "Unknown registry mode: Managed" + wantModes},
 		{"mode in lower case", "{mode: direct, direct: {imagesRepo: a.b/c}}",
-			"Unknown registry mode: direct; expected 'Direct' or 'Unmanaged'."},
-		{"empty mode", `{mode: ""}`, "Unknown registry mode: ; expected 'Direct' or 'Unmanaged'."},
-		{"mode with a space", `{mode: "Direct "}`, "Unknown registry mode: Direct ; expected 'Direct' or 'Unmanaged'."},
-		{"mode of two lines", `{mode: "Direct\nx"}`, "Unknown registry mode; expected 'Direct' or 'Unmanaged'."},
+			"Unknown registry mode: direct" + wantModes},
+		{"empty mode", `{mode: ""}`, "Unknown registry mode: " + wantModes},
+		{"mode with a space", `{mode: "Direct "}`, "Unknown registry mode: Direct " + wantModes},
+		{"mode of two lines", `{mode: "Direct\nx"}`, "Unknown registry mode" + wantModes},
 		{"a megabyte of mode", "{mode: " + strings.Repeat("M", 1<<20) + "}",
-			"Unknown registry mode: " + strings.Repeat("M", 40) + "…; expected 'Direct' or 'Unmanaged'."},
-		{"unknown key", "{mode: Unmanaged, local: {}}", "registry: unknown field 'local'; expected 'mode' and 'direct'."},
+			"Unknown registry mode: " + strings.Repeat("M", 40) + "…" + wantModes},
+		{"unknown key", "{mode: Unmanaged, local: {}}", "registry: unknown field 'local'; expected 'mode', 'direct' and 'proxy'."},
 		{"unknown key in direct", withRepo("checkMode: Relax"), "registry.direct: unknown field 'checkMode" + wantUnknownKey},
 		{"misspelt key in direct", inDirect("imageRepo: a.b/c"), "registry.direct: unknown field 'imageRepo" + wantUnknownKey},
 		{"ttl in direct", withRepo("ttl: 1m"), "registry.direct: unknown field 'ttl" + wantUnknownKey},

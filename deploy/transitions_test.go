@@ -14,6 +14,7 @@ import (
 const (
 	specDirect    = "{version: 1, enabled: true, settings: {bundle: Default, registry: {mode: Direct, direct: {imagesRepo: registry.example.com/a}}}}"
 	specOther     = "{version: 1, enabled: true, settings: {bundle: Default, registry: {mode: Direct, direct: {imagesRepo: other.example.com/b}}}}"
+	specProxy     = "{version: 1, enabled: true, settings: {bundle: Default, registry: {mode: Proxy, proxy: {imagesRepo: registry.example.com/a}}}}"
 	specUnmanaged = "{version: 1, enabled: true, settings: {bundle: Default, registry: {mode: Unmanaged}}}"
 	specEmpty     = "{version: 1, enabled: true, settings: {bundle: Default, registry: {}}}"
 	specSectioned = "{version: 1, enabled: true, settings: {bundle: Default}}"
@@ -40,21 +41,34 @@ func removeAll() write {
 	}}
 }
 
+// What is refused while the mode is Direct; in Proxy it is the same with its name.
+const (
+	deleted     = "ModuleConfig deckhouse cannot be deleted while registry mode is 'Direct'. Set mode 'Unmanaged' first."
+	sectionGone = "registry: the section cannot be removed while mode is 'Direct'. Set mode 'Unmanaged' instead."
+	modeGone    = "registry: 'mode' cannot be removed while it is 'Direct'. Set mode 'Unmanaged' instead."
+	stillOn     = "ModuleConfig deckhouse cannot be disabled while registry mode is 'Direct'. Set mode 'Unmanaged' first."
+	leftOver    = " It is left over from before; to remove it and set the mode in one step: kubectl patch moduleconfig deckhouse --type merge -p '"
+)
+
+// kept is one write of ModuleConfig deckhouse.
+type kept struct {
+	name, before string
+	write        write
+	after, want  string
+}
+
+func (k kept) try(t *testing.T, api *apiserver.API) {
+	t.Helper()
+	t.Run(k.name, func(t *testing.T) {
+		store(t, api, moduleConfig(t, "deckhouse", k.before))
+		check(t, k.write.do(t, api.Client(), moduleConfig(t, "deckhouse", k.after)), k.want)
+	})
+}
+
 // TestKeepDirect is about what may be taken away from ModuleConfig deckhouse.
 func TestKeepDirect(t *testing.T) {
 	api := server.Start(t)
-	const (
-		deleted     = "ModuleConfig deckhouse cannot be deleted while registry mode is 'Direct'. Set mode 'Unmanaged' first."
-		sectionGone = "registry: the section cannot be removed while mode is 'Direct'. Set mode 'Unmanaged' instead."
-		modeGone    = "registry: 'mode' cannot be removed while it is 'Direct'. Set mode 'Unmanaged' instead."
-		disabled    = "ModuleConfig deckhouse cannot be disabled while registry mode is 'Direct'. Set mode 'Unmanaged' first."
-	)
-	for _, tt := range []struct {
-		name, before string
-		write        write
-		after        string
-		want         string
-	}{
+	for _, tt := range []kept{
 		{"delete in Direct", specDirect, remove(), specDirect, deleted},
 		{"delete collection in Direct", specDirect, removeAll(), specDirect, deleted},
 		{"delete in Unmanaged", specUnmanaged, remove(), specUnmanaged, ""},
@@ -67,9 +81,9 @@ func TestKeepDirect(t *testing.T) {
 		{"empty section in Direct", specDirect, update(), specEmpty, modeGone},
 		{"patch mode to null in Direct", specDirect, patch("{spec: {settings: {registry: {mode: null, direct: null}}}}"), specDirect, modeGone},
 		{"wrong type in Direct", specDirect, patch("{spec: {settings: {registry: 7}}}"), specDirect, "registry: must be an object with 'mode'."},
-		{"disable in Direct", specDirect, patch("{spec: {enabled: false}}"), specDirect, disabled},
+		{"disable in Direct", specDirect, patch("{spec: {enabled: false}}"), specDirect, stillOn},
 		{"disable and leave Direct at once", specDirect,
-			patch("{spec: {enabled: false, settings: {registry: {mode: Unmanaged, direct: null}}}}"), specDirect, disabled},
+			patch("{spec: {enabled: false, settings: {registry: {mode: Unmanaged, direct: null}}}}"), specDirect, stillOn},
 		{"disable in Unmanaged", specUnmanaged, patch("{spec: {enabled: false}}"), specUnmanaged, ""},
 		{"Direct to Direct", specDirect, update(), specOther, ""},
 		{"Direct to Unmanaged", specDirect, update(), specUnmanaged, ""},
@@ -81,10 +95,32 @@ func TestKeepDirect(t *testing.T) {
 		{"Direct disabled", strings.Replace(specUnmanaged, "enabled: true", "enabled: false", 1), patch("{spec: {settings: {registry: {mode: Direct, direct: {imagesRepo: a.b/c}}}}}"),
 			specDirect, "ModuleConfig deckhouse cannot have registry mode 'Direct' while it is disabled. Set enabled: true."},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			store(t, api, moduleConfig(t, "deckhouse", tt.before))
-			check(t, tt.write.do(t, api.Client(), moduleConfig(t, "deckhouse", tt.after)), tt.want)
-		})
+		tt.try(t, api)
+	}
+}
+
+// TestKeepProxy is about what may be taken away from it in Proxy, and the ways into that mode and out of it.
+func TestKeepProxy(t *testing.T) {
+	api := server.Start(t)
+	proxy := func(want string) string { return strings.ReplaceAll(want, "'Direct'", "'Proxy'") }
+	for _, tt := range []kept{
+		{"delete in Proxy", specProxy, remove(), specProxy, proxy(deleted)},
+		{"delete collection in Proxy", specProxy, removeAll(), specProxy, proxy(deleted)},
+		{"remove section in Proxy", specProxy, update(), specSectioned, proxy(sectionGone)},
+		{"patch mode to null in Proxy", specProxy, patch("{spec: {settings: {registry: {mode: null, proxy: null}}}}"), specProxy, proxy(modeGone)},
+		{"disable in Proxy", specProxy, patch("{spec: {enabled: false}}"), specProxy, proxy(stillOn)},
+		{"Proxy disabled", strings.Replace(specUnmanaged, "enabled: true", "enabled: false", 1), patch("{spec: {settings: {registry: {mode: Proxy, proxy: {imagesRepo: a.b/c}}}}}"),
+			specProxy, "ModuleConfig deckhouse cannot have registry mode 'Proxy' while it is disabled. Set enabled: true."},
+		{"Direct to Proxy", specDirect, update(), specProxy, ""},
+		{"Proxy to Direct", specProxy, update(), specDirect, ""},
+		{"Proxy to Unmanaged", specProxy, update(), specUnmanaged, ""},
+		{"Unmanaged to Proxy", specUnmanaged, update(), specProxy, ""},
+		{"Proxy, and Direct's section left over", specDirect, patch("{spec: {settings: {registry: {mode: Proxy, proxy: {imagesRepo: a.b/c}}}}}"), specProxy,
+			wantOmitted + leftOver + `{"spec":{"settings":{"registry":{"mode":"Proxy","direct":null,"proxy":{…}}}}}'`},
+		{"Unmanaged, and Proxy's section left over", specProxy, patch("{spec: {settings: {registry: {mode: Unmanaged}}}}"), specUnmanaged,
+			wantProxyOmitted + leftOver + `{"spec":{"settings":{"registry":{"mode":"Unmanaged","proxy":null}}}}'`},
+	} {
+		tt.try(t, api)
 	}
 }
 
@@ -109,6 +145,7 @@ func TestModule(t *testing.T) {
 	)
 	for _, tt := range []struct{ name, deckhouse, module, want string }{
 		{"in Direct", specDirect, off, needed},
+		{"in Proxy", specProxy, off, strings.ReplaceAll(needed, "'Direct'", "'Proxy'")},
 		{"in Unmanaged", specUnmanaged, off, ""},
 		{"without section", specBare, off, ""},
 		{"without ModuleConfig deckhouse", "", off, ""},

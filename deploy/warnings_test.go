@@ -28,6 +28,9 @@ func TestWarnings(t *testing.T) {
 		{"a whole registry", repo("registry.example.com"), path},
 		{"a whole registry in clear text", inDirect("imagesRepo: registry.example.com, scheme: HTTP, license: SECRET"), clear + path},
 		{"a space", withRepo("username: u, password: 'SECRET '"), space},
+		{"HTTP with a license in Proxy", "{mode: Proxy, proxy: {imagesRepo: registry.example.com/a, scheme: HTTP, license: SECRET}}", clear},
+		{"a whole registry in Proxy", "{mode: Proxy, proxy: {imagesRepo: registry.example.com}}", path},
+		{"Proxy", ttl("1h"), ""},
 		{"Unmanaged", "{mode: Unmanaged}", ""},
 		{"refused", "{mode: Direct, direct: [a]}", ""},
 	} {
@@ -41,6 +44,9 @@ func TestWarnings(t *testing.T) {
 			}
 			if strings.Contains(text, "SECRET") {
 				t.Errorf("a warning shows a secret: %q", warnings)
+			}
+			if wrong := "registry.direct: "; text != "" && strings.Contains(c.registry, "proxy") == strings.Contains(text, wrong) {
+				t.Errorf("it is about another section: %q", warnings)
 			}
 		})
 	}

@@ -222,14 +222,19 @@ func TestSettingsListsModuleConfig(t *testing.T) {
 	const heading, source = "ModuleConfig deckhouse", "deploy/admission/10-registry-settings.yaml"
 	policy := read(t, "../"+source)
 	var known []string
-	for _, list := range []struct{ prefix, variable string }{{"", "variables.registry.filter"}, {"direct.", "variables.direct.filter"}} {
-		m := regexp.MustCompile(regexp.QuoteMeta(list.variable) + `\(k, !\(k in \[([^\]]*)\]`).FindStringSubmatch(policy)
+	// What both sections have is listed once, as Direct's.
+	for prefix, list := range map[string]string{
+		"":        `variables.registry.filter\(k, !\(k in \[([^\]]*)\]`,
+		"direct.": `name: fields\n\s+expression: "\[([^\]]*)\] \+ \(variables.mode == 'Proxy'`,
+		"proxy.":  `name: fields\n\s+expression: "\[[^\]]*\] \+ \(variables.mode == 'Proxy' \? \[([^\]]*)\]`,
+	} {
+		m := regexp.MustCompile(list).FindStringSubmatch(policy)
 		if m == nil {
-			t.Fatalf("%s does not list the fields of %s", source, list.variable)
+			t.Fatalf("%s does not list the fields of %q", source, prefix)
 		}
 		for name := range strings.SplitSeq(m[1], ",") {
-			if name = strings.Trim(name, " '"); name != "direct" {
-				known = append(known, list.prefix+name)
+			if name = strings.Trim(name, " '"); name != "direct" && name != "proxy" {
+				known = append(known, prefix+name)
 			}
 		}
 	}
@@ -242,35 +247,40 @@ func TestSettingsListsModuleConfig(t *testing.T) {
 		}
 	}
 	for name, row := range rows {
-		if problem := problemOf(t, name, cell(t, row, 4)); problem != "" {
-			t.Errorf("settings.md: the example of %s is refused: %s", name, problem)
-		}
-		if refused := cell(t, row, 5); problemOf(t, name, refused) == "" {
-			t.Errorf("settings.md says that %s cannot be %v, and it is accepted", name, refused)
+		for _, in := range []string{"Direct", "Proxy"} {
+			if in == "Direct" && strings.HasPrefix(name, "proxy.") {
+				continue
+			}
+			if problem := problemOf(t, in, name, cell(t, row, 4)); problem != "" {
+				t.Errorf("settings.md: the example of %s is refused in %s: %s", name, in, problem)
+			}
+			if refused := cell(t, row, 5); problemOf(t, in, name, refused) == "" {
+				t.Errorf("settings.md says that %s cannot be %v, and it is accepted in %s", name, refused, in)
+			}
 		}
 	}
 }
 
-// problemOf is what is wrong with one value beside good ones; nil is no value.
-func problemOf(t *testing.T, name string, value any) string {
+// problemOf is what is wrong with one value beside good ones in a mode; nil is no value.
+func problemOf(t *testing.T, mode, name string, value any) string {
 	t.Helper()
-	direct := map[string]any{"imagesRepo": "registry.example.com/d8"}
-	section := map[string]any{"mode": "Direct", "direct": direct}
-	field, below := strings.CutPrefix(name, "direct.")
+	fields := map[string]any{"imagesRepo": "registry.example.com/d8"}
+	section := map[string]any{"mode": mode, strings.ToLower(mode): fields}
+	_, field, below := strings.Cut(name, ".")
 	switch {
 	case value == nil:
 	case below:
-		direct[field] = value
+		fields[field] = value
 	default:
-		section[field] = value
+		section[name] = value
 	}
 	switch {
 	case field == "username":
-		direct["password"] = "p"
+		fields["password"] = "p"
 	case field == "password":
-		direct["username"] = "u"
+		fields["username"] = "u"
 	case section["mode"] == "Unmanaged":
-		delete(section, "direct")
+		delete(section, strings.ToLower(mode))
 	}
 	return settings.Parse([]byte(toJSON(t, map[string]any{"registry": section}))).Problem
 }

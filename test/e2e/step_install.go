@@ -174,7 +174,7 @@ func (s *story) refusedInUnmanaged(ctx context.Context) {
 	for _, try := range []struct{ what, section, words string }{
 		{"a registry in Unmanaged", "{mode: Unmanaged, unmanaged: {imagesRepo: other.example/x}}", "Switch to 'Direct', change it there"},
 		{"Direct's section in Unmanaged", "{mode: Unmanaged, direct: {imagesRepo: other.example/x}}", "'direct' section must be omitted"},
-		{"Proxy", "{mode: Proxy, proxy: {imagesRepo: other.example/x}}", "not supported yet"},
+		{"Proxy without its section", "{mode: Proxy}", "'proxy' section must be specified"},
 		{"Local", "{mode: Local}", "not supported yet"},
 	} {
 		_, err := s.cluster.Kubectl(ctx, moduleConfig(try.section), "apply", "--dry-run=server", "-f", "-")

@@ -65,7 +65,6 @@ type Config struct {
 	Now func() time.Time
 
 	// StoresAt are the addresses of stores by endpoint, in a test's cluster without a network.
-	// They let users ask for mode Proxy too: not all that it needs is there yet.
 	StoresAt map[string]string
 }
 

@@ -193,9 +193,11 @@ func TestAPluginThatFails(t *testing.T) {
 	fails := credplugin.Script{Stderr: "SECRET", Stdout: "SECRET", Exit: 3}
 	p.Does(fails)
 	stop := c.begin()
+	c.ask(proxySettings(provided(b)))
+	c.says("registry.proxy: there are no credentials of " + b.String() + " yet: ")
 	c.ask(settingsOf(provided(b)))
 	c.until("Ready says why", func(v view) bool {
-		return strings.Contains(v.condition(v1alpha1.ConditionReady).Message, "there are no credentials of "+b.String()+" yet: provider test-provider: the plugin ends with exit status 3")
+		return strings.Contains(v.condition(v1alpha1.ConditionReady).Message, "registry.direct: there are no credentials of "+b.String()+" yet: provider test-provider: the plugin ends with exit status 3")
 	})
 	if v := c.state(); v.target != string(switchover.Unmanaged) || strings.Contains(v.String(), "SECRET") {
 		t.Fatalf("%v", v)

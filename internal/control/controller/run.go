@@ -207,7 +207,7 @@ func newReconciler(cfg Config, protocol switchover.Protocol, whose cluster.Selec
 	})
 	return &Reconciler{
 		protocol: protocol,
-		specs:    &specs{settings: cfg.Settings, proxy: cfg.StoresAt != nil, given: given},
+		specs:    &specs{settings: cfg.Settings, given: given},
 		cluster:  c,
 		store:    state.NewStore(c, cfg.ClusterDomain, cfg.Rotations),
 		nodes:    nodes.NewKeeper(c, protocol),

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,7 +21,6 @@ import (
 // in objects, with the credentials that a provider gives for that.
 type specs struct {
 	settings switchover.Settings
-	proxy    bool // whether mode Proxy may be asked for
 	given    *credprovider.Keeper
 }
 
@@ -28,7 +28,7 @@ type specs struct {
 func (s *specs) observe(ctx context.Context, live client.Reader, v *state.View) error {
 	o := &v.Observed
 	var err error
-	if o.Spec, err = settings.Read(ctx, live, s.proxy); err != nil {
+	if o.Spec, err = settings.Read(ctx, live); err != nil {
 		return err //nolint:wrapcheck // it says what it read
 	}
 	o.Settings = s.settings
@@ -63,7 +63,8 @@ func (s *specs) provide(v *state.View) {
 	s.given.Want(wanted, known)
 	v.Grants = s.given.Grants()
 	if u := o.Spec.Upstream; s.lacks(u) {
-		o.Spec = switchover.Spec{Problem: "ModuleConfig " + v1alpha1.ModuleConfigName + ": registry.direct: " + s.why(u), Generation: o.Spec.Generation}
+		section := strings.ToLower(string(o.Spec.Mode))
+		o.Spec = switchover.Spec{Problem: "ModuleConfig " + v1alpha1.ModuleConfigName + ": registry." + section + ": " + s.why(u), Generation: o.Spec.Generation}
 	}
 	if u := o.Installation; s.lacks(u) {
 		o.Installation, o.InstallationProblem = upstream.Upstream{}, "Secret d8-system/deckhouse-registry: "+s.why(u)

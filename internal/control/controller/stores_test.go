@@ -16,6 +16,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -223,6 +224,7 @@ func TestModeProxy(t *testing.T) {
 	stores := c.withStores()
 	c.begin()
 	a, b := c.upstreamA(), c.upstreamB()
+	c.storesAreGone() // there never were any
 
 	c.ask(proxySettings(a))
 	v := c.reaches(switchover.ModeProxy, a)
@@ -236,6 +238,9 @@ func TestModeProxy(t *testing.T) {
 	}
 	if !c.gone(&appsv1.Deployment{}, v1alpha1.DeploymentProxy) || !c.gone(&corev1.Secret{}, v1alpha1.SecretProxy) {
 		t.Error("there is an in-cluster proxy")
+	}
+	if who := c.mayReadStores(); len(who) != 1 || who[0].Name != v1alpha1.DaemonSetAgent {
+		t.Errorf("Secret registry-store may be read by %v", who)
 	}
 	if pins := string(c.secret(v1alpha1.SecretStore).Data[v1alpha1.KeyStorePins]); strings.Count(pins, "\n") < distinctImages || !strings.HasPrefix(pins, ":module\n") {
 		t.Errorf("pins are %q", pins)
@@ -327,6 +332,16 @@ func (c *testbed) storesAreGone() {
 			c.t.Fatal(err)
 		}
 		some := slices.ContainsFunc(nodes.Items, func(rn v1alpha1.RegistryNode) bool { return rn.Spec.Store != nil || rn.Status.Store != nil })
-		return !some && c.gone(&corev1.Secret{}, v1alpha1.SecretStore)
+		return !some && c.gone(&corev1.Secret{}, v1alpha1.SecretStore) && len(c.mayReadStores()) == 0
 	})
+}
+
+// mayReadStores are those to whom the controller gave the right to read what stores serve by.
+func (c *testbed) mayReadStores() []rbacv1.Subject {
+	c.t.Helper()
+	var binding rbacv1.RoleBinding
+	if err := c.Get(c.t.Context(), client.ObjectKey{Namespace: v1alpha1.Namespace, Name: v1alpha1.RoleStore}, &binding); client.IgnoreNotFound(err) != nil {
+		c.t.Fatal(err)
+	}
+	return binding.Subjects
 }

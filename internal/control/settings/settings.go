@@ -26,38 +26,47 @@ import (
 
 // registrySettings is spec.settings.registry of ModuleConfig deckhouse.
 type registrySettings struct {
-	Mode      *string          `json:"mode"` // nil means Unmanaged; an empty mode is an error
-	Direct    *sectionSettings `json:"direct"`
-	Unmanaged json.RawMessage  `json:"unmanaged"`
-	Proxy     json.RawMessage  `json:"proxy"`
+	Mode      *string         `json:"mode"` // nil means Unmanaged; an empty mode is an error
+	Direct    json.RawMessage `json:"direct"`
+	Unmanaged json.RawMessage `json:"unmanaged"`
+	Proxy     json.RawMessage `json:"proxy"`
 }
 
-// proxySettings are a section of Proxy: Direct's, and TTL.
-type proxySettings struct {
-	sectionSettings
-	TTL *string `json:"ttl"`
-}
-
+// sectionSettings are those of Direct and of Proxy.
 type sectionSettings struct {
-	ImagesRepo string `json:"imagesRepo"`
-	Scheme     string `json:"scheme"`
-	CA         string `json:"ca"`
-	License    string `json:"license"`
-	Username   string `json:"username"`
-	Password   string `json:"password"`
+	ImagesRepo string  `json:"imagesRepo"`
+	Scheme     string  `json:"scheme"`
+	CA         string  `json:"ca"`
+	License    string  `json:"license"`
+	Username   string  `json:"username"`
+	Password   string  `json:"password"`
+	TTL        *string `json:"ttl"` // of Proxy alone
 }
 
-// ttlFormat is that of the documentation.
-var ttlFormat = regexp.MustCompile(`^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$`)
+const (
+	// modes are those that may be asked for, for messages.
+	modes = "expected 'Direct', 'Proxy' or 'Unmanaged'"
+	// leastTTL keeps what a cache has for less than a rollout from being of any use.
+	leastTTL = 5 * time.Minute
+	// longestTTL is of the text. The format has much less, but for zeros.
+	longestTTL = 64
+)
+
+var (
+	// ttlFormat is that of the documentation.
+	ttlFormat = regexp.MustCompile(`^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$`)
+	// ttlTooLong are numbers that a policy cannot reckon with: for what does not fit, CEL has
+	// an error and no answer. Six digits of hours are a century.
+	ttlTooLong = regexp.MustCompile(`\d{7}`)
+)
 
 // Disabled is the Problem of a spec while the module is switched off.
 const Disabled = "Module registry is disabled by ModuleConfig registry."
 
 // Read reads what users ask for from the API server, past every cache. What is
 // wrong with it is in the spec's Problem. Admission has checked the same, but its
-// policy can be deleted, and it does not check objects that are older. Proxy says whether
-// mode Proxy may be asked for; otherwise it is refused by name.
-func Read(ctx context.Context, live client.Reader, proxy bool) (switchover.Spec, error) {
+// policy can be deleted, and it does not check objects that are older.
+func Read(ctx context.Context, live client.Reader) (switchover.Spec, error) {
 	module, err := moduleConfig(ctx, live, v1alpha1.ModuleName)
 	if err != nil {
 		return switchover.Spec{}, err
@@ -76,7 +85,7 @@ func Read(ctx context.Context, live client.Reader, proxy bool) (switchover.Spec,
 	if config.Spec.Settings != nil {
 		raw = config.Spec.Settings.Raw
 	}
-	spec := parse(raw, proxy)
+	spec := Parse(raw)
 	spec.Generation = config.Generation
 	return spec, nil
 }
@@ -92,11 +101,8 @@ func moduleConfig(ctx context.Context, live client.Reader, name string) (*deckho
 }
 
 // Parse turns spec.settings of ModuleConfig deckhouse, as JSON, into what is asked
-// for. It refuses mode Proxy by name: not all that it needs is there.
-func Parse(settings []byte) switchover.Spec { return parse(settings, false) }
-
-// parse does it, with mode Proxy or without.
-func parse(settings []byte, proxy bool) switchover.Spec {
+// for.
+func Parse(settings []byte) switchover.Spec {
 	var all struct {
 		Registry json.RawMessage `json:"registry"`
 	}
@@ -112,46 +118,44 @@ func parse(settings []byte, proxy bool) switchover.Spec {
 	if err := json.Unmarshal(all.Registry, &section); err != nil {
 		return problem("spec.settings.registry: %s.", formatError(err))
 	}
-	if field := unknownField(all.Registry); field != "" {
-		return problem("spec.settings.registry: unknown field %q.", field)
+	mode := switchover.Unmanaged
+	if section.Mode != nil {
+		mode = switchover.Mode(*section.Mode)
 	}
-	if wrong := section.conflict(proxy); wrong.Problem != "" {
-		return wrong
+	switch mode {
+	case switchover.Direct, switchover.ModeProxy, switchover.Unmanaged:
+	case "Local":
+		return problem("registry: mode 'Local' is not supported yet; %s.", modes)
+	default:
+		return problem("Unknown registry mode: %.40q; %s.", mode, modes)
+	}
+	if unknown := unknownIn(all.Registry, "mode", "direct", "unmanaged", "proxy"); unknown != "" {
+		return problem("spec.settings.registry: unknown field %q.", unknown)
+	}
+	if wrong := section.conflict(mode); wrong != "" {
+		return problem("%s", wrong)
 	}
 	switch {
-	case section.Direct != nil:
-		return spec(switchover.Direct, "direct", *section.Direct)
+	case present(section.Direct):
+		return parseSection(mode, "direct", section.Direct)
 	case present(section.Proxy):
-		return parseProxy(section.Proxy)
+		return parseSection(mode, "proxy", section.Proxy, "ttl")
 	}
-	return switchover.Spec{Mode: switchover.Unmanaged}
+	return switchover.Spec{Mode: mode}
 }
 
-// conflict says which sections do not fit the mode; zero when all do.
-func (section registrySettings) conflict(proxy bool) switchover.Spec {
-	mode := string(switchover.Unmanaged)
-	if section.Mode != nil {
-		mode = *section.Mode
-	}
-	isProxy := proxy && mode == string(switchover.ModeProxy)
-	isDirect := mode == string(switchover.Direct)
-	isUnmanaged := mode == string(switchover.Unmanaged)
-	if !isProxy && !isDirect && !isUnmanaged {
-		return problem("Unknown registry mode: %q.", mode)
-	}
-	if text := fits("Direct", "direct", isDirect, section.Direct != nil); text != "" {
-		return problem("%s", text)
+// conflict says which section does not fit the mode; empty when all do.
+func (section registrySettings) conflict(mode switchover.Mode) string {
+	if text := fits("Direct", "direct", mode == switchover.Direct, present(section.Direct)); text != "" {
+		return text
 	}
 	if present(section.Unmanaged) {
-		if isUnmanaged {
-			return problem("registry: section 'unmanaged' is not supported, the parameters of the previously active mode are used.")
+		if mode == switchover.Unmanaged {
+			return "registry: section 'unmanaged' is not supported, the parameters of the previously active mode are used."
 		}
-		return problem("registry: when mode is not 'Unmanaged', 'unmanaged' section must be omitted.")
+		return "registry: when mode is not 'Unmanaged', 'unmanaged' section must be omitted."
 	}
-	if text := fits("Proxy", "proxy", isProxy, present(section.Proxy)); text != "" {
-		return problem("%s", text)
-	}
-	return switchover.Spec{}
+	return fits("Proxy", "proxy", mode == switchover.ModeProxy, present(section.Proxy))
 }
 
 // fits says whether a section has to be there or not, and is otherwise.
@@ -165,73 +169,60 @@ func fits(mode, section string, wanted, there bool) string {
 	return ""
 }
 
-// unknownField is a field that is not in the schema; empty when there is none.
-// Go's decoder ignores such fields, and the case of letters.
-func unknownField(registry []byte) string {
-	var section struct {
-		Direct json.RawMessage `json:"direct"`
-	}
-	if json.Unmarshal(registry, &section) != nil {
-		return "direct" // not reached: it was decoded before
-	}
-	unknown := unknownIn(registry, "mode", "direct", "unmanaged", "proxy")
-	if unknown = append(unknown, unknownIn(section.Direct, accountFields()...)...); len(unknown) > 0 {
-		return slices.Min(unknown)
-	}
-	return ""
-}
-
-func accountFields() []string {
-	return []string{"imagesRepo", "scheme", "ca", "license", "username", "password"}
-}
-
-// unknownIn are the fields of an object beside those that are known.
-func unknownIn(object json.RawMessage, known ...string) []string {
+// unknownIn is the first of an object's fields beside those that are known; empty when there
+// is none. Go's decoder ignores such fields, and the case of letters.
+func unknownIn(object json.RawMessage, known ...string) string {
 	var fields map[string]json.RawMessage
-	if len(object) > 0 && json.Unmarshal(object, &fields) != nil {
-		return nil // not reached: it was decoded before
+	if json.Unmarshal(object, &fields) != nil {
+		return "" // who decodes it says so
 	}
 	for _, name := range known {
 		delete(fields, name)
 	}
-	return slices.Collect(maps.Keys(fields))
-}
-
-func spec(mode switchover.Mode, section string, s sectionSettings) switchover.Spec {
-	u, err := upstream.Parse(upstream.Settings(s))
-	if err != nil {
-		return problem("registry.%s: %v.", section, err) // the error names no secret
+	if len(fields) == 0 {
+		return ""
 	}
-	return switchover.Spec{Mode: mode, Upstream: u}
+	return slices.Min(slices.Collect(maps.Keys(fields)))
 }
 
-// leastTTL keeps what a cache has for less than a rollout from being of any use.
-const leastTTL = 5 * time.Minute
-
-func parseProxy(section json.RawMessage) switchover.Spec {
-	var s proxySettings
+// parseSection reads the section of a mode, which may have more fields than the registry's.
+func parseSection(mode switchover.Mode, name string, section json.RawMessage, more ...string) switchover.Spec {
+	if unknown := unknownIn(section, append(more, "imagesRepo", "scheme", "ca", "license", "username", "password")...); unknown != "" {
+		return problem("registry.%s: unknown field %q.", name, unknown)
+	}
+	var s sectionSettings
 	if err := json.Unmarshal(section, &s); err != nil {
-		return problem("spec.settings.registry.proxy: %s.", formatError(err))
+		return problem("registry.%s: %s.", name, formatError(err))
 	}
-	if unknown := unknownIn(section, append(accountFields(), "ttl")...); len(unknown) > 0 {
-		return problem("spec.settings.registry: unknown field %q.", slices.Min(unknown))
+	u, err := upstream.Parse(upstream.Settings{
+		ImagesRepo: s.ImagesRepo, Scheme: s.Scheme, CA: s.CA, License: s.License, Username: s.Username, Password: s.Password,
+	})
+	if err != nil {
+		return problem("registry.%s: %v.", name, err) // the error names no secret
 	}
-	asked := spec(switchover.ModeProxy, "proxy", s.sectionSettings)
-	if asked.Problem != "" || s.TTL == nil {
-		return asked
+	asked := switchover.Spec{Mode: mode, Upstream: u}
+	if s.TTL != nil {
+		var wrong string
+		if asked.TTL, wrong = parseTTL(*s.TTL); wrong != "" {
+			return problem("registry.%s: %s", name, wrong)
+		}
 	}
-	if !ttlFormat.MatchString(*s.TTL) || *s.TTL == "" {
-		return problem("registry.proxy: invalid ttl format %.40q: expected hours, minutes and seconds, as in '1h30m10s'.", *s.TTL)
-	}
-	ttl, err := time.ParseDuration(*s.TTL)
-	switch {
-	case err != nil: // it is longer than a Duration
-		return problem("registry.proxy: 'ttl' is too long.")
-	case ttl < leastTTL:
-		return problem("registry.proxy: 'ttl' should be at least 5 minutes.")
-	}
-	asked.TTL = ttl
 	return asked
+}
+
+// parseTTL reads one, or says what is wrong with it.
+func parseTTL(text string) (ttl time.Duration, wrong string) {
+	if text == "" || len(text) > longestTTL || !ttlFormat.MatchString(text) {
+		return 0, fmt.Sprintf("invalid ttl format %.40q: expected hours, minutes and seconds, as in '1h30m10s'.", text)
+	}
+	ttl, err := time.ParseDuration(text)
+	switch {
+	case err != nil || ttlTooLong.MatchString(text):
+		return 0, fmt.Sprintf("'ttl' %q is too long: expected at most six digits in each of its numbers.", text)
+	case ttl < leastTTL:
+		return 0, "'ttl' should be at least 5 minutes."
+	}
+	return ttl, ""
 }
 
 func problem(format string, args ...any) switchover.Spec {
@@ -246,8 +237,11 @@ func present(section json.RawMessage) bool {
 // be a password.
 func formatError(err error) string {
 	var wrong *json.UnmarshalTypeError
-	if errors.As(err, &wrong) {
-		return fmt.Sprintf("%s: a %s is expected", wrong.Field, wrong.Type)
+	switch {
+	case !errors.As(err, &wrong):
+		return err.Error()
+	case wrong.Field == "":
+		return "an object is expected"
 	}
-	return err.Error()
+	return fmt.Sprintf("%s: a %s is expected", wrong.Field, wrong.Type)
 }
