@@ -26,7 +26,7 @@ func TestManifestsNameTheImages(t *testing.T) {
 	if len(names) != 157 {
 		t.Errorf("the platform has %d images, want the 157 of the documentation", len(names))
 	}
-	platform, err := machine.NewPlatform(t.TempDir(), names, nil)
+	platform, err := machine.NewPlatform(t.TempDir(), names, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

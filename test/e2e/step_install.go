@@ -262,7 +262,7 @@ const reimagedSafe = oldNode
 // fillMirrors puts the image of the documents' commands into their registries.
 func (s *story) fillMirrors() error {
 	const path = "registry/path"
-	platform, err := machine.NewPlatform(s.cluster.Run.Path("mirrored"), []string{path}, map[string]string{path: "tag"})
+	platform, err := machine.NewPlatform(s.cluster.Run.Path("mirrored"), []string{path}, map[string]string{path: "tag"}, nil)
 	if err != nil {
 		return err
 	}

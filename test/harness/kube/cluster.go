@@ -148,7 +148,7 @@ func (c *Cluster) makeRegistries(ctx context.Context) (trust string, err error) 
 	for i := range names {
 		names[i] = fmt.Sprintf("spare/image-%d", i)
 	}
-	spare, err := machine.NewPlatform(c.Run.Path("blobs"), names, nil)
+	spare, err := machine.NewPlatform(c.Run.Path("blobs"), names, nil, nil)
 	if err != nil {
 		return "", err
 	}

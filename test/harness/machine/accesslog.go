@@ -14,6 +14,7 @@ import (
 // Download is one blob that a registry sent in full or in part.
 type Download struct {
 	Client string // IP address
+	Agent  string // what the client calls itself
 	Digest string
 	Bytes  int64
 }
@@ -28,7 +29,7 @@ type AccessLog struct {
 }
 
 // blobLine is a successful GET of a blob in the Combined Log Format.
-var blobLine = regexp.MustCompile(`^([0-9a-fA-F.:]+) - \S+ \[[^\]]+\] "GET /v2/\S+/blobs/(sha256:[0-9a-f]{64})\S* HTTP/[0-9.]+" (?:200|206) ([0-9]+) `)
+var blobLine = regexp.MustCompile(`^([0-9a-fA-F.:]+) - \S+ \[[^\]]+\] "GET /v2/\S+/blobs/(sha256:[0-9a-f]{64})\S* HTTP/[0-9.]+" (?:200|206) ([0-9]+) "[^"]*" "([^"]*)"`)
 
 func newAccessLog(path string) *AccessLog { return &AccessLog{path: path} }
 
@@ -59,7 +60,7 @@ func (l *AccessLog) Downloads() ([]Download, error) {
 			if err != nil {
 				return nil, fmt.Errorf("size in access log: %w", err)
 			}
-			l.downloads = append(l.downloads, Download{Client: m[1], Digest: m[2], Bytes: size})
+			l.downloads = append(l.downloads, Download{Client: m[1], Agent: m[4], Digest: m[2], Bytes: size})
 		}
 	}
 }

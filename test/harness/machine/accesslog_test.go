@@ -37,7 +37,7 @@ func TestAccessLogReadsBlobs(t *testing.T) {
 	add(half[:40])
 
 	log := newAccessLog(path)
-	want := []Download{{"10.111.0.5", digest, 188}, {"10.111.0.5", digest, 188}}
+	want := []Download{{"10.111.0.5", "containerd/2.4.2", digest, 188}, {"10.111.0.5", "containerd/2.4.2", digest, 188}}
 	check(t, log, want)
 	add(half[40:])
 	check(t, log, append(want, want[0]))

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,6 +26,8 @@ type Options struct {
 	// Images are the names of the platform's images, Tags the tags of some.
 	Images []string
 	Tags   map[string]string
+	// Large are images with a layer of this size, in bytes.
+	Large map[string]int
 	// ControlPlane and Workers are the names of the nodes.
 	ControlPlane, Workers []string
 	// Setups are what is special about some of the nodes, by name.
@@ -53,9 +57,12 @@ type Cluster struct {
 	API        *APIServer
 	Platform   *Platform
 	Registries []*Registry
-	Nodes      []*Node
-	options    Options
-	log        *slog.Logger
+	// Nodes grows by AddNode alone; whoever calls it may read it.
+	Nodes   []*Node
+	options Options
+	log     *slog.Logger
+	mu      sync.Mutex // over Nodes, for all others
+	trust   string     // PEM of all CAs that nodes trust
 }
 
 // Start starts everything: registries, API server, nodes. On an error the
@@ -63,7 +70,7 @@ type Cluster struct {
 func Start(ctx context.Context, r *Run, o Options, log *slog.Logger) (*Cluster, error) {
 	c := &Cluster{Run: r, options: o, log: log}
 	var err error
-	if c.Platform, err = NewPlatform(r.Path("blobs"), o.Images, o.Tags); err != nil {
+	if c.Platform, err = NewPlatform(r.Path("blobs"), o.Images, o.Tags, o.Large); err != nil {
 		return nil, err
 	}
 	if c.Network, err = NewNetwork(ctx, r); err != nil {
@@ -73,6 +80,7 @@ func Start(ctx context.Context, r *Run, o Options, log *slog.Logger) (*Cluster, 
 	if err != nil {
 		return nil, err
 	}
+	c.trust = authority.PEM
 	for _, ro := range o.Registries {
 		g, err := NewRegistry(ctx, r, c.Network, o.Binaries, authority, ro)
 		if err != nil {
@@ -89,7 +97,7 @@ func Start(ctx context.Context, r *Run, o Options, log *slog.Logger) (*Cluster, 
 		}
 	}
 	for _, name := range append(append([]string{}, o.ControlPlane...), o.Workers...) {
-		n, err := newNode(ctx, r, c.Network, o.Binaries, o.Setups[name], o.Ours, name, authority.PEM)
+		n, err := newNode(ctx, r, c.Network, o.Binaries, o.Setups[name], o.Ours, name, c.trust)
 		if err != nil {
 			return nil, err
 		}
@@ -124,9 +132,35 @@ func (c *Cluster) startProcesses(ctx context.Context) error {
 	return nil
 }
 
+// AddNode has a node join while everything runs; it is told to the API server by
+// CreateNode, as by its kubelet. Before that its containerd already answers.
+func (c *Cluster) AddNode(ctx context.Context, name string) (*Node, error) {
+	n, err := newNode(ctx, c.Run, c.Network, c.options.Binaries, c.options.Setups[name], c.options.Ours, name, c.trust)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.StartContainerd(ctx); err != nil {
+		return nil, err
+	}
+	supervise, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.Run.OnClose(stop)
+	go n.superviseContainerd(supervise)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Nodes = append(c.Nodes, n)
+	return n, nil
+}
+
+// nodes are all at this moment.
+func (c *Cluster) nodes() []*Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.Nodes)
+}
+
 // Node finds a node by name.
 func (c *Cluster) Node(name string) (*Node, error) {
-	for _, n := range c.Nodes {
+	for _, n := range c.nodes() {
 		if n.Name == name {
 			return n, nil
 		}

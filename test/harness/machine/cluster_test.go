@@ -13,9 +13,16 @@ import (
 )
 
 // TestEveryNodePullsFromBothRegistries starts the whole harness without the
-// product: real API server, registries and containerds.
+// product: real API server, registries and containerds. A node that joins later is as the others.
 func TestEveryNodePullsFromBothRegistries(t *testing.T) {
 	c := start(t, "")
+	joined, err := c.AddNode(t.Context(), "worker-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := c.Node("worker-2"); err != nil || found != joined || c.Nodes[3] != joined {
+		t.Errorf("the node that joined: %v, %v", found, err)
+	}
 	const basic, bearer = 0, 1
 	image, err := c.Platform.Image("module/image-1")
 	if err != nil {

@@ -66,10 +66,15 @@ type descriptor struct {
 
 // NewPlatform makes images with the given names below dir. The content depends
 // on the names only: the digests are the same in every run.
-func NewPlatform(dir string, names []string, tags map[string]string) (*Platform, error) {
+// Large are layers of another size than all others, in bytes.
+func NewPlatform(dir string, names []string, tags map[string]string, large map[string]int) (*Platform, error) {
 	p := &Platform{dir: dir}
 	for _, name := range names {
-		image, err := p.build(name)
+		size := layerBytes
+		if n, ok := large[name]; ok {
+			size = n
+		}
+		image, err := p.build(name, size)
 		if err != nil {
 			return nil, fmt.Errorf("make image %s: %w", name, err)
 		}
@@ -89,8 +94,8 @@ func (p *Platform) Image(name string) (Image, error) {
 	return Image{}, fmt.Errorf("the platform has no image %q", name)
 }
 
-func (p *Platform) build(name string) (Image, error) {
-	layer, err := layerOf(name)
+func (p *Platform) build(name string, size int) (Image, error) {
+	layer, err := layerOf(name, size)
 	if err != nil {
 		return Image{}, err
 	}
@@ -123,8 +128,8 @@ func (p *Platform) build(name string) (Image, error) {
 }
 
 // layerOf is a tar with one file of noise.
-func layerOf(name string) ([]byte, error) {
-	noise := make([]byte, layerBytes)
+func layerOf(name string, size int) ([]byte, error) {
+	noise := make([]byte, size)
 	if _, err := rand.NewChaCha8(sha256.Sum256([]byte(name))).Read(noise); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,10 +19,14 @@ func isMirror(pod *corev1.Pod) bool {
 	return ok
 }
 
-// startStaticPods plays those of all nodes; wait waits for their end after that of ctx.
-func (s *Standins) startStaticPods(ctx context.Context) (wait func()) {
-	var all sync.WaitGroup
-	for _, n := range s.cluster.Nodes {
+// playStaticPods plays those of each node that is not played yet, until ctx ends.
+func (s *Standins) playStaticPods(ctx context.Context, all *sync.WaitGroup) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.cluster.nodes() {
+		if s.statics[n.Name] != nil {
+			continue
+		}
 		mirror := &mirrorPod{s: s, node: n.Name}
 		k := &StaticPods{
 			Run: s.cluster.Run, Space: n.Space, Log: s.log, Tell: mirror.tell,
@@ -32,9 +37,19 @@ func (s *Standins) startStaticPods(ctx context.Context) (wait func()) {
 				return n.Pull(ctx, image, Login{})
 			},
 		}
+		s.statics[n.Name] = k
 		all.Go(func() { k.Play(ctx) })
 	}
-	return all.Wait
+}
+
+// StaticPods are those of a node.
+func (s *Standins) StaticPods(node string) (*StaticPods, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.statics[node]; k != nil {
+		return k, nil
+	}
+	return nil, fmt.Errorf("no static pods are played on node %q", node)
 }
 
 // mirrorPod shows the static pods of a node in the API server, as its kubelet would.

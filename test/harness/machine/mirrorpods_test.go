@@ -75,6 +75,14 @@ func TestAServiceLeadsToStaticPods(t *testing.T) {
 	if found, err := shown(); err != nil || !kubelet.Ready(&found) || found.Spec.NodeName != master.Name || found.Status.HostIP != master.Space.IP.String() {
 		t.Errorf("%+v, %v", found, err)
 	}
+	pods, err := standins.StaticPods(master.Name)
+	must(err)
+	pods.Off(true)
+	if answers() == nil {
+		t.Error("it answers, and is off")
+	}
+	pods.Off(false)
+	until(t, "it is on again", answers)
 	must(os.Remove(node.path(manifest)))
 	until(t, "nobody behind the Service", func() error {
 		_, err := shown()

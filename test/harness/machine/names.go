@@ -63,6 +63,9 @@ func Templates(ctx context.Context, reader client.Reader) ([]Template, error) {
 		add("CronJob", &cron.Items[i], cron.Items[i].Spec.JobTemplate.Spec.Template.Spec)
 	}
 	for i := range pods.Items {
+		if isMirror(&pods.Items[i]) {
+			continue // its image was on the node before, and no kubelet has a pull secret for it
+		}
 		add("Pod", &pods.Items[i], pods.Items[i].Spec)
 	}
 	return all, nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 )
@@ -55,6 +56,7 @@ type Node struct {
 	mu         sync.Mutex
 	containerd *Process
 	starts     int
+	with       []string // images that it came with
 }
 
 // newNode makes a node's namespaces; ours is the folder of the product's
@@ -160,4 +162,26 @@ func (n *Node) HostDirectories() string {
 // ConfigFile is a file below the node's /etc/containerd, as the host sees it.
 func (n *Node) ConfigFile(name string) string {
 	return filepath.Join(n.Space.Dir, "etc", "containerd", name)
+}
+
+// ComeWith puts an image on the node under a name, as if its disk had been made with
+// it: no kubelet pulls it. It is read from where it can be pulled now.
+func (n *Node) ComeWith(ctx context.Context, name, from string, login Login) error {
+	if err := n.Pull(ctx, from, login); err != nil {
+		return fmt.Errorf("an image for node %s: %w", n.Name, err)
+	}
+	ctr := n.Space.Command(ctx, nodeParts+"/ctr", "--address="+nodeSock, "--namespace=k8s.io", "images", "tag", from, name)
+	if out, err := ctr.CombinedOutput(); err != nil {
+		return fmt.Errorf("an image for node %s: %w: %s", n.Name, err, out)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.with = append(n.with, name)
+	return nil
+}
+
+func (n *Node) came(image string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Contains(n.with, image)
 }

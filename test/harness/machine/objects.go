@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -61,7 +63,7 @@ func (c *Cluster) CreateNode(ctx context.Context, cl client.Client, n *Node) err
 		return fmt.Errorf("create Node %s: %w", n.Name, err)
 	}
 	now := metav1.Now()
-	node.Status = corev1.NodeStatus{
+	status := corev1.NodeStatus{
 		NodeInfo: corev1.NodeSystemInfo{
 			BootID: strings.TrimSpace(string(bootID)), MachineID: n.Name, OperatingSystem: "linux", Architecture: architecture,
 			ContainerRuntimeVersion: "containerd://" + strings.TrimPrefix(version, "v"), KubeletVersion: "v1.35.4", OSImage: "demo",
@@ -69,13 +71,27 @@ func (c *Cluster) CreateNode(ctx context.Context, cl client.Client, n *Node) err
 		Addresses:  []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.Space.IP.String()}, {Type: corev1.NodeHostName, Address: n.Name}},
 		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "Demo", LastHeartbeatTime: now, LastTransitionTime: now}},
 	}
-	if err := cl.Status().Update(ctx, node); err != nil {
+	// Of a node that joins later others write too: its readiness, and the product's taint.
+	if err := changed(ctx, cl, node, func() error { node.Status = status; return cl.Status().Update(ctx, node) }); err != nil {
 		return fmt.Errorf("status of Node %s: %w", n.Name, err)
 	}
 	// Admission adds a taint that the node lifecycle controller would remove.
-	node.Spec.Taints = nil
-	if err := cl.Update(ctx, node); err != nil {
+	notReady := func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady }
+	if err := changed(ctx, cl, node, func() error {
+		node.Spec.Taints = slices.DeleteFunc(node.Spec.Taints, notReady)
+		return cl.Update(ctx, node)
+	}); err != nil {
 		return fmt.Errorf("taints of Node %s: %w", n.Name, err)
 	}
 	return nil
+}
+
+// changed writes a Node as it is now, again when somebody else wrote it meanwhile.
+func changed(ctx context.Context, cl client.Client, node *corev1.Node, write func() error) error {
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		if err := cl.Get(ctx, client.ObjectKeyFromObject(node), node); err != nil {
+			return err
+		}
+		return write()
+	})
 }

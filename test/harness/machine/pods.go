@@ -201,6 +201,9 @@ func (r *podRunner) pull(ctx context.Context, node *Node, pod *corev1.Pod, image
 }
 
 func (r *podRunner) pullOnce(ctx context.Context, node *Node, pod *corev1.Pod, image string) error {
+	if node.came(image) {
+		return nil
+	}
 	logins, err := Logins(ctx, r.client, pod.Namespace, secretNames(pod.Spec), image)
 	if err != nil {
 		return err

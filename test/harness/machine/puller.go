@@ -33,13 +33,19 @@ type Puller struct {
 	mu   sync.Mutex
 	uses map[string][]Use
 	only map[string]string // the one name that a node is asked for
-	gap  time.Duration     // between two pulls of a node
+	pace
+}
+
+// pace is how fast a Puller goes.
+type pace struct {
+	gap  time.Duration // between two pulls of a node
+	turn sync.RWMutex  // held to read by each pull
 }
 
 // NewPuller makes a puller of images that no workload runs. Bases are all names
 // that platform images may start with.
 func NewPuller(nodes []*CRI, cl client.Client, view *View, rec *Recorder, bases []string, images []Image) *Puller {
-	return &Puller{nodes: nodes, client: cl, view: view, recorder: rec, bases: bases, images: images, only: map[string]string{}, gap: pullPause}
+	return &Puller{nodes: nodes, client: cl, view: view, recorder: rec, bases: bases, images: images, only: map[string]string{}, pace: pace{gap: pullPause}}
 }
 
 // Names are the names in use, sorted.
@@ -59,6 +65,13 @@ func (p *Puller) SetPause(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gap = d
+}
+
+// Rest waits for the end of all pulls, and no other begins before resume is called:
+// whoever pulls the same images meanwhile has them for itself.
+func (p *Puller) Rest() (resume func()) {
+	p.turn.Lock()
+	return p.turn.Unlock
 }
 
 func (p *Puller) pause() time.Duration {
@@ -135,6 +148,8 @@ func (p *Puller) pullOn(ctx context.Context, node *CRI, offset int) error {
 
 // pullOnce returns an error only when the pull could not be tried.
 func (p *Puller) pullOnce(ctx context.Context, node *CRI, name string, image Image) error {
+	p.turn.RLock()
+	defer p.turn.RUnlock()
 	if err := node.Forget(ctx, image); err != nil {
 		return err
 	}

@@ -50,14 +50,15 @@ type Standins struct {
 	mu       sync.Mutex
 	notReady map[string]bool // nodes that a story declared lost
 	services map[netip.AddrPort]*Service
-	written  map[types.UID]string // statuses as written last
+	statics  map[string]*StaticPods // by node
+	written  map[types.UID]string   // statuses as written last
 }
 
 // NewStandins makes the stand-ins; Run plays.
 func NewStandins(c *Cluster, cl client.Client, view *View, rec *Recorder, log *slog.Logger) *Standins {
 	return &Standins{
 		cluster: c, client: cl, view: view, log: log, pods: newPodRunner(c, cl, rec, log),
-		notReady: map[string]bool{}, services: map[netip.AddrPort]*Service{}, written: map[types.UID]string{},
+		notReady: map[string]bool{}, services: map[netip.AddrPort]*Service{}, statics: map[string]*StaticPods{}, written: map[types.UID]string{},
 	}
 }
 
@@ -81,8 +82,10 @@ func (s *Standins) StartAgent(node string) { s.pods.pause(node, false) }
 // stay up.
 func (s *Standins) Run(ctx context.Context) error {
 	defer s.pods.stopAll()
-	defer s.startStaticPods(ctx)()
+	var statics sync.WaitGroup
+	defer statics.Wait()
 	for stuck := 0; ; {
+		s.playStaticPods(ctx, &statics)
 		select {
 		case err := <-s.pods.broken:
 			return err

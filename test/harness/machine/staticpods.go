@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +37,7 @@ type StaticPods struct {
 
 	mu      sync.Mutex
 	running map[string]*Process // by the pod's name
+	off     bool
 }
 
 // Kill ends the process of a pod as a crash would. The kubelet starts it again.
@@ -47,6 +50,26 @@ func (k *StaticPods) Kill(pod string) error {
 	}
 	process.Kill()
 	return nil
+}
+
+// Off kills all processes as a crash would, and none is started again before it is
+// called with false.
+func (k *StaticPods) Off(off bool) {
+	k.mu.Lock()
+	k.off = off
+	running := slices.Collect(maps.Values(k.running))
+	k.mu.Unlock()
+	for _, process := range running {
+		if off && process != nil {
+			process.Kill()
+		}
+	}
+}
+
+func (k *StaticPods) isOff() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.off
 }
 
 func (k *StaticPods) note(pod string, p *Process) {
@@ -152,6 +175,10 @@ func (k *StaticPods) start(ctx context.Context, text string) *staticPod {
 func (k *StaticPods) life(ctx context.Context, pod *corev1.Pod) {
 	defer k.Tell(context.WithoutCancel(ctx), pod, nil)
 	for ctx.Err() == nil {
+		if k.isOff() {
+			_ = pause(ctx, pollEvery) // the condition above looks at ctx
+			continue
+		}
 		waits := kubelet.Fate{Waiting: kubelet.ErrImagePull}
 		err := k.Pull(ctx, pod.Spec.Containers[0].Image)
 		if err == nil {
