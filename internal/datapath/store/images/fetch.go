@@ -14,6 +14,9 @@ import (
 // is left for later: it is not because of them.
 const mostInARow = 3
 
+// mostLanding is the longest pause between two looks whether a blob is on the disk.
+const mostLanding = 2 * time.Second
+
 // errStrange is of an image that can never be whole.
 var errStrange = errors.New("it names more than an image has, or what is no digest")
 
@@ -135,7 +138,7 @@ func (im *Images) fetch(ctx context.Context, disk Disk, i *image) error {
 			if a := im.cfg.Pull(ctx, http.MethodGet, pull, false); !a.good() {
 				return fmt.Errorf("fetch %s: %w", m.digest, a)
 			}
-			if m.kind == oci.KindBlobs && !disk.Has(m.digest) || m.kind == oci.KindManifests && im.namesIn(disk, m.digest) == nil {
+			if m.kind == oci.KindBlobs && !im.lands(ctx, disk, m.digest) || m.kind == oci.KindManifests && im.namesIn(disk, m.digest) == nil {
 				return fmt.Errorf("fetch %s: it came, and is not here", m.digest)
 			}
 			nudge(im.came)
@@ -148,6 +151,18 @@ func (im *Images) fetch(ctx context.Context, disk Disk, i *image) error {
 			return nil
 		}
 	}
+}
+
+// lands waits until a blob that came is here: who reads it has its last byte before it is on the
+// disk for good, and that takes what the disk takes.
+func (im *Images) lands(ctx context.Context, disk Disk, digest string) bool {
+	for wait := time.Millisecond; !disk.Has(digest); wait *= 2 {
+		if wait > min(im.cfg.Again, mostLanding) || ctx.Err() != nil {
+			return false
+		}
+		pause(ctx, nil, wait)
+	}
+	return true
 }
 
 // ask is the digest of an image. What a tag means is asked for from time to time, whoever pulls.

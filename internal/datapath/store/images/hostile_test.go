@@ -20,6 +20,7 @@ import (
 type world struct {
 	serve func(digest string) string // a manifest; "" is 404
 	busy  bool                       // it says 429
+	slow  bool                       // a blob is on the disk a moment after it came
 
 	mu     sync.Mutex
 	has    map[string]string
@@ -53,6 +54,13 @@ func (w *world) pull(_ context.Context, method string, pull oci.Pull, _ bool) An
 	switch {
 	case method == http.MethodHead:
 		return Answer{Status: http.StatusOK, Digest: "sha256:\x1b[2J\n" + pull.Reference}
+	case pull.Kind == oci.KindBlobs && w.slow:
+		time.AfterFunc(20*time.Millisecond, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.has[pull.Reference] = ""
+		})
+		return Answer{Status: http.StatusOK}
 	case pull.Kind == oci.KindBlobs:
 		w.has[pull.Reference] = ""
 		return Answer{Status: http.StatusOK}
@@ -289,5 +297,26 @@ func TestTheNewOnesAreNotHereYet(t *testing.T) {
 	im.Look(t.Context())
 	if got := im.Count(); got.Here != 1 || got.Images != 2 {
 		t.Errorf("both: %+v", got)
+	}
+}
+
+// TestASlowDisk: that a blob is on the disk a moment after its last byte was read is no failure, after
+// some of which the rest is left for later.
+func TestASlowDisk(t *testing.T) {
+	t.Parallel()
+	const images = 2 * mostInARow
+	w, log := &world{slow: true}, &bytes.Buffer{}
+	w.serve = func(digest string) string {
+		return `{"layers":[{"digest":"sha256:f` + digest[len("sha256:f"):] + `","size":1}]}`
+	}
+	var lines []string
+	for i := range images {
+		lines = append(lines, "a@"+numbered(i+1))
+	}
+	im := w.images(t, log, lines...)
+	im.pass(t.Context())
+	im.Look(t.Context())
+	if got := im.Count(); got.Here != images || log.Len() > 0 {
+		t.Errorf("%+v after one pass, and %q", got, log)
 	}
 }
