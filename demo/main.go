@@ -33,6 +33,7 @@ func stories() map[string]func(context.Context, *demo) error {
 		"stopped-agent":     stoppedAgent,
 		"old-containerd":    oldContainerd,
 		"broken-restart":    brokenRestart,
+		proxyStoryName:      proxyStory,
 	}
 }
 
@@ -123,6 +124,9 @@ func on(value string) bool { return value != "" && value != "0" && value != "fal
 
 func optionsFrom(env func(string) string) (options, error) {
 	o := options{root: ".", story: env("STORY"), broken: env("BREAK"), keep: on(env("KEEP")), keepFiles: on(env("KEEP_FILES"))}
+	if o.story == "" && o.broken == storeOnly {
+		o.story = proxyStoryName
+	}
 	if o.story == "" {
 		o.story = "main"
 	}
@@ -134,8 +138,11 @@ func optionsFrom(env func(string) string) (options, error) {
 	if !slices.Contains(known, o.story) {
 		return options{}, fmt.Errorf("STORY=%s: there is no such story; there are %s", o.story, strings.Join(known, ", "))
 	}
-	if o.broken != "" && o.broken != "order" && o.broken != "final-early" {
-		return options{}, fmt.Errorf("BREAK=%s: there is no such negative control; there are order and final-early", o.broken)
+	if !slices.Contains([]string{"", "order", "final-early", storeOnly}, o.broken) {
+		return options{}, fmt.Errorf("BREAK=%s: there is no such negative control; there are order, final-early and %s", o.broken, storeOnly)
+	}
+	if o.broken == storeOnly && o.story != proxyStoryName {
+		return options{}, fmt.Errorf("BREAK=%s is a negative control of STORY=%s", o.broken, proxyStoryName)
 	}
 	if _, err := os.Stat(o.root + "/go.mod"); err != nil {
 		return options{}, errors.New("run the demo from the root of the repository")

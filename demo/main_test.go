@@ -18,7 +18,9 @@ func TestOptions(t *testing.T) {
 		{name: "kept", env: map[string]string{"KEEP": "1"}, want: options{root: ".", story: "main", keep: true}},
 		{name: "not kept", env: map[string]string{"KEEP": "0"}, want: options{root: ".", story: "main"}},
 		{name: "a negative control", env: map[string]string{"BREAK": "order"}, want: options{root: ".", story: "main", broken: "order"}},
-		{name: "no such story", env: map[string]string{"STORY": "x"}, err: "STORY=x: there is no such story; there are baseline, broken-restart, gitops, lost-state, main, old-containerd, reverts, stopped-agent, web-page, wrong-credentials"},
+		{name: "no such story", env: map[string]string{"STORY": "x"}, err: "STORY=x: there is no such story; there are baseline, broken-restart, gitops, lost-state, main, old-containerd, proxy, reverts, stopped-agent, web-page, wrong-credentials"},
+		{name: "the control of a story", env: map[string]string{"BREAK": "store-only"}, want: options{root: ".", story: "proxy", broken: "store-only"}},
+		{name: "the control of another story", env: map[string]string{"BREAK": "store-only", "STORY": "gitops"}, err: "a negative control of STORY=proxy"},
 		{name: "no such control", env: map[string]string{"BREAK": "x"}, err: "BREAK=x"},
 	}
 	for _, tt := range tests {

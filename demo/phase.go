@@ -42,6 +42,7 @@ type phase struct {
 	// to the story to say.
 	restarts map[string]int
 	free     bool
+	opened   time.Time // when pods could come to the node that joined
 	extra    []promise
 
 	names         []string // in use at its end
@@ -238,8 +239,8 @@ func (d *demo) measure(ctx context.Context, p *phase) error {
 	}
 	p.containerd = map[string]int{}
 	for node, n := range after.containerd {
-		if again := n - p.before.containerd[node]; again > 0 {
-			p.containerd[node] = again
+		if was := p.before.containerd[node]; was > 0 && n > was { // none was: the node joined
+			p.containerd[node] = n - was
 		}
 	}
 	return d.measureDownloads(p)

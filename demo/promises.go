@@ -74,7 +74,13 @@ func (d *demo) interrupted(p *phase) []machine.Pull {
 // failedIn are the pulls of a phase that failed for no good reason: where
 // containerd may restart, that is one.
 func (d *demo) failedIn(p *phase) []machine.Pull {
-	return slices.DeleteFunc(d.recorder.Failed(p.title), func(pull machine.Pull) bool { return p.mayRestart() && pull.Interrupted })
+	return slices.DeleteFunc(d.recorder.Failed(p.title), func(pull machine.Pull) bool { return p.mayRestart() && pull.Interrupted || p.early(pull) })
+}
+
+// early reports whether a pull was for a pod that came to a node before it was open to pods: one
+// that tolerates every taint.
+func (p *phase) early(pull machine.Pull) bool {
+	return pull.Node == newcomer && pull.By != "" && pull.At.Before(p.opened)
 }
 
 // expect adds a promise that only this phase makes.

@@ -83,6 +83,7 @@ func setUp(ctx context.Context, r *machine.Run, b machine.Binaries, o options, o
 	if len(options.Setups) > len(options.Workers) {
 		options.Workers = append(options.Workers, "worker-2")
 	}
+	o.shape(&options)
 	options.Programs = d.programs(ours)
 	if err := d.startCluster(started, background, r, options); err != nil {
 		return d, err
@@ -151,7 +152,11 @@ func (d *demo) install(ctx context.Context) error {
 	}
 	d.out.line("           shortened for the demo: registry-controller %v", settings())
 	if d.options.broken != "" {
-		d.out.line("           %s", d.out.paint(red, "BREAK="+d.options.broken+": the controller runs a protocol with a hole in it; pulls must fail"))
+		what := "the controller runs a protocol with a hole in it"
+		if d.options.broken == storeOnly {
+			what = "nodes have no way to the registry but the stores"
+		}
+		d.out.line("           %s", d.out.paint(red, "BREAK="+d.options.broken+": "+what+"; pulls must fail"))
 	}
 	return nil
 }
@@ -167,7 +172,12 @@ func (d *demo) findPrograms(ctx context.Context) (string, error) {
 }
 
 // protocol is what the controller is told to run; empty: what ships.
-func (d *demo) protocol() string { return cmp.Or(d.options.broken, storyProtocol(d.options.story)) }
+func (d *demo) protocol() string {
+	if d.options.broken == storeOnly {
+		return ""
+	}
+	return cmp.Or(d.options.broken, storyProtocol(d.options.story))
+}
 
 // builtPrograms is where this program is, or bin, built now.
 func (d *demo) builtPrograms(ctx context.Context) (string, error) {
@@ -206,6 +216,9 @@ func (d *demo) programs(ours string) map[string]machine.Program {
 	controller.Args = append(settings(), "--image=@"+ownDigest())
 	if d.options.story == "broken-restart" {
 		controller.Args = append(controller.Args, "--restarts-at-once=1")
+	}
+	if d.options.story == proxyStoryName {
+		controller.Args = append(controller.Args, storeSettings()...)
 	}
 	if protocol := d.protocol(); protocol != "" {
 		controller.Path = filepath.Join(ours, brokenFolder, "registry-controller")
@@ -255,7 +268,7 @@ func (d *demo) spareImages() []machine.Image {
 	used := runningImages()
 	var spare []machine.Image
 	for _, image := range d.cluster.Platform.Images {
-		if !used[image.Digest] && image.Name != deckhouseImage {
+		if !used[image.Digest] && image.Name != deckhouseImage && !isExtra(image) {
 			spare = append(spare, image)
 		}
 	}

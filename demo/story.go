@@ -12,7 +12,13 @@ import (
 
 // plans are the steps of the switches to the modes, in order.
 func plans(mode string) []string {
-	if mode == "Direct" {
+	switch mode {
+	case "Proxy":
+		return []string{
+			"RegistryContainsRequiredImages", "ContainerdConfigPreflightReady", "NodeServicesReady", "TransitionContainerdConfigReady",
+			"DeckhouseRegistrySwitchReady", "FinalContainerdConfigReady", "CleanupInClusterProxy",
+		}
+	case "Direct":
 		return []string{
 			"RegistryContainsRequiredImages", "ContainerdConfigPreflightReady", "TransitionContainerdConfigReady",
 			"InClusterProxyReady", "DeckhouseRegistrySwitchReady", "FinalContainerdConfigReady",

@@ -67,9 +67,10 @@ type column struct{ head, step string }
 func columns() []column {
 	return []column{
 		{"images", "RegistryContainsRequiredImages"}, {"preflight", "ContainerdConfigPreflightReady"},
+		{"stores", "NodeServicesReady"},
 		{"transition", "TransitionContainerdConfigReady"}, {"proxy", "InClusterProxyReady"},
 		{"switch", "DeckhouseRegistrySwitchReady"}, {"final", "FinalContainerdConfigReady"},
-		{"cleanup", "CleanupInClusterProxy"}, {"Ready", "Ready"},
+		{"cleanup", "CleanupInClusterProxy"}, {"stores gone", "CleanupNodeServices"}, {"Ready", "Ready"},
 	}
 }
 
