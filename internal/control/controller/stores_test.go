@@ -224,7 +224,6 @@ func TestModeProxy(t *testing.T) {
 	stores := c.withStores()
 	c.begin()
 	a, b := c.upstreamA(), c.upstreamB()
-	c.storesAreGone() // there never were any
 
 	c.ask(proxySettings(a))
 	v := c.reaches(switchover.ModeProxy, a)
@@ -303,6 +302,9 @@ func TestRotationInProxy(t *testing.T) {
 	if !c.state().ready(switchover.ModeProxy) {
 		t.Error("a rotation makes Ready False")
 	}
+	c.ask(unmanaged) // the API server is for other tests too
+	c.reaches(switchover.Unmanaged, c.upstreamA())
+	c.storesAreGone()
 }
 
 // TestFromProxyToUnmanaged: there is no in-cluster proxy that could stand in for the stores.
