@@ -29,7 +29,7 @@ func storeNodes() []string { return []string{"master-0", fullNode, goneNode} }
 // extraImages are no part of the platform: no store has them before a node asks, and nobody
 // pulls them but the steps that are about them. The numbers are bytes.
 func extraImages() map[string]int {
-	extra := map[string]int{"extra/killed": 48 << 20, "extra/gone": 16 << 20, "extra/full": 16 << 20}
+	extra := map[string]int{killed: 48 << 20, "extra/gone": 16 << 20, "extra/full": 16 << 20}
 	for i := range coldImages {
 		extra[fmt.Sprintf("%s%d", cold, i)] = 1 << 20
 	}
@@ -38,6 +38,7 @@ func extraImages() map[string]int {
 
 const (
 	cold       = "extra/cold-"
+	killed     = "extra/killed"
 	coldImages = 24
 )
 
@@ -151,7 +152,7 @@ func (d *demo) pullEverything(ctx context.Context, p *phase, since int) error {
 	s := sumOf(sent[since:], d.platformImages())
 	d.out.step(p.began, "✓", green, "%d nodes have %d images; by its log A sent the stores %s since the switch began", len(d.cluster.Nodes), len(d.platformImages()), s)
 	if s.times() > 1 {
-		d.out.line("           more than once is what a store fetched before the others, which came after it, were there")
+		d.out.line("           more than once: while stores start, those that do not know each other yet fetch for themselves")
 	}
 	p.expect("a blob cost A at most 4 requests", s.requests <= 4, "%d", s.requests)
 	p.expect("A sent the stores what the platform needs at most once for each of them", s.times() < float64(len(storeNodes())), "%s", s)

@@ -56,7 +56,7 @@ func (d *demo) killInMidFill(ctx context.Context, p *phase) error {
 	if out, err := a.Command(ctx, strings.Fields("tc qdisc add dev eth0 root tbf "+slowly)...).CombinedOutput(); err != nil {
 		return fmt.Errorf("slow A down: %w: %s", err, out)
 	}
-	err := d.pullCold(ctx, p, "extra/killed", func(ctx context.Context, image machine.Image) error {
+	err := d.pullCold(ctx, p, killed, func(ctx context.Context, image machine.Image) error {
 		node, at, err := d.killFiller(ctx, image)
 		if err == nil {
 			d.out.step(p.began, "✗", yellow, "the store of %s, which fetched the layer, was killed when it had %.1f of %d MiB", node, float64(at)/(1<<20), image.Bytes>>20)
