@@ -199,9 +199,9 @@ func TestAWriteRefusedForSizeIsTriedWithLessText(t *testing.T) {
 	c := newCluster(t)
 	c.begin()
 	c.fillState(1000)
-	c.ask("mode: " + strings.Repeat("x", 2000))
+	c.ask(`{mode: Unmanaged, "` + strings.Repeat("x", 2000) + `": 1}`)
 	v := c.until("Ready says something", func(v view) bool {
-		return strings.Contains(v.condition(v1alpha1.ConditionReady).Message, "Unknown")
+		return strings.Contains(v.condition(v1alpha1.ConditionReady).Message, "unknown field")
 	})
 	if message := v.condition(v1alpha1.ConditionReady).Message; len(message) != 128 || !v.ready(switchover.Unmanaged) {
 		t.Errorf("Ready says %d bytes: %s", len(message), message)
