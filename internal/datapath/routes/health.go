@@ -11,10 +11,11 @@ const maxProbe = time.Minute
 // Health remembers that an upstream did not answer in time, so that the next
 // requests need not wait for it again.
 type Health struct {
-	mu    sync.Mutex
-	fails int
-	layer bool      // a layer is among what failed
-	until time.Time // tried last until then; zero when nothing is wrong
+	mu      sync.Mutex
+	fails   int
+	probing bool      // a request finds out how it is
+	layer   bool      // a layer is among what failed
+	until   time.Time // tried last until then; zero when nothing is wrong
 }
 
 // State is how one request is to treat an upstream.
@@ -38,16 +39,21 @@ func (h *Health) Ask(now time.Time, probe time.Duration) State {
 	case now.Before(h.until):
 		return Unhealthy
 	}
-	h.until = now.Add(probe)
+	h.until, h.probing = now.Add(probe), true
 	return Probing
 }
 
-// Failed notes that a request lost time. layer says that it was for a layer.
+// Failed notes that a request lost time. layer says that it was for a layer. Many fail at once
+// when an upstream goes away: the first of them, and then each probe, says for how long it is
+// asked last. What fails meanwhile says nothing new.
 func (h *Health) Failed(now time.Time, probe time.Duration, layer bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.fails = min(h.fails+1, 10)
 	h.layer = h.layer || layer
+	if h.fails > 0 && !h.probing {
+		return
+	}
+	h.fails, h.probing = min(h.fails+1, 10), false
 	h.until = now.Add(min(probe<<(h.fails-1), max(probe, maxProbe)))
 }
 
@@ -57,6 +63,6 @@ func (h *Health) Served(layer bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if layer || !h.layer {
-		h.fails, h.layer = 0, false
+		h.fails, h.layer, h.probing = 0, false, false
 	}
 }

@@ -37,10 +37,25 @@ func TestOnlyOneRequestProbes(t *testing.T) {
 	if got := h.Ask(now, time.Second); got != Healthy {
 		t.Fatalf("after a layer: %v", got)
 	}
-	for range 100 {
-		h.Failed(now, time.Second, false)
-	}
-	if h.until.After(now.Add(maxProbe)) {
-		t.Fatalf("remembered for %s", h.until.Sub(now))
+}
+
+// TestManyThatFailAreOneFailure: what was under way when an upstream went away, and what asks it
+// last meanwhile, does not keep it away for longer. Only probes do, and no longer than maxProbe.
+func TestManyThatFailAreOneFailure(t *testing.T) {
+	t.Parallel()
+	var h Health
+	now := time.Unix(1000, 0)
+	for _, away := range []time.Duration{10, 20, 40, 60, 60, 60, 60, 60, 60, 60, 60, 60} {
+		for range 100 {
+			h.Failed(now, 10*time.Second, false)
+		}
+		away *= time.Second
+		if h.until != now.Add(away) {
+			t.Fatalf("asked last for %s, want %s", h.until.Sub(now), away)
+		}
+		now = now.Add(away)
+		if got := h.Ask(now, 10*time.Second); got != Probing {
+			t.Fatalf("after %s: %v", away, got)
+		}
 	}
 }
