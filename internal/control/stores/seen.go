@@ -121,14 +121,21 @@ func pinsIn(there *cluster.Snapshot) int {
 // count is a number that a node reports.
 func count(n int64) int { return int(min(max(n, 0), 1<<30)) }
 
-// content is what all stores serve by. The others of each are those that may run, whether they
-// do now or not: a store that is restarted changes no owner.
+// content is what all stores serve by. The others of each are those that run or are to run: one
+// that starts, or is restarted, changes no owner. Images in use are told once all serve, so that
+// each fetches its own part and can tell the next one of it; from then on whatever happens.
 func (w Wish) content(there *cluster.Snapshot, specs map[string]*v1alpha1.StoreSpec) (map[string][]byte, error) {
-	endpoints := []string{}
+	endpoints, starting := []string{}, false
 	for _, c := range w.candidates(there) {
-		if s := specs[c.node.Name]; s != nil && s.Approved != "" && c.endpoint(w.Pod.Port) != "" {
+		if _, serves := c.serves(); c.up && !serves {
+			starting = true
+		}
+		if s := specs[c.node.Name]; s != nil && (c.up || s.Approved != "") && c.endpoint(w.Pod.Port) != "" {
 			endpoints = append(endpoints, c.endpoint(w.Pod.Port))
 		}
+	}
+	if starting && pinsIn(there) == 0 {
+		w.Pins = nil
 	}
 	slices.Sort(endpoints)
 	list, err := json.Marshal(endpoints)

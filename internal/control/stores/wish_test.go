@@ -342,18 +342,60 @@ func TestSeen(t *testing.T) {
 	}
 }
 
-// TestContent: the others of a store are those that may run, also while one is restarted; and no
-// more than a layout may name.
+const ofThree = `["10.0.0.1:5001","10.0.0.2:5001","10.0.0.3:5001"]`
+
+// TestAllAreThereBeforeTheyFetch: a store knows all others from its first moment, and none
+// fetches images in use before all serve: else the first one would fetch all of them, and the
+// next ones their part again. A node that is lost is not waited for.
+func TestAllAreThereBeforeTheyFetch(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.wish.Pins = []string{":v1"}
+	content := func() (list, pins string) {
+		t.Helper()
+		specs, _ := f.wish.Specs(f.there, today())
+		data, err := f.wish.content(f.there, specs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data["stores-endpoints"]), string(data["pins"])
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		f.request(name)
+		f.pass()
+		if list, pins := content(); list != ofThree || pins != "" {
+			t.Errorf("before %s serves it is told of %s and %q", name, list, pins)
+		}
+		f.serve(name)
+	}
+	if list, pins := content(); list != ofThree || pins != ":v1\n" {
+		t.Errorf("once all serve they are told of %s and %q", list, pins)
+	}
+
+	f.report("b", func(s *v1alpha1.StoreStatus) { s.State = v1alpha1.StoreWaiting })
+	f.lose("b")
+	if list, pins := content(); list != ofThree || pins == "" {
+		t.Errorf("without a node that is lost they are told of %s and %q", list, pins)
+	}
+	f.there.RegistryNodes["b"].Spec.Store = nil
+	if list, _ := content(); list != `["10.0.0.1:5001","10.0.0.3:5001"]` {
+		t.Errorf("of a node that was lost before a store ran there they are told: %s", list)
+	}
+}
+
+// TestContent: the others of a store are those that run or are to run, also while one is
+// restarted; and no more than a layout may name.
 func TestContent(t *testing.T) {
 	t.Parallel()
 	f := running(t)
 	f.report("b", func(s *v1alpha1.StoreStatus) { s.State = v1alpha1.StoreWaiting })
 	specs, _ := f.wish.Specs(f.there, today())
 	data, err := f.wish.content(f.there, specs)
-	if err != nil || string(data["stores-endpoints"]) != `["10.0.0.1:5001","10.0.0.2:5001","10.0.0.3:5001"]` || string(data["ca.crt"]) != f.wish.CA.Cert || len(data) != 4 {
+	if err != nil || string(data["stores-endpoints"]) != ofThree || string(data["ca.crt"]) != f.wish.CA.Cert || len(data) != 4 {
 		t.Errorf("%q, %v", data, err)
 	}
 	f.wish.Pins, f.wish.Trusted = []string{":v1", "a:2"}, "both"
+	f.told("a:1\n")
 	if data, err = f.wish.content(f.there, specs); err != nil || string(data["pins"]) != ":v1\na:2\n" || string(data["ca.crt"]) != "both" {
 		t.Errorf("%q, %v", data, err)
 	}
