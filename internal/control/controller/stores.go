@@ -41,7 +41,12 @@ func (n *nodeStores) wish(v *state.View) (stores.Wish, error) {
 	w := stores.Wish{
 		Nodes: stores.Nodes(v.Snapshot), None: v.Doc.Desired.Store.IsZero(),
 		Pod:    pod.Store{Port: cfg.Port, Path: cfg.Path, Quota: cfg.Quota, Floor: cfg.Floor, TTL: v.Doc.Desired.Store.TTL},
-		Images: map[string]string{},
+		Images: map[string]string{}, Silent: map[string]time.Time{},
+	}
+	for _, node := range v.Observed.Nodes {
+		if node.IsSilent(v.Observed.Now) {
+			w.Silent[node.Name] = node.Heard
+		}
 	}
 	if w.None {
 		return w, nil
@@ -82,6 +87,11 @@ func (n *nodeStores) observe(ctx context.Context, v *state.View) {
 	w, err := n.wish(v)
 	if o.Store = n.keeper.Seen(v.Snapshot, w, o.Now); err != nil {
 		o.Store.Message = cmp.Or(o.Store.Message, err.Error())
+	}
+	if w.None || !v.Doc.Reached() {
+		n.keeper.Forget()
+	} else {
+		v.WakeIn(n.keeper.Settle(v.Snapshot, w, &o.Store, o.Now))
 	}
 	v.Identity.Behind = append(v.Identity.Behind, w.Behind(v.Snapshot, n.now(v))...)
 	for node, uses := range stores.OldUses(v.Snapshot) {

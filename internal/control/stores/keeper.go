@@ -29,6 +29,7 @@ type Keeper struct {
 	cluster  *cluster.Client
 	problems map[string]error // of the last Apply
 	uses     map[types.UID]use
+	told     told
 }
 
 // use is when a store says that it was used last, and when we first saw that. Only the second
@@ -86,7 +87,7 @@ func (k *Keeper) Apply(ctx context.Context, there *cluster.Snapshot, w Wish, now
 			refused[name] = fmt.Errorf("ask node %s for a store: %w", name, err)
 		}
 	}
-	if reached, _ := left(there); w.None && len(reached) == 0 {
+	if reached, _ := w.left(there); w.None && len(reached) == 0 {
 		return refused, k.end(ctx, there)
 	}
 	return refused, nil

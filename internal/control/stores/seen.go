@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -22,7 +23,7 @@ const mostNamed = 3
 // Seen is how the stores are. Problems are those of Specs. What was pulled through them, how
 // they are reached, and who used them, others know. Of a Wish for none it is what is left.
 func (w Wish) Seen(there *cluster.Snapshot, problems map[string]error) switchover.Stores {
-	reached, lost := left(there)
+	reached, lost := w.left(there)
 	s := switchover.Stores{Exists: len(reached) > 0}
 	if w.None {
 		s.Missing = lost
@@ -30,9 +31,9 @@ func (w Wish) Seen(there *cluster.Snapshot, problems map[string]error) switchove
 	pins := pinsIn(there)
 	var why []string
 	for _, c := range w.candidates(there) {
-		if !c.up {
+		if c.away != "" {
 			if !w.None {
-				s.Missing = append(s.Missing, c.node.Name)
+				s.Missing = append(s.Missing, c.node.Name+": "+c.away)
 			}
 			continue
 		}
@@ -48,13 +49,16 @@ func (w Wish) Seen(there *cluster.Snapshot, problems map[string]error) switchove
 		s.Ready++
 		s.Endpoints = append(s.Endpoints, endpoint)
 		if s.Ready == 1 || r.Generation < s.Generation {
-			s.Generation = r.Generation
+			s.Generation, s.Oldest = r.Generation, nil
+		}
+		if r.Generation == s.Generation {
+			s.Oldest = append(s.Oldest, c.node.Name)
 		}
 		// An image is there if each store has its part of it. One that counts others has not
-		// read the list of now.
-		cached := 0
-		if count(r.Wanted) == pins {
-			cached = min(count(r.Cached), pins)
+		// read the list of now: it may lack any of that, and most are in both.
+		cached := min(count(r.Cached), pins)
+		if count(r.Wanted) != pins {
+			cached = min(cached, max(pins-1, 0))
 		}
 		if s.Ready == 1 || cached < s.Cached {
 			s.Cached = cached
@@ -93,20 +97,36 @@ func (w Wish) why(c candidate, problem error) string {
 	return cmp.Or(said, "it does not serve yet")
 }
 
-// left are the nodes that run a store, or may: those that can be reached, and the others.
-func left(there *cluster.Snapshot) (reached, lost []string) {
+// left are the nodes that run a store, or may: those that can be reached, and the others, each
+// with the reason. A node whose agent is gone is reached by nobody, though it is Ready: while
+// stores are to be there the switch waits for it, and afterwards nobody asks that one any more.
+func (w Wish) left(there *cluster.Snapshot) (reached, lost []string) {
 	for i := range there.Nodes {
 		node := &there.Nodes[i]
 		rn := there.RegistryNodes[node.Name]
+		if rn == nil || rn.Spec.Store == nil && rn.Status.Store == nil {
+			continue
+		}
+		why := away(node)
+		since, silent := w.Silent[node.Name]
 		switch {
-		case rn == nil || rn.Spec.Store == nil && rn.Status.Store == nil:
-		case cluster.IsReady(node):
+		case why != "" || !w.None:
+		case !cluster.WantsAgent(node):
+			why = "no agent runs there"
+		case silent:
+			why = silentSince(since)
+		}
+		if why == "" {
 			reached = append(reached, node.Name)
-		default:
-			lost = append(lost, node.Name)
+		} else {
+			lost = append(lost, node.Name+": "+why)
 		}
 	}
 	return reached, lost
+}
+
+func silentSince(since time.Time) string {
+	return "its agent is silent since " + since.UTC().Format(time.RFC3339)
 }
 
 // pinsIn is how many images stores are told of.
@@ -127,10 +147,10 @@ func count(n int64) int { return int(min(max(n, 0), 1<<30)) }
 func (w Wish) content(there *cluster.Snapshot, specs map[string]*v1alpha1.StoreSpec) (map[string][]byte, error) {
 	endpoints, starting := []string{}, false
 	for _, c := range w.candidates(there) {
-		if _, serves := c.serves(); c.up && !serves {
+		if _, serves := c.serves(); c.away == "" && !serves {
 			starting = true
 		}
-		if s := specs[c.node.Name]; s != nil && (c.up || s.Approved != "") && c.endpoint(w.Pod.Port) != "" {
+		if s := specs[c.node.Name]; s != nil && (c.away == "" || s.Approved != "") && c.endpoint(w.Pod.Port) != "" {
 			endpoints = append(endpoints, c.endpoint(w.Pod.Port))
 		}
 	}

@@ -28,8 +28,10 @@ type Wish struct {
 	None  bool
 	// Pod is what each is started with. Image, Version and Address are found here.
 	Pod pod.Store
-	// Images are what agents run, by node: such an image is there.
+	// Images are what agents run, by node: such an image is there. Silent are the agents that
+	// are not heard any more, by node, and since when.
 	Images map[string]string
+	Silent map[string]time.Time
 	// Layout, Users and Pins, see that, are what all serve by; there need be no Pins.
 	Layout, Users []byte
 	Pins          []string
@@ -59,9 +61,9 @@ type candidate struct {
 	node      *corev1.Node
 	have      *v1alpha1.RegistryNode // nil for none
 	addresses []string
-	// up says that the node is Ready and takes pods, and that the operator does not leave it out:
-	// others are not waited for.
-	up bool
+	// away is why the node is not waited for: it is lost or takes no pods, or the operator leaves
+	// it out. It is empty for others.
+	away string
 }
 
 // candidates are those nodes of a Wish that there are, in order.
@@ -71,8 +73,10 @@ func (w Wish) candidates(there *cluster.Snapshot) []candidate {
 	var all []candidate
 	for i := range there.Nodes {
 		node := &there.Nodes[i]
-		excluded := node.Annotations[v1alpha1.AnnotationExclude] == "true"
-		c := candidate{node: node, have: there.RegistryNodes[node.Name], up: cluster.IsReady(node) && !node.Spec.Unschedulable && !excluded}
+		c := candidate{node: node, have: there.RegistryNodes[node.Name], away: away(node)}
+		if c.away == "" && node.Spec.Unschedulable {
+			c.away = "node is cordoned"
+		}
 		for _, a := range node.Status.Addresses {
 			ip, err := netip.ParseAddr(a.Address)
 			if err == nil && a.Type == corev1.NodeInternalIP && ip.Zone() == "" && ip.IsGlobalUnicast() && !slices.Contains(c.addresses, ip.String()) {
@@ -91,6 +95,18 @@ func (w Wish) candidates(there *cluster.Snapshot) []candidate {
 	}
 	slices.SortFunc(all, func(a, b candidate) int { return strings.Compare(a.node.Name, b.node.Name) })
 	return all[:min(len(all), Most)]
+}
+
+// away is why nobody waits for what is on a node; empty if somebody does. What the operator says
+// comes first: it stays so when the node is back.
+func away(node *corev1.Node) string {
+	switch {
+	case node.Annotations[v1alpha1.AnnotationExclude] == "true":
+		return "left out by annotation " + v1alpha1.AnnotationExclude
+	case !cluster.IsReady(node):
+		return "node is not Ready"
+	}
+	return ""
 }
 
 // report is what the node's agent said of its store; nil for nothing.
@@ -218,9 +234,9 @@ func (w Wish) next(all []candidate, specs map[string]*v1alpha1.StoreSpec) string
 		version, ok := c.serves()
 		switch s := specs[c.node.Name]; {
 		case s == nil:
-		case s.Approved == s.Version && c.up && (!ok || version != s.Version):
+		case s.Approved == s.Version && c.away == "" && (!ok || version != s.Version):
 			return ""
-		case s.Approved == s.Version, !c.up, s.Certificate == "", len(s.Addresses) == 0:
+		case s.Approved == s.Version, c.away != "", s.Certificate == "", len(s.Addresses) == 0:
 		case ok:
 			serving = append(serving, c.node.Name)
 		default:

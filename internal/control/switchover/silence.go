@@ -6,10 +6,15 @@ import (
 	names "github.com/d8-registry/registry/api/registry/v1alpha1"
 )
 
-// silence says that a node's agent has not been heard for a while; empty if it has, or
-// if it has no heartbeat.
+// IsSilent reports whether a node's agent has not been heard for a while. One that has no
+// heartbeat is not silent.
+func (n Node) IsSilent(now time.Time) bool {
+	return !n.Heard.IsZero() && now.Sub(n.Heard) > names.SilentAfter
+}
+
+// silence says that a node's agent is silent; empty if it is not.
 func (e *evaluation) silence(n Node) string {
-	if n.Heard.IsZero() || e.seen.Now.Sub(n.Heard) <= names.SilentAfter {
+	if !n.IsSilent(e.seen.Now) {
 		return ""
 	}
 	return "agent silent since " + n.Heard.UTC().Format(time.RFC3339)

@@ -184,6 +184,8 @@ func (s *sim) observeStores(w *Observed) {
 		case !reached && (wanted || there):
 			seen.Missing = append(seen.Missing, n.name)
 			continue
+		case there && n.hangs && s.stored.Desired.Store.IsZero():
+			seen.Missing = append(seen.Missing, n.name) // nobody stops it before its agent wakes
 		case there:
 			seen.Exists = true
 		}

@@ -184,7 +184,7 @@ func proxyIsGone(e *evaluation) verdict {
 	stores := e.modes[e.s.Target.Mode].store
 	if want.Proxy && proxy.Exists {
 		if stores && e.seen.Store.Ready == 0 {
-			return wait(storesMessage(e.seen.Store, want.StoreLayout.Version()))
+			return wait(storesMessage(e.seen.Store, want.StoreLayout))
 		}
 		if e.isUsed(proxy.LastUse) {
 			return wait(inUseMessage("incluster-proxy", proxy.Clients))
@@ -302,6 +302,10 @@ func (e *evaluation) afterReady(step string) (v verdict, changed bool) {
 	switch step {
 	case names.ConditionSwitch:
 		return done(skippedMessage(e.seen.Platform.Skipped)), true
+	case names.ConditionStores:
+		return done(standingStoresMessage(e.seen.Store)), true
+	case names.ConditionCleanupStores:
+		return done(leftStoresMessage(e.seen.Store)), true
 	case names.ConditionFinal:
 	default:
 		return verdict{}, false

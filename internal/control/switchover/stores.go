@@ -46,13 +46,18 @@ type Stores struct {
 	// Generation is the lowest of the layouts that the ready ones serve, Pulled the one
 	// at which an image was pulled through each of them and through Service registry.
 	Generation, Pulled int64
+	// Oldest names the ready ones that serve no later one than Generation.
+	Oldest []string
 	// Cached of Used images in use are on the stores.
 	Cached, Used int
 	// Message says what is missing, in words; empty when nothing.
 	Message string
-	// Missing names nodes that are cordoned or lost, and that are not waited for. A store
-	// may run there.
+	// Missing are nodes that are cordoned, lost or left out, each with the reason. They are
+	// not waited for. A store may run there.
 	Missing []string
+	// Gone are those that have not served for a while since the switch ended, of Wanted and
+	// Missing, each with the reason and the time.
+	Gone []string
 	// LastUse is when an in-cluster client was last seen using one, by the controller's
 	// clock; Clients names the last ones.
 	LastUse time.Time
@@ -70,13 +75,13 @@ func nodeServicesRun(e *evaluation) verdict {
 	case seen.Wanted == 0:
 		return wait(noStoresMessage(seen))
 	case seen.Ready < seen.Wanted, seen.Message != "", seen.Generation != l.Generation:
-		return wait(storesMessage(seen, l.Version()))
+		return wait(storesMessage(seen, l))
 	case e.seen.Proxy.Fallback == layout.Fallback{} && want.Layout.Fallback == layout.Fallback{}:
 		return wait("Deploying node services: Service has no address yet.")
 	case seen.Pulled != l.Generation:
 		return wait("Deploying node services: no image was pulled through each of them yet.")
 	}
-	return done(missingStoresMessage(seen))
+	return done(listed("Not waited for:", seen.Missing))
 }
 
 func (e *evaluation) startStores() {
@@ -278,43 +283,63 @@ func (e *evaluation) reportRefused(text string) {
 	e.s.Conditions = slices.Insert(slices.Clone(e.s.Conditions), last, c)
 }
 
-func storesMessage(s Stores, version string) string {
-	if s.Message != "" && len(s.Waiting) == 0 {
+// storesMessage is what stores are waited for. One with another layout is not ready for this
+// switch, though it serves.
+func storesMessage(s Stores, l layout.Layout) string {
+	waiting, ready := s.Waiting, s.Ready
+	if s.Generation != l.Generation {
+		waiting, ready = append(slices.Clone(waiting), s.Oldest...), ready-len(s.Oldest)
+		slices.Sort(waiting)
+	}
+	if s.Message != "" && len(waiting) == 0 {
 		return "Deploying node services: " + foreign.Line(s.Message, foreign.Sentence)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", s.Ready, s.Wanted)
-	for _, node := range s.Waiting[:min(len(s.Waiting), mostNodes)] {
-		fmt.Fprintf(&b, "- %s: services pod(s) is not Ready or config version mismatch (!= %s)\n", foreign.Line(node, foreign.Word), quoteVersion(version))
+	fmt.Fprintf(&b, "%d/%d node(s) ready. Waiting:\n", ready, s.Wanted)
+	for _, node := range waiting[:min(len(waiting), mostNodes)] {
+		fmt.Fprintf(&b, "- %s: services pod(s) is not Ready or config version mismatch (!= %s)\n", foreign.Line(node, foreign.Word), quoteVersion(l.Version()))
 	}
-	if more := len(s.Waiting) - mostNodes; more > 0 {
+	if more := len(waiting) - mostNodes; more > 0 {
 		fmt.Fprintf(&b, "\t...and %d more\n", more)
 	}
 	b.WriteString(foreign.Line(s.Message, foreign.Sentence))
-	return withLines(b.String(), missingStoresMessage(s))
-}
-
-func missingStoresMessage(s Stores) string {
-	var lines []string
-	for _, node := range capped(s.Missing, mostNodes) {
-		lines = append(lines, "- "+node+": node is not Ready")
-	}
-	if len(lines) == 0 {
-		return ""
-	}
-	return "Not waited for:\n" + strings.Join(lines, "\n")
+	return withLines(b.String(), listed("Not waited for:", s.Missing))
 }
 
 func noStoresMessage(s Stores) string {
 	return withLines("0/0 node(s) ready. No node can run node services: none of the control plane, or with label registry.deckhouse.io/store, is Ready and schedulable.",
-		missingStoresMessage(s))
+		listed("Not waited for:", s.Missing))
+}
+
+// standingStoresMessage is how stores are after the switch.
+func standingStoresMessage(s Stores) string {
+	of := s.Wanted + len(s.Missing)
+	message := fmt.Sprintf("%d/%d node(s) ready", of-len(s.Gone), of)
+	if s.Used > 0 {
+		message += fmt.Sprintf(", cache holds %d of %d images in use", s.Cached, s.Used)
+	}
+	return withLines(message, listed("Not seen to serve:", s.Gone))
+}
+
+// goneStoresMessage is what users should know of that in any case.
+func goneStoresMessage(s Stores) string {
+	of := s.Wanted + len(s.Missing)
+	if len(s.Gone) == of {
+		return listed("No node services are seen to serve. Nodes pull from the registry, and nobody stands behind Service registry:", s.Gone)
+	}
+	return listed(fmt.Sprintf("Node services of %d of %d node(s) are not seen to serve, and pulls go on without them:", len(s.Gone), of), s.Gone)
 }
 
 // leftStoresMessage names nodes on which a store may still run. Their agents stop it
 // when they are back.
 func leftStoresMessage(s Stores) string {
-	if len(s.Missing) == 0 {
+	return listed("Node services may still run on node(s) that are not reached:", s.Missing)
+}
+
+// listed puts a line for each of a list below a title; it is empty for none.
+func listed(title string, list []string) string {
+	if len(list) == 0 {
 		return ""
 	}
-	return "Node services may still run on node(s) that are not reached: " + strings.Join(capped(s.Missing, mostNodes), ", ")
+	return title + "\n- " + strings.Join(capped(list, mostNodes), "\n- ")
 }

@@ -160,11 +160,14 @@ func TestStoreMessages(t *testing.T) {
 		way   layout.Fallback
 		want  string
 	}{
-		{Stores{Missing: []string{"master-1"}}, way, "No node can run node services: none of the control plane, or with label registry.deckhouse.io/store, is Ready and schedulable.\nNot waited for:\n- master-1: node is not Ready"},
+		{Stores{Missing: []string{"master-1: node is not Ready"}}, way, "No node can run node services: none of the control plane, or with label registry.deckhouse.io/store, is Ready and schedulable.\nNot waited for:\n- master-1: node is not Ready"},
 		{Stores{Exists: true, Wanted: 3, Ready: 1, Waiting: []string{"master-0", "master-2"}}, way,
 			"1/3 node(s) ready. Waiting:\n- master-0: services pod(s) is not Ready or config version mismatch (!= " + version + ")\n- master-2: services pod(s) is not Ready or config version mismatch (!= " + version + ")"},
-		{Stores{Exists: true, Wanted: 1, Ready: 1, Generation: g - 1, Pulled: g}, way, "1/1 node(s) ready. Waiting:"},
-		{Stores{Exists: true, Wanted: 1, Ready: 1, Generation: g + 1, Pulled: g + 1}, way, "1/1 node(s) ready. Waiting:"},
+		{Stores{Exists: true, Wanted: 3, Ready: 3, Generation: g - 1, Oldest: []string{"master-0", "master-2"}, Pulled: g}, way,
+			"1/3 node(s) ready. Waiting:\n- master-0: services pod(s) is not Ready or config version mismatch (!= " + version + ")\n- master-2: services"},
+		{Stores{Exists: true, Wanted: 1, Ready: 1, Generation: g + 1, Oldest: []string{"master-0"}, Pulled: g + 1}, way, "0/1 node(s) ready. Waiting:\n- master-0: services"},
+		{Stores{Exists: true, Wanted: 2, Ready: 1, Generation: g, Oldest: []string{"master-0"}, Waiting: []string{"master-1"}, Message: "master-1: no disk"}, way,
+			"1/2 node(s) ready. Waiting:\n- master-1: services pod(s) is not Ready or config version mismatch (!= " + version + ")\nmaster-1: no disk"},
 		{Stores{Exists: true, Wanted: 1, Message: "the image cannot be pulled"}, way, "Deploying node services: the image cannot be pulled"},
 		{Stores{Exists: true, Wanted: 1, Ready: 1, Generation: g, Pulled: g}, layout.Fallback{}, "Service has no address yet"},
 		{Stores{Exists: true, Wanted: 1, Ready: 1, Generation: g, Pulled: g - 1}, way, "no image was pulled through each of them yet"},
@@ -250,11 +253,46 @@ func TestStoresLeaveTheLayoutBeforeTheyStop(t *testing.T) {
 		t.Fatalf("nodes have forgotten them, and they go on:\n%s", c.conditions())
 	}
 	c.has(names.ConditionCleanupStores, "Stopping node services...")
-	c.seen.Store = Stores{Missing: []string{"master-2"}}
+	c.seen.Store = Stores{Missing: []string{"master-2: node is not Ready"}}
 	c.advance()
-	c.has(names.ConditionCleanupStores, "Node services may still run on node(s) that are not reached: master-2")
+	c.has(names.ConditionCleanupStores, "Node services may still run on node(s) that are not reached:\n- master-2: node is not Ready")
 	if c.step(); !c.s.Ready() {
 		t.Errorf("it waits for them:\n%s", c.conditions())
+	}
+	c.seen.Store = Stores{}
+	if c.advance(); c.message(names.ConditionCleanupStores) != "" {
+		t.Errorf("they are back, and it says %q", c.message(names.ConditionCleanupStores))
+	}
+}
+
+// TestStoresAfterTheSwitch: what the cache holds is said, and who of them is gone. It stops
+// nothing: pulls go on.
+func TestStoresAfterTheSwitch(t *testing.T) {
+	t.Parallel()
+	c := proxied(t)
+	const lost = "master-2: node is not Ready, since 2026-12-02T18:40:00Z"
+	for _, o := range []struct {
+		seen            Stores
+		condition, says string
+	}{
+		{Stores{Wanted: 3, Ready: 3, Cached: 157, Used: 157}, "3/3 node(s) ready, cache holds 157 of 157 images in use", ""},
+		{Stores{Wanted: 3, Ready: 2, Cached: 3, Used: 157, Waiting: []string{"master-0"}}, "3/3 node(s) ready, cache holds 3 of 157 images in use", ""},
+		{Stores{Wanted: 2, Ready: 2, Missing: []string{"master-2: node is not Ready"}, Gone: []string{lost}}, "2/3 node(s) ready\nNot seen to serve:\n- " + lost,
+			"Node services of 1 of 3 node(s) are not seen to serve, and pulls go on without them:\n- " + lost},
+		{Stores{Missing: []string{"master-2: node is not Ready"}, Gone: []string{lost}}, "0/1 node(s) ready\nNot seen to serve:\n- " + lost,
+			"No node services are seen to serve. Nodes pull from the registry, and nobody stands behind Service registry:\n- " + lost},
+		{Stores{Wanted: 3, Ready: 3}, "3/3 node(s) ready", ""},
+	} {
+		c.seen.Store = o.seen
+		c.advance()
+		if condition, ready := c.message(names.ConditionStores), c.message(names.ConditionReady); condition != o.condition || ready != o.says || !c.s.Ready() {
+			t.Errorf("%+v:\n%q\n%q\n%s", o.seen, condition, ready, c.conditions())
+		}
+	}
+	c.setSpec(ModeProxy, registryB())
+	c.until(names.ConditionTransition)
+	if got := c.message(names.ConditionStores); got != "" {
+		t.Errorf("in the next switch it says %q", got)
 	}
 }
 
