@@ -59,6 +59,7 @@ func TestPinsAreRead(t *testing.T) {
 func TestThePinsLeaveRoom(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
+	f.told("a:1\n")
 	f.wish.Pins = []string{"a:1", "b:22", "c:333"}
 	for size, want := range map[int]string{0: "a:1\nb:22\nc:333\n", 15: "a:1\nb:22\nc:333\n", 14: "a:1\nb:22\n", 9: "a:1\nb:22\n", 8: "a:1\n", 3: ""} {
 		if f.wish.Layout = nil; size > 0 {
