@@ -45,6 +45,7 @@ type simStore struct {
 	users     atomic.Pointer[regauth.Users]
 	started   int         // processes
 	holds     atomic.Bool // it learns nothing new
+	alone     atomic.Bool // it has no agent any more
 	version   string
 }
 
@@ -147,6 +148,9 @@ func (c *testbed) behindService(ctx context.Context) string {
 
 // work is a pass of the agent.
 func (s *simStore) work(ctx context.Context, c *testbed) error {
+	if s.alone.Load() {
+		return nil
+	}
 	var rn v1alpha1.RegistryNode
 	if err := c.Get(ctx, client.ObjectKey{Name: s.node}, &rn); err != nil {
 		return err
