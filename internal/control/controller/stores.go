@@ -88,7 +88,7 @@ func (n *nodeStores) observe(ctx context.Context, v *state.View) {
 	if o.Store = n.keeper.Seen(v.Snapshot, w, o.Now); err != nil {
 		o.Store.Message = cmp.Or(o.Store.Message, err.Error())
 	}
-	if w.None || !v.Doc.Reached() {
+	if w.None || v.Doc.Active != v.Doc.Target {
 		n.keeper.Forget()
 	} else {
 		v.WakeIn(n.keeper.Settle(v.Snapshot, w, &o.Store, o.Now))

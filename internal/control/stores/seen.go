@@ -54,13 +54,8 @@ func (w Wish) Seen(there *cluster.Snapshot, problems map[string]error) switchove
 		if r.Generation == s.Generation {
 			s.Oldest = append(s.Oldest, c.node.Name)
 		}
-		// An image is there if each store has its part of it. One that counts others has not
-		// read the list of now: it may lack any of that, and most are in both.
-		cached := min(count(r.Cached), pins)
-		if count(r.Wanted) != pins {
-			cached = min(cached, max(pins-1, 0))
-		}
-		if s.Ready == 1 || cached < s.Cached {
+		// An image is there if each store has its part of it.
+		if cached := holds(r, pins); s.Ready == 1 || cached < s.Cached {
 			s.Cached = cached
 		}
 		s.Used = pins
@@ -71,6 +66,16 @@ func (w Wish) Seen(there *cluster.Snapshot, problems map[string]error) switchove
 	}
 	s.Message = strings.Join(why, "; ")
 	return s
+}
+
+// holds is how many of the images in use a store says that it has. One that counts others has
+// not read the list of now: it may lack any of that, and most are in both.
+func holds(r *v1alpha1.StoreStatus, pins int) int {
+	cached := min(count(r.Cached), pins)
+	if count(r.Wanted) != pins {
+		cached = min(cached, max(pins-1, 0))
+	}
+	return cached
 }
 
 // isBehind reports whether a store may run the wanted version and does not yet.

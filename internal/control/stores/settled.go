@@ -46,7 +46,7 @@ func (k *Keeper) Settle(there *cluster.Snapshot, w Wish, s *switchover.Stores, n
 	still := map[types.UID]absence{}
 	for _, c := range w.candidates(there) {
 		a := k.told.absent[c.node.UID]
-		a.told = a.told || k.told.absent == nil // who does not serve when this process begins is no news
+		a.told = a.told || k.told.absent == nil // nobody saw it serve: it may have been gone for long
 		a, left := a.after(w.absent(c, s.Waiting), w.Silent[c.node.Name], now)
 		if a.told {
 			s.Gone = append(s.Gone, c.node.Name+": "+a.why+", since "+a.since.UTC().Format(time.RFC3339))

@@ -26,7 +26,7 @@ func (e *evaluation) standing(n Node) string {
 // behindMessage names the Ready nodes that do not serve the last union that was
 // proved: silent ones, those that came later, and those that lie. Pods are kept off
 // them, and no barrier is waiting that could say so. After them it names silent ones
-// that served it when they were heard last.
+// that served it when they were heard last, and stores that are gone.
 func (e *evaluation) behindMessage() string {
 	var behind, quiet []Node
 	for _, n := range e.seen.Nodes {
@@ -48,7 +48,7 @@ func (e *evaluation) behindMessage() string {
 	if len(quiet) > 0 {
 		lines = append(lines, fmt.Sprintf("%d node(s) are not heard: %s", len(quiet), nodeList(quiet, named)))
 	}
-	return strings.Join(lines, "\n")
+	return withLines(strings.Join(lines, "\n"), goneStoresMessage(e.seen.Store))
 }
 
 // believedMessage names the nodes for which a switch began anew. One that lies must

@@ -80,9 +80,6 @@ func (e *evaluation) ready(all bool) metav1.Condition {
 	if behind := e.behindMessage(); all && behind != "" {
 		lines = append(lines, behind) // before that a step says it
 	}
-	if gone := goneStoresMessage(e.seen.Store); all && gone != "" {
-		lines = append(lines, gone)
-	}
 	if believed := e.believedMessage(); believed != "" {
 		lines = append(lines, believed)
 	}
