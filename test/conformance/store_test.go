@@ -1,24 +1,22 @@
 package conformance
 
 import (
-	"net/http/httptest"
+	"slices"
 	"testing"
 
-	"github.com/d8-registry/registry/internal/datapath/proxy"
-	"github.com/d8-registry/registry/internal/datapath/routes"
-	"github.com/d8-registry/registry/internal/datapath/store/cache"
-	"github.com/d8-registry/registry/internal/datapath/store/disk"
-	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/fronts"
 	"github.com/d8-registry/registry/test/harness/parts"
 )
 
-// TestAStoreReadsAsItsRegistry: what a registry passes as a read-only one it passes through a
-// store, when it is asked for the first time and when all is there.
+// TestAStoreReadsAsItsRegistry: what a registry passes as a read-only one it passes in mode
+// Proxy, through an agent and at a store, as a node and a client of the Service ask it: when it is
+// asked for the first time, and when all is there. What it fails fails there too, but for what is
+// mended.
 func TestAStoreReadsAsItsRegistry(t *testing.T) {
 	t.Parallel()
 	parts.Need(t)
+	program := fronts.StoreProgram(t)
 	for _, r := range registries() {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
@@ -27,48 +25,70 @@ func TestAStoreReadsAsItsRegistry(t *testing.T) {
 			data := pushed(t, running)
 			alone := findings{}
 			alone.suite(t, append(data, through(t, u, nil)...)...)
-			address := stored(t, u)
-			for _, round := range []string{"empty", "full"} {
-				found, passes := findings{}, 0
-				found.suite(t, append(data, "OCI_TLS=disabled", "OCI_REGISTRY="+address)...)
-				for name, f := range alone {
-					if f.outcome != passed {
-						continue
+			for name, way := range inFront() {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					stores := fronts.NewStores(t, program, 2, u)
+					stores.Run()
+					env := append(data, way(t, u, stores)...)
+					for _, round := range []string{"empty", "full"} {
+						before := kept(stores)
+						found := findings{}
+						found.suite(t, env...)
+						alike(t, round, alone, found, r.mended)
+						if got := kept(stores) - before; got == 0 {
+							t.Errorf("%s stores: nothing was served from one", round)
+						}
 					}
-					if passes++; found[name].outcome != passed {
-						t.Errorf("%s store: %s: %s", round, name, found[name].why)
-					}
-				}
-				if passes < 10 {
-					t.Errorf("only %d tests pass without a store", passes)
-				}
+				})
 			}
 		})
 	}
 }
 
-// stored is the address of a data path with a store.
-func stored(t *testing.T, u upstream.Upstream) (address string) {
+// inFront are the ways in which stores are asked: what the suite must know of each.
+func inFront() map[string]func(*testing.T, upstream.Upstream, *fronts.Stores) []string {
+	return map[string]func(*testing.T, upstream.Upstream, *fronts.Stores) []string{
+		"agent": func(t *testing.T, u upstream.Upstream, stores *fronts.Stores) []string {
+			t.Helper()
+			return through(t, u, fronts.AgentOf(t, server.Start(t), "node", stores.Layout(u)))
+		},
+		"node at a store": func(t *testing.T, _ upstream.Upstream, stores *fronts.Stores) []string {
+			t.Helper()
+			return itself(t, stores.Of("node")[0].Node())
+		},
+		"client of the Service": func(t *testing.T, _ upstream.Upstream, stores *fronts.Stores) []string {
+			t.Helper()
+			return itself(t, stores.Of("node")[1].Client())
+		},
+	}
+}
+
+// kept is how many pulls stores have answered with what they had.
+func kept(stores *fronts.Stores) (answers float64) {
+	for _, s := range stores.All {
+		answers += s.Counted("registry_store_answers_total", `found="hit"`)
+	}
+	return answers
+}
+
+// alike compares what was found at stores with what was found at the registry alone.
+func alike(t *testing.T, round string, alone, found findings, mended []string) {
 	t.Helper()
-	folder, err := disk.OpenFolder(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := cache.Open(t.Context(), cache.Config{FS: folder, Boot: "this one", Quota: 1 << 30})
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := routes.NewTable(nil)
-	t.Cleanup(table.Close)
-	if err := table.Swap(fronts.Layout(u)); err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(proxy.New(table, proxy.Config{Cache: c.Transport, DefaultHost: layout.Fixed().Host}))
-	t.Cleanup(func() {
-		server.Close()
-		if err := c.Close(); err != nil {
-			t.Error(err)
+	passes := 0
+	for name, f := range alone {
+		want := f.outcome
+		if slices.Contains(mended, name) {
+			want = passed
 		}
-	})
-	return server.Listener.Addr().String()
+		if want == passed {
+			passes++
+		}
+		if got := found[name]; got.outcome != want {
+			t.Errorf("%s stores: %s: %s, want %s: %s", round, name, got.outcome, want, got.why)
+		}
+	}
+	if passes < 10 || len(found) != len(alone) {
+		t.Errorf("%s stores: %d tests of %d pass, of %d without stores", round, passes, len(found), len(alone))
+	}
 }

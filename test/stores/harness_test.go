@@ -3,16 +3,11 @@ package stores
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,11 +15,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/d8-registry/registry/internal/datapath/front/fronttest"
-	"github.com/d8-registry/registry/internal/datapath/store/owner"
-	"github.com/d8-registry/registry/internal/datapath/store/peer"
 	"github.com/d8-registry/registry/internal/layout"
-	"github.com/d8-registry/registry/internal/pki"
 	"github.com/d8-registry/registry/internal/upstream"
 	"github.com/d8-registry/registry/test/harness/apiserver"
 	"github.com/d8-registry/registry/test/harness/fronts"
@@ -36,79 +27,22 @@ var server apiserver.Server
 
 func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
 
-// program builds registry-store.
-func program(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "registry-store")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "../../cmd/registry-store").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return path
-}
-
 // world is three stores in front of one registry.
 type world struct {
+	*fronts.Stores
 	t        *testing.T
 	api      *apiserver.API
-	ca       pki.KeyPair
 	registry *testregistry.Registry
-	stores   map[string]*store // by endpoint
-}
-
-type store struct {
-	t              *testing.T
-	program        string
-	address, check string
-	config, data   string
-	content        map[string][]byte
-	cmd            *exec.Cmd
 }
 
 // newWorld has stores that do not run yet.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	ca, err := pki.NewCA(time.Now(), nil)
-	if err != nil {
-		t.Fatal(err)
+	registry := testregistry.New(t, testregistry.Options{TLS: true, Username: "up", Password: "of the registry", Bearer: true})
+	return &world{
+		t: t, api: server.Start(t), registry: registry,
+		Stores: fronts.NewStores(t, fronts.StoreProgram(t), 3, registry.Upstream("team")),
 	}
-	w := &world{
-		t: t, api: server.Start(t), ca: ca, stores: map[string]*store{},
-		registry: testregistry.New(t, testregistry.Options{TLS: true, Username: "up", Password: "of the registry", Bearer: true}),
-	}
-	path := program(t)
-	for range 3 {
-		s := &store{t: t, program: path, address: loopback.Address(t), check: loopback.Address(t), config: t.TempDir(), data: t.TempDir()}
-		s.content = fronttest.Content(t, 1, w.registry.Upstream("team"))
-		host, _, _ := net.SplitHostPort(s.address)
-		leaf, _, err := pki.EnsureLeaf(time.Now(), ca, pki.KeyPair{}, []string{"registry.d8-system.svc", host})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.content["tls.crt"], s.content["tls.key"] = []byte(leaf.Cert), []byte(leaf.Key)
-		w.stores[s.address] = s
-	}
-	for _, s := range w.stores {
-		if s.content[peer.Key], err = json.Marshal(peer.Stores{Self: s.address, Endpoints: w.endpoints(), CA: ca.Cert}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return w
-}
-
-func (w *world) endpoints() (all []string) {
-	for endpoint := range w.stores {
-		all = append(all, endpoint)
-	}
-	slices.Sort(all)
-	return all
-}
-
-// first are the stores in the order in which somebody asks them.
-func (w *world) first(name string) (all []*store) {
-	for _, endpoint := range owner.Of(name, w.endpoints()) {
-		all = append(all, w.stores[endpoint])
-	}
-	return all
 }
 
 // layout is that of nodes: the stores, and the registry behind them unless there are others.
@@ -116,57 +50,13 @@ func (w *world) layout(registries ...upstream.Upstream) layout.Layout {
 	if len(registries) == 0 {
 		registries = append(registries, w.registry.Upstream("team"))
 	}
-	l := fronts.Layout(registries...)
-	l.Stores = layout.Stores{
-		Endpoints: w.endpoints(), CA: w.ca.Cert,
-		Credentials: upstream.Credentials{Username: "node", Password: fronttest.NodePassword},
-	}
-	return l
+	return w.Layout(registries...)
 }
 
 // nowhere is a registry that nobody reaches: stores are the only way.
 func nowhere(t *testing.T) upstream.Upstream {
 	t.Helper()
 	return upstream.Upstream{Host: loopback.Address(t), Path: "team", Scheme: upstream.HTTPS}
-}
-
-func (w *world) run(stores ...*store) {
-	w.t.Helper()
-	for _, s := range stores {
-		s.run()
-	}
-}
-
-func (w *world) all() (all []*store) { return w.first("") }
-
-func (s *store) run() {
-	s.t.Helper()
-	fronttest.WriteFiles(s.t, s.config, s.content)
-	s.cmd = exec.CommandContext(context.WithoutCancel(s.t.Context()), s.program, "--config-dir", s.config, "--data", s.data, "--listen", s.address,
-		"--health-listen", s.check, "--quota", "1073741824", "--floor", "0", "--tag-fresh", "1ms", "--etcd", "/nonexistent")
-	s.cmd.Stderr = s.t.Output()
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(s.kill)
-	eventually(s.t, s.address+" is ready", func() bool {
-		req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.check+"/readyz", nil)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-		if err != nil {
-			return false
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
-}
-
-// kill is kill -9.
-func (s *store) kill() {
-	_ = s.cmd.Process.Kill() // it may have ended
-	_ = s.cmd.Wait()         // an error is what it was killed by
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {

@@ -35,9 +35,9 @@ func TestTwentyNodesFetchOnce(t *testing.T) {
 			if name == "without" {
 				l.Stores = layout.Stores{}
 			} else {
-				w.run(w.all()...)
+				w.Run()
 			}
-			most := max(times, int64(len(w.all())))
+			most := max(times, int64(len(w.All)))
 			img := w.push("v1", 3, 4<<20)
 			clients := []*client{clientOf(t, fronts.ProxyOf(t, w.api, l))}
 			for i := range 20 {
@@ -76,7 +76,7 @@ func TestAStoreDiesInMidBody(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.run(w.all()...)
+			w.Run()
 			w.push("v1", 1, size)
 			l := w.layout()
 			if only {
@@ -92,9 +92,9 @@ func TestAStoreDiesInMidBody(t *testing.T) {
 			agent := w.both(l)["agent"]
 			agent.pace = func(n int64) {
 				at := read.Add(n)
-				for i, s := range w.first("node") { // each at its quarter
+				for i, s := range w.Of("node") { // each at its quarter
 					if at > int64(i+1)*size/4 {
-						deaths[i].Do(s.kill)
+						deaths[i].Do(s.Kill)
 					}
 				}
 			}
@@ -121,12 +121,12 @@ func TestAStoreComesAndGoes(t *testing.T) {
 	t.Parallel()
 	parts.Need(t)
 	w := newWorld(t)
-	w.run(w.all()...)
+	w.Run()
 	both := w.both(w.layout())
 	for i := range 9 {
 		tag := fmt.Sprintf("v%d", i)
 		w.push(tag, 2, 2<<20)
-		victim := w.all()[i%3]
+		victim := w.Of("")[i%3]
 		var pulls sync.WaitGroup
 		for kind, c := range both {
 			pulls.Go(func() {
@@ -135,9 +135,9 @@ func TestAStoreComesAndGoes(t *testing.T) {
 				}
 			})
 		}
-		victim.kill()
+		victim.Kill()
 		pulls.Wait()
-		victim.run()
+		victim.Run()
 	}
 }
 
@@ -147,7 +147,7 @@ func TestATagThatMoves(t *testing.T) {
 	t.Parallel()
 	parts.Need(t)
 	w := newWorld(t)
-	w.run(w.all()...)
+	w.Run()
 	both := w.both(w.layout())
 	for _, gone := range []bool{false, true} {
 		img := w.push("latest", 1, 1000)
@@ -178,7 +178,7 @@ func TestWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	parts.Need(t)
 	w := newWorld(t)
-	w.run(w.all()...)
+	w.Run()
 	l := w.layout()
 	const nodes, times = 5, 2
 	for i := range nodes {
