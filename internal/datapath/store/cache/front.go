@@ -57,10 +57,11 @@ func (f *front) past(req *http.Request, reason string) (*http.Response, error) {
 var oneRange = regexp.MustCompile(`^bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([1-9][0-9]{0,17}))$`)
 
 // notOurs says why a pull passes by the cache, "" if it does not. Users' mirrors are theirs:
-// what they give is for those who may ask them.
+// what they give is for those who may ask them. A manifest is given as a whole, as most registries
+// do: a containerd that fetches layers in parts asks for all of it by a range.
 func notOurs(req *http.Request, x *fetch.Exchange) (reason string) {
 	conditions := []string{"If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"}
-	byRange := req.Header.Get("Range") != "" && req.Method == http.MethodGet
+	byRange := req.Header.Get("Range") != "" && req.Method == http.MethodGet && x.Pull.Kind != oci.KindManifests
 	switch {
 	case len(x.Route.Targets) == 0, slices.ContainsFunc(x.Route.Targets, (*routes.Target).OfUser):
 		return "mirror"

@@ -77,6 +77,42 @@ func TestItIsTheSameAsWithout(t *testing.T) {
 	}
 }
 
+// TestAManifestByRange: a containerd that fetches layers in parts asks for manifests so. They are
+// kept, and the registry is asked for one once.
+func TestAManifestByRange(t *testing.T) {
+	t.Parallel()
+	for name, reference := range map[string]func(digest string) string{
+		"digest": func(digest string) string { return digest },
+		"tag":    func(string) string { return "v1" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, img := one(t, 1000)
+			s := start(t, Config{}, r.Upstream("team"))
+			digest := digestOf(t, img)
+			whole, err := img.RawManifest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for round, gone := range []bool{false, false, true} {
+				if gone {
+					r.Stop()
+				}
+				got := s.get(manifestPath(reference(digest)), "Range", "bytes=0-")
+				if got.status != http.StatusOK || !bytes.Equal(got.body, whole) {
+					t.Errorf("round %d: %d, %d bytes", round, got.status, len(got.body))
+				}
+			}
+			asked := r.Count(func(q testregistry.Request) bool {
+				return q.Method == http.MethodGet && q.Status < http.StatusBadRequest && strings.Contains(q.Path, "/manifests/")
+			})
+			if asked != 1 {
+				t.Errorf("the registry was asked for it %d times", asked)
+			}
+		})
+	}
+}
+
 // What users set up themselves is for those who may ask for it, and is never kept.
 func TestUsersMirrors(t *testing.T) {
 	t.Parallel()
