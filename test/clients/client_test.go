@@ -278,11 +278,17 @@ func (s skopeo) pull(ctx context.Context, t *testing.T, c content, two bool) (ma
 // newNode is a node whose agent serves both names.
 func newNode(t *testing.T, v containerdtest.Version, l layout.Layout) node {
 	t.Helper()
-	c := containerdtest.NewVersion(t, v)
-	c.Configure(t, "["+c.RegistryTable()+"]\n  config_path = \"@/certs.d\"\n")
-	n := agenttest.New(t, server.Start(t), c)
+	n := prepared(t, v, "")
 	n.Start()
 	n.Publish(l)
 	n.Until("the layout", reports)
-	return node{n}
+	return n
+}
+
+// prepared is a node whose agent does not run yet, and whose containerd has these settings more.
+func prepared(t *testing.T, v containerdtest.Version, settings string) node {
+	t.Helper()
+	c := containerdtest.NewVersion(t, v)
+	c.Configure(t, "["+c.RegistryTable()+"]\n  config_path = \"@/certs.d\"\n"+settings)
+	return node{agenttest.New(t, server.Start(t), c)}
 }

@@ -32,11 +32,11 @@ func TestAStoreReadsAsItsRegistry(t *testing.T) {
 					stores.Run()
 					env := append(data, way(t, u, stores)...)
 					for _, round := range []string{"empty", "full"} {
-						before := kept(stores)
+						before := kept(t, stores)
 						found := findings{}
 						found.suite(t, env...)
 						alike(t, round, alone, found, r.mended)
-						if got := kept(stores) - before; got == 0 {
+						if got := kept(t, stores) - before; got == 0 {
 							t.Errorf("%s stores: nothing was served from one", round)
 						}
 					}
@@ -65,9 +65,10 @@ func inFront() map[string]func(*testing.T, upstream.Upstream, *fronts.Stores) []
 }
 
 // kept is how many pulls stores have answered with what they had.
-func kept(stores *fronts.Stores) (answers float64) {
+func kept(t *testing.T, stores *fronts.Stores) (answers float64) {
+	t.Helper()
 	for _, s := range stores.All {
-		answers += s.Counted("registry_store_answers_total", `found="hit"`)
+		answers += fronts.Counted(t, s.Metrics, "registry_store_answers_total", `found="hit"`)
 	}
 	return answers
 }

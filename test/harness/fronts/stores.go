@@ -34,10 +34,10 @@ type Stores struct {
 // StoreProcess is one of them. It keeps its address and its disk when it is killed and run again.
 type StoreProcess struct {
 	Address string // of clients
+	Metrics string // address of /metrics and /readyz
 
 	t            testing.TB
 	ca, program  string
-	check        string // address of /readyz and /metrics
 	config, data string
 	content      map[string][]byte
 	cmd          *exec.Cmd
@@ -64,7 +64,7 @@ func NewStores(t testing.TB, program string, number int, upstreams ...upstream.U
 	s := &Stores{CA: ca.Cert, All: map[string]*StoreProcess{}}
 	for range number {
 		p := &StoreProcess{
-			Address: loopback.Address(t), t: t, ca: ca.Cert, program: program, check: loopback.Address(t),
+			Address: loopback.Address(t), t: t, ca: ca.Cert, program: program, Metrics: loopback.Address(t),
 			config: t.TempDir(), data: t.TempDir(), content: fronttest.Content(t, 1, upstreams...),
 		}
 		host, _, err := net.SplitHostPort(p.Address)
@@ -119,14 +119,14 @@ func (p *StoreProcess) Run() {
 	p.t.Helper()
 	fronttest.WriteFiles(p.t, p.config, p.content)
 	p.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), p.program, "--config-dir", p.config, "--data", p.data,
-		"--listen", p.Address, "--health-listen", p.check, "--quota", "1073741824", "--floor", "0", "--tag-fresh", "1ms",
+		"--listen", p.Address, "--health-listen", p.Metrics, "--quota", "1073741824", "--floor", "0", "--tag-fresh", "1ms",
 		"--etcd", "/nonexistent")
 	p.cmd.Stderr = p.t.Output()
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(p.Kill)
-	ready(p.t, "http://"+p.check+"/readyz", nil)
+	ready(p.t, "http://"+p.Metrics+"/readyz", nil)
 }
 
 // Kill is kill -9.
@@ -145,13 +145,8 @@ func (p *StoreProcess) front(user, password string) *Front {
 	return &Front{Address: p.Address, CA: p.ca, Username: user, Password: password}
 }
 
-// Counted is the sum of a metric's series that have all of these labels, such as kind="blobs".
-func (p *StoreProcess) Counted(metric string, labels ...string) (sum float64) {
-	p.t.Helper()
-	return Counted(p.t, p.check, metric, labels...)
-}
-
-// Counted is the same of whoever has /metrics at an address.
+// Counted is the sum of a metric's series that have all of these labels, such as kind="blobs", by
+// whoever has /metrics at an address.
 func Counted(t testing.TB, address, metric string, labels ...string) (sum float64) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
