@@ -19,7 +19,7 @@ help: ## Show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: cluster build ## The main job on real parts, from nothing: KEEP=1 leaves it running until Ctrl-C, BREAK=order|final-early|store-only must fail, STORY=name runs another story
+demo: cluster build ## The main job on real parts, from nothing: KEEP=1 leaves it running until Ctrl-C, BREAK=order|final-early|store-only|no-fall-through|last-byte must fail, STORY=name runs another story
 	@KEEP="$(KEEP)" BREAK="$(BREAK)" STORY="$(STORY)" bin/demo
 
 # A run of some packages or tests is for somebody who works on them.

@@ -124,7 +124,8 @@ func on(value string) bool { return value != "" && value != "0" && value != "fal
 
 func optionsFrom(env func(string) string) (options, error) {
 	o := options{root: ".", story: env("STORY"), broken: env("BREAK"), keep: on(env("KEEP")), keepFiles: on(env("KEEP_FILES"))}
-	if o.story == "" && o.broken == storeOnly {
+	ofProxy := proxyControls()[o.broken] != ""
+	if o.story == "" && ofProxy {
 		o.story = proxyStoryName
 	}
 	if o.story == "" {
@@ -138,10 +139,10 @@ func optionsFrom(env func(string) string) (options, error) {
 	if !slices.Contains(known, o.story) {
 		return options{}, fmt.Errorf("STORY=%s: there is no such story; there are %s", o.story, strings.Join(known, ", "))
 	}
-	if !slices.Contains([]string{"", "order", "final-early", storeOnly}, o.broken) {
-		return options{}, fmt.Errorf("BREAK=%s: there is no such negative control; there are order, final-early and %s", o.broken, storeOnly)
+	if !ofProxy && !slices.Contains([]string{"", "order", "final-early"}, o.broken) {
+		return options{}, fmt.Errorf("BREAK=%s: there is no such negative control; there are order, final-early, %s, %s and %s", o.broken, storeOnly, noFallThrough, lastByte)
 	}
-	if o.broken == storeOnly && o.story != proxyStoryName {
+	if ofProxy && o.story != proxyStoryName {
 		return options{}, fmt.Errorf("BREAK=%s is a negative control of STORY=%s", o.broken, proxyStoryName)
 	}
 	if _, err := os.Stat(o.root + "/go.mod"); err != nil {

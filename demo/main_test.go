@@ -20,6 +20,8 @@ func TestOptions(t *testing.T) {
 		{name: "a negative control", env: map[string]string{"BREAK": "order"}, want: options{root: ".", story: "main", broken: "order"}},
 		{name: "no such story", env: map[string]string{"STORY": "x"}, err: "STORY=x: there is no such story; there are baseline, broken-restart, gitops, lost-state, main, old-containerd, proxy, reverts, stopped-agent, web-page, wrong-credentials"},
 		{name: "the control of a story", env: map[string]string{"BREAK": "store-only"}, want: options{root: ".", story: "proxy", broken: "store-only"}},
+		{name: "a control of agents", env: map[string]string{"BREAK": "no-fall-through"}, want: options{root: ".", story: "proxy", broken: "no-fall-through"}},
+		{name: "a control of stores", env: map[string]string{"BREAK": "last-byte", "STORY": "proxy"}, want: options{root: ".", story: "proxy", broken: "last-byte"}},
 		{name: "the control of another story", env: map[string]string{"BREAK": "store-only", "STORY": "gitops"}, err: "a negative control of STORY=proxy"},
 		{name: "no such control", env: map[string]string{"BREAK": "x"}, err: "BREAK=x"},
 	}

@@ -152,28 +152,34 @@ func (d *demo) install(ctx context.Context) error {
 	}
 	d.out.line("           shortened for the demo: registry-controller %v", settings())
 	if d.options.broken != "" {
-		what := "the controller runs a protocol with a hole in it"
-		if d.options.broken == storeOnly {
-			what = "nodes have no way to the registry but the stores"
-		}
-		d.out.line("           %s", d.out.paint(red, "BREAK="+d.options.broken+": "+what+"; pulls must fail"))
+		what := cmp.Or(proxyControls()[d.options.broken], "the controller runs a protocol with a hole in it; pulls must fail")
+		d.out.line("           %s", d.out.paint(red, "BREAK="+d.options.broken+": "+what))
 	}
 	return nil
 }
 
 // findPrograms is the folder of the product's programs, and with BREAK also of
-// the controller that can lose pulls: no program that ships can.
+// the program that can lose pulls: none that ships can.
 func (d *demo) findPrograms(ctx context.Context) (string, error) {
 	dir, err := d.builtPrograms(ctx)
-	if err != nil || d.protocol() == "" {
+	program := ""
+	switch {
+	case d.options.broken == noFallThrough:
+		program = "registry-agent"
+	case d.options.broken == lastByte:
+		program = "registry-store"
+	case d.protocol() != "":
+		program = "registry-controller"
+	}
+	if err != nil || program == "" {
 		return dir, err
 	}
-	return dir, d.build(ctx, filepath.Join(dir, brokenFolder), "./cmd/registry-controller", "-tags", "brokenprotocol")
+	return dir, d.build(ctx, filepath.Join(dir, brokenFolder), "./cmd/"+program, "-tags", "brokenprotocol")
 }
 
 // protocol is what the controller is told to run; empty: what ships.
 func (d *demo) protocol() string {
-	if d.options.broken == storeOnly {
+	if proxyControls()[d.options.broken] != "" {
 		return ""
 	}
 	return cmp.Or(d.options.broken, storyProtocol(d.options.story))
@@ -224,13 +230,18 @@ func (d *demo) programs(ours string) map[string]machine.Program {
 		controller.Path = filepath.Join(ours, brokenFolder, "registry-controller")
 		controller.Args = append(controller.Args, "--protocol="+protocol)
 	}
+	// The node's own paths: its namespaces are the host of this agent.
+	agent := machine.Program{
+		Path: "/run/ours/registry-agent", OnNode: true,
+		Args: []string{"all", "--host-root=/", "--restart-command=" + machine.RestartCommand, "--static-pods=" + machine.StaticPodFolder},
+	}
+	if d.options.broken == noFallThrough {
+		agent.Path = "/run/ours/" + brokenFolder + "/registry-agent"
+		agent.Args = append(agent.Args, "--protocol="+noFallThrough)
+	}
 	return map[string]machine.Program{
 		"deployment.d8-system.registry-controller": controller,
-		// The node's own paths: its namespaces are the host of this agent.
-		"daemonset.d8-system.registry-agent": {
-			Path: "/run/ours/registry-agent", OnNode: true,
-			Args: []string{"all", "--host-root=/", "--restart-command=" + machine.RestartCommand, "--static-pods=" + machine.StaticPodFolder},
-		},
+		"daemonset.d8-system.registry-agent":       agent,
 		"deployment.d8-system.registry-incluster-proxy": {
 			Path: filepath.Join(ours, "registry-proxy"),
 			Ready: func(ctx context.Context, s *machine.Space) error {

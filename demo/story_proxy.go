@@ -13,8 +13,9 @@ import (
 
 const (
 	proxyStoryName = "proxy"
-	// storeOnly is the negative control of it.
-	storeOnly = "store-only"
+	// The negative controls of it: nodes have no way to the registry but the stores; agents give their
+	// clients what the first store says; stores give out the last byte before the digest is known.
+	storeOnly, noFallThrough, lastByte = "store-only", "no-fall-through", "last-byte"
 	// calm is between two pulls of a node, for there are six of them.
 	calm = 200 * time.Millisecond
 	// newcomer joins when registry A is gone.
@@ -22,6 +23,15 @@ const (
 	// fullNode and goneNode run a store on a disk of its own.
 	fullNode, goneNode = "master-1", "master-2"
 )
+
+// proxyControls are the negative controls of the story, and what is broken.
+func proxyControls() map[string]string {
+	return map[string]string{
+		storeOnly:     "nodes have no way to the registry but the stores; pulls must fail",
+		noFallThrough: "agents give their clients what the first store says, and ask nobody else; pulls must fail",
+		lastByte:      "stores give out the last byte of a layer before its digest is known; a client must get wrong bytes",
+	}
+}
 
 // storeNodes are the nodes of the control plane: each runs a store.
 func storeNodes() []string { return []string{"master-0", fullNode, goneNode} }
@@ -32,6 +42,9 @@ func extraImages() map[string]int {
 	extra := map[string]int{killed: 48 << 20, "extra/gone": 16 << 20, "extra/full": 16 << 20}
 	for i := range coldImages {
 		extra[fmt.Sprintf("%s%d", cold, i)] = 1 << 20
+	}
+	for i := range liedImages {
+		extra[fmt.Sprintf("%s%d", lied, i)] = 4 << 20
 	}
 	return extra
 }
@@ -59,7 +72,7 @@ func (o options) shape(m *machine.Options) {
 }
 
 // proxyStory goes through mode Proxy: three stores, of which one is killed, one has a full disk
-// and one loses its disk; the registry is switched off for good, and a node joins; then another
+// and one loses its disk; the registry gives wrong bytes, and is switched off for good; a node joins; then another
 // registry, Direct, and back.
 func proxyStory(ctx context.Context, d *demo) error {
 	ctx, stop := context.WithCancel(ctx) // of the new node's puller too
@@ -75,6 +88,9 @@ func (d *demo) tellProxy(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := d.breakStores(ctx); err != nil {
+		return err
+	}
 	if err := d.begin(ctx); err != nil {
 		return err
 	}
@@ -89,6 +105,7 @@ func (d *demo) tellProxy(ctx context.Context) error {
 		{"Proxy on A", d.reach("proxy-a.yaml", "Proxy")},
 		{"every node pulls everything", func(ctx context.Context, p *phase) error { return d.pullEverything(ctx, p, len(since)) }},
 		{"what no store has, on every node", func(ctx context.Context, p *phase) error { return d.pullCold(ctx, p, cold, nil) }},
+		{"A gives wrong bytes", d.registryLies},
 		{"a store killed in mid-fill", d.killInMidFill},
 		{"a disk is gone", d.diskGone},
 		{"a disk is full", d.diskFull},

@@ -78,6 +78,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	verbose := flags.Bool("verbose", false, "log every pull, not only those that failed")
 	// Both halves know all flags: one list of arguments serves the whole pod.
 	s.RegisterFlags(flags)
+	registerProtocol(flags, &s)
 	n.RegisterFlags(flags)
 	flags.StringVar(&n.NodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the Node")
 	flags.StringVar(&n.PodUID, "pod-uid", os.Getenv("POD_UID"), "`UID` of the Pod that this runs in; in a pod, from its environment")

@@ -10,37 +10,46 @@ import (
 	"testing"
 )
 
-// TestNoProgramThatShipsLosesPulls builds the program without a tag. It has
+// TestNoProgramThatShipsLosesPulls builds the programs without a tag. They have
 // neither the flag nor the code of a broken protocol; a build with the tag, which
 // the demo makes for BREAK, has both.
 func TestNoProgramThatShipsLosesPulls(t *testing.T) {
 	t.Parallel()
-	for _, tags := range []string{"", "brokenprotocol"} {
-		t.Run("tags "+tags, func(t *testing.T) {
-			t.Parallel()
-			program := filepath.Join(t.TempDir(), "registry-controller")
-			build := exec.CommandContext(t.Context(), "go", "build", "-tags", tags, "-o", program, ".")
-			build.Env = append(os.Environ(), "GOFLAGS=")
-			if out, err := build.CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			broken := tags != ""
-			if got := linked(t, program, "/switchover.Broken"); got != broken {
-				t.Errorf("the code of broken protocols is in it: %t", got)
-			}
-			if !linked(t, program, "/switchover.Standard") {
-				t.Error("no code of switchover is found, so the search says nothing")
-			}
-			// It stops at the missing --image before it does anything.
-			out, err := exec.CommandContext(t.Context(), program, "--protocol=order").CombinedOutput()
-			exit := new(exec.ExitError)
-			if !errors.As(err, &exit) {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			if refused := strings.Contains(string(out), "flag provided but not defined: -protocol"); refused == broken {
-				t.Errorf("it refuses --protocol: %t; %v\n%s", refused, err, out)
-			}
-		})
+	for name, p := range map[string]struct {
+		args          []string
+		broken, sound string // functions
+	}{
+		"registry-controller": {[]string{"--protocol=order"}, "/switchover.Broken", "/switchover.Standard"},
+		"registry-agent":      {[]string{"all", "--protocol=no-fall-through"}, "/fetch.Broken", "/fetch.New"},
+		"registry-store":      {[]string{"--protocol=last-byte"}, "/fill.Broken", "/fill.New"},
+	} {
+		for _, tags := range []string{"", "brokenprotocol"} {
+			t.Run(name+" tags "+tags, func(t *testing.T) {
+				t.Parallel()
+				program := filepath.Join(t.TempDir(), name)
+				build := exec.CommandContext(t.Context(), "go", "build", "-tags", tags, "-o", program, "../"+name)
+				build.Env = append(os.Environ(), "GOFLAGS=")
+				if out, err := build.CombinedOutput(); err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				broken := tags != ""
+				if got := linked(t, program, p.broken); got != broken {
+					t.Errorf("the code of broken protocols is in it: %t", got)
+				}
+				if !linked(t, program, p.sound) {
+					t.Errorf("%s is not found, so the search says nothing", p.sound)
+				}
+				// It stops at the unknown flag before it does anything.
+				out, err := exec.CommandContext(t.Context(), program, append(p.args, "--of-nobody")...).CombinedOutput()
+				exit := new(exec.ExitError)
+				if !errors.As(err, &exit) {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				if refused := strings.Contains(string(out), "flag provided but not defined: -protocol"); refused == broken {
+					t.Errorf("it refuses --protocol: %t; %v\n%s", refused, err, out)
+				}
+			})
+		}
 	}
 }
 

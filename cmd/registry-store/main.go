@@ -21,6 +21,7 @@ func main() {
 func run() int {
 	cfg := store.Config{}
 	cfg.RegisterFlags(flag.CommandLine)
+	registerProtocol(flag.CommandLine, &cfg)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -29,6 +29,7 @@ type failover struct {
 	budget, stall, silent, probe, hop time.Duration
 	metrics                           Metrics
 	checker                           *answer.Checker
+	promises                          Promises
 }
 
 type try struct {
@@ -57,7 +58,7 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, context.Cause(req.Context()) // the client has gone; the other upstreams are not to blame
 		}
 		failure.reason = foreign.Line(failure.reason, foreign.Sentence) // it is logged, and goes into the client's answer
-		if !t.target.IsStore() {
+		if !t.target.IsStore() || f.promises.firstStoreOnly {
 			failed = append(failed, *failure)
 		} else if failure.isOfAll(x) {
 			return failures{*failure}.answer(req, x)
@@ -100,7 +101,7 @@ func (f failover) share(left time.Duration, tries []try) time.Duration {
 // unhealthy, after them the one that just broke this very pull, and then those whose bytes
 // were wrong a moment ago: one of them may be right by now, and the only one that has them.
 func (f failover) order(method string, x *Exchange) []try {
-	if len(x.Route.Targets) == 1 {
+	if len(x.Route.Targets) == 1 || f.promises.firstStoreOnly && x.Route.Targets[0].IsStore() {
 		return []try{{target: x.Route.Targets[0]}}
 	}
 	now := time.Now()

@@ -50,8 +50,13 @@ type Config struct {
 	Probe   time.Duration
 	Metrics Metrics
 	// Buffers are what is kept in memory of bodies that are hashed.
-	Buffers httputil.BufferPool
+	Buffers  httputil.BufferPool
+	Promises Promises
 }
+
+// Promises are kept by the zero value, which is what ships. They are there to be seen broken: what the
+// first store says is the end, and nobody else is asked.
+type Promises struct{ firstStoreOnly bool }
 
 // New answers requests that are the pull of an Exchange, see With. resume is around
 // failover: a body that breaks goes on from the next upstream.
@@ -63,6 +68,6 @@ func New(cfg Config) http.RoundTripper {
 		hop:     cmp.Or(cfg.Hop, DefaultHop),
 		silent:  cmp.Or(cfg.Silent, DefaultSilent),
 		metrics: cfg.Metrics,
-		checker: &answer.Checker{},
+		checker: &answer.Checker{}, promises: cfg.Promises,
 	}}
 }

@@ -51,6 +51,8 @@ type Config struct {
 	Asked bool
 	// Cache puts what it knows in front of the upstreams; nil means nothing.
 	Cache func(upstreams http.RoundTripper) http.RoundTripper
+	// Promises are those of fetches; the zero value keeps them.
+	Promises fetch.Promises
 }
 
 func (c Config) withDefaults() Config {
@@ -73,6 +75,7 @@ func New(table *routes.Table, cfg Config) http.Handler {
 	pool := &buffers{}
 	upstreams := fetch.New(fetch.Config{
 		Budget: cfg.Budget, Stall: cfg.Stall, Probe: cfg.Probe, Hop: cfg.Hop, Silent: cfg.Silent, Metrics: cfg.Metrics, Buffers: pool,
+		Promises: cfg.Promises,
 	})
 	if cfg.Cache != nil {
 		upstreams = cfg.Cache(upstreams)

@@ -7,6 +7,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	registryv1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 )
 
@@ -34,6 +35,8 @@ type Config struct {
 	// Renew is how often certificate and token are looked at; 0 means a minute: a clock
 	// that was put right must not cost pulls for long.
 	Renew time.Duration
+	// Promises are those of pulls; the zero value keeps them.
+	Promises fetch.Promises
 }
 
 // Defaults of a real node.

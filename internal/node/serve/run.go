@@ -64,7 +64,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	keeper.retired.quiet = cmp.Or(cfg.Quiet, keeper.retired.quiet)
 	dog := watchdog.New(nil)
 	group, ctx := errgroup.WithContext(ctx)
-	h := &handler{tokens: known, keeper: keeper, mirrors: newMirrors(folder, table, log), proofs: newProofs(), alive: dog.Err, pulls: proxy.New(table, proxy.Config{Log: log, Metrics: metrics}), stopping: ctx.Done()}
+	h := &handler{tokens: known, keeper: keeper, mirrors: newMirrors(folder, table, log), proofs: newProofs(), alive: dog.Err, pulls: proxy.New(table, proxy.Config{Log: log, Metrics: metrics, Promises: cfg.Promises}), stopping: ctx.Done()}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for containerd: %w", err)

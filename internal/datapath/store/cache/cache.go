@@ -62,6 +62,8 @@ type Config struct {
 	Fresh, Patience time.Duration
 	Log             *slog.Logger // nil means none
 	Metrics         *Metrics     // nil means none
+	// Promises are those of fills.
+	Promises fill.Promises
 
 	// The promises, to be seen broken: no old answer stands for a new one; all who ask fetch.
 	neverStale, alone bool
@@ -128,7 +130,7 @@ func Open(ctx context.Context, cfg Config) (*Cache, error) {
 		Quota: cfg.Quota, Floor: cfg.Floor, Idle: cfg.Idle, Free: cfg.FS.Space, Remove: c.remove, Second: cfg.Second,
 	}, blobs.Space(), space.ParseUses(uses))
 	c.fills = fill.New(ctx, fill.Config{
-		Blobs: blobs, Reserve: c.room.Reserve, Over: c.over, Pace: cfg.Guard.Pace, Log: cfg.Log, Metrics: cfg.Metrics,
+		Blobs: blobs, Reserve: c.room.Reserve, Over: c.over, Pace: cfg.Guard.Pace, Log: cfg.Log, Metrics: cfg.Metrics, Promises: cfg.Promises,
 	})
 	cfg.Metrics.watch(c.room, cfg.Guard)
 	return c, nil

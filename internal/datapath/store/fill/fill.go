@@ -102,11 +102,12 @@ type Config struct {
 	Keep    int64
 	Log     *slog.Logger
 	Metrics Metrics
-
-	// The promises, to be seen broken: no byte is held back; pumps run into each other; a fill
-	// ends with the client that began it.
-	holdNothing, overlap, oneClient bool
+	Promises
 }
+
+// Promises are kept by the zero value, which is what ships. They are there to be seen broken: no
+// byte is held back; pumps run into each other; a fill ends with the client that began it.
+type Promises struct{ holdNothing, overlap, oneClient bool }
 
 const chunk = 32 << 10
 
