@@ -2,6 +2,8 @@ package house
 
 import (
 	"go/ast"
+	"go/parser"
+	"go/token"
 	"path"
 	"slices"
 	"strings"
@@ -30,23 +32,57 @@ func TestNothingOfAStoreReadsAClock(t *testing.T) {
 			continue
 		}
 		read++
-		ast.Inspect(s.file, func(n ast.Node) bool {
-			called, ok := n.(*ast.SelectorExpr)
-			if !ok {
-				return true
-			}
-			of, _ := called.X.(*ast.Ident)
-			wall, reads := clocks(called.Sel.Name)
-			ofTime := of != nil && of.Name == "time"
-			bad := reads && ofTime && !slices.Contains(waits, folder) ||
-				wall && (ofTime || slices.Contains([]string{"ModTime", "Chtimes", "Unix", "UnixMilli", "UnixNano"}, called.Sel.Name))
-			if bad {
-				t.Errorf("%s:%d: %s reads a clock", s.name, s.fset.Position(called.Pos()).Line, called.Sel.Name)
-			}
-			return true
-		})
+		for name, at := range readsClock(s.file, slices.Contains(waits, folder)) {
+			t.Errorf("%s:%d: %s reads a clock", s.name, s.fset.Position(at).Line, name)
+		}
 	}
 	if read < 4 {
 		t.Errorf("only %d files were read", read)
+	}
+}
+
+// readsClock are the names that a file reads a clock by, and where.
+func readsClock(file *ast.File, waits bool) map[string]token.Pos {
+	found := map[string]token.Pos{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		called, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		of, _ := called.X.(*ast.Ident)
+		wall, reads := clocks(called.Sel.Name)
+		ofTime := of != nil && of.Name == "time"
+		if reads && ofTime && !waits ||
+			wall && (ofTime || slices.Contains([]string{"ModTime", "Chtimes", "Unix", "UnixMilli", "UnixNano"}, called.Sel.Name)) {
+			found[called.Sel.Name] = called.Pos()
+		}
+		return true
+	})
+	return found
+}
+
+// TestAClockIsNoticed is the negative control: each way to read a clock is found, and waiting is none.
+func TestAClockIsNoticed(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		"time.Now()":                             "Now",
+		"time.Since(begun)":                      "Since",
+		"time.Until(end)":                        "Until",
+		"info.ModTime()":                         "ModTime",
+		"os.Chtimes(name, at, at)":               "Chtimes",
+		"at.Unix()":                              "Unix",
+		"time.Unix(1, 0)":                        "Unix",
+		"time.Parse(time.RFC3339, text)":         "Parse",
+		"time.Date(2020, 1, 1, 0, 0, 0, 0, nil)": "Date",
+		"time.After(wait)":                       "",
+	} {
+		file, err := parser.ParseFile(token.NewFileSet(), "", "package p\nfunc f() { _ = "+body+" }", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := readsClock(file, false)
+		if _, ok := found[want]; want != "" && !ok || want == "" && len(found) > 0 {
+			t.Errorf("%s: found %v, want %q", body, found, want)
+		}
 	}
 }

@@ -25,8 +25,10 @@ import (
 func TestAnOwnerThatFailsInMidFill(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(of *program){
-		"killed": func(of *program) { of.kill() },
-		"silent": func(of *program) { _ = of.cmd.Process.Signal(syscall.SIGSTOP) },
+		"killed":         func(of *program) { of.kill() },
+		"killed at 10 %": func(of *program) { of.kill() },
+		"killed at 90 %": func(of *program) { of.kill() },
+		"silent":         func(of *program) { _ = of.cmd.Process.Signal(syscall.SIGSTOP) },
 		"full": func(of *program) {
 			junk, err := os.Create(filepath.Join(of.process.cfg.Data, "junk"))
 			for err == nil {
@@ -48,11 +50,17 @@ func TestAnOwnerThatFailsInMidFill(t *testing.T) {
 			c := three(t)
 			layer := c.stores[0].push("v1", 1, 8<<20).layers[0]
 			order := c.of(layer.digest)
-			half := layer.size / 2
+			part := layer.size / 2
+			switch name {
+			case "killed at 10 %":
+				part = layer.size / 10
+			case "killed at 90 %":
+				part = layer.size / 10 * 9
+			}
 			if name == "full" {
 				small(t, order[0].cfg.Data, 2*layer.size)
 			}
-			c.registry.SetFaults(testregistry.Faults{Match: isOf(layer), Times: 1, StallAfter: half})
+			c.registry.SetFaults(testregistry.Faults{Match: isOf(layer), Times: 1, StallAfter: part})
 			fronttest.WriteFiles(t, order[0].cfg.ConfigDir, order[0].content)
 			of := build(t, order[0])
 			of.run()
@@ -61,7 +69,7 @@ func TestAnOwnerThatFailsInMidFill(t *testing.T) {
 			failed := make(chan struct{})
 			go func() {
 				defer close(failed)
-				eventually(t, "half of it came", func() bool { return c.registry.Bytes(layer.digest) >= half })
+				eventually(t, "a part of it came", func() bool { return c.registry.Bytes(layer.digest) >= part })
 				fail(of)
 			}()
 			begun := time.Now()

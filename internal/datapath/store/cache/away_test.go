@@ -136,6 +136,22 @@ func TestASlowRegistry(t *testing.T) {
 	}
 }
 
+// TestWithoutPatience is the negative control: a client waits as long as the registry takes, and has a new answer.
+func TestWithoutPatience(t *testing.T) {
+	t.Parallel()
+	r, _ := one(t, 1000)
+	s := start(t, Config{Fresh: soon, Patience: time.Hour}, r.Upstream("team"))
+	s.get(manifestPath("v1"))
+	next := image(t, 1, 1000)
+	r.Push(t, "team/tool", "v1", next)
+	const slow = time.Second
+	r.SetFaults(testregistry.Faults{Latency: slow})
+	wait(t, 2*soon)
+	if m := s.get(manifestPath("v1")); m.header.Get("Docker-Content-Digest") != digestOf(t, next) || m.took < slow {
+		t.Errorf("after %s: %v", m.took, m.header)
+	}
+}
+
 // A tag that is gone is gone, and a new meaning is seen when the old one is not fresh.
 func TestTagsChange(t *testing.T) {
 	t.Parallel()
