@@ -16,10 +16,14 @@ const (
 	Newest = 2
 )
 
-// Unmanaged is the one mode that readers of a layout know by name: platform
-// images are named by the registry's own address, and nodes can do without the
-// module.
-const Unmanaged = "Unmanaged"
+// Modes that readers of a layout know by name.
+const (
+	// Unmanaged: platform images are named by the registry's own address, and nodes can
+	// do without the module.
+	Unmanaged = "Unmanaged"
+	// Proxy: stores stay. In a layout of another mode they are on their way out.
+	Proxy = "Proxy"
+)
 
 // Route is one name and the upstreams that serve it, in the order in which
 // they are tried. A route without upstreams is invalid.
@@ -36,7 +40,7 @@ type Layout struct {
 	// Generation orders layouts: a reader never goes back to a lower one.
 	// 0 means that nothing was ever published.
 	Generation int64 `json:"generation"`
-	// Mode is the mode being worked on, "Direct" or "Unmanaged"; ActiveMode is
+	// Mode is the mode being worked on, as "Direct" or "Unmanaged"; ActiveMode is
 	// the last one that was Ready. A lost state is rebuilt from them.
 	Mode       string `json:"mode,omitempty"`
 	ActiveMode string `json:"activeMode,omitempty"`

@@ -232,7 +232,7 @@ func askANode(t *testing.T, target, old upstream.Upstream, image string) string 
 	t.Helper()
 	r := report.New(report.Options{}).Begin()
 	l := layout.Layout{Generation: 2, Target: target, Probe: image, Routes: layout.Cross([]layout.Name{layout.Fixed()}, []upstream.Upstream{old, target})}
-	if reach.New(time.Hour, 0).Check(t.Context(), r, l) {
+	if reach.New("node", time.Hour, 0).Check(t.Context(), r, l) {
 		return ""
 	}
 	return strings.Join(r.Problems(), "; ")

@@ -11,7 +11,7 @@ type Mode string
 // The modes that exist; plans.go says what each of them is.
 const (
 	Direct    Mode = "Direct"
-	ModeProxy Mode = "Proxy"
+	ModeProxy Mode = layout.Proxy
 	Unmanaged Mode = layout.Unmanaged
 )
 

@@ -44,6 +44,8 @@ type Config struct {
 	// Around, if set, is asked first: it has others of our kind come to the pulls by the
 	// certificate that they show, and everybody else by their credentials.
 	Around func(pulls, asked http.Handler) http.Handler
+	// TellTarget has nodes told whether what they are to prove is served here, see telling.
+	TellTarget bool
 	// Pages are more paths on the port for health, by pattern.
 	Pages map[string]http.Handler
 	// Listening, if set, is called with the addresses listened on: tests listen on port 0.
@@ -80,7 +82,11 @@ func New(cfg Config) (*Front, error) {
 	f.table.AskStores(cfg.AskStores)
 	f.Loaded = NewLoaded(f.table, cfg.Log)
 	cfg.Proxy.Log, cfg.Proxy.Metrics, cfg.Proxy.DefaultHost, cfg.Proxy.Client = cfg.Log, metrics, layout.Fixed().Host, clientOf
-	pulls := inbound.Known(f.Usage.Counted(f.gated(proxy.New(f.table, cfg.Proxy))))
+	served := proxy.New(f.table, cfg.Proxy)
+	if cfg.TellTarget {
+		served = f.telling(served)
+	}
+	pulls := inbound.Known(f.Usage.Counted(f.gated(served)))
 	path := f.require(pulls)
 	if cfg.Around != nil {
 		path = cfg.Around(pulls, path)

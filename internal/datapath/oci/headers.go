@@ -12,6 +12,13 @@ const (
 	HeaderHop = "Registry-Hop"
 	// HeaderAsked names, with a store's 404, the upstreams that have it not, by Target.Place.
 	HeaderAsked = "Registry-Asked"
+	// HeaderTarget is how a node asks a store about the target of its layout, in the words of
+	// routes.ProofOf, and what the store says of it: one of the next two, or nothing.
+	HeaderTarget = "Registry-Target"
+	// TargetKnown: the store leads to that registry, with the same credentials.
+	TargetKnown = "known"
+	// TargetProved: and the registry alone has served it the image.
+	TargetProved = "proved"
 	// OnlyKept is the Cache-Control (RFC 9111) of a store that asks another one for what it has.
 	OnlyKept = "only-if-cached"
 )

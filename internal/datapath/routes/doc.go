@@ -8,7 +8,8 @@
 // by the in-cluster proxy as stores ask each other: that is stores.go. They are in front and nothing
 // else: what one says is about itself, see package fetch, and users' mirrors have none.
 //
-// It asks an upstream only in Prove, whether the target of a layout serves here. Which
+// It asks an upstream only in Prove, whether the target of a layout serves here, and a store only in
+// StandIn, whether it does in the target's place. Which
 // target of a route is asked for a pull, and when the next one, is package fetch's. Start at
 // Table.Swap, then Table.Lookup.
 package routes

@@ -56,7 +56,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	f, err := front.New(front.Config{
 		Listen: cfg.Listen, Health: cfg.Health, Profiles: cfg.ProfilesAddress,
 		Drain: inbound.Drain{Delay: cfg.DrainDelay, Limit: cfg.Drain},
-		Log:   log, Listening: cfg.listening, Ready: v.ready,
+		Log:   log, Listening: cfg.listening, Ready: v.ready, TellTarget: true,
 		Around: func(pulls, asked http.Handler) http.Handler {
 			mine.pulls = pulls
 			return v.others.Around(pulls, asked)

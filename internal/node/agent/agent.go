@@ -64,7 +64,7 @@ func newAgent(cfg Config, folder *handoff.Hold, log *slog.Logger, wake func()) (
 		containerd: newInspector(cfg, cri, log, wake),
 		serving:    &serving{listen: cfg.Listen, state: state, log: log, wake: wake},
 		proofs:     proof.New(cri, cfg.Listen, cfg.ProofInterval),
-		reach:      reach.New(cfg.ProofInterval, cfg.Jitter),
+		reach:      reach.New(cfg.NodeName, cfg.ProofInterval, cfg.Jitter),
 		memory:     memory,
 		watchdog:   watchdog.New(nil),
 	}

@@ -78,7 +78,7 @@ func TestChangeWaitsForDirectories(t *testing.T) {
 				serving: &serving{state: empty, log: log},
 				hosts:   hosts.New(hosts.Options{Log: log}),
 				proofs:  proof.New(nil, "127.0.0.1:5001", time.Hour),
-				reach:   reach.New(time.Hour, 0),
+				reach:   reach.New("node", time.Hour, 0),
 				memory:  loadMemory(empty, log),
 				change:  configchange.New(configchange.Options{Log: log, StateDir: t.TempDir(), HostRoot: t.TempDir(), Save: func(configchange.MainFile) {}}),
 			}

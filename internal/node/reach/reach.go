@@ -1,6 +1,11 @@
 // Package reach asks the registries of a layout, from this node, whether they are
 // there, and reports what they said. The target must serve an image, alone and with
-// the layout's credentials; the others only have to answer. Start at Checker.
+// the layout's credentials; the others only have to answer.
+//
+// In mode Proxy the target is proved on the way that a pull takes: where it does not serve
+// here, a store may stand in for it, see routes.StandIn. The target is asked first all the
+// same, and reported as itself: what a store has is no answer of a registry, and who else
+// would say that it refuses us. In other modes no store is asked. Start at Checker.
 package reach
 
 import (
@@ -23,6 +28,17 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
+// said is the end of a sentence about the target of a layout.
+func (s standIn) said(l layout.Layout) string {
+	switch {
+	case s.err != nil:
+		return "; no store stands in for it, " + s.store + ": " + report.Brief(s.err)
+	case s.holds(l):
+		return "; store " + s.store + " stands in for it"
+	}
+	return ""
+}
+
 // Checker remembers which registries answered, and when they were asked. One that
 // answered is asked again after the interval; the target is asked in each pass
 // until it answers.
@@ -31,14 +47,28 @@ type Checker struct {
 	now              func() time.Time
 	ping             func(context.Context, upstream.Upstream) error
 	prove, again     func(context.Context, layout.Layout) error // again: one that was proved
-	known            map[string]answer                          // by key
+	standIn          func(context.Context, layout.Layout) (store string, err error)
+	known            map[string]answer // by key
 }
 
 type answer struct {
 	registry string // without anything secret
 	target   bool
 	err      error
+	standIn  standIn
 	at       time.Time
+}
+
+// standIn is the store that was asked for a target that does not serve.
+type standIn struct {
+	store   string
+	err     error // nil: it stands in for it
+	settled bool  // the target was the one that the cluster has settled on: less is asked then
+}
+
+// holds reports whether it still stands in for the target of a layout.
+func (s standIn) holds(l layout.Layout) bool {
+	return s.store != "" && s.err == nil && slices.Contains(routes.StandIns(l), s.store) && (!s.settled || l.Active == l.Target)
 }
 
 // pingTime is how long one registry may take. An old registry that is dead must
@@ -50,13 +80,17 @@ const (
 )
 
 // deadAgain is the pause before a registry that did not answer is asked again, if
-// it is not the target, if it refused us, as some lock accounts, or if it has a limit.
+// it is not the target, if it refused us, as some lock accounts, if it has a limit, or if
+// a store stands in for it.
 const deadAgain = time.Minute
 
-// New makes a Checker. Before a new target is asked, it waits for a random part
-// of jitter, so that not all nodes ask at once.
-func New(interval, jitter time.Duration) *Checker {
-	return &Checker{interval: interval, jitter: jitter, now: time.Now, ping: ping, prove: routes.Prove, again: routes.ProveAgain, known: map[string]answer{}}
+// New makes a Checker of the node of a name. Before a new target is asked, it waits for a
+// random part of jitter, so that not all nodes ask at once.
+func New(node string, interval, jitter time.Duration) *Checker {
+	return &Checker{
+		interval: interval, jitter: jitter, now: time.Now, ping: ping, prove: routes.Prove, again: routes.ProveAgain, known: map[string]answer{},
+		standIn: func(ctx context.Context, l layout.Layout) (string, error) { return routes.StandIn(ctx, l, node) },
+	}
 }
 
 // Fails adds to what was reported of the target that pulls from it fail, as the data
@@ -71,8 +105,8 @@ func Fails(r *report.Report, l layout.Layout, why string) {
 }
 
 // Check asks every registry of the layout, reports the answers, and returns
-// whether the target served, or stands. Only that is required: the old registry may
-// be dead, which may be why the cluster leaves it.
+// whether the target served, or stands, or a store stands in for it. Only that is required:
+// the old registry may be dead, which may be why the cluster leaves it.
 func (c *Checker) Check(ctx context.Context, r *report.Report, l layout.Layout) bool {
 	ok := true
 	for _, a := range c.ask(ctx, l) {
@@ -80,9 +114,12 @@ func (c *Checker) Check(ctx context.Context, r *report.Report, l layout.Layout) 
 		if a.err != nil {
 			status.Message = report.Brief(a.err)
 			if a.target {
-				ok = routes.Stands(l, a.err)
+				ok = routes.Stands(l, a.err) || a.standIn.holds(l)
 				status.Failing = l.Active == l.Target && judge.Of(a.err).Refusal()
-				r.Problemf("target %s: %s", a.registry, status.Message)
+				status.Message += a.standIn.said(l)
+				if !a.standIn.holds(l) {
+					r.Problemf("target %s: %s", a.registry, status.Message)
+				}
 			}
 		}
 		r.Status.Upstreams = append(r.Status.Upstreams, status)
@@ -92,13 +129,13 @@ func (c *Checker) Check(ctx context.Context, r *report.Report, l layout.Layout) 
 
 // ask is the answer of every registry of the layout, sorted by registry.
 func (c *Checker) ask(ctx context.Context, l layout.Layout) []answer {
-	due := map[string]func(context.Context) error{}
+	due := map[string]func(context.Context) answer{}
 	names := map[string]string{}
-	wanted := func(key string, u upstream.Upstream, target bool, ask func(context.Context) error) {
+	wanted := func(key string, u upstream.Upstream, target bool, ask func(context.Context) answer) {
 		names[key] = u.String()
 		a, ok := c.known[key]
 		age := c.now().Sub(a.at)
-		soon := target && !judge.Of(a.err).Refusal() && judge.Of(a.err) != judge.RateLimited
+		soon := target && !judge.Of(a.err).Refusal() && judge.Of(a.err) != judge.RateLimited && !a.standIn.holds(l)
 		if !ok || age >= c.interval || a.err != nil && (soon || age >= deadAgain) {
 			due[key] = ask
 		}
@@ -108,17 +145,13 @@ func (c *Checker) ask(ctx context.Context, l layout.Layout) []answer {
 	if a, ok := c.known[target]; ok && a.err == nil {
 		prove = c.again
 	}
-	wanted(target, l.Target, true, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, proofTime)
-		defer cancel()
-		return prove(ctx, l)
-	})
+	wanted(target, l.Target, true, func(ctx context.Context) answer { return c.askTarget(ctx, l, prove) })
 	for _, u := range l.Upstreams() {
 		if keyOf(u) != keyOf(l.Target) {
-			wanted(keyOf(u), u, false, func(ctx context.Context) error {
+			wanted(keyOf(u), u, false, func(ctx context.Context) answer {
 				ctx, cancel := context.WithTimeout(ctx, pingTime)
 				defer cancel()
-				return c.ping(ctx, u)
+				return answer{err: c.ping(ctx, u)}
 			})
 		}
 	}
@@ -137,15 +170,29 @@ func (c *Checker) ask(ctx context.Context, l layout.Layout) []answer {
 	return out
 }
 
-func (c *Checker) askAll(ctx context.Context, due map[string]func(context.Context) error, names map[string]string) {
+// askTarget asks stores too if the target does not serve, and may not stand all the same. They
+// have a time of their own: a registry that is silent must not take it.
+func (c *Checker) askTarget(ctx context.Context, l layout.Layout, prove func(context.Context, layout.Layout) error) answer {
+	limited, cancel := context.WithTimeout(ctx, proofTime)
+	defer cancel()
+	a := answer{err: prove(limited, l)}
+	if !routes.Stands(l, a.err) && len(routes.StandIns(l)) > 0 {
+		a.standIn.settled = l.Active == l.Target
+		a.standIn.store, a.standIn.err = c.standIn(ctx, l)
+	}
+	return a
+}
+
+func (c *Checker) askAll(ctx context.Context, due map[string]func(context.Context) answer, names map[string]string) {
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	for key, ask := range due {
 		group.Go(func() {
-			err := ask(ctx)
+			a := ask(ctx)
 			mu.Lock()
 			defer mu.Unlock()
-			c.known[key] = answer{registry: names[key], err: err, at: c.now()}
+			a.registry, a.at = names[key], c.now()
+			c.known[key] = a
 		})
 	}
 	group.Wait()

@@ -24,7 +24,7 @@ func TestReach(t *testing.T) {
 	now := time.Now()
 	asked := make(chan string, 10)
 	dead := map[string]bool{"a.example.com": true}
-	r := New(5*time.Minute, 0)
+	r := New("node", 5*time.Minute, 0)
 	r.now = func() time.Time { return now }
 	r.ping = func(_ context.Context, u upstream.Upstream) error {
 		asked <- u.Host
@@ -79,7 +79,7 @@ func TestOnlyTheTargetCounts(t *testing.T) {
 	old := upstream.Upstream{Host: "a.example.com", Scheme: upstream.HTTPS}
 	l := layout.Layout{Target: target, Routes: []layout.Route{{Name: layout.Fixed(), Upstreams: []upstream.Upstream{target, old}}}}
 	for dead, want := range map[string]bool{"a.example.com": true, "b.example.com": false} {
-		c := New(time.Minute, 0)
+		c := New("node", time.Minute, 0)
 		c.ping = func(_ context.Context, u upstream.Upstream) error {
 			if u.Host == dead {
 				return errors.New("no route to host")
@@ -141,7 +141,7 @@ func TestTheTargetAloneIsProved(t *testing.T) {
 				l.Probe = ""
 			}
 			r := report.New(report.Options{}).Begin()
-			ok := New(time.Hour, 0).Check(t.Context(), r, l)
+			ok := New("node", time.Hour, 0).Check(t.Context(), r, l)
 			if problems := strings.Join(r.Problems(), "; "); ok != (tc.want == "") || !strings.Contains(problems, tc.want) {
 				t.Errorf("%t %q", ok, problems)
 			}
@@ -200,7 +200,7 @@ func TestASettledTargetMayLoseTheProbe(t *testing.T) {
 				l.Active.Host = "old.example.com"
 			}
 			r := report.New(report.Options{}).Begin()
-			ok := New(time.Hour, 0).Check(t.Context(), r, l)
+			ok := New("node", time.Hour, 0).Check(t.Context(), r, l)
 			if problems := strings.Join(r.Problems(), "; "); ok != (tc.want == "" || tc.stands) || !strings.Contains(problems, tc.want) {
 				t.Errorf("%t %q", ok, problems)
 			}
@@ -220,7 +220,7 @@ func TestAProofIsForCredentials(t *testing.T) {
 	reg.PushRandom(t, "d8", "module", 1, 10)
 	good, wrong := reg.Upstream("d8"), reg.Upstream("d8")
 	wrong.Credentials.Password = "of-yesterday"
-	c, now := New(time.Hour, 0), time.Now()
+	c, now := New("node", time.Hour, 0), time.Now()
 	c.now = func() time.Time { return now }
 	for i, step := range []struct {
 		target upstream.Upstream
@@ -251,7 +251,7 @@ func TestAProvedTargetIsNotPulledFrom(t *testing.T) {
 	reg := testregistry.New(t, testregistry.Options{Username: "u", Password: "p", Bearer: true})
 	reg.PushRandom(t, "d8", "module", 1, 10)
 	l := layout.Layout{Target: reg.Upstream("d8"), Probe: ":module", Routes: layout.Cross([]layout.Name{layout.Fixed()}, []upstream.Upstream{reg.Upstream("d8")})}
-	c, now := New(time.Hour, 0), time.Now()
+	c, now := New("node", time.Hour, 0), time.Now()
 	c.now = func() time.Time { return now }
 	for i, step := range []struct {
 		faults    testregistry.Faults
