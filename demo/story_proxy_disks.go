@@ -244,6 +244,9 @@ func (d *demo) nodeJoins(ctx context.Context, p *phase) error {
 		return err
 	}
 	p.opened = time.Now()
+	if err := d.provesByAStore(caught, p, newcomer); err != nil {
+		return err
+	}
 	early := slices.DeleteFunc(d.recorder.Failed(p.title), func(pull machine.Pull) bool { return !p.early(pull) })
 	d.out.step(p.began, "✓", green, "pods may come to %s; %d pulls failed before, of pods that tolerate every taint and did not wait for the agent", newcomer, len(early))
 	if err := d.pullOn(ctx, p, []*machine.Node{n}, d.platformImages()); err != nil {
@@ -273,10 +276,40 @@ func (d *demo) open(ctx context.Context, node string) error {
 	if err := d.client.Get(ctx, types.NamespacedName{Name: node}, &o); err != nil {
 		return fmt.Errorf("read Node %s: %w", node, err)
 	}
-	if served, _, _ := unstructured.NestedInt64(status, "served"); served == 0 || len(o.Spec.Taints) > 0 {
-		return fmt.Errorf("%s serves layout %d and has taints %v", node, served, o.Spec.Taints)
+	served, _, _ := unstructured.NestedInt64(status, "served")
+	proved, _, _ := unstructured.NestedInt64(status, "generation")
+	if max(served, proved) == 0 || len(o.Spec.Taints) > 0 {
+		return fmt.Errorf("%s serves layout %d and has taints %v", node, max(served, proved), o.Spec.Taints)
 	}
 	return nil
+}
+
+// provesByAStore waits until a node reports the layout, which it cannot prove by registry A.
+func (d *demo) provesByAStore(ctx context.Context, p *phase, node string) error {
+	var proved int64
+	said := ""
+	err := d.until(ctx, node+" to prove the layout", func(ctx context.Context) error {
+		status, err := d.registryNode(ctx, node, "status")
+		if err != nil {
+			return err
+		}
+		if proved, _, _ = unstructured.NestedInt64(status, "generation"); proved == 0 {
+			return fmt.Errorf("%s reports: %v", node, status["message"])
+		}
+		said = ""
+		upstreams, _, _ := unstructured.NestedSlice(status, "upstreams")
+		for _, u := range upstreams {
+			if of, ok := u.(map[string]any); ok {
+				said += fmt.Sprint(of["message"])
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		d.out.step(p.began, "✓", green, "%s has proved layout %d: %s", node, proved, said)
+	}
+	p.expect("a node that joins without the registry proves the layout by a store", err == nil && strings.Contains(said, "stands in for it"), "generation %d, %q, %v", proved, said, err)
+	return err
 }
 
 func (d *demo) registryNode(ctx context.Context, node, field string) (map[string]any, error) {
