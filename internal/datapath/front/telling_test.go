@@ -23,6 +23,8 @@ func TestTelling(t *testing.T) {
 		Schema: layout.Schema, Generation: 1, Mode: "Proxy", ActiveMode: "Proxy", Active: old, Target: target, Probe: ":module",
 		Routes: layout.Cross([]layout.Name{layout.Fixed(), layout.NameOf(old), layout.NameOf(target)}, []upstream.Upstream{old, target}),
 	}
+	nameless := l // it is the target, and its name leads nowhere
+	nameless.Routes = layout.Cross([]layout.Name{layout.Fixed()}, []upstream.Upstream{old, target})
 	proofOf := func(u upstream.Upstream, probe string) string {
 		return routes.ProofOf(layout.Layout{Target: u, Probe: probe})
 	}
@@ -33,25 +35,31 @@ func TestTelling(t *testing.T) {
 		proof          targetProof
 		user, password string
 		asks, told     string
+		nameless       bool
 	}{
-		"not proved yet":          {targetProof{}, "node", fronttest.NodePassword, of, oci.TargetKnown},
-		"proved":                  {targetProof{of: of}, "node", fronttest.NodePassword, of, oci.TargetProved},
-		"failed":                  {targetProof{of: of, err: errors.New("a web page")}, "node", fronttest.NodePassword, of, oci.TargetKnown},
-		"by another image":        {targetProof{of: of}, "node", fronttest.NodePassword, proofOf(target, ":newer"), oci.TargetKnown},
-		"the one before":          {targetProof{of: of}, "node", fronttest.NodePassword, proofOf(old, ":module"), oci.TargetKnown},
-		"with other credentials":  {targetProof{of: of}, "node", fronttest.NodePassword, proofOf(renewed, ":module"), ""},
-		"another path":            {targetProof{of: of}, "node", fronttest.NodePassword, proofOf(elsewhere, ":module"), ""},
-		"nonsense":                {targetProof{of: of}, "node", fronttest.NodePassword, " ", ""},
-		"nobody asks":             {targetProof{of: of}, "node", fronttest.NodePassword, "", ""},
-		"a client of the cluster": {targetProof{of: of}, "ro", fronttest.ClientPassword, of, ""},
-		"a wrong password":        {targetProof{of: of}, "node", "wrong", of, ""},
+		"not proved yet":          {targetProof{}, "node", fronttest.NodePassword, of, oci.TargetKnown, false},
+		"proved":                  {targetProof{of: of}, "node", fronttest.NodePassword, of, oci.TargetProved, false},
+		"failed":                  {targetProof{of: of, err: errors.New("a web page")}, "node", fronttest.NodePassword, of, oci.TargetKnown, false},
+		"by another image":        {targetProof{of: of}, "node", fronttest.NodePassword, proofOf(target, ":newer"), oci.TargetKnown, false},
+		"the one before":          {targetProof{of: of}, "node", fronttest.NodePassword, proofOf(old, ":module"), oci.TargetKnown, false},
+		"with other credentials":  {targetProof{of: of}, "node", fronttest.NodePassword, proofOf(renewed, ":module"), "", false},
+		"another path":            {targetProof{of: of}, "node", fronttest.NodePassword, proofOf(elsewhere, ":module"), "", false},
+		"nonsense":                {targetProof{of: of}, "node", fronttest.NodePassword, " ", "", false},
+		"nobody asks":             {targetProof{of: of}, "node", fronttest.NodePassword, "", "", false},
+		"a client of the cluster": {targetProof{of: of}, "ro", fronttest.ClientPassword, of, "", false},
+		"its name leads nowhere":  {targetProof{of: of}, "node", fronttest.NodePassword, of, "", true},
+		"a wrong password":        {targetProof{of: of}, "node", "wrong", of, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			loaded := newTestLoaded(t)
 			data := fronttest.Content(t, 1, someUpstream)
 			var err error
-			if data[v1alpha1.KeyProxyLayout], err = layout.Encode(l); err != nil {
+			served := l
+			if tc.nameless {
+				served = nameless
+			}
+			if data[v1alpha1.KeyProxyLayout], err = layout.Encode(served); err != nil {
 				t.Fatal(err)
 			}
 			if s := loaded.Apply(Content{Data: data}); s.Generation != 1 {
