@@ -147,7 +147,7 @@ func (s *sim) agentReports(n *simNode) {
 	if n.custom {
 		r.Preflight = PreflightCustom
 	}
-	answers := s.isAlive(n.mem.Target) || s.t.onlyReached && s.pages&s.bit(n.mem.Target) != 0
+	answers := s.isAlive(n.mem.Target) || s.t.onlyReached && s.pages&s.bit(n.mem.Target) != 0 || s.storeStandsIn(n.mem)
 	switch {
 	case n.mem.IsZero():
 	case answers || n.reached == n.mem.Generation:

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/upstream"
 )
 
 // Stores in the simulation: two nodes run one each. What they have on disk is not in it:
@@ -27,6 +28,7 @@ type simStore struct {
 	asked, runs, dead bool
 	late              bool // its node was away, and it serves what it had until its agent has looked
 	loaded            layout.Layout
+	proved            upstream.Upstream // the target of loaded, once it alone has served the store
 }
 
 func (s *sim) storeNodes() []*simNode { return s.nodes[:min(2, len(s.nodes))] }
@@ -136,7 +138,19 @@ func (s *sim) storeWorks(n *simNode) {
 	default:
 		st.late = false
 	}
+	if n.storeServes() && s.isAlive(st.loaded.Target) {
+		st.proved = st.loaded.Target
+	}
 	s.stores.served = s.stores.served || n.storeServes()
+}
+
+// storeStandsIn reports whether a store stands in for the target of a layout of nodes, as
+// routes.StandIn has it.
+func (s *sim) storeStandsIn(l layout.Layout) bool {
+	return l.Mode == layout.Proxy && slices.ContainsFunc(s.nodes, func(n *simNode) bool {
+		knows := slices.Contains(n.store.loaded.Upstreams(), l.Target)
+		return n.storeServes() && knows && slices.Contains(l.Stores.Endpoints, n.endpoint()) && (l.Active == l.Target || n.store.proved == l.Target)
+	})
 }
 
 func (s *sim) storesLoad() {
