@@ -110,7 +110,7 @@ func (s *throughStore) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	said := resp.Header.Get(oci.HeaderTarget)
 	s.knows = s.knows || said == oci.TargetKnown || said == oci.TargetProved
-	if resp.StatusCode == http.StatusOK && said != oci.TargetProved && !(s.settled && s.knows) {
+	if resp.StatusCode == http.StatusOK && said != oci.TargetProved && (!s.settled || !s.knows) {
 		_ = resp.Body.Close() // it is no proof
 		why := "serves, and does not know the target"
 		if s.knows {

@@ -134,9 +134,7 @@ func (c *Checker) ask(ctx context.Context, l layout.Layout) []answer {
 	wanted := func(key string, u upstream.Upstream, target bool, ask func(context.Context) answer) {
 		names[key] = u.String()
 		a, ok := c.known[key]
-		age := c.now().Sub(a.at)
-		soon := target && !judge.Of(a.err).Refusal() && judge.Of(a.err) != judge.RateLimited && !a.standIn.holds(l)
-		if !ok || age >= c.interval || a.err != nil && (soon || age >= deadAgain) {
+		if !ok || c.now().Sub(a.at) >= c.lasts(a, target, l) {
 			due[key] = ask
 		}
 	}
@@ -168,6 +166,17 @@ func (c *Checker) ask(ctx context.Context, l layout.Layout) []answer {
 	}
 	slices.SortFunc(out, func(a, b answer) int { return strings.Compare(a.registry, b.registry) })
 	return out
+}
+
+// lasts is how long nobody is asked again.
+func (c *Checker) lasts(a answer, target bool, l layout.Layout) time.Duration {
+	switch outcome := judge.Of(a.err); {
+	case a.err == nil:
+		return c.interval
+	case target && !outcome.Refusal() && outcome != judge.RateLimited && !a.standIn.holds(l):
+		return 0
+	}
+	return min(deadAgain, c.interval)
 }
 
 // askTarget asks stores too if the target does not serve, and may not stand all the same. They
