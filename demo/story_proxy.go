@@ -168,11 +168,7 @@ func (d *demo) pullEverything(ctx context.Context, p *phase, since int) error {
 	}
 	s := sumOf(sent[since:], d.platformImages())
 	d.out.step(p.began, "✓", green, "%d nodes have %d images; by its log A sent the stores %s since the switch began", len(d.cluster.Nodes), len(d.platformImages()), s)
-	if s.times() > 1 {
-		d.out.line("           more than once: while stores start, those that do not know each other yet fetch for themselves")
-	}
-	p.expect("a blob cost A at most 4 requests", s.requests <= 4, "%d", s.requests)
-	p.expect("A sent the stores what the platform needs at most once for each of them", s.times() < float64(len(storeNodes())), "%s", s)
+	p.expect("A sent the stores each byte of the platform once, and a blob took at most 4 requests", s.bytes == s.want && s.requests <= 4, "%s", s)
 	others := 0
 	for _, dl := range sent[len(before):] {
 		if !d.isStore(dl) {

@@ -199,7 +199,7 @@ func TestAWriteRefusedForSizeIsTriedWithLessText(t *testing.T) {
 	c := newCluster(t)
 	c.begin()
 	c.fillState(1000)
-	c.ask(`{mode: Unmanaged, "` + strings.Repeat("x", 2000) + `": 1}`)
+	c.ask(`{mode: Unmanaged, "` + strings.Repeat("x", 1000) + `": 1}`)
 	v := c.until("Ready says something", func(v view) bool {
 		return strings.Contains(v.condition(v1alpha1.ConditionReady).Message, "unknown field")
 	})

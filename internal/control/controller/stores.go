@@ -157,7 +157,7 @@ func (n *nodeStores) apply(ctx context.Context, v *state.View) error {
 		if w.Layout, err = state.StoreLayout(v); err != nil {
 			return err //nolint:wrapcheck // it says what it was doing
 		}
-		w.Pins = pins(v.Observed.Census)
+		w.Pins, w.Switching = pins(v.Observed.Census), v.Doc.Active != v.Doc.Target
 	}
 	refused, err := n.keeper.Apply(ctx, v.Snapshot, w, n.now(v))
 	for node, err := range refused {

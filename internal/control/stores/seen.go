@@ -148,7 +148,8 @@ func count(n int64) int { return int(min(max(n, 0), 1<<30)) }
 
 // content is what all stores serve by. The others of each are those that run or are to run: one
 // that starts, or is restarted, changes no owner. Images in use are told once all serve, so that
-// each fetches its own part and can tell the next one of it; from then on whatever happens.
+// each fetches its own part and can tell the next one of it; from then on, and after the switch,
+// whatever happens.
 func (w Wish) content(there *cluster.Snapshot, specs map[string]*v1alpha1.StoreSpec) (map[string][]byte, error) {
 	endpoints, starting := []string{}, false
 	for _, c := range w.candidates(there) {
@@ -159,7 +160,7 @@ func (w Wish) content(there *cluster.Snapshot, specs map[string]*v1alpha1.StoreS
 			endpoints = append(endpoints, c.endpoint(w.Pod.Port))
 		}
 	}
-	if starting && pinsIn(there) == 0 {
+	if w.Switching && starting && pinsIn(there) == 0 {
 		w.Pins = nil
 	}
 	slices.Sort(endpoints)

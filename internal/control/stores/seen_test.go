@@ -124,7 +124,7 @@ const ofThree = `["10.0.0.1:5001","10.0.0.2:5001","10.0.0.3:5001"]`
 func TestAllAreThereBeforeTheyFetch(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	f.wish.Pins = []string{":v1"}
+	f.wish.Pins, f.wish.Switching = []string{":v1"}, true
 	content := func() (list, pins string) {
 		t.Helper()
 		specs, _ := f.wish.Specs(f.there, today())
@@ -147,6 +147,11 @@ func TestAllAreThereBeforeTheyFetch(t *testing.T) {
 	}
 
 	f.report("b", func(s *v1alpha1.StoreStatus) { s.State = v1alpha1.StoreWaiting })
+	f.wish.Switching = false
+	if _, pins := content(); pins == "" {
+		t.Error("after the switch a store that does not serve keeps the others from images in use")
+	}
+	f.wish.Switching = true
 	f.lose("b")
 	if list, pins := content(); list != ofThree || pins == "" {
 		t.Errorf("without a node that is lost they are told of %s and %q", list, pins)

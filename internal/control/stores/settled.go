@@ -1,7 +1,6 @@
 package stores
 
 import (
-	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -47,7 +46,7 @@ func (k *Keeper) Settle(there *cluster.Snapshot, w Wish, s *switchover.Stores, n
 	for _, c := range w.candidates(there) {
 		a := k.told.absent[c.node.UID]
 		a.told = a.told || k.told.absent == nil // nobody saw it serve: it may have been gone for long
-		a, left := a.after(w.absent(c, s.Waiting), w.Silent[c.node.Name], now)
+		a, left := a.after(w.absent(c), w.Silent[c.node.Name], now)
 		if a.told {
 			s.Gone = append(s.Gone, c.node.Name+": "+a.why+", since "+a.since.UTC().Format(time.RFC3339))
 		}
@@ -68,14 +67,15 @@ func (k *Keeper) Settle(there *cluster.Snapshot, w Wish, s *switchover.Stores, n
 
 // absent is why a store counts as gone; empty for one that serves. What an agent said last of its
 // store is not known to be so any more when the agent is silent.
-func (w Wish) absent(c candidate, waiting []string) string {
+func (w Wish) absent(c candidate) string {
 	_, silent := w.Silent[c.node.Name]
+	_, serves := c.serves()
 	switch {
 	case c.away != "":
 		return c.away
 	case silent:
 		return "its agent is silent"
-	case slices.Contains(waiting, c.node.Name):
+	case !serves, c.endpoint(w.Pod.Port) == "":
 		return "it does not serve"
 	}
 	return ""

@@ -26,6 +26,8 @@ type Wish struct {
 	// not, or not yet.
 	Nodes []string
 	None  bool
+	// Switching says that the switch that wants them is under way.
+	Switching bool
 	// Pod is what each is started with. Image, Version and Address are found here.
 	Pod pod.Store
 	// Images are what agents run, by node: such an image is there. Silent are the agents that

@@ -26,7 +26,7 @@ func (l *Loaded) tell(header http.Header, of string) {
 	defer l.mu.Unlock()
 	switch {
 	case !routes.LeadsTo(l.layout, of):
-	case l.proof.of == of && l.proof.err == nil:
+	case l.proof.of == of && l.proof.err == nil && l.table.Failing(l.layout.Target) == "":
 		header.Set(oci.HeaderTarget, oci.TargetProved)
 	default:
 		header.Set(oci.HeaderTarget, oci.TargetKnown)

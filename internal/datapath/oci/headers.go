@@ -17,7 +17,7 @@ const (
 	HeaderTarget = "Registry-Target"
 	// TargetKnown: the store leads to that registry, with the same credentials.
 	TargetKnown = "known"
-	// TargetProved: and the registry alone has served it the image.
+	// TargetProved: and the registry alone has served it the image, and pulls from it go on.
 	TargetProved = "proved"
 	// OnlyKept is the Cache-Control (RFC 9111) of a store that asks another one for what it has.
 	OnlyKept = "only-if-cached"

@@ -8,9 +8,18 @@ import (
 // maxProbe is what repeated failures lengthen the time to that an upstream is asked last.
 const maxProbe = time.Minute
 
+// A store is asked last for less: from storeProbe on, up to mostStoreProbe. One that is started anew
+// serves within a second, and as long as it is passed by a registry is asked for what it has.
+const (
+	storeProbe     = time.Second
+	mostStoreProbe = 10 * time.Second
+)
+
 // Health remembers that an upstream did not answer in time, so that the next
 // requests need not wait for it again.
 type Health struct {
+	ofStore bool
+
 	mu      sync.Mutex
 	fails   int
 	probing bool      // a request finds out how it is
@@ -54,7 +63,16 @@ func (h *Health) Failed(now time.Time, probe time.Duration, layer bool) {
 		return
 	}
 	h.fails, h.probing = min(h.fails+1, 10), false
-	h.until = now.Add(min(probe<<(h.fails-1), max(probe, maxProbe)))
+	probe, most := h.times(probe)
+	h.until = now.Add(min(probe<<(h.fails-1), max(probe, most)))
+}
+
+// times are how long it is asked last after its first failure, and at most.
+func (h *Health) times(probe time.Duration) (first, most time.Duration) {
+	if h.ofStore {
+		return min(probe, storeProbe), mostStoreProbe
+	}
+	return probe, maxProbe
 }
 
 // Served notes a good answer. After a layer has failed only a layer counts: a

@@ -40,22 +40,35 @@ func TestOnlyOneRequestProbes(t *testing.T) {
 }
 
 // TestManyThatFailAreOneFailure: what was under way when an upstream went away, and what asks it
-// last meanwhile, does not keep it away for longer. Only probes do, and no longer than maxProbe.
+// last meanwhile, does not keep it away for longer. Only probes do, and no longer than a minute, or
+// ten seconds for a store.
 func TestManyThatFailAreOneFailure(t *testing.T) {
 	t.Parallel()
-	var h Health
-	now := time.Unix(1000, 0)
-	for _, away := range []time.Duration{10, 20, 40, 60, 60, 60, 60, 60, 60, 60, 60, 60} {
-		for range 100 {
-			h.Failed(now, 10*time.Second, false)
-		}
-		away *= time.Second
-		if h.until != now.Add(away) {
-			t.Fatalf("asked last for %s, want %s", h.until.Sub(now), away)
-		}
-		now = now.Add(away)
-		if got := h.Ask(now, 10*time.Second); got != Probing {
-			t.Fatalf("after %s: %v", away, got)
+	stores := someStores(t)
+	store, err := newStore(atStore(stores.Endpoints[0], stores.CA))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		h    *Health
+		away []time.Duration // in seconds
+	}{
+		"registry": {&Health{}, []time.Duration{10, 20, 40, 60, 60, 60, 60, 60, 60, 60, 60, 60}},
+		"store":    {&store.Health, []time.Duration{1, 2, 4, 8, 10, 10, 10, 10, 10, 10, 10, 10}},
+	} {
+		h, now := row.h, time.Unix(1000, 0)
+		for _, away := range row.away {
+			for range 100 {
+				h.Failed(now, 10*time.Second, false)
+			}
+			away *= time.Second
+			if h.until != now.Add(away) {
+				t.Fatalf("%s: asked last for %s, want %s", name, h.until.Sub(now), away)
+			}
+			now = now.Add(away)
+			if got := h.Ask(now, 10*time.Second); got != Probing {
+				t.Fatalf("%s: after %s: %v", name, away, got)
+			}
 		}
 	}
 }

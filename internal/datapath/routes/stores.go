@@ -57,5 +57,8 @@ func newStore(m upstream.Mirror) (*Target, error) {
 	anonymous := m
 	anonymous.Credentials = upstream.Credentials{}
 	mapped := pathMapping{root: m.Root, mirror: true}
-	return &Target{Server: &Server{}, upstream: m.Upstream, paths: mapped, Transport: reached, ping: reached.Ping, lasting: "store " + anonymous.ID(), place: placeOf(m.Upstream)}, nil
+	return &Target{
+		Server: &Server{Health: Health{ofStore: true}}, upstream: m.Upstream, paths: mapped, Transport: reached, ping: reached.Ping,
+		lasting: "store " + anonymous.ID(), place: placeOf(m.Upstream),
+	}, nil
 }

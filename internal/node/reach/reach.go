@@ -180,13 +180,15 @@ func (c *Checker) lasts(a answer, target bool, l layout.Layout) time.Duration {
 }
 
 // askTarget asks stores too if the target does not serve, and may not stand all the same. They
-// have a time of their own: a registry that is silent must not take it.
+// have a time of their own: a registry that is silent must not take it. A new target that refuses
+// this node is its own word: what it once gave a store does not count against that.
 func (c *Checker) askTarget(ctx context.Context, l layout.Layout, prove func(context.Context, layout.Layout) error) answer {
 	limited, cancel := context.WithTimeout(ctx, proofTime)
 	defer cancel()
 	a := answer{err: prove(limited, l)}
-	if !routes.Stands(l, a.err) && len(routes.StandIns(l)) > 0 {
-		a.standIn.settled = l.Active == l.Target
+	settled := l.Active == l.Target
+	if !routes.Stands(l, a.err) && len(routes.StandIns(l)) > 0 && (settled || !judge.Of(a.err).Refusal()) {
+		a.standIn.settled = settled
 		a.standIn.store, a.standIn.err = c.standIn(ctx, l)
 	}
 	return a

@@ -312,7 +312,7 @@ func TestWhenStoresAreAsked(t *testing.T) {
 	for name, steps := range map[string][]step{
 		"the target serves":            {{l, nil, true, 0, "t", true, false}},
 		"it refuses us, and stands":    {{l, refuses, true, 0, "t", true, true}},
-		"a new one refuses us":         {{fromA, refuses, true, 0, "ts", true, false}, {fromA, refuses, false, deadAgain, "ts", false, false}},
+		"a new one refuses us":         {{fromA, refuses, true, 0, "t", false, false}, {fromA, refuses, true, deadAgain, "t", false, false}},
 		"a new one has a limit":        {{fromA, limits, false, 0, "ts", false, false}},
 		"it is away":                   {{l, away, true, 0, "ts", true, false}, {l, away, true, time.Second, "", true, false}, {l, nil, true, deadAgain, "t", true, false}, {l, away, true, 5 * time.Minute, "ts", true, false}},
 		"no store either":              {{l, away, false, 0, "ts", false, false}, {l, away, true, time.Second, "ts", true, false}},
