@@ -42,7 +42,12 @@ func (f failover) RoundTrip(req *http.Request) (*http.Response, error) {
 	deadline := time.Now().Add(f.budget)
 	var failed failures
 	tries := f.order(req.Method, x)
-	for i, t := range tries {
+	for i := 0; i < len(tries); i++ {
+		t := tries[i]
+		if t.probed && !t.target.Health.Probe(time.Now(), f.probe) {
+			tries = append(tries, try{target: t.target}) // another request finds out how it is
+			continue
+		}
 		limit := f.share(time.Until(deadline), tries[i:])
 		if limit <= 0 && t.target.IsStore() {
 			continue
@@ -119,7 +124,7 @@ func (f failover) order(method string, x *Exchange) []try {
 			limited = append(limited, try{target: t})
 			continue
 		}
-		switch s := t.Health.Ask(now, f.probe); s {
+		switch s := t.Health.State(now); s {
 		case routes.Unhealthy:
 			unwell = append(unwell, try{target: t})
 		case routes.Healthy, routes.Probing:

@@ -9,10 +9,9 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// TestStoresLeaveTime: a store that waits for a slow registry has more than its share, and whatever
-// stores do, the registries behind them have time to answer. Without stores each has its share.
-func TestStoresLeaveTime(t *testing.T) {
-	t.Parallel()
+// storeAndRegistry is a route with one store in front of one registry.
+func storeAndRegistry(t *testing.T) routes.Route {
+	t.Helper()
 	table := routes.NewTable(nil)
 	t.Cleanup(table.Close)
 	table.AskStores("node")
@@ -23,6 +22,35 @@ func TestStoresLeaveTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, _ := table.Lookup(layout.Fixed().Host, "system/deckhouse/tool")
+	return r
+}
+
+// TestOrderIsNoProbe: who finds out in which order targets are asked asks none of them yet. One
+// that failed keeps its probe for who comes to it.
+func TestOrderIsNoProbe(t *testing.T) {
+	t.Parallel()
+	r := storeAndRegistry(t)
+	store, x := r.Targets[0], &Exchange{Route: r}
+	store.Health.Failed(time.Now().Add(-time.Minute), time.Hour, false)
+	f := failover{probe: time.Hour}
+	for range 2 {
+		if tries := f.order("GET", x); tries[0].target != store || !tries[0].probed {
+			t.Errorf("the store is not asked first, as a probe: %+v", tries)
+		}
+	}
+	if !store.Health.Probe(time.Now(), time.Hour) {
+		t.Error("somebody else has the probe")
+	}
+	if tries := f.order("GET", x); tries[0].target == store {
+		t.Errorf("while one probes the store is asked first: %+v", tries)
+	}
+}
+
+// TestStoresLeaveTime: a store that waits for a slow registry has more than its share, and whatever
+// stores do, the registries behind them have time to answer. Without stores each has its share.
+func TestStoresLeaveTime(t *testing.T) {
+	t.Parallel()
+	r := storeAndRegistry(t)
 	s, u, probed := try{target: r.Targets[0]}, try{target: r.Targets[1]}, try{target: r.Targets[1], probed: true}
 	f := failover{budget: 18 * time.Second, hop: 2 * time.Second}
 	for name, tc := range map[string]struct {

@@ -104,7 +104,7 @@ func TestASlowClientIsNoDeadUpstream(t *testing.T) {
 		if err != nil || !bytes.Equal(append(some, rest...), content) {
 			t.Fatalf("%d bytes, %v", len(rest), err)
 		}
-		if dead := x.Route.Targets[0].Health.Ask(time.Now(), time.Hour) != routes.Healthy; dead == slow {
+		if dead := x.Route.Targets[0].Health.State(time.Now()) != routes.Healthy; dead == slow {
 			t.Errorf("slow client: %v; the upstream counts as dead: %v", slow, dead)
 		}
 	}

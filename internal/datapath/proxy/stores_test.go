@@ -222,7 +222,7 @@ func TestAStoreThatWaitsIsWell(t *testing.T) {
 	f.store.SetFaults(testregistry.Faults{Hang: true, Match: func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/manifests/") }})
 	wantStatus(t, f.get(manifestPath), http.StatusOK)
 	route, _ := f.table.Lookup(fixedHost, repo)
-	if s := route.Targets[0]; s.Host() != f.store.Host() || s.Health.Ask(time.Now(), time.Minute) != routes.Healthy {
+	if s := route.Targets[0]; s.Host() != f.store.Host() || s.Health.State(time.Now()) != routes.Healthy {
 		t.Errorf("%s is not well", s.Host())
 	}
 }

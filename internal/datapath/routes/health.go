@@ -37,9 +37,9 @@ const (
 	Unhealthy              // asked last
 )
 
-// Ask is the health of the moment. When a probe is due, one request makes it; the
-// others go on asking the upstream last until that one is through.
-func (h *Health) Ask(now time.Time, probe time.Duration) State {
+// State is the health of the moment. It is Probing when a probe is due: whoever makes it says so,
+// see Probe.
+func (h *Health) State(now time.Time) State {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -48,8 +48,22 @@ func (h *Health) Ask(now time.Time, probe time.Duration) State {
 	case now.Before(h.until):
 		return Unhealthy
 	}
-	h.until, h.probing = now.Add(probe), true
 	return Probing
+}
+
+// Probe is said by a request that is about to ask one for which a probe is due. One request makes
+// it; for the others, which get false, it is to be asked last until that one is through.
+func (h *Health) Probe(now time.Time, probe time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.fails == 0:
+		return true
+	case now.Before(h.until):
+		return false
+	}
+	h.until, h.probing = now.Add(probe), true
+	return true
 }
 
 // Failed notes that a request lost time. layer says that it was for a layer. Many fail at once

@@ -10,31 +10,36 @@ func TestOnlyOneRequestProbes(t *testing.T) {
 	var h Health
 	now := time.Unix(1000, 0)
 	h.Failed(now, time.Second, false)
-	if got := h.Ask(now, time.Second); got != Unhealthy {
+	if got := h.State(now); got != Unhealthy {
 		t.Fatalf("after a failure: %v", got)
 	}
 	now = now.Add(time.Second)
-	if got := h.Ask(now, time.Second); got != Probing {
-		t.Fatalf("when the time has come: %v", got)
+	for range 2 { // looking at it is no probe
+		if got := h.State(now); got != Probing {
+			t.Fatalf("when the time has come: %v", got)
+		}
 	}
-	if got := h.Ask(now, time.Second); got != Unhealthy {
+	if !h.Probe(now, time.Second) || h.Probe(now, time.Second) {
+		t.Fatal("not one request probes")
+	}
+	if got := h.State(now); got != Unhealthy {
 		t.Fatalf("while one probes: %v", got)
 	}
 	h.Failed(now, time.Second, false)
-	if got := h.Ask(now.Add(time.Second), time.Second); got != Unhealthy {
+	if got := h.State(now.Add(time.Second)); got != Unhealthy {
 		t.Fatalf("a second failure must be remembered for longer: %v", got)
 	}
 	h.Served(false)
-	if got := h.Ask(now, time.Second); got != Healthy {
+	if got := h.State(now); got != Healthy {
 		t.Fatalf("after an answer: %v", got)
 	}
 	h.Failed(now, time.Second, true)
 	h.Served(false)
-	if got := h.Ask(now, time.Second); got != Unhealthy {
+	if got := h.State(now); got != Unhealthy {
 		t.Fatalf("a manifest after a layer that failed: %v", got)
 	}
 	h.Served(true)
-	if got := h.Ask(now, time.Second); got != Healthy {
+	if got := h.State(now); got != Healthy {
 		t.Fatalf("after a layer: %v", got)
 	}
 }
@@ -66,8 +71,8 @@ func TestManyThatFailAreOneFailure(t *testing.T) {
 				t.Fatalf("%s: asked last for %s, want %s", name, h.until.Sub(now), away)
 			}
 			now = now.Add(away)
-			if got := h.Ask(now, 10*time.Second); got != Probing {
-				t.Fatalf("%s: after %s: %v", name, away, got)
+			if !h.Probe(now, 10*time.Second) {
+				t.Fatalf("%s: no probe after %s", name, away)
 			}
 		}
 	}

@@ -56,7 +56,7 @@ func TestARenewalForgetsNothingOfTheServer(t *testing.T) {
 		for _, last = range tc.swaps {
 			is = swap(last).Targets[0]
 		}
-		if known := is.Health.Ask(now, time.Hour) == Unhealthy && is.Corrupt.Has(now, someDigest); known != tc.known {
+		if known := is.Health.State(now) == Unhealthy && is.Corrupt.Has(now, someDigest); known != tc.known {
 			t.Errorf("%s: known: %v", name, known)
 		}
 		if failing := table.Failing(last[0]); (failing != "") != tc.failing {

@@ -82,11 +82,12 @@ func each(ctx context.Context, queue <-chan oci.Pull, do func(context.Context, o
 func (p *Peers) tellNext(ctx context.Context, pull oci.Pull) {
 	_, after := p.now.Load().around(pull.Reference)
 	for _, t := range after {
-		if t.Health.Ask(time.Now(), fetch.DefaultProbe) == routes.Unhealthy {
+		if !t.Health.Probe(time.Now(), fetch.DefaultProbe) {
 			continue
 		}
 		err := tell(ctx, t, pull)
 		if err == nil {
+			t.Health.Served(false)
 			p.metrics.copy(told)
 			return
 		}
