@@ -76,7 +76,7 @@ run_lane() { # lane
 		if [ -z "$list" ]; then return; fi
 		if [ "$1" = race ]; then at=$LANE_RACE race=(-race -skip "$unraced"); fi
 		# shellcheck disable=SC2086 # packages are words
-		tests "$1" "${race[@]}" -p "$at" -tags brokenprotocol -timeout 20m $list || failed=1
+		tests "$1" "${race[@]}" -p "$at" -tags brokenprotocol -timeout 30m $list || failed=1
 		;;
 	modules)
 		for module in $modules; do
