@@ -56,12 +56,12 @@ func (d *demo) killInMidFill(ctx context.Context, p *phase) error {
 	if out, err := a.Command(ctx, strings.Fields("tc qdisc add dev eth0 root tbf "+slowly)...).CombinedOutput(); err != nil {
 		return fmt.Errorf("slow A down: %w: %s", err, out)
 	}
-	err := d.pullCold(ctx, p, killed, func(ctx context.Context, image machine.Image) error {
+	err := d.pullCold(ctx, p, killed, func(ctx context.Context, image machine.Image) (int64, error) {
 		node, at, err := d.killFiller(ctx, image)
 		if err == nil {
 			d.out.step(p.began, "✗", yellow, "the store of %s, which fetched the layer, was killed when it had %.1f of %d MiB", node, float64(at)/(1<<20), image.Bytes>>20)
 		}
-		return err
+		return at + image.Bytes/4, err // some was on its way
 	})
 	if out, errFast := a.Command(ctx, strings.Fields("tc qdisc del dev eth0 root")...).CombinedOutput(); errFast != nil {
 		err = errors.Join(err, fmt.Errorf("let A be fast again: %w: %s", errFast, out))
@@ -180,8 +180,8 @@ func (d *demo) diskGone(ctx context.Context, p *phase) error {
 		return err
 	}
 	d.out.step(p.began, "✗", yellow, "the store of %s was killed, and its disk is gone", goneNode)
-	err = d.pullCold(ctx, p, "extra/gone", func(context.Context, machine.Image) error { return nil }) // it may cost more
-	defer d.puller.Rest()()                                                                           // what a node waits for is fetched where it is surely
+	err = d.pullCold(ctx, p, "extra/gone", func(context.Context, machine.Image) (int64, error) { return 0, nil })
+	defer d.puller.Rest()() // what a node waits for is fetched where it is surely
 	pods.Off(false)
 	if err != nil {
 		return err
@@ -218,7 +218,9 @@ func (d *demo) diskFull(ctx context.Context, p *phase) error {
 		return err
 	}
 	d.out.step(p.began, "✗", yellow, "the disk of the store of %s is full", fullNode)
-	return d.pullCold(ctx, p, "extra/full", func(context.Context, machine.Image) error { return nil }) // it may cost more
+	return d.pullCold(ctx, p, "extra/full", func(_ context.Context, image machine.Image) (int64, error) {
+		return int64(len(d.cluster.Nodes)-1) * image.Bytes, nil // as if there were no stores
+	})
 }
 
 // nodeJoins switches A off for good, and has a node join: with the module's image, for there is

@@ -19,6 +19,10 @@ type Exchange struct {
 	// where the body is read.
 	Joined func(*routes.Target)
 
+	// Giver is who gave of the same content before, for whoever has it in several pulls: it is asked
+	// first, as long as it is well. nil is nobody.
+	Giver *routes.Target
+
 	broken *routes.Target // whose answer ended too early; it is tried last
 	proved bool           // the answer has the right digest
 	begun  bool           // a client has a part of it already

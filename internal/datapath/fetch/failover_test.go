@@ -1,11 +1,13 @@
 package fetch
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
+	"github.com/d8-registry/registry/internal/pki"
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
@@ -44,6 +46,39 @@ func TestOrderIsNoProbe(t *testing.T) {
 	if tries := f.order("GET", x); tries[0].target == store {
 		t.Errorf("while one probes the store is asked first: %+v", tries)
 	}
+}
+
+// TestWhoGoesOn: who gave of a content goes on, before those that come first otherwise, unless it is
+// unwell; and nobody is asked for the rest of a body who is asked for what it has.
+func TestWhoGoesOn(t *testing.T) {
+	t.Parallel()
+	r := storeAndRegistry(t)
+	ca, err := pki.NewCA(time.Now(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper, err := routes.NewStore("10.0.0.2:5001", ca.Cert, upstream.ClientCert{Cert: ca.Cert, Key: ca.Key}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, registry := r.Targets[0], r.Targets[1]
+	r.Targets = []*routes.Target{store, keeper, registry}
+	want := func(x *Exchange, all ...*routes.Target) {
+		t.Helper()
+		var got []*routes.Target
+		for _, try := range (failover{}).order("GET", x) {
+			got = append(got, try.target)
+		}
+		if !slices.Equal(got, all) {
+			t.Errorf("%+v: %v, want %v", x, got, all)
+		}
+	}
+	want(&Exchange{Route: r}, store, keeper, registry)
+	want(&Exchange{Route: r, begun: true}, store, registry)
+	want(&Exchange{Route: r, Giver: store}, store, keeper, registry)
+	want(&Exchange{Route: r, Giver: registry}, registry, store, keeper)
+	registry.Health.Failed(time.Now(), time.Hour, false)
+	want(&Exchange{Route: r, Giver: registry}, store, keeper, registry)
 }
 
 // TestStoresLeaveTime: a store that waits for a slow registry has more than its share, and whatever

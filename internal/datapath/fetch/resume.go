@@ -161,14 +161,15 @@ func (b *resumedBody) continueBody(why error) error {
 
 // blame notes that the upstream broke the body, unless it is not to blame: it may
 // have sent all that it said it would, or given up a client that takes its time. Others
-// must not wait for that client.
+// must not wait for that client. A store that ends a body is there and costs the next pull
+// no time: it passes on what a registry did, and who passes it by has that fetched again.
 func (b *resumedBody) blame(why error) {
 	x := b.exchange
 	if errors.Is(why, io.EOF) && b.part.At == b.piece {
 		return
 	}
 	x.broken = x.Served
-	if b.away < b.next.stall || errors.Is(why, errNoAnswer) {
+	if errors.Is(why, errNoAnswer) || b.away < b.next.stall && !x.Served.IsStore() {
 		x.Served.Health.Failed(time.Now(), b.next.probe, x.Pull.Kind == oci.KindBlobs)
 	}
 }

@@ -42,8 +42,15 @@ func NewStore(address, ca string, shown upstream.ClientCert, onlyKept bool) (*Ta
 	if onlyKept {
 		m.Header["Cache-Control"] = []string{oci.OnlyKept}
 	}
-	return newStore(m)
+	t, err := newStore(m)
+	if err == nil {
+		t.onlyKept = onlyKept
+	}
+	return t, err
 }
+
+// OnlyKept reports whether this is a store as it is asked for what it has: see NewStore.
+func (t *Target) OnlyKept() bool { return t.onlyKept }
 
 func atStore(address, ca string) upstream.Mirror {
 	return upstream.Mirror{Upstream: upstream.Upstream{Scheme: upstream.HTTPS, Host: address, CA: ca}, Root: oci.Root}

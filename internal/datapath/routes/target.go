@@ -31,6 +31,7 @@ type Target struct {
 	lasting  string // its ID but for the credentials
 	place    string
 	ping     func(context.Context) error // of a store, see newStore
+	onlyKept bool                        // see OnlyKept
 
 	renewed atomic.Pointer[[]*Target] // who is asked now, if it is not this one any more
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -303,12 +301,7 @@ func TestALostDiskComesFromTheOthers(t *testing.T) {
 	})
 	c.registry.Stop()
 	lost := c.stores[1]
-	lost.end(lost.stop, lost.ended)
-	if err := os.RemoveAll(filepath.Join(lost.cfg.Data, "blobs")); err != nil {
-		t.Fatal(err)
-	}
-	lost.launch()
-	lost.becomesReady()
+	lost.loseDisk()
 	lost.has(3, 3)
 }
 

@@ -31,7 +31,8 @@ type source struct {
 	mu     sync.Mutex
 	record fetch.Record
 	served *routes.Target
-	givers *givers // of what it gave of; nil as long as it did not
+	giver  *routes.Target // who gave of it last, and goes on
+	givers *givers        // of what it gave of; nil as long as it did not
 }
 
 // givers are who gave of what came of one blob, by one fill or by several that went on with it.
@@ -45,7 +46,7 @@ type givers struct {
 // Fetch implements fill.Source.
 func (s *source) Fetch(ctx context.Context, from, to int64) (fill.Answer, error) {
 	req, x := s.inquiry.request(ctx, http.MethodGet, spanHeader(from, to))
-	x.Joined = s.gave
+	x.Joined, x.Giver = s.gave, s.goesOn()
 	resp, err := s.next.RoundTrip(req) //nolint:bodyclose // the fill closes it, or collect does
 	s.note(x)
 	if err != nil {
@@ -109,7 +110,18 @@ func (s *source) note(x *fetch.Exchange) {
 	s.record.Attempts += x.Record.Attempts
 }
 
+// goesOn is who gave of it: a gap before it is asked of the same one. A store that fetches it anew
+// would have the registry send all of it once more.
+func (s *source) goesOn() *routes.Target {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.giver
+}
+
 func (s *source) gave(who *routes.Target) {
+	s.mu.Lock()
+	s.giver = who
+	s.mu.Unlock()
 	digest := s.inquiry.pull.Reference
 	s.front.mu.Lock()
 	defer s.front.mu.Unlock()

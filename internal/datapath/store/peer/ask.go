@@ -9,8 +9,10 @@ import (
 	"github.com/d8-registry/registry/internal/datapath/routes"
 )
 
-// Transport asks those who come before this store, then the upstreams. What is no content of a
-// digest is asked of the upstreams alone: what a tag means only they know.
+// Transport asks those who come before this store, then the next one for what it has, then the
+// upstreams. So what was pulled while this store was gone, or was on a disk that was lost, is not
+// fetched again; where nobody waits all of those that come after it are asked. What is no content of
+// a digest is asked of the upstreams alone: what a tag means only they know.
 func (p *Peers) Transport(upstreams http.RoundTripper) http.RoundTripper { return asking{p, upstreams} }
 
 type asking struct {
@@ -24,12 +26,17 @@ func (a asking) RoundTrip(req *http.Request) (*http.Response, error) {
 		return a.next.RoundTrip(req)
 	}
 	hop := *x
-	if before, after := all.around(x.Pull.Reference); !x.Pull.Hop {
-		if !a.peers.cfg.Idle(req.Context()) {
-			after = nil
-		}
-		hop.Route.Targets = slices.Concat(before, all.kept(after), x.Route.Targets)
+	before, after := all.around(x.Pull.Reference)
+	switch idle := a.peers.cfg.Idle(req.Context()); {
+	case x.Giver != nil: // it is on its way
+		after = nil
+	case !idle:
+		after = after[:min(len(after), 1)]
 	}
+	if x.Pull.Hop {
+		before = nil
+	}
+	hop.Route.Targets = slices.Concat(before, all.kept(after), x.Route.Targets)
 	resp, err := a.next.RoundTrip(req.WithContext(fetch.With(req.Context(), &hop)))
 	x.Served = hop.Served
 	if err == nil && req.Method == http.MethodGet && resp.StatusCode < http.StatusMultipleChoices && !x.Served.IsStore() {

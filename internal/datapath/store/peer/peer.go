@@ -4,9 +4,10 @@
 //
 // A store asks only those that come before it in the order of package owner, so that no two
 // wait for each other, whatever lists they have; and what is asked by another store is passed on
-// to nobody but the registries. Where nobody waits those after it are asked too, for what they have:
-// so a store that is new, or whose disk was lost, has nothing fetched again. A store that does not answer costs a moment and a second fetch,
-// never a pull: see package fetch, where stores are upstreams that say nothing about others.
+// to nobody else who would fetch it. The next one after it is asked for what it has, and where nobody
+// waits all of them are: so a store that was gone, or whose disk was lost, has nothing fetched again.
+// A store that does not answer costs a moment and a second fetch, never a pull: see package fetch,
+// where stores are upstreams that say nothing about others.
 //
 // Who got a blob from a registry tells the next store in the order of it, which copies it: so one
 // store that is lost, and a registry that is away, together lose nothing.

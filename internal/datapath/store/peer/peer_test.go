@@ -129,7 +129,8 @@ func (a *asked) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, io.ErrUnexpectedEOF
 }
 
-// TestWhoIsAskedForWhatItHas: those that come after a store, where nobody waits, and as who asks nobody.
+// TestWhoIsAskedForWhatItHas: the one that comes next after a store, or all where nobody waits, and as who
+// asks nobody; nobody once somebody gives. Another store asks for nobody who would ask again.
 func TestWhoIsAskedForWhatItHas(t *testing.T) {
 	t.Parallel()
 	certificate, key := fronttest.Certificate(t)
@@ -139,26 +140,34 @@ func TestWhoIsAskedForWhatItHas(t *testing.T) {
 	for i := range 20 {
 		pull := pullOf(fmt.Sprintf("sha256:%064x", i))
 		before, after := p.now.Load().around(pull.Reference)
+		next, nobodyWaits := min(len(after), 1), context.WithValue(t.Context(), idle{}, true)
 		for _, tc := range []struct {
-			ctx context.Context
-			hop bool
-			n   int
+			ctx           context.Context
+			hop, given    bool
+			before, after int
 		}{
-			{t.Context(), false, len(before)}, {context.WithValue(t.Context(), idle{}, true), false, 2}, {context.WithValue(t.Context(), idle{}, true), true, 0},
+			{t.Context(), false, false, len(before), next},
+			{t.Context(), true, false, 0, next},
+			{t.Context(), false, true, len(before), 0},
+			{nobodyWaits, false, false, len(before), len(after)},
+			{nobodyWaits, false, true, len(before), 0},
 		} {
 			var all asked
-			pull.Hop = tc.hop
-			req, err := http.NewRequestWithContext(fetch.With(tc.ctx, &fetch.Exchange{Pull: pull, Record: &fetch.Record{}}), http.MethodGet, "https://x", http.NoBody)
+			x := &fetch.Exchange{Pull: pull, Record: &fetch.Record{}}
+			if x.Pull.Hop = tc.hop; tc.given {
+				x.Giver = &routes.Target{}
+			}
+			req, err := http.NewRequestWithContext(fetch.With(tc.ctx, x), http.MethodGet, "https://x", http.NoBody)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if resp, err := p.Transport(&all).RoundTrip(req); err == nil {
 				_ = resp.Body.Close()
 			}
-			if len(all) != tc.n || !slices.Equal(all[:min(len(all), len(before))], before[:min(len(all), len(before))]) {
-				t.Errorf("%s, %+v: %d are asked, %d come before and %d after", pull.Reference, tc, len(all), len(before), len(after))
+			if len(all) != tc.before+tc.after || !slices.Equal(all[:tc.before], before[:tc.before]) {
+				t.Fatalf("%s, %+v: %d are asked, %d come before and %d after", pull.Reference, tc, len(all), len(before), len(after))
 			}
-			for i, t2 := range all[min(len(all), len(before)):] {
+			for i, t2 := range all[tc.before:] {
 				if t2 == after[i] || t2 != p.now.Load().keepers[after[i].Host()] {
 					t.Errorf("%s is asked to fetch", t2.Host())
 				}
