@@ -132,6 +132,9 @@ func (b *resumedBody) continueBody(why error) error {
 	x := b.exchange
 	_ = b.body.Close() // it is broken already
 	b.body = http.NoBody
+	if b.heldBack() {
+		return b.wrongBytes()
+	}
 	b.blame(why)
 	before := x.Served
 	if before.IsStore() {
@@ -189,6 +192,12 @@ func (b *resumedBody) wrongBytes() error {
 	err := judge.Errorf(judge.WrongDigest, "%s: the bytes of %s have another digest", who, digest)
 	x.Record.Err = err
 	return err
+}
+
+// heldBack reports whether a store ended the body before the last byte of all: so it says that the
+// digest is wrong. With that byte from another one the client would have a whole of wrong bytes.
+func (b *resumedBody) heldBack() bool {
+	return b.exchange.Served.IsStore() && b.part.At > 0 && b.part.At == b.part.Total-1
 }
 
 // distrust notes the stores that gave of it: the next pulls ask others first, and it shows whose the

@@ -282,6 +282,26 @@ func TestAStoreThatEndsABodyIsThere(t *testing.T) {
 	}
 }
 
+// TestWhatAStoreHoldsBack: one that ends a body before its last byte found another digest. Nobody adds
+// that byte, and the next pull asks elsewhere.
+func TestWhatAStoreHoldsBack(t *testing.T) {
+	t.Parallel()
+	for from, span := range map[int64][]string{0: nil, 1000: {"Range", "bytes=1000-"}} {
+		f := behindStores(t, Config{}, "node")
+		f.store.SetFaults(testregistry.Faults{WrongBytes: true, CutAfter: int64(len(f.content)) - 1 - from, Match: func(r *http.Request) bool {
+			return strings.Contains(r.URL.Path, "/blobs/")
+		}})
+		if got := f.get(blobPath(f.digest), span...); got.err == nil || asked(f.upstream) != 0 {
+			t.Errorf("from %d: %d bytes, %v, and the registry was asked %d times", from, len(got.body), got.err, asked(f.upstream))
+		}
+		f.store.ResetLog()
+		wantBlob(t, f.get(blobPath(f.digest)), f.content)
+		if n := asked(f.store); n != 0 {
+			t.Errorf("from %d: the store was asked %d times more", from, n)
+		}
+	}
+}
+
 // TestADeadStoreCostsAMomentOnce: the next pulls do not wait for it.
 func TestADeadStoreCostsAMomentOnce(t *testing.T) {
 	t.Parallel()
