@@ -34,8 +34,7 @@ type Store struct {
 	Image string
 	// Version is what the controller calls this configuration.
 	Version string
-	// Address and Port are where clients come. No Address is the node's, as the kubelet knows
-	// it: for a DaemonSet.
+	// Address and Port are where clients come: on the node's own network.
 	Address string
 	Port    int
 	// Path is the folder of what is kept, on the node and in the container. It is there, and
@@ -83,12 +82,12 @@ func (s Store) container() corev1.Container {
 	if s.BesideEtcd {
 		etcd = s.Path // which is on its own disk, whatever that is
 	}
-	c := corev1.Container{
+	return corev1.Container{
 		Name:    "store",
 		Image:   s.Image,
 		Command: []string{"registry-store"},
 		Args: []string{
-			fmt.Sprintf("--listen=[%s]:%d", cmp.Or(s.Address, "$(HOST_IP)"), s.Port),
+			fmt.Sprintf("--listen=[%s]:%d", s.Address, s.Port),
 			fmt.Sprintf("--health-listen=127.0.0.1:%d", StoreHealth),
 			"--config-dir=" + ConfigDir, "--data=" + s.Path, "--etcd=" + etcd,
 			fmt.Sprintf("--quota=%d", cmp.Or(s.Quota, -1)), fmt.Sprintf("--floor=%d", cmp.Or(s.Floor, -1)),
@@ -102,10 +101,6 @@ func (s Store) container() corev1.Container {
 		SecurityContext: LockedOnHost(),
 		Resources:       Requests("50m", "64Mi"),
 	}
-	if s.Address == "" {
-		c.Env = []corev1.EnvVar{FieldEnv("HOST_IP", "status.hostIP")}
-	}
-	return c
 }
 
 func healthOf(path string) corev1.ProbeHandler {

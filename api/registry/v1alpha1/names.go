@@ -1,6 +1,9 @@
 package v1alpha1
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // The namespace and the objects in it. Users and platform components know them by
 // name.
@@ -28,7 +31,8 @@ const (
 	DeploymentProxy      = "registry-incluster-proxy"
 	DeploymentController = "registry-controller"
 	DaemonSetAgent       = "registry-agent"
-	// PodStore is the static pod of a store on a node, and the DaemonSet of stores.
+	// PodStore is the static pod of a store on a node, and the label of each pod of a store;
+	// see DaemonSetsOfStores.
 	PodStore            = "registry-nodeservices"
 	DeploymentDeckhouse = "deckhouse"
 	// PodUninstall takes the module out of the cluster: the chart's hook.
@@ -52,6 +56,19 @@ const (
 
 // LeaseOfAgent is the name of a node's Lease.
 func LeaseOfAgent(node string) string { return DaemonSetAgent + "-" + node }
+
+// MostStores is how many stores a layout may name, and so how many there are.
+const MostStores = 9
+
+// DaemonSetsOfStores are the names of the DaemonSets that run stores where a kubelet takes
+// no static pods, one for each node: numbers, so that rights can name them.
+func DaemonSetsOfStores() []string {
+	names := make([]string, MostStores)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s-%d", PodStore, i+1)
+	}
+	return names
+}
 
 // Keys of Secrets that more than one program reads. Those of deckhouse-registry
 // are the platform's, see package pullsecret.
@@ -135,6 +152,9 @@ const (
 	// not there, and what an uninstallation may therefore take away.
 	AnnotationMadeBy = "registry.deckhouse.io/made-by"
 	MadeByChart      = "chart"
+	// LabelDaemonSet on the pods of DaemonSetsOfStores is the name of theirs: all else of
+	// their labels is the same.
+	LabelDaemonSet = "registry.deckhouse.io/daemonset"
 	// LabelStore on a Node has it run a store in mode Proxy, as nodes of the control plane do.
 	LabelStore = "registry.deckhouse.io/store"
 	// LabelRequiredImages on a ConfigMap, with "true", adds its

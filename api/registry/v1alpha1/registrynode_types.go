@@ -104,6 +104,10 @@ type StoreSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=16384
 	Certificate string `json:"certificate,omitempty"`
+	// DaemonSet says that a DaemonSet runs the store, or still does: the node keeps its
+	// files and writes no static pod.
+	// +optional
+	DaemonSet bool `json:"daemonSet,omitempty"`
 }
 
 // Sizes that the API server takes of a report, in characters, and of its lists. It
@@ -306,6 +310,10 @@ type StoreStatus struct {
 	// +optional
 	// +kubebuilder:validation:Enum=Nothing;Waiting;Serving;Failing
 	State string `json:"state,omitempty"`
+	// DaemonSet says that the kubelet takes no static pods and that the files of the store
+	// are there: a DaemonSet is to run it.
+	// +optional
+	DaemonSet bool `json:"daemonSet,omitempty"`
 	// Generation is that of the layout that it serves.
 	// +optional
 	Generation int64 `json:"generation,omitempty"`

@@ -94,9 +94,12 @@ func List(cfg Config) []Component {
 	return []Component{agent(cfg), inClusterProxy(cfg)}
 }
 
-// Names are all own workloads as "Kind/name", with the controller.
+// Names are all own workloads as "Kind/name", with the controller and the stores.
 func Names(list []Component) []string {
 	names := []string{"Deployment/" + v1alpha1.DeploymentController}
+	for _, name := range v1alpha1.DaemonSetsOfStores() {
+		names = append(names, "DaemonSet/"+name)
+	}
 	for _, c := range list {
 		names = append(names, c.Kind+"/"+c.Name)
 	}

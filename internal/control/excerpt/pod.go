@@ -119,6 +119,16 @@ func (p *Pod) IsAgent() bool {
 	return owner != nil && owner.Kind == "DaemonSet" && owner.Name == v1alpha1.DaemonSetAgent && p.Namespace == v1alpha1.Namespace
 }
 
+// IsStore reports whether the Pod is a store of ours: a static pod's, which its Node owns, or a
+// DaemonSet's. A switch changes the image of neither.
+func (p *Pod) IsStore() bool {
+	owner := metav1.GetControllerOfNoCopy(p)
+	if owner == nil || p.Namespace != v1alpha1.Namespace || p.Labels[v1alpha1.LabelApp] != v1alpha1.PodStore {
+		return false
+	}
+	return owner.Kind == "Node" || owner.Kind == "DaemonSet" && slices.Contains(v1alpha1.DaemonSetsOfStores(), owner.Name)
+}
+
 // IsUninstall reports whether the Pod is the chart's that takes the module out of
 // the cluster.
 func (p *Pod) IsUninstall() bool {

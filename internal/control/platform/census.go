@@ -77,7 +77,7 @@ func (c *counter) addUnmovable() {
 			continue
 		}
 		if ref, refers := c.of("Pod", pod, pod.Images); refers {
-			ref.OwnWorkload = pod.IsAgent() || pod.IsUninstall()
+			ref.OwnWorkload = pod.IsAgent() || pod.IsStore() || pod.IsUninstall()
 			c.add(pod.Images, ref)
 		}
 	}

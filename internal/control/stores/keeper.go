@@ -2,6 +2,7 @@ package stores
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -64,7 +65,7 @@ func (k *Keeper) Seen(there *cluster.Snapshot, w Wish, now time.Time) switchover
 }
 
 // Apply writes what a Wish asks for. First the right to read what they serve by, then that,
-// then the nodes; when no store is left, the other way. A node that cannot be written concerns
+// then the nodes, with their DaemonSets; when no store is left, the other way. A node that cannot be written concerns
 // itself alone: it is in refused.
 func (k *Keeper) Apply(ctx context.Context, there *cluster.Snapshot, w Wish, now time.Time) (refused map[string]error, err error) {
 	var specs map[string]*v1alpha1.StoreSpec
@@ -81,10 +82,15 @@ func (k *Keeper) Apply(ctx context.Context, there *cluster.Snapshot, w Wish, now
 			return nil, err
 		}
 	}
-	refused = map[string]error{}
+	refused = k.run(ctx, there, w, specs)
+	sets := daemonSetsIn(there)
 	for _, name := range slices.Sorted(maps.Keys(there.RegistryNodes)) {
-		if err := k.ask(ctx, there.RegistryNodes[name], specs[name]); err != nil {
-			refused[name] = fmt.Errorf("ask node %s for a store: %w", name, err)
+		have, want := there.RegistryNodes[name], specs[name]
+		if want == nil && sets.byNode[name] != nil {
+			want = have.Spec.Store // its process ends before its files go
+		}
+		if err := k.ask(ctx, have, want); err != nil {
+			refused[name] = errors.Join(refused[name], fmt.Errorf("ask node %s for a store: %w", name, err))
 		}
 	}
 	if reached, _ := w.left(there); w.None && len(reached) == 0 {

@@ -17,8 +17,8 @@ import (
 	"github.com/d8-registry/registry/internal/upstream"
 )
 
-// Most is how many stores a layout may name, and so how many there are.
-const Most = 9
+// Most is how many stores there are.
+const Most = v1alpha1.MostStores
 
 // Wish is which stores there should be.
 type Wish struct {
@@ -180,7 +180,7 @@ func (w Wish) Specs(there *cluster.Snapshot, now time.Time) (specs map[string]*v
 	if w.None {
 		return specs, problems
 	}
-	all := w.candidates(there)
+	all, sets := w.candidates(there), daemonSetsIn(there)
 	for _, c := range all {
 		image := w.image(c)
 		if image == "" {
@@ -190,6 +190,8 @@ func (w Wish) Specs(there *cluster.Snapshot, now time.Time) (specs map[string]*v
 		s := &v1alpha1.StoreSpec{
 			Image: image, Version: w.version(image), Port: int32(w.Pod.Port), Path: w.Pod.Path, Quota: max(w.Pod.Quota, 0), Floor: max(w.Pod.Floor, 0),
 			Addresses: c.addresses,
+			// One that there is runs until its pod has ended.
+			DaemonSet: c.byDaemonSet() || sets.byNode[c.node.Name] != nil,
 		}
 		if w.Pod.TTL > 0 {
 			s.TTL = w.Pod.TTL.String()

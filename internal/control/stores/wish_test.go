@@ -36,7 +36,7 @@ func newFleet(t *testing.T) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fleet{t: t, there: &cluster.Snapshot{RegistryNodes: map[string]*v1alpha1.RegistryNode{}}, wish: Wish{
+	f := &fleet{t: t, there: &cluster.Snapshot{RegistryNodes: map[string]*v1alpha1.RegistryNode{}, Inventory: &cluster.Inventory{}}, wish: Wish{
 		Nodes:  []string{"c", "a", "b", "a"},
 		Pod:    pod.Store{Port: 5001, Path: "/opt/deckhouse/registry", TTL: time.Hour},
 		Images: map[string]string{},

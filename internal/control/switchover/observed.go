@@ -231,7 +231,7 @@ type Reference struct {
 	// Movable is whether we may re-point it: a platform workload's template
 	// that is ours to patch and has not opted out.
 	Movable bool
-	// OwnWorkload marks our own controller, proxy and agent.
+	// OwnWorkload marks our own controller, proxy, agent and stores.
 	OwnWorkload bool
 	// Retained marks a revision from which nothing runs: it is there to be
 	// rolled back to.

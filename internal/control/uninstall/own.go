@@ -28,6 +28,9 @@ func Own() []client.Object {
 		&corev1.ConfigMap{ObjectMeta: cluster.HereMeta(v1alpha1.ConfigMapImageAddress)},
 		&deckhousev1alpha1.Module{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ModuleName}},
 	}
+	for _, name := range v1alpha1.DaemonSetsOfStores() { // of nodes that were not reached when stores were stopped
+		objects = append(objects, &appsv1.DaemonSet{ObjectMeta: cluster.HereMeta(name)})
+	}
 	for _, name := range []string{v1alpha1.SecretProxy, v1alpha1.SecretPKI, state.UserSecretPrefix + state.UserClient, state.UserSecretPrefix + state.UserNode, v1alpha1.SecretBootstrap, v1alpha1.SecretStore} {
 		objects = append(objects, &corev1.Secret{ObjectMeta: cluster.HereMeta(name)})
 	}

@@ -81,5 +81,5 @@ func goesToo(o client.Object) bool {
 		return false
 	}
 	app := o.GetLabels()[v1alpha1.LabelApp]
-	return slices.Contains([]string{v1alpha1.DeploymentController, v1alpha1.DeploymentProxy, v1alpha1.DaemonSetAgent, v1alpha1.PodUninstall}, app)
+	return slices.Contains([]string{v1alpha1.DeploymentController, v1alpha1.DeploymentProxy, v1alpha1.DaemonSetAgent, v1alpha1.PodStore, v1alpha1.PodUninstall}, app)
 }

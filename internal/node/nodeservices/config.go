@@ -66,7 +66,7 @@ func (c Config) check() error {
 		return fmt.Errorf("image %q is none", c.Pod.Image)
 	case c.Pod.Port < 1 || c.Pod.Port > 65535:
 		return fmt.Errorf("port %d is none", c.Pod.Port)
-	case c.Pod.Address != "" && (err != nil || address.Zone() != "" || !address.IsGlobalUnicast()):
+	case err != nil || address.Zone() != "" || !address.IsGlobalUnicast():
 		return fmt.Errorf("address %q is no address of a node", c.Pod.Address)
 	case !isFolder(c.Pod.Path):
 		return fmt.Errorf("path %q is no folder for a store", c.Pod.Path)

@@ -32,7 +32,7 @@ func (n *realNode) controller(c client.Client, w stores.Wish, good func(switchov
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(100 * time.Millisecond) {
 		own := n.own()
 		there := &cluster.Snapshot{
-			RegistryNodes: map[string]*v1alpha1.RegistryNode{"node": own}, Secrets: map[client.ObjectKey]*corev1.Secret{},
+			Inventory: &cluster.Inventory{}, RegistryNodes: map[string]*v1alpha1.RegistryNode{"node": own}, Secrets: map[client.ObjectKey]*corev1.Secret{},
 			Nodes: []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "node", UID: own.OwnerReferences[0].UID}, Status: corev1.NodeStatus{
 				NodeInfo:   corev1.NodeSystemInfo{BootID: "boot"},
 				Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,10 +25,8 @@ const (
 	patience = 10 * time.Second
 	// mostContent is what a Secret may have, in bytes: more is none of the API server's.
 	mostContent = 2 << 20
-	// mostAddresses and mostStores bound lists: there is no more than a store for each node
-	// of a control plane.
-	mostAddresses = 8
-	mostStores    = 64
+	// mostStores bounds a list: there is no more than a store for each node of a control plane.
+	mostStores = 64
 )
 
 // errUnread is that what the store serves by is not there, or cannot be read now: that is
@@ -89,43 +86,14 @@ func (c content) into(to *nodeservices.Config) error {
 	return err //nolint:wrapcheck // it is made of texts
 }
 
-// word is what a version may be: it becomes an argument, in which a kubelet reads $(…).
-var word = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-
-// configOf is what the spec says, or why it cannot be. The controller took the addresses from
-// the Node.
+// configOf is what the spec says, or why it cannot be.
 func configOf(spec *v1alpha1.StoreSpec) (nodeservices.Config, error) {
-	c := nodeservices.Config{
-		Pod: pod.Store{
-			Image: spec.Image, Version: spec.Version, Port: int(spec.Port), Path: spec.Path, Quota: spec.Quota, Floor: spec.Floor,
-		},
-		Certificate: []byte(spec.Certificate),
+	store, err := pod.StoreOf(spec)
+	c := nodeservices.Config{Pod: store, Certificate: []byte(spec.Certificate)}
+	if err == nil {
+		c.Names = nodeservices.Names(spec.Addresses, "", "")
 	}
-	switch {
-	case len(spec.Addresses) == 0:
-		return c, errors.New("the Node has no InternalIP")
-	case len(spec.Addresses) > mostAddresses:
-		return c, fmt.Errorf("%d addresses are too many", len(spec.Addresses))
-	case !word.MatchString(spec.Version):
-		return c, errors.New("its version is no word")
-	case spec.Quota < 0 || spec.Floor < 0:
-		return c, errors.New("quota or floor is below 0")
-	}
-	c.Pod.Address = spec.Addresses[0]
-	for _, a := range spec.Addresses {
-		if ip, err := netip.ParseAddr(a); err != nil || ip.String() != a {
-			return c, errors.New("an address is none, or is not written as usual")
-		}
-	}
-	if spec.TTL != "" {
-		ttl, err := time.ParseDuration(spec.TTL)
-		if err != nil || ttl <= 0 {
-			return c, errors.New("ttl is no time")
-		}
-		c.Pod.TTL = ttl
-	}
-	c.Names = nodeservices.Names(spec.Addresses, "", "")
-	return c, nil
+	return c, err //nolint:wrapcheck // it is made of texts
 }
 
 // endpointOf is where a store serves; empty if its address is none.
@@ -135,9 +103,4 @@ func endpointOf(s pod.Store) string {
 		return ""
 	}
 	return netip.AddrPortFrom(ip, uint16(s.Port)).String()
-}
-
-// wantsDaemonSet says what helps where the kubelet takes no static pods.
-func wantsDaemonSet(why error) error {
-	return fmt.Errorf("a DaemonSet is wanted: %w", why)
 }

@@ -22,9 +22,10 @@ type Keeper interface {
 }
 
 // Place is what must be known after a restart of the agent: that something was written, and
-// the kubelet's folder of static pods then.
+// the kubelet's folder of static pods then, or that there was none: a DaemonSet runs the store.
 type Place struct {
 	StaticPods string `json:"staticPods,omitempty"`
+	DaemonSet  bool   `json:"daemonSet,omitempty"`
 }
 
 // Options are a Part's parts.
@@ -92,36 +93,40 @@ func (p *Part) keep(ctx context.Context, r *report.Report, spec *v1alpha1.StoreS
 	if err == nil {
 		err = content.into(&c)
 	}
-	found, err := p.write(c, spec.Approved == spec.Version, err)
-	answer := p.process.ask(ctx)
-	p.note(seen{content.version, answer})
-	r.Status.Store = told{spec, c, found, answer, err}.status()
-	r.Retry = r.Retry || err != nil || r.Status.Store.State != v1alpha1.StoreServing
+	t := told{spec: spec, config: c}
+	t.found, t.none, t.wrong = p.write(c, spec, err)
+	t.Answer = p.process.ask(ctx)
+	p.note(seen{content.version, t.Answer})
+	r.Status.Store = t.status()
+	r.Retry = r.Retry || t.wrong != nil || r.Status.Store.State != v1alpha1.StoreServing
 }
 
 // write brings what is wanted to the node's files. With an error about what is wanted, it only
-// looks. Without approval the pod stays as it is, and its files do not.
-func (p *Part) write(c nodeservices.Config, approved bool, wrong error) (nodeservices.Found, error) {
-	folder, err := p.folder()
+// looks. Without approval the pod stays as it is, and its files do not. Where a DaemonSet runs
+// the store, or still does, there are only files: two stores have no room on one port. None says
+// why the kubelet takes no static pods.
+func (p *Part) write(c nodeservices.Config, spec *v1alpha1.StoreSpec, wrong error) (found nodeservices.Found, none, err error) {
+	folder, none, err := p.folder()
 	if err != nil {
-		return nodeservices.Found{}, err
+		return found, none, err
 	}
 	k, end, err := p.Open(folder)
 	if err != nil {
-		return nodeservices.Found{}, err
+		return found, none, err
 	}
 	defer end()
 	if wrong != nil {
 		found, _ := k.Look(c) // what is wrong already is said
-		return found, wrong
+		return found, none, wrong
 	}
-	p.save(Place{folder}) // before anything is written
-	if approved {
-		return k.Apply(c)
+	p.save(Place{StaticPods: folder, DaemonSet: none != nil}) // before anything is written
+	if none != nil || spec.Approved == spec.Version && !spec.DaemonSet {
+		found, err = k.Apply(c)
+		return found, none, err
 	}
 	files, endFiles, err := p.Open("")
 	if err != nil {
-		return nodeservices.Found{}, err
+		return found, none, err
 	}
 	defer endFiles()
 	_, err = files.Apply(c)
@@ -129,24 +134,27 @@ func (p *Part) write(c nodeservices.Config, approved bool, wrong error) (nodeser
 	if err == nil {
 		err = errLook
 	}
-	return found, err
+	return found, none, err
 }
 
-// folder is that of static pods. While the kubelet is not seen, it is being restarted, and the
-// folder is as it was. What was written to another one is taken away first.
-func (p *Part) folder() (string, error) {
-	now, err := p.StaticPods()
-	switch was := p.Place.StaticPods; {
-	case err != nil && was != "":
-		return was, nil
-	case err != nil:
-		return "", wantsDaemonSet(err)
-	case path.Clean("/"+now) == "/":
-		return "", wantsDaemonSet(nodeservices.ErrNoStaticPods)
-	case was != "" && was != now:
-		return now, p.clear(was)
+// folder is that of static pods; without one, none says why. While the kubelet is not seen, it
+// is being restarted, and the folder is as it was. What was written to another one is taken away
+// first.
+func (p *Part) folder() (now string, none, err error) {
+	now, none = p.StaticPods()
+	if none == nil && path.Clean("/"+now) == "/" {
+		none = nodeservices.ErrNoStaticPods
 	}
-	return now, nil
+	switch was := p.Place.StaticPods; {
+	case none != nil:
+		if was != "" {
+			none = nil
+		}
+		return was, none, nil
+	case was != "" && was != now:
+		return now, nil, p.clear(was)
+	}
+	return now, nil, nil
 }
 
 func (p *Part) clear(folder string) error {
@@ -168,7 +176,7 @@ func (p *Part) remove(ctx context.Context, r *report.Report) {
 	}
 	gone := func() error {
 		folder := p.Place.StaticPods
-		if folder == "" { // what an earlier agent knew is lost
+		if folder == "" && !p.Place.DaemonSet && !before.DaemonSet { // what an earlier agent knew is lost
 			found, err := p.StaticPods()
 			if err != nil && before.Request != "" {
 				return err // it was another day
@@ -180,7 +188,7 @@ func (p *Part) remove(ctx context.Context, r *report.Report) {
 		}
 		return p.clear(folder)
 	}
-	s := &v1alpha1.StoreStatus{Request: before.Request, State: v1alpha1.StoreWaiting, Message: "it was told to stop"}
+	s := &v1alpha1.StoreStatus{Request: before.Request, DaemonSet: before.DaemonSet, State: v1alpha1.StoreWaiting, Message: "it was told to stop"}
 	switch err := gone(); {
 	case err != nil:
 		s.State, s.Message = v1alpha1.StoreFailing, "take it away: "+report.Brief(err)

@@ -93,14 +93,23 @@ type told struct {
 	config nodeservices.Config
 	found  nodeservices.Found
 	Answer
+	none  error // why the kubelet takes no static pods; nil if it does
 	wrong error
+}
+
+// wantsDaemonSet says that a DaemonSet is to run the store: once its files are there, so that
+// its pod finds them, and from then on whatever happens to them. Somebody who answers while no
+// DaemonSet was asked for is a static pod's, whose kubelet is not seen now.
+func (t told) wantsDaemonSet() bool {
+	written := t.wrong == nil && t.found.State == nodeservices.Written
+	return t.none != nil && (t.spec.DaemonSet || written && !t.Answers)
 }
 
 // status is the report. State is about the process: while an older one serves, it is Serving,
 // and the message says what holds up the newer one.
 func (t told) status() *v1alpha1.StoreStatus {
 	s := &v1alpha1.StoreStatus{
-		Endpoint: endpointOf(t.config.Pod), Request: t.found.Request, State: v1alpha1.StoreWaiting,
+		Endpoint: endpointOf(t.config.Pod), Request: t.found.Request, State: v1alpha1.StoreWaiting, DaemonSet: t.wantsDaemonSet(),
 		Generation: t.Generation, Cached: t.Cached, Wanted: t.Wanted,
 		Identity: t.Identity, LastUse: t.LastUse, LastClients: t.LastClients, OldUse: t.OldUse,
 	}
@@ -115,6 +124,10 @@ func (t told) status() *v1alpha1.StoreStatus {
 		says = append(says, "it waits for a certificate for the key of this node")
 	case t.spec.Approved != t.spec.Version:
 		says = append(says, "version "+t.spec.Version+" waits for approval")
+	case t.none == nil && t.spec.DaemonSet:
+		says = append(says, "it waits for the end of its DaemonSet: the kubelet takes static pods")
+	case !t.Answers && t.none != nil:
+		says = append(says, "it waits for a DaemonSet: "+report.Brief(t.none))
 	case !t.Answers:
 		says = append(says, "it waits for the kubelet to run it")
 	case t.Version != t.spec.Version:
