@@ -28,10 +28,9 @@ func TestTheProgramTakesItsArguments(t *testing.T) {
 		pod  pod.Store
 		want store.Config
 	}{
-		"by the disk":     {some(), store.Config{Listen: "[10.0.0.1]:5001", Quota: -1, Floor: -1, TTL: 168 * time.Hour}},
-		"all said":        {large, store.Config{Listen: "[10.0.0.1]:5001", Quota: 5, Floor: 6, TTL: time.Hour, Etcd: "/opt/deckhouse/registry"}},
-		"IPv6":            {v6, store.Config{Listen: "[fd00::1]:5001", Quota: -1, Floor: -1, TTL: 168 * time.Hour}},
-		"for a DaemonSet": {pod.Store{Port: 5001, Path: "/opt/deckhouse/registry"}, store.Config{Listen: "[$(HOST_IP)]:5001", Quota: -1, Floor: -1, TTL: 168 * time.Hour}},
+		"by the disk": {some(), store.Config{Listen: "[10.0.0.1]:5001", Quota: -1, Floor: -1, TTL: 168 * time.Hour}},
+		"all said":    {large, store.Config{Listen: "[10.0.0.1]:5001", Quota: 5, Floor: 6, TTL: time.Hour, Etcd: "/opt/deckhouse/registry"}},
+		"IPv6":        {v6, store.Config{Listen: "[fd00::1]:5001", Quota: -1, Floor: -1, TTL: 168 * time.Hour}},
 	} {
 		container := c.pod.Template().Spec.Containers[0]
 		var got store.Config

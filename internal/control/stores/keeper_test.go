@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -37,7 +38,13 @@ func newWorld(t *testing.T) *world {
 	api := server.Start(t)
 	w := &world{fleet: newFleet(t), ctx: t.Context(), api: api}
 	for _, node := range w.there.Nodes {
-		w.must(api.Client().Create(t.Context(), &v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: node.Name}, Spec: v1alpha1.RegistryNodeSpec{NodeGroup: "group"}}))
+		own := &v1alpha1.RegistryNode{ObjectMeta: metav1.ObjectMeta{Name: node.Name}, Spec: v1alpha1.RegistryNodeSpec{NodeGroup: "group"}}
+		w.must(api.Client().Create(t.Context(), own))
+		t.Cleanup(func() {
+			if err := api.Client().Delete(context.WithoutCancel(t.Context()), own); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	w.proxy = apiserver.NewFaultProxy(t, api.As(t, apiserver.Process{ServiceAccount: "registry-controller", Node: "a"}))
 	w.controller = api.ClientFor(t, w.proxy.Config())
@@ -72,6 +79,9 @@ func (w *world) read() {
 	var nodes v1alpha1.RegistryNodeList
 	w.must(w.api.Client().List(w.ctx, &nodes))
 	w.there.RegistryNodes = cluster.ByNode(nodes.Items)
+	var sets appsv1.DaemonSetList
+	w.must(w.api.Client().List(w.ctx, &sets, client.InNamespace(v1alpha1.Namespace), client.MatchingLabels{v1alpha1.LabelApp: v1alpha1.PodStore}))
+	w.there.Inventory.DaemonSets = sets.Items
 	w.there.Secrets = map[client.ObjectKey]*corev1.Secret{}
 	secret, err := cluster.Get[corev1.Secret](w.ctx, w.api.Client(), cluster.Here(v1alpha1.SecretStore))
 	w.must(err)
@@ -110,9 +120,9 @@ func (w *world) mayRead(want bool) {
 }
 
 // TestOnARealServer is the life of stores in a cluster, with the rights of each process: asked
-// for, signed, approved one after the other, and gone with all that was made for them.
+// for, signed, approved one after the other, and gone with all that was made for them. Not in
+// parallel: a cluster has one set of stores.
 func TestOnARealServer(t *testing.T) {
-	t.Parallel()
 	w := newWorld(t)
 	wish := w.wish
 	w.wish = Wish{None: true}

@@ -17,8 +17,7 @@ import (
 	"github.com/d8-registry/registry/internal/node/nodeservices"
 )
 
-// TestAStoreIsOrdered: the agent says what becomes of spec.store, and nothing without it. Where
-// there are no static pods, it says what is wanted instead.
+// TestAStoreIsOrdered: the agent says what becomes of spec.store, and nothing without it.
 func TestAStoreIsOrdered(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -31,8 +30,8 @@ func TestAStoreIsOrdered(t *testing.T) {
 	w.order(func(s *registryv1alpha1.RegistryNodeSpec) {
 		s.Store = &registryv1alpha1.StoreSpec{Image: "a", Version: "v1", Approved: "v1", Port: 5001, Path: "/opt/deckhouse/registry", Addresses: []string{"192.0.2.1"}}
 	})
-	w.until("a DaemonSet", func(s registryv1alpha1.RegistryNodeStatus) bool {
-		return s.Store != nil && s.Store.State == registryv1alpha1.StoreFailing && strings.Contains(s.Store.Message, "a DaemonSet is wanted")
+	w.until("what it would serve by", func(s registryv1alpha1.RegistryNodeStatus) bool {
+		return s.Store != nil && s.Store.State == registryv1alpha1.StoreWaiting && strings.Contains(s.Store.Message, "it waits for what it is to serve by")
 	})
 	w.order(func(s *registryv1alpha1.RegistryNodeSpec) { s.Store = nil })
 	w.until("nothing of a store", func(s registryv1alpha1.RegistryNodeStatus) bool { return s.Store == nil })

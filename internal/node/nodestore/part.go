@@ -141,10 +141,7 @@ func (p *Part) write(c nodeservices.Config, spec *v1alpha1.StoreSpec, wrong erro
 // is being restarted, and the folder is as it was. What was written to another one is taken away
 // first.
 func (p *Part) folder() (now string, none, err error) {
-	now, none = p.StaticPods()
-	if none == nil && path.Clean("/"+now) == "/" {
-		none = nodeservices.ErrNoStaticPods
-	}
+	now, none = p.staticPods()
 	switch was := p.Place.StaticPods; {
 	case none != nil:
 		if was != "" {
@@ -155,6 +152,15 @@ func (p *Part) folder() (now string, none, err error) {
 		return now, nil, p.clear(was)
 	}
 	return now, nil, nil
+}
+
+// staticPods is StaticPods, but for the root: files of others are there.
+func (p *Part) staticPods() (string, error) {
+	folder, err := p.StaticPods()
+	if err == nil && path.Clean("/"+folder) == "/" {
+		return "", nodeservices.ErrNoStaticPods
+	}
+	return folder, err
 }
 
 func (p *Part) clear(folder string) error {
@@ -176,15 +182,17 @@ func (p *Part) remove(ctx context.Context, r *report.Report) {
 	}
 	gone := func() error {
 		folder := p.Place.StaticPods
-		if folder == "" && !p.Place.DaemonSet && !before.DaemonSet { // what an earlier agent knew is lost
-			found, err := p.StaticPods()
-			if err != nil && before.Request != "" {
-				return err // it was another day
+		if folder == "" {
+			found, none := p.staticPods()
+			switch {
+			case none == nil: // what an earlier agent knew may be lost
+				folder = found
+			case p.Place.DaemonSet || before.DaemonSet: // there are files alone
+			case before.Request != "":
+				return none // it was another day
+			default:
+				return nil // nothing was written
 			}
-			if err != nil {
-				return nil //nolint:nilerr // nothing was written
-			}
-			folder = found
 		}
 		return p.clear(folder)
 	}

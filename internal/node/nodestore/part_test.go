@@ -59,8 +59,6 @@ func TestStates(t *testing.T) {
 		"not approved":        {func(n *node, s *v1alpha1.StoreSpec) { s.Approved = ""; n.process = nil }, v1alpha1.StoreWaiting, "", "version v1 waits for approval", `apply "" v1`},
 		"another is approved": {func(n *node, s *v1alpha1.StoreSpec) { s.Approved = "v0"; n.process.ConfigVersion = "v0" }, v1alpha1.StoreServing, "v0", "version v1 waits for approval", `apply "" v1`},
 		"no certificate":      {func(n *node, s *v1alpha1.StoreSpec) { s.Certificate = ""; n.process = nil }, v1alpha1.StoreWaiting, "", "a certificate for the key of this node", `apply "/etc/kubernetes/manifests" v1`},
-		"no static pods":      {func(n *node, _ *v1alpha1.StoreSpec) { n.noFolder = nodeservices.ErrNoStaticPods; n.process = nil }, v1alpha1.StoreFailing, "", "a DaemonSet is wanted: no static pods here", ""},
-		"the root for them":   {func(n *node, _ *v1alpha1.StoreSpec) { n.folder = "/"; n.process = nil }, v1alpha1.StoreFailing, "", "a DaemonSet is wanted", ""},
 		"no Secret":           {func(n *node, _ *v1alpha1.StoreSpec) { n.secret, n.process = nil, nil }, v1alpha1.StoreWaiting, "", "there is no Secret registry-store", ""},
 		"no Secret any more":  {func(n *node, _ *v1alpha1.StoreSpec) { n.secret = nil }, v1alpha1.StoreServing, "v1", "there is no Secret registry-store", ""},
 		"no right":            {func(n *node, _ *v1alpha1.StoreSpec) { n.refuses = http.StatusForbidden }, v1alpha1.StoreServing, "v1", "read Secret registry-store: no", ""},
@@ -111,7 +109,7 @@ func TestStates(t *testing.T) {
 			if applied != row.applied {
 				t.Errorf("%q, want %q", did, row.applied)
 			}
-			if row.applied != "" && (n.saved != Place{"/etc/kubernetes/manifests"} || s.Endpoint != "10.0.0.1:5001") {
+			if row.applied != "" && (n.saved != Place{StaticPods: "/etc/kubernetes/manifests"} || s.Endpoint != "10.0.0.1:5001") {
 				t.Errorf("%+v, %+v", n.saved, s)
 			}
 		})
@@ -156,14 +154,16 @@ func TestItGoes(t *testing.T) {
 		want     string
 		gone     bool
 	}{
-		"it was told to":               {Place{folder}, &v1alpha1.StoreStatus{}, nil, false, `remove "/etc/kubernetes/manifests"`, true},
-		"the module leaves":            {Place{folder}, &v1alpha1.StoreStatus{}, nil, true, `remove "/etc/kubernetes/manifests"`, true},
-		"the report is lost":           {Place{folder}, nil, nil, false, `remove "/etc/kubernetes/manifests"`, true},
-		"the folder was another":       {Place{"/old"}, nil, nil, false, `remove "/old"`, true},
-		"what was known is lost":       {Place{}, &v1alpha1.StoreStatus{Request: "r"}, nil, false, `remove "/etc/kubernetes/manifests"`, true},
-		"the kubelet is restarted":     {Place{folder}, nil, nodeservices.ErrNoStaticPods, false, `remove "/etc/kubernetes/manifests"`, true},
-		"there never were static pods": {Place{}, &v1alpha1.StoreStatus{}, nodeservices.ErrNoStaticPods, false, "", true},
-		"lost, and the kubelet away":   {Place{}, &v1alpha1.StoreStatus{Request: "r"}, nodeservices.ErrNoStaticPods, false, "", false},
+		"it was told to":                {Place{StaticPods: folder}, &v1alpha1.StoreStatus{}, nil, false, `remove "/etc/kubernetes/manifests"`, true},
+		"the module leaves":             {Place{StaticPods: folder}, &v1alpha1.StoreStatus{}, nil, true, `remove "/etc/kubernetes/manifests"`, true},
+		"the report is lost":            {Place{StaticPods: folder}, nil, nil, false, `remove "/etc/kubernetes/manifests"`, true},
+		"the folder was another":        {Place{StaticPods: "/old"}, nil, nil, false, `remove "/old"`, true},
+		"what was known is lost":        {Place{}, &v1alpha1.StoreStatus{Request: "r"}, nil, false, `remove "/etc/kubernetes/manifests"`, true},
+		"the kubelet is restarted":      {Place{StaticPods: folder}, nil, nodeservices.ErrNoStaticPods, false, `remove "/etc/kubernetes/manifests"`, true},
+		"there never were static pods":  {Place{}, &v1alpha1.StoreStatus{}, nodeservices.ErrNoStaticPods, false, "", true},
+		"a DaemonSet's":                 {Place{DaemonSet: true}, nil, nodeservices.ErrNoStaticPods, false, `remove ""`, true},
+		"a DaemonSet's, and it is lost": {Place{}, &v1alpha1.StoreStatus{Request: "r", DaemonSet: true}, nodeservices.ErrNoStaticPods, false, `remove ""`, true},
+		"lost, and the kubelet away":    {Place{}, &v1alpha1.StoreStatus{Request: "r"}, nodeservices.ErrNoStaticPods, false, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -194,7 +194,7 @@ func TestItGoes(t *testing.T) {
 // TestAnotherFolder: where the kubelet looks elsewhere, the pod of before goes first.
 func TestAnotherFolder(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, Place{"/old"})
+	n := newNode(t, Place{StaticPods: "/old"})
 	n.secret = someSecret()
 	n.pass(someSpec(), false)
 	if did := strings.Join(n.done(), ", "); !strings.Contains(did, `remove "/old", save "/etc/kubernetes/manifests", apply "/etc/kubernetes/manifests"`) {
