@@ -147,7 +147,8 @@ func TestOneSecretEach(t *testing.T) {
 	}
 }
 
-// TestStoreRights: what comes with stores is to read one Secret, and to say who may. Until the
+// TestStoreRights: what comes with stores is to read one Secret, to say who may, and to delete
+// DaemonSets of nine names. Until the
 // controller says so, and after it says nobody, agents have nothing of it.
 func TestStoreRights(t *testing.T) {
 	t.Parallel()
@@ -166,6 +167,10 @@ func TestStoreRights(t *testing.T) {
 	}
 	const read, bind = "get -/secrets d8-system/registry-store", "patch rbac.authorization.k8s.io/rolebindings d8-system/registry-agent-store"
 	now(controller, true, read, bind, "delete -/secrets d8-system/registry-store")
+	for _, name := range v1alpha1.DaemonSetsOfStores() {
+		now(controller, true, "delete apps/daemonsets d8-system/"+name)
+	}
+	now(controller, false, "delete apps/daemonsets d8-system/", "delete apps/daemonsets d8-system/registry-nodeservices-10", "delete apps/daemonsets other/registry-nodeservices-1", "create -/pods d8-system/")
 	now(agent, false, read)
 	for _, verb := range []string{"escalate", "bind"} {
 		now(controller, false, verb+" rbac.authorization.k8s.io/roles d8-system/registry-agent-store")

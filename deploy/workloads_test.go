@@ -257,6 +257,11 @@ func TestWorkloadsPolicyStandsAlone(t *testing.T) {
 	for _, tt := range []struct{ kind, name, want string }{
 		{"Deployment", v1alpha1.DeploymentProxy, ""},
 		{"DaemonSet", v1alpha1.DaemonSetAgent, ""},
+		{"DaemonSet", "registry-nodeservices-1", ""},
+		{"DaemonSet", "registry-nodeservices-9", ""},
+		{"DaemonSet", "registry-nodeservices-10", onlyOwn},
+		{"DaemonSet", "registry-nodeservices", onlyOwn},
+		{"Deployment", "registry-nodeservices-1", onlyOwn},
 		{"Deployment", v1alpha1.DaemonSetAgent, onlyOwn},
 		{"DaemonSet", "another", onlyOwn},
 	} {

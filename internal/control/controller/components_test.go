@@ -23,6 +23,11 @@ func TestAnUninstallationTakesEveryComponent(t *testing.T) {
 			return reflect.TypeOf(o) == reflect.TypeOf(kind) && o.GetNamespace() == v1alpha1.Namespace && o.GetName() == name
 		})
 	}
+	for _, name := range v1alpha1.DaemonSetsOfStores() {
+		if !removed(&appsv1.DaemonSet{}, name) || !slices.Contains(component.Names(nil), "DaemonSet/"+name) {
+			t.Errorf("DaemonSet %s stays, or is not the module's own", name)
+		}
+	}
 	for _, c := range component.List(component.Config{}) {
 		kinds := map[string]client.Object{"Deployment": &appsv1.Deployment{}, "DaemonSet": &appsv1.DaemonSet{}}
 		if c.Name != v1alpha1.DaemonSetAgent && !removed(kinds[c.Kind], c.Name) {

@@ -127,12 +127,19 @@ func TestUninstall(t *testing.T) {
 	}
 	then := map[string]func(){
 		"Waiting for nodes.": func() { c.sim.set(func(s *simulator) { delete(s.silent, "worker") }) },
-		// A controller that ended in the middle leaves what stores served by.
+		// A controller that ended in the middle leaves what stores served by, and the DaemonSet of
+		// a node that was not reached.
 		"Deployment d8-system/registry-controller is scaled to 0.": func() {
 			stop()
 			s := &corev1.Secret{ObjectMeta: cluster.HereMeta(v1alpha1.SecretStore)}
 			s.Labels = map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}
 			if err := c.Create(t.Context(), s); err != nil {
+				t.Error(err)
+			}
+			set := c.daemonSet(v1alpha1.Namespace, v1alpha1.DaemonSetAgent).DeepCopy()
+			set.ObjectMeta = cluster.HereMeta(v1alpha1.DaemonSetsOfStores()[2])
+			set.Labels = s.Labels
+			if err := c.Create(t.Context(), set); err != nil {
 				t.Error(err)
 			}
 		},

@@ -85,6 +85,52 @@ func TestTheCensusFindsEveryReference(t *testing.T) {
 	}
 }
 
+// TestStoresAreOurs: a store keeps the image that it was started with, whatever a switch does, so
+// its DaemonSet is not moved and what runs holds up nothing. What only looks like one does.
+func TestStoresAreOurs(t *testing.T) {
+	t.Parallel()
+	const here, image = v1alpha1.Namespace, "r.io/d8:v1"
+	pod := func(namespace, name, app, owner, ownerName string) corev1.Pod {
+		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": app}}, Spec: fleet.Spec(image)}
+		if owner != "" {
+			p.OwnerReferences = []metav1.OwnerReference{{Kind: owner, Name: ownerName, Controller: new(true)}}
+		}
+		return p
+	}
+	set := func(name string) appsv1.DaemonSet {
+		return appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: here, Name: name}, Spec: appsv1.DaemonSetSpec{Template: fleet.Template(image)}}
+	}
+	inv := &cluster.Inventory{
+		Whose: fleet.Whose(), Namespaces: map[string]labels.Set{here: {"heritage": "deckhouse"}, "ns": {"heritage": "deckhouse"}},
+		DaemonSets: []appsv1.DaemonSet{set("registry-nodeservices-1"), set("registry-nodeservices")},
+		Pods: fleet.Pods(
+			pod(here, "static", "registry-nodeservices", "Node", "n1"),
+			pod(here, "of-a-set", "registry-nodeservices", "DaemonSet", "registry-nodeservices-9"),
+			pod(here, "of-another", "registry-nodeservices", "DaemonSet", "registry-nodeservices-10"),
+			pod(here, "alone", "registry-nodeservices", "", ""),
+			pod(here, "another-static", "etcd", "Node", "n1"),
+			pod("ns", "elsewhere", "registry-nodeservices", "Node", "n1"),
+		),
+	}
+	var own, others []string
+	for _, r := range mover().Census(inv, []layout.Name{fleet.Old()}, 0, ":own").References {
+		if r.OwnWorkload {
+			own = append(own, r.User)
+		} else {
+			others = append(others, r.User)
+		}
+		if r.OwnWorkload && r.Movable {
+			t.Errorf("%s is moved", r.User)
+		}
+	}
+	if got, want := strings.Join(own, ", "), "DaemonSet d8-system/registry-nodeservices-1, Pod d8-system/of-a-set, Pod d8-system/static"; got != want {
+		t.Errorf("ours are %s, want %s", got, want)
+	}
+	if len(others) != 5 {
+		t.Errorf("others are %q", others)
+	}
+}
+
 // TestManyContainers: whoever may make a Pod may make one of many containers, and change
 // it all the time. With a look at all other images for each one this would take a minute.
 func TestManyContainers(t *testing.T) {

@@ -29,7 +29,7 @@ func Old() layout.Name { return layout.Name{Host: "r.io", Path: "d8"} }
 func Whose() cluster.Selection {
 	return cluster.Selection{
 		Platform: labels.SelectorFromSet(labels.Set{"heritage": "deckhouse"}),
-		Own:      []string{"Deployment/" + v1alpha1.DeploymentController, "Deployment/" + v1alpha1.DeploymentProxy, "DaemonSet/" + v1alpha1.DaemonSetAgent},
+		Own:      []string{"Deployment/" + v1alpha1.DeploymentController, "Deployment/" + v1alpha1.DeploymentProxy, "DaemonSet/" + v1alpha1.DaemonSetAgent, "DaemonSet/" + v1alpha1.PodStore + "-1"},
 	}
 }
 
