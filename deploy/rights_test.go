@@ -148,8 +148,8 @@ func TestOneSecretEach(t *testing.T) {
 }
 
 // TestStoreRights: what comes with stores is to read one Secret, to say who may, and to delete
-// DaemonSets of nine names. Until the
-// controller says so, and after it says nobody, agents have nothing of it.
+// DaemonSets of nine names. Until the controller says so, and after it says nobody, agents have
+// nothing of it.
 func TestStoreRights(t *testing.T) {
 	t.Parallel()
 	api := server.Start(t)

@@ -94,7 +94,7 @@ func (s *simulator) work(ctx context.Context) {
 	if s.paused {
 		return
 	}
-	for _, part := range []func(context.Context) error{s.agents, func(ctx context.Context) error { return s.deployments(ctx) }, s.daemonSets, s.gateway} {
+	for _, part := range []func(context.Context) error{s.agents, func(ctx context.Context) error { return s.deployments(ctx) }, s.daemonSets, s.storeSets, s.gateway} {
 		if err := part(ctx); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
 			s.c.t.Errorf("simulator: %v", err)
 		}
@@ -245,6 +245,9 @@ func (s *simulator) daemonSets(ctx context.Context) error {
 	}
 	for i := range list.Items {
 		d := &list.Items[i]
+		if isStoreSet(d) {
+			continue
+		}
 		available := int32(0)
 		if err := s.agentPods(ctx, d, nodes.Items); err != nil {
 			return err

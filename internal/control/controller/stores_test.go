@@ -46,6 +46,7 @@ type simStore struct {
 	started   int         // processes
 	holds     atomic.Bool // it learns nothing new
 	alone     atomic.Bool // it has no agent any more
+	noStatic  bool        // the kubelet takes no static pods: a DaemonSet runs it
 	version   string
 }
 
@@ -70,7 +71,7 @@ func (c *testbed) withStores() map[string]*simStore {
 		if err := c.Status().Update(c.t.Context(), node); err != nil {
 			c.t.Fatal(err)
 		}
-		s := &simStore{node: name, table: routes.NewTable(nil)}
+		s := &simStore{node: name, table: routes.NewTable(nil), noStatic: name == "store-c"}
 		var err error
 		if s.key, err = pki.NewKey(); err != nil {
 			c.t.Fatal(err)
@@ -165,8 +166,9 @@ func (s *simStore) work(ctx context.Context, c *testbed) error {
 		if err != nil {
 			return err
 		}
-		want.Status.Store = &v1alpha1.StoreStatus{State: v1alpha1.StoreWaiting, Request: request}
+		want.Status.Store = &v1alpha1.StoreStatus{State: v1alpha1.StoreWaiting, Request: request, DaemonSet: s.noStatic}
 	case s.holds.Load():
+	case s.noStatic && s.version != spec.Approved && c.storeVersion(ctx, s.node) != spec.Approved: // no pod of it yet
 	case spec.Certificate != "" && (spec.Approved == spec.Version || s.version != ""):
 		if err := s.serve(ctx, c, want); err != nil {
 			return err
@@ -247,6 +249,12 @@ func TestModeProxy(t *testing.T) {
 	}
 	if pins := string(c.secret(v1alpha1.SecretStore).Data[v1alpha1.KeyStorePins]); strings.Count(pins, "\n") < distinctImages || !strings.HasPrefix(pins, ":module\n") {
 		t.Errorf("pins are %q", pins)
+	}
+
+	for name, s := range stores {
+		if by := c.storeVersion(t.Context(), name); (by != "") != s.noStatic {
+			t.Errorf("the DaemonSet of %s is of version %q", name, by)
+		}
 	}
 
 	c.ask(proxySettings(b))
@@ -338,6 +346,9 @@ func (c *testbed) storesAreGone() {
 			c.t.Fatal(err)
 		}
 		some := slices.ContainsFunc(nodes.Items, func(rn v1alpha1.RegistryNode) bool { return rn.Spec.Store != nil || rn.Status.Store != nil })
+		for _, name := range v1alpha1.DaemonSetsOfStores() {
+			some = some || !c.gone(&appsv1.DaemonSet{}, name)
+		}
 		return !some && c.gone(&corev1.Secret{}, v1alpha1.SecretStore) && len(c.mayReadStores()) == 0
 	})
 }

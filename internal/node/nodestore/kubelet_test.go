@@ -24,6 +24,25 @@ type kubelet struct {
 	program string
 	root    string // the host's
 	pid     atomic.Int64
+	// other is a pod that the API server gives it, as YAML; empty for none.
+	other atomic.Pointer[string]
+}
+
+// pods is what it is to run: a manifest in the folder, and what the API server gives it. Two are
+// one too many: they have the same ports.
+func (k *kubelet) pods() string {
+	text, err := os.ReadFile(filepath.Join(k.root, "etc/kubernetes/manifests/registry-nodeservices.yaml"))
+	if err != nil && !os.IsNotExist(err) {
+		k.t.Error(err)
+	}
+	other := ""
+	if p := k.other.Load(); p != nil {
+		other = *p
+	}
+	if other != "" && len(text) > 0 {
+		k.t.Error("two stores are to run on one port")
+	}
+	return other + string(text)
 }
 
 func startKubelet(t *testing.T, root string) *kubelet {
@@ -46,7 +65,6 @@ func startKubelet(t *testing.T, root string) *kubelet {
 }
 
 func (k *kubelet) run(ctx context.Context) {
-	name := filepath.Join(k.root, "etc/kubernetes/manifests/registry-nodeservices.yaml")
 	var cmd *exec.Cmd
 	running := ""
 	end := func() {
@@ -59,11 +77,10 @@ func (k *kubelet) run(ctx context.Context) {
 	}
 	defer end()
 	for {
-		text, err := os.ReadFile(name)
-		if now := string(text); now != running && (err == nil || os.IsNotExist(err)) {
+		if now := k.pods(); now != running {
 			end()
 			if running = now; now != "" {
-				cmd = k.start(text)
+				cmd = k.start([]byte(now))
 			}
 		}
 		select {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,7 +52,16 @@ type realNode struct {
 	secret *corev1.Secret
 	kube   *rest.Config // the agent's
 	stop   func()       // the agent
+	// noStatic says that the kubelet takes no static pods.
+	noStatic atomic.Bool
 	*kubelet
+}
+
+func (n *realNode) staticPods() (string, error) {
+	if n.noStatic.Load() {
+		return "", nodeservices.ErrNoStaticPods
+	}
+	return "/etc/kubernetes/manifests", nil
 }
 
 func newRealNode(t *testing.T) *realNode {
@@ -109,7 +119,7 @@ func (n *realNode) startAgent() {
 			}
 			return nodeservices.New(root, folder), func() { _ = root.Close() }, nil
 		},
-		StaticPods: func() (string, error) { return "/etc/kubernetes/manifests", nil },
+		StaticPods: n.staticPods,
 		Own:        reporter.Latest, Wake: wakeUp, Log: log, Every: 100 * time.Millisecond,
 	})
 	ctx, cancel := context.WithCancel(n.t.Context())
