@@ -65,8 +65,8 @@ func (k *Keeper) Seen(there *cluster.Snapshot, w Wish, now time.Time) switchover
 }
 
 // Apply writes what a Wish asks for. First the right to read what they serve by, then that,
-// then the nodes, with their DaemonSets; when no store is left, the other way. A node that cannot be written concerns
-// itself alone: it is in refused.
+// then the nodes, with their DaemonSets; when no store is left, the other way. A node that
+// cannot be written concerns itself alone: it is in refused.
 func (k *Keeper) Apply(ctx context.Context, there *cluster.Snapshot, w Wish, now time.Time) (refused map[string]error, err error) {
 	var specs map[string]*v1alpha1.StoreSpec
 	specs, k.problems = w.Specs(there, now)

@@ -105,6 +105,27 @@ func (t told) wantsDaemonSet() bool {
 	return t.none != nil && (t.spec.DaemonSet || written && !t.Answers)
 }
 
+// waits is what holds up the version that is wanted; empty for nothing.
+func (t told) waits() string {
+	switch {
+	case t.wrong != nil:
+		return report.Brief(t.wrong)
+	case t.found.State == nodeservices.CertificateMissing:
+		return "it waits for a certificate for the key of this node"
+	case t.spec.Approved != t.spec.Version:
+		return "version " + t.spec.Version + " waits for approval"
+	case t.none == nil && t.spec.DaemonSet:
+		return "it waits for the end of its DaemonSet: the kubelet takes static pods"
+	case !t.Answers && t.none != nil:
+		return "it waits for a DaemonSet: " + report.Brief(t.none)
+	case !t.Answers:
+		return "it waits for the kubelet to run it"
+	case t.Version != t.spec.Version:
+		return "it waits for the process of before to end"
+	}
+	return ""
+}
+
 // status is the report. State is about the process: while an older one serves, it is Serving,
 // and the message says what holds up the newer one.
 func (t told) status() *v1alpha1.StoreStatus {
@@ -114,24 +135,11 @@ func (t told) status() *v1alpha1.StoreStatus {
 		Identity: t.Identity, LastUse: t.LastUse, LastClients: t.LastClients, OldUse: t.OldUse,
 	}
 	var says []string
-	switch {
-	case t.wrong != nil:
-		says = append(says, report.Brief(t.wrong))
-		if !errors.Is(t.wrong, errUnread) {
-			s.State = v1alpha1.StoreFailing
-		}
-	case t.found.State == nodeservices.CertificateMissing:
-		says = append(says, "it waits for a certificate for the key of this node")
-	case t.spec.Approved != t.spec.Version:
-		says = append(says, "version "+t.spec.Version+" waits for approval")
-	case t.none == nil && t.spec.DaemonSet:
-		says = append(says, "it waits for the end of its DaemonSet: the kubelet takes static pods")
-	case !t.Answers && t.none != nil:
-		says = append(says, "it waits for a DaemonSet: "+report.Brief(t.none))
-	case !t.Answers:
-		says = append(says, "it waits for the kubelet to run it")
-	case t.Version != t.spec.Version:
-		says = append(says, "it waits for the process of before to end")
+	if why := t.waits(); why != "" {
+		says = append(says, why)
+	}
+	if t.wrong != nil && !errors.Is(t.wrong, errUnread) {
+		s.State = v1alpha1.StoreFailing
 	}
 	if t.Answers {
 		if t.Ready {
