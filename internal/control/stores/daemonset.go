@@ -1,10 +1,13 @@
 package stores
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,16 +25,22 @@ import (
 // that node alone, written when the node would write its manifest. So each node has its own
 // image and address, and approval of one node starts no store of another. See docs/adr/0021.
 
+// errNoName is that others have all names: of the nine some are somebody else's, or are being
+// deleted on nodes that cannot be reached.
+var errNoName = errors.New("no name is left for its DaemonSet: see those of label app=registry-nodeservices")
+
 // daemonSets are those of stores that there are.
 type daemonSets struct {
 	byNode map[string]*appsv1.DaemonSet
-	// doubles are for a node that has one: a cache that was behind did not show it.
-	doubles []*appsv1.DaemonSet
+	// surplus are for a node that has one, as a cache that was behind did not show it, or for no
+	// node any more, as somebody has changed them.
+	surplus []*appsv1.DaemonSet
 	free    []string // names that nobody has
 }
 
 func daemonSetsIn(there *cluster.Snapshot) daemonSets {
 	sets := daemonSets{byNode: map[string]*appsv1.DaemonSet{}, free: v1alpha1.DaemonSetsOfStores()}
+	var ours []*appsv1.DaemonSet
 	for i := range there.Inventory.DaemonSets {
 		set := &there.Inventory.DaemonSets[i]
 		at := slices.Index(sets.free, set.Name)
@@ -39,21 +48,35 @@ func daemonSetsIn(there *cluster.Snapshot) daemonSets {
 			continue
 		}
 		sets.free = slices.Delete(sets.free, at, at+1)
-		switch node := nodeOf(set); {
-		case node == "": // somebody else's
-		case sets.byNode[node] != nil:
-			sets.doubles = append(sets.doubles, set)
-		default:
+		if cluster.IsOurs(set) {
+			ours = append(ours, set)
+		}
+	}
+	// A cache has no order: of two for one node the same one stays in each pass, or both would go.
+	slices.SortFunc(ours, func(a, b *appsv1.DaemonSet) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(ours, func(a, b *appsv1.DaemonSet) int { return cmp.Compare(ending(a), ending(b)) })
+	for _, set := range ours {
+		if node := nodeOf(set); node == "" || sets.byNode[node] != nil {
+			sets.surplus = append(sets.surplus, set)
+		} else {
 			sets.byNode[node] = set
 		}
 	}
 	return sets
 }
 
-// nodeOf is the node that a DaemonSet of ours is for; empty for another one.
+// ending is 1 for one that is being deleted.
+func ending(set *appsv1.DaemonSet) int {
+	if set.DeletionTimestamp != nil {
+		return 1
+	}
+	return 0
+}
+
+// nodeOf is the node that a DaemonSet is for; empty for none.
 func nodeOf(set *appsv1.DaemonSet) string {
 	affinity := set.Spec.Template.Spec.Affinity
-	if !cluster.IsOurs(set) || affinity == nil || affinity.NodeAffinity == nil || affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+	if affinity == nil || affinity.NodeAffinity == nil || affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
 		return ""
 	}
 	for _, term := range affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
@@ -124,7 +147,8 @@ func (k *Keeper) run(ctx context.Context, there *cluster.Snapshot, w Wish, specs
 		}
 		have := sets.byNode[name]
 		if have == nil && len(sets.free) == 0 {
-			continue // until another one is gone
+			k.problems[name] = errNoName
+			continue
 		}
 		at := ""
 		if have != nil {
@@ -136,9 +160,9 @@ func (k *Keeper) run(ctx context.Context, there *cluster.Snapshot, w Wish, specs
 			refused[name] = err
 		}
 	}
-	for _, set := range slices.Concat(slices.Collect(maps.Values(left)), sets.doubles) {
+	for _, set := range slices.Concat(slices.Collect(maps.Values(left)), sets.surplus) {
 		if err := k.takeAway(ctx, set); err != nil {
-			refused[nodeOf(set)] = err
+			refused[cmp.Or(nodeOf(set), set.Name)] = err
 		}
 	}
 	return refused
@@ -160,7 +184,12 @@ func (k *Keeper) put(ctx context.Context, name, node string, have *appsv1.Daemon
 		equality.Semantic.DeepDerivative(want.Spec, have.Spec) && cluster.Contains(have.Labels, want.Labels):
 		return nil
 	}
-	return k.cluster.ApplyOwn(ctx, want, appsv1.SchemeGroupVersion.WithKind("DaemonSet"))
+	// Of one that is gone nothing is made: its node may run a static pod by now.
+	want.UID = have.UID
+	if err := k.cluster.ApplyOwn(ctx, want, appsv1.SchemeGroupVersion.WithKind("DaemonSet")); !apierrors.IsConflict(err) {
+		return err //nolint:wrapcheck // it says what it was doing
+	}
+	return nil // the cache is behind
 }
 
 // takeAway deletes one in the foreground: it is gone when its pod is.

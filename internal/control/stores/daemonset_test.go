@@ -2,6 +2,7 @@ package stores
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -78,6 +79,58 @@ func TestWhoHearsOfADaemonSet(t *testing.T) {
 				t.Errorf("%q, want %q", got, row.want)
 			}
 		})
+	}
+}
+
+// TestOfTwoOneStays: of two DaemonSets for one node each pass keeps the same one, in whatever order
+// it sees them, and one that is not being deleted: else both would go. One that somebody has
+// changed, so that it is for all nodes, stays for none.
+func TestOfTwoOneStays(t *testing.T) {
+	t.Parallel()
+	f := running(t)
+	f.set("registry-nodeservices-4", "b")
+	f.set("registry-nodeservices-7", "c").Spec.Template.Spec.Affinity = nil
+	f.set("registry-nodeservices-2", "b")
+	sees := func(want, surplus string) {
+		t.Helper()
+		for range 2 {
+			slices.Reverse(f.there.Inventory.DaemonSets)
+			sets := daemonSetsIn(f.there)
+			var names []string
+			for _, set := range sets.surplus {
+				names = append(names, strings.TrimPrefix(set.Name, "registry-nodeservices-"))
+			}
+			slices.Sort(names)
+			if got := sets.byNode["b"].Name; got != "registry-nodeservices-"+want || strings.Join(names, "") != surplus || len(sets.byNode) != 1 || len(sets.free) != 6 {
+				t.Errorf("b has %s, and there are %q too; %q are free", got, names, sets.free)
+			}
+		}
+	}
+	sees("2", "47")
+	for i := range f.there.Inventory.DaemonSets {
+		if set := &f.there.Inventory.DaemonSets[i]; set.Name == "registry-nodeservices-2" {
+			set.DeletionTimestamp = &metav1.Time{Time: today()}
+		}
+	}
+	sees("4", "27")
+}
+
+// TestNoNameIsLeft: who waits for a name is told.
+func TestNoNameIsLeft(t *testing.T) {
+	t.Parallel()
+	f := running(t)
+	f.noStaticPods("b")
+	f.pass()
+	f.report("b", func(s *v1alpha1.StoreStatus) { s.State, s.Message = v1alpha1.StoreWaiting, "it waits for a DaemonSet" })
+	for _, name := range v1alpha1.DaemonSetsOfStores() {
+		f.set(name, "b").Labels = nil // they are others'
+	}
+	k := New(nil)
+	specs, problems := f.wish.Specs(f.there, today())
+	k.problems = problems
+	refused := k.run(t.Context(), f.there, f.wish, specs)
+	if seen := k.Seen(f.there, f.wish, today()); len(refused) > 0 || !strings.HasPrefix(seen.Message, "b: no name is left for its DaemonSet") {
+		t.Errorf("%v, %q", refused, seen.Message)
 	}
 }
 
@@ -225,6 +278,47 @@ func TestDaemonSetsOnARealServer(t *testing.T) {
 	if seen := w.apply(); seen.Exists || len(w.there.Secrets) > 0 {
 		t.Errorf("it is left: %+v", seen)
 	}
+}
+
+// TestSurplusDaemonSets: what a cache that was behind has led to is taken away, and of a DaemonSet
+// that is gone nothing is made: its node may run a static pod by now. Not in parallel, as above.
+func TestSurplusDaemonSets(t *testing.T) {
+	w := newWorld(t)
+	w.apply()
+	w.say(func() { w.request("a"); w.noStaticPods("a") })
+	w.apply()
+	w.apply()
+	spec := w.there.RegistryNodes["a"].Spec.Store.DeepCopy()
+	for _, name := range []string{"registry-nodeservices-3", "registry-nodeservices-5"} {
+		set, err := daemonSet(name, "a", spec)
+		w.must(err)
+		w.must(w.controller.Create(w.ctx, set, cluster.Owner))
+		if base := set.DeepCopy(); name == "registry-nodeservices-5" {
+			set.Spec.Template.Spec.Affinity = nil
+			w.must(w.api.Client().Patch(w.ctx, set, client.MergeFrom(base)))
+		}
+	}
+	w.apply()
+	if first := w.sets()["registry-nodeservices-1"]; first == nil || first.DeletionTimestamp != nil {
+		t.Errorf("the one of a: %+v", first)
+	}
+	w.ended("registry-nodeservices-3")
+	w.ended("registry-nodeservices-5")
+	if w.apply(); w.whose() != "1a" {
+		t.Errorf("there are %q", w.whose())
+	}
+
+	have := w.sets()["registry-nodeservices-1"]
+	w.must(w.api.Client().Delete(w.ctx, have.DeepCopy(), client.PropagationPolicy(metav1.DeletePropagationBackground)))
+	spec.Quota++
+	k := New(&cluster.Client{Client: w.controller, Live: w.controller, Log: slog.New(slog.DiscardHandler)})
+	if err := k.put(w.ctx, have.Name, "a", have, spec); err != nil || w.whose() != "" {
+		t.Errorf("%q is there again: %v", w.whose(), err)
+	}
+	w.wish = Wish{None: true}
+	w.say(func() { w.there.RegistryNodes["a"].Status.Store = nil })
+	w.apply()
+	w.apply()
 }
 
 // admits has the API server look at the pod of a DaemonSet, as it would when one is made: the

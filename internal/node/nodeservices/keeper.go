@@ -162,14 +162,8 @@ func (k *Keeper) besideEtcd(data string) bool {
 // Remove takes the store from the node, the manifest first: it never stands without its files.
 // What was kept stays. It is fine if there is nothing.
 func (k *Keeper) Remove() error {
-	if k.manifests != "" {
-		f, err := k.manifest(Config{})
-		if err != nil {
-			return err
-		}
-		if err := k.clear(k.manifests, []file{f}); err != nil {
-			return err
-		}
+	if err := k.RemoveManifest(); err != nil {
+		return err
 	}
 	files := k.files(Config{}, "")
 	slices.Reverse(files)
@@ -189,6 +183,18 @@ func (k *Keeper) Remove() error {
 		return fmt.Errorf("remove /%s: %w", configDir, err)
 	}
 	return k.sync(path.Dir(configDir))
+}
+
+// RemoveManifest takes the static pod alone from the node: another pod serves by its files.
+func (k *Keeper) RemoveManifest() error {
+	if k.manifests == "" {
+		return nil
+	}
+	f, err := k.manifest(Config{})
+	if err != nil {
+		return err
+	}
+	return k.clear(k.manifests, []file{f})
 }
 
 // clear removes files of ours from a folder. They are gone from the disk when it returns.

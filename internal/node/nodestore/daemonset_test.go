@@ -10,7 +10,8 @@ import (
 )
 
 // TestWhoWantsADaemonSet: a node whose kubelet takes no static pods asks for one when its files
-// are there, and then whatever happens. No static pod is written beside one.
+// are there, and then whatever happens. No static pod is written beside one, and one that was
+// written before the node heard of it goes.
 func TestWhoWantsADaemonSet(t *testing.T) {
 	t.Parallel()
 	const folder = "/etc/kubernetes/manifests"
@@ -64,7 +65,11 @@ func TestWhoWantsADaemonSet(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 			var applied []string
-			for _, did := range n.done() {
+			did := n.done()
+			if stopped := slices.Contains(did, `stop "`+folder+`"`); stopped != (spec.DaemonSet && len(row.applied) > 0 && row.noFolder == nil) {
+				t.Errorf("the static pod is stopped: %v", stopped)
+			}
+			for _, did := range did {
 				if rest, ok := strings.CutPrefix(did, "apply "); ok {
 					applied = append(applied, strings.Trim(strings.TrimSuffix(rest, " v1"), `"`))
 				}

@@ -145,6 +145,8 @@ func (f *files) found(c nodeservices.Config) nodeservices.Found {
 
 func (f *files) Remove() error { f.did("remove %q", f.folder); return nil }
 
+func (f *files) RemoveManifest() error { f.did("stop %q", f.folder); return nil }
+
 // someSpec is a store that may run.
 func someSpec() *v1alpha1.StoreSpec {
 	return &v1alpha1.StoreSpec{

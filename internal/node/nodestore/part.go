@@ -19,6 +19,7 @@ type Keeper interface {
 	Apply(c nodeservices.Config) (nodeservices.Found, error)
 	Look(c nodeservices.Config) (nodeservices.Found, error)
 	Remove() error
+	RemoveManifest() error
 }
 
 // Place is what must be known after a restart of the agent: that something was written, and
@@ -123,6 +124,13 @@ func (p *Part) write(c nodeservices.Config, spec *v1alpha1.StoreSpec, wrong erro
 	if none != nil || spec.Approved == spec.Version && !spec.DaemonSet {
 		found, err = k.Apply(c)
 		return found, none, err
+	}
+	if spec.DaemonSet {
+		// It was written before the node heard of that. A kubelet that had no port for it does not
+		// try again: it is written anew when the DaemonSet is gone.
+		if err := k.RemoveManifest(); err != nil {
+			return found, none, err
+		}
 	}
 	files, endFiles, err := p.Open("")
 	if err != nil {
