@@ -42,6 +42,8 @@ func TestEveryKindIsTold(t *testing.T) {
 	template := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "r.io/a:1"}}}}
 	selector := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}
 	meta := metav1.ObjectMeta{Namespace: "ns", Name: "a", Generation: 2}
+	ending := *meta.DeepCopy()
+	ending.DeletionTimestamp = new(metav1.Now())
 	for _, c := range []struct {
 		object     client.Object
 		want       string
@@ -67,6 +69,8 @@ func TestEveryKindIsTold(t *testing.T) {
 		{&appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{Template: template,
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType}}},
 			"DaemonSet ns/a", PodCounts{}, true, true},
+		{&appsv1.DaemonSet{ObjectMeta: ending, Spec: appsv1.DaemonSetSpec{Selector: selector, Template: template}},
+			"DaemonSet ns/a", PodCounts{}, false, false},
 		{&batchv1.CronJob{ObjectMeta: meta, Spec: batchv1.CronJobSpec{JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: template}}}},
 			"CronJob ns/a", PodCounts{}, false, true},
 	} {

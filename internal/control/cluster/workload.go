@@ -73,7 +73,9 @@ func WorkloadOf(object client.Object) Workload {
 		n, updated := int(o.Status.DesiredNumberScheduled), int(o.Status.UpdatedNumberScheduled)
 		w.Kind, w.Template = appsv1.SchemeGroupVersion.WithKind("DaemonSet"), &o.Spec.Template
 		w.Selector, w.TemplateOnly = o.Spec.Selector, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
-		w.Unobserved = o.Status.ObservedGeneration < o.Generation
+		// A deletion is a generation too. The controller looks no more at one that is being deleted,
+		// which may be so for as long as a node is away, and makes no pod of it.
+		w.Unobserved = o.DeletionTimestamp == nil && o.Status.ObservedGeneration < o.Generation
 		w.Pods = PodCounts{Wanted: n, Rolls: n, Updated: updated, Outdated: n - updated, Available: int(o.Status.NumberAvailable)}
 	case *batchv1.CronJob:
 		w.Kind, w.Template = batchv1.SchemeGroupVersion.WithKind("CronJob"), &o.Spec.JobTemplate.Spec.Template

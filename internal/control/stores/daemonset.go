@@ -27,7 +27,7 @@ import (
 
 // errNoName is that others have all names: of the nine some are somebody else's, or are being
 // deleted on nodes that cannot be reached.
-var errNoName = errors.New("no name is left for its DaemonSet: see those of label app=registry-nodeservices")
+var errNoName = errors.New("no name is left for its DaemonSet: registry-nodeservices-1 to -9 of d8-system are all there")
 
 // daemonSets are those of stores that there are.
 type daemonSets struct {

@@ -293,12 +293,21 @@ func TestSurplusDaemonSets(t *testing.T) {
 		set, err := daemonSet(name, "a", spec)
 		w.must(err)
 		w.must(w.controller.Create(w.ctx, set, cluster.Owner))
-		if base := set.DeepCopy(); name == "registry-nodeservices-5" {
+		base := set.DeepCopy()
+		if name == "registry-nodeservices-5" {
 			set.Spec.Template.Spec.Affinity = nil
 			w.must(w.api.Client().Patch(w.ctx, set, client.MergeFrom(base)))
 		}
+		base = set.DeepCopy()
+		set.Status.ObservedGeneration = set.Generation
+		w.must(w.api.Client().Status().Patch(w.ctx, set, client.MergeFrom(base)))
 	}
 	w.apply()
+	for _, name := range []string{"registry-nodeservices-3", "registry-nodeservices-5"} {
+		if set := w.sets()[name]; cluster.WorkloadOf(set).Unobserved {
+			t.Errorf("%s, which is deleted, would hold a switch up for as long as its node is away: %+v", name, set.ObjectMeta)
+		}
+	}
 	if first := w.sets()["registry-nodeservices-1"]; first == nil || first.DeletionTimestamp != nil {
 		t.Errorf("the one of a: %+v", first)
 	}
