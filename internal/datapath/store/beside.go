@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/d8-registry/registry/internal/datapath/store/disk"
-	"github.com/d8-registry/registry/internal/datapath/store/space"
 )
 
 const (
@@ -25,10 +24,10 @@ func sameDisk(a, b string) bool {
 }
 
 // guard looks how the disk does, for the etcd on it, until the context ends.
-func (v *volume) guard(ctx context.Context, g *space.Guard) {
+func (v *volume) guard(ctx context.Context, o *opened) {
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
-	g.Run(ctx, probeEvery, ticker.C, func() (time.Duration, error) { return probe(v.folder) })
+	o.guard.Run(ctx, probeEvery, ticker.C, func() (time.Duration, error) { return probe(o.folder) })
 }
 
 // probe is how long it takes until a little is on the disk.

@@ -6,7 +6,6 @@ import (
 
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/store/cache"
-	"github.com/d8-registry/registry/internal/datapath/store/fill"
 )
 
 // Config is what the process is started with.
@@ -38,8 +37,8 @@ type Config struct {
 	Version string
 	// Verbose logs every pull, not only those that failed.
 	Verbose bool
-	// Promises are those of fills; the zero value keeps them.
-	Promises fill.Promises
+	// Promises are those of the cache; the zero value keeps them.
+	Promises cache.Promises
 
 	// listening, if set, is called with the addresses listened on: tests listen on port 0.
 	listening func(clients, health string)

@@ -88,17 +88,6 @@ func TestAnOwnerThatFailsInMidFill(t *testing.T) {
 	}
 }
 
-// small makes a folder a disk of that size.
-func small(t *testing.T, folder string, size int64) {
-	t.Helper()
-	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, fmt.Sprintf("size=%d", size)); errors.Is(err, syscall.EPERM) {
-		t.Skip("only root may mount")
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(folder, syscall.MNT_DETACH) })
-}
-
 // isOf are requests for a layer.
 func isOf(layer pushedLayer) func(*http.Request) bool {
 	return func(r *http.Request) bool {

@@ -45,7 +45,7 @@ func (p *statusPage) status() status.Store {
 		Program: version.Version(), LayoutSchema: layout.Newest, ConfigVersion: p.version,
 		Generation: s.Generation, Proven: s.Proven, Version: s.Version, Identity: s.Identity,
 		TargetFails: line(s.TargetFails), OldUse: p.front.Usage.Old(),
-		Problem: text(errors.Join(s.Problem, p.pins.trouble(), p.others.Problem(), p.volume.ready())),
+		Problem: text(errors.Join(s.Problem, p.pins.trouble(), p.others.Problem(), p.volume.trouble())),
 	}
 	missing := p.front.Ready()
 	out.Ready, out.Missing = missing == nil, text(missing)

@@ -29,12 +29,11 @@ type volume struct {
 	others    *peer.Peers
 	images    *images.Images
 	upstreams http.RoundTripper
-	transport atomic.Pointer[http.RoundTripper] // nil until it is open
+	now       atomic.Pointer[opened] // nil while there is no disk
 
 	mu      sync.Mutex
-	folder  *disk.Folder
-	cache   *cache.Cache // nil until it is open
-	problem error        // why it is not
+	was     bool  // it was open once
+	problem error // why it is not open, or what is wrong with it
 }
 
 // around is for proxy.Config.Cache.
@@ -43,47 +42,73 @@ func (v *volume) around(upstreams http.RoundTripper) http.RoundTripper {
 	return v
 }
 
-// RoundTrip asks the cache. That it is open was seen before, see ready.
+// RoundTrip asks the cache. That there was a disk was seen before, see ready; if it was lost since, the
+// upstreams are asked as if there were no cache: clients of the Service have nobody else.
 func (v *volume) RoundTrip(req *http.Request) (*http.Response, error) {
-	t := v.transport.Load()
-	if t == nil {
-		return nil, v.ready()
+	if resp, err := v.now.Load().ask(req); !errors.Is(err, errLost) {
+		return resp, err
 	}
-	return (*t).RoundTrip(req)
+	if err := v.trouble(); images.AsideOf(req.Context()) != nil || v.ready() != nil {
+		return nil, err
+	}
+	v.metrics.Past("lost")
+	return v.upstreams.RoundTrip(req)
 }
 
-// ready is nil once the disk is open.
+// ready is nil once the disk was open.
 func (v *volume) ready() error {
-	if v.transport.Load() != nil {
+	if v.now.Load() != nil {
 		return nil
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.was {
+		return nil
+	}
 	return cmp.Or(v.problem, errors.New("no disk yet"))
 }
 
-// run opens the disk as soon as it can be, and looks after it until the context ends.
+// trouble is what is wrong with the disk.
+func (v *volume) trouble() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.now.Load() == nil {
+		return cmp.Or(v.problem, errors.New("no disk yet"))
+	}
+	return v.problem
+}
+
+// wrong notes what is; nil is nothing. It is logged once.
+func (v *volume) wrong(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err != nil && (v.problem == nil || v.problem.Error() != err.Error()) {
+		v.log.Error("the disk is not as it should be", "data", v.cfg.Data, "err", err)
+	}
+	v.problem = err
+}
+
+// run opens the disk as soon as it can be, and looks after it until the context ends. One that is lost is
+// left, and opened again when it is back.
 func (v *volume) run(ctx context.Context) error {
 	for {
-		c, guard, err := v.open(ctx)
+		o, err := v.open(ctx)
+		if err == nil {
+			err = v.serve(ctx, o)
+		}
 		switch {
-		case err == nil:
-			if guard != nil {
-				guarded := make(chan struct{})
-				go func() { defer close(guarded); v.guard(ctx, guard) }()
-				defer func() { <-guarded }()
-			}
-			c.Run(ctx)
-			return nil
 		case errors.Is(err, disk.ErrInUse):
 			return fmt.Errorf("%s is in use by another registry-store, and only one may have it: %w", v.cfg.Data, err)
+		case errors.Is(err, disk.ErrDeleted):
+			return fmt.Errorf("%s was deleted, and the next process may have another one: %w", v.cfg.Data, err)
 		case ctx.Err() != nil:
 			return nil
 		}
-		v.log.Error("the disk cannot be used; pulls are answered 503 until it can", "data", v.cfg.Data, "err", err)
-		v.mu.Lock()
-		v.problem = fmt.Errorf("no disk: %w", err)
-		v.mu.Unlock()
+		if v.ready() == nil {
+			v.lost(err)
+		} else {
+			v.wrong(fmt.Errorf("no disk, and pulls are answered 503 until there is one: %w", err))
+		}
 		select {
 		case <-time.After(cmp.Or(v.cfg.retry, retry)):
 		case <-ctx.Done():
@@ -94,26 +119,26 @@ func (v *volume) run(ctx context.Context) error {
 
 // open takes the folder. It ends with the context; what it opened does not, so that pulls
 // under way go on while the process is told to stop.
-func (v *volume) open(ctx context.Context) (*cache.Cache, *space.Guard, error) {
+func (v *volume) open(ctx context.Context) (*opened, error) {
 	opening, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := context.AfterFunc(ctx, cancel)
 	folder, err := disk.OpenFolder(v.cfg.Data)
 	if err != nil {
 		cancel()
-		return nil, nil, err
+		return nil, err
 	}
 	c, guard, err := v.openIn(opening, folder)
 	if err != nil {
 		cancel()
-		return nil, nil, errors.Join(err, folder.Close())
+		return nil, errors.Join(err, folder.IsAt(v.cfg.Data), folder.Close())
 	}
 	ended()
+	o := &opened{folder: folder, cache: c, guard: guard, transport: c.Transport(v.upstreams)}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.folder, v.cache, v.problem = folder, c, nil
-	transport := c.Transport(v.upstreams)
-	v.transport.Store(&transport)
-	return c, guard, nil
+	v.was, v.problem = true, nil
+	v.now.Store(o)
+	return o, nil
 }
 
 func (v *volume) openIn(ctx context.Context, folder *disk.Folder) (*cache.Cache, *space.Guard, error) {
@@ -154,42 +179,33 @@ func (v *volume) stored(digest string) {
 	v.images.Stored()
 }
 
-// disk is nil before it is open.
+// disk is nil while there is none.
 func (v *volume) disk() images.Disk {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.cache == nil {
-		return nil
+	if o := v.now.Load(); o != nil {
+		return o.cache
 	}
-	return v.cache
+	return nil
 }
 
 // has reports whether a blob is on the disk.
 func (v *volume) has(digest string) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.cache != nil && v.cache.Has(digest)
+	o := v.now.Load()
+	return o != nil && o.cache.Has(digest)
 }
 
-// usage is false before the disk is open.
+// usage is false while there is no disk.
 func (v *volume) usage() (space.Usage, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.cache == nil {
+	o := v.now.Load()
+	if o == nil {
 		return space.Usage{}, false
 	}
-	return v.cache.Usage(), true
+	return o.cache.Usage(), true
 }
 
 // close leaves what came for the next process.
 func (v *volume) close() error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.cache == nil {
-		return nil
-	}
-	if err := errors.Join(v.cache.Close(), v.folder.Close()); err != nil {
-		return fmt.Errorf("close the store: %w", err)
+	if o := v.now.Load(); o != nil {
+		return o.close()
 	}
 	return nil
 }

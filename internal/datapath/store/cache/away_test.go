@@ -64,7 +64,7 @@ const someHex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85
 func TestNeverStale(t *testing.T) {
 	t.Parallel()
 	r, _ := one(t, 1000)
-	s := start(t, Config{Fresh: soon, neverStale: true}, r.Upstream("team"))
+	s := start(t, Config{Fresh: soon, Promises: Promises{neverStale: true}}, r.Upstream("team"))
 	s.get(manifestPath("v1"))
 	r.Stop()
 	wait(t, 2*soon)

@@ -62,11 +62,14 @@ type Config struct {
 	Fresh, Patience time.Duration
 	Log             *slog.Logger // nil means none
 	Metrics         *Metrics     // nil means none
-	// Promises are those of fills.
-	Promises fill.Promises
+	Promises
+}
 
-	// The promises, to be seen broken: no old answer stands for a new one; all who ask fetch.
-	neverStale, alone bool
+// Promises are kept by the zero value, which is what ships. They are there to be seen broken: no old answer
+// stands for a new one; all who ask fetch; a body that the store cannot give on ends; nothing is read again.
+type Promises struct {
+	Fill                                  fill.Promises
+	neverStale, alone, noWayPast, noScrub bool
 }
 
 // Cache is a folder of what was pulled. All methods may be called at once.
@@ -130,7 +133,7 @@ func Open(ctx context.Context, cfg Config) (*Cache, error) {
 		Quota: cfg.Quota, Floor: cfg.Floor, Idle: cfg.Idle, Free: cfg.FS.Space, Remove: c.remove, Second: cfg.Second,
 	}, blobs.Space(), space.ParseUses(uses))
 	c.fills = fill.New(ctx, fill.Config{
-		Blobs: blobs, Reserve: c.room.Reserve, Over: c.over, Pace: cfg.Guard.Pace, Log: cfg.Log, Metrics: cfg.Metrics, Promises: cfg.Promises,
+		Blobs: blobs, Reserve: c.room.Reserve, Over: c.over, Pace: cfg.Guard.Pace, Log: cfg.Log, Metrics: cfg.Metrics, Promises: cfg.Fill,
 	})
 	cfg.Metrics.watch(c.room, cfg.Guard)
 	return c, nil

@@ -75,7 +75,7 @@ func TestAloneEachFetches(t *testing.T) {
 	t.Parallel()
 	r, _ := one(t, 1000)
 	r.SetFaults(testregistry.Faults{Latency: 200e6})
-	s := start(t, Config{alone: true}, r.Upstream("team"))
+	s := start(t, Config{Promises: Promises{alone: true}}, r.Upstream("team"))
 	together(8, func(int) { s.get(manifestPath("v1")) })
 	if n := r.Count(func(q testregistry.Request) bool { return strings.Contains(q.Path, "/manifests/") }); n < 2 {
 		t.Errorf("%d requests for the manifest", n)

@@ -49,7 +49,7 @@ func (f *front) past(req *http.Request, reason string) (*http.Response, error) {
 		a.Why = reason
 		return (&answer{status: http.StatusServiceUnavailable, header: http.Header{}}).response(req, fetch.From(req.Context()))
 	}
-	f.cfg.Metrics.past(reason)
+	f.cfg.Metrics.Past(reason)
 	return f.next.RoundTrip(req)
 }
 

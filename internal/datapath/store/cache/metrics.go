@@ -109,7 +109,8 @@ func (m *Metrics) answered(kind oci.Kind, found string) {
 	m.answers.WithLabelValues(string(kind), found).Inc()
 }
 
-func (m *Metrics) past(reason string) { m.passed.WithLabelValues(reason).Inc() }
+// Past is one pull that goes past the store, or the rest of one.
+func (m *Metrics) Past(reason string) { m.passed.WithLabelValues(reason).Inc() }
 
 func (m *Metrics) served(from string, n int) { m.bytes.WithLabelValues(from).Add(float64(n)) }
 

@@ -22,7 +22,7 @@ const (
 // would be served for good, since nobody hashes what is whole.
 func (c *Cache) scrub(ctx context.Context) {
 	limit := rate.NewLimiter(scrubPace, scrubBurst)
-	for wait := scrubFirst; ; wait = scrubAgain {
+	for wait := scrubFirst; !c.cfg.noScrub; wait = scrubAgain {
 		select {
 		case <-time.After(wait):
 			c.scrubAll(ctx, limit.WaitN)

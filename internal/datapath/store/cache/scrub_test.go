@@ -54,39 +54,47 @@ func TestWhatIsReadIsDamaged(t *testing.T) {
 	s.stored(digest)
 }
 
-// It is looked for as long as the process runs, and not at once.
+// It is looked for as long as the process runs, and not at once. Where nobody looks, what the disk has
+// changed stays for good.
 func TestScrubInTime(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		d := disktest.New()
-		digest := "sha256:" + someHex
-		c, err := Open(t.Context(), Config{FS: d.Process(nil), Boot: "boot", Quota: 1 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Close(); err != nil {
-			t.Fatal(err)
-		}
-		d.Put("blobs/sha256/"+someHex, 0o444, []byte("not nothing"))
-		if c, err = Open(t.Context(), Config{FS: d.Process(nil), Boot: "boot", Quota: 1 << 20}); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ran := make(chan struct{})
-		go func() { defer close(ran); c.Run(ctx) }()
-		wait(t, scrubFirst-time.Second)
-		if !c.has(digest) {
-			t.Error("at once")
-		}
-		wait(t, 2*time.Second)
-		synctest.Wait()
-		if c.has(digest) {
-			t.Error("it is kept")
-		}
-		cancel()
-		<-ran
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	for name, never := range map[string]bool{"as it ships": false, "nobody looks": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { scrubInTime(t, never) })
+		})
+	}
+}
+
+func scrubInTime(t *testing.T, never bool) {
+	d := disktest.New()
+	digest := "sha256:" + someHex
+	c, err := Open(t.Context(), Config{FS: d.Process(nil), Boot: "boot", Quota: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.Put("blobs/sha256/"+someHex, 0o444, []byte("not nothing"))
+	if c, err = Open(t.Context(), Config{FS: d.Process(nil), Boot: "boot", Quota: 1 << 20, Promises: Promises{noScrub: never}}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan struct{})
+	go func() { defer close(ran); c.Run(ctx) }()
+	wait(t, scrubFirst-time.Second)
+	if !c.has(digest) {
+		t.Error("at once")
+	}
+	wait(t, 2*time.Second)
+	synctest.Wait()
+	if c.has(digest) != never {
+		t.Errorf("it is kept: %t", c.has(digest))
+	}
+	cancel()
+	<-ran
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -202,10 +202,10 @@ func (b *body) goOn(why error) error {
 		return why
 	}
 	at, reason := b.r.At(), b.broke(b.r.Source(), b.x.Pull.Reference, why)
-	if b.req.Context().Err() != nil || images.AsideOf(b.req.Context()) != nil {
+	if b.req.Context().Err() != nil || images.AsideOf(b.req.Context()) != nil || b.cfg.noWayPast {
 		return why
 	}
-	b.cfg.Metrics.past(reason)
+	b.cfg.Metrics.Past(reason)
 	b.x.Record.Resumed++
 	i := inquiryOf(b.req, b.x)
 	req, x := i.request(b.req.Context(), http.MethodGet, spanHeader(at, b.to))

@@ -14,6 +14,9 @@ import (
 // ErrInUse says that another process has the lock.
 var ErrInUse = errors.New("another process has the lock")
 
+// ErrDeleted says that a folder was deleted, and that its path will not lead to another one.
+var ErrDeleted = errors.New("the folder was deleted")
+
 // FS are the operations. Names are relative to the folder, with slashes.
 type FS interface {
 	// ReadDir is what is in a folder, in no order. An Info does not follow links.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,26 @@ func OpenFolder(path string) (*Folder, error) {
 		return nil, err
 	}
 	return &Folder{root}, nil
+}
+
+// IsAt is an error if a path does not lead to the folder any more: to nothing, or to another one. ErrDeleted
+// is that it leads there and the folder is gone all the same, as in a container that has it from outside.
+func (d *Folder) IsAt(path string) error {
+	mine, err := d.root.Stat(".")
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(mine, there) {
+		return fmt.Errorf("%s is another folder by now", path)
+	}
+	if s, ok := there.Sys().(*syscall.Stat_t); ok && s.Nlink == 0 {
+		return ErrDeleted
+	}
+	return nil
 }
 
 // Close lets go of the folder.
