@@ -106,6 +106,12 @@ bench-store: build ## The store of Proxy mode beside caches of nginx and distrib
 	@go build -trimpath -o bin/bench ./test/bench
 	@bin/bench store $(if $(SHORT),-short,-write docs/performance.md)
 
+.PHONY: bench-etcd
+bench-etcd: build ## What a real etcd feels of a store that fills on its disk, with the guard and without (root; 3 minutes and more, by the disk): a table; SIZE=20 in GiB, 2 without it
+	@hack/parts.sh nginx registry etcd
+	@go build -trimpath -o bin/bench ./test/bench
+	@bin/bench etcd -size $(or $(SIZE),2)
+
 .PHONY: faults
 faults: parts ## 500 pulls by containerd 1.6, 1.7, 2.x, go-containerregistry and skopeo, of a layer of 1 GiB too, while the registry fails at random (half an hour): ROUNDS=, LAYER= in MiB, SEED= of another run
 	@ROUNDS=$(or $(ROUNDS),500) LAYER=$(or $(LAYER),1024) SEED=$(SEED) KUBEBUILDER_ASSETS=$(PARTS) hack/leftovers.sh \

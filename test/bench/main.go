@@ -26,6 +26,8 @@ func main() {
 		run, args = downloads, args[1:]
 	} else if len(args) > 0 && args[0] == "store" {
 		run, args = storeBench, args[1:]
+	} else if len(args) > 0 && args[0] == "etcd" {
+		run, args = isolated(etcdBench), args[1:]
 	}
 	if err := run(ctx, args); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "bench:", err)

@@ -59,8 +59,8 @@ func makers() []maker {
 // nodePassword is that of the clients of stores.
 const nodePassword = "node"
 
-// stores are several that know each other, or one alone.
-func (p *place) stores(ctx context.Context, folder string, n int) ([]*system, error) {
+// stores are several that know each other, or one alone. more are arguments that come last.
+func (p *place) stores(ctx context.Context, folder string, n int, more ...string) ([]*system, error) {
 	published, err := layout.Encode(p.layout())
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (p *place) stores(ctx context.Context, folder string, n int) ([]*system, er
 		if err = errors.Join(err, os.MkdirAll(filepath.Join(dirs[i], "data"), 0o750)); err != nil {
 			return all, fmt.Errorf("start a store: %w", err)
 		}
-		s, err := p.store(ctx, dirs[i], address)
+		s, err := p.store(ctx, dirs[i], address, more...)
 		if s != nil {
 			all = append(all, s)
 		}
@@ -100,7 +100,7 @@ func (p *place) stores(ctx context.Context, folder string, n int) ([]*system, er
 }
 
 // store is one process on what a folder holds.
-func (p *place) store(ctx context.Context, dir, address string) (*system, error) {
+func (p *place) store(ctx context.Context, dir, address string, more ...string) (*system, error) {
 	health, err := free()
 	if err != nil {
 		return nil, err
@@ -110,8 +110,11 @@ func (p *place) store(ctx context.Context, dir, address string) (*system, error)
 		path: layout.Fixed().Path + strings.TrimPrefix(repository, "bench"),
 		more: "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("node:"+nodePassword)) + "\r\n",
 	}
-	s.process, err = start(ctx, ourStore, health, []string{"MEMORY_LIMIT=1073741824"}, p.tools.store,
-		"--config-dir", dir, "--data", filepath.Join(dir, "data"), "--listen", address, "--health-listen", health, "--quota", strconv.Itoa(16<<30), "--floor", "0", "--etcd", "")
+	argv := append([]string{
+		p.tools.store, "--config-dir", dir, "--data", filepath.Join(dir, "data"), "--listen", address, "--health-listen", health,
+		"--quota", strconv.Itoa(16 << 30), "--floor", "0", "--etcd", "",
+	}, more...)
+	s.process, err = start(ctx, ourStore, health, []string{"MEMORY_LIMIT=1073741824"}, argv...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"log/slog"
 	"path/filepath"
 	"testing"
 
 	"github.com/d8-registry/registry/internal/datapath/store/disk"
+	"github.com/d8-registry/registry/internal/datapath/store/peer"
 )
 
 func TestBesideAnEtcd(t *testing.T) {
@@ -19,6 +21,21 @@ func TestBesideAnEtcd(t *testing.T) {
 		if got := sameDisk(dir, c.etcd); got != c.want {
 			t.Errorf("%q: %t", c.etcd, got)
 		}
+	}
+	for _, etcd := range []string{t.TempDir(), "/proc", ""} { // else the guard is off
+		v := &volume{cfg: Config{Data: t.TempDir(), Etcd: etcd, Quota: 1 << 20}, log: slog.New(slog.DiscardHandler)}
+		v.others = peer.New(peer.Config{Log: v.log})
+		o, err := v.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if guarded := o.guard != nil; guarded != sameDisk(dir, etcd) {
+			t.Errorf("%q: guarded %t", etcd, guarded)
+		}
+		if err := o.close(); err != nil {
+			t.Error(err)
+		}
+		v.others.Close()
 	}
 	folder, err := disk.OpenFolder(dir)
 	if err != nil {

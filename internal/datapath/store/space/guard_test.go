@@ -3,6 +3,7 @@ package space
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,6 +50,70 @@ func TestGuard(t *testing.T) {
 		}
 		want(0)
 	})
+}
+
+// TestADiskThatEtcdCanLiveWith: a disk of 200 MiB a second, on which a sync takes 200 ms as soon as more than 25
+// are written to it. With the guard an etcd is disturbed by one probe in twenty at most, and what comes is
+// written at no less than always; without it by all.
+func TestADiskThatEtcdCanLiveWith(t *testing.T) {
+	t.Parallel()
+	for name, guard := range map[string]*Guard{"as it ships": {}, "guard off": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				slow, written := fillBeside(t, guard)
+				if guard == nil && slow < probes*10 || guard != nil && (slow > probes*10/20 || written < 600*SlowestPace) {
+					t.Errorf("%d of %d probes were slow, %d MiB written in ten minutes", slow, probes*10, written>>20)
+				}
+			})
+		})
+	}
+}
+
+// fillBeside writes as fast as it may for eleven minutes, and counts in the last ten.
+func fillBeside(t *testing.T, guard *Guard) (slow int, written int64) {
+	t.Helper()
+	ctx, end := context.WithCancel(t.Context())
+	var wrote atomic.Int64
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for guard.Pace(ctx, burst) == nil && ctx.Err() == nil {
+			time.Sleep(5 * time.Millisecond) //nolint:forbidigo // what a disk of 200 MiB/s takes for it
+			wrote.Add(burst)
+		}
+	}()
+	probe := func() (time.Duration, error) {
+		rate := wrote.Swap(0) / int64(every/time.Second)
+		written += rate * int64(every/time.Second)
+		if rate > 25<<20 {
+			slow++
+			return 200 * time.Millisecond, nil
+		}
+		return 5 * time.Millisecond, nil
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	if guard != nil {
+		go guard.Run(ctx, every, ticker.C, probe)
+	} else {
+		go func() {
+			for range ticker.C {
+				if _, err := probe(); err != nil || ctx.Err() != nil {
+					return
+				}
+			}
+		}()
+	}
+	<-time.After(time.Minute + time.Second)
+	synctest.Wait()
+	slow, written = 0, 0
+	<-time.After(10 * time.Minute)
+	synctest.Wait()
+	end()
+	<-ended
+	<-time.After(every)
+	return slow, written
 }
 
 // A probe that fails is a disk that is not well, and who waits leaves with its context.

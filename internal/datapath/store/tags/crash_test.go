@@ -68,11 +68,47 @@ func read(t *testing.T, d *disktest.Disk) map[Key]string {
 // what was noted is known, and nothing else is.
 func TestTagsSurvive(t *testing.T) {
 	t.Parallel()
+	if problem := survive(t, func(f disk.FS) disk.FS { return f }); problem != "" {
+		t.Error(problem)
+	}
+}
+
+// TestLostTagsAreNoticed: the same test fails where something is not waited for.
+func TestLostTagsAreNoticed(t *testing.T) {
+	t.Parallel()
+	for name, wrap := range map[string]func(disk.FS) disk.FS{
+		"no Sync":    func(f disk.FS) disk.FS { return noSync{f} },
+		"no SyncDir": func(f disk.FS) disk.FS { return noSyncDir{f} },
+	} {
+		if survive(t, wrap) == "" {
+			t.Errorf("%s: nobody notices", name)
+		}
+	}
+}
+
+type noSyncDir struct{ disk.FS }
+
+func (noSyncDir) SyncDir(string) error { return nil }
+
+type noSync struct{ disk.FS }
+
+func (n noSync) Create(name string) (disk.File, error) {
+	f, err := n.FS.Create(name)
+	return unsynced{f}, err
+}
+
+type unsynced struct{ disk.File }
+
+func (unsynced) Sync() error { return nil }
+
+// survive is what is wrong after a kill or a power cut, of a process that has the disk as wrap shows it.
+func survive(t *testing.T, wrap func(disk.FS) disk.FS) (problem string) {
+	t.Helper()
 	for _, effect := range []disktest.Effect{disktest.Nothing, disktest.Half, disktest.Done} {
 		for at, dead := 1, true; dead; at++ {
 			d := disktest.New()
 			p := d.Process(disktest.Kill(at, effect))
-			noted := do(p)
+			noted := do(wrap(p))
 			dead = p.Dead()
 			for seed := range uint64(12) {
 				name := fmt.Sprintf("step %d, effect %d, seed %d", at, effect, seed)
@@ -80,17 +116,18 @@ func TestTagsSurvive(t *testing.T) {
 				cut.PowerCut(seed)
 				got := read(t, cut)
 				if !slices.ContainsFunc([]int{noted, noted + 1}, func(n int) bool { return maps.Equal(got, after(n)) }) {
-					t.Fatalf("%s: %v after %d changes\n%s", name, got, noted, cut)
+					return fmt.Sprintf("%s: %v after %d changes\n%s", name, got, noted, cut)
 				}
 				again := d.Clone()
-				if n := do(again.Process(nil)); n != len(changes()) {
-					t.Fatalf("%s: the next process made %d changes", name, n)
+				if n := do(wrap(again.Process(nil))); n != len(changes()) {
+					return fmt.Sprintf("%s: the next process made %d changes", name, n)
 				}
 				again.PowerCut(seed)
 				if got := read(t, again); !maps.Equal(got, after(len(changes()))) {
-					t.Fatalf("%s: %v after the next process\n%s", name, got, again)
+					return fmt.Sprintf("%s: %v after the next process\n%s", name, got, again)
 				}
 			}
 		}
 	}
+	return ""
 }
