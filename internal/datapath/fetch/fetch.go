@@ -55,8 +55,8 @@ type Config struct {
 }
 
 // Promises are kept by the zero value, which is what ships. They are there to be seen broken: what the
-// first store says is the end, and nobody else is asked.
-type Promises struct{ firstStoreOnly bool }
+// first store says is the end, and nobody else is asked; a body ends where it breaks.
+type Promises struct{ firstStoreOnly, noResume bool }
 
 // New answers requests that are the pull of an Exchange, see With. resume is around
 // failover: a body that breaks goes on from the next upstream.

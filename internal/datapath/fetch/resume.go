@@ -41,7 +41,7 @@ func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := From(req.Context())
 	digest, known := x.Pull.DigestOf(resp)
 	part, ok := judge.PartOf(resp)
-	if !known || !ok {
+	if !known || !ok || r.next.promises.noResume {
 		return resp, nil
 	}
 	resumed := &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: limited(resp.Body, part), part: part, piece: part.End}

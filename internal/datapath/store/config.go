@@ -4,6 +4,7 @@ import (
 	"flag"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/fetch"
 	"github.com/d8-registry/registry/internal/datapath/inbound"
 	"github.com/d8-registry/registry/internal/datapath/store/cache"
 )
@@ -37,8 +38,8 @@ type Config struct {
 	Version string
 	// Verbose logs every pull, not only those that failed.
 	Verbose bool
-	// Promises are those of the cache; the zero value keeps them.
-	Promises cache.Promises
+	// Promises are kept by the zero value.
+	Promises Promises
 
 	// listening, if set, is called with the addresses listened on: tests listen on port 0.
 	listening func(clients, health string)
@@ -46,6 +47,12 @@ type Config struct {
 	again     time.Duration // see images.Config.Again; 0 is ours
 	hop       time.Duration // see proxy.Config.Hop
 	budget    time.Duration // see proxy.Config.Budget; 0 is ours
+}
+
+// Promises are those of the cache, and of what it fetches with.
+type Promises struct {
+	Cache cache.Promises
+	Fetch fetch.Promises
 }
 
 // RegisterFlags binds the configuration to flags.

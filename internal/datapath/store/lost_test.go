@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/d8-registry/registry/internal/datapath/store/cache"
 	"github.com/d8-registry/registry/internal/datapath/store/disk"
 	"github.com/d8-registry/registry/test/harness/testregistry"
 )
@@ -90,12 +89,12 @@ func (p *process) come() {
 // comes. They go on past the store.
 func TestARealDiskIsFull(t *testing.T) {
 	t.Parallel()
-	if failed := diskIsFull(t, cache.Promises{}); failed != 0 {
+	if failed := diskIsFull(t, Promises{}); failed != 0 {
 		t.Errorf("%d of %d pulls failed", failed, clients)
 	}
 }
 
-func diskIsFull(t *testing.T, promises cache.Promises) (failed int64) {
+func diskIsFull(t *testing.T, promises Promises) (failed int64) {
 	t.Helper()
 	data := t.TempDir()
 	small(t, data, 64<<20)
@@ -242,7 +241,7 @@ func TestTheDiskIsLost(t *testing.T) {
 	for name, l := range losses() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, layer, failed := l.lost(t, cache.Promises{})
+			p, layer, failed := l.lost(t, Promises{})
 			if failed += p.pulls("v1")(); failed != 0 {
 				t.Errorf("%d of %d pulls failed", failed, 2*clients)
 			}
@@ -265,7 +264,7 @@ func TestTheDiskIsLost(t *testing.T) {
 }
 
 // lost has the disk go under the clients; failed is how many of them did.
-func (l loss) lost(t *testing.T, promises cache.Promises) (p *process, layer pushedLayer, failed int64) {
+func (l loss) lost(t *testing.T, promises Promises) (p *process, layer pushedLayer, failed int64) {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "data")
 	l.make(t, data)

@@ -61,7 +61,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 			mine.pulls = pulls
 			return v.others.Around(pulls, asked)
 		},
-		Proxy: proxy.Config{Budget: cmp.Or(cfg.budget, budget), Patience: patience, Stall: stall, Silent: silent, Hop: cfg.hop, Asked: true, Cache: v.around},
+		Proxy: proxy.Config{Budget: cmp.Or(cfg.budget, budget), Patience: patience, Stall: stall, Silent: silent, Hop: cfg.hop, Asked: true, Cache: v.around, Promises: cfg.Promises.Fetch},
 		Pages: map[string]http.Handler{"GET /status": s},
 	})
 	if err != nil {

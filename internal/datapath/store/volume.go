@@ -165,7 +165,7 @@ func (v *volume) openIn(ctx context.Context, folder *disk.Folder) (*cache.Cache,
 	c, err := cache.Open(ctx, cache.Config{
 		FS: folder, Boot: boot, Quota: quota, Floor: floor, Idle: int64(v.cfg.TTL / cache.Minute),
 		Second: v.others.Second, Stored: v.stored, Guard: guard, Fresh: v.cfg.TagFresh, Log: v.log, Metrics: v.metrics,
-		Promises: v.cfg.Promises,
+		Promises: v.cfg.Promises.Cache,
 	})
 	if err == nil {
 		v.log.Info("the disk is open", "data", v.cfg.Data, "quota", quota, "floor", floor, "besideEtcd", beside, "blobs", c.Usage().Blobs)

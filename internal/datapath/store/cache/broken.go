@@ -14,5 +14,5 @@ func Broken(kind string) (Promises, error) {
 		return Promises{noWayPast: true}, nil
 	}
 	promises, err := fill.Broken(kind)
-	return Promises{Fill: promises}, err
+	return Promises{Fill: promises, noWayPast: kind == fill.BrokenResume}, err
 }

@@ -107,8 +107,8 @@ type Config struct {
 
 // Promises are kept by the zero value, which is what ships. They are there to be seen broken: no
 // byte is held back; the digest is looked at when readers have all; pumps run into each other; a
-// fill ends with the client that began it.
-type Promises struct{ holdNothing, checkLate, overlap, oneClient bool }
+// fill ends with the client that began it, or with the first answer that breaks.
+type Promises struct{ holdNothing, checkLate, overlap, oneClient, breaks bool }
 
 const chunk = 32 << 10
 

@@ -47,6 +47,8 @@ func (x *coming) bring(p *pump) error {
 			return err
 		case errors.Is(err, errMore):
 			continue
+		case x.filler.cfg.breaks:
+			return err
 		case x.replaced(p):
 			return nil
 		}
