@@ -12,6 +12,8 @@
 // "bench store" measures a cache in the same way: registry-store, alone and three of them, beside
 // nginx with proxy_cache and distribution. What the registry sent is counted at the registry.
 //
+// "bench etcd" is what a real etcd feels of a store that fills on its disk, see etcd.go.
+//
 // "bench memory" is about memory alone: parallel downloads, see memory.go.
 //
 // It is run by make bench, and never by a test: times on a busy machine say nothing.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // histogram is how many were at most so long, in milliseconds, as Prometheus counts.
@@ -87,7 +88,7 @@ func post(ctx context.Context, url string, body []byte) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("ask etcd: %w", err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := (&http.Client{Timeout: 30 * time.Second}).Do(req)
 	if err != nil {
 		return "", fmt.Errorf("ask etcd: %w", err)
 	}
