@@ -20,6 +20,7 @@ const (
 	phaseToB       = "Direct, from A to B"
 	phaseWithoutA  = "Direct on B, A switched off"
 	phaseUpgraded  = "the module upgraded, and rolled back"
+	phaseProxy     = "to Proxy on B, and back to Direct"
 	phaseUnmanaged = "to Unmanaged on B"
 	phaseLegacy    = "legacy format, uninstallation"
 )
@@ -46,6 +47,8 @@ func timeline() []step {
 		{"node-reimaged", "a node's disk is made anew", phaseWithoutA, (*story).nodeReimaged},
 		{"upgrade", "helm upgrade in Direct", phaseUpgraded, (*story).upgrade},
 		{"rollback", "helm rollback in Direct", phaseUpgraded, (*story).rollback},
+		{"proxy", "Proxy on B: the kubelet of the master runs a store", phaseProxy, (*story).proxyB},
+		{"direct-again", "back to Direct: the store is gone", phaseProxy, (*story).directAgain},
 		{"masters-ready-again", "are all masters Ready, before the way back?", phaseUnmanaged, (*story).mastersReadyAgain},
 		{"unmanaged-again", "Unmanaged, on the registry of the previous mode", phaseUnmanaged, (*story).unmanagedAgain},
 		{"legacy", "containerd 1.x gets its legacy format back", phaseLegacy, (*story).legacy},

@@ -32,6 +32,8 @@ func (c *Cluster) Values(version string) map[string]any {
 		"registry": registry,
 		"image":    ModuleRepository + ":" + version,
 		"agent":    map[string]any{"extraArgs": []string{"--restart-command=" + machine.RestartCommand}},
+		// All nodes have one disk, and what is free on it is not theirs alone.
+		"store": map[string]any{"quota": "2Gi", "floor": "64Mi"},
 		"controller": map[string]any{"extraArgs": []string{
 			"--not-ready-for=20s", "--proxy-idle=10s", "--proxy-idle-max=1m", "--recheck-names=10s",
 		}},

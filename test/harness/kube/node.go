@@ -92,7 +92,7 @@ func newNode(ctx context.Context, env nodeEnv, o NodeOptions) (*Node, error) {
 	var err error
 	if n.Space, err = env.network.NewMachine(ctx, o.Name, n.path(), n.setUp(),
 		machine.Folder{From: parts, To: "./run/parts"},
-		machine.Folder{From: "./var", To: "/var"}, machine.Folder{From: "./run", To: "/run"}); err != nil {
+		machine.Folder{From: "./var", To: "/var"}, machine.Folder{From: "./opt", To: "/opt"}, machine.Folder{From: "./run", To: "/run"}); err != nil {
 		return nil, err
 	}
 	if n.CRI, err = machine.NewCRI(env.run, n.Space); err != nil {
@@ -102,7 +102,7 @@ func newNode(ctx context.Context, env nodeEnv, o NodeOptions) (*Node, error) {
 	return n, nil
 }
 
-// dir holds the node's /etc, /var and /run.
+// dir holds the node's /etc, /var, /opt and /run.
 func (n *Node) dir() string { return n.env.run.Path("spaces", n.Name) }
 
 // start starts containerd and the kubelet and returns when both answer; then

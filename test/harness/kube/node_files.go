@@ -39,7 +39,7 @@ func (n *Node) writeSystem() error {
 	}
 	for _, dir := range []string{
 		"etc/cni/net.d", "etc/containerd", "etc/kubernetes/manifests",
-		"var/lib/containerd", "var/lib/kubelet", "var/lib/cni", "var/log/pods", "var/tmp", "root",
+		"var/lib/containerd", "var/lib/kubelet", "var/lib/cni", "var/log/pods", "var/tmp", "opt", "root",
 	} {
 		if err := os.MkdirAll(filepath.Join(n.dir(), dir), 0o755); err != nil {
 			return fmt.Errorf("make node %s: %w", n.Name, err)
