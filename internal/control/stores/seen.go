@@ -42,7 +42,7 @@ func (w Wish) Seen(there *cluster.Snapshot, problems map[string]error) switchove
 		// One of an older version serves as well: stores are replaced one after the other.
 		if _, ok := c.serves(); !ok || endpoint == "" || w.isBehind(c) {
 			s.Waiting = append(s.Waiting, c.node.Name)
-			why = append(why, c.node.Name+": "+w.why(c, problems[c.node.Name]))
+			why = append(why, c.node.Name+": "+w.why(there, c, problems[c.node.Name]))
 			continue
 		}
 		r := c.report()
@@ -86,7 +86,7 @@ func (w Wish) isBehind(c candidate) bool {
 }
 
 // why is what one that is not ready waits for.
-func (w Wish) why(c candidate, problem error) string {
+func (w Wish) why(there *cluster.Snapshot, c candidate, problem error) string {
 	said := ""
 	if r := c.report(); r != nil {
 		said = foreign.Line(r.Message, foreign.Word)
@@ -99,7 +99,20 @@ func (w Wish) why(c candidate, problem error) string {
 	case c.report() == nil:
 		return "its agent has not reported yet"
 	}
-	return cmp.Or(said, "it does not serve yet")
+	return cmp.Or(said, "it does not serve yet") + unstarted(there, c.node.Name)
+}
+
+// unstarted is what the kubelet says of a pod that it does not start: the agent sees no pods.
+func unstarted(there *cluster.Snapshot, node string) string {
+	if there.Inventory == nil {
+		return ""
+	}
+	for pod := range there.Inventory.OwnPods() {
+		if why := pod.WaitingReason(); why != "" && pod.Name == v1alpha1.PodStore+"-"+node {
+			return "; Pod " + pod.Name + ": " + foreign.Line(why, foreign.Word)
+		}
+	}
+	return ""
 }
 
 // left are the nodes that run a store, or may: those that can be reached, and the others, each

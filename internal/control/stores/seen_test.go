@@ -9,10 +9,23 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
+	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
+
+// waitingPod is the static pod of a node, of which the kubelet says why it waits.
+func waitingPod(node, reason string) *excerpt.Pod {
+	return excerpt.PodOf(&corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.PodStore + "-" + node},
+		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+			Name: "store", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}},
+		}}},
+	})
+}
 
 // TestSeen is what a switch hears of stores.
 func TestSeen(t *testing.T) {
@@ -48,6 +61,14 @@ func TestSeen(t *testing.T) {
 		"one fails": {func(f *fleet) {
 			f.report("b", func(s *v1alpha1.StoreStatus) { s.State, s.Message = v1alpha1.StoreFailing, "no \x1b disk" })
 		}, switchover.Stores{Exists: true, Wanted: 3, Ready: 2, Waiting: []string{"b"}, Endpoints: []string{all[0], all[2]}, Generation: 7}, "b: no \ufffd disk"},
+		"a kubelet does not start one": {func(f *fleet) {
+			f.report("b", func(s *v1alpha1.StoreStatus) {
+				s.State, s.Message = v1alpha1.StoreWaiting, "it waits for the kubelet to run it"
+			})
+			f.there.Inventory = &cluster.Inventory{Pods: []*excerpt.Pod{waitingPod("a", "ErrImagePull"), waitingPod("b", "ContainerCreating")}}
+			f.there.Inventory.Pods = append(f.there.Inventory.Pods, waitingPod("b", "ErrImage\x1bPull"))
+		}, switchover.Stores{Exists: true, Wanted: 3, Ready: 2, Waiting: []string{"b"}, Endpoints: []string{all[0], all[2]}, Generation: 7},
+			"b: it waits for the kubelet to run it; Pod registry-nodeservices-b: container store: ErrImage\ufffdPull"},
 		"one is lost": {func(f *fleet) { f.lose("b") },
 			switchover.Stores{Exists: true, Wanted: 2, Ready: 2, Endpoints: []string{all[0], all[2]}, Generation: 7, Missing: []string{"b: node is not Ready"}}, ""},
 		"one is cordoned": {func(f *fleet) { f.node("b").Spec.Unschedulable = true },
