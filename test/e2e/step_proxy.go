@@ -181,10 +181,14 @@ func (s *story) pulledByStore(ctx context.Context) error {
 		return err
 	}
 	kept, err := s.kept(ctx)
-	if err != nil {
-		return err
+	for _, image := range fresh.Images {
+		for _, blob := range image.Blobs {
+			if hex := strings.TrimPrefix(blob, "sha256:"); err == nil && !slices.Contains(kept, hex) {
+				err = fmt.Errorf("%s is not in %s", hex, storeData)
+			}
+		}
 	}
-	s.expect("the store keeps what it gave", unless(kept > 0, "there is nothing in %s", storeData))
+	s.expect("the store keeps what it gave", err)
 	return nil
 }
 
@@ -221,14 +225,14 @@ func (s *story) sentOnce(ctx context.Context, images []machine.Image, from int) 
 	return nil
 }
 
-// kept is how many blobs are in the store's folder.
-func (s *story) kept(ctx context.Context) (int, error) {
+// kept are the blobs in the store's folder.
+func (s *story) kept(ctx context.Context) ([]string, error) {
 	n, err := s.cluster.Node(storeNode)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	list, err := n.Run(ctx, "", "sh", "-c", "ls "+storeData+"/blobs/sha256")
-	return len(strings.Fields(list)), err
+	return strings.Fields(list), err
 }
 
 // directAgain is the way back: the store's pod and files go, what it kept stays.
@@ -265,7 +269,7 @@ func (s *story) directAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.expect("what it kept stays on the disk", unless(kept > 0, "there is nothing in %s", storeData))
+	s.expect("what it kept stays on the disk", unless(len(kept) > 0, "there is nothing in %s", storeData))
 	now, err := s.look(ctx)
 	if err != nil {
 		return err
