@@ -279,8 +279,11 @@ func (s *story) directAgain(ctx context.Context) error {
 	if err := s.fixedAddress(ctx); err != nil {
 		return err
 	}
-	if err := s.proxyOfMasters(ctx); err != nil {
+	// Where it runs is the scheduler's: it prefers the masters, and is repelled by what runs there.
+	proxies, err := s.podsOf(ctx, system, "registry-incluster-proxy")
+	if err != nil {
 		return err
 	}
+	s.expect("the in-cluster proxy is back", unless(slices.ContainsFunc(proxies, func(p corev1.Pod) bool { return podReady(&p) }), "of %d pods none is Ready", len(proxies)))
 	return s.enough(ctx, fewest)
 }
