@@ -109,6 +109,8 @@ func daemonSet(name, node string, spec *v1alpha1.StoreSpec) (*appsv1.DaemonSet, 
 	template := store.Template()
 	template.Labels[v1alpha1.LabelDaemonSet] = name
 	template.Spec.Affinity = only(node)
+	// A kubelet of 1.35 gives an image that it pulled with a secret to no pod without one.
+	template.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: v1alpha1.SecretBootstrap}}
 	labels := maps.Clone(template.Labels)
 	maps.Copy(labels, cluster.Ours())
 	meta := cluster.HereMeta(name)

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"slices"
 
 	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/routes"
@@ -45,6 +46,19 @@ func (x *Exchange) others() bool {
 		}
 	}
 	return may > 1
+}
+
+// goOn are those who may be asked, with the Giver first. A store that is asked for what it has begins
+// a body and goes on with none: readers who were told that it is of one upstream do not hash it.
+func (x *Exchange) goOn() []*routes.Target {
+	all := x.Route.Targets
+	if x.begun {
+		all = slices.DeleteFunc(slices.Clone(all), (*routes.Target).OnlyKept)
+	}
+	if i := slices.IndexFunc(all, func(t *routes.Target) bool { return x.Giver != nil && t.Server == x.Giver.Server }); i > 0 {
+		all = slices.Concat(all[i:i+1], all[:i], all[i+1:])
+	}
+	return all
 }
 
 func (x *Exchange) joins() {

@@ -105,18 +105,14 @@ func (f failover) share(left time.Duration, tries []try) time.Duration {
 // order is the route's own, behind who gave of it before, with those last that asked us to wait,
 // then those that are unhealthy, after them the one that just broke this very pull, and then those
 // whose bytes were wrong a moment ago: one of them may be right by now, and the only one that has
-// them. Who has it whole, or not at all, begins a body and goes on with none: readers who were told
-// that it is of one upstream do not hash it.
+// them.
 func (f failover) order(method string, x *Exchange) []try {
 	if len(x.Route.Targets) == 1 || f.promises.firstStoreOnly && x.Route.Targets[0].IsStore() {
 		return []try{{target: x.Route.Targets[0]}}
 	}
 	now := time.Now()
 	var first, limited, unwell, justBroken, corrupt []try
-	for _, t := range x.Route.Targets {
-		if x.begun && t.OnlyKept() {
-			continue
-		}
+	for _, t := range x.goOn() {
 		if x.Pull.Kind == oci.KindBlobs && t.Corrupt.Has(now, x.Pull.Reference) {
 			corrupt = append(corrupt, try{target: t})
 			continue
@@ -135,9 +131,6 @@ func (f failover) order(method string, x *Exchange) []try {
 		case routes.Healthy, routes.Probing:
 			first = append(first, try{target: t, probed: s == routes.Probing})
 		}
-	}
-	if i := slices.IndexFunc(first, func(t try) bool { return x.Giver != nil && t.target.Server == x.Giver.Server }); i > 0 {
-		first = slices.Concat(first[i:i+1], first[:i], first[i+1:])
 	}
 	return slices.Concat(first, limited, unwell, justBroken, corrupt)
 }

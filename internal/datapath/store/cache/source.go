@@ -31,8 +31,7 @@ type source struct {
 	mu     sync.Mutex
 	record fetch.Record
 	served *routes.Target
-	giver  *routes.Target // who gave of it last, and goes on
-	givers *givers        // of what it gave of; nil as long as it did not
+	givers *givers // of what it gave of; nil as long as it did not
 }
 
 // givers are who gave of what came of one blob, by one fill or by several that went on with it.
@@ -46,7 +45,8 @@ type givers struct {
 // Fetch implements fill.Source.
 func (s *source) Fetch(ctx context.Context, from, to int64) (fill.Answer, error) {
 	req, x := s.inquiry.request(ctx, http.MethodGet, spanHeader(from, to))
-	x.Joined, x.Giver = s.gave, s.goesOn()
+	// A gap is asked of who gave the rest: a store that fetches it anew would have all of it sent once more.
+	x.Joined, x.Giver = s.gave, s.server()
 	resp, err := s.next.RoundTrip(req) //nolint:bodyclose // the fill closes it, or collect does
 	s.note(x)
 	if err != nil {
@@ -110,17 +110,9 @@ func (s *source) note(x *fetch.Exchange) {
 	s.record.Attempts += x.Record.Attempts
 }
 
-// goesOn is who gave of it: a gap before it is asked of the same one. A store that fetches it anew
-// would have the registry send all of it once more.
-func (s *source) goesOn() *routes.Target {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.giver
-}
-
 func (s *source) gave(who *routes.Target) {
 	s.mu.Lock()
-	s.giver = who
+	s.served = who
 	s.mu.Unlock()
 	digest := s.inquiry.pull.Reference
 	s.front.mu.Lock()
@@ -236,11 +228,8 @@ func (b *body) goOn(why error) error {
 // well, see package answer.
 func (f *front) mayMix(x *fetch.Exchange, r *fill.Reader) bool {
 	s, comes := r.Source().(*source)
-	switch {
-	case !comes:
-		return false
-	case f.cfg.Second != nil && f.cfg.Second(x.Pull.Reference): // another store gives too
-		return true
+	if !comes || f.cfg.Second != nil && f.cfg.Second(x.Pull.Reference) { // then another store gives too
+		return comes
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
