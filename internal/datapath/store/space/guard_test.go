@@ -71,10 +71,10 @@ func TestADiskThatEtcdCanLiveWith(t *testing.T) {
 }
 
 // fillBeside writes as fast as it may for eleven minutes, and counts in the last ten.
-func fillBeside(t *testing.T, guard *Guard) (slow int, written int64) {
+func fillBeside(t *testing.T, guard *Guard) (slow, written int64) {
 	t.Helper()
 	ctx, end := context.WithCancel(t.Context())
-	var wrote atomic.Int64
+	var wrote, late, all atomic.Int64
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -85,9 +85,9 @@ func fillBeside(t *testing.T, guard *Guard) (slow int, written int64) {
 	}()
 	probe := func() (time.Duration, error) {
 		rate := wrote.Swap(0) / int64(every/time.Second)
-		written += rate * int64(every/time.Second)
+		all.Add(rate * int64(every/time.Second))
 		if rate > 25<<20 {
-			slow++
+			late.Add(1)
 			return 200 * time.Millisecond, nil
 		}
 		return 5 * time.Millisecond, nil
@@ -107,9 +107,11 @@ func fillBeside(t *testing.T, guard *Guard) (slow int, written int64) {
 	}
 	<-time.After(time.Minute + time.Second)
 	synctest.Wait()
-	slow, written = 0, 0
+	late.Store(0)
+	all.Store(0)
 	<-time.After(10 * time.Minute)
 	synctest.Wait()
+	slow, written = late.Load(), all.Load()
 	end()
 	<-ended
 	<-time.After(every)
