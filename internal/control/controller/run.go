@@ -150,6 +150,9 @@ func newManager(cfg Config, clock *cluster.Clock, log *slog.Logger) (ctrl.Manage
 		LeaderElectionID:              lease,
 		LeaderElectionNamespace:       v1alpha1.Namespace,
 		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 new(leaseLasts),
+		RenewDeadline:                 new(leaseRenewed),
+		RetryPeriod:                   new(leaseAsked),
 		Metrics:                       metricsserver.Options{BindAddress: "0"}, // see ports
 		Controller:                    config.Controller{SkipNameValidation: &anyName, EnableWarmup: &warm},
 	})
@@ -158,6 +161,16 @@ func newManager(cfg Config, clock *cluster.Clock, log *slog.Logger) (ctrl.Manage
 	}
 	return mgr, nil
 }
+
+// How long a lease lasts, within which time it must be renewed, and how often that is tried: twice
+// the times of Kubernetes' own controllers. An API server is slow where etcd's disk is busy, and a
+// controller that ends for that has to read the whole cluster again; who waits for the lease of
+// one that was killed waits for half a minute.
+const (
+	leaseLasts   = 30 * time.Second
+	leaseRenewed = 20 * time.Second
+	leaseAsked   = 4 * time.Second
+)
 
 // syncedWithin is the timeout of one readiness probe.
 const syncedWithin = 500 * time.Millisecond
