@@ -53,8 +53,9 @@ func daemonSetsIn(there *cluster.Snapshot) daemonSets {
 		}
 	}
 	// A cache has no order: of two for one node the same one stays in each pass, or both would go.
-	slices.SortFunc(ours, func(a, b *appsv1.DaemonSet) int { return strings.Compare(a.Name, b.Name) })
-	slices.SortStableFunc(ours, func(a, b *appsv1.DaemonSet) int { return cmp.Compare(ending(a), ending(b)) })
+	slices.SortFunc(ours, func(a, b *appsv1.DaemonSet) int {
+		return cmp.Or(cmp.Compare(ending(a), ending(b)), strings.Compare(a.Name, b.Name))
+	})
 	for _, set := range ours {
 		if node := nodeOf(set); node == "" || sets.byNode[node] != nil {
 			sets.surplus = append(sets.surplus, set)

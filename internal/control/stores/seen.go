@@ -108,7 +108,7 @@ func unstarted(there *cluster.Snapshot, node string) string {
 		return ""
 	}
 	for pod := range there.Inventory.OwnPods() {
-		if why := pod.WaitingReason(); why != "" && pod.Name == v1alpha1.PodStore+"-"+node {
+		if why := pod.WaitingReason(); why != "" && pod.IsStore() && pod.Node == node {
 			return "; Pod " + pod.Name + ": " + foreign.Line(why, foreign.Word)
 		}
 	}

@@ -18,9 +18,18 @@ import (
 )
 
 // waitingPod is the static pod of a node, of which the kubelet says why it waits.
-func waitingPod(node, reason string) *excerpt.Pod {
+// waitingPod is a store's that does not start: a static pod, or of a DaemonSet.
+func waitingPod(name, node, owner, reason string) *excerpt.Pod {
+	of := metav1.OwnerReference{Kind: "DaemonSet", Name: owner, Controller: new(true)}
+	if owner == node {
+		of.Kind = "Node"
+	}
 	return excerpt.PodOf(&corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.Namespace, Name: v1alpha1.PodStore + "-" + node},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: v1alpha1.Namespace, Name: name,
+			Labels: map[string]string{v1alpha1.LabelApp: v1alpha1.PodStore}, OwnerReferences: []metav1.OwnerReference{of},
+		},
+		Spec: corev1.PodSpec{NodeName: node},
 		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
 			Name: "store", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}},
 		}}},
@@ -65,10 +74,19 @@ func TestSeen(t *testing.T) {
 			f.report("b", func(s *v1alpha1.StoreStatus) {
 				s.State, s.Message = v1alpha1.StoreWaiting, "it waits for the kubelet to run it"
 			})
-			f.there.Inventory = &cluster.Inventory{Pods: []*excerpt.Pod{waitingPod("a", "ErrImagePull"), waitingPod("b", "ContainerCreating")}}
-			f.there.Inventory.Pods = append(f.there.Inventory.Pods, waitingPod("b", "ErrImage\x1bPull"))
+			f.there.Inventory = &cluster.Inventory{Pods: []*excerpt.Pod{
+				waitingPod("registry-nodeservices-a", "a", "a", "ErrImagePull"),
+				waitingPod("registry-nodeservices-b", "b", "b", "ContainerCreating"),
+				waitingPod("registry-nodeservices-b", "b", "registry-agent", "CrashLoopBackOff"), // of nobody's
+				waitingPod("registry-nodeservices-b", "b", "b", "ErrImage\x1bPull"),
+			}}
 		}, switchover.Stores{Exists: true, Wanted: 3, Ready: 2, Waiting: []string{"b"}, Endpoints: []string{all[0], all[2]}, Generation: 7},
 			"b: it waits for the kubelet to run it; Pod registry-nodeservices-b: container store: ErrImage\ufffdPull"},
+		"one of a DaemonSet does not start": {func(f *fleet) {
+			f.report("b", func(s *v1alpha1.StoreStatus) { s.State = v1alpha1.StoreWaiting })
+			f.there.Inventory = &cluster.Inventory{Pods: []*excerpt.Pod{waitingPod("registry-nodeservices-2-x7k2p", "b", "registry-nodeservices-2", "ErrImagePull")}}
+		}, switchover.Stores{Exists: true, Wanted: 3, Ready: 2, Waiting: []string{"b"}, Endpoints: []string{all[0], all[2]}, Generation: 7},
+			"b: it does not serve yet; Pod registry-nodeservices-2-x7k2p: container store: ErrImagePull"},
 		"one is lost": {func(f *fleet) { f.lose("b") },
 			switchover.Stores{Exists: true, Wanted: 2, Ready: 2, Endpoints: []string{all[0], all[2]}, Generation: 7, Missing: []string{"b: node is not Ready"}}, ""},
 		"one is cordoned": {func(f *fleet) { f.node("b").Spec.Unschedulable = true },
