@@ -176,6 +176,9 @@ func (f failover) ask(req *http.Request, x *Exchange, t *routes.Target, limit ti
 		}
 		failure.outcome, failure.reason = judge.NoConnection, errNoAnswer.Error()
 	}
+	if t.IsStore() && failure.outcome.Reached() { // it is there, and has nothing else to show it by
+		t.Health.Served(x.Pull.IsLayer(req.Method))
+	}
 	if !failure.outcome.Reached() && req.Context().Err() == nil {
 		failure.reason = p.explain(errors.New(failure.reason)).Error()
 		f.lost(t, p, failure.outcome, x.Pull.IsLayer(req.Method))

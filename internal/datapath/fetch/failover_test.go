@@ -1,10 +1,14 @@
 package fetch
 
 import (
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/d8-registry/registry/internal/datapath/judge"
+	"github.com/d8-registry/registry/internal/datapath/oci"
 	"github.com/d8-registry/registry/internal/datapath/routes"
 	"github.com/d8-registry/registry/internal/layout"
 	"github.com/d8-registry/registry/internal/pki"
@@ -45,6 +49,49 @@ func TestOrderIsNoProbe(t *testing.T) {
 	}
 	if tries := f.order("GET", x); tries[0].target == store {
 		t.Errorf("while one probes the store is asked first: %+v", tries)
+	}
+}
+
+// answers is an upstream that says the same to everybody.
+type answers int
+
+func (a answers) RoundTrip(req *http.Request) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: int(a), Status: http.StatusText(int(a)), Header: http.Header{}, Body: http.NoBody, Request: req,
+	}, nil
+}
+
+func (answers) CloseIdleConnections() {}
+
+type unmeasured struct{ Metrics }
+
+func (unmeasured) Attempt(string, judge.Outcome) {}
+
+// TestAStoreThatAnswersIsThere: a store that was away and says that it has nothing is well. It has
+// nothing else to show it by as long as it is asked for what it has; a registry is to serve.
+func TestAStoreThatAnswersIsThere(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{404, 500} {
+		r := storeAndRegistry(t)
+		store, registry := r.Targets[0], r.Targets[1]
+		store.Transport, registry.Transport = answers(code), answers(code)
+		for _, target := range r.Targets {
+			target.Health.Failed(time.Now().Add(-time.Hour), time.Second, true)
+		}
+		x := &Exchange{Route: r, Record: &Record{}, Pull: oci.Pull{Kind: oci.KindBlobs, Repository: "system/deckhouse/tool", Reference: "sha256:" + strings.Repeat("1", 64)}}
+		req, err := http.NewRequestWithContext(With(t.Context(), x), http.MethodGet, "https://x", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := New(Config{Metrics: unmeasured{}}).RoundTrip(req); err == nil {
+			_ = resp.Body.Close()
+		}
+		if got := store.Health.State(time.Now()); got != routes.Healthy {
+			t.Errorf("%d: the store is not well: %d", code, got)
+		}
+		if got := registry.Health.State(time.Now()); got == routes.Healthy {
+			t.Errorf("%d: the registry is well", code)
+		}
 	}
 }
 

@@ -44,7 +44,7 @@ func (r resume) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !known || !ok || r.next.promises.noResume {
 		return resp, nil
 	}
-	resumed := &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: limited(resp.Body, part), part: part, piece: part.End}
+	resumed := &resumedBody{next: r.next, req: req, exchange: pinned(x, digest), body: limited(resp.Body, part.At, part.End), part: part, piece: part.End}
 	resp.Body = resumed
 	if x.Pull.Kind == oci.KindBlobs && resp.StatusCode == http.StatusOK && !x.proved && x.others() {
 		resp.Body = answer.Verified(resumed, part.End, digest, r.pool, resumed.wrongBytes)
@@ -132,7 +132,7 @@ func (b *resumedBody) continueBody(why error) error {
 	x := b.exchange
 	_ = b.body.Close() // it is broken already
 	b.body = http.NoBody
-	if b.heldBack() {
+	if b.heldBack(why) {
 		return b.wrongBytes()
 	}
 	b.blame(why)
@@ -196,8 +196,9 @@ func (b *resumedBody) wrongBytes() error {
 
 // heldBack reports whether a store ended the body before the last byte of all: so it says that the
 // digest is wrong. With that byte from another one the client would have a whole of wrong bytes.
-func (b *resumedBody) heldBack() bool {
-	return b.exchange.Served.IsStore() && b.part.At > 0 && b.part.At == b.part.Total-1
+// One that is silent there says nothing: it may be gone.
+func (b *resumedBody) heldBack(why error) bool {
+	return b.exchange.Served.IsStore() && b.part.At > 0 && b.part.At == b.part.Total-1 && !errors.Is(why, errNoAnswer)
 }
 
 // distrust notes the stores that gave of it: the next pulls ask others first, and it shows whose the
@@ -233,19 +234,31 @@ func (b *resumedBody) remainingRequest() *http.Request {
 	for _, name := range []string{"If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
 		req.Header.Del(name)
 	}
-	span := "bytes=" + strconv.FormatInt(b.part.At, 10) + "-"
-	if b.part.End >= 0 {
-		span += strconv.FormatInt(b.part.End-1, 10)
-	}
-	req.Header.Set("Range", span)
+	req.Header.Set("Range", Range(b.part.At, b.part.End))
 	return req
+}
+
+// Range is the header that asks for the bytes from one place to before another; -1 is the end of all.
+func Range(from, to int64) string {
+	span := "bytes=" + strconv.FormatInt(from, 10) + "-"
+	if to >= 0 {
+		span += strconv.FormatInt(to-1, 10)
+	}
+	return span
 }
 
 // takeOver makes the body of an answer to remainingRequest ours. It may hold less than
 // the rest, and then what is missing is asked for again.
 func (b *resumedBody) takeOver(resp *http.Response) error {
 	got, ok := judge.PartOf(resp)
-	var err error
+	part := b.part
+	if part.Total < 0 {
+		part.Total = got.Total
+	}
+	if part.End < 0 {
+		part.End = part.Total
+	}
+	body, err := resp.Body, error(nil)
 	switch {
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
 		b.distrust() // one of them has said a size that is not true
@@ -258,30 +271,32 @@ func (b *resumedBody) takeOver(resp *http.Response) error {
 	case b.part.End < 0 && got.Total < 0 && resp.StatusCode == http.StatusPartialContent:
 		err = errors.New("it does not say how many bytes there are")
 	default:
-		// Without Range there, read again what the client has already.
-		_, err = io.CopyN(io.Discard, resp.Body, b.part.At-got.At)
+		body, err = Span(resp.Body, got.At, part.At, part.End)
 	}
 	if err != nil {
 		_ = resp.Body.Close()
 		return fmt.Errorf("%s: cannot continue: %w", b.exchange.Served.Host(), err)
 	}
-	if b.part.Total < 0 {
-		b.part.Total = got.Total
-	}
-	if b.part.End < 0 {
-		b.part.End = b.part.Total
-	}
-	b.body, b.piece, b.away = limited(resp.Body, b.part), got.End, 0
+	b.part, b.body, b.piece, b.away = part, body, got.End, 0
 	return nil
 }
 
-// limited is a body that does not run over the end of its part: registries answer with the
-// whole, and with more than they say.
-func limited(body io.ReadCloser, part judge.Part) io.ReadCloser {
-	if part.End < 0 {
+// Span is the bytes from one place to before another of a body that begins at a place before: who
+// knows no Range gives the whole, and what is there already is read again. -1 is the end of all.
+func Span(body io.ReadCloser, begins, from, to int64) (io.ReadCloser, error) {
+	if _, err := io.CopyN(io.Discard, body, from-begins); err != nil {
+		return nil, fmt.Errorf("read again up to byte %d: %w", from, err)
+	}
+	return limited(body, from, to), nil
+}
+
+// limited is a body that does not run over its end: registries answer with the whole, and with
+// more than they say.
+func limited(body io.ReadCloser, from, to int64) io.ReadCloser {
+	if to < 0 {
 		return body
 	}
-	return limitedBody{io.LimitReader(body, part.End-part.At), body}
+	return limitedBody{io.LimitReader(body, to-from), body}
 }
 
 type limitedBody struct {

@@ -2,6 +2,8 @@ package fetch
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -25,6 +27,32 @@ func TestBackoffEndsWithTheClient(t *testing.T) {
 	b.rounds = 5
 	if b.mayTryAgain() {
 		t.Error("never enough")
+	}
+}
+
+// TestWhatIsHeldBack: a store that ends a body before its last byte says that the digest is wrong. One
+// that is silent there does not, nor does a registry, nor one that ends it elsewhere.
+func TestWhatIsHeldBack(t *testing.T) {
+	t.Parallel()
+	r := storeAndRegistry(t)
+	store, registry := r.Targets[0], r.Targets[1]
+	silent := fmt.Errorf("read: %w", errNoAnswer)
+	for name, tc := range map[string]struct {
+		from *routes.Target
+		part judge.Part
+		why  error
+		want bool
+	}{
+		"ended":         {store, judge.Part{At: 99, End: 100, Total: 100}, io.ErrUnexpectedEOF, true},
+		"silent":        {store, judge.Part{At: 99, End: 100, Total: 100}, silent, false},
+		"by a registry": {registry, judge.Part{At: 99, End: 100, Total: 100}, io.ErrUnexpectedEOF, false},
+		"sooner":        {store, judge.Part{At: 98, End: 100, Total: 100}, io.ErrUnexpectedEOF, false},
+		"nothing":       {store, judge.Part{At: 0, End: 1, Total: 1}, io.ErrUnexpectedEOF, false},
+	} {
+		b := &resumedBody{part: tc.part, exchange: &Exchange{Served: tc.from}}
+		if got := b.heldBack(tc.why); got != tc.want {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -44,7 +43,11 @@ type givers struct {
 
 // Fetch implements fill.Source.
 func (s *source) Fetch(ctx context.Context, from, to int64) (fill.Answer, error) {
-	req, x := s.inquiry.request(ctx, http.MethodGet, spanHeader(from, to))
+	span := "" // for all: some servers know none
+	if from > 0 || to >= 0 {
+		span = fetch.Range(from, to)
+	}
+	req, x := s.inquiry.request(ctx, http.MethodGet, span)
 	// A gap is asked of who gave the rest: a store that fetches it anew would have all of it sent once more.
 	x.Joined, x.Giver = s.gave, s.server()
 	resp, err := s.next.RoundTrip(req) //nolint:bodyclose // the fill closes it, or collect does
@@ -90,17 +93,6 @@ func (r *refusal) Unwrap() error { return r.error }
 
 func (s *source) refused(err error) error {
 	return &refusal{keyOf(s.inquiry.pull, s.inquiry.route), err}
-}
-
-// spanHeader is a Range from one place to before another; "" for all: some servers know none.
-func spanHeader(from, to int64) string {
-	switch {
-	case from == 0 && to < 0:
-		return ""
-	case to < 0:
-		return "bytes=" + strconv.FormatInt(from, 10) + "-"
-	}
-	return "bytes=" + strconv.FormatInt(from, 10) + "-" + strconv.FormatInt(to-1, 10)
 }
 
 func (s *source) note(x *fetch.Exchange) {
@@ -200,7 +192,7 @@ func (b *body) goOn(why error) error {
 	b.cfg.Metrics.Past(reason)
 	b.x.Record.Resumed++
 	i := inquiryOf(b.req, b.x)
-	req, x := i.request(b.req.Context(), http.MethodGet, spanHeader(at, b.to))
+	req, x := i.request(b.req.Context(), http.MethodGet, fetch.Range(at, b.to))
 	x.Record = b.x.Record
 	resp, err := b.next.RoundTrip(req)
 	if err != nil {
@@ -211,12 +203,11 @@ func (b *body) goOn(why error) error {
 		_ = resp.Body.Close()
 		return fmt.Errorf("%w; past the store: %s, and it has other bytes", why, resp.Status)
 	}
-	if _, err := io.CopyN(io.Discard, resp.Body, at-part.At); err != nil {
+	if b.rest, err = fetch.Span(resp.Body, part.At, at, b.to); err != nil {
 		_ = resp.Body.Close()
 		return errors.Join(why, err)
 	}
 	b.x.Served = x.Served
-	b.rest = limited{io.LimitReader(resp.Body, b.to-at), resp.Body}
 	if b.sum != nil {
 		b.rest = &verified{ReadCloser: b.rest, left: b.to - at, body: b}
 	}
@@ -257,9 +248,4 @@ func (v *verified) Read(p []byte) (int, error) {
 	v.body.cfg.Metrics.corrupt.Inc()
 	v.body.x.Record.Err = fmt.Errorf("several upstreams, at last %s: %s: %w", v.body.x.Served.Host(), digest, blob.ErrDigest)
 	return 0, v.body.x.Record.Err
-}
-
-type limited struct {
-	io.Reader
-	io.Closer
 }

@@ -156,6 +156,7 @@ func (p *Peers) read(file, certificate, key []byte) (*peers, error) {
 			t.Transport = counting{t.Transport, p.metrics.bytes}
 			of[endpoint] = t
 		}
+		all.keepers[endpoint].Server = all.targets[endpoint].Server // it is one machine
 	}
 	return all, nil
 }

@@ -171,6 +171,9 @@ func TestWhoIsAskedForWhatItHas(t *testing.T) {
 				if t2 == after[i] || t2 != p.now.Load().keepers[after[i].Host()] {
 					t.Errorf("%s is asked to fetch", t2.Host())
 				}
+				if t2.Server != after[i].Server {
+					t.Errorf("what is known of %s depends on how it is asked", t2.Host())
+				}
 			}
 		}
 	}
