@@ -68,7 +68,7 @@ func (s *story) proxyB(ctx context.Context) error {
 	if err := s.enough(ctx, fewest); err != nil {
 		return err
 	}
-	return s.pulledByStore(ctx)
+	return s.pulledByStore(ctx, "fresh")
 }
 
 // ofPlatform are the pods that are not the module's.
@@ -153,8 +153,8 @@ func (s *story) restricted(ctx context.Context) error {
 
 // pulledByStore has all nodes pull, at once, images that nobody has had: by its log B sends each of
 // their blobs once, and to the master, whose store gives them to all.
-func (s *story) pulledByStore(ctx context.Context) error {
-	fresh, err := machine.NewPlatform(s.cluster.Run.Path("fresh"), []string{"fresh/image-0", "fresh/image-1", "fresh/image-2"}, nil, nil)
+func (s *story) pulledByStore(ctx context.Context, folder string) error {
+	fresh, err := machine.NewPlatform(s.cluster.Run.Path(folder), []string{folder + "/image-0", folder + "/image-1", folder + "/image-2"}, nil, nil)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ const (
 	phaseUpgraded  = "the module upgraded, and rolled back"
 	phaseProxy     = "to Proxy on B, and back to Direct"
 	phaseUnmanaged = "to Unmanaged on B"
-	phaseLegacy    = "legacy format, uninstallation"
+	phaseLegacy    = "legacy format, Proxy from there, uninstallation"
 )
 
 // timeline is the story. Each step leaves behind what the next one needs.
@@ -52,6 +52,8 @@ func timeline() []step {
 		{"masters-ready-again", "are all masters Ready, before the way back?", phaseUnmanaged, (*story).mastersReadyAgain},
 		{"unmanaged-again", "Unmanaged, on the registry of the previous mode", phaseUnmanaged, (*story).unmanagedAgain},
 		{"legacy", "containerd 1.x gets its legacy format back", phaseLegacy, (*story).legacy},
+		{"proxy-from-legacy", "Proxy on B: the kubelet keeps the store's image from a static pod", phaseLegacy, (*story).proxyFromLegacy},
+		{"legacy-again", "Unmanaged and the legacy format again", phaseLegacy, (*story).legacyAgain},
 		{"legacy-works", "what works in the legacy format, and what does not", phaseLegacy, (*story).legacyWorks},
 		{"uninstall", "helm uninstall", phaseLegacy, (*story).uninstall},
 		{"files", "the nodes' files are what they were before", "", (*story).sameFiles},

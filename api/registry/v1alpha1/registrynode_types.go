@@ -108,6 +108,10 @@ type StoreSpec struct {
 	// files and writes no static pod.
 	// +optional
 	DaemonSet bool `json:"daemonSet,omitempty"`
+	// PullSecret says that the kubelet gives the image to no pod without a pull secret, which a
+	// static pod cannot name: it is to run by a DaemonSet, though the kubelet takes static pods.
+	// +optional
+	PullSecret bool `json:"pullSecret,omitempty"`
 }
 
 // Sizes that the API server takes of a report, in characters, and of its lists. It
@@ -310,8 +314,8 @@ type StoreStatus struct {
 	// +optional
 	// +kubebuilder:validation:Enum=Nothing;Waiting;Serving;Failing
 	State string `json:"state,omitempty"`
-	// DaemonSet says that the kubelet takes no static pods and that the files of the store
-	// are there: a DaemonSet is to run it.
+	// DaemonSet says that the kubelet takes no static pods, or not this one, and that the files
+	// of the store are there: a DaemonSet is to run it.
 	// +optional
 	DaemonSet bool `json:"daemonSet,omitempty"`
 	// Generation is that of the layout that it serves.

@@ -15,6 +15,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/pod"
 )
 
@@ -77,6 +78,49 @@ func TestWhoHearsOfADaemonSet(t *testing.T) {
 			}
 			if strings.Join(got, "") != row.want {
 				t.Errorf("%q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
+// TestWhoNeedsAPullSecret: a node whose kubelet does not give the image that its agent runs to the static
+// pod, and as long as it runs a store.
+func TestWhoNeedsAPullSecret(t *testing.T) {
+	t.Parallel()
+	const pod = "registry-nodeservices-b"
+	idle := func(f *fleet) { f.report("b", func(s *v1alpha1.StoreStatus) { s.State = v1alpha1.StoreWaiting }) }
+	for name, row := range map[string]struct {
+		pod    *excerpt.Pod
+		change func(f *fleet)
+		want   bool
+	}{
+		"it fails to pull":       {waitingPod(pod, "b", "b", "ImagePullBackOff"), idle, true},
+		"another pod does":       {waitingPod(pod, "a", "a", "ImagePullBackOff"), idle, false},
+		"it fails otherwise":     {waitingPod(pod, "b", "b", "CrashLoopBackOff"), idle, false},
+		"a DaemonSet's does":     {waitingPod("x", "b", "registry-nodeservices-1", "ImagePullBackOff"), idle, false},
+		"somebody else's does":   {waitingPod(pod, "b", "some", "ImagePullBackOff"), idle, false},
+		"it serves all the same": {waitingPod(pod, "b", "b", "ImagePullBackOff"), func(*fleet) {}, false},
+		"the image is not there": {waitingPod(pod, "b", "b", "ImagePullBackOff"), func(f *fleet) { idle(f); f.wish.Images["b"] = "" }, false},
+		"it was found before": {nil, func(f *fleet) {
+			idle(f)
+			f.there.Inventory.Pods = []*excerpt.Pod{waitingPod(pod, "b", "b", "ErrImagePull")}
+			f.pass()
+			f.there.Inventory.Pods = nil
+			f.report("b", func(s *v1alpha1.StoreStatus) { s.State = v1alpha1.StoreServing })
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := running(t)
+			if row.pod != nil {
+				f.there.Inventory.Pods = []*excerpt.Pod{row.pod}
+			}
+			row.change(f)
+			f.pass()
+			for _, name := range []string{"a", "b", "c"} {
+				if got := f.there.RegistryNodes[name].Spec.Store.PullSecret; got != (row.want && name == "b") {
+					t.Errorf("%s: %t", name, got)
+				}
 			}
 		})
 	}

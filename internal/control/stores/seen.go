@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
+	"github.com/d8-registry/registry/internal/control/excerpt"
 	"github.com/d8-registry/registry/internal/control/switchover"
 	"github.com/d8-registry/registry/internal/foreign"
 )
@@ -104,15 +106,26 @@ func (w Wish) why(there *cluster.Snapshot, c candidate, problem error) string {
 
 // unstarted is what the kubelet says of a pod that it does not start: the agent sees no pods.
 func unstarted(there *cluster.Snapshot, node string) string {
-	if there.Inventory == nil {
-		return ""
-	}
-	for pod := range there.Inventory.OwnPods() {
-		if why := pod.WaitingReason(); why != "" && pod.IsStore() && pod.Node == node {
+	for pod := range storePods(there, node) {
+		if why := pod.WaitingReason(); why != "" {
 			return "; Pod " + pod.Name + ": " + foreign.Line(why, foreign.Word)
 		}
 	}
 	return ""
+}
+
+// storePods are those of the store of a node.
+func storePods(there *cluster.Snapshot, node string) iter.Seq[*excerpt.Pod] {
+	return func(yield func(*excerpt.Pod) bool) {
+		if there.Inventory == nil {
+			return
+		}
+		for pod := range there.Inventory.OwnPods() {
+			if pod.Node == node && pod.IsStore() && !yield(pod) {
+				return
+			}
+		}
+	}
 }
 
 // left are the nodes that run a store, or may: those that can be reached, and the others, each

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1alpha1 "github.com/d8-registry/registry/api/registry/v1alpha1"
 	"github.com/d8-registry/registry/internal/control/cluster"
@@ -191,7 +192,8 @@ func (w Wish) Specs(there *cluster.Snapshot, now time.Time) (specs map[string]*v
 			Image: image, Version: w.version(image), Port: int32(w.Pod.Port), Path: w.Pod.Path, Quota: max(w.Pod.Quota, 0), Floor: max(w.Pod.Floor, 0),
 			Addresses: c.addresses,
 			// One that there is runs until its pod has ended.
-			DaemonSet: c.byDaemonSet() || sets.byNode[c.node.Name] != nil,
+			DaemonSet:  c.byDaemonSet() || sets.byNode[c.node.Name] != nil,
+			PullSecret: w.needsSecret(there, c, image),
 		}
 		if w.Pod.TTL > 0 {
 			s.TTL = w.Pod.TTL.String()
@@ -209,6 +211,25 @@ func (w Wish) Specs(there *cluster.Snapshot, now time.Time) (specs map[string]*v
 		specs[name].Approved = specs[name].Version
 	}
 	return specs, problems
+}
+
+// needsSecret reports whether a kubelet starts no static pod of an image that is on its node, for the
+// agent runs it: it pulled that with the agent's pull secret, and from Kubernetes 1.35 on gives it to
+// no pod without one (KubeletEnsureSecretPulledImages). What was found stays as long as the node runs
+// a store: none is stopped to start by another way.
+func (w Wish) needsSecret(there *cluster.Snapshot, c candidate, image string) bool {
+	if s := c.spec(); s != nil && s.PullSecret {
+		return true
+	}
+	if _, serves := c.serves(); serves || image != w.Images[c.node.Name] {
+		return false
+	}
+	for pod := range storePods(there, c.node.Name) {
+		if metav1.GetControllerOfNoCopy(pod).Kind == "Node" && pod.ImagePullFailed() {
+			return true
+		}
+	}
+	return false
 }
 
 // sign is the certificate for the key of a node, for its own addresses and the Services,

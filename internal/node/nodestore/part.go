@@ -2,6 +2,7 @@ package nodestore
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path"
 	"sync"
@@ -13,6 +14,9 @@ import (
 	"github.com/d8-registry/registry/internal/node/nodeservices"
 	"github.com/d8-registry/registry/internal/node/report"
 )
+
+// errPullSecret is why a kubelet that takes static pods starts no store.
+var errPullSecret = errors.New("the kubelet gives its image to no pod without a pull secret")
 
 // Keeper keeps the files of a store and its static pod: nodeservices.Keeper.
 type Keeper interface {
@@ -105,9 +109,12 @@ func (p *Part) keep(ctx context.Context, r *report.Report, spec *v1alpha1.StoreS
 // write brings what is wanted to the node's files. With an error about what is wanted, it only
 // looks. Without approval the pod stays as it is, and its files do not. Where a DaemonSet runs
 // the store, or still does, there are only files: two stores have no room on one port. None says
-// why the kubelet takes no static pods.
+// why the kubelet takes no static pods, or not this one.
 func (p *Part) write(c nodeservices.Config, spec *v1alpha1.StoreSpec, wrong error) (found nodeservices.Found, none, err error) {
 	folder, none, err := p.folder()
+	if err == nil && none == nil && spec.PullSecret {
+		folder, none, err = "", errPullSecret, p.takeBack(folder)
+	}
 	if err != nil {
 		return found, none, err
 	}
@@ -178,6 +185,16 @@ func (p *Part) clear(folder string) error {
 	}
 	defer end()
 	return k.Remove()
+}
+
+// takeBack takes a static pod away that the kubelet does not start.
+func (p *Part) takeBack(folder string) error {
+	k, end, err := p.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return k.RemoveManifest()
 }
 
 // remove takes the store from the node: the pod, so that the kubelet tells the process to stop,
