@@ -19,8 +19,8 @@ const (
 	phaseToDirect  = "to Direct on A"
 	phaseToB       = "Direct, from A to B"
 	phaseWithoutA  = "Direct on B, A switched off"
-	phaseUpgraded  = "the module upgraded, and rolled back"
-	phaseProxy     = "to Proxy on B, and back to Direct"
+	phaseUpgraded  = "the module upgraded"
+	phaseProxy     = "to Proxy on B, back to Direct, the module rolled back"
 	phaseUnmanaged = "to Unmanaged on B"
 	phaseLegacy    = "legacy format, Proxy from there, uninstallation"
 )
@@ -46,9 +46,10 @@ func timeline() []step {
 		{"node-added", "a new node", phaseWithoutA, (*story).nodeAdded},
 		{"node-reimaged", "a node's disk is made anew", phaseWithoutA, (*story).nodeReimaged},
 		{"upgrade", "helm upgrade in Direct", phaseUpgraded, (*story).upgrade},
-		{"rollback", "helm rollback in Direct", phaseUpgraded, (*story).rollback},
 		{"proxy", "Proxy on B: the kubelet of the master runs a store", phaseProxy, (*story).proxyB},
 		{"direct-again", "back to Direct: the store is gone", phaseProxy, (*story).directAgain},
+		// So the store of proxy-from-legacy has an image that no pod without a pull secret has had.
+		{"rollback", "helm rollback in Direct", phaseProxy, (*story).rollback},
 		{"masters-ready-again", "are all masters Ready, before the way back?", phaseUnmanaged, (*story).mastersReadyAgain},
 		{"unmanaged-again", "Unmanaged, on the registry of the previous mode", phaseUnmanaged, (*story).unmanagedAgain},
 		{"legacy", "containerd 1.x gets its legacy format back", phaseLegacy, (*story).legacy},
