@@ -154,6 +154,7 @@ func (v *volume) openIn(ctx context.Context, folder *disk.Folder) (*cache.Cache,
 	var guard *space.Guard
 	if beside {
 		guard = &space.Guard{}
+		folder.Steady()
 	}
 	quota, floor := space.Defaults(total, beside)
 	if v.cfg.Quota >= 0 {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,10 @@ import (
 
 // Folder is a folder of the machine. Nothing outside of it can be reached through it, not
 // even by symbolic links.
-type Folder struct{ root *os.Root }
+type Folder struct {
+	root   *os.Root
+	steady *steady // nil: the system writes when it likes
+}
 
 // OpenFolder opens a folder that is there.
 func OpenFolder(path string) (*Folder, error) {
@@ -22,7 +26,7 @@ func OpenFolder(path string) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Folder{root}, nil
+	return &Folder{root: root}, nil
 }
 
 // IsAt is an error if a path does not lead to the folder any more: to nothing, or to another one. ErrDeleted
@@ -74,7 +78,7 @@ func (d *Folder) open(name string, flag int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return file{f}, nil
+	return file{f, d.steady, new(atomic.Int64)}, nil
 }
 
 // Mkdir implements FS.
@@ -144,7 +148,11 @@ func (d *Folder) Space() (total, free int64, err error) {
 }
 
 // file is one of the machine.
-type file struct{ *os.File }
+type file struct {
+	*os.File
+	steady *steady
+	fresh  *atomic.Int64 // bytes since the disk had all, of a steady one
+}
 
 func (f file) Size() (int64, error) {
 	info, err := f.Stat()
