@@ -153,7 +153,7 @@ func (v *volume) openIn(ctx context.Context, folder *disk.Folder) (*cache.Cache,
 	beside := sameDisk(v.cfg.Data, v.cfg.Etcd)
 	var guard *space.Guard
 	if beside {
-		guard = &space.Guard{}
+		guard = &space.Guard{Log: v.log}
 		folder.Steady()
 	}
 	quota, floor := space.Defaults(total, beside)

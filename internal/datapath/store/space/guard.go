@@ -3,6 +3,7 @@ package space
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -28,6 +29,9 @@ const (
 // Guard slows writes down while the disk is slow for an etcd on it. The zero value, and a
 // nil one, lets all through at once.
 type Guard struct {
+	// Log is told when writes are held back, and why, and when they no longer are; nil is told nothing.
+	Log *slog.Logger
+
 	mu      sync.Mutex
 	written int64         // since the last probe
 	quick   int           // probes in a row that were
@@ -63,7 +67,11 @@ func (g *Guard) judge(took, every time.Duration) {
 	if took > SlowSync {
 		g.quick = 0
 		g.slow++
+		first := g.limiter == nil
 		g.limit(max(rateNow/2, SlowestPace))
+		if first && g.Log != nil {
+			g.Log.Warn("the disk is slow for the etcd on it, so less is written", "sync", took, "bytesPerSecond", int64(g.limiter.Limit()))
+		}
 		return
 	}
 	if g.quick++; g.quick < probes || g.limiter == nil {
@@ -73,6 +81,9 @@ func (g *Guard) judge(took, every time.Duration) {
 	next := float64(g.limiter.Limit()) * fasterBy / fasterOf
 	if next > g.fastest {
 		g.limiter = nil // faster than this it never was
+		if g.Log != nil {
+			g.Log.Info("the disk is quick enough for the etcd on it, and nothing is held back", "sync", took)
+		}
 		return
 	}
 	g.limit(next)

@@ -1,8 +1,11 @@
 package space
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -16,7 +19,8 @@ const every = 5 * time.Second
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g, ctx := &Guard{}, t.Context()
+		var said bytes.Buffer
+		g, ctx := &Guard{Log: slog.New(slog.NewTextHandler(&said, nil))}, t.Context()
 		second := func(took time.Duration, n int) { // of a window of 5 s
 			if err := g.Pace(ctx, n); err != nil {
 				t.Fatal(err)
@@ -49,6 +53,9 @@ func TestGuard(t *testing.T) {
 			second(time.Millisecond, 0)
 		}
 		want(0)
+		if all := said.String(); strings.Count(all, "\n") != 2 || !strings.Contains(all, "sync=60ms bytesPerSecond=104857600\n") || !strings.Contains(all, "nothing is held back") {
+			t.Errorf("it says:\n%s", all)
+		}
 	})
 }
 
