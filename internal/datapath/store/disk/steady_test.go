@@ -58,7 +58,7 @@ func TestSteady(t *testing.T) {
 	if most[false] == 0 {
 		t.Skip("nothing waits for the disk on this file system")
 	}
-	if most[true] > 1<<20 || most[false] < 4<<20 {
+	if most[true] > 256<<10 || most[false] < 4<<20 {
 		t.Errorf("up to %d bytes wait in a steady folder, and %d in another", most[true], most[false])
 	}
 }
