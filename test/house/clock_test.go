@@ -24,7 +24,7 @@ func clocks(name string) (wall, reads bool) {
 // serve nothing that should not be. Who waits reads time.Now, and is listed here.
 func TestNothingOfAStoreReadsAClock(t *testing.T) {
 	t.Parallel()
-	waits := []string{"internal/datapath/store", "internal/datapath/store/fill", "internal/datapath/store/cache", "internal/datapath/store/peer", "internal/datapath/store/images"}
+	waits := []string{"internal/datapath/store", "internal/datapath/store/disk", "internal/datapath/store/fill", "internal/datapath/store/cache", "internal/datapath/store/peer", "internal/datapath/store/images"}
 	read := 0
 	for _, s := range sources(t) {
 		folder := path.Dir(s.name)
