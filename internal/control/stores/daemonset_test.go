@@ -83,6 +83,9 @@ func TestWhoHearsOfADaemonSet(t *testing.T) {
 	}
 }
 
+// found is that a node's store was found to need a pull secret.
+func (f *fleet) found(node string) { f.there.RegistryNodes[node].Spec.Store.PullSecret = true }
+
 // TestWhoNeedsAPullSecret: a node whose kubelet does not give the image that its agent runs to the static
 // pod, and as long as it runs a store.
 func TestWhoNeedsAPullSecret(t *testing.T) {
@@ -100,18 +103,23 @@ func TestWhoNeedsAPullSecret(t *testing.T) {
 		"a DaemonSet's does":     {waitingPod("x", "b", "registry-nodeservices-1", "ImagePullBackOff"), idle, false},
 		"somebody else's does":   {waitingPod(pod, "b", "some", "ImagePullBackOff"), idle, false},
 		"it serves all the same": {waitingPod(pod, "b", "b", "ImagePullBackOff"), func(*fleet) {}, false},
+		"it is after the switch": {waitingPod(pod, "b", "b", "ImagePullBackOff"), func(f *fleet) { idle(f); f.wish.Switching = false }, false},
+		"it is of before":        {waitingPod(pod, "b", "b", "ImagePullBackOff"), func(f *fleet) { idle(f); f.wish.Images["b"] = "r.example.com/registry:next" }, false},
 		"the image is not there": {waitingPod(pod, "b", "b", "ImagePullBackOff"), func(f *fleet) { idle(f); f.wish.Images["b"] = "" }, false},
 		"it was found before": {nil, func(f *fleet) {
 			idle(f)
 			f.there.Inventory.Pods = []*excerpt.Pod{waitingPod(pod, "b", "b", "ErrImagePull")}
 			f.pass()
 			f.there.Inventory.Pods = nil
-			f.report("b", func(s *v1alpha1.StoreStatus) { s.State = v1alpha1.StoreServing })
+			f.wish.Switching = false
 		}, true},
+		"and a DaemonSet runs it": {nil, func(f *fleet) { f.found("b"); f.report("b", func(s *v1alpha1.StoreStatus) { s.DaemonSet = true }) }, true},
+		"and a static pod does":   {nil, func(f *fleet) { f.found("b") }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := running(t)
+			f.wish.Switching = true
 			if row.pod != nil {
 				f.there.Inventory.Pods = []*excerpt.Pod{row.pod}
 			}

@@ -17,8 +17,7 @@ import (
 	"github.com/d8-registry/registry/internal/control/switchover"
 )
 
-// waitingPod is the static pod of a node, of which the kubelet says why it waits.
-// waitingPod is a store's that does not start: a static pod, or of a DaemonSet.
+// waitingPod is a pod of a store, a static one or of a DaemonSet, of which the kubelet says why it waits.
 func waitingPod(name, node, owner, reason string) *excerpt.Pod {
 	of := metav1.OwnerReference{Kind: "DaemonSet", Name: owner, Controller: new(true)}
 	if owner == node {
@@ -29,7 +28,7 @@ func waitingPod(name, node, owner, reason string) *excerpt.Pod {
 			Namespace: v1alpha1.Namespace, Name: name,
 			Labels: map[string]string{v1alpha1.LabelApp: v1alpha1.PodStore}, OwnerReferences: []metav1.OwnerReference{of},
 		},
-		Spec: corev1.PodSpec{NodeName: node},
+		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "store", Image: "registry.example.com/d8/registry:v1"}}},
 		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
 			Name: "store", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}},
 		}}},

@@ -215,17 +215,20 @@ func (w Wish) Specs(there *cluster.Snapshot, now time.Time) (specs map[string]*v
 
 // needsSecret reports whether a kubelet starts no static pod of an image that is on its node, for the
 // agent runs it: it pulled that with the agent's pull secret, and from Kubernetes 1.35 on gives it to
-// no pod without one (KubeletEnsureSecretPulledImages). What was found stays as long as the node runs
-// a store: none is stopped to start by another way.
+// no pod without one (KubeletEnsureSecretPulledImages). It is looked for during the switch alone: later
+// somebody answers the kubelet, and a pull that fails is one of then. What was found stays as long as
+// the node runs a store, but where a static pod serves all the same: none is stopped to start by
+// another way.
 func (w Wish) needsSecret(there *cluster.Snapshot, c candidate, image string) bool {
-	if s := c.spec(); s != nil && s.PullSecret {
-		return true
+	found := c.spec() != nil && c.spec().PullSecret
+	if _, serves := c.serves(); serves {
+		return found && c.report().DaemonSet
 	}
-	if _, serves := c.serves(); serves || image != w.Images[c.node.Name] {
-		return false
+	if found || !w.Switching || image != w.Images[c.node.Name] {
+		return found
 	}
 	for pod := range storePods(there, c.node.Name) {
-		if metav1.GetControllerOfNoCopy(pod).Kind == "Node" && pod.ImagePullFailed() {
+		if metav1.GetControllerOfNoCopy(pod).Kind == "Node" && pod.ImagePullFailed() && slices.Contains(pod.Images, image) {
 			return true
 		}
 	}

@@ -53,8 +53,8 @@ func TestWhoWantsADaemonSet(t *testing.T) {
 			false, v1alpha1.StoreWaiting, "it waits for the end of its DaemonSet", []string{""}},
 		"its image is kept from static pods": {nil, Place{StaticPods: folder}, func(n *node, s *v1alpha1.StoreSpec) { n.process, s.PullSecret = nil, true },
 			true, v1alpha1.StoreWaiting, "it waits for a DaemonSet: the kubelet gives its image to no pod without a pull secret", []string{""}},
-		"and the process of before still runs": {nil, Place{StaticPods: folder}, func(_ *node, s *v1alpha1.StoreSpec) { s.PullSecret = true },
-			false, v1alpha1.StoreServing, "", []string{""}},
+		"and it serves all the same": {nil, Place{StaticPods: folder}, func(_ *node, s *v1alpha1.StoreSpec) { s.PullSecret = true },
+			false, v1alpha1.StoreServing, "", []string{folder}},
 		"and it runs by one": {nil, Place{DaemonSet: true}, func(_ *node, s *v1alpha1.StoreSpec) { s.PullSecret, s.DaemonSet = true, true },
 			true, v1alpha1.StoreServing, "", []string{""}},
 		"and the kubelet is away": {none, Place{StaticPods: folder}, func(n *node, s *v1alpha1.StoreSpec) { n.process, s.PullSecret = nil, true },
@@ -74,7 +74,7 @@ func TestWhoWantsADaemonSet(t *testing.T) {
 			}
 			var applied []string
 			did := n.done()
-			if stopped := slices.Contains(did, `stop "`+folder+`"`); stopped != ((spec.DaemonSet || spec.PullSecret) && len(row.applied) > 0 && (row.noFolder == nil || row.place.StaticPods != "" && spec.PullSecret)) {
+			if stopped := slices.Contains(did, `stop "`+folder+`"`); stopped != ((spec.DaemonSet || spec.PullSecret && n.process == nil) && len(row.applied) > 0 && (row.noFolder == nil || row.place.StaticPods != "" && spec.PullSecret)) {
 				t.Errorf("the static pod is stopped: %v", stopped)
 			}
 			for _, did := range did {

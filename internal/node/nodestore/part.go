@@ -99,8 +99,8 @@ func (p *Part) keep(ctx context.Context, r *report.Report, spec *v1alpha1.StoreS
 		err = content.into(&c)
 	}
 	t := told{spec: spec, config: c}
-	t.found, t.none, t.wrong = p.write(c, spec, err)
 	t.Answer = p.process.ask(ctx)
+	t.found, t.none, t.wrong = p.write(c, spec, t.Answers, err)
 	p.note(seen{content.version, t.Answer})
 	r.Status.Store = t.status()
 	r.Retry = r.Retry || t.wrong != nil || r.Status.Store.State != v1alpha1.StoreServing
@@ -109,11 +109,11 @@ func (p *Part) keep(ctx context.Context, r *report.Report, spec *v1alpha1.StoreS
 // write brings what is wanted to the node's files. With an error about what is wanted, it only
 // looks. Without approval the pod stays as it is, and its files do not. Where a DaemonSet runs
 // the store, or still does, there are only files: two stores have no room on one port. None says
-// why the kubelet takes no static pods, or not this one.
-func (p *Part) write(c nodeservices.Config, spec *v1alpha1.StoreSpec, wrong error) (found nodeservices.Found, none, err error) {
+// why the kubelet takes no static pods, or not this one: a static pod that answers stays.
+func (p *Part) write(c nodeservices.Config, spec *v1alpha1.StoreSpec, answers bool, wrong error) (found nodeservices.Found, none, err error) {
 	folder, none, err := p.folder()
-	if err == nil && none == nil && spec.PullSecret {
-		folder, none, err = "", errPullSecret, p.takeBack(folder)
+	if err == nil && none == nil && spec.PullSecret && (spec.DaemonSet || !answers) {
+		folder, none, err = "", errPullSecret, p.at(folder, Keeper.RemoveManifest)
 	}
 	if err != nil {
 		return found, none, err
@@ -164,7 +164,7 @@ func (p *Part) folder() (now string, none, err error) {
 		}
 		return was, none, nil
 	case was != "" && was != now:
-		return now, nil, p.clear(was)
+		return now, nil, p.at(was, Keeper.Remove)
 	}
 	return now, nil, nil
 }
@@ -178,23 +178,14 @@ func (p *Part) staticPods() (string, error) {
 	return folder, err
 }
 
-func (p *Part) clear(folder string) error {
+// at does something where static pods are in a folder.
+func (p *Part) at(folder string, do func(Keeper) error) error {
 	k, end, err := p.Open(folder)
 	if err != nil {
 		return err
 	}
 	defer end()
-	return k.Remove()
-}
-
-// takeBack takes a static pod away that the kubelet does not start.
-func (p *Part) takeBack(folder string) error {
-	k, end, err := p.Open(folder)
-	if err != nil {
-		return err
-	}
-	defer end()
-	return k.RemoveManifest()
+	return do(k)
 }
 
 // remove takes the store from the node: the pod, so that the kubelet tells the process to stop,
@@ -219,7 +210,7 @@ func (p *Part) remove(ctx context.Context, r *report.Report) {
 				return nil // nothing was written
 			}
 		}
-		return p.clear(folder)
+		return p.at(folder, Keeper.Remove)
 	}
 	s := &v1alpha1.StoreStatus{Request: before.Request, DaemonSet: before.DaemonSet, State: v1alpha1.StoreWaiting, Message: "it was told to stop"}
 	switch err := gone(); {
