@@ -108,6 +108,41 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestUnwritten: where bytes that were taken before are not on the disk nobody knows which are, and nothing
+// of it is kept or becomes a blob.
+func TestUnwritten(t *testing.T) {
+	t.Parallel()
+	d, data := disktest.New(), content(10_000)
+	writes := 0
+	s := onDisk(t, d, func(disk.FS) disk.FS {
+		return d.Process(func(step disktest.Step) disktest.Fault {
+			if step.Op == "write" && strings.HasPrefix(step.Name, "partial/") {
+				if writes++; writes == 2 {
+					return disktest.Fault{Err: disk.ErrUnwritten}
+				}
+			}
+			return disktest.Fault{}
+		})
+	})
+	p := begin(t, s, digestOf(data), len(data))
+	if _, err := p.WriteAt(data[:5000], 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.WriteAt(data[5000:], 5000); !errors.Is(err, disk.ErrUnwritten) {
+		t.Fatalf("%v, after %d writes", err, writes)
+	}
+	if _, err := p.WriteAt(data[5000:], 5000); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.Verify(), p.Commit()); !errors.Is(err, disk.ErrUnwritten) {
+		t.Errorf("it became a blob: %v", err)
+	}
+	_ = p.Close()
+	if _, left := s.Kept(digestOf(data)); left {
+		t.Error("it is kept for the next process")
+	}
+}
+
 // TestDamaged: what the disk does not give back, or gives back changed, is taken out by
 // Scrub, and by nothing else.
 func TestDamaged(t *testing.T) {

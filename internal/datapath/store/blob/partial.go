@@ -187,7 +187,11 @@ func (p *Partial) WriteAt(b []byte, at int64) (int, error) {
 		bytes := b[mine.From-at : mine.To-at]
 		if _, err = p.file.WriteAt(bytes, mine.From); err != nil {
 			p.settle(mine, false)
-			return int(mine.From - at), fmt.Errorf("writing %s at %d: %w", p.info.Digest, mine.From, err)
+			err = fmt.Errorf("writing %s at %d: %w", p.info.Digest, mine.From, err)
+			if errors.Is(err, disk.ErrUnwritten) {
+				err = p.spoil(err)
+			}
+			return int(mine.From - at), err
 		}
 		if p.settle(mine, true) {
 			p.file.WriteBack()

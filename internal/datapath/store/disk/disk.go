@@ -17,6 +17,10 @@ var ErrInUse = errors.New("another process has the lock")
 // ErrDeleted says that a folder was deleted, and that its path will not lead to another one.
 var ErrDeleted = errors.New("the folder was deleted")
 
+// ErrUnwritten says that bytes that a file took before did not get to the disk, and that no Sync will
+// say so again.
+var ErrUnwritten = errors.New("bytes that were taken are not on the disk")
+
 // FS are the operations. Names are relative to the folder, with slashes.
 type FS interface {
 	// ReadDir is what is in a folder, in no order. An Info does not follow links.

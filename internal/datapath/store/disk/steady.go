@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -12,8 +13,9 @@ import (
 // it is alone with 1 MiB, twice with a quarter of that, and no less with an eighth.
 const unwritten = 256 << 10
 
-// longestRest is how long a disk that is slow is left alone between two parts.
-const longestRest = 100 * time.Millisecond
+// slowest is how long a part may take with the rest after it: so a disk that can do 10 MiB a second
+// is not made slower, see space.SlowestPace.
+const slowest = 25 * time.Millisecond
 
 // steady has the files of a folder written to the disk one after the other, while they come. Else
 // the system writes seconds of them at once, and an etcd on that disk waits for all of it.
@@ -36,8 +38,9 @@ func (f file) WriteAt(b []byte, at int64) (int, error) {
 	if failed := control(f.File, "write out", func(fd int) error {
 		return unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
 	}); failed != nil && err == nil {
-		err = failed // the system says it once: a later Sync would not
+		err = fmt.Errorf("%w: %w", ErrUnwritten, failed) // the system says it once
 	}
-	<-time.After(min(time.Since(begun), longestRest)) // half of the time is others': 3.6 times in place of 5, with 20 GiB
+	took := time.Since(begun)
+	<-time.After(max(0, min(took, slowest-took))) // half of the time is others': 3.6 times in place of 5, with 20 GiB
 	return n, err
 }

@@ -43,7 +43,7 @@ func TestSteady(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		part := make([]byte, 256<<10)
+		part := make([]byte, 32<<10)
 		for at := int64(0); at < 16<<20; at += int64(len(part)) {
 			if _, err := f.WriteAt(part, at); err != nil {
 				t.Fatal(err)

@@ -53,13 +53,13 @@ func (g *Guard) Run(ctx context.Context, every time.Duration, ticks <-chan time.
 		if err != nil {
 			took = 2 * SlowSync
 		}
-		g.judge(took, every)
+		g.judge(took, every, err)
 	}
 }
 
 // judge goes by the slowest probe of a window. After a change it begins a new one: what was
 // slow before says nothing about the new pace.
-func (g *Guard) judge(took, every time.Duration) {
+func (g *Guard) judge(took, every time.Duration, failed error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	rateNow := float64(g.written) / every.Seconds()
@@ -70,7 +70,7 @@ func (g *Guard) judge(took, every time.Duration) {
 		first := g.limiter == nil
 		g.limit(max(rateNow/2, SlowestPace))
 		if first && g.Log != nil {
-			g.Log.Warn("the disk is slow for the etcd on it, so less is written", "sync", took, "bytesPerSecond", int64(g.limiter.Limit()))
+			g.Log.Warn("the disk is slow for the etcd on it, so less is written", "sync", took, "err", failed, "bytesPerSecond", int64(g.limiter.Limit()))
 		}
 		return
 	}

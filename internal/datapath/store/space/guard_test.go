@@ -25,7 +25,7 @@ func TestGuard(t *testing.T) {
 			if err := g.Pace(ctx, n); err != nil {
 				t.Fatal(err)
 			}
-			g.judge(took, every)
+			g.judge(took, every, nil)
 		}
 		want := func(mib float64) {
 			t.Helper()
@@ -53,7 +53,7 @@ func TestGuard(t *testing.T) {
 			second(time.Millisecond, 0)
 		}
 		want(0)
-		if all := said.String(); strings.Count(all, "\n") != 2 || !strings.Contains(all, "sync=60ms bytesPerSecond=104857600\n") || !strings.Contains(all, "nothing is held back") {
+		if all := said.String(); strings.Count(all, "\n") != 2 || !strings.Contains(all, "sync=60ms err=<nil> bytesPerSecond=104857600\n") || !strings.Contains(all, "nothing is held back") {
 			t.Errorf("it says:\n%s", all)
 		}
 	})
