@@ -317,7 +317,7 @@ func (s *story) kubeletExpect(ctx context.Context) error {
 		case again <= 0:
 		case strings.HasPrefix(pod, system+"/registry-uninstall:"):
 			s.out.say("Helm's own pod names the registry that the release was rendered for, until the controller gives it the present one (ADR 10): %s", pod)
-		case strings.HasPrefix(pod, system+"/"+storePod+":") && s.now.phase == phaseLegacy:
+		case strings.HasPrefix(pod, system+"/"+storePod+":") && s.now.phase == phaseLegacy && again <= 3:
 			s.out.say("so the controller learns that a static pod does not get the image; a DaemonSet does: %s", pod)
 		case s.pulls.isNew(node):
 			early += again

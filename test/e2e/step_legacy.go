@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,14 +17,7 @@ import (
 // proxyFromLegacy switches to Proxy where nodes know no registry: the kubelet gives the agent's
 // image, which it pulled with a pull secret, to no static pod. A DaemonSet runs the store there.
 func (s *story) proxyFromLegacy(ctx context.Context) error {
-	if err := s.noted(ctx); err != nil {
-		return err
-	}
-	s.out.say("$ kubectl apply -f -   # mode: Proxy, imagesRepo: %s", s.b().Base())
-	if _, err := s.cluster.Kubectl(ctx, settingsProxy(s.b()), "apply", "-f", "-"); err != nil {
-		return err
-	}
-	if err := s.ready(ctx, "Proxy"); err != nil {
+	if err := s.toProxy(ctx); err != nil {
 		return err
 	}
 	if err := s.secretStore(ctx); err != nil {
@@ -79,10 +73,12 @@ func (s *story) legacyAgain(ctx context.Context) error {
 	s.expect("the store's DaemonSet and its pod are gone", until(ctx, "the end of the store", gone, func(ctx context.Context) error {
 		var pods corev1.PodList
 		err := s.client.List(ctx, &pods, client.InNamespace(system), client.MatchingLabels{v1alpha1.LabelType: v1alpha1.TypeStore})
-		if err == nil && len(pods.Items) > 0 {
-			return errors.New(pods.Items[0].Name + " is there")
+		var sets appsv1.DaemonSetList
+		err = errors.Join(err, s.client.List(ctx, &sets, client.InNamespace(system), client.MatchingLabels{v1alpha1.LabelType: v1alpha1.TypeStore}))
+		if err == nil && len(pods.Items)+len(sets.Items) > 0 {
+			return fmt.Errorf("%d pods and %d DaemonSets are there", len(pods.Items), len(sets.Items))
 		}
-		return err //nolint:wrapcheck // until says what it waited for
+		return err
 	}))
 	n, err := s.cluster.Node(storeNode)
 	if err != nil {

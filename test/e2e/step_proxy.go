@@ -38,8 +38,8 @@ func settingsProxy(r *machine.Registry) string {
 		r.Base(), users[0], r.Users[users[0]], r.CA))
 }
 
-// proxyB switches to Proxy on the registry of now. The real kubelet of the master runs the store.
-func (s *story) proxyB(ctx context.Context) error {
+// toProxy switches to Proxy on B.
+func (s *story) toProxy(ctx context.Context) error {
 	if err := s.noted(ctx); err != nil {
 		return err
 	}
@@ -47,7 +47,12 @@ func (s *story) proxyB(ctx context.Context) error {
 	if _, err := s.cluster.Kubectl(ctx, settingsProxy(s.b()), "apply", "-f", "-"); err != nil {
 		return err
 	}
-	if err := s.ready(ctx, "Proxy"); err != nil {
+	return s.ready(ctx, "Proxy")
+}
+
+// proxyB switches to Proxy on the registry of now. The real kubelet of the master runs the store.
+func (s *story) proxyB(ctx context.Context) error {
+	if err := s.toProxy(ctx); err != nil {
 		return err
 	}
 	if err := s.expectSteps(ctx, "RegistryContainsRequiredImages", "ContainerdConfigPreflightReady", "NodeServicesReady",
