@@ -132,24 +132,30 @@ func (p *Part) write(c nodeservices.Config, spec *v1alpha1.StoreSpec, answers bo
 		found, err = k.Apply(c)
 		return found, none, err
 	}
+	found, err = p.besidePod(k, c, spec)
+	return found, none, err
+}
+
+// besidePod writes the files alone, beside a static pod that stays as it is, or a DaemonSet's.
+func (p *Part) besidePod(k Keeper, c nodeservices.Config, spec *v1alpha1.StoreSpec) (found nodeservices.Found, err error) {
 	if spec.DaemonSet {
 		// It was written before the node heard of that. A kubelet that had no port for it does not
 		// try again: it is written anew when the DaemonSet is gone.
 		if err := k.RemoveManifest(); err != nil {
-			return found, none, err
+			return found, err
 		}
 	}
-	files, endFiles, err := p.Open("")
+	files, end, err := p.Open("")
 	if err != nil {
-		return found, none, err
+		return found, err
 	}
-	defer endFiles()
+	defer end()
 	_, err = files.Apply(c)
 	found, errLook := k.Look(c)
 	if err == nil {
 		err = errLook
 	}
-	return found, none, err
+	return found, err
 }
 
 // folder is that of static pods; without one, none says why. While the kubelet is not seen, it
