@@ -57,7 +57,7 @@ func (g *Guard) Run(ctx context.Context, every time.Duration, ticks <-chan time.
 	}
 }
 
-// judge goes by the slowest probe of a window. After a change it begins a new one: what was
+// judge goes by the slowest probe of a window; failed is why one was not measured. After a change it begins a new one: what was
 // slow before says nothing about the new pace.
 func (g *Guard) judge(took, every time.Duration, failed error) {
 	g.mu.Lock()
@@ -70,7 +70,11 @@ func (g *Guard) judge(took, every time.Duration, failed error) {
 		first := g.limiter == nil
 		g.limit(max(rateNow/2, SlowestPace))
 		if first && g.Log != nil {
-			g.Log.Warn("the disk is slow for the etcd on it, so less is written", "sync", took, "err", failed, "bytesPerSecond", int64(g.limiter.Limit()))
+			log := g.Log.With("sync", took)
+			if failed != nil { // it was not measured
+				log = g.Log.With("err", failed)
+			}
+			log.Warn("the disk is slow for the etcd on it, so less is written", "bytesPerSecond", int64(g.limiter.Limit()))
 		}
 		return
 	}

@@ -21,11 +21,12 @@ func TestGuard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said bytes.Buffer
 		g, ctx := &Guard{Log: slog.New(slog.NewTextHandler(&said, nil))}, t.Context()
+		var failed error
 		second := func(took time.Duration, n int) { // of a window of 5 s
 			if err := g.Pace(ctx, n); err != nil {
 				t.Fatal(err)
 			}
-			g.judge(took, every, nil)
+			g.judge(took, every, failed)
 		}
 		want := func(mib float64) {
 			t.Helper()
@@ -53,8 +54,13 @@ func TestGuard(t *testing.T) {
 			second(time.Millisecond, 0)
 		}
 		want(0)
-		if all := said.String(); strings.Count(all, "\n") != 2 || !strings.Contains(all, "sync=60ms err=<nil> bytesPerSecond=104857600\n") || !strings.Contains(all, "nothing is held back") {
+		if all := said.String(); strings.Count(all, "\n") != 2 || !strings.Contains(all, "sync=60ms bytesPerSecond=104857600\n") || !strings.Contains(all, "nothing is held back") {
 			t.Errorf("it says:\n%s", all)
+		}
+		said.Reset()
+		failed = errors.New("no probe")
+		if second(time.Second, 0); !strings.Contains(said.String(), `err="no probe" bytesPerSecond=`) || strings.Contains(said.String(), "sync=") {
+			t.Errorf("of a probe that failed it says %s", said.String())
 		}
 	})
 }
