@@ -124,7 +124,7 @@ func TestEveryStepIsNamed(t *testing.T) {
 		}
 	}
 	// What the documents do not ask for, and users of a module do.
-	for _, s := range []string{"install", "platform", "agent-hangs", "node-added", "node-reimaged", "upgrade", "rollback", "proxy", "direct-again", "uninstall", "files", "leftovers"} {
+	for _, s := range []string{"install", "platform", "agent-hangs", "node-added", "node-reimaged", "upgrade", "rollback", "proxy-from-legacy", "legacy-again", "proxy", "direct-again", "uninstall", "files", "leftovers"} {
 		named[s] = true
 	}
 	for _, s := range stepNames() {
