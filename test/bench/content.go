@@ -17,6 +17,7 @@ const (
 	layerSize = 1 << 30
 	smallSize = 256 << 20 // of a layer that the manifest does not name
 	tinySize  = 64 << 20  // the same
+	slowSize  = 4 << 20   // the same; the upstream gives 1 MiB of it at once, and 1 MiB a second
 	layers    = 8         // that the manifest names
 )
 
@@ -32,7 +33,7 @@ type content struct {
 func makeContent(dir string) (content, error) {
 	c := content{root: filepath.Join(dir, "content"), blobs: map[int64]string{}}
 	hash, done := sha256.New(), int64(0)
-	for _, size := range []int64{tinySize, smallSize, layerSize} {
+	for _, size := range []int64{slowSize, tinySize, smallSize, layerSize} {
 		if _, err := io.CopyN(hash, zeros{}, size-done); err != nil {
 			return c, fmt.Errorf("digest of a layer: %w", err)
 		}

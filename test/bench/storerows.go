@@ -35,6 +35,7 @@ const (
 	took            = "seconds"
 	coldWarm        = "cold / warm"
 	joined          = "first byte of the slowest of 8 that ask at once, ms"
+	joinedBusy      = "the same of a registry that keeps the processors busy, ms"
 	warm1, warm16   = "warm layer, 1 client, MB/s", "warm layer, 16 clients, MB/s"
 	streams         = "900 downloads at a time of 20 clients, MiB above idle"
 	killed          = "kill -9 until it serves, ms"
@@ -144,11 +145,14 @@ func cold(clients, parts int) func(context.Context, *caching) (map[string]float6
 	}
 }
 
-// joinsAtOnce is how long clients that ask at once wait for a byte, of a layer that nobody has. What the
-// upstream alone takes is another system's value.
+// joinsAtOnce is how long clients that ask at once wait for a byte, of a layer that nobody has: of an
+// upstream behind a network, and of one that gives all that the processors, which all share, can take.
+// Then the last one waits for what the others are given. What the upstream alone takes is another
+// system's value.
 func joinsAtOnce(ctx context.Context, c *caching) (map[string]float64, error) {
-	_, first, err := c.pulled(ctx, 8, 1, tinySize)
-	return map[string]float64{joined: ms(first)}, err
+	_, busy, failed := c.pulled(ctx, 8, 1, tinySize)
+	_, first, err := c.pulled(ctx, 8, 1, slowSize)
+	return map[string]float64{joined: ms(first), joinedBusy: ms(busy)}, errors.Join(failed, err)
 }
 
 func warmLayers(ctx context.Context, c *caching) (map[string]float64, error) {
@@ -268,5 +272,5 @@ func storeMetrics() (all []string) {
 			all = append(all, row+metric)
 		}
 	}
-	return append(all, joined, warm1, warm16, rate64, above, streams, killed)
+	return append(all, joined, joinedBusy, warm1, warm16, rate64, above, streams, killed)
 }

@@ -151,7 +151,7 @@ func (p *place) configure(file, dir, address string, more map[string]any) (strin
 	}
 	values := map[string]any{
 		"Dir": dir, "Listen": address, "TLS": p.secured,
-		"Root": p.content.root, "Manifest": p.content.manifest, "UpstreamName": upstreamName,
+		"Root": p.content.root, "Manifest": p.content.manifest, "Slow": p.content.blobs[slowSize], "UpstreamName": upstreamName,
 		"Count": p.counted,
 	}
 	maps.Copy(values, more)
