@@ -170,13 +170,17 @@ func TestWhatFollowsIsAskedForBefore(t *testing.T) {
 // TestASourceWithoutParts gives all at once, and one that refuses even the first part is asked for all.
 func TestASourceWithoutParts(t *testing.T) {
 	t.Parallel()
-	for what, refuses := range map[string]bool{"gives all": false, "416": true} {
+	for what, refuses := range map[string]bool{"gives all": false, "416": true, "of no size": true} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			b, s := newBench(t, func(c *Config) { c.First = 64 << 10 }), newScript(t, large)
 			s.single = !refuses
 			want := "0-65536"
-			if refuses {
+			switch {
+			case what == "of no size":
+				s.lie = func(n int, a *Answer) { a.Size = []int64{-1, a.Size}[n] }
+				want = "0-65536 0--1"
+			case refuses:
 				s.fault = func(n int, _ int64) error { return []error{fmt.Errorf("416: %w", ErrRange), nil}[n] }
 				want = "0-65536 0--1"
 			}

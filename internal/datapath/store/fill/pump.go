@@ -133,6 +133,8 @@ func (x *coming) ask(p *pump) (from, to int64) {
 // accept is false for an answer of which nothing is to be taken.
 func (x *coming) accept(p *pump, a Answer) (bool, error) {
 	switch {
+	case a.Size < 0 && a.End > 0 && x.part == nil && !p.whole: // of the whole it may say it
+		return false, fmt.Errorf("%w: %w", ErrRange, ErrNoSize)
 	case a.Size < 0:
 		return false, ErrNoSize
 	case a.From < 0, a.From > p.at, a.From > a.Size:
