@@ -97,7 +97,10 @@ func (x *coming) answer(p *pump) error {
 	if err != nil {
 		return oci.NotTheEnd(err)
 	}
-	defer func() { _ = a.Body.Close() }() // all that was needed is there, or it broke
+	defer func() { _ = a.Body.Close() }()                     // all that was needed is there, or it broke
+	if a.Size < 0 && a.End > 0 && x.part == nil && !p.whole { // of the whole it may say it
+		return fmt.Errorf("%w: %w", ErrRange, ErrNoSize)
+	}
 	if ok, err := x.accept(p, a); !ok {
 		return err
 	}
@@ -133,8 +136,6 @@ func (x *coming) ask(p *pump) (from, to int64) {
 // accept is false for an answer of which nothing is to be taken.
 func (x *coming) accept(p *pump, a Answer) (bool, error) {
 	switch {
-	case a.Size < 0 && a.End > 0 && x.part == nil && !p.whole: // of the whole it may say it
-		return false, fmt.Errorf("%w: %w", ErrRange, ErrNoSize)
 	case a.Size < 0:
 		return false, ErrNoSize
 	case a.From < 0, a.From > p.at, a.From > a.Size:
