@@ -145,7 +145,7 @@ type inMemory []byte
 
 // Fetch implements fill.Source.
 func (b inMemory) Fetch(_ context.Context, from, _ int64) (fill.Answer, error) {
-	return fill.Answer{Body: io.NopCloser(bytes.NewReader(b[from:])), From: from, End: int64(len(b)), Size: int64(len(b))}, nil
+	return fill.Answer{Body: io.NopCloser(bytes.NewReader(b[from:])), From: from, Size: int64(len(b))}, nil
 }
 
 // have is a manifest that is here. One that a disk which hangs does not give counts as not here.

@@ -59,7 +59,7 @@ func (s *source) Fetch(ctx context.Context, from, to int64) (fill.Answer, error)
 	part, ok := judge.PartOf(resp)
 	if ok {
 		s.gave(x.Served)
-		return fill.Answer{Body: found{resp.Body}, From: part.At, End: part.End, Size: part.Total}, nil
+		return fill.Answer{Body: found{resp.Body}, From: part.At, Size: part.Total}, nil
 	}
 	said := collect(resp, nil, x)
 	if said.err != nil || said.status < http.StatusBadRequest {

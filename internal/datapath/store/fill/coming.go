@@ -88,9 +88,6 @@ func (x *coming) settle(size int64) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.part, x.size, x.room, x.done = part, size, room, done
-	if slices.ContainsFunc(x.pumps, func(p *pump) bool { return p.follows }) {
-		x.spare--
-	}
 	for _, at := range x.early { // all at once: so each is asked for up to where the next one begins
 		if at < size && part.Covered(at) == at {
 			x.want(at)

@@ -115,86 +115,8 @@ func (b *bench) comeAndGo(s *script, rnd *rand.Rand) {
 	}
 }
 
-// TestNoAnswerIsCut: what is on its way then was sent for nothing. Ranges begin while the first answer
-// comes, of which the size was not known; also who comes when it has nearly ended.
-func TestNoAnswerIsCut(t *testing.T) {
-	t.Parallel()
-	for _, first := range []int64{64 << 10, 16 << 20} { // as the control: all is asked for
-		bubble(t, func(t *testing.T) {
-			b, s := newBench(t, func(c *Config) { c.First = first }), newScript(t, large)
-			s.piece, s.hold = 4<<10, newGate()
-			var all sync.WaitGroup
-			all.Go(func() { b.whole(s) })
-			synctest.Wait()
-			s.hold.let(5)
-			synctest.Wait()
-			all.Go(func() { b.clients(s, 8) })
-			synctest.Wait()
-			s.hold.let(5000)
-			all.Wait()
-			b.settled()
-			s.once(t, 4)
-			if cut := s.cuts(); cut > 0 != (first > large) {
-				t.Errorf("first %d: %d answers were cut: %v", first, cut, s.asked())
-			}
-		})
-	}
-}
-
-// TestWhatFollowsIsAskedForBefore: the source is not waited for behind the first answer.
-func TestWhatFollowsIsAskedForBefore(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		b, s := newBench(t, func(c *Config) { c.First = 64 << 10 }), newScript(t, large)
-		s.piece, s.hold = 4<<10, newGate()
-		var all sync.WaitGroup
-		all.Go(func() { b.whole(s) })
-		synctest.Wait()
-		s.hold.let(11)
-		synctest.Wait()
-		if asked := s.asked(); len(asked) != 1 {
-			t.Errorf("after 44 KiB: %v", asked)
-		}
-		s.hold.let(1)
-		synctest.Wait()
-		if asked := strings.Join(s.asked(), " "); asked != "0-65536 65536--1" {
-			t.Errorf("after 48 KiB: %s", asked)
-		}
-		s.hold.let(5000)
-		all.Wait()
-		b.settled()
-		s.once(t, 2)
-	})
-}
-
-// TestASourceWithoutParts gives all at once, and one that refuses even the first part is asked for all.
-func TestASourceWithoutParts(t *testing.T) {
-	t.Parallel()
-	for what, refuses := range map[string]bool{"gives all": false, "416": true, "of no size": true} {
-		t.Run(what, func(t *testing.T) {
-			t.Parallel()
-			b, s := newBench(t, func(c *Config) { c.First = 64 << 10 }), newScript(t, large)
-			s.single = !refuses
-			want := "0-65536"
-			switch {
-			case what == "of no size":
-				s.lie = func(n int, a *Answer) { a.Size = []int64{-1, a.Size}[n] }
-				want = "0-65536 0--1"
-			case refuses:
-				s.fault = func(n int, _ int64) error { return []error{fmt.Errorf("416: %w", ErrRange), nil}[n] }
-				want = "0-65536 0--1"
-			}
-			b.whole(s)
-			b.settled()
-			if asked := strings.Join(s.asked(), " "); asked != want {
-				t.Errorf("asked for %s", asked)
-			}
-		})
-	}
-}
-
-// TestRangesAreAskedForUpToTheNext: where the first answer is all that there is, the others end where
-// the next one begins.
+// TestRangesAreAskedForUpToTheNext: what is on its way when an answer is cut was sent for
+// nothing, so only the first one, of which the size is not known yet, is asked for without an end.
 func TestRangesAreAskedForUpToTheNext(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {

@@ -61,9 +61,8 @@ type Source interface {
 // Answer are bytes on their way.
 type Answer struct {
 	Body io.ReadCloser
-	// From is where the body begins, and End is where it ends; 0 or below where nobody says it,
-	// and it is what was asked for. A source without ranges gives more.
-	From, End int64
+	// From is where the body begins.
+	From int64
 	// Size is that of the whole blob, in bytes; below 0 when nobody says it: such a blob is
 	// not kept (ErrNoSize).
 	Size int64
@@ -95,11 +94,8 @@ type Config struct {
 	// Pumps is how many answers of one source come at a time, and how many are asked for in
 	// all when none breaks. Default 4.
 	Pumps int
-	// Near is how far before a place an answer is waited for. Default 16 MiB.
+	// Near is how far before a place an answer is waited for. Default 8 MiB.
 	Near int64
-	// First is how much is asked for first, when nobody knows yet who else comes: what is on its way
-	// when an answer is cut was sent for nothing. Default 16 MiB.
-	First int64
 	// Alone is how long a fill goes on without readers that has less than half. Default 60 s.
 	Alone time.Duration
 	// Keep is after how many bytes what is there is noted on disk. Default 64 MiB.
@@ -121,10 +117,7 @@ func (c Config) withDefaults() Config {
 		c.Pumps = 4
 	}
 	if c.Near <= 0 {
-		c.Near = 16 << 20
-	}
-	if c.First <= 0 {
-		c.First = 16 << 20
+		c.Near = 8 << 20
 	}
 	if c.Alone <= 0 {
 		c.Alone = time.Minute

@@ -35,7 +35,6 @@ type script struct {
 	mu       sync.Mutex
 	requests []string
 	times    []int // that each byte was given
-	cutOff   int   // bodies that were closed before their end
 	open     int
 }
 
@@ -71,8 +70,6 @@ func (s *script) Fetch(ctx context.Context, from, to int64) (Answer, error) {
 	if to >= 0 {
 		b.to = to
 	}
-	a.End = min(b.to, a.Size)
-	b.to = a.End
 	if s.cut != nil {
 		b.left = s.cut(n, from)
 	}
@@ -143,9 +140,6 @@ func (b *scriptBody) Close() error {
 	defer b.s.mu.Unlock()
 	if !b.closed {
 		b.closed = true
-		if b.at < b.to {
-			b.s.cutOff++
-		}
 		b.s.open--
 	}
 	return nil
@@ -155,13 +149,6 @@ func (s *script) asked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string(nil), s.requests...)
-}
-
-// cuts is how many answers had not ended when they were closed.
-func (s *script) cuts() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.cutOff
 }
 
 func (s *script) given() (n int) {

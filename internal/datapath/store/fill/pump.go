@@ -21,8 +21,6 @@ type pump struct {
 	high     int64 // the furthest that it was
 	answered bool  // bytes come
 	through  bool  // also over bytes that are there: its source has no ranges
-	whole    bool  // the source knows no such part: it is asked for all
-	follows  bool  // one more answer is kept back for what follows this one
 	gone     bool  // it brings nothing any more
 }
 
@@ -42,8 +40,8 @@ func (x *coming) bring(p *pump) error {
 			return nil
 		case x.ctx.Err() != nil:
 			return context.Cause(x.ctx)
-		case x.part == nil && !p.whole && errors.Is(err, ErrRange): // others want what there is
-			p.at, p.whole = 0, p.at == 0
+		case x.part == nil && p.at > 0 && errors.Is(err, ErrRange): // others want what there is
+			p.at = 0
 			continue
 		case x.part == nil, isFinal(err):
 			return err
@@ -97,10 +95,7 @@ func (x *coming) answer(p *pump) error {
 	if err != nil {
 		return oci.NotTheEnd(err)
 	}
-	defer func() { _ = a.Body.Close() }()                     // all that was needed is there, or it broke
-	if a.Size < 0 && a.End > 0 && x.part == nil && !p.whole { // of the whole it may say it
-		return fmt.Errorf("%w: %w", ErrRange, ErrNoSize)
-	}
+	defer func() { _ = a.Body.Close() }() // all that was needed is there, or it broke
 	if ok, err := x.accept(p, a); !ok {
 		return err
 	}
@@ -111,12 +106,8 @@ func (x *coming) answer(p *pump) error {
 func (x *coming) ask(p *pump) (from, to int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	switch p.to = p.at + x.filler.cfg.First; { // of an unknown size
-	case x.part == nil && p.whole:
-		p.to = math.MaxInt64
+	if p.to = math.MaxInt64; x.part == nil {
 		return p.at, -1
-	case x.part == nil:
-		return p.at, p.to
 	}
 	to = x.limit(p)
 	if p.gone = to <= p.at || x.err != nil; p.gone {
@@ -143,8 +134,6 @@ func (x *coming) accept(p *pump, a Answer) (bool, error) {
 	}
 	if x.part == nil {
 		x.single = a.From < p.at // before others are sent elsewhere
-		p.to = min(max(p.to, a.End), a.Size)
-		p.follows = p.to < a.Size
 		if err := x.settle(a.Size); err != nil {
 			return false, err
 		}
@@ -250,9 +239,6 @@ func (x *coming) write(p *pump, b []byte) error {
 	from := p.at
 	p.at += int64(len(b))
 	p.high = max(p.high, p.at)
-	if p.follows && p.to-p.at <= x.filler.cfg.First/4 {
-		x.follow(p)
-	}
 	x.wakeAt(from, p.at)
 	if x.unkept += int64(len(b)); x.unkept >= x.filler.cfg.Keep && !x.keeping {
 		x.unkept, x.keeping = 0, true
@@ -260,18 +246,6 @@ func (x *coming) write(p *pump, b []byte) error {
 		x.filler.running.Go(x.note)
 	}
 	return nil
-}
-
-// follow asks for what comes behind the first answer, before that one ends: nobody waits for the source
-// in between. If somebody brings it already, nothing does.
-func (x *coming) follow(p *pump) {
-	p.follows = false
-	x.spare++
-	gap, missing := x.part.Missing(p.to)
-	taken := slices.ContainsFunc(x.pumps, func(q *pump) bool { return q != p && !q.gone && x.place(q) == p.to })
-	if missing && gap.From == p.to && !taken && !x.single && x.err == nil {
-		x.start(p.to)
-	}
 }
 
 // note has what is there survive the process, beside what comes.
