@@ -145,10 +145,9 @@ func cold(clients, parts int) func(context.Context, *caching) (map[string]float6
 	}
 }
 
-// joinsAtOnce is how long clients that ask at once wait for a byte, of a layer that nobody has: of an
-// upstream behind a network, and of one that gives all that the processors, which all share, can take.
-// Then the last one waits for what the others are given. What the upstream alone takes is another
-// system's value.
+// joinsAtOnce is how long clients that ask at once wait for the first byte of a layer that nobody has. It
+// is measured with a slow upstream, and with a fast one that keeps the processors busy: then the last
+// client waits while the others are served. What the upstream alone takes is another system's value.
 func joinsAtOnce(ctx context.Context, c *caching) (map[string]float64, error) {
 	_, busy, failed := c.pulled(ctx, 8, 1, tinySize)
 	_, first, err := c.pulled(ctx, 8, 1, slowSize)

@@ -132,22 +132,11 @@ func TestStoresAreOurs(t *testing.T) {
 }
 
 // TestManyContainers: whoever may make a Pod may make one of many containers, and change
-// it all the time. With a look at all other images for each one this would take a minute. Ten times
-// as many take ten times as long, and then a hundred times.
+// it all the time. With a look at all other images for each one this would take
+// half a minute and more; it was seen to take nine seconds on a busy machine.
 func TestManyContainers(t *testing.T) {
 	t.Parallel()
-	const few, times, most = 10_000, 10, 40
-	best := func(many int) time.Duration { // of several: others run beside
-		return min(censusOf(t, many), censusOf(t, many), censusOf(t, many))
-	}
-	if one, all := best(few), best(times*few); all > most*one {
-		t.Errorf("%d times as many took %v, and not %v", times, all, one)
-	}
-}
-
-// censusOf is how long a census of that many containers takes.
-func censusOf(t *testing.T, many int) time.Duration {
-	t.Helper()
+	const many, within = 100_000, 20 * time.Second
 	pod := corev1.Pod{ObjectMeta: fleet.InNS("p")}
 	d := appsv1.Deployment{ObjectMeta: fleet.InNS("d")}
 	for i := range many {
@@ -157,11 +146,12 @@ func censusOf(t *testing.T, many int) time.Duration {
 	begun := time.Now()
 	inv := &cluster.Inventory{Whose: fleet.Whose(), Deployments: []appsv1.Deployment{d}, Pods: fleet.Pods(pod)}
 	census := mover().Census(inv, []layout.Name{fleet.Old()}, 0, ":own")
-	took := time.Since(begun)
+	if took := time.Since(begun); took > within {
+		t.Errorf("it took %v", took)
+	}
 	if got := len(census.References); got != 2*many {
 		t.Errorf("there are %d references", got)
 	}
-	return took
 }
 
 func TestALiveCensusBelievesNoUnobservedTemplate(t *testing.T) {
